@@ -1,0 +1,121 @@
+"""What every part shares: the four protocols, the two things that flow between them, the user's error.
+
+The way of the data (paper, Figure 1)::
+
+    FOV (H, W) -- features --> FeatureMap (h, w, q) -- graph --> RegionGraph (n_s nodes, 2q features, affinity A)
+        -- embedder --> Z (n_s, u) -- clusterer --> P (n_s, k)
+
+Symbols are the paper's: H, W pixels of a field of view (FOV); q channels of the feature map; n_s superpixels
+(nodes of the spG); u spectral coordinates; k clusters.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Iterable, Iterator, Sequence
+
+import numpy as np
+
+
+class UserError(Exception):
+    """The user's input is at fault: one line that says what, where, and how to mend it (exit code 2)."""
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """Dense features of one FOV on a regular grid of tokens, and where that grid lies on the pixels.
+
+    Shapes
+        values: (h, w, q) float32. Token (i, j) is centred on pixel (offset + step * i, offset + step * j).
+        shape: (H, W) of the FOV; the grid covers it (``offset + step * (h - 1) + step / 2 >= H - 1``).
+
+    The feature of pixel (y, x) is the bilinear interpolation of `values` at ((y - offset) / step,
+    (x - offset) / step), clamped to the grid.
+    """
+
+    values: np.ndarray
+    step: float
+    offset: float
+    shape: tuple[int, int]
+
+    @property
+    def q(self) -> int:
+        return self.values.shape[2]
+
+
+class Part:
+    """A part of a recipe: explicit keyword-only typed arguments, stored as they are; fitted attributes end in ``_``.
+
+    `get_state` / `set_state` carry what `fit` learned as named arrays, so that a model is saved without pickle.
+    """
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        if state:
+            raise ValueError(f"{type(self).__name__} keeps no state, got {sorted(state)}")
+
+
+class Features(Part):
+    """Role `features`: image (H, W) float32, standardised per volume -> FeatureMap (h, w, q)."""
+
+    def fit(self, images: Iterable[np.ndarray]) -> None:
+        """Learn from training FOVs, each (H, W) float32. Most parts have nothing to learn."""
+
+    def extract(self, image: np.ndarray) -> FeatureMap:
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """Names everything beyond the recipe that the features depend on (a checkpoint's hash); part of cache keys."""
+        return ""
+
+
+class GraphBuilder(Part):
+    """Role `graph`: image and features -> RegionGraph. `pool` is the costly half and does not depend on `fit`."""
+
+    def pool(self, image: np.ndarray, features: FeatureMap) -> "Nodes":
+        raise NotImplementedError
+
+    def fit(self, nodes: Iterable["Nodes"]) -> None:
+        """Learn the scale of node features over the training set."""
+
+    def connect(self, nodes: "Nodes") -> "RegionGraph":
+        raise NotImplementedError
+
+    def build(self, image: np.ndarray, features: FeatureMap) -> "RegionGraph":
+        return self.connect(self.pool(image, features))
+
+
+class Embedder(Part):
+    """Role `embedder`: RegionGraph -> Z (n_s, u) float32 tensor. Trainable ones are torch modules that offer `loss`."""
+
+    trainable = False
+
+    def fit(self, graphs: Sequence["RegionGraph"]) -> None:
+        """Prepare on the training graphs, before any training step."""
+
+    def embed(self, graph: "RegionGraph") -> Any:
+        raise NotImplementedError
+
+
+class Clusterer(Part):
+    """Role `clusterer`: RegionGraph and Z (n_s, u) -> P (n_s, k), rows sum to one.
+
+    `fit(graphs, embeddings)` runs once, after training, for parts that are not trainable. A trainable part offers
+    ``begin(anchor_graph, Z)``, ``loss(graph, Z) -> dict of terms`` and ``after_step(step, graph, Z)``.
+    """
+
+    trainable = False
+    k: int
+
+    def fit(self, graphs: Sequence["RegionGraph"], embeddings: Sequence[Any]) -> None:
+        raise NotImplementedError
+
+    def predict(self, graph: "RegionGraph", Z: Any) -> Any:
+        raise NotImplementedError
+
+
+def chunks(items: Sequence, size: int) -> Iterator[Sequence]:
+    """Consecutive slices of at most `size` items."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
