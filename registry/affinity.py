@@ -1,0 +1,135 @@
+"""From pooled nodes to a weighted graph: the scale of node features, the kernel, the choice of edges (paper, Eq. 1)."""
+from __future__ import annotations
+
+from typing import Iterable, Literal
+
+import numpy as np
+import torch
+
+from registry.base import GraphBuilder, UserError
+from registry.graphs import Nodes, RegionGraph
+
+Standardize = Literal["set", "node", "node+l2", "none"]
+Edges = Literal["all", "knn", "adjacent", "knn+adjacent"]
+Kappa = Literal["median", "neighbour"] | float
+SAMPLE = 4096  # nodes from which the kernel's width is read
+
+
+def squared_distances(X: torch.Tensor, Y: torch.Tensor) -> torch.Tensor:
+    """||x_i - y_j||^2: (a, d), (b, d) -> (a, b), never negative."""
+    return (X.square().sum(1)[:, None] + Y.square().sum(1)[None, :] - 2 * X @ Y.T).clamp_(min=0)
+
+
+def nearest_pairs(X: torch.Tensor, m: int, rows: int = 2048) -> torch.Tensor:
+    """Pairs (2, n * m) of each node and its m nearest others by Euclidean distance; memory rows x n."""
+    n = len(X)
+    m = min(m, n - 1)
+    pairs = []
+    for start in range(0, n if m > 0 else 0, rows):
+        block = torch.arange(start, min(start + rows, n), device=X.device)
+        d2 = squared_distances(X[block], X)
+        d2[torch.arange(len(block), device=X.device), block] = torch.inf
+        nearest = d2.topk(m, dim=1, largest=False).indices  # (rows, m)
+        pairs.append(torch.stack([block[:, None].expand(-1, m).reshape(-1), nearest.reshape(-1)]))
+    return torch.cat(pairs, dim=1) if pairs else torch.zeros(2, 0, dtype=torch.int64, device=X.device)
+
+
+class AffinityGraph(GraphBuilder):
+    """Shared second half of the graph parts: standardise node features, then a_ij = exp(-||F_i - F_j||^2 / kappa),
+    then A <- max(A - max(A) / alpha, 0) (paper, Eq. 1; max(A) = 1, the diagonal, which is kept as self-loop).
+
+    standardize: `set` by mean and deviation of each channel over all training nodes (default; the paper gives
+        kappa = 2 and no scale); `node` over the channels of each node; `node+l2` also to unit length; `none`.
+    kappa: a number; `median`, of squared distances between training nodes; `neighbour`, the median of those to
+        the nearest neighbours. alpha: None leaves Eq. 1 out.
+    distance: `squared` (paper) or `plain`, exp(-||F_i - F_j|| / kappa) (the group's later code).
+    edges: `all` pairs (as printed); `knn`, each node's `neighbours` nearest, symmetrised; `adjacent`, regions that
+        touch; `knn+adjacent`, both.
+    """
+
+    standardize: Standardize
+    kappa: Kappa
+    alpha: float | None
+    distance: Literal["squared", "plain"]
+    edges: Edges
+    neighbours: int
+
+    def check(self) -> None:
+        if self.alpha is not None and self.alpha <= 1:
+            raise UserError(f"graph.alpha: {self.alpha} leaves no edge at all; it must be above 1 (paper: 4) or null")
+        if not isinstance(self.kappa, str) and self.kappa <= 0:
+            raise UserError(f"graph.kappa: {self.kappa} must be above 0 (paper: 2), 'median' or 'neighbour'")
+        if self.neighbours < 1:
+            raise UserError(f"graph.neighbours: {self.neighbours} must be at least 1")
+
+    def fit(self, nodes: Iterable[Nodes]) -> None:
+        count, total, square, sample = 0, 0.0, 0.0, []
+        for each in nodes:
+            F = each.feature.astype(np.float64)
+            count, total, square = count + len(F), total + F.sum(0), square + np.square(F).sum(0)
+            sample.append(each.feature)
+        if not count:
+            raise UserError("data.train: no training node to fit the graph on; give at least one training image")
+        self.mean_ = (total / count).astype(np.float32)
+        deviation = np.sqrt(np.maximum(square / count - np.square(total / count), 0))
+        # a channel that never varies carries nothing: leave it at zero instead of dividing by rounding errors
+        self.scale_ = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0).astype(np.float32)
+        self.kappa_ = self._width(np.concatenate(sample)) if isinstance(self.kappa, str) else float(self.kappa)
+
+    def _width(self, features: np.ndarray) -> float:
+        pick = np.unique(np.linspace(0, len(features) - 1, SAMPLE).astype(int))
+        X = self._scaled(features[pick])
+        d2 = squared_distances(X, X)
+        if self.distance == "plain":
+            d2 = d2.sqrt()
+        if self.kappa == "median":
+            values = d2[~torch.eye(len(X), dtype=torch.bool)]
+        else:
+            m = min(self.neighbours, len(X) - 1)
+            values = d2.topk(m + 1, dim=1, largest=False).values[:, 1:].reshape(-1)
+        return max(float(values.median()), 1e-6) if len(values) else 1.0
+
+    def _scaled(self, features: np.ndarray) -> torch.Tensor:
+        if self.standardize == "set":
+            return torch.from_numpy((features - self.mean_) * self.scale_)
+        X = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
+        if self.standardize == "none":
+            return X
+        X = (X - X.mean(1, keepdim=True)) / (X.std(1, keepdim=True, unbiased=False) + 1e-6)
+        return torch.nn.functional.normalize(X, dim=1) if self.standardize == "node+l2" else X
+
+    def connect(self, nodes: Nodes) -> RegionGraph:
+        X = self._scaled(nodes.feature)
+        if self.edges == "all":
+            weight = self._kernel(squared_distances(X, X)).fill_diagonal_(self._kernel(torch.zeros(1)).item())
+            src, dst = weight.nonzero(as_tuple=True)
+            affinity = weight[src, dst]
+        else:
+            src, dst, affinity = self._sparse(X, nodes)
+        return RegionGraph.from_edges(nodes.regions, X, nodes.area, nodes.centroid, src, dst, affinity)
+
+    def _sparse(self, X: torch.Tensor, nodes: Nodes) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        n = len(X)
+        pairs = []
+        if "knn" in self.edges:
+            pairs.append(nearest_pairs(X, self.neighbours))
+        if "adjacent" in self.edges:
+            pairs.append(torch.from_numpy(nodes.touching))
+        i, j = torch.cat(pairs, dim=1)
+        keys = torch.unique(torch.minimum(i, j) * n + torch.maximum(i, j))
+        i, j = keys // n, keys % n
+        weight = self._kernel((X[i] - X[j]).square().sum(1))
+        i, j, weight = i[weight > 0], j[weight > 0], weight[weight > 0]
+        loop = torch.arange(n)
+        self_weight = self._kernel(torch.zeros(n))
+        return torch.cat([i, j, loop]), torch.cat([j, i, loop]), torch.cat([weight, weight, self_weight])
+
+    def _kernel(self, d2: torch.Tensor) -> torch.Tensor:
+        a = torch.exp(-(d2.sqrt() if self.distance == "plain" else d2) / self.kappa_)
+        return a if self.alpha is None else (a - 1 / self.alpha).clamp_(min=0)
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        return {"mean": self.mean_, "scale": self.scale_, "kappa": np.array([self.kappa_], dtype=np.float64)}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        self.mean_, self.scale_, self.kappa_ = state["mean"], state["scale"], float(state["kappa"][0])

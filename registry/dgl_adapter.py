@@ -1,0 +1,28 @@
+"""The only module that imports DGL.
+
+DGL's last wheels (2.1.0) come with `dgl.graphbolt`, a data-loading library whose compiled half is tied to a torch of
+early 2024; importing it beside a current torch fails and takes `import dgl` down with it. SCCS needs none of it, so an
+empty module of that name is put into `sys.modules` first. Checked with torch 2.13 and NumPy 2.4: graphs, message
+passing with autograd, batch, save and load, GraphConv. Not usable with that wheel: `dgl.sparse`, CUDA graphs.
+DGL also imports pandas without declaring it; `setup.cfg` does.
+"""
+from __future__ import annotations
+
+import os
+import sys
+import types
+import warnings
+
+
+def _import_dgl() -> types.ModuleType:
+    if "dgl" in sys.modules:
+        return sys.modules["dgl"]
+    os.environ.setdefault("DGLBACKEND", "pytorch")
+    sys.modules.setdefault("dgl.graphbolt", types.ModuleType("dgl.graphbolt"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # DGL's own imports of deprecated names
+        import dgl
+    return dgl
+
+
+dgl = _import_dgl()

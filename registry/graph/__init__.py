@@ -1,0 +1,1 @@
+"""Role `graph`: image and features -> RegionGraph."""

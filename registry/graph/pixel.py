@@ -1,0 +1,35 @@
+"""Every pixel a node, no edges: MAESTER's and raw k-means' view of an image."""
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from registry.affinity import AffinityGraph
+from registry.base import FeatureMap
+from registry.graphs import Nodes, RegionGraph
+from registry.pooling import upsample
+
+
+class Pixel(AffinityGraph):
+    """H x W nodes with the q features of the pixel (there is no deviation to speak of), without edges.
+
+    standardize: `none` (default, as MAESTER clusters) or the scales of `registry.affinity.AffinityGraph`.
+    """
+
+    kappa, alpha, distance, edges, neighbours = 1.0, None, "squared", "adjacent", 1  # no kernel is evaluated
+
+    def __init__(self, *, standardize: Literal["set", "node", "node+l2", "none"] = "none"):
+        self.standardize = standardize
+
+    def pool(self, image: np.ndarray, features: FeatureMap) -> Nodes:
+        H, W = image.shape
+        y, x = np.indices((H, W), dtype=np.float32)
+        return Nodes(np.arange(H * W, dtype=np.int32).reshape(H, W), upsample(features).reshape(H * W, -1),
+                     np.ones(H * W, np.float32), np.stack([y.ravel(), x.ravel()], axis=1),
+                     np.zeros((2, 0), np.int64))
+
+    def connect(self, nodes: Nodes) -> RegionGraph:
+        none = np.zeros(0, np.int64)
+        return RegionGraph.from_edges(nodes.regions, self._scaled(nodes.feature), nodes.area, nodes.centroid,
+                                      none, none, np.zeros(0, np.float32))

@@ -1,0 +1,93 @@
+"""Mean and standard deviation of bilinearly upsampled features over regions, without the (H, W, q) array.
+
+Bilinear upsampling is linear in the token values V (h, w, q), so the mean over a region is one sparse product
+M V. The second moment is quadratic and needs only products of tokens that are corners of one cell: a token with
+itself, with its right, lower, lower-right and lower-left neighbour: five sparse products. The weights of both are
+sums over the region's pixels of polynomials in the pixel's place (f_y, f_x) inside its cell, so that one pass that
+sums f_y^a f_x^b, a, b <= 2, per (region, cell) gives them all.
+"""
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse import coo_matrix
+
+from registry.base import FeatureMap
+
+
+def _cells(length: int, tokens: int, step: float, offset: float) -> tuple[np.ndarray, np.ndarray]:
+    """For each pixel of an axis: the cell's first token (length,) and the place in the cell, 0 <= f <= 1."""
+    t = np.clip((np.arange(length) - offset) / step, 0, tokens - 1)
+    first = np.minimum(t.astype(np.int64), max(tokens - 2, 0))
+    return first, t - first
+
+
+def upsample(features: FeatureMap) -> np.ndarray:
+    """The features of every pixel, (H, W, q) float32. For tests and per-pixel recipes; pooling does without."""
+    (h, w, _), (H, W) = features.values.shape, features.shape
+    (i, fy), (j, fx) = (_cells(n, m, features.step, features.offset) for n, m in ((H, h), (W, w)))
+    V = features.values
+    fy = fy.astype(np.float32)[:, None, None]
+    fx = fx.astype(np.float32)[None, :, None]
+    rows = V[i] * (1 - fy) + V[np.minimum(i + 1, h - 1)] * fy  # (H, w, q)
+    return rows[:, j] * (1 - fx) + rows[:, np.minimum(j + 1, w - 1)] * fx  # (H, W, q)
+
+
+def pool(features: FeatureMap, regions: np.ndarray) -> np.ndarray:
+    """Node features F_s: (n_s, 2q) float32, mean then population standard deviation per region.
+
+    regions: (H, W) int, labels 0 .. n_s - 1, none missing. A one-pixel region has standard deviation 0.
+    """
+    V = features.values.astype(np.float64)  # (h, w, q); squares are subtracted below
+    h, w, q = V.shape
+    centre = V.mean(axis=(0, 1))
+    V = V - centre
+    H, W = regions.shape
+    (i, fy), (j, fx) = (_cells(n, m, features.step, features.offset) for n, m in ((H, h), (W, w)))
+    n = int(regions.max()) + 1
+
+    # sums over the pixels of each (region, cell) of fy^a fx^b
+    key = (regions.astype(np.int64) * h + i[:, None]) * w + j[None, :]
+    keys, member = np.unique(key.ravel(), return_inverse=True)
+    region, cell = keys // (h * w), keys % (h * w)
+    area = np.bincount(regions.ravel(), minlength=n)
+    moments = {}
+    for a in range(3):
+        for b in range(3):
+            weight = (fy[:, None] ** a * fx[None, :] ** b).ravel()
+            moments[a, b] = np.bincount(member, weight, len(keys)) / area[region]
+
+    def expected(py: dict[int, float], px: dict[int, float]) -> np.ndarray:
+        """The share of the region's mean of a product of polynomials in fy and fx, per (region, cell)."""
+        return sum(cy * cx * moments[a, b] for a, cy in py.items() for b, cx in px.items())
+
+    up, down = 1, w  # steps to the right and the lower token in the flattened grid
+    right = np.where(cell % w < w - 1, up, 0)
+    lower = np.where(cell // w < h - 1, down, 0)
+
+    def matrix(parts) -> coo_matrix:
+        rows = np.tile(region, len(parts))
+        cols = np.concatenate([c for c, _ in parts])
+        vals = np.concatenate([v for _, v in parts])
+        return coo_matrix((vals, (rows, cols)), shape=(n, h * w)).tocsr()
+
+    lo, hi = {0: 1.0, 1: -1.0}, {1: 1.0}  # 1 - f and f
+    lo2, hi2, lohi = {0: 1.0, 1: -2.0, 2: 1.0}, {2: 1.0}, {1: 1.0, 2: -1.0}  # their products
+    flat = V.reshape(h * w, q)
+    mean = matrix([(cell, expected(lo, lo)), (cell + right, expected(lo, hi)),
+                   (cell + lower, expected(hi, lo)), (cell + lower + right, expected(hi, hi))]) @ flat
+
+    def shifted(rows: int, cols: int) -> np.ndarray:
+        """V(token) * V(token moved by (rows, cols)), at the grid's end by as far as there is."""
+        to_i = np.clip(np.arange(h) + rows, 0, h - 1)
+        to_j = np.clip(np.arange(w) + cols, 0, w - 1)
+        return (V * V[to_i][:, to_j]).reshape(h * w, q)
+
+    square = matrix([(cell, expected(lo2, lo2)), (cell + right, expected(lo2, hi2)),
+                     (cell + lower, expected(hi2, lo2)), (cell + lower + right, expected(hi2, hi2))]) @ shifted(0, 0)
+    square += 2 * (matrix([(cell, expected(lo2, lohi)), (cell + lower, expected(hi2, lohi))]) @ shifted(0, 1))
+    square += 2 * (matrix([(cell, expected(lohi, lo2)), (cell + right, expected(lohi, hi2))]) @ shifted(1, 0))
+    cross = expected(lohi, lohi)
+    square += 2 * (matrix([(cell, cross)]) @ shifted(1, 1))
+    square += 2 * (matrix([(cell + right, cross)]) @ shifted(1, -1))
+    std = np.sqrt(np.maximum(square - mean**2, 0))
+    return np.concatenate([mean + centre, std], axis=1).astype(np.float32)
