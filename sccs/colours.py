@@ -1,65 +1,130 @@
-"""The colours of clusters and classes: one table for figures, report, segmentations and `classes.yaml`.
+"""The one colour table: classes, clusters, and how label images become RGB.
 
-Classes that the paper draws keep its colours (Figures 3 and 4: yellow nucleus, green mitochondria, blue granules);
-clusters and further classes take a qualitative palette that stays apart under the common colour-vision deficiencies
-(Paul Tol's "bright" and "muted" schemes). Colours are "#rrggbb" in lower case.
+Classes follow the paper's Figures 3 and 4 (nucleus yellow, mitochondria green, granules blue); other names are drawn in
+turn from Okabe and Ito's colour-blind-safe set. Cluster colours differ in lightness first, so that a grey print still
+tells them apart.
 """
 from __future__ import annotations
 
-import colorsys
-import re
-from typing import Sequence
+from math import cos, pi, sin
+from typing import Mapping, Sequence
 
 import numpy as np
 
 PAPER = {
-    "nucleus": "#f0d22e",
-    "mitochondria": "#2ca25f",
-    "granules": "#3b6fd4",
-    "unrecognized": "#4d4d4d",
+    "nucleus": "#f5c518",
+    "mitochondria": "#27a35a",
+    "granules": "#3d7edb",
+    "unrecognized": "#8d8d8d",
 }
-SAME_CLASS = {
-    "nuclei": "nucleus",
-    "mitochondrion": "mitochondria",
-    "mito": "mitochondria",
-    "granule": "granules",
-    "unrecognised": "unrecognized",
-    "background": "unrecognized",
-    "rest": "unrecognized",
-    "other": "unrecognized",
-}
-PALETTE = (
-    "#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee7733", "#bbbbbb",
-    "#332288", "#44aa99", "#999933", "#882255", "#ddcc77", "#88ccee",
-)  # fmt: skip
-UNASSIGNED = "#000000"
+SPELLINGS = {"nuclei": "nucleus", "mitochondrion": "mitochondria", "mito": "mitochondria", "granule": "granules"}
+REST = {"unrecognized", "rest", "other", "background", "unknown", "extracellular"}
+GREYS = [PAPER["unrecognized"], "#c2c2c2", "#5a5a5a"]
+FURTHER = ["#d55e00", "#cc79a7", "#56b4e9", "#7b4fa3", "#e69f00", "#00a5a0", "#a0522d", "#b3b300", "#5b6ee1", "#f08080"]
+IGNORED = "#ffffff"
+RIGHT, WRONG = "#2f6f4f", "#d62755"
 
 
-def parse_colour(text: str) -> str:
-    """'#0F0', '00ff00' or '#00FF00' -> '#00ff00'; ValueError for anything else."""
-    digits = text.strip().lower().lstrip("#")
-    if not re.fullmatch(r"[0-9a-f]{3}|[0-9a-f]{6}", digits):
-        raise ValueError(f"not a colour: {text!r}")
-    return "#" + ("".join(2 * c for c in digits) if len(digits) == 3 else digits)
+def class_colours(names: Sequence[str], chosen: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Class name -> hex colour, in the order of `names`. `chosen` (name -> hex) is what a person picked and comes first.
 
-
-def rgb(colours: Sequence[str]) -> np.ndarray:
-    """n colours as text -> (n, 3) uint8, so that ``rgb(colours)[labels]`` paints labels (H, W) as (H, W, 3)."""
-    return np.array([list(bytes.fromhex(c.lstrip("#"))) for c in colours], np.uint8).reshape(-1, 3)
+    Only the first of several spellings gets the paper's colour, so that no two names share one.
+    """
+    chosen = dict(chosen or {})
+    taken = set(chosen.values())
+    colours = {}
+    for name in names:
+        if name in chosen:
+            colours[name] = chosen[name]
+            continue
+        plain = name.strip().lower()
+        wanted = GREYS if plain in REST else [PAPER[w] for w in [SPELLINGS.get(plain, plain)] if w in PAPER]
+        free = [colour for colour in [*wanted, *FURTHER] if colour not in taken]
+        colours[name] = free[0] if free else FURTHER[len(taken) % len(FURTHER)]
+        taken.add(colours[name])
+    return colours
 
 
 def cluster_colours(k: int) -> list[str]:
-    """One colour per cluster 0..k-1: the palette, then hues that the golden ratio spreads round the circle."""
-    further = (colorsys.hsv_to_rgb(0.618034 * i % 1, 0.65, 0.55 + 0.35 * (i % 2)) for i in range(k - len(PALETTE)))
-    return [*PALETTE[:k], *("#" + bytes(round(255 * c) for c in colour).hex() for colour in further)]
+    """k hex colours, distinct in hue and in grey value; meant for k <= 16, works beyond.
+
+    Grey values (luma, as a grey copy of the figure shows) take k even steps; clusters next in number lie far apart in
+    it, and hues turn by the golden angle.
+    """
+    if k < 1:
+        return []
+    stride = next(s for s in range(max(1, round(k * 0.382)), k + 2) if np.gcd(s, k) == 1)
+    steps = [(i * stride) % k for i in range(k)]
+    return [_colour_of(62 + 160 * step / max(k - 1, 1), 0.45 + 2 * pi * 0.618034 * i) for i, step in enumerate(steps)]
 
 
-def class_colours(names: Sequence[str]) -> list[str]:
-    """One colour per class name, in order: the paper's where it has one, else the next of the palette."""
-    spare = iter(cluster_colours(len(names)))
-    taken: list[str] = []
-    for name in names:
-        key = name.strip().lower()
-        colour = PAPER.get(SAME_CLASS.get(key, key))
-        taken.append(colour if colour and colour not in taken else next(spare))
-    return taken
+def _colour_of(grey: float, hue: float) -> str:
+    """The most vivid colour (up to a chroma of .145 in Ottosson's OKLCH) of this hue and luma (0..255)."""
+    for chroma in np.linspace(0.145, 0.0, 30):
+        low, high = 0.0, 1.0
+        while high - low > 1e-4:
+            middle = (low + high) / 2
+            low, high = (middle, high) if luma(_encoded(_linear_rgb(middle, chroma, hue))) < grey else (low, middle)
+        linear = _linear_rgb(low, chroma, hue)
+        if all(-1e-3 <= value <= 1 + 1e-3 for value in linear):
+            break
+    return "#%02x%02x%02x" % tuple(round(value) for value in _encoded(linear))
+
+
+def luma(channels: Sequence[float]) -> float:
+    """Grey value of an sRGB colour, 0..255 (ITU-R BT.601, what image viewers and printers use)."""
+    return 0.299 * channels[0] + 0.587 * channels[1] + 0.114 * channels[2]
+
+
+def _encoded(linear: Sequence[float]) -> list[float]:
+    """Linear light -> sRGB channels, 0..255."""
+    channels = [min(max(value, 0.0), 1.0) for value in linear]
+    return [255 * (12.92 * c if c <= 0.0031308 else 1.055 * c ** (1 / 2.4) - 0.055) for c in channels]
+
+
+def _linear_rgb(lightness: float, chroma: float, hue: float) -> tuple[float, float, float]:
+    """OKLCH to linear sRGB (Ottosson 2020); values outside 0..1 do not exist on screen."""
+    a, b = chroma * cos(hue), chroma * sin(hue)
+    long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
+    medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
+    short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
+    return (
+        4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short,
+        -1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short,
+        -0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * short,
+    )
+
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    """'#rrggbb' or '#rgb' -> (r, g, b), each 0..255."""
+    digits = colour.lstrip("#")
+    if len(digits) == 3:
+        digits = "".join(2 * digit for digit in digits)
+    return int(digits[0:2], 16), int(digits[2:4], 16), int(digits[4:6], 16)
+
+
+def colourise(
+    labels: np.ndarray,
+    colours: Sequence[str] | Mapping[int, str],
+    image: np.ndarray | None = None,
+    alpha: float = 0.5,
+) -> np.ndarray:
+    """Label image (H, W) int -> (H, W, 3) uint8, alone or blended over a grey image.
+
+    colours: hex by label code (a list is indexed by code). image: (H, W) uint8, shown beneath; alpha: share of the
+    colour. Codes without a colour (ignored pixels, -1) show the bare image, or white where there is none.
+    """
+    codes = dict(colours) if isinstance(colours, Mapping) else dict(enumerate(colours))
+    if image is None:
+        below = np.full(labels.shape + (3,), rgb(IGNORED), dtype=np.uint8)
+        alpha = 1.0
+    else:
+        if image.shape != labels.shape:
+            raise ValueError(f"colourise: labels are {labels.shape}, the image is {image.shape}; they must agree")
+        below = np.repeat(image.astype(np.uint8)[..., None], 3, axis=2)
+    out = below.astype(np.float32)
+    for code in np.unique(labels):
+        if int(code) in codes:
+            where = labels == code
+            out[where] = (1 - alpha) * out[where] + alpha * np.array(rgb(codes[int(code)]), dtype=np.float32)
+    return np.rint(out).astype(np.uint8)
