@@ -1,0 +1,49 @@
+"""The four roles of a recipe, and the parts that can fill them: a recipe names one part for each role.
+
+A part is a class with keyword-only typed arguments (`registry.base` has the four protocols); its recipe block is
+checked against that signature. Parts are imported only when a recipe names them, so this page costs nothing to load.
+Third parties add parts with an entry point ``role.name = module:Class`` in the group ``sccs.components``, or with a
+module that a recipe lists under ``plugins:`` (`registry.registry` tells how).
+"""
+from registry.registry import Registry
+
+# image (H, W) -> dense features (h, w, q) on a regular grid
+FEATURES = {
+    "mae": ("registry.features.mae:MAE", "masked autoencoder, keys of the encoder's last block (paper; MAESTER)"),
+    "intensity": ("registry.features.intensity:Intensity", "the grey value of each pixel, the simplest baseline"),
+}
+
+# image and features -> region graph: nodes, node features, affinity
+GRAPH = {
+    "superpixel": ("registry.graph.superpixel:Superpixel", "SLIC superpixels, mean and std of their features (paper)"),
+    "patch": ("registry.graph.patch:Patch", "square cells of a fixed size in place of superpixels"),
+    "pixel": ("registry.graph.pixel:Pixel", "every pixel a node, no edges (MAESTER, raw k-means)"),
+}
+
+# region graph -> spectral coordinates Z (n, u) of its nodes
+EMBEDDER = {
+    "lgc": ("registry.embedder.lgc:LGC", "linear graph convolutions trained with the spectral loss (paper)"),
+    "eigsh": ("registry.embedder.eigsh:Eigsh", "eigenvectors of the graph's Laplacian, by numerical solver, per graph"),
+    "identity": ("registry.embedder.identity:Identity", "the node features as they are"),
+}
+
+# region graph and Z -> cluster probabilities P (n, k)
+CLUSTERER = {
+    "mlp_incremental": ("registry.clusterer.mlp_incremental:MLPIncremental",
+                        "MLP taught by incremental centroids, with smoothness (paper)"),
+    "incremental_kmeans": ("registry.clusterer.incremental_kmeans:IncrementalKMeans",
+                           "running centroids over the training graphs, no network"),
+    "hungarian_kmeans": ("registry.clusterer.hungarian_kmeans:HungarianKMeans",
+                         "k-means on each graph by itself, clusters matched between graphs"),
+    "kmeans": ("registry.clusterer.kmeans:KMeans", "k-means over the nodes of all training graphs"),
+}
+
+PARTS = Registry(features=FEATURES, graph=GRAPH, embedder=EMBEDDER, clusterer=CLUSTERER)
+
+ROLES = PARTS.roles          # ("features", "graph", "embedder", "clusterer")
+available = PARTS.available  # available(role) -> {name: one-line description}
+resolve = PARTS.resolve      # resolve(role, name) -> the name as it is registered
+get = PARTS.get              # get(role, name) -> class
+schema = PARTS.schema        # schema(role, name) -> pydantic model of the class's arguments
+register = PARTS.register    # register(role, name, class or "module:Class", description="")
+load_plugin = PARTS.load_plugin  # load_plugin(module name or path of a .py file)

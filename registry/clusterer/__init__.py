@@ -1,0 +1,1 @@
+"""Parts of the role `clusterer`: RegionGraph and Z -> P (n, k)."""

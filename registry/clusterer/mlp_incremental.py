@@ -1,0 +1,103 @@
+"""Neural clustering supervised by incremental k-means: the clustering head of SCCS (paper, Eq. 3 and 4)."""
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+
+from registry.base import Clusterer, UserError
+from registry.centroids import IncrementalCentroids
+from registry.graphs import RegionGraph
+from registry.losses import clustering, smoothness
+
+
+class MLPIncremental(torch.nn.Module, Clusterer):
+    """Z (n_s, u) -> P (n_s, k) by Linear(u, hidden), ELU, Linear(hidden, k), softmax (paper: 12 -> 12 -> 8).
+
+    After `warmup` iterations, in which the embedding is trained alone, k-means on the anchor graph's Z gives k
+    centroids; from then on each graph's nodes go to the nearest centroid, which is the target of L_clu, and
+    centroids are running means, moved once per `update_every` graphs (`registry.centroids`).
+
+    decay: forgetting of the running means per update; null keeps all nodes ever seen with equal weight.
+    detach: L_clu and L_smo train the head alone and leave the embedding to L_spe.
+    head: `sigmoid` makes the nu term of L_smo act (Eq. 4); rows of P are then normalised for prediction.
+    eta, nu: of L_smo.
+    """
+
+    trainable = True
+
+    def __init__(self, *, k: int = 8, hidden: int = 12, warmup: int = 1000, update_every: int = 8,
+                 decay: float | None = 0.9, reseed: bool = True, detach: bool = False,
+                 head: Literal["softmax", "sigmoid"] = "softmax", eta: float = 0.1, nu: float = 0.1,
+                 seed: int | None = None):
+        super().__init__()
+        self.k = k
+        self.hidden = hidden
+        self.warmup = warmup
+        self.update_every = update_every
+        self.decay = decay
+        self.reseed = reseed
+        self.detach = detach
+        self.head = head
+        self.eta = eta
+        self.nu = nu
+        self.seed = seed
+        if k < 2 or hidden < 1:
+            raise UserError(f"clusterer: k = {k} must be at least 2 and hidden = {hidden} at least 1")
+        if decay is not None and not 0 <= decay <= 1:
+            raise UserError(f"clusterer.decay: {decay} must be null or within 0 .. 1")
+        self.layers = torch.nn.ModuleList()
+
+    def _create(self, u: int) -> None:
+        generator = torch.Generator().manual_seed(self.seed or 0)
+        self.layers = torch.nn.ModuleList([torch.nn.Linear(u, self.hidden), torch.nn.Linear(self.hidden, self.k)])
+        with torch.no_grad():
+            for layer in self.layers:
+                torch.nn.init.xavier_uniform_(layer.weight, generator=generator)
+                layer.bias.zero_()
+        self.centroids = IncrementalCentroids(self.k, self.update_every, self.decay, self.reseed, self.seed or 0)
+
+    def prepare(self, u: int, device: torch.device) -> None:
+        """Make the head for u coordinates; before the optimiser is."""
+        self._create(u)
+        self.to(device)
+
+    def begin(self, anchor: RegionGraph, Z: torch.Tensor) -> None:
+        """Anchor clustering: k-means on the anchor graph's Z (n_s, u)."""
+        self.centroids.begin(Z.detach())
+
+    @property
+    def begun(self) -> bool:
+        return self.centroids.means_ is not None
+
+    def forward(self, Z: torch.Tensor) -> torch.Tensor:
+        """P (n_s, k) as the losses see it."""
+        X = torch.nn.functional.elu(self.layers[0](Z))  # (n_s, hidden)
+        X = self.layers[1](X)
+        return X.softmax(1) if self.head == "softmax" else X.sigmoid()
+
+    def loss(self, graph: RegionGraph, Z: torch.Tensor) -> dict[str, torch.Tensor]:
+        target = self.centroids.assign(Z.detach())  # (n_s,)
+        self.centroids.observe(Z.detach(), target)
+        P = self(Z.detach() if self.detach else Z)
+        return {"clu": clustering(P, target), "smo": smoothness(graph, P, self.eta, self.nu)}
+
+    def predict(self, graph: RegionGraph, Z: torch.Tensor) -> torch.Tensor:
+        P = self(Z)
+        return P / P.sum(1, keepdim=True).clamp(min=1e-12)
+
+    def use(self) -> np.ndarray:
+        """Nodes per cluster in the last window of the incremental clustering, (k,) int64."""
+        return self.centroids.window_use_
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        return {**{name: value.detach().cpu().numpy() for name, value in self.state_dict().items()},
+                **{f"centroids.{name}": value for name, value in self.centroids.get_state().items()}}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        self._create(state["layers.0.weight"].shape[1])
+        own = {name: value for name, value in state.items() if not name.startswith("centroids.")}
+        self.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in own.items()})
+        self.centroids.set_state({name.removeprefix("centroids."): value for name, value in state.items()
+                                  if name.startswith("centroids.")})

@@ -1,0 +1,1 @@
+"""Parts of the role `embedder`: RegionGraph -> Z (n, u)."""

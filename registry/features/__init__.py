@@ -1,0 +1,1 @@
+"""Parts of the role `features`: image (H, W) -> FeatureMap (h, w, q)."""

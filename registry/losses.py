@@ -1,0 +1,61 @@
+"""The loss terms of the paper's Eq. 2 to 4, each exact and at most linear in the number of edges.
+
+Z (n_s, u) spectral coordinates, P (n_s, k) assignments, Â the normalised affinity, L = I - Â.
+"""
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+
+from registry.graphs import RegionGraph
+
+EPS = 1e-7
+
+
+def unit_columns(Z: torch.Tensor) -> torch.Tensor:
+    """Z (n_s, u) with columns of unit Euclidean norm over the nodes."""
+    return F.normalize(Z, dim=0, eps=1e-12)
+
+
+def spectral(graph: RegionGraph, Z: torch.Tensor, mu: float = 1.0,
+             orthogonality: Literal["squared", "paper"] = "squared") -> torch.Tensor:
+    """L_spe, Eq. 2, on columns of unit norm.
+
+    `squared` (default): mean over all i, j of (z_i^T z_j - [i = j])^2 + mu * mean over i != j of (z_i^T L z_j)^2.
+    `paper`: sum over i != j of z_i^T z_j + mu (z_i^T L z_j)^2, as printed; its first term has no square, hence is
+    least where columns are opposite, not where they are orthogonal.
+    """
+    Z = unit_columns(Z)
+    u = Z.shape[1]
+    gram = Z.T @ Z  # (u, u)
+    quadratic = gram - Z.T @ graph.propagate(Z)  # Z^T L Z
+    off = ~torch.eye(u, dtype=torch.bool, device=Z.device)
+    if orthogonality == "paper":
+        return gram[off].sum() + mu * quadratic[off].square().sum()
+    pairs = max(u * (u - 1), 1)
+    return (gram - torch.eye(u, device=Z.device)).square().mean() + mu * quadratic[off].square().sum() / pairs
+
+
+def clustering(P: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """L_clu, Eq. 3: binary cross-entropy of P (n_s, k) against the clusters `target` (n_s,) int64, mean over n_s k."""
+    P = P.clamp(EPS, 1 - EPS)
+    own = P.gather(1, target[:, None])  # (n_s, 1)
+    against = torch.log1p(-P).sum() - torch.log1p(-own).sum()
+    return -(own.log().sum() + against) / P.numel()
+
+
+def smoothness(graph: RegionGraph, P: torch.Tensor, eta: float = 0.1, nu: float = 0.1) -> torch.Tensor:
+    """L_smo, Eq. 4, over all n_s^2 pairs in O(edges k), by
+    sum (a_ij - eta)(1 - p_i.p_j) = sum a_ij - eta n^2 - sum a_ij p_i.p_j + eta ||sum p_i||^2, p of unit rows.
+
+    The nu term asks the assignments to sum to n_s; it vanishes for a softmax head.
+    """
+    n = graph.n
+    p = F.normalize(P, dim=1, eps=1e-12)
+    src, dst = graph.edges
+    a = graph.affinity
+    agree = (a * (p[src] * p[dst]).sum(1)).sum()
+    pairs = a.sum() - eta * n * n - agree + eta * p.sum(0).square().sum()
+    return pairs / (n * n) + nu * (P.abs().sum() / n - 1).abs()

@@ -1,0 +1,208 @@
+"""Names to parts: lookup, plug-ins, and a part's recipe schema read off its signature.
+
+A third party adds parts in one of two ways:
+
+* an installed package declares an entry point ``role.name = module:Class`` in the group ``sccs.components``;
+* a recipe lists under ``plugins:`` a module (or a ``.py`` file) which defines
+  ``SCCS_COMPONENTS = {"role": {"name": "module:Class" or the class itself}}``, or which calls
+  ``registry.register(role, name, cls)`` when it is imported.
+
+A name that is already taken is refused, never replaced. Names are compared without case, ``-`` and ``_``.
+"""
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import sys
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from registry.base import Clusterer, Embedder, Features, GraphBuilder, UserError
+
+GROUP = "sccs.components"
+PROTOCOLS = {"features": Features, "graph": GraphBuilder, "embedder": Embedder, "clusterer": Clusterer}
+
+
+def canonical(name: str) -> str:
+    """The form in which names are compared: `Incremental-KMeans` and `incremental_kmeans` are the same part."""
+    return name.lower().replace("-", "").replace("_", "")
+
+
+def suggestion(value: object, allowed: typing.Iterable[object]) -> str:
+    """``did you mean 'x'? `` for the allowed name nearest to `value`, or nothing when none is near."""
+    names = [str(name) for name in allowed]
+    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}? " if near else ""
+
+
+@dataclass
+class Entry:
+    """One registered part: `target` is a class, or ``module:Class`` that is imported on first use."""
+
+    name: str
+    target: str | type
+    description: str
+    plugin: str | None = None  # who brought it; None for a built-in part
+
+    @property
+    def address(self) -> str:
+        return self.target if isinstance(self.target, str) else f"{self.target.__module__}:{self.target.__qualname__}"
+
+
+class Registry:
+    """The tables of all roles. Entry points are read at the first lookup, classes imported when asked for."""
+
+    def __init__(self, **tables: dict[str, tuple[str, str]]):
+        self.roles = tuple(tables)
+        self._entries: dict[str, dict[str, Entry]] = {
+            role: {canonical(name): Entry(name, *row) for name, row in table.items()} for role, table in tables.items()
+        }
+        self._failed: dict[str, str] = {}  # plug-in -> why it could not be imported
+        self._plugins: set[str] = set()
+        self._scanned = False
+
+    def register(self, role: str, name: str, target: str | type, description: str = "", plugin: str | None = None):
+        """Add a part. The same part may be registered again; another one under a taken name raises UserError."""
+        if role not in self._entries:
+            raise UserError(f"unknown role {role!r} for part {name!r}; roles: {', '.join(self.roles)}")
+        new = Entry(name, target, description or _first_line(target), plugin or "registered from Python")
+        old = self._entries[role].setdefault(canonical(name), new)
+        if old.address != new.address:
+            raise UserError(f"{role} {name!r} from {new.address} ({new.plugin}): the name is taken by {old.address}")
+
+    def load_plugin(self, module: str) -> None:
+        """Import a plug-in, given as a module's name or as the path of a ``.py`` file, and register what it brings."""
+        if module in self._plugins:
+            return
+        before, known = self._count(), module in sys.modules
+        try:
+            loaded = _import_file(Path(module)) if module.endswith(".py") else importlib.import_module(module)
+        except UserError:
+            raise
+        except Exception as error:  # whatever a third party's module raises is that plug-in's fault
+            raise UserError(f"cannot import plug-in {module!r}: {type(error).__name__}: {error}") from error
+        for role, table in getattr(loaded, "SCCS_COMPONENTS", {}).items():
+            for name, target in table.items():
+                self.register(role, name, target, plugin=f"plug-in {module}")
+        if self._count() == before and not known and not hasattr(loaded, "SCCS_COMPONENTS"):
+            raise UserError(f"plug-in {module!r} adds no part; define SCCS_COMPONENTS or call registry.register")
+        self._plugins.add(module)
+
+    def available(self, role: str) -> dict[str, str]:
+        """Names and one-line descriptions of a role's parts, built-in ones first; imports none of them."""
+        return {entry.name: entry.description for entry in self._table(role).values()}
+
+    def resolve(self, role: str, name: str) -> str:
+        """The name under which `name` is registered. Unknown: UserError with a suggestion and the full list."""
+        return self._find(role, name).name
+
+    def get(self, role: str, name: str) -> type:
+        """The class of a part, imported now if it was not yet."""
+        entry = self._find(role, name)
+        if isinstance(entry.target, str):
+            try:
+                entry.target = _import_class(entry.target, role)
+            except Exception as error:
+                if entry.plugin is None and not isinstance(error, ModuleNotFoundError):
+                    raise  # a defect of ours keeps its traceback
+                hint = "; pip install 'sccs[cpu]' or 'sccs[gpu]'" if getattr(error, "name", "") == "faiss" else ""
+                who = f" ({entry.plugin})" if entry.plugin else ""
+                raise UserError(f"{role} {entry.name!r}{who} cannot be imported: {_reason(error)}{hint}") from error
+        return entry.target
+
+    def schema(self, role: str, name: str) -> Any:
+        """A pydantic model whose fields are the keyword arguments of the part's ``__init__``."""
+        return signature_model(self.get(role, name), self.resolve(role, name))
+
+    def _count(self) -> int:
+        return sum(map(len, self._entries.values()))
+
+    def _table(self, role: str) -> dict[str, Entry]:
+        if not self._scanned:
+            self._scanned = True
+            for point in importlib.metadata.entry_points(group=GROUP):
+                source = f"plug-in {point.dist.name} {point.dist.version}" if point.dist else f"plug-in {point.module}"
+                entry_role, _, name = point.name.partition(".")
+                if entry_role not in self._entries or not name:
+                    self._failed[point.name] = f"{source}: an entry point is named role.name, roles: {self.roles}"
+                else:
+                    self.register(entry_role, name, point.value, description=source, plugin=source)
+        return self._entries[role]
+
+    def _find(self, role: str, name: str) -> Entry:
+        table = self._table(role)
+        if (entry := table.get(canonical(str(name)))) is not None:
+            return entry
+        message = f"unknown {role} {name!r}; {suggestion(name, self.available(role))}available: {', '.join(self.available(role))}"
+        failed = {**self._failed, **self._broken_plugins()}
+        if failed:
+            message += "; plug-ins that failed to import: " + ", ".join(f"{k} ({v})" for k, v in failed.items())
+        raise UserError(message)
+
+    def _broken_plugins(self) -> dict[str, str]:
+        """Entry points whose module cannot be imported: perhaps the reason why a name is not there."""
+        broken = {}
+        for role, table in self._entries.items():
+            for entry in table.values():
+                if entry.plugin and isinstance(entry.target, str):
+                    try:
+                        _import_class(entry.target, role)
+                    except Exception as error:
+                        broken[f"{role}.{entry.name}"] = f"{entry.plugin}: {_reason(error)}"
+        return broken
+
+
+def signature_model(cls: type, name: str) -> Any:
+    """Pydantic model of ``cls.__init__``: extra keys forbidden, types strict, defaults as in the signature.
+
+    Raises TypeError when the class breaks the rule of keyword-only typed arguments (its author's mistake).
+    """
+    from pydantic import ConfigDict, create_model  # not needed to list parts
+
+    owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
+    fields: dict[str, Any] = {}
+    if owner is not object and not owner.__module__.startswith("torch."):  # else the part takes no argument
+        hints = typing.get_type_hints(owner.__init__, include_extras=True)
+        for parameter in list(inspect.signature(owner.__init__).parameters.values())[1:]:
+            if parameter.kind is not parameter.KEYWORD_ONLY or parameter.name not in hints:
+                raise TypeError(f"{cls.__module__}:{cls.__qualname__}: argument {parameter.name!r} "
+                                "must be keyword-only and have a type")
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[parameter.name] = (hints[parameter.name], default)
+    config = ConfigDict(extra="forbid", strict=True, protected_namespaces=(), arbitrary_types_allowed=True)
+    return create_model(name, __config__=config, **fields)
+
+
+def _import_class(address: str, role: str) -> type:
+    module, _, attribute = address.partition(":")
+    cls = getattr(importlib.import_module(module), attribute)
+    if not (isinstance(cls, type) and issubclass(cls, PROTOCOLS[role])):
+        raise TypeError(f"{address} is no subclass of registry.base.{PROTOCOLS[role].__name__}")
+    return cls
+
+
+def _import_file(path: Path) -> Any:
+    name = f"sccs_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # classes of the module must find it again by its name
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _first_line(target: str | type) -> str:
+    text = "" if isinstance(target, str) else inspect.getdoc(target) or ""
+    return text.partition("\n")[0]
