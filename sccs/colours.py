@@ -1,11 +1,12 @@
 """The one colour table: classes, clusters, and how label images become RGB.
 
 Classes follow the paper's Figures 3 and 4 (nucleus yellow, mitochondria green, granules blue); other names are drawn in
-turn from Okabe and Ito's colour-blind-safe set. Cluster colours differ in lightness first, so that a grey print still
-tells them apart.
+turn from Okabe and Ito's colour-blind-safe set. Cluster colours differ in grey value first, so that a grey print
+still tells them apart. Colours are "#rrggbb" in lower case.
 """
 from __future__ import annotations
 
+import re
 from math import cos, pi, sin
 from typing import Mapping, Sequence
 
@@ -18,7 +19,7 @@ PAPER = {
     "unrecognized": "#8d8d8d",
 }
 SPELLINGS = {"nuclei": "nucleus", "mitochondrion": "mitochondria", "mito": "mitochondria", "granule": "granules"}
-REST = {"unrecognized", "rest", "other", "background", "unknown", "extracellular"}
+REST = {"unrecognized", "unrecognised", "rest", "other", "background", "unknown", "extracellular"}
 GREYS = [PAPER["unrecognized"], "#c2c2c2", "#5a5a5a"]
 FURTHER = ["#d55e00", "#cc79a7", "#56b4e9", "#7b4fa3", "#e69f00", "#00a5a0", "#a0522d", "#b3b300", "#5b6ee1", "#f08080"]
 IGNORED = "#ffffff"
@@ -95,12 +96,18 @@ def _linear_rgb(lightness: float, chroma: float, hue: float) -> tuple[float, flo
     )
 
 
+def parse_colour(text: str) -> str:
+    """'#0F0', '00ff00' or '#00FF00' -> '#00ff00'; ValueError for anything else."""
+    digits = text.strip().lower().lstrip("#")
+    if not re.fullmatch(r"[0-9a-f]{3}|[0-9a-f]{6}", digits):
+        raise ValueError(f"not a colour: {text!r}; write it as #rrggbb")
+    return "#" + ("".join(2 * digit for digit in digits) if len(digits) == 3 else digits)
+
+
 def rgb(colour: str) -> tuple[int, int, int]:
-    """'#rrggbb' or '#rgb' -> (r, g, b), each 0..255."""
-    digits = colour.lstrip("#")
-    if len(digits) == 3:
-        digits = "".join(2 * digit for digit in digits)
-    return int(digits[0:2], 16), int(digits[2:4], 16), int(digits[4:6], 16)
+    """'#rrggbb' -> (r, g, b), each 0..255."""
+    red, green, blue = bytes.fromhex(parse_colour(colour)[1:])
+    return red, green, blue
 
 
 def colourise(
