@@ -1,0 +1,38 @@
+"""Data: readers and writers, volumes, the tiler, and the data sets that a recipe's `data` block can name."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Mapping
+
+if TYPE_CHECKING:
+    from sccs.data.volumes import Dataset
+
+# Values of `data.name`, for `sccs list datasets`.
+DATASETS = {
+    "phantom": "synthetic FIB-SEM of beta-like cells with exact labels, generated and cached; c1-c3 train, c4 test",
+    "betaseg": "BetaSeg (FIB-SEM of beta cells) as published, under data.root; c1-c3 train, c4 test",
+    "volumes": "your own volumes: data.train and data.test list images and, where you have them, labels",
+}
+
+
+def load_dataset(data: Mapping[str, Any], base: Path, seed: int = 0, min_side: int = 80) -> "Dataset":
+    """Open the data set that a recipe's `data` block describes; images stay on disk until they are read.
+
+    Arguments
+        data: the block (see the models in sccs.data.volumes); images and labels may be numpy arrays.
+        base: folder that relative paths are relative to (the recipe's).
+        seed: the run's seed, for a phantom that asks for it.
+        min_side: shortest side of a volume, px (the MAE's window).
+
+    Raises UserError for anything wrong with the block or with the files.
+    """
+    from sccs.data.loading import load
+
+    return load(data, Path(base), seed, min_side)
+
+
+def describe(dataset: "Dataset") -> str:
+    """A line per volume: what is used of it, how it is cut, its intensities and labels."""
+    from sccs.data.loading import summary
+
+    return summary(dataset)

@@ -1,0 +1,216 @@
+"""From a recipe's `data` block to a Dataset: paths, the phantom's cache, the published BetaSeg layout."""
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any, Mapping, Optional
+
+import numpy as np
+
+from registry.base import UserError
+from sccs.data.volumes import (
+    BetasegBlock, Dataset, LabelCodes, PhantomBlock, Volume, VolumeEntry, VolumesBlock, parse_block,
+)
+
+CELL_CLASSES = {0: "unrecognized", 1: "nucleus", 2: "granules", 3: "mitochondria"}
+CELL_IGNORE = 255  # outside the cell
+FILE_SUFFIXES = (
+    ".ome.zarr", ".ome.tiff", ".ome.tif", ".zarr", ".n5", ".tiff", ".tif", ".png", ".mrc", ".rec", ".h5", ".hdf5",
+)
+
+
+def load(data: Mapping[str, Any], base: Path, seed: int, min_side: int) -> Dataset:
+    """See sccs.data.load_dataset."""
+    block = parse_block(dict(data))
+    if isinstance(block, PhantomBlock):
+        return _phantom(block, seed, min_side)
+    if isinstance(block, BetasegBlock):
+        return _betaseg(block, base, min_side)
+    return _volumes(block, base, min_side)
+
+
+def cache_folder() -> Path:
+    """``SCCS_CACHE``, or ~/.cache/sccs. Nothing in it is needed: it only saves time."""
+    return Path(os.environ.get("SCCS_CACHE") or Path.home() / ".cache" / "sccs").expanduser()
+
+
+# ----------------------------------------------------------------------------------------------------- own volumes
+def _volumes(block: VolumesBlock, base: Path, min_side: int) -> Dataset:
+    codes = LabelCodes(block.classes, block.ignore, block.merge)
+    parts: dict[str, list[Volume]] = {}
+    names = _names(block)
+    for part, limit in (("train", block.max_train_slices), ("test", block.max_test_slices)):
+        parts[part] = []
+        for position, entry in enumerate(getattr(block, part)):
+            key = f"data.{part}.{position}"
+            if entry.labels is not None and not block.classes:
+                raise UserError(f"{key}.labels: labels are given, but data.classes names no class")
+            image, path, voxel_size = _open(
+                entry.image, base, f"{key}.image", entry.axes, entry.voxel_size, entry.level
+            )
+            labels, labels_path = None, "labels"
+            if entry.labels is not None:
+                axes = entry.labels_axes or entry.axes
+                labels, labels_path, stated = _open(
+                    entry.labels, base, f"{key}.labels", axes, entry.voxel_size, entry.labels_level
+                )
+                voxel_size = voxel_size or stated
+            parts[part].append(Volume(
+                names[part, position], image, path=path, labels=labels, labels_path=labels_path,
+                voxel_size=voxel_size, codes=codes, region=entry.region, fov=block.fov, max_slices=limit,
+                min_side=min_side,
+            ))
+    return Dataset("volumes", parts["train"], parts["test"], block.classes, block.ignore, block.anchor)
+
+
+def _open(given, base: Path, key: str, axes: Optional[str], voxel_size, level: Optional[int]):
+    """A file or an array -> lazy (Z, Y, X) array, a name for messages, voxel size or None."""
+    if isinstance(given, np.ndarray):
+        if given.ndim not in (2, 3):
+            raise UserError(f"{key}: an array of shape {given.shape} is no volume (Z, Y, X) and no image (Y, X)")
+        return given.reshape((-1, *given.shape[-2:])), key, voxel_size
+    from sccs.data.readers import open_image
+
+    source = open_image(str(resolve_path(given, base, key)), axes=axes, voxel_size=voxel_size, level=level)
+    return source.array, given, source.voxel_size
+
+
+def resolve_path(text: str, base: Path, key: str, hint: str = "") -> Path:
+    """Expand ``${VARIABLE}`` and ``~``; a relative path is relative to `base`, the recipe's folder.
+
+    Raises UserError for a variable that is not set; `hint` says how to get the data.
+    """
+    path = os.path.expanduser(os.path.expandvars(text))
+    unset = re.search(r"\$\{?(\w+)\}?", path)
+    if unset:
+        raise UserError(f"{key}: the environment variable {unset[1]} in {text!r} is not set; "
+                        f"set it to the folder with the data{hint and ': ' + hint}")
+    return base / path
+
+
+def _names(block: VolumesBlock) -> dict[tuple[str, int], str]:
+    """Names given or taken from files; files that are used several times are told apart by part, then by number."""
+    entries = {(part, i): entry for part in ("train", "test") for i, entry in enumerate(getattr(block, part))}
+    given = Counter(entry.name for entry in entries.values() if entry.name is not None)
+    for name, count in given.items():
+        if count > 1:
+            raise UserError(f"data: {count} volumes are named {name!r}; give each its own name, as output files use it")
+    names = {key: entry.name for key, entry in entries.items() if entry.name is not None}
+    stems = {key: _stem(entry) for key, entry in entries.items() if entry.name is None}
+    often = Counter(stems.values())
+    for (part, position), stem in stems.items():
+        wanted = stem if often[stem] == 1 and stem not in given else f"{stem}-{part}"
+        name, number = wanted, 2
+        while name in names.values():
+            name, number = f"{wanted}-{number}", number + 1
+        names[part, position] = name
+    return names
+
+
+def _stem(entry: VolumeEntry) -> str:
+    if isinstance(entry.image, np.ndarray):
+        return "volume"
+    path = re.sub(r"(\.(?:h5|hdf5|zarr|n5))[:/].*$", r"\1", entry.image.rstrip("/"))  # without the path inside
+    parts = [part for part in path.split("/") if part]
+    while len(parts) > 1 and any(wild in parts[-1] for wild in "*?["):
+        parts.pop()  # a glob is named after its folder
+    stem = parts[-1]
+    suffix = next((suffix for suffix in FILE_SUFFIXES if stem.lower().endswith(suffix)), "")
+    return re.sub(r"[^\w.+-]", "_", stem[: len(stem) - len(suffix)]) or "volume"
+
+
+# --------------------------------------------------------------------------------------------------------- phantom
+def _phantom(block: PhantomBlock, seed: int, min_side: int) -> Dataset:
+    arguments: dict[str, Any] = {"seed": seed if block.seed is None else block.seed}
+    if block.shapes is not None:
+        arguments["shapes"] = [list(shape) for shape in block.shapes]
+    folder = phantom_folder(arguments)
+    cells = json.loads((folder / "cells.json").read_text(encoding="utf-8"))
+    volumes = []
+    for number, cell in enumerate(cells):
+        last = number == len(cells) - 1
+        image, labels = (np.load(folder / f"{cell['name']}_{kind}.npy", mmap_mode="r") for kind in ("image", "labels"))
+        volumes.append(Volume(
+            cell["name"], image, path=cell["name"], labels=labels, labels_path=f"labels of {cell['name']}",
+            voxel_size=cell["voxel_size"], codes=LabelCodes(CELL_CLASSES, CELL_IGNORE), fov=block.fov,
+            max_slices=block.test_slices if last else block.train_slices, min_side=min_side,
+        ))
+    return Dataset("phantom", volumes[:-1], volumes[-1:], CELL_CLASSES, CELL_IGNORE, block.anchor)
+
+
+def phantom_folder(arguments: dict[str, Any]) -> Path:
+    """Folder with the phantom's arrays, generated on first use.
+
+    Keyed by the generator's source and its arguments. The folder appears under its name only when it is complete, so
+    that a killed run leaves nothing half done and two runs at once do not disturb one another.
+    """
+    from sccs.data import phantom
+
+    source = Path(phantom.__file__).read_bytes()
+    key = hashlib.sha256(source + json.dumps(arguments, sort_keys=True).encode()).hexdigest()[:16]
+    folder = cache_folder() / f"phantom-{key}"
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        cells = []
+        for cell in phantom.make_phantom(**arguments):
+            np.save(temporary / f"{cell.name}_image.npy", cell.image)
+            np.save(temporary / f"{cell.name}_labels.npy", cell.labels)
+            cells.append({"name": cell.name, "voxel_size": [float(size) for size in cell.voxel_size]})
+        (temporary / "cells.json").write_text(json.dumps(cells), encoding="utf-8")
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another run was faster, with the same content
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+# --------------------------------------------------------------------------------------------------------- BetaSeg
+def _betaseg(block: BetasegBlock, base: Path, min_side: int) -> Dataset:
+    from sccs.data import betaseg
+
+    root = resolve_path(block.root, base, "data.root", betaseg.HOW_TO)
+    folders = betaseg.find_volumes(root)
+    if block.checksum:
+        betaseg.check_download(root, cache_folder())
+    volumes = {}
+    for name, folder in folders.items():
+        source, labels = betaseg.open_volume(name, folder)
+        volumes[name] = Volume(
+            f"{name}_source", source.array, path=source.path, labels=labels, labels_path=f"{folder} (merged masks)",
+            voxel_size=source.voxel_size or betaseg.VOXEL_SIZE, codes=LabelCodes(CELL_CLASSES, CELL_IGNORE),
+            fov=block.fov, max_slices=block.test_slices if name in betaseg.TEST else block.train_slices,
+            min_side=min_side,
+        )
+    train, test = ([volumes[name] for name in part] for part in (betaseg.TRAIN, betaseg.TEST))
+    return Dataset("betaseg", train, test, CELL_CLASSES, CELL_IGNORE, block.anchor)
+
+
+# --------------------------------------------------------------------------------------------------------- summary
+def summary(dataset: Dataset) -> str:
+    """See sccs.data.describe."""
+    classes = ", ".join(f"{code} {name}" for code, name in dataset.classes.items()) or "none"
+    lines = [f"data set {dataset.name}: classes {classes}; ignored code {dataset.ignore}"]
+    for part in ("train", "test"):
+        for volume in getattr(dataset, part):
+            slices, (_, height, width) = volume.z_slices, volume.shape
+            voxel = "unknown"
+            if volume.voxel_size is not None:
+                voxel = " x ".join(f"{size:g}" for size in volume.voxel_size) + " nm"
+            lines.append(
+                f"{part:5} {volume.name}: {len(slices)} slices (z {slices[0]} to {slices[-1]}), {height} x {width} px, "
+                f"{len(slices) * len(volume.tiles)} FOVs, voxel {voxel}, mean {volume.mean:.4g}, sd {volume.std:.4g}, "
+                f"{'unlabelled' if volume.labels is None else 'labelled'}"
+            )
+    return "\n".join(lines)

@@ -1,0 +1,73 @@
+"""Non-overlapping fields of view (FOVs) that cover a slice of any size, edges too, and put it together again.
+
+The paper cuts slices into 560 x 560 FOVs and says nothing of the edges. Here a side that exceeds the limit is cut
+into the fewest tiles; inner borders lie on multiples of the MAE's window (80 px) where that costs no extra tile, so
+that no window is padded inside the slice, and sizes are balanced, so that all graphs have about the same number of
+nodes: 800 -> 400 + 400, 1024 -> 560 + 464, 2000 -> 560 + 480 + 480 + 480.
+"""
+from __future__ import annotations
+
+from typing import Iterable, NamedTuple
+
+import numpy as np
+
+WINDOW = 80  # px, side of the MAE's window
+
+
+class Tile(NamedTuple):
+    """Half-open pixel ranges of one FOV within a slice."""
+
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        return slice(self.y0, self.y1), slice(self.x0, self.x1)
+
+
+def split(length: int, limit: int, grid: int = WINDOW) -> list[tuple[int, int]]:
+    """Cut range(length) into the fewest consecutive parts of at most `limit`.
+
+    Inner borders are multiples of `grid` unless this would cost a part more or leave a last part thinner than `grid`;
+    then the parts differ by at most one pixel. With limit >= 2 * grid no part is thinner than min(grid, length).
+    """
+    if length < 1 or limit < 1:
+        raise ValueError(f"split needs a positive length and limit, got {length} and {limit}")
+    count = -(-length // limit)
+    cells = -(-length // grid)
+    fewer, more = divmod(cells, count)  # the first `more` parts have one cell more
+    sizes = [grid * (fewer + (i < more)) for i in range(count)]
+    sizes[-1] -= cells * grid - length
+    if count > 1 and (sizes[0] > limit or sizes[-1] < grid):
+        small, larger = divmod(length, count)
+        sizes = [small + (i < larger) for i in range(count)]
+    borders = np.concatenate([[0], np.cumsum(sizes)]).tolist()
+    return list(zip(borders[:-1], borders[1:]))
+
+
+def tiles(shape: tuple[int, int], fov: int | str) -> list[Tile]:
+    """Tiles of a slice of shape (H, W), row by row; `fov` is the longest side in px, or ``"full"`` for one tile."""
+    height, width = shape
+    if fov == "full":
+        return [Tile(0, height, 0, width)]
+    return [Tile(y0, y1, x0, x1) for y0, y1 in split(height, fov) for x0, x1 in split(width, fov)]
+
+
+def assemble(shape: tuple[int, int], pieces: Iterable[tuple[int, int, np.ndarray]]) -> np.ndarray:
+    """Put pieces (y, x, array (h, w, ...)) back into one (H, W, ...) array; the inverse of cutting along `tiles`.
+
+    Raises ValueError if a piece sticks out, overlaps another, or a pixel stays uncovered.
+    """
+    out, covered = None, np.zeros(shape, bool)
+    for y, x, piece in pieces:
+        window = slice(y, y + piece.shape[0]), slice(x, x + piece.shape[1])
+        if y < 0 or x < 0 or window[0].stop > shape[0] or window[1].stop > shape[1] or covered[window].any():
+            raise ValueError(f"piece {piece.shape[:2]} at ({y}, {x}) overlaps another or sticks out of {shape}")
+        if out is None:
+            out = np.empty((*shape, *piece.shape[2:]), piece.dtype)
+        out[window], covered[window] = piece, True
+    if not covered.all():
+        raise ValueError(f"{int((~covered).sum())} of {covered.size} pixels are not covered by any piece")
+    return out

@@ -1,0 +1,363 @@
+"""Volumes, fields of view and data sets; the schema of a recipe's `data` block.
+
+Axis order is (Z, Y, X) everywhere, voxel sizes are (z, y, x) in nm, images are read lazily and standardised per
+volume: (x - mean) / std, over the volume's region.
+"""
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Iterator, Literal, Optional, Sequence, Union
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError, field_validator, model_validator
+
+from registry.base import UserError
+from sccs.data.tiler import WINDOW, Tile, tiles
+
+SAMPLED_SLICES = 16  # slices that a volume's mean and std come from
+PLANE_AT_ONCE = 1 << 26  # px; larger slices are read in bands, to keep memory flat
+
+
+# ---------------------------------------------------------------------------------------------- the recipe's block
+class Block(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+class Region(Block):
+    """Part of a volume in voxels, half-open; an axis left out is used whole. Only z may have a step."""
+
+    z: Optional[list[int]] = None
+    y: Optional[list[int]] = None
+    x: Optional[list[int]] = None
+
+    @model_validator(mode="after")
+    def _ranges(self) -> "Region":
+        for axis in "zyx":
+            value = getattr(self, axis)
+            lengths = (2, 3) if axis == "z" else (2,)
+            if value is None:
+                continue
+            if len(value) not in lengths or value[0] < 0 or value[1] <= value[0] or (len(value) == 3 and value[2] < 1):
+                form = "[first, end] or [first, end, step]" if axis == "z" else "[first, end]"
+                raise ValueError(f"{axis}: {value} is not {form} with 0 <= first < end")
+        return self
+
+
+Array = InstanceOf[np.ndarray]
+
+
+class VolumeEntry(Block):
+    """One volume: a file (see sccs.data.readers for the formats) or, from Python, an array (Z, Y, X) or (Y, X)."""
+
+    image: Union[str, Array]
+    labels: Optional[Union[str, Array]] = None
+    name: Optional[str] = None  # default: the image file's stem
+    voxel_size: Optional[tuple[float, float, float]] = None  # (z, y, x) nm; default: what the file says
+    axes: Optional[str] = None
+    level: Optional[int] = None
+    labels_axes: Optional[str] = None  # default: `axes`
+    labels_level: Optional[int] = None
+    region: Region = Region()
+
+    @field_validator("name")
+    @classmethod
+    def _safe(cls, name: Optional[str]) -> Optional[str]:
+        if name is not None and not re.fullmatch(r"[\w.+-]+", name):
+            raise ValueError("a volume's name has only letters, digits and . _ + - (it names files)")
+        return name
+
+    @field_validator("voxel_size")
+    @classmethod
+    def _positive(cls, size):
+        if size is not None and min(size) <= 0:
+            raise ValueError("voxel sizes are positive numbers of nm")
+        return size
+
+
+Fov = Union[Annotated[int, Field(ge=WINDOW)], Literal["full"]]
+Count = Optional[Annotated[int, Field(ge=1)]]
+
+
+class VolumesBlock(Block):
+    """The user's own volumes."""
+
+    name: Literal["volumes"] = "volumes"
+    fov: Fov = 560
+    train: list[VolumeEntry] = []
+    test: list[VolumeEntry] = []
+    classes: dict[int, str] = {}
+    ignore: Optional[int] = None
+    merge: dict[int, int] = {}  # label code -> the code it counts as
+    anchor: Optional[str] = None  # "volume:z:y:x", a training FOV
+    max_train_slices: Count = None  # evenly spaced slices per volume; null: all
+    max_test_slices: Count = None
+
+    @model_validator(mode="after")
+    def _codes(self) -> "VolumesBlock":
+        if len(set(self.classes.values())) < len(self.classes):
+            raise ValueError(f"classes: names are not unique: {list(self.classes.values())} (merge joins codes)")
+        if self.ignore in self.classes:
+            raise ValueError(f"ignore: code {self.ignore} is also a class, {self.classes[self.ignore]!r}")
+        for code, target in self.merge.items():
+            if target not in self.classes and target != self.ignore:
+                raise ValueError(f"merge: {code} goes to {target}, which is neither a class nor `ignore`")
+        return self
+
+
+class PhantomBlock(Block):
+    """Synthetic beta-like cells, generated once and kept in the cache folder: the last is the test volume."""
+
+    name: Literal["phantom"] = "phantom"
+    seed: Optional[int] = 0  # of the generator; null: the run's seed
+    shapes: Annotated[Optional[list[tuple[int, int, int]]], Field(min_length=2)] = None  # (Z, Y, X) of each volume
+    fov: Fov = 560
+    train_slices: Count = 4
+    test_slices: Count = 4
+    anchor: Optional[str] = None
+
+
+class BetasegBlock(Block):
+    """BetaSeg as published; `root` is the folder that the zip was unpacked in."""
+
+    name: Literal["betaseg"] = "betaseg"
+    root: str
+    fov: Fov = 560
+    train_slices: Count = None
+    test_slices: Count = None
+    checksum: bool = True  # compare the zip's sha256, if the zip is there
+    anchor: Optional[str] = None
+
+
+BLOCKS: dict[str, type[Block]] = {"phantom": PhantomBlock, "betaseg": BetasegBlock, "volumes": VolumesBlock}
+
+
+def parse_block(data: dict) -> Block:
+    """Validate a `data` block; raises UserError with the dotted path of what is wrong."""
+    name = data.get("name", "volumes")
+    if name not in BLOCKS:
+        raise UserError(f"data.name: no data set {name!r}; one of {', '.join(BLOCKS)}")
+    try:
+        return BLOCKS[name].model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in ("data", *first["loc"]))
+        raise UserError(f"{where}: {first['msg']}") from None
+
+
+# --------------------------------------------------------------------------------------------------------- volumes
+@dataclass
+class FOV:
+    """One field of view. `y`, `x`: its corner within the volume's region; `z`: the slice's index in the file."""
+
+    image: np.ndarray  # (H, W) float32, standardised, contiguous
+    labels: Optional[np.ndarray]  # (H, W) int32 class codes, `ignore` where not scored; None: unlabelled
+    volume: str
+    z: int
+    y: int
+    x: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.volume}:{self.z}:{self.y}:{self.x}"
+
+
+@dataclass(frozen=True)
+class LabelCodes:
+    """Which codes label files may hold, and what they count as."""
+
+    classes: dict[int, str] = field(default_factory=dict)
+    ignore: Optional[int] = None
+    merge: dict[int, int] = field(default_factory=dict)
+
+    def read(self, raw: np.ndarray, path: str) -> np.ndarray:
+        """Codes as they are in the file -> int32 class codes; raises UserError that lists codes nobody named."""
+        if raw.dtype.kind not in "iub":
+            raise UserError(f"{path}: labels are {raw.dtype}, but class codes are integers; convert the file")
+        raw = raw.astype(np.uint8) if raw.dtype == bool else raw
+        known = [*self.classes, *self.merge, *([] if self.ignore is None else [self.ignore])]
+        named = np.isin(raw, np.array(known, np.int64)) if known else np.zeros(raw.shape, bool)
+        if not named.all():
+            strange = np.unique(raw[~named])
+            listed = ", ".join(map(str, strange[:20])) + (f" and {len(strange) - 20} more" if len(strange) > 20 else "")
+            raise UserError(f"{path}: label codes {listed} are neither in data.classes nor data.ignore; "
+                            "name them, or map them with data.merge")
+        codes = raw.astype(np.int32)
+        for code, target in self.merge.items():
+            codes[raw == code] = target
+        return codes
+
+
+class Volume:
+    """One image volume, or a region of it, as standardised slices and FOVs.
+
+    Arguments
+        name: unique in the data set; output files are named after it.
+        image: (Z, Y, X) array-like that reads by basic slices; `path` names it in messages.
+        labels: the same of class codes, or None.
+        region: part of the image that is used; default all.
+        max_slices: how many evenly spaced slices of the region are used; None: all.
+        min_side: the shortest side that the features can work on (px).
+
+    Attributes
+        mean, std: of up to 16 evenly spaced slices of the region; independent of `max_slices`.
+        z_slices: indices of the used slices, as they count in the file.
+        origin, shape: corner (z, y, x) and size (Z, Y, X) of the region in the file.
+
+    Raises UserError for images that no method can work on (see the messages).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        image,
+        *,
+        path: str = "image",
+        labels=None,
+        labels_path: str = "labels",
+        voxel_size: Optional[Sequence[float]] = None,
+        codes: LabelCodes = LabelCodes(),
+        region: Region = Region(),
+        fov: int | str = 560,
+        max_slices: Optional[int] = None,
+        min_side: int = WINDOW,
+    ) -> None:
+        self.name, self.image, self.labels, self.codes, self.fov = name, image, labels, codes, fov
+        self.path, self.labels_path = path, labels_path
+        self.voxel_size = None if voxel_size is None else tuple(float(size) for size in voxel_size)
+        if labels is not None and tuple(labels.shape) != tuple(image.shape):
+            raise UserError(f"{labels_path}: labels have shape {tuple(labels.shape)} (z, y, x), "
+                            f"but the image {path} has {tuple(image.shape)}")
+        ranges = []
+        for axis, size in zip("zyx", image.shape):
+            start, stop, *step = getattr(region, axis) or (0, size)
+            if stop > size:
+                raise UserError(f"{path}: region {axis}: [{start}, {stop}] is out of range, the image has {size}")
+            ranges.append(range(start, stop, *step))
+        self.origin = tuple(r.start for r in ranges)
+        self.shape = tuple(r.stop - r.start for r in ranges)
+        if min(self.shape[1:]) < min_side:
+            height, width = self.shape[1:]
+            raise UserError(f"{path}: {height} x {width} px (y, x) is smaller than a window of {min_side} x {min_side} "
+                            "px; use a larger region, or give `axes` if the order is another")
+        self.z_slices = evenly(ranges[0], max_slices)
+        self.mean, self.std = self._statistics(evenly(ranges[0], SAMPLED_SLICES))
+        if labels is not None:
+            self._check_labels(evenly(self.z_slices, SAMPLED_SLICES))
+
+    @property
+    def tiles(self) -> list[Tile]:
+        """Tiles of every slice, in the order of `fovs`."""
+        return tiles(self.shape[1:], self.fov)
+
+    def read_slice(self, z: int) -> np.ndarray:
+        """Slice z of the region -> (H, W) float32, standardised."""
+        return self._read(z, 0, self.shape[1])
+
+    def read_labels(self, z: int) -> Optional[np.ndarray]:
+        """Slice z of the region -> (H, W) int32 class codes, or None without labels."""
+        return self._read_labels(z, 0, self.shape[1])
+
+    def fovs(self) -> Iterator[FOV]:
+        """Every FOV of every used slice: slice by slice, row by row."""
+        whole = self.shape[1] * self.shape[2] <= PLANE_AT_ONCE
+        for z in self.z_slices:
+            top, bottom = 0, 0
+            for tile in self.tiles:
+                if tile.y1 > bottom:
+                    top, bottom = tile.y0, self.shape[1] if whole else tile.y1
+                    image, labels = self._read(z, top, bottom), self._read_labels(z, top, bottom)
+                window = slice(tile.y0 - top, tile.y1 - top), slice(tile.x0, tile.x1)
+                yield FOV(
+                    np.ascontiguousarray(image[window]),
+                    None if labels is None else np.ascontiguousarray(labels[window]),
+                    self.name, z, tile.y0, tile.x0,
+                )
+
+    def _raw(self, array, z: int, top: int, bottom: int) -> np.ndarray:
+        _, y, x = self.origin
+        return np.asarray(array[z, y + top : y + bottom, x : x + self.shape[2]])
+
+    def _read(self, z: int, top: int, bottom: int) -> np.ndarray:
+        pixels = self._raw(self.image, z, top, bottom)
+        standard = (pixels.astype(np.float32) - np.float32(self.mean)) / np.float32(self.std)
+        self._check_finite(standard, z)
+        return standard
+
+    def _read_labels(self, z: int, top: int, bottom: int) -> Optional[np.ndarray]:
+        if self.labels is None:
+            return None
+        return self.codes.read(self._raw(self.labels, z, top, bottom), self.labels_path)
+
+    def _bands(self) -> list[tuple[int, int]]:
+        rows = max(1, PLANE_AT_ONCE // self.shape[2])
+        return [(top, min(top + rows, self.shape[1])) for top in range(0, self.shape[1], rows)]
+
+    def _check_finite(self, pixels: np.ndarray, z: int) -> None:
+        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+            raise UserError(f"{self.path}: slice z={z} has NaN or infinite pixels; replace them or leave the slice out")
+
+    def _statistics(self, sample: Sequence[int]) -> tuple[float, float]:
+        count, mean, spread = 0, 0.0, 0.0  # spread: sum of squared deviations, joined band by band
+        for z in sample:
+            for top, bottom in self._bands():
+                pixels = self._raw(self.image, z, top, bottom)
+                self._check_finite(pixels, z)
+                part, part_mean = pixels.size, float(pixels.mean(dtype=np.float64))
+                total, shift = count + part, part_mean - mean
+                spread += float(pixels.var(dtype=np.float64)) * part + shift * shift * count * part / total
+                mean += shift * part / total
+                count = total
+        std = (spread / count) ** 0.5
+        if std <= 1e-7 * abs(mean):
+            raise UserError(f"{self.path}: the image is constant ({mean:g}) in the region; nothing can be segmented")
+        return mean, std
+
+    def _check_labels(self, sample: Sequence[int]) -> None:
+        # The message lists every strange code of the sample, not only those of the first slice.
+        known = {*self.codes.classes, *self.codes.merge, self.codes.ignore}
+        strange: set[int] = set()
+        for z in sample:
+            for top, bottom in self._bands():
+                raw = self._raw(self.labels, z, top, bottom)
+                if raw.dtype.kind in "iub":
+                    strange.update(int(code) for code in np.unique(raw) if int(code) not in known)
+                else:
+                    self.codes.read(raw, self.labels_path)
+        if strange:
+            self.codes.read(np.array(sorted(strange)), self.labels_path)
+
+
+def evenly(items: Sequence[int], count: Optional[int]) -> list[int]:
+    """`count` evenly spaced items (the middles of equal parts), all of them if there are not more."""
+    if count is None or count >= len(items):
+        return list(items)
+    return [items[(2 * i + 1) * len(items) // (2 * count)] for i in range(count)]
+
+
+@dataclass
+class Dataset:
+    name: str
+    train: list[Volume]
+    test: list[Volume]
+    classes: dict[int, str]
+    ignore: Optional[int] = None
+    anchor: Optional[str] = None  # key of a training FOV
+
+    def __post_init__(self) -> None:
+        if not self.train:
+            raise UserError("data.train: the training list is empty; give at least one volume")
+        if self.anchor is not None and not any(self.anchor in _keys(volume) for volume in self.train):
+            volume = next((v for v in self.train if v.name == self.anchor.split(":")[0]), self.train[0])
+            raise UserError(f"data.anchor: no training FOV {self.anchor!r}; a FOV of volume {volume.name} "
+                            f"reads like {next(_keys(volume))}, with z among {_short(volume.z_slices)}")
+
+
+def _keys(volume: Volume) -> Iterator[str]:
+    return (f"{volume.name}:{z}:{tile.y0}:{tile.x0}" for z in volume.z_slices for tile in volume.tiles)
+
+
+def _short(numbers: Sequence[int]) -> str:
+    head = ", ".join(map(str, numbers[:8]))
+    return head if len(numbers) <= 8 else f"{head}, ... {numbers[-1]}"
