@@ -25,8 +25,10 @@ from typing import Any, Mapping, Sequence
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from registry.base import UserError
+
 MEASURES = ("dsc", "iou", "sensitivity", "accuracy")
-RULES = ("train", "hungarian", "greedy", "majority")
+MAPPINGS = ("train", "hungarian", "greedy", "majority", "oracle")  # a recipe chooses among them; named is extra
 REST_NAMES = ("unrecognized", "unrecognised", "rest", "other", "background")
 IN_USE = 0.001  # share of the pixels from which a cluster counts as used
 EXACT_CLUSTERS = 12  # 3^k subset pairs: 0.5 million at 12 clusters
@@ -58,8 +60,13 @@ def confusion(
 
 
 def rest_position(class_names: Sequence[str], rest: str | None = None) -> int | None:
-    """Position of the rest class: the one called `rest`, else the first of `REST_NAMES` that occurs, else None."""
+    """Position of the rest class: the one called `rest`, else the first of `REST_NAMES` that occurs, else None.
+
+    UserError if `rest` is asked for and is none of the classes.
+    """
     names = [name.strip().lower() for name in class_names]
+    if rest is not None and names and rest.strip().lower() not in names:
+        raise UserError(f"evaluation.rest: {rest!r} is no class; the classes are {', '.join(class_names)}")
     for candidate in REST_NAMES if rest is None else (rest.strip().lower(),):
         if candidate in names:
             return names.index(candidate)
@@ -319,17 +326,20 @@ def evaluate(
     k: int,
     named: np.ndarray | None = None,
     rest: str | None = None,
+    mappings: Sequence[str] = MAPPINGS,
+    headline: str = "train",
     train_pixels: np.ndarray | None = None,
     test_pixels: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """The contents of `metrics.json` (nan -> null) from the labelled FOVs of both parts.
 
     `train` and `test` map FOV keys "volume:z:y:x" to tables (k, C); FOVs without labels are left out, so either may
-    be empty. `named` is a person's mapping (k,) (`sccs.naming.named_mapping`). `train_pixels`, `test_pixels` (k,)
-    count the pixels per cluster over *all* FOVs, labelled or not; without them the tables' rows are counted.
+    be empty. `named` is a person's mapping (k,) (`sccs.naming.named_mapping`); `rest`, `mappings` and `headline` are
+    the recipe's `evaluation` block. `train_pixels`, `test_pixels` (k,) count the pixels per cluster over *all* FOVs,
+    labelled or not; without them the tables' rows are counted.
 
-    Keys: ``test``, ``train`` {mapping: `scores`}; ``headline``, the mapping to quote; ``mapping`` {name: class name or
-    null per cluster}; ``per_slice`` {mapping: `slice_spread` of the test slices}; ``consistency`` of the test FOVs;
+    Keys: ``test``, ``train`` {mapping: `scores`}; ``headline``, the mapping to quote: the one asked for, or the next
+    of train, named and the others that there is; ``mapping`` {name: class name or null per cluster}; ``per_slice`` {mapping: `slice_spread` of the test slices}; ``consistency`` of the test FOVs;
     ``clusters_used``, ``clusters_any``, ``cluster_share`` {train, test}; ``k``, ``classes``, ``rest``; ``notes``, what
     a reader must be told. If no training pixel has a label only `oracle` and `named` are reported, and a note says so.
     """
@@ -337,17 +347,17 @@ def evaluate(
     empty = np.zeros((k, len(class_names)), np.int64)
     train_table, test_table = (sum(part.values(), empty) for part in (train, test))
     notes = []
-    mappings = {}
+    fitted = {}
     if train_table.any():
-        mappings = {rule: fit_mapping(rule, train_table, rest=position) for rule in RULES}
+        fitted = {name: fit_mapping(name, train_table, rest=position) for name in mappings if name != "oracle"}
     else:
         notes.append("no labels in the training volumes: only the mappings oracle and named can be reported")
-    if test_table.any():
-        mappings["oracle"] = fit_mapping("oracle", test_table, rest=position)
-    else:
+    if not test_table.any():
         notes.append("no labels in the test volumes: nothing to score there")
+    elif "oracle" in mappings or not fitted:
+        fitted["oracle"] = fit_mapping("oracle", test_table, rest=position)
     if named is not None:
-        mappings["named"] = np.asarray(named, np.int64)
+        fitted["named"] = np.asarray(named, np.int64)
     missing = [name for name, present in zip(class_names, train_table.any(0)) if not present]
     if train_table.any() and missing:
         notes.append(f"no training pixel is labelled {', '.join(missing)}: only oracle and named can assign it")
@@ -360,16 +370,16 @@ def evaluate(
     label = [*class_names, None]  # position -1 is no class
 
     def scored(table: np.ndarray, leave: str = "") -> dict[str, Any]:
-        fitted = {name: m for name, m in mappings.items() if name != leave}
-        return {name: scores(table, m, class_names, rest) for name, m in fitted.items()} if table.any() else {}
+        kept = {name: m for name, m in fitted.items() if name != leave}
+        return {name: scores(table, m, class_names, rest) for name, m in kept.items()} if table.any() else {}
 
     return json_safe(
         {
-            "headline": next((name for name in ("train", "named", "oracle") if name in mappings), None),
+            "headline": next((name for name in (headline, "train", "named", *fitted) if name in fitted), None),
             "test": scored(test_table),
             "train": scored(train_table, leave="oracle"),
-            "mapping": {name: [label[c] for c in m] for name, m in mappings.items()},
-            "per_slice": {n: slice_spread(slices, m, class_names, rest) for n, m in mappings.items()} if slices else {},
+            "mapping": {name: [label[c] for c in m] for name, m in fitted.items()},
+            "per_slice": {n: slice_spread(slices, m, class_names, rest) for n, m in fitted.items()} if slices else {},
             "consistency": consistency(list(test.values()), class_names, rest),
             "clusters_used": {part: usage(count)[1] for part, count in pixels.items()},
             "clusters_any": {part: int((count > 0).sum()) for part, count in pixels.items()},

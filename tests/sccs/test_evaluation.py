@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from registry.base import UserError
 from sccs import evaluation
 from sccs.evaluation import (
     by_slice, class_table, confusion, consistency, evaluate, fit_mapping, json_safe, mapping_array, rest_position,
@@ -151,6 +152,8 @@ def test_rest_class_by_name():
     assert rest_position(["background", "unrecognized"]) == 1
     assert rest_position(["nucleus", "cytoplasm"]) is None
     assert rest_position(["nucleus", "cytoplasm"], "cytoplasm") == 1
+    with pytest.raises(UserError, match="evaluation.rest: 'cell' is no class; the classes are nucleus, cytoplasm"):
+        rest_position(["nucleus", "cytoplasm"], "cell")
 
 
 # ---------------------------------------------------------------------------------------------------------- scores
@@ -252,6 +255,13 @@ def test_the_mapping_is_fitted_on_training_labels_only():
     one, other = (evaluate(train, part, NAMES, k=8)["mapping"] for part in (test, shuffled))
     assert all(one[rule] == other[rule] for rule in ("train", "hungarian", "greedy", "majority"))
     assert one["oracle"] != other["oracle"]
+
+
+def test_a_recipe_chooses_mappings_and_the_headline():
+    metrics = evaluate(fovs(0, "a"), fovs(1, "b"), NAMES, k=8, mappings=["greedy", "train"], headline="greedy")
+    assert list(metrics["test"]) == ["greedy", "train"] and metrics["headline"] == "greedy"
+    unlabelled = evaluate({}, fovs(1, "b"), NAMES, k=8, mappings=["train"])
+    assert list(unlabelled["test"]) == ["oracle"]  # better an upper bound that says so than nothing
 
 
 def test_without_training_labels_only_oracle_and_named_are_reported_and_it_is_said():
