@@ -54,7 +54,7 @@ class Stain:
     lumen: float = 0.70  # inside of ER and vesicles
     outside: float = 0.80  # extracellular space
     euchromatin: float = 0.60
-    heterochromatin: float = 0.42
+    heterochromatin: float = 0.40
     heterochromatin_share: float = 0.0  # shifts the threshold; larger is more
     nucleolus: float = 0.36
     matrix: float = 0.47
@@ -62,7 +62,7 @@ class Stain:
     halo: float = 0.76
     immature: float = 0.45
     immature_share: float = 0.2
-    granule_fraction: float = 0.07  # of the cell's voxels
+    granule_fraction: float = 0.095  # of the cell's voxels
     mitochondria_fraction: float = 0.10
     gain: float = 1.0  # contrast around mid grey
     bias: float = 0.0
@@ -76,11 +76,11 @@ class Stain:
 STAINS = (
     Stain(),
     Stain(cytoplasm=0.61, euchromatin=0.58, heterochromatin=0.38, heterochromatin_share=0.15, core=0.22, matrix=0.51,
-          halo=0.80, gain=1.15, bias=0.02, shot=0.065, granule_fraction=0.055, immature_share=0.3, curtain=0.012),
+          halo=0.80, gain=1.15, bias=0.02, shot=0.065, granule_fraction=0.075, immature_share=0.3, curtain=0.012),
     Stain(cytoplasm=0.55, euchromatin=0.60, heterochromatin=0.46, heterochromatin_share=-0.1, core=0.14, matrix=0.43,
-          halo=0.72, gain=0.85, bias=-0.03, blur=0.85, shot=0.045, read=0.03, granule_fraction=0.085, curtain=0.025),
+          halo=0.72, gain=0.85, bias=-0.03, blur=0.85, shot=0.045, read=0.03, granule_fraction=0.105, curtain=0.025),
     Stain(cytoplasm=0.59, euchromatin=0.61, heterochromatin=0.41, heterochromatin_share=0.05, core=0.19, matrix=0.47,
-          halo=0.78, gain=0.95, bias=0.03, blur=0.75, shot=0.06, granule_fraction=0.07, immature_share=0.25,
+          halo=0.78, gain=0.95, bias=0.03, blur=0.75, shot=0.06, granule_fraction=0.09, immature_share=0.25,
           mitochondria_fraction=0.09),
 )
 
@@ -256,6 +256,7 @@ class _Scene:
         z, y, x = (np.arange(n, dtype=np.float32) - np.float32(c) for n, c in zip(shape, centre))
         faces = int(rng.integers(6, 9))
         angles = 2 * np.pi * (np.arange(faces) + rng.uniform(-0.25, 0.25, faces)) / faces + rng.uniform(0, 7)
+        waves = _field(rng, shape, 60), _field(rng, shape, 38)
         first = np.full(shape, -1e3, np.float32)
         second = first.copy()
         for angle in angles:
@@ -263,19 +264,21 @@ class _Scene:
             reach = 0.93 * np.sqrt((ny * extent[1]) ** 2 + (nx * extent[2]) ** 2) / 2 * rng.uniform(0.92, 1.0)
             plane = (z * np.float32(nz))[:, None, None] + (y * np.float32(ny))[:, None]
             plane = plane + (x * np.float32(nx) - np.float32(reach))
+            for wave, size in zip(waves, rng.uniform(-8, 8, 2)):  # no face is flat, nor are two neighbours' borders
+                plane += np.float32(size) * wave
             np.maximum(second, np.minimum(first, plane), out=second)
             np.maximum(first, plane, out=first)
         for sign in (-1, 1):
             np.maximum(first, (sign * z - np.float32(0.85 * half))[:, None, None], out=first)
         round_off = np.maximum(60 - (first - second), 0)
-        bumps = 7 * self.swell + 0.9 * self.wobble + 9 * _field(rng, shape, 70)
+        bumps = 4 * self.swell + 0.6 * self.wobble
         self.cell = first + round_off * round_off / 240 + bumps
         gap = 3.5 + 9 * _ramp(_field(rng, shape, 60), 0.4, 1.6)
-        self.neighbour = np.minimum(self.cell - gap, (first - second) * 0.5 - 1.5 + 1.5 * self.wobble)  # > 0 inside
+        self.neighbour = np.minimum(self.cell - gap, 1.1 * (first - second) - 2.2)  # > 0 inside
         z, y, x = (((np.arange(n) - c) / r).astype(np.float32)
                    for n, c, r in zip(shape, self.nucleus_centre, self.nucleus_radii))
         q = np.sqrt((z * z)[:, None, None] + (y * y)[:, None] + x * x)
-        self.nucleus = (q - 1) * np.float32(self.nucleus_radii.min()) + 4 * self.swell[::-1] + 0.6 * self.wobble
+        self.nucleus = (q - 1) * np.float32(self.nucleus_radii.min()) + 2.5 * self.swell[::-1] + 0.6 * self.wobble
         self.nucleus += 7 * _field(rng, shape, 55)
         room = np.maximum(-self.cell, self.neighbour)
         self.free = np.minimum(room, self.nucleus) > 5
@@ -288,11 +291,11 @@ class _Scene:
         """Cytoplasm with its grain, extracellular space, and plasma membranes as thin dark lines."""
         s = self.stain
         dots = np.maximum(self.grain - 0.6, 0)  # ribosomes and filaments: sparse dark dots
-        cytoplasm = s.cytoplasm + 0.025 * self.mottle + 0.02 * self.swell - 0.10 * dots + 0.012
+        cytoplasm = s.cytoplasm + 0.03 * self.mottle + 0.02 * self.swell - 0.13 * dots + 0.018
         inside = np.maximum(-self.cell, self.neighbour)
         self.grey = (s.outside + 0.02 * self.mottle).astype(np.float32)
         self.grey += _ramp(inside, -0.8, 0.8) * (cytoplasm - self.grey)
-        line = np.clip(1.9 - np.abs(inside), 0, 1)
+        line = np.clip(1.45 - np.abs(inside), 0, 1)
         self.grey += line * (s.membrane - self.grey)
 
     def paint_nucleus(self) -> None:
@@ -304,8 +307,8 @@ class _Scene:
         d = d[box]
         grain, mottle = self.grain[box], self.mottle[box]
         patches = 0.75 * _field(rng, d.shape, 11) + 0.4 * self.wobble[box] + 0.25 * mottle
-        rim = _ramp(d, -16, -3)
-        hetero = _ramp(patches + 1.1 * rim + s.heterochromatin_share, 0.55, 1.25)
+        rim = _ramp(d, -15, -6)
+        hetero = _ramp(patches + 1.15 * rim + s.heterochromatin_share, 0.4, 1.0)
         hetero *= 0.8 + 0.2 * np.clip(mottle, -1, 1)
         chromatin = s.euchromatin + 0.035 * mottle + 0.03 * grain + hetero * (s.heterochromatin - s.euchromatin)
         self._blend(box, chromatin, _ramp(-d, -0.5, 0.5))
@@ -341,7 +344,7 @@ class _Scene:
 
     def paint_endoplasmic_reticulum(self) -> None:
         """Single cisternae: pieces of the zero level sets of two smooth fields, with ribosome dots."""
-        for scale, threshold in ((34, 0.1), (24, 0.35)):
+        for scale, threshold in ((34, 0.0), (24, 0.1), (20, 0.4)):
             level = _field(self.rng, self.shape, scale)
             steep = [np.gradient(level, axis=a) if level.shape[a] > 1 else 0 for a in range(3)]
             distance = np.abs(level) / (np.sqrt(sum(g * g for g in steep)) + np.float32(0.012))
@@ -425,7 +428,7 @@ class _Scene:
 
     def paint_mitochondria(self) -> None:
         goal = self.stain.mitochondria_fraction * np.count_nonzero(self.cell < 0.5)
-        attempts = 200 + int(2e-5 * self.grey.size)
+        attempts = 300 + int(2e-4 * self.grey.size)
         filled = 0
         for _ in range(attempts):
             if filled >= goal:
@@ -532,7 +535,7 @@ class _Scene:
     def _paint_granule(self) -> int:
         """Dense-core granule: membrane, light halo, dark core off centre; immature ones are grey and full."""
         rng, s = self.rng, self.stain
-        radius = rng.uniform(6.2, 10.8)
+        radius = rng.uniform(6.2, 11.0)
         centre = self._centre(radius)
         if not self._is_free(centre):
             return 0
@@ -546,7 +549,7 @@ class _Scene:
             core, dark = radius * rng.uniform(0.84, 0.95), s.immature + rng.uniform(-0.08, 0.08)
             halo, soft = 0.5 * (s.halo + s.cytoplasm), 1.6
         else:
-            core, dark = radius * rng.uniform(0.48, 0.78), s.core + rng.uniform(-0.06, 0.12)
+            core, dark = radius * rng.uniform(0.52, 0.84), s.core + rng.uniform(-0.05, 0.14)
             halo, soft = s.halo + rng.uniform(-0.07, 0.05), 1.0
         shift = _unit(rng) * rng.uniform(0, 0.85) * max(0, radius - core - 1.5)
         z, y, x = _offsets(box, centre + shift)
@@ -554,7 +557,7 @@ class _Scene:
         e = np.sqrt((z / shape[0]) ** 2 + (y / shape[1]) ** 2 + (x / shape[2]) ** 2) - core + 0.5 * self.wobble[box]
         value = halo + 0.02 * self.mottle[box]
         value = value + _ramp(-e, -soft, soft) * (dark + 0.025 * self.grain[box] - value)
-        rim = np.clip(1.5 - np.abs(d), 0, 1) * 0.8
+        rim = np.clip(1.3 - np.abs(d), 0, 1) * 0.7
         value = value + rim * (s.membrane + 0.08 - value)
         self._blend(box, value, _ramp(-d, -1, 0.3))
         return np.count_nonzero((d < 0.5) & (self.cell[box] < 0.5))
@@ -562,7 +565,7 @@ class _Scene:
     def paint_vesicles(self) -> None:
         """Small clear vesicles in what room is left."""
         s, rng = self.stain, self.rng
-        for _ in range(int(2.5e-4 * np.count_nonzero(self.free))):
+        for _ in range(int(7e-4 * np.count_nonzero(self.free))):
             radius = rng.uniform(1.8, 4.2)
             centre = self._centre(radius)
             ball = self._is_free(centre) and self._ball(centre, np.full(3, radius), 0.2)
