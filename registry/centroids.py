@@ -77,22 +77,27 @@ class IncrementalCentroids:
             difference = x - self.means_[y]
             distances = np.einsum("ij,ij->i", difference, difference)
             # Only the window's k farthest nodes are kept, so that memory does not grow with the window.
-            top = np.argsort(-distances, kind="stable")[: self.k]
+            top = np.sort(np.argpartition(-distances, self.k - 1)[: self.k]) if len(x) > self.k else np.arange(len(x))
             distances = np.concatenate([self._far_distances, distances[top]])
             nodes = np.concatenate([self._far_nodes, x[top].astype(np.float64)])
             keep = np.argsort(-distances, kind="stable")[: self.k]
             self._far_distances, self._far_nodes = distances[keep], nodes[keep]
         self._graphs += 1
         if self._graphs == self.update_every:
-            self.flush()
+            self._close_window(self.reseed)
             return True
         return False
 
     def flush(self) -> None:
-        """Close the window now, whatever its length: move the centroids and re-seed empty clusters."""
+        """At the end of the stream: let the graphs of an incomplete window move the centroids.
+
+        Nothing is re-seeded: in a few graphs a cluster may well be missing, and no window follows to mend it.
+        """
         self._check_begun()
-        if self._graphs == 0:
-            return
+        if self._graphs:
+            self._close_window(reseed=False)
+
+    def _close_window(self, reseed: bool) -> None:
         if self.decay is not None:
             self.counts_ *= self.decay
         seen = self._counts > 0
@@ -100,7 +105,7 @@ class IncrementalCentroids:
         step = self._sums[seen] - self._counts[seen, None] * self.means_[seen]
         self.means_[seen] += step / self.counts_[seen, None]
         empty = np.flatnonzero(~seen)
-        if self.reseed and len(empty):
+        if reseed and len(empty):
             found = farthest(self._far_nodes, self._far_distances, len(empty))
             filled = empty[: len(found)]
             self.means_[filled] = self._far_nodes[found]

@@ -284,4 +284,4 @@ def _slices(n: int, width: int):
 
 
 def _too_few(k: int, n: int) -> str:
-    return f"k={k} larger than the {n} nodes that differ from one another: lower clusterer.k, or use finer regions or more data"
+    return f"k={k} larger than the {n} nodes that differ: lower clusterer.k, or use finer regions or more data"

@@ -1,0 +1,75 @@
+"""k-means on every graph by itself, its clusters then matched to those of an anchor graph."""
+from __future__ import annotations
+
+from typing import Any, Literal, Sequence
+
+import numpy as np
+import torch
+
+from registry.base import Clusterer, UserError
+from registry.graphs import RegionGraph
+from registry.nearest import as_floats, cluster_sums, kmeans, squared_distances
+
+
+class HungarianKMeans(Clusterer):
+    """Z (n_s, u) -> P (n_s, k), one-hot: k-means on this graph's own Z, clusters named after the anchor's.
+
+    The matching minimises the summed squared distance between cluster means (Hungarian algorithm). `feature` takes
+    the means of node features, which are comparable between images; `embedding` those of Z, which for a numerical
+    eigensolver are not, since signs, order and rotations of eigenvectors differ from graph to graph.
+    The paper's ablation "w/o NC_hm" matches with the ground truth instead, which no segmentation without labels can.
+
+    k: clusters; a graph with fewer distinct nodes gets as many clusters as it has. n_init, iterations: of k-means.
+    The attribute `anchor`, set before `fit`, is the index of the anchor graph. `fit` raises UserError when the
+    anchor has fewer than k distinct nodes. Fitted: `reference_` (k, d) or (k, u), means of the anchor's clusters.
+    """
+
+    anchor: int = 0
+
+    def __init__(self, *, k: int = 8, match: Literal["feature", "embedding"] = "feature", n_init: int = 10,
+                 iterations: int = 100, seed: int | None = None):
+        self.k = k
+        self.match = match
+        self.n_init = n_init
+        self.iterations = iterations
+        self.seed = seed
+        for name, value in (("k", k), ("n_init", n_init), ("iterations", iterations)):
+            if value < 1:
+                raise UserError(f"clusterer.{name}: {value} must be at least 1")
+
+    def fit(self, graphs: Sequence[RegionGraph], embeddings: Sequence[torch.Tensor]) -> None:
+        graph, Z = graphs[self.anchor], embeddings[self.anchor]
+        labels = self._cluster(Z, self.k)
+        self.reference_ = self._means(graph, Z, labels, self.k).astype(np.float32)
+
+    def predict(self, graph: RegionGraph, Z: Any) -> torch.Tensor:
+        points = as_floats(Z)
+        P = np.zeros((len(points), self.k), np.float32)
+        if len(points):
+            own = min(self.k, len(np.unique(points, axis=0)))  # k' clusters
+            labels = self._cluster(Z, own)
+            names = match(self._means(graph, Z, labels, own), self.reference_)
+            P[np.arange(len(points)), names[labels]] = 1
+        return torch.from_numpy(P).to(Z.device)
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        return {"reference": self.reference_} if hasattr(self, "reference_") else {}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        if state:
+            self.reference_ = np.array(state["reference"])
+
+    def _cluster(self, Z: torch.Tensor, k: int) -> np.ndarray:
+        return kmeans(Z, k, self.seed or 0, self.n_init, self.iterations, device=Z.device)[1]
+
+    def _means(self, graph: RegionGraph, Z: torch.Tensor, labels: np.ndarray, k: int) -> np.ndarray:
+        """Cluster means (k, d) of node features, or (k, u) of Z."""
+        sums, counts = cluster_sums(as_floats(graph.feature if self.match == "feature" else Z), labels, k)
+        return sums / np.maximum(counts, 1)[:, None]
+
+
+def match(means: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """One-to-one matching of least summed squared distance: means (k', d), reference (k >= k', d) -> (k',) indices."""
+    from scipy.optimize import linear_sum_assignment
+
+    return linear_sum_assignment(squared_distances(means, reference))[1]

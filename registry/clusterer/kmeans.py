@@ -1,0 +1,82 @@
+"""k-means over the nodes of all training graphs at once: one set of centroids, hence consistent between images."""
+from __future__ import annotations
+
+from typing import Any, Literal, Sequence
+
+import numpy as np
+import torch
+
+from registry.base import Clusterer, UserError
+from registry.graphs import RegionGraph
+from registry.nearest import as_floats, assign, kmeans
+
+
+def one_hot(labels: torch.Tensor, k: int) -> torch.Tensor:
+    """Labels (n_s,) -> P (n_s, k) float32."""
+    return torch.nn.functional.one_hot(labels, k).float()
+
+
+class KMeans(Clusterer):
+    """Z (n_s, u) -> P (n_s, k), one-hot by the nearest of k centroids.
+
+    k: clusters. n_init, iterations: restarts of k-means, and Lloyd iterations in each.
+    scale: `none`, coordinates as they are; `standardize`, by their mean and deviation over all training nodes.
+    max_points: fit on at most so many nodes, drawn over all graphs with the seed; null for all of them.
+
+    `fit` raises UserError when the training graphs have fewer than k distinct nodes.
+    """
+
+    def __init__(self, *, k: int = 8, n_init: int = 10, iterations: int = 100,
+                 scale: Literal["none", "standardize"] = "none", max_points: int | None = 200_000,
+                 seed: int | None = None):
+        self.k = k
+        self.n_init = n_init
+        self.iterations = iterations
+        self.scale = scale
+        self.max_points = max_points
+        self.seed = seed
+        for name, value in (("k", k), ("n_init", n_init), ("iterations", iterations)):
+            if value < 1:
+                raise UserError(f"clusterer.{name}: {value} must be at least 1")
+        if max_points is not None and max_points < k:
+            raise UserError(f"clusterer.max_points: {max_points} is less than k={k}")
+
+    def fit(self, graphs: Sequence[RegionGraph], embeddings: Sequence[torch.Tensor]) -> None:
+        Z = self._draw(graphs, embeddings)  # (N, u)
+        self.mean_ = np.zeros(Z.shape[1], np.float32)
+        self.deviation_ = np.ones(Z.shape[1], np.float32)
+        if self.scale == "standardize" and len(Z):
+            self.mean_ = Z.mean(axis=0, dtype=np.float64).astype(np.float32)
+            deviation = Z.std(axis=0, dtype=np.float64).astype(np.float32)
+            self.deviation_ = np.where(deviation > 0, deviation, np.float32(1))
+        self.centroids_, _, self.inertia_ = kmeans(
+            (Z - self.mean_) / self.deviation_, self.k, self.seed or 0, self.n_init, self.iterations,
+            device=embeddings[0].device if len(embeddings) else "cpu",
+        )
+
+    def predict(self, graph: RegionGraph, Z: Any) -> torch.Tensor:
+        scaled = (as_floats(Z) - self.mean_) / self.deviation_
+        labels, _ = assign(scaled, self.centroids_, Z.device)
+        return one_hot(torch.from_numpy(labels).to(Z.device), self.k)
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        if not hasattr(self, "centroids_"):
+            return {}
+        return {"centroids": self.centroids_, "mean": self.mean_, "deviation": self.deviation_}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        for name, value in state.items():
+            setattr(self, f"{name}_", np.array(value))
+
+    def _draw(self, graphs: Sequence[RegionGraph], embeddings: Sequence[torch.Tensor]) -> np.ndarray:
+        """Rows of all Z, at most `max_points`: (N, u) float32. One graph's Z is looked at at a time."""
+        offsets = np.cumsum([0] + [graph.n for graph in graphs])
+        chosen = np.arange(offsets[-1])
+        if self.max_points is not None and len(chosen) > self.max_points:
+            rng = np.random.default_rng(self.seed or 0)
+            chosen = np.sort(rng.choice(len(chosen), self.max_points, replace=False))
+        rows = []
+        for Z, start, stop in zip(embeddings, offsets, offsets[1:]):
+            inside = chosen[(chosen >= start) & (chosen < stop)] - start
+            rows.append(as_floats(Z)[inside].astype(np.float32))
+        return np.concatenate(rows) if rows else np.zeros((0, 1), np.float32)
