@@ -70,6 +70,8 @@ class Registry:
         """Add a part. The same part may be registered again; another one under a taken name raises UserError."""
         if role not in self._entries:
             raise UserError(f"unknown role {role!r} for part {name!r}; roles: {', '.join(self.roles)}")
+        if isinstance(target, type):
+            _check_protocol(target, role)
         new = Entry(name, target, description or _first_line(target), plugin or "registered from Python")
         old = self._entries[role].setdefault(canonical(name), new)
         if old.address != new.address:
@@ -138,7 +140,8 @@ class Registry:
         table = self._table(role)
         if (entry := table.get(canonical(str(name)))) is not None:
             return entry
-        message = f"unknown {role} {name!r}; {suggestion(name, self.available(role))}available: {', '.join(self.available(role))}"
+        names = self.available(role)
+        message = f"unknown {role} {name!r}; {suggestion(name, names)}available: {', '.join(names)}"
         failed = {**self._failed, **self._broken_plugins()}
         if failed:
             message += "; plug-ins that failed to import: " + ", ".join(f"{k} ({v})" for k, v in failed.items())
@@ -181,9 +184,13 @@ def signature_model(cls: type, name: str) -> Any:
 def _import_class(address: str, role: str) -> type:
     module, _, attribute = address.partition(":")
     cls = getattr(importlib.import_module(module), attribute)
-    if not (isinstance(cls, type) and issubclass(cls, PROTOCOLS[role])):
-        raise TypeError(f"{address} is no subclass of registry.base.{PROTOCOLS[role].__name__}")
+    _check_protocol(cls, role)
     return cls
+
+
+def _check_protocol(cls: object, role: str) -> None:
+    if not (isinstance(cls, type) and issubclass(cls, PROTOCOLS[role])):
+        raise TypeError(f"{cls!r} is no subclass of registry.base.{PROTOCOLS[role].__name__}")
 
 
 def _import_file(path: Path) -> Any:

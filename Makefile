@@ -1,0 +1,37 @@
+# make demo: virtual environment, installation, SCCS on the embedded volumes, and where its report is.
+# make test: the same for the tests. Both use PYTHON (3.10 to 3.12) and leave everything in .venv and runs/.
+
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
+TORCH := $(shell grep '^torch==' constraints.txt | cut -d';' -f1)
+PIP := $(VENV)/bin/python -m pip install --quiet -c constraints.txt
+
+.PHONY: demo test clean
+
+demo: $(VENV)/.demo
+	$(VENV)/bin/sccs run recipes/sccs.yaml --out $(OUT)
+	@echo "report: $(CURDIR)/$(OUT)/report.html"
+
+test: $(VENV)/.test
+	$(VENV)/bin/python -m pytest $(PYTEST)
+
+# PyTorch first and alone: its version decides which wheels of the rest fit.
+$(VENV)/.torch: constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13) and "Python 3.10 to 3.12 is needed: make PYTHON=...")'
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) pip setuptools wheel
+	$(PIP) $(TORCH)
+	@touch $@
+
+# Editable: what is changed in the checkout is what runs.
+$(VENV)/.demo: $(VENV)/.torch setup.cfg
+	$(PIP) --editable '.[cpu,all]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.torch setup.cfg
+	$(PIP) --editable '.[test]'
+	@touch $@ $(VENV)/.demo
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis

@@ -1,0 +1,6 @@
+"""``python -m sccs`` is the `sccs` command."""
+import sys
+
+from sccs.cli import main
+
+sys.exit(main())

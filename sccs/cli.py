@@ -1,0 +1,152 @@
+"""The `sccs` command. Exit codes: 0 done, 2 the user's input, 1 a defect of ours, 130 interrupted."""
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from typing import Any, Callable, Sequence
+
+import sccs
+from registry.base import UserError
+
+LISTS = ("features", "graph", "embedder", "clusterer", "recipes", "datasets")
+
+
+def guard(function: Callable[..., Any]) -> Callable[..., int]:
+    """`function` with its exceptions turned into exit codes; an integer that it returns is the exit code."""
+
+    def guarded(*args: Any, **kwargs: Any) -> int:
+        try:
+            return function(*args, **kwargs) or 0
+        except UserError as error:
+            print(f"sccs: error: {' '.join(str(error).split())}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("sccs: interrupted", file=sys.stderr)
+            return 130
+        except BrokenPipeError:  # the reader of our output (head, less) has seen enough
+            sys.stdout = None
+            return 0
+        except Exception:
+            traceback.print_exc()
+            print("sccs: this is a defect of sccs, please report it with the lines above", file=sys.stderr)
+            return 1
+
+    return guarded
+
+
+def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a packaged recipe")
+    parser.add_argument("--set", metavar="a.b=c", nargs="+", action="extend", default=[],
+                        help="change values of the recipe: --set graph.kappa=3 train.lr=1e-3")
+
+
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", metavar="auto|cpu|cuda[:N]", help="where to compute (default: the recipe's)")
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `sccs run` and `python -m sccs.run`."""
+    add_recipe_arguments(parser)
+    parser.add_argument("--out", metavar="DIR", help="run folder (default: runs/<recipe>/<time>-s<seed>)")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--resume", action="store_true", help="go on with the run in that folder")
+    existing.add_argument("--overwrite", action="store_true", help="write over the run in that folder")
+    add_device_argument(parser)
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of everything random (default: the recipe's)")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sccs", description=sccs.__doc__.partition("\n")[0],
+                                     epilog="exit codes: 0 done, 2 your input, 1 a defect of sccs, 130 interrupted")
+    parser.add_argument("--version", action="version", version=f"sccs {sccs.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    run = commands.add_parser("run", help="train by a recipe, segment, score, report")
+    add_run_arguments(run)
+
+    segment = commands.add_parser("segment", help="apply a trained run to another image")
+    segment.add_argument("run", metavar="RUN", help="folder of a finished run")
+    segment.add_argument("input", metavar="INPUT", help="image: TIFF, PNG, folder, HDF5 (file.h5:/path), MRC, Zarr, N5")
+    segment.add_argument("output", metavar="OUTPUT", help="where to write: *.tif or *.ome.zarr")
+    segment.add_argument("--level", type=_natural, metavar="L", help="resolution level of a multi-scale image")
+    segment.add_argument("--block", type=_positive, nargs="+", metavar="PX",
+                         help="block size in pixels, one number or Z Y X")
+    segment.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="Dask scheduler to spread blocks over")
+    segment.add_argument("--voxel-size", type=float, nargs=3, metavar=("Z", "Y", "X"),
+                         help="nm, for files that do not say")
+    segment.add_argument("--axes", help="order of the image's axes, such as ZYX, for files that do not say")
+    segment.add_argument("--overwrite", action="store_true", help="replace an existing OUTPUT")
+    add_device_argument(segment)
+
+    compare = commands.add_parser("compare", help="put finished runs side by side")
+    compare.add_argument("runs", nargs="+", metavar="RUN")
+
+    name = commands.add_parser("name", help="give clusters of a run names, which segment and report then use")
+    name.add_argument("run", metavar="RUN")
+    name.add_argument("names", nargs="+", type=_cluster_name, metavar="3=nucleus")
+
+    listing = commands.add_parser("list", help="parts, recipes and data sets that are there")
+    listing.add_argument("what", nargs="?", choices=LISTS)
+
+    show = commands.add_parser("show", help="a recipe in full, and where each value comes from")
+    add_recipe_arguments(show)
+
+    commands.add_parser("info", help="versions, device, threads, cache and bundled checkpoint")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    args = build_parser().parse_args(arguments)
+    return guard(_dispatch)(args, arguments)
+
+
+def _dispatch(args: argparse.Namespace, arguments: list[str]) -> int | None:
+    if args.command == "run":
+        from sccs.run import main as run
+
+        return run(arguments[1:])
+    if args.command == "segment":
+        from sccs.segment import segment
+
+        return segment(args.run, args.input, args.output, level=args.level, block=args.block,
+                       scheduler=args.scheduler, voxel_size=args.voxel_size, axes=args.axes,
+                       overwrite=args.overwrite, device=args.device or "auto")
+    if args.command == "compare":
+        from sccs.compare import main as compare
+
+        return compare(args.runs)
+    if args.command == "name":
+        from sccs.naming import name_clusters
+
+        name_clusters(args.run, dict(args.names))
+        return 0
+    from sccs import listing
+
+    if args.command == "list":
+        print(listing.tables(args.what))
+    elif args.command == "show":
+        print(listing.recipe(args.recipe, args.set))
+    else:
+        print(listing.information())
+    return 0
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 0")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 1")
+    return int(text)
+
+
+def _cluster_name(text: str) -> tuple[int, str]:
+    number, equals, name = text.partition("=")
+    if not (number.isdecimal() and equals and name.strip()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not CLUSTER=NAME, such as 3=nucleus")
+    return int(number), name.strip()
