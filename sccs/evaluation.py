@@ -174,7 +174,7 @@ def _max_plus(f: np.ndarray, g: np.ndarray) -> np.ndarray:
 
 
 def _best_by_search(table: np.ndarray) -> np.ndarray:
-    """Ascent over changes of one or two clusters at a time, from several starts; the same start always ends the same."""
+    """Ascent over changes of one or two clusters at a time, from several fixed starts: the same table, the same map."""
     k, C = table.shape
     rng = np.random.default_rng(0)
     starts = [_majority(table, None), _hungarian(table, None), dice_table(table).argmax(1)]
@@ -339,9 +339,10 @@ def evaluate(
     labelled or not; without them the tables' rows are counted.
 
     Keys: ``test``, ``train`` {mapping: `scores`}; ``headline``, the mapping to quote: the one asked for, or the next
-    of train, named and the others that there is; ``mapping`` {name: class name or null per cluster}; ``per_slice`` {mapping: `slice_spread` of the test slices}; ``consistency`` of the test FOVs;
-    ``clusters_used``, ``clusters_any``, ``cluster_share`` {train, test}; ``k``, ``classes``, ``rest``; ``notes``, what
-    a reader must be told. If no training pixel has a label only `oracle` and `named` are reported, and a note says so.
+    of train, named and the others that there is; ``mapping`` {name: class name or null per cluster}; ``per_slice``
+    {mapping: `slice_spread` of the test slices}; ``consistency`` of the test FOVs; ``clusters_used``, ``clusters_any``,
+    ``cluster_share`` {train, test}; ``k``, ``classes``, ``rest``; ``notes``, what a reader must be told. If no
+    training pixel has a label, only `oracle` and `named` are reported, and a note says so.
     """
     position = rest_position(class_names, rest)
     empty = np.zeros((k, len(class_names)), np.int64)
