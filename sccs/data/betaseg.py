@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from registry.base import UserError
+from sccs.data.readers import ImageSource, open_image
 
 URL = "https://cloud.mpi-cbg.de/index.php/s/UJopHTRuh6f4wR8/download"
 SHA256 = "4872eec0211721dc224acee319c27c4f51c190adc36004e3d5bb60dfcd67eb7b"
@@ -99,13 +100,11 @@ def _digest(file) -> str:
     return digest.hexdigest()
 
 
-def open_volume(name: str, folder: Path):
+def open_volume(name: str, folder: Path) -> tuple[ImageSource, MergedMasks]:
     """Source image (ImageSource) and merged labels (MergedMasks) of one volume; both lazy, (Z, Y, X).
 
     Raises UserError if a mask's shape is not the image's.
     """
-    from sccs.data.readers import open_image
-
     source = open_image(folder / f"{name}_source.tif")
     masks = {}
     for mask in (CELL, *(mask for _, mask in ORGANELLES)):

@@ -14,6 +14,7 @@ from typing import Any, Mapping, Optional
 import numpy as np
 
 from registry.base import UserError
+from sccs.data.readers import expand, open_image
 from sccs.data.volumes import (
     BetasegBlock, Dataset, LabelCodes, PhantomBlock, Volume, VolumeEntry, VolumesBlock, parse_block,
 )
@@ -75,8 +76,6 @@ def _open(given, base: Path, key: str, axes: Optional[str], voxel_size, level: O
         if given.ndim not in (2, 3):
             raise UserError(f"{key}: an array of shape {given.shape} is no volume (Z, Y, X) and no image (Y, X)")
         return given.reshape((-1, *given.shape[-2:])), key, voxel_size
-    from sccs.data.readers import open_image
-
     source = open_image(str(resolve_path(given, base, key)), axes=axes, voxel_size=voxel_size, level=level)
     return source.array, given, source.voxel_size
 
@@ -86,12 +85,10 @@ def resolve_path(text: str, base: Path, key: str, hint: str = "") -> Path:
 
     Raises UserError for a variable that is not set; `hint` says how to get the data.
     """
-    path = os.path.expanduser(os.path.expandvars(text))
-    unset = re.search(r"\$\{?(\w+)\}?", path)
-    if unset:
-        raise UserError(f"{key}: the environment variable {unset[1]} in {text!r} is not set; "
-                        f"set it to the folder with the data{hint and ': ' + hint}")
-    return base / path
+    try:
+        return base / expand(text)
+    except UserError as error:
+        raise UserError(f"{key}: {error}{hint and '; ' + hint}") from None
 
 
 def _names(block: VolumesBlock) -> dict[tuple[str, int], str]:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Annotated, Iterator, Literal, Optional, Sequence, Union
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, field_validator, model_validator
 
 from registry.base import UserError
 from sccs.data.tiler import WINDOW, Tile, tiles
 
 SAMPLED_SLICES = 16  # slices that a volume's mean and std come from
-PLANE_AT_ONCE = 1 << 26  # px; larger slices are read in bands, to keep memory flat
+PLANE_AT_ONCE = 1 << 24  # px; larger slices are read in bands, to keep memory flat
 
 
 # ---------------------------------------------------------------------------------------------- the recipe's block
@@ -45,14 +45,18 @@ class Region(Block):
         return self
 
 
-Array = InstanceOf[np.ndarray]
+def _array_or_text(value, text):
+    return value if isinstance(value, np.ndarray) else text(value)
+
+
+Image = Annotated[str, WrapValidator(_array_or_text)]  # a recipe writes a path; Python may give an array
 
 
 class VolumeEntry(Block):
     """One volume: a file (see sccs.data.readers for the formats) or, from Python, an array (Z, Y, X) or (Y, X)."""
 
-    image: Union[str, Array]
-    labels: Optional[Union[str, Array]] = None
+    image: Image
+    labels: Optional[Image] = None
     name: Optional[str] = None  # default: the image file's stem
     voxel_size: Optional[tuple[float, float, float]] = None  # (z, y, x) nm; default: what the file says
     axes: Optional[str] = None
@@ -130,16 +134,16 @@ class BetasegBlock(Block):
     anchor: Optional[str] = None
 
 
-BLOCKS: dict[str, type[Block]] = {"phantom": PhantomBlock, "betaseg": BetasegBlock, "volumes": VolumesBlock}
+DATA_MODELS: dict[str, type[Block]] = {"phantom": PhantomBlock, "betaseg": BetasegBlock, "volumes": VolumesBlock}
 
 
 def parse_block(data: dict) -> Block:
     """Validate a `data` block; raises UserError with the dotted path of what is wrong."""
     name = data.get("name", "volumes")
-    if name not in BLOCKS:
-        raise UserError(f"data.name: no data set {name!r}; one of {', '.join(BLOCKS)}")
+    if name not in DATA_MODELS:
+        raise UserError(f"data.name: no data set {name!r}; one of {', '.join(DATA_MODELS)}")
     try:
-        return BLOCKS[name].model_validate(data)
+        return DATA_MODELS[name].model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in ("data", *first["loc"]))
@@ -239,8 +243,11 @@ class Volume:
         self.shape = tuple(r.stop - r.start for r in ranges)
         if min(self.shape[1:]) < min_side:
             height, width = self.shape[1:]
+            mend = "use a larger region, or give `axes` if the order is another"
+            if image.shape[2] in (3, 4) and min(image.shape[:2]) >= min_side:
+                mend = "it looks like a colour image: convert it to grey"
             raise UserError(f"{path}: {height} x {width} px (y, x) is smaller than a window of {min_side} x {min_side} "
-                            "px; use a larger region, or give `axes` if the order is another")
+                            f"px; {mend}")
         self.z_slices = evenly(ranges[0], max_slices)
         self.mean, self.std = self._statistics(evenly(ranges[0], SAMPLED_SLICES))
         if labels is not None:
@@ -281,8 +288,10 @@ class Volume:
 
     def _read(self, z: int, top: int, bottom: int) -> np.ndarray:
         pixels = self._raw(self.image, z, top, bottom)
-        standard = (pixels.astype(np.float32) - np.float32(self.mean)) / np.float32(self.std)
-        self._check_finite(standard, z)
+        self._check_finite(pixels, z)
+        standard = pixels.astype(np.float32)
+        standard -= np.float32(self.mean)
+        standard /= np.float32(self.std)
         return standard
 
     def _read_labels(self, z: int, top: int, bottom: int) -> Optional[np.ndarray]:
