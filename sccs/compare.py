@@ -130,17 +130,21 @@ def groups(rows: Sequence[Row]) -> list[list[Row]]:
 def as_markdown(rows: Sequence[Row], names: Sequence[str]) -> str:
     """The table of runs, the table of recipes with several runs, and what must be said about them."""
     heads = [name + " (upper bound)" if name == "DSC oracle" else name for name in names]
-    body = [[r.recipe, r.data, str(r.seed), *(_number(r.values.get(n), n) for n in names)] for r in rows]
+    headlines = sorted({row.headline for row in rows if row.headline})
+    body = [[_name(r, headlines), r.data, str(r.seed), *(_number(r.values.get(n), n) for n in names)] for r in rows]
     parts = [_table(["recipe", "data", "seed", *heads], body)]
     repeated = [group for group in groups(rows) if len(group) > 1]
     if repeated:
         parts.append("Mean ± sd over runs of one recipe:")
-        summary = [[g[0].recipe, g[0].data, str(len(g)), *(_spread(g, name) for name in names)] for g in repeated]
+        summary = []
+        for group in repeated:
+            head = [_name(group[0], headlines), group[0].data, str(len(group))]
+            summary.append(head + [_spread(group, name) for name in names])
         parts.append(_table(["recipe", "data", "runs", *heads], summary))
     said = list(dict.fromkeys(f"- {row.recipe}, seed {row.seed}: {note}" for row in rows for note in row.notes))
-    headlines = sorted({row.headline for row in rows if row.headline})
     if headlines:
-        said.insert(0, f"- DSC per class and without rest by the mapping {' or '.join(headlines)}, on the test volumes")
+        which = headlines[0] if len(headlines) == 1 else "in brackets behind the recipe"
+        said.insert(0, f"- DSC per class and without rest are by the mapping {which}, on the test volumes")
     return "\n\n".join(parts + (["\n".join(said)] if said else []))
 
 
@@ -153,6 +157,11 @@ def as_csv(rows: Sequence[Row], names: Sequence[str]) -> str:
         cells = [r.values.get(name) for name in names]
         writer.writerow([r.recipe, r.data, r.seed, r.headline or "", *("" if c is None else c for c in cells)])
     return out.getvalue()
+
+
+def _name(row: Row, headlines: Sequence[str]) -> str:
+    """The recipe, with the run's headline mapping where the runs shown do not share one."""
+    return f"{row.recipe} ({row.headline or 'no labels'})" if len(headlines) > 1 else row.recipe
 
 
 def _number(value: float | None, name: str) -> str:

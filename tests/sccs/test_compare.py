@@ -80,6 +80,7 @@ def test_what_a_run_does_not_have_is_a_dash_and_notes_are_shown(tmp_path, capsys
     every, summary = tables_in(out)
     assert every[1]["DSC train"] == every[1]["s/FOV"] == "-" and every[1]["DSC oracle (upper bound)"] == "1.000"
     assert summary[0]["s/FOV"] == "1.375 (n = 1)"  # the mean says of how many runs it is
+    assert every[0]["recipe"] == "a (train)" and every[1]["recipe"] == "b (oracle)"  # what their classes are scored by
     assert "b, seed 0: no labels in the training volumes" in out
 
 
