@@ -33,15 +33,21 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
         yield temporary
         _replace(temporary, path)
     except OSError as error:
-        ours = error.filename is not None and Path(str(error.filename)) in (temporary, path.parent)
-        if ours or error.errno in _DISK:
-            raise UserError(f"cannot write {path}: {error.strerror or error}: choose another place") from error
+        if error.errno in _DISK or (error.filename is not None and Path(os.fsdecode(error.filename)) == temporary):
+            raise _unwritable(path, error) from error
         raise
     finally:
         _remove(temporary)
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(f"cannot write {path}: {error.strerror or error}: choose another place")
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

@@ -467,6 +467,8 @@ class _TiffStack(_Stored):
         self.dtype = np.dtype(first.dtype).newbyteorder(tif.byteorder) if first.dtype.kind != "b" else first.dtype
         self.page = tuple(keyframe.shape)
         shape, axes = tuple(first.get_shape(False)), first.get_axes(False).lower()
+        if axes.endswith("s") and shape[-1] == 1:
+            shape, axes = shape[:-1], axes[:-1]
         lead = len(shape) - len(self.page)
         if len(series) > 1:
             shape, axes = (len(pages), *self.page), "q" + first.axes.lower()[-len(self.page) :]
@@ -484,11 +486,19 @@ class _TiffStack(_Stored):
         import tifffile
 
         tif = tifffile.TiffFile(self.path)
-        if not tif.series:
-            raise UserError(f"{self.path}: holds no image, the file is truncated or damaged: copy it anew")
-        series = self._series(tif)
+        try:
+            if not tif.series:
+                raise UserError(f"{self.path}: holds no image, the file is truncated or damaged: copy it anew")
+            series = self._series(tif)
+        except Exception:
+            tif.close()
+            raise
         pages = series[0] if len(series) == 1 else [page for s in series for page in s.pages]
         return tif, pages, threading.Lock()
+
+    def __del__(self) -> None:
+        if self._opened is not None:
+            self._opened[1][0].close()
 
     def _series(self, tif: Any) -> list:
         """The image of the file: one series, or pages that were written one by one and so are a series each."""

@@ -1,0 +1,164 @@
+"""Label volumes to TIFF or OME-Zarr, slice by slice, with voxel size, names and colours; whole or not at all."""
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from registry.base import UserError
+from sccs.files import atomic_path
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+ZARR_SUFFIXES = (".zarr",)
+# Classic TIFF addresses 4 GiB, headers included; compression can lengthen incompressible data a little.
+CLASSIC_TIFF_BYTES = 2**32 - 2**26
+# Slices of one Zarr chunk layer are gathered before they are written, at most this many bytes of them.
+LAYER_BYTES = 64 * 2**20
+_CHUNK = (32, 512, 512)
+
+
+def check_output(path: str | os.PathLike, overwrite: bool = False) -> Path:
+    """The output path, if it can be written: known suffix, and nothing there unless `overwrite`.
+
+    Raises
+        UserError: another suffix; the file exists.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in TIFF_SUFFIXES + ZARR_SUFFIXES:
+        raise UserError(f"{path}: unknown output format {path.suffix!r}: name it .tif, .tiff or .ome.zarr")
+    if os.path.lexists(path) and not overwrite:
+        raise UserError(f"{path}: exists already: choose another name, or say --overwrite")
+    return path
+
+
+def write_labels(
+    path: str | os.PathLike,
+    slices: Iterable[np.ndarray],
+    shape: Sequence[int],
+    voxel_size: Sequence[float] | None = None,
+    *,
+    names: Mapping[int, str] | None = None,
+    colours: Mapping[int, Sequence[int]] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write labels 0..255 as uint8: ``.tif``/``.tiff`` (ImageJ, or OME beyond 4 GB) or ``.zarr`` (OME-Zarr 0.5).
+
+    slices: Z arrays (Y, X) of integers, taken one at a time, so that memory does not grow with the volume.
+    shape: (Z, Y, X). voxel_size: (z, y, x) in nm, written to the file. names, colours: label -> name, and label ->
+    (r, g, b) in 0..255: a lookup table in ImageJ files, `image-label` metadata in OME-Zarr.
+
+    An exception, also one that `slices` raises, leaves `path` as it was.
+
+    Raises
+        UserError: see `check_output`; the place cannot be written to.
+        ValueError: slices of another number or shape than `shape` says, or labels beyond 0..255; a TIFF one pixel
+            wide, which its metadata cannot tell from one with a channel axis.
+    """
+    path = check_output(path, overwrite)
+    shape = tuple(int(n) for n in shape)
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"shape {shape}: a volume has three axes (Z, Y, X), none of size 0")
+    checked = _checked(slices, shape)
+    names, colours = dict(names or {}), dict(colours or {})
+    with atomic_path(path) as temporary:
+        write = _write_tiff if path.suffix.lower() in TIFF_SUFFIXES else _write_zarr
+        write(temporary, checked, shape, voxel_size, names, colours)
+        if next(checked, None) is not None:
+            raise ValueError(f"more slices than the {shape[0]} announced")
+
+
+def _checked(slices: Iterable[np.ndarray], shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
+    count = 0
+    for count, labels in enumerate(slices, start=1):
+        labels = np.asarray(labels)
+        if labels.shape != shape[1:]:
+            raise ValueError(f"slice {count - 1} has shape {labels.shape}, {shape[1:]} was announced")
+        if labels.dtype != np.uint8:
+            if labels.dtype.kind not in "biu" or labels.min() < 0 or labels.max() > 255:
+                raise ValueError(f"slice {count - 1} ({labels.dtype}): labels are integers in 0..255")
+            labels = labels.astype(np.uint8)
+        yield np.ascontiguousarray(labels)
+    if count < shape[0]:
+        raise ValueError(f"{count} slices, {shape[0]} were announced")
+
+
+def _write_tiff(path: Path, slices: Iterator[np.ndarray], shape, voxel_size, names, colours) -> None:
+    import tifffile
+
+    if shape[2] == 1:
+        raise ValueError(f"shape {shape}: a TIFF one pixel wide is ambiguous")
+    big = math.prod(shape) > CLASSIC_TIFF_BYTES
+    resolution = None if voxel_size is None else (1 / voxel_size[2], 1 / voxel_size[1])
+    if big:  # ImageJ's own layout ends at 4 GB
+        metadata: dict = {"axes": "ZYX"}
+        if voxel_size is not None:
+            for axis, size in zip("ZYX", voxel_size):
+                metadata |= {f"PhysicalSize{axis}": float(size), f"PhysicalSize{axis}Unit": "nm"}
+        resolution = None
+    else:
+        metadata = {"axes": "ZYX", "mode": "grayscale", "min": 0, "max": 255}
+        if voxel_size is not None:
+            metadata |= {"spacing": float(voxel_size[0]), "unit": "nm"}
+        if names:
+            metadata["Info"] = "\n".join(f"{label} = {names[label]}" for label in sorted(names))
+        if colours:
+            metadata |= {"LUTs": [_lookup_table(colours)], "Ranges": (0.0, 255.0)}
+    with tifffile.TiffWriter(path, bigtiff=big, ome=big, imagej=not big) as tif:
+        tif.write(
+            _exactly(slices, shape[0]), shape=shape, dtype=np.uint8, photometric="minisblack", compression="zlib",
+            resolution=resolution, metadata=metadata, maxworkers=1,
+        )
+
+
+def _exactly(slices: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
+    """`count` slices; one that is missing raises where it was made, in `_checked`."""
+    for _ in range(count):
+        try:
+            yield next(slices)
+        except StopIteration:
+            return
+
+
+def _lookup_table(colours: Mapping[int, Sequence[int]]) -> np.ndarray:
+    """(3, 256) uint8; labels without a colour are grey levels."""
+    table = np.tile(np.arange(256, dtype=np.uint8), (3, 1))
+    for label, colour in colours.items():
+        table[:, label] = colour[:3]
+    return table
+
+
+def _write_zarr(path: Path, slices: Iterator[np.ndarray], shape, voxel_size, names, colours) -> None:
+    try:
+        import zarr
+    except ImportError as error:
+        raise UserError(f'{path.name}: writing OME-Zarr needs zarr: pip install "sccs[zarr]"') from error
+    depth = max(1, min(_CHUNK[0], shape[0], LAYER_BYTES // (shape[1] * shape[2])))
+    group = zarr.create_group(path, zarr_format=3, attributes={"ome": _ome(shape, voxel_size, names, colours)})
+    array = group.create_array(
+        "0", shape=shape, dtype="uint8", chunks=(depth, *map(min, _CHUNK[1:], shape[1:])), fill_value=0,
+        dimension_names=("z", "y", "x"),
+    )
+    for start in range(0, shape[0], depth):
+        layer = list(_exactly(slices, min(depth, shape[0] - start)))
+        array[start : start + len(layer)] = np.stack(layer)
+
+
+def _ome(shape, voxel_size, names, colours) -> dict:
+    """OME-Zarr 0.5 metadata of one level, and the label colours and names."""
+    unit = {} if voxel_size is None else {"unit": "nanometer"}
+    scale = [1.0] * 3 if voxel_size is None else [float(s) for s in voxel_size]
+    level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
+    axes = [{"name": name, "type": "space", **unit} for name in "zyx"]
+    metadata: dict = {"version": "0.5", "multiscales": [{"name": "labels", "axes": axes, "datasets": [level]}]}
+    image_label: dict = {}
+    if colours:
+        rgba = {label: [int(c) for c in colours[label][:3]] + [255] for label in sorted(colours)}
+        image_label["colors"] = [{"label-value": int(label), "rgba": rgba[label]} for label in rgba]
+    if names:
+        image_label["properties"] = [{"label-value": int(label), "name": names[label]} for label in sorted(names)]
+    if image_label:
+        metadata["image-label"] = {"version": "0.5", **image_label}
+    return metadata
