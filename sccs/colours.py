@@ -6,7 +6,6 @@ still tells them apart. Colours are "#rrggbb" in lower case.
 """
 from __future__ import annotations
 
-import re
 from math import cos, pi, sin
 from typing import Mapping, Sequence
 
@@ -23,7 +22,7 @@ REST = {"unrecognized", "unrecognised", "rest", "other", "background", "unknown"
 GREYS = [PAPER["unrecognized"], "#c2c2c2", "#5a5a5a"]
 FURTHER = ["#d55e00", "#cc79a7", "#56b4e9", "#7b4fa3", "#e69f00", "#00a5a0", "#a0522d", "#b3b300", "#5b6ee1", "#f08080"]
 IGNORED = "#ffffff"
-RIGHT, WRONG = "#2f6f4f", "#d62755"
+PALE, WRONG = "#f4f4f0", "#d6204e"
 
 
 def class_colours(names: Sequence[str], chosen: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -96,18 +95,17 @@ def _linear_rgb(lightness: float, chroma: float, hue: float) -> tuple[float, flo
     )
 
 
-def parse_colour(text: str) -> str:
-    """'#0F0', '00ff00' or '#00FF00' -> '#00ff00'; ValueError for anything else."""
-    digits = text.strip().lower().lstrip("#")
-    if not re.fullmatch(r"[0-9a-f]{3}|[0-9a-f]{6}", digits):
-        raise ValueError(f"not a colour: {text!r}; write it as #rrggbb")
-    return "#" + ("".join(2 * digit for digit in digits) if len(digits) == 3 else digits)
-
-
 def rgb(colour: str) -> tuple[int, int, int]:
     """'#rrggbb' -> (r, g, b), each 0..255."""
-    red, green, blue = bytes.fromhex(parse_colour(colour)[1:])
+    red, green, blue = bytes.fromhex(colour.removeprefix("#"))
     return red, green, blue
+
+
+def to_grey(image: np.ndarray) -> np.ndarray:
+    """(H, W) uint8 as it is; floats are taken as standardised, -3 (black) to 3 (white) standard deviations."""
+    if image.dtype == np.uint8:
+        return image
+    return (np.clip(image / 6 + 0.5, 0, 1) * 255).astype(np.uint8)
 
 
 def colourise(
@@ -118,8 +116,8 @@ def colourise(
 ) -> np.ndarray:
     """Label image (H, W) int -> (H, W, 3) uint8, alone or blended over a grey image.
 
-    colours: hex by label code (a list is indexed by code). image: (H, W) uint8, shown beneath; alpha: share of the
-    colour. Codes without a colour (ignored pixels, -1) show the bare image, or white where there is none.
+    colours: hex by label code (a list is indexed by code). image: (H, W) for `to_grey`, shown beneath; alpha: share of
+    the colour. Codes without a colour (ignored pixels, -1) show the bare image, or white where there is none.
     """
     codes = dict(colours) if isinstance(colours, Mapping) else dict(enumerate(colours))
     if image is None:
@@ -128,7 +126,7 @@ def colourise(
     else:
         if image.shape != labels.shape:
             raise ValueError(f"colourise: labels are {labels.shape}, the image is {image.shape}; they must agree")
-        below = np.repeat(image.astype(np.uint8)[..., None], 3, axis=2)
+        below = np.repeat(to_grey(image)[..., None], 3, axis=2)
     out = below.astype(np.float32)
     for code in np.unique(labels):
         if int(code) in codes:

@@ -4,13 +4,14 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Any, Mapping
 
 import numpy as np
+
+from sccs.files import write_text
 
 # Parts cannot import sccs, so they speak through the standard logger of their package; a run's log listens to both.
 HEARD = ("sccs", "registry")
@@ -25,11 +26,20 @@ class RunLog:
 
     resume appends to what is there; with `resume_step` = n, what was logged beyond step n is dropped first, so that a
     run that was killed after its last checkpoint does not hold any step twice.
+
+    Without a folder (`quiet_log`) nothing is written, and messages go to Python's logger "sccs", where the program that
+    uses us as a library decides: by default warnings are shown and the rest is not.
     """
 
     def __init__(
-        self, folder: Path, tensorboard: bool = True, resume: bool = False, resume_step: int | None = None
+        self, folder: Path | None, tensorboard: bool = True, resume: bool = False, resume_step: int | None = None
     ) -> None:
+        self._handlers: list[logging.Handler] = []
+        self._before: list[tuple[logging.Logger, int, bool]] = []
+        self._file = self._metrics = self._board = None
+        self.folder = folder
+        if folder is None:
+            return
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         resume = resume or resume_step is not None
@@ -38,12 +48,11 @@ class RunLog:
         file.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S"))
         console = _Console()
         console.setFormatter(_OneLine("%(asctime)s %(warned)s%(message)s", "%H:%M:%S"))
-        self._handlers: list[logging.Handler] = [file, console]
-        self._file, self._console = file, console
-        self._silenced: list[tuple[logging.Logger, int, bool]] = []
+        self._handlers = [file, console]
+        self._file = file
         for name in HEARD:
             logger = logging.getLogger(name)
-            self._silenced.append((logger, logger.level, logger.propagate))
+            self._before.append((logger, logger.level, logger.propagate))
             logger.setLevel(logging.INFO)
             logger.propagate = False
             for handler in self._handlers:
@@ -52,7 +61,8 @@ class RunLog:
         if resume and metrics.exists():
             _keep_until(metrics, resume_step)
         self._metrics = open(metrics, mode, encoding="utf-8")
-        self._board = self._open_board(resume_step) if tensorboard else None
+        if tensorboard:
+            self._board = self._open_board(resume_step)
 
     def _open_board(self, resume_step: int | None) -> Any:
         try:
@@ -64,14 +74,17 @@ class RunLog:
         return SummaryWriter(log_dir=str(self.folder / "tensorboard"), purge_step=purge)
 
     def info(self, message: str) -> None:
-        self._say(logging.INFO, message, self._handlers)
+        self._say(logging.INFO, message)
 
     def warning(self, message: str) -> None:
-        self._say(logging.WARNING, message, self._handlers)
+        self._say(logging.WARNING, message)
 
-    def _say(self, level: int, message: str, handlers: list[logging.Handler]) -> None:
-        record = logging.LogRecord("sccs.run", level, __file__, 0, message, None, None)
-        for handler in handlers:
+    def _say(self, level: int, message: str, file_only: bool = False) -> None:
+        if self.folder is None:
+            logging.getLogger("sccs").log(level, "%s", message)
+            return
+        record = logging.LogRecord("sccs", level, __file__, 0, message, None, None)
+        for handler in [self._file] if file_only else self._handlers:
             handler.handle(record)
 
     def scalar(self, tag: str, value: float, step: int) -> None:
@@ -81,8 +94,9 @@ class RunLog:
         """Several numbers of one step as one line."""
         numbers = {tag: float(value) for tag, value in values.items()}
         line = {tag: value if math.isfinite(value) else None for tag, value in numbers.items()}
-        self._metrics.write(json.dumps({"step": int(step), **line}) + "\n")
-        self._metrics.flush()
+        if self._metrics is not None:
+            self._metrics.write(json.dumps({"step": int(step), **line}) + "\n")
+            self._metrics.flush()
         if self._board is not None:
             for tag, value in numbers.items():
                 self._board.add_scalar(tag, value, step)
@@ -109,14 +123,15 @@ class RunLog:
 
     def close(self) -> None:
         """Idempotent. Loggers of the parts get back what they had."""
-        for logger, level, propagate in self._silenced:
+        for logger, level, propagate in self._before:
             for handler in self._handlers:
                 logger.removeHandler(handler)
             logger.setLevel(level)
             logger.propagate = propagate
-        self._silenced = []
-        self._file.close()
-        self._metrics.close()
+        self._before = []
+        for stream in (self._file, self._metrics):
+            if stream is not None:
+                stream.close()
         if self._board is not None:
             self._board.close()
             self._board = None
@@ -126,6 +141,11 @@ class RunLog:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def quiet_log() -> RunLog:
+    """For use as a library: no files, no bar, no output but warnings."""
+    return RunLog(None)
 
 
 class Progress:
@@ -141,7 +161,7 @@ class Progress:
 
         self._start = time.monotonic()
         self._tenth = 10 * self.done // max(self.total, 1)
-        self._on_terminal = sys.stderr.isatty()
+        self._on_terminal = self.log.folder is not None and sys.stderr.isatty()
         self._bar = tqdm(
             total=self.total, desc=self.desc, initial=self.initial, file=sys.stderr, disable=not self._on_terminal,
             dynamic_ncols=True, leave=True, smoothing=0.05,
@@ -158,7 +178,7 @@ class Progress:
         tenth = 10 * self.done // max(self.total, 1)
         if tenth > self._tenth:
             self._tenth = tenth
-            self.log._say(logging.INFO, self._line(), [self.log._file] if self._on_terminal else self.log._handlers)
+            self.log._say(logging.INFO, self._line(), file_only=self._on_terminal)
 
     def _line(self) -> str:
         passed = time.monotonic() - self._start
@@ -209,9 +229,7 @@ def _keep_until(path: Path, step: int | None) -> None:
             continue
         if step is None or entry.get("step", 0) <= step:
             kept.append(line + "\n")
-    scratch = path.with_suffix(".jsonl.tmp")
-    scratch.write_text("".join(kept), encoding="utf-8")
-    os.replace(scratch, path)
+    write_text(path, "".join(kept))
 
 
 def _flat(settings: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:

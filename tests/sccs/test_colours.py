@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from sccs.colours import PAPER, class_colours, cluster_colours, colourise, luma, parse_colour, rgb
+from sccs.colours import PAPER, class_colours, cluster_colours, colourise, luma, rgb
 
 
 def test_classes_take_the_papers_colours_under_any_spelling():
@@ -30,12 +30,6 @@ def test_clusters_differ_in_grey(k):
 def test_many_clusters_still_have_colours_of_their_own():
     assert len(set(cluster_colours(40))) == 40
     assert cluster_colours(0) == []
-
-
-def test_parse_colour():
-    assert parse_colour("#0F0") == parse_colour("00ff00") == "#00ff00"
-    with pytest.raises(ValueError, match="not a colour: 'red'"):
-        parse_colour("red")
 
 
 def test_colourise_blends_and_leaves_unknown_codes_bare():

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from sccs.log import RunLog, clock
+from sccs.log import RunLog, clock, quiet_log
 
 
 def lines(folder):
@@ -84,6 +84,18 @@ def test_progress_of_a_resumed_run_counts_on(tmp_path):
 def test_an_empty_progress_is_fine(tmp_path):
     with RunLog(tmp_path, tensorboard=False) as log, log.progress(0, "nothing"):
         pass
+
+
+def test_quiet_log_writes_nothing_and_leaves_messages_to_the_program(tmp_path, monkeypatch, capsys, caplog):
+    monkeypatch.chdir(tmp_path)
+    with quiet_log() as log, caplog.at_level(logging.INFO, "sccs"):
+        log.warning("3 isolated nodes, 100%")
+        log.scalars({"loss": 1.0}, 1)
+        log.image("bases", None, 1)
+        with log.progress(2, "training") as bar:
+            bar.update(2, loss=1.0)
+    assert caplog.messages[0] == "3 isolated nodes, 100%"
+    assert list(tmp_path.iterdir()) == [] and capsys.readouterr().err == ""
 
 
 def test_missing_tensorboard_is_said_and_nothing_breaks(tmp_path, monkeypatch):
