@@ -67,7 +67,7 @@ class AffinityGraph(GraphBuilder):
         for each in nodes:
             F = each.feature.astype(np.float64)
             count, total, square = count + len(F), total + F.sum(0), square + np.square(F).sum(0)
-            sample.append(each.feature)
+            sample.append(each.feature[:: max(1, len(F) // SAMPLE)])
         if not count:
             raise UserError("data.train: no training node to fit the graph on; give at least one training image")
         self.mean_ = (total / count).astype(np.float32)

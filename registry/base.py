@@ -73,6 +73,8 @@ class Features(Part):
 class GraphBuilder(Part):
     """Role `graph`: image and features -> RegionGraph. `pool` is the costly half and does not depend on `fit`."""
 
+    cacheable = True  # pooled nodes are small enough to keep on disk
+
     def pool(self, image: np.ndarray, features: FeatureMap) -> "Nodes":
         raise NotImplementedError
 

@@ -17,6 +17,7 @@ class Pixel(AffinityGraph):
     standardize: `none` (default, as MAESTER clusters) or the scales of `registry.affinity.AffinityGraph`.
     """
 
+    cacheable = False
     kappa, alpha, distance, edges, neighbours = 1.0, None, "squared", "adjacent", 1  # no kernel is evaluated
 
     def __init__(self, *, standardize: Literal["set", "node", "node+l2", "none"] = "none"):

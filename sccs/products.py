@@ -1,0 +1,157 @@
+"""What a finished training leaves in its run folder: segmentations, tables, timings, views for figures, the report."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from registry.base import UserError
+from sccs.data.volumes import Dataset, Volume
+from sccs.evaluation import confusion
+from sccs.figures import SliceView
+from sccs.files import write_json
+from sccs.naming import write_metrics
+from sccs.pipeline import STAGES, Pipeline
+from sccs.data.writers import write_labels
+
+TIMED_FOVS = 3  # whose stages are timed, without the cache
+VIEWS = {"test": 6, "train": 2}  # slices kept for figures and report, spread over the volumes
+UNSEGMENTED = 255  # in <volume>_clusters.tif: slices or margins that the recipe leaves out
+
+
+def make_products(pipeline: Pipeline, dataset: Dataset, out: Path, log, training_seconds: float) -> dict:
+    """Segment every train and test volume, score, time, draw; returns the metrics."""
+    codes, names = list(dataset.classes), list(dataset.classes.values())
+    tables: dict[str, dict[str, np.ndarray]] = {"train": {}, "test": {}}
+    pixels = {part: np.zeros(pipeline.k, np.int64) for part in tables}
+    (out / "figures" / "data").mkdir(parents=True, exist_ok=True)
+    fovs = sum(len(v.z_slices) * len(v.tiles) for v in dataset.train + dataset.test)
+    with log.progress(fovs, "segmenting") as bar:
+        for part in tables:
+            volumes = getattr(dataset, part)
+            shown = {volume.name: share for volume, share in zip(volumes, shares(volumes, VIEWS[part]))}
+            for volume in volumes:
+                planes = segment_volume(pipeline, volume, part, shown[volume.name], dataset, codes, tables[part],
+                                        pixels[part], out / "figures" / "data", bar)
+                write_labels(out / "segmentation" / f"{volume.name}_clusters.tif", planes, overwrite=True,
+                             shape=volume.image.shape, voxel_size=volume.voxel_size)
+    headline = pipeline.recipe.evaluation
+    metrics = write_metrics(out, tables["train"], tables["test"], names, k=pipeline.k, rest=headline.rest,
+                            mappings=headline.mappings, headline=headline.headline,
+                            train_pixels=pixels["train"], test_pixels=pixels["test"])
+    for note in metrics["notes"]:
+        log.warning(note)
+    write_json(out / "graphs.json", pipeline.diagnostics)
+    write_json(out / "timing.json", {**time_stages(pipeline, dataset), "training_seconds": training_seconds})
+    for part in tables:
+        for volume in getattr(dataset, part):
+            write_classes(out, volume, metrics, dataset)
+    refresh(out)
+    return metrics
+
+
+def shares(volumes: list[Volume], count: int) -> list[list[int]]:
+    """Which slices of each volume are kept as views: about `count` in all, evenly spread."""
+    from sccs.data.volumes import evenly
+
+    each = max(1, count // max(len(volumes), 1))
+    return [evenly(volume.z_slices, each) for volume in volumes]
+
+
+def segment_volume(pipeline: Pipeline, volume: Volume, part: str, shown: list[int], dataset: Dataset, codes: list[int],
+                   tables: dict[str, np.ndarray], pixels: np.ndarray, views: Path, bar):
+    """Yields planes (Y, X) uint8 of the whole file, `UNSEGMENTED` where the recipe does not look; fills tables."""
+    fovs = volume.fovs()
+    _, y0, x0 = volume.origin
+    used = set(volume.z_slices)
+    for z in range(volume.image.shape[0]):
+        plane = np.full(volume.image.shape[1:], UNSEGMENTED, np.uint8)
+        if z not in used:
+            yield plane
+            continue
+        pieces = []
+        for tile in volume.tiles:
+            fov = next(fovs)
+            result = pipeline.segment_fov(fov.image, keep=True)
+            plane[y0 + tile.y0:y0 + tile.y1, x0 + tile.x0:x0 + tile.x1] = result.clusters
+            pixels += np.bincount(result.clusters.ravel(), minlength=pipeline.k)
+            if fov.labels is not None:
+                tables[fov.key] = confusion(result.clusters, fov.labels, pipeline.k, codes, dataset.ignore)
+            if z in shown:
+                pieces.append((fov, tile, result))
+            bar.update(1)
+        if pieces:
+            view_of(pipeline, volume, z, part, dataset, pieces).save(views)
+        yield plane
+
+
+def view_of(pipeline: Pipeline, volume: Volume, z: int, part: str, dataset: Dataset, pieces) -> SliceView:
+    """One slice put together from its FOVs, with per-FOV k-means of Z beside it (Figure 4c)."""
+    from registry.nearest import kmeans
+
+    shape = volume.shape[1:]
+    image, regions = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
+    labels = None if pieces[0][0].labels is None else np.zeros(shape, np.int32)
+    bases, clusters, alone, offset = [], [], [], 0
+    for fov, tile, result in pieces:
+        window = slice(tile.y0, tile.y1), slice(tile.x0, tile.x1)
+        image[window] = fov.image
+        regions[window] = result.graph.regions + offset
+        if labels is not None:
+            labels[window] = fov.labels
+        bases.append(result.Z)
+        clusters.append(result.assignment)
+        try:
+            alone.append(kmeans(result.Z, pipeline.k, pipeline.recipe.seed, n_init=1)[1])
+        except UserError:  # fewer distinct nodes than clusters
+            alone.append(result.assignment.astype(np.int64))
+        offset += result.graph.n
+    tiles = [(tile.y0, tile.x0, tile.y1 - tile.y0, tile.x1 - tile.x0) for _, tile, _ in pieces]
+    grey = (np.clip(image / 6 + 0.5, 0, 1) * 255).astype(np.uint8)
+    return SliceView(volume.name, z, part, grey, labels, regions, np.concatenate(bases), np.concatenate(clusters),
+                     np.concatenate(alone), dataset.ignore, tiles)
+
+
+@torch.no_grad()
+def time_stages(pipeline: Pipeline, dataset: Dataset) -> dict:
+    """Seconds per FOV by stage: medians over a few test FOVs (training FOVs without any), nothing from the cache."""
+    volumes = dataset.test or dataset.train
+    images = []
+    for volume in volumes:
+        for fov in volume.fovs():
+            images.append(fov.image)
+            if len(images) == TIMED_FOVS:
+                break
+        if len(images) == TIMED_FOVS:
+            break
+    seconds = [pipeline.segment_fov(image).seconds for image in [images[0], *images]][1:]  # the first warms up
+    stages = {stage: float(np.median([each[stage] for each in seconds])) for stage in STAGES}
+    return {**stages, "total": sum(stages.values()), "fovs": len(seconds),
+            "pixels_per_fov": float(np.median([image.size for image in images]))}
+
+
+def write_classes(out: Path, volume: Volume, metrics: dict, dataset: Dataset) -> None:
+    """<volume>_classes.tif: class codes by the headline mapping, where there is one; 255 outside."""
+    mapping = metrics["mapping"].get(metrics["headline"] or "")
+    if mapping is None:
+        return
+    import tifffile
+
+    code_of = {name: code for code, name in dataset.classes.items()}
+    rest = code_of.get(metrics.get("rest"), UNSEGMENTED)
+    table = np.full(256, UNSEGMENTED, np.uint8)
+    table[:len(mapping)] = [rest if name is None else code_of[name] for name in mapping]
+    with tifffile.TiffFile(out / "segmentation" / f"{volume.name}_clusters.tif") as source:
+        planes = (table[page.asarray()] for page in source.pages)
+        write_labels(out / "segmentation" / f"{volume.name}_classes.tif", planes, overwrite=True,
+                     shape=volume.image.shape, voxel_size=volume.voxel_size)
+
+
+def refresh(out: Path) -> None:
+    """Figures and report from what the run folder holds; also after clusters were named."""
+    from sccs.figures import draw_all
+    from sccs.report import write_report
+
+    draw_all(out)
+    write_report(out)

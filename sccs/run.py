@@ -1,0 +1,213 @@
+"""`python -m sccs.run RECIPE.yaml`, the main job: train, segment, score, log, draw. Run folder: design, section 4.
+
+    runs/<recipe>/<time>-s<seed>/
+        recipe.yaml resolved.yaml environment.json log.txt metrics.json metrics.jsonl tables.json graphs.json
+        timing.json report.html classes.yaml model/ checkpoints/ tensorboard/ figures/ segmentation/
+"""
+from __future__ import annotations
+
+import argparse
+import platform
+import shutil
+import sys
+import time
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Sequence
+
+from registry.base import UserError
+from sccs.cli import add_run_arguments, guard
+from sccs.recipe import Recipe, load_recipe
+
+TIMED_FOVS = 3  # test FOVs whose stages are timed, without the cache
+MAPPED_SLICES = 24  # slices of a volume that are kept as views for figures and report
+PACKAGES = ("torch", "dgl", "numpy", "scipy", "scikit-image", "scikit-learn", "faiss-cpu", "faiss-gpu-cu12")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m sccs.run", description="train by a recipe, segment, score, report")
+    add_run_arguments(parser)
+    args = parser.parse_args(argv)
+    recipe = load_recipe(args.recipe, args.set, args.seed, args.device)
+    out = Path(args.out) if args.out else new_folder(recipe)
+    if recipe.pretrain is not None:
+        from sccs.device import resolve_device
+        from sccs.pretrain import pretrain
+
+        device = resolve_device(recipe.device)
+        check_folder(out, args.resume, args.overwrite)
+        check_same_recipe(recipe, out, args.resume)
+        prepare_folder(recipe, out, device, args.resume)
+        pretrain(recipe.resolved(), out, device, recipe.seed, args.resume, Path.cwd())
+        print(out / "model" / "mae.safetensors")
+    else:
+        run(recipe, out, resume=args.resume, overwrite=args.overwrite)
+        print(out / "report.html")
+    return 0
+
+
+def new_folder(recipe: Recipe) -> Path:
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / recipe.name / f"{stamp}-s{recipe.seed}"
+
+
+def run(recipe: Recipe, out: Path, *, resume: bool = False, overwrite: bool = False) -> dict:
+    """The whole job of a recipe into the folder `out`; returns the metrics. Raises UserError before anything is
+    written where recipe, data or folder do not fit."""
+    import torch
+
+    from sccs.data import load_dataset
+    from sccs.log import RunLog
+    from sccs.pipeline import Pipeline
+
+    check_folder(out, resume, overwrite)
+    if recipe.data is None:
+        raise UserError(f"{recipe.name}: the recipe has no `data` block; see `sccs list datasets`")
+    if recipe.train.threads:
+        torch.set_num_threads(recipe.train.threads)
+    pipeline = Pipeline(recipe)
+    dataset = load_dataset(recipe.data, Path.cwd(), recipe.seed)
+    check_same_recipe(recipe, out, resume)
+    prepare_folder(recipe, out, pipeline.device, resume)
+    start = time.perf_counter()
+    with RunLog(out, resume=resume, resume_step=last_checkpoint(out) if resume else None) as log:
+        log.info(f"recipe {recipe.name}, data {dataset.name}, seed {recipe.seed}, device {pipeline.device}, run folder {out}")
+        pipeline.fit(dataset, log=log, checkpoints=out / "checkpoints", resume=resume, preview=Preview(log))
+        pipeline.save(out / "model")
+        fitted = time.perf_counter() - start
+        from sccs.products import make_products
+
+        metrics = make_products(pipeline, dataset, out, log, training_seconds=fitted)
+        log.hparams(recipe.resolved(), headline_numbers(metrics))
+        log.info(summary(metrics, out))
+    return metrics
+
+
+class Preview:
+    """Draws the anchor's spectral bases and segmentation into TensorBoard at each checkpoint."""
+
+    def __init__(self, log):
+        self.log = log
+
+    def __call__(self, step: int, pipeline, graph, fov) -> None:
+        import torch
+
+        from sccs.colours import cluster_colours, colourise
+        from sccs.figures import basis_mosaic
+
+        with torch.no_grad():
+            Z = pipeline.embedder.embed(graph)
+            self.log.image("anchor/bases", basis_mosaic(Z.cpu().numpy(), graph.regions), step)
+            clusterer = pipeline.clusterer
+            if clusterer.trainable and clusterer.begun:
+                clusters = clusterer.predict(graph, Z).argmax(1).cpu().numpy()[graph.regions]
+                self.log.image("anchor/clusters", colourise(clusters, cluster_colours(pipeline.k), fov.image, 0.6), step)
+
+
+def headline_numbers(metrics: dict) -> dict[str, float]:
+    headline = metrics.get("headline")
+    numbers = {"clusters_used": metrics["clusters_used"]["test"]}
+    if headline and metrics["test"]:
+        numbers["mean_dsc"] = metrics["test"][headline]["mean"]["dsc"]
+    return {name: value for name, value in numbers.items() if value is not None}
+
+
+def summary(metrics: dict, out: Path) -> str:
+    numbers = headline_numbers(metrics)
+    scored = f"mean DSC {numbers['mean_dsc']:.3f} (mapping {metrics['headline']}), " if "mean_dsc" in numbers else ""
+    return f"done: {scored}{numbers['clusters_used']} of {metrics['k']} clusters in use; report: {out / 'report.html'}"
+
+
+# ------------------------------------------------------------------------------------------------------- run folder
+def check_folder(out: Path, resume: bool, overwrite: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; --out takes a folder")
+    if out.is_dir() and any(out.iterdir()) and not (resume or overwrite):
+        raise UserError(f"{out} exists and is never deleted; give --resume to go on, --overwrite, or another --out")
+    if out.is_dir() and any(out.iterdir()) and not (out / "resolved.yaml").is_file():
+        raise UserError(f"{out} is not empty and no run folder (no resolved.yaml); give another --out")
+    if resume and not (out / "resolved.yaml").is_file():
+        raise UserError(f"--resume: {out} holds no run; give the run's folder with --out")
+
+
+def check_same_recipe(recipe: Recipe, out: Path, resume: bool) -> None:
+    """A resumed run must be the one that was begun: other settings would mix two runs in one folder."""
+    if not resume:
+        return
+    import yaml
+
+    before = _flat(yaml.safe_load((out / "resolved.yaml").read_text()))
+    now = _flat(yaml.safe_load(_yaml(recipe.resolved())))
+    changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key) and key != "device"]
+    if changed:
+        key = changed[0]
+        more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+        raise UserError(f"--resume: {key} is {now.get(key)!r}, but the run in {out} began with {before.get(key)!r}{more}; "
+                        "resume with its own settings or give another --out")
+
+
+def _flat(value, path: str = "") -> dict[str, object]:
+    if isinstance(value, dict):
+        return {k: v for key, item in value.items() for k, v in _flat(item, f"{path}.{key}" if path else str(key)).items()}
+    return {path: value}
+
+
+def _yaml(value) -> str:
+    import yaml
+
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+
+
+def prepare_folder(recipe: Recipe, out: Path, device: str, resume: bool) -> None:
+    """recipe.yaml (as it was written), resolved.yaml, environment.json; with --overwrite, what the old run left goes."""
+    from sccs.files import write_json, write_text
+
+    if not resume:
+        for name in ("checkpoints", "model", "tensorboard", "figures", "segmentation"):
+            shutil.rmtree(out / name, ignore_errors=True)
+        for name in ("metrics.json", "tables.json", "graphs.json", "timing.json", "report.html", "classes.yaml"):
+            (out / name).unlink(missing_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    resolved = _yaml(recipe.resolved())
+    write_text(out / "recipe.yaml", recipe.source.read_text() if recipe.source else resolved)
+    write_json(out / "environment.json", environment(device))
+    write_text(out / "resolved.yaml", resolved)
+
+
+def environment(device: str) -> dict:
+    """Versions, machine, device: what a reader of the numbers needs to know."""
+    import os
+
+    import torch
+
+    import sccs
+
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {"sccs": sccs.__version__, "python": platform.python_version(), "platform": platform.platform(),
+            "processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "device": device,
+            "gpu": torch.cuda.get_device_name(device) if device != "cpu" else None,
+            "command": " ".join(sys.argv), "time": datetime.now().isoformat(timespec="seconds"), "packages": versions}
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown"
+
+
+def last_checkpoint(out: Path) -> int:
+    """Iteration of the newest checkpoint, 0 without."""
+    steps = [int(path.stem.split("_")[1]) for path in (out / "checkpoints").glob("step_*.safetensors")]
+    return max(steps, default=0)
+
+
+if __name__ == "__main__":
+    sys.exit(guard(main)())

@@ -1,0 +1,204 @@
+"""Training of whatever in a pipeline is trainable: one loop for SCCS, its ablations, and frozen embeddings.
+
+The trainer sums the loss terms that the parts offer, with the recipe's weights (paper, Eq. 5):
+L = L_spe + gamma_1 L_clu + gamma_2 L_smo, as `train.weights: {spe: 1, clu: 1, smo: .1}`.
+"""
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from registry.base import Clusterer, Embedder, UserError
+from registry.graphs import RegionGraph
+from sccs.files import atomic_path
+from sccs.log import RunLog
+
+KEPT = 2  # checkpoints
+
+
+class Trainer:
+    """Adam over the parameters of the trainable parts, one graph per iteration (paper: lr .01, batch 1, 6,000).
+
+    graphs: the training spGs. anchor: index of the anchor graph. options: the recipe's `train` block.
+    checkpoints: folder, or None to keep none. A run that is resumed from a checkpoint ends, on the CPU, with the
+    same bits as one that was never stopped: the order of graphs is a function of seed and epoch, and the state of
+    parts, optimiser and random numbers is saved whole.
+    """
+
+    def __init__(self, embedder: Embedder, clusterer: Clusterer, graphs: Sequence[RegionGraph], options, *, seed: int,
+                 anchor: int = 0, log: RunLog, checkpoints: Path | None = None):
+        self.embedder, self.clusterer, self.graphs, self.options = embedder, clusterer, graphs, options
+        self.seed, self.anchor, self.log, self.checkpoints = seed, anchor, log, checkpoints
+        self.step = 0
+
+    @property
+    def modules(self) -> list[torch.nn.Module]:
+        return [part for part in (self.embedder, self.clusterer) if part.trainable]
+
+    def run(self, resume: bool = False, preview=None) -> None:
+        """Train to the end. `preview(step)` is called at each checkpoint, to draw. Raises KeyboardInterrupt, with
+        everything saved, on SIGINT and SIGTERM."""
+        if not self.modules:
+            return
+        options, total = self.options, self.options.iterations
+        torch.manual_seed(self.seed)
+        if self.clusterer.trainable:
+            with torch.no_grad():
+                self.clusterer.prepare(self.embedder.embed(self.graphs[0]).shape[1], self.graphs[0].device)
+        parameters = [p for module in self.modules for p in module.parameters()]
+        self.optimizer = torch.optim.Adam(parameters, lr=options.lr, betas=(0.9, 0.999))
+        if resume:
+            self._load_latest()
+        frozen = None
+        if not self.embedder.trainable:
+            frozen = [self.embedder.embed(graph) for graph in self.graphs]
+        for module in self.modules:
+            module.train()
+        with deferred_interrupt() as interrupted, self.log.progress(total, "training", initial=self.step) as bar:
+            while self.step < total:
+                terms = self._iterate(frozen)
+                self.step += 1
+                last = self.step == total
+                if self.step % options.log_every == 0 or last:
+                    self._report(terms)
+                    bar.update(min(options.log_every, self.step - bar.done), loss=terms["total"].item())
+                if self.step % options.checkpoint_every == 0 or last or interrupted():
+                    self._save()
+                    if interrupted():
+                        raise KeyboardInterrupt
+                    if preview is not None:
+                        preview(self.step)
+        for module in self.modules:
+            module.eval()
+
+    def _iterate(self, frozen: Sequence[torch.Tensor] | None) -> dict[str, torch.Tensor]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(self.step)
+        if self.clusterer.trainable and not self.clusterer.begun and self.step >= min(
+                self.clusterer.warmup if frozen is None else 0, self.options.iterations - 1):
+            with torch.no_grad():
+                Z = self.embedder.embed(self.graphs[self.anchor])
+            self.clusterer.begin(self.graphs[self.anchor], Z)
+        terms: dict[str, torch.Tensor] = {}
+        total = 0.0
+        drawn = self._batch(self.step)
+        for index in drawn:
+            graph = self.graphs[index]
+            Z = self.embedder.embed(graph) if frozen is None else frozen[index]
+            here = self.embedder.loss(graph, Z) if self.embedder.trainable else {}
+            if self.clusterer.trainable and self.clusterer.begun:
+                here |= self.clusterer.loss(graph, Z)
+            for name, value in here.items():
+                terms[name] = terms.get(name, 0.0) + value / len(drawn)
+                total = total + self._weight(name) * value / len(drawn)
+        self.optimizer.zero_grad(set_to_none=True)
+        if torch.is_tensor(total) and total.requires_grad:
+            if not torch.isfinite(total):
+                raise UserError(f"training: the loss is {total.item()} at iteration {self.step}; lower train.lr "
+                                f"({self.options.lr}) or look for degenerate graphs in the log")
+            total.backward()
+            self.optimizer.step()
+        if self.embedder.trainable:
+            self.embedder.after_step(self.step, graph, Z.detach())
+        return {**terms, "total": torch.as_tensor(total)}
+
+    def _weight(self, name: str) -> float:
+        return self.options.weights.get(name, 1.0)
+
+    def _batch(self, step: int) -> list[int]:
+        """Indices of the graphs of an iteration: a new permutation in every epoch."""
+        n, size = len(self.graphs), self.options.batch
+        places = range(step * size, (step + 1) * size)
+        return [int(np.random.default_rng([self.seed, place // n]).permutation(n)[place % n]) for place in places]
+
+    def learning_rate(self, step: int) -> float:
+        options = self.options
+        if options.schedule == "constant":
+            return options.lr
+        return options.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / max(options.iterations, 1))))
+
+    def _report(self, terms: dict[str, torch.Tensor]) -> None:
+        values = {f"loss/{name}": float(value) for name, value in terms.items()}
+        values["lr"] = self.learning_rate(self.step - 1)
+        if self.clusterer.trainable and self.clusterer.begun:
+            use = self.clusterer.use()
+            share = use / max(use.sum(), 1)
+            values["clusters/in_use"] = int((share >= 0.001).sum())
+            values |= {f"clusters/share_{i}": float(s) for i, s in enumerate(share)}
+        self.log.scalars(values, self.step)
+
+    # ------------------------------------------------------------------------------------------------ checkpoints
+    def _parts(self) -> dict[str, torch.nn.Module]:
+        named = {"embedder": self.embedder, "clusterer": self.clusterer}
+        return {name: part for name, part in named.items() if part.trainable}
+
+    def _save(self) -> None:
+        if self.checkpoints is None:
+            return
+        from safetensors.numpy import save_file
+
+        arrays = {f"{role}.{name}": value for role, part in self._parts().items()
+                  for name, value in part.get_state().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            arrays |= {f"optimizer.{index}.{name}": value.cpu().numpy() for name, value in state.items()}
+        arrays["random"] = torch.get_rng_state().numpy()
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        with atomic_path(self.checkpoints / f"step_{self.step:08d}.safetensors") as scratch:
+            save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, scratch,
+                      metadata={"step": str(self.step), "options": json.dumps(self.options.model_dump())})
+        for old in sorted(self.checkpoints.glob("step_*.safetensors"))[:-KEPT]:
+            old.unlink()
+
+    def _load_latest(self) -> None:
+        from safetensors import safe_open
+
+        found = sorted(self.checkpoints.glob("step_*.safetensors")) if self.checkpoints else []
+        if not found:
+            self.log.info("no checkpoint to resume from: training starts at iteration 0")
+            return
+        with safe_open(found[-1], "numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+            self.step = int(file.metadata()["step"])
+        for role, part in self._parts().items():
+            prefix = f"{role}."
+            part.set_state({n.removeprefix(prefix): v for n, v in arrays.items() if n.startswith(prefix)})
+            part.to(self.graphs[0].device)
+        parameters = [p for module in self.modules for p in module.parameters()]
+        self.optimizer = torch.optim.Adam(parameters, lr=self.options.lr, betas=(0.9, 0.999))
+        state = self.optimizer.state_dict()
+        for name, value in arrays.items():
+            if name.startswith("optimizer."):
+                _, index, field = name.split(".")
+                state["state"].setdefault(int(index), {})[field] = torch.from_numpy(np.array(value))
+        self.optimizer.load_state_dict(state)
+        torch.set_rng_state(torch.from_numpy(np.array(arrays["random"])))
+        self.log.info(f"resumed at iteration {self.step} from {found[-1].name}")
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator:
+    """SIGINT and SIGTERM only set a flag, so that an iteration is never cut in two; a second one stops at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    seen: list[int] = []
+
+    def note(number, frame):
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
