@@ -65,9 +65,9 @@ class IncrementalKMeans(Clusterer):
     def get_state(self) -> dict[str, np.ndarray]:
         if not hasattr(self, "centroids_"):
             return {}
-        return {"centroids": self.centroids_, "use": self.use_, "reseeds": np.array(self.reseeds_)}
+        return {"centroids": self.centroids_, "use": self.use_, "reseeds": np.array([self.reseeds_])}
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
         if state:
             self.centroids_, self.use_ = np.array(state["centroids"]), np.array(state["use"])
-            self.reseeds_ = int(state["reseeds"])
+            self.reseeds_ = int(state["reseeds"][0])

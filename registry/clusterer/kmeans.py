@@ -11,11 +11,6 @@ from registry.graphs import RegionGraph
 from registry.nearest import as_floats, assign, kmeans
 
 
-def one_hot(labels: torch.Tensor, k: int) -> torch.Tensor:
-    """Labels (n_s,) -> P (n_s, k) float32."""
-    return torch.nn.functional.one_hot(labels, k).float()
-
-
 class KMeans(Clusterer):
     """Z (n_s, u) -> P (n_s, k), one-hot by the nearest of k centroids.
 
@@ -42,22 +37,24 @@ class KMeans(Clusterer):
             raise UserError(f"clusterer.max_points: {max_points} is less than k={k}")
 
     def fit(self, graphs: Sequence[RegionGraph], embeddings: Sequence[torch.Tensor]) -> None:
-        Z = self._draw(graphs, embeddings)  # (N, u)
-        self.mean_ = np.zeros(Z.shape[1], np.float32)
-        self.deviation_ = np.ones(Z.shape[1], np.float32)
-        if self.scale == "standardize" and len(Z):
-            self.mean_ = Z.mean(axis=0, dtype=np.float64).astype(np.float32)
-            deviation = Z.std(axis=0, dtype=np.float64).astype(np.float32)
+        points = self._draw(graphs, embeddings)  # (N, u)
+        self.mean_ = np.zeros(points.shape[1], np.float32)
+        self.deviation_ = np.ones(points.shape[1], np.float32)
+        if self.scale == "standardize" and len(points):
+            self.mean_ = points.mean(axis=0, dtype=np.float64).astype(np.float32)
+            deviation = points.std(axis=0, dtype=np.float64).astype(np.float32)
             self.deviation_ = np.where(deviation > 0, deviation, np.float32(1))
-        self.centroids_, _, self.inertia_ = kmeans(
-            (Z - self.mean_) / self.deviation_, self.k, self.seed or 0, self.n_init, self.iterations,
-            device=embeddings[0].device if len(embeddings) else "cpu",
-        )
+            points = (points - self.mean_) / self.deviation_
+        device = embeddings[0].device if len(embeddings) else "cpu"
+        self.centroids_, _, self.inertia_ = kmeans(points, self.k, self.seed or 0, self.n_init, self.iterations,
+                                                   device=device)
 
     def predict(self, graph: RegionGraph, Z: Any) -> torch.Tensor:
-        scaled = (as_floats(Z) - self.mean_) / self.deviation_
-        labels, _ = assign(scaled, self.centroids_, Z.device)
-        return one_hot(torch.from_numpy(labels).to(Z.device), self.k)
+        points = as_floats(Z)
+        if self.scale == "standardize":
+            points = (points - self.mean_) / self.deviation_
+        labels, _ = assign(points, self.centroids_, Z.device)
+        return torch.nn.functional.one_hot(torch.from_numpy(labels).to(Z.device), self.k).float()
 
     def get_state(self) -> dict[str, np.ndarray]:
         if not hasattr(self, "centroids_"):
