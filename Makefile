@@ -11,7 +11,7 @@ PIP := $(VENV)/bin/python -m pip install --quiet -c constraints.txt
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/sccs run recipes/sccs.yaml --out $(OUT)
-	@echo "report: $(CURDIR)/$(OUT)/report.html"
+	@echo "report: $(abspath $(OUT)/report.html)"
 
 test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest $(PYTEST)

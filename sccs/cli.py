@@ -81,10 +81,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     compare = commands.add_parser("compare", help="put finished runs side by side")
     compare.add_argument("runs", nargs="+", metavar="RUN")
+    compare.add_argument("--csv", metavar="FILE", help="also write one line per run to FILE; - prints only that")
 
     name = commands.add_parser("name", help="give clusters of a run names, which segment and report then use")
     name.add_argument("run", metavar="RUN")
-    name.add_argument("names", nargs="+", type=_cluster_name, metavar="3=nucleus")
+    name.add_argument("names", nargs="*", metavar="3=nucleus[:#rrggbb]", help="none: print the names so far")
 
     listing = commands.add_parser("list", help="parts, recipes and data sets that are there")
     listing.add_argument("what", nargs="?", choices=LISTS)
@@ -116,12 +117,11 @@ def _dispatch(args: argparse.Namespace, arguments: list[str]) -> int | None:
     if args.command == "compare":
         from sccs.compare import main as compare
 
-        return compare(args.runs)
+        return compare(args.runs, args.csv)
     if args.command == "name":
-        from sccs.naming import name_clusters
+        from sccs.naming import main as name
 
-        name_clusters(args.run, dict(args.names))
-        return 0
+        return name(args.run, args.names)
     from sccs import listing
 
     if args.command == "list":
@@ -143,10 +143,3 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 1")
     return int(text)
-
-
-def _cluster_name(text: str) -> tuple[int, str]:
-    number, equals, name = text.partition("=")
-    if not (number.isdecimal() and equals and name.strip()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not CLUSTER=NAME, such as 3=nucleus")
-    return int(number), name.strip()

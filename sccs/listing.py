@@ -52,7 +52,7 @@ def information() -> str:
     """Versions, device, threads, FAISS, cache folder and the bundled checkpoints."""
     import torch
 
-    from sccs.data.loading import cache_folder
+    from sccs.cache import cache_folder
     from sccs.device import resolve_device
 
     device = resolve_device("auto")
@@ -63,7 +63,7 @@ def information() -> str:
         "device": device + (f" ({torch.cuda.get_device_name(device)})" if device != "cpu" else ""),
         "threads": str(torch.get_num_threads()),
         "faiss": _faiss(),
-        "cache": str(cache_folder()),
+        "cache": str(cache_folder() or "off"),
         "recipes": ", ".join(packaged_recipes()),
     }
     weights = Path(registry.__file__).parent / "features" / "weights"
@@ -74,17 +74,21 @@ def information() -> str:
 
 
 def _commented(key: Any, value: Any, where: str, indent: str) -> list[str]:
-    # default_flow_style None: scalars and lists of scalars stay on one line, together with their comment
-    lines = yaml.safe_dump({key: value}, sort_keys=False, default_flow_style=None, width=10**6,
-                           allow_unicode=True).rstrip("\n").split("\n")
+    # None: the innermost lists and mappings stay on one line, together with the comment
+    flow = None if isinstance(value, (dict, list)) and value else False
+    text = yaml.safe_dump({key: value}, sort_keys=False, default_flow_style=flow, width=10**6, allow_unicode=True)
+    lines = text.rstrip("\n").split("\n")
     if len(lines) == 1 or isinstance(value, (dict, list)):  # else a text of several lines, where # would be text
         lines[0] += f"  # {where}"
     return [indent + line for line in lines]
 
 
 def _description(path: Path) -> str:
-    node = read_yaml(path).child("description")
-    return str(node.value) if node else ""
+    """The recipe's own description, else the comment that it begins with."""
+    if (node := read_yaml(path).child("description")) is not None:
+        return str(node.value)
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    return first.lstrip("# ") if first.startswith("#") else ""
 
 
 def _cut(text: str, width: int) -> str:

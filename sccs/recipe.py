@@ -44,12 +44,12 @@ class Train(Block):
 
     iterations: Annotated[int, Field(ge=0)] = 6000
     lr: Annotated[float, Field(gt=0)] = 0.01
+    schedule: Literal["constant", "cosine"] = "constant"  # cosine: down to lr / 100 (the later code: .01 to .0001)
     batch: Annotated[int, Field(ge=1)] = 1  # graphs a step
     weights: dict[str, Annotated[float, Field(ge=0)]] = dict(WEIGHTS)  # loss term -> weight
     checkpoint_every: Annotated[int, Field(ge=1)] = 500  # steps
     log_every: Annotated[int, Field(ge=1)] = 50  # steps
     threads: Annotated[int, Field(ge=1)] | None = None  # CPU threads; null: PyTorch's own choice
-    anchor: str | None = None  # training FOV whose graph begins the clustering, "volume:z:y:x"; null: chosen
 
     @field_validator("weights")
     @classmethod
@@ -323,7 +323,7 @@ def _with_parents(root: Node, path: Path | None, chain: tuple[Path, ...]) -> Nod
 
 
 def _merge_recipe(parent: Node, child: Node) -> Node:
-    merged = dict(parent.value)
+    merged = {key: node for key, node in parent.value.items() if key != "description"}  # it describes the parent
     for key, node in child.value.items():
         if key in ("data", *registry.ROLES):
             old, node = merged.get(key), _named(node)
@@ -383,7 +383,9 @@ def _override(root: Node, option: str) -> Node:
 
     block = root.child(keys[0])
     if len(keys) == 1 or keys[1:] == ["name"]:  # another part, or a whole block: the rules of inheritance
-        return Node(_merge_recipe(root, Node({keys[0]: changed(None, keys[1:], keys[:1])}, place)).value, root.place)
+        old = Node({keys[0]: block}, root.place) if block else Node({}, root.place)
+        new = Node({keys[0]: changed(None, keys[1:], keys[:1])}, place)
+        return Node({**root.value, **_merge_recipe(old, new).value}, root.place)
     return Node({**root.value, keys[0]: changed(block and _named(block), keys[1:], keys[:1])}, root.place)
 
 
