@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
@@ -260,6 +261,63 @@ def error_map(
     return out
 
 
+def cluster_crops(views: Sequence[SliceView], cluster: int, colour: str, count: int = 8, side: int = 72) -> list:
+    """Up to `count` crops (2 side, 2 side, 3) uint8 around typical superpixels of a cluster, which is outlined.
+
+    Typical: near the cluster's mean in the spectral coordinates of the slice. Slices take turns, and centres lie at
+    least one crop apart, so that a person sees more than one corner of one image.
+    """
+    queues = [_typical(view, cluster, side, count) for view in views]
+    picked = []
+    for turn in range(count):
+        for view, queue in zip(views, queues):
+            if turn < len(queue) and len(picked) < count:
+                picked.append(_crop(view, cluster, queue[turn], side, colour))
+    return picked
+
+
+def _typical(view: SliceView, cluster: int, side: int, count: int) -> list[tuple[int, int]]:
+    """Centres (y, x) px of a cluster's typical superpixels, best first."""
+    n = len(view.clusters)
+    inside = view.regions >= 0
+    ids = view.regions[inside]
+    area = np.maximum(np.bincount(ids, minlength=n), 1)
+    y, x = (np.bincount(ids, where, minlength=n) / area for where in np.nonzero(inside))
+    members = np.flatnonzero((view.clusters == cluster) & (np.bincount(ids, minlength=n) > 0))
+    coordinates = np.nan_to_num(view.bases[members].astype(np.float64))
+    coordinates /= view.bases.std(axis=0) + 1e-12
+    distance = np.linalg.norm(coordinates - coordinates.mean(axis=0), axis=1) if len(members) else np.zeros(0)
+    centres: list[tuple[int, int]] = []
+    for member in members[np.argsort(distance, kind="stable")]:
+        here = (int(y[member]), int(x[member]))
+        if all(max(abs(here[0] - a), abs(here[1] - b)) >= side for a, b in centres):
+            centres.append(here)
+            if len(centres) == count:
+                break
+    return centres
+
+
+def _crop(view: SliceView, cluster: int, centre: tuple[int, int], side: int, colour: str) -> np.ndarray:
+    corner = [int(np.clip(c - side // 2, 0, max(size - side, 0))) for c, size in zip(centre, view.image.shape)]
+    place = tuple(slice(c, c + side) for c in corner)
+    mask = _enlarge((view.cluster_image()[place] == cluster).astype(np.int8), 2)
+    out = _enlarge(grey(view.image[place]), 2)
+    edge = outlines(mask)
+    edge[1:] |= edge[:-1]
+    out[edge] = rgb(colour)
+    framed = np.full((2 * side, 2 * side, 3), 255, dtype=np.uint8)  # of an image smaller than the crop
+    framed[: out.shape[0], : out.shape[1]] = out
+    return framed
+
+
+def cluster_place(view: SliceView, cluster: int, colour: str) -> np.ndarray:
+    """Where one cluster lies: its pixels in colour, all others paler."""
+    out = (0.5 * grey(view.image) + 110).astype(np.uint8)
+    here = view.cluster_image() == cluster
+    out[here] = (0.35 * grey(view.image)[here] + 0.65 * np.array(rgb(colour))).astype(np.uint8)
+    return out
+
+
 # --------------------------------------------------------------------------------------------------------- figures
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **kw: Any) -> tuple["Figure", np.ndarray]:
     """A Figure (inches) and its axes (rows, columns), without touching matplotlib's global state or a display."""
@@ -293,9 +351,7 @@ def to_svg(figure: "Figure", name: str) -> str:
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
-    for found in ("figure_1", "axes_", "patch_", "line2d_", "text_", "xtick_", "ytick_", "matplotlib.axis_", "legend_"):
-        text = text.replace(f'id="{found}', f'id="{name}-{found}')
-    return text
+    return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
 
 
 def _show(axis: Any, image: np.ndarray | None, title: str = "") -> None:
@@ -310,7 +366,8 @@ def _legend(figure: "Figure", colours: Mapping[str, str]) -> None:
     from matplotlib.patches import Patch
 
     handles = [Patch(facecolor=colour, label=name) for name, colour in colours.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False, fontsize=8)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False, fontsize=8,
+                  labelcolor=INK)
 
 
 def basis_panel(view: SliceView, count: int = 8) -> "Figure":
@@ -402,6 +459,7 @@ def read_metrics(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def loss_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> "Figure | None":
     """A small plot for each tag that names a loss (`read_metrics`): thin as logged, thick smoothed. None without one."""
     tags = [tag for tag in metrics if "loss" in tag.lower() and len(metrics[tag][0]) > 1]
+    tags.sort(key=lambda tag: "total" not in tag)
     if not tags:
         return None
     columns = min(len(tags), 4)
@@ -419,6 +477,26 @@ def loss_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> "Figure
         axis.set_xlabel("iteration", fontsize=8, color=INK)
     for axis in axes.ravel()[len(tags) :]:
         axis.set_axis_off()
+    return figure
+
+
+def share_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> "Figure | None":
+    """Each cluster's share of the nodes over training (tags clusters/share_<i>), in the clusters' colours."""
+    tags = sorted((tag for tag in metrics if tag.startswith("clusters/share_")), key=lambda tag: int(tag.split("_")[-1]))
+    tags = [tag for tag in tags if len(metrics[tag][0]) > 1]
+    if not tags:
+        return None
+    figure, axes = new_figure(7.2, 2.2)
+    axis = axes[0, 0]
+    for colour, tag in zip(cluster_colours(len(tags)), tags):
+        steps, values = _thinned(*metrics[tag])
+        axis.plot(steps, 100 * values, color=colour, linewidth=1.5, label=tag.split("_")[-1])
+    axis.set_xlabel("iteration", fontsize=8, color=INK)
+    axis.set_ylabel("nodes, %", fontsize=8, color=INK)
+    axis.set_ylim(bottom=0)
+    _plain(axis)
+    figure.legend(loc="outside right center", frameon=False, fontsize=8, labelcolor=INK, title="cluster",
+                  title_fontproperties={"size": 8}, ncols=1 + len(tags) // 12).get_title().set_color(INK)
     return figure
 
 
@@ -497,6 +575,7 @@ def dsc_bars(part: Mapping[str, Any], colours: Mapping[str, str], headline: str 
             axis.hlines(mean, at - 0.44, at + 0.44, color=INK, linewidth=1.2, linestyle=(0, (3, 2)))
     axis.set_xticks(range(len(rules)), [rule_title(rule, headline) for rule in rules], fontsize=8)
     axis.set_ylim(0, 1.08)
+    _legend(figure, colours)
     axis.set_ylabel("DSC", fontsize=8, color=INK)
     _plain(axis)
     return figure
