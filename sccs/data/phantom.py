@@ -8,8 +8,8 @@ thick. The picture is built as one would stain it (cytoplasm, nucleus, membranes
 Grey values overlap on purpose: euchromatin, cytoplasm, mitochondrial matrix and immature granules differ in texture
 far more than in mean intensity, as in real data.
 
-Results must not depend on the machine: fields are evaluated in float64 and rounded to float32, the rest is plain
-arithmetic, and every volume draws from a seed sequence of its own.
+Results must not depend on the machine: whatever may differ in its last bits (sums, sines) is evaluated in float64
+and rounded later, the rest is plain arithmetic, and every volume draws from a seed sequence of its own.
 """
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ CLASSES = {UNRECOGNIZED: "unrecognized", NUCLEUS: "nucleus", GRANULES: "granules
 SHAPES = ((24, 560, 560), (24, 600, 560), (24, 560, 640), (24, 580, 600))
 
 SMALLEST_CELL = 500  # px across; a smaller volume shows a part of such a cell, at the rim of its nucleus
+
+# the centre and six points on the surface of a ball: a cheap first look whether an object has room
+_CROSS = np.array([(0, 0, 0), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)])
 
 Box = tuple[slice, slice, slice]
 
@@ -53,7 +56,7 @@ class Stain:
     membrane: float = 0.27
     lumen: float = 0.70  # inside of ER and vesicles
     outside: float = 0.80  # extracellular space
-    euchromatin: float = 0.60
+    euchromatin: float = 0.62
     heterochromatin: float = 0.40
     heterochromatin_share: float = 0.0  # shifts the threshold; larger is more
     nucleolus: float = 0.36
@@ -67,7 +70,7 @@ class Stain:
     gain: float = 1.0  # contrast around mid grey
     bias: float = 0.0
     blur: float = 0.7  # px, standard deviation
-    shot: float = 0.055  # noise at white, standard deviation
+    shot: float = 0.05  # noise at white, standard deviation
     read: float = 0.025  # noise at black
     curtain: float = 0.018
     drift: float = 0.05
@@ -75,12 +78,12 @@ class Stain:
 
 STAINS = (
     Stain(),
-    Stain(cytoplasm=0.61, euchromatin=0.58, heterochromatin=0.38, heterochromatin_share=0.15, core=0.22, matrix=0.51,
-          halo=0.80, gain=1.15, bias=0.02, shot=0.065, granule_fraction=0.075, immature_share=0.3, curtain=0.012),
-    Stain(cytoplasm=0.55, euchromatin=0.60, heterochromatin=0.46, heterochromatin_share=-0.1, core=0.14, matrix=0.43,
-          halo=0.72, gain=0.85, bias=-0.03, blur=0.85, shot=0.045, read=0.03, granule_fraction=0.105, curtain=0.025),
+    Stain(cytoplasm=0.60, euchromatin=0.62, heterochromatin=0.38, heterochromatin_share=0.15, core=0.22, matrix=0.51,
+          halo=0.80, gain=1.15, bias=0.02, shot=0.058, granule_fraction=0.075, immature_share=0.3, curtain=0.012),
+    Stain(cytoplasm=0.55, euchromatin=0.60, heterochromatin=0.44, heterochromatin_share=0.0, core=0.14, matrix=0.43,
+          halo=0.72, gain=0.85, bias=-0.03, blur=0.85, shot=0.042, read=0.03, granule_fraction=0.105, curtain=0.025),
     Stain(cytoplasm=0.59, euchromatin=0.61, heterochromatin=0.41, heterochromatin_share=0.05, core=0.19, matrix=0.47,
-          halo=0.78, gain=0.95, bias=0.03, blur=0.75, shot=0.06, granule_fraction=0.09, immature_share=0.25,
+          halo=0.78, gain=0.95, bias=0.03, blur=0.75, shot=0.054, granule_fraction=0.09, immature_share=0.25,
           mitochondria_fraction=0.09),
 )
 
@@ -141,11 +144,11 @@ def _spline_weights(length: int, scale: float, phase: float) -> np.ndarray:
 
 def _field(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> np.ndarray:
     """(Z, Y, X) float32 isotropic smooth noise, mean 0, variance about 1, structures about `scale` px wide."""
-    weights = [_spline_weights(n, scale, phase) for n, phase in zip(shape, rng.uniform(0, scale, 3))]
-    field = rng.standard_normal([w.shape[1] for w in weights])
-    for axis, w in enumerate(weights):
-        field = np.moveaxis(np.tensordot(w, field, axes=(1, axis)), 0, axis)
-    return (field / 0.3315).astype(np.float32)  # .3315 = deviation of a cubic B-spline sum in 3-D
+    z, y, x = (_spline_weights(n, scale, phase) for n, phase in zip(shape, rng.uniform(0, scale, 3)))
+    coarse = rng.standard_normal((z.shape[1], y.shape[1] * x.shape[1]))
+    coarse /= 0.3315  # deviation of a cubic B-spline sum in 3-D
+    field = (z @ coarse).reshape(-1, y.shape[1], x.shape[1])  # (Z, ny, nx)
+    return ((y @ field) @ x.T).astype(np.float32)  # (Z, Y, X)
 
 
 def _grain(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> np.ndarray:
@@ -233,11 +236,12 @@ class _Scene:
 
     def __init__(self, rng: np.random.Generator, shape: tuple[int, int, int], stain: Stain):
         self.rng, self.shape, self.stain = rng, shape, stain
+        self.last = np.array(shape) - 1
         self.labels = np.zeros(shape, np.uint8)
         self.wobble = _field(rng, shape, 8)
         self.swell = _field(rng, shape, 30)
         self.mottle = _field(rng, shape, 4)
-        self.grain = _grain(rng, shape, 1.0)
+        self.grain = _grain(rng, shape, 1.15)
         self._place_cell()
 
     def _place_cell(self) -> None:
@@ -258,15 +262,15 @@ class _Scene:
         angles = 2 * np.pi * (np.arange(faces) + rng.uniform(-0.25, 0.25, faces)) / faces + rng.uniform(0, 7)
         waves = _field(rng, shape, 60), _field(rng, shape, 38)
         first = np.full(shape, -1e3, np.float32)
-        second = first.copy()
+        second, scratch = first.copy(), np.empty_like(first)
         for angle in angles:
             ny, nx, nz = np.sin(angle), np.cos(angle), rng.uniform(-0.25, 0.25)
             reach = 0.93 * np.sqrt((ny * extent[1]) ** 2 + (nx * extent[2]) ** 2) / 2 * rng.uniform(0.92, 1.0)
             plane = (z * np.float32(nz))[:, None, None] + (y * np.float32(ny))[:, None]
             plane = plane + (x * np.float32(nx) - np.float32(reach))
             for wave, size in zip(waves, rng.uniform(-8, 8, 2)):  # no face is flat, nor are two neighbours' borders
-                plane += np.float32(size) * wave
-            np.maximum(second, np.minimum(first, plane), out=second)
+                plane += np.multiply(wave, np.float32(size), out=scratch)
+            np.maximum(second, np.minimum(first, plane, out=scratch), out=second)
             np.maximum(first, plane, out=first)
         for sign in (-1, 1):
             np.maximum(first, (sign * z - np.float32(0.85 * half))[:, None, None], out=first)
@@ -291,7 +295,7 @@ class _Scene:
         """Cytoplasm with its grain, extracellular space, and plasma membranes as thin dark lines."""
         s = self.stain
         dots = np.maximum(self.grain - 0.6, 0)  # ribosomes and filaments: sparse dark dots
-        cytoplasm = s.cytoplasm + 0.03 * self.mottle + 0.02 * self.swell - 0.13 * dots + 0.018
+        cytoplasm = s.cytoplasm + 0.03 * self.mottle + 0.02 * self.swell - 0.17 * dots + 0.026
         inside = np.maximum(-self.cell, self.neighbour)
         self.grey = (s.outside + 0.02 * self.mottle).astype(np.float32)
         self.grey += _ramp(inside, -0.8, 0.8) * (cytoplasm - self.grey)
@@ -309,8 +313,12 @@ class _Scene:
         patches = 0.75 * _field(rng, d.shape, 11) + 0.4 * self.wobble[box] + 0.25 * mottle
         rim = _ramp(d, -15, -6)
         hetero = _ramp(patches + 1.15 * rim + s.heterochromatin_share, 0.4, 1.0)
-        hetero *= 0.8 + 0.2 * np.clip(mottle, -1, 1)
-        chromatin = s.euchromatin + 0.035 * mottle + 0.03 * grain + hetero * (s.heterochromatin - s.euchromatin)
+        pores = (rng.random(d.shape, np.float32) < 4e-3) & (np.abs(d + 1.5) < 0.8)
+        pores = ndimage.binary_dilation(pores, ndimage.generate_binary_structure(3, 1), iterations=5)
+        pores = ndimage.uniform_filter(pores.astype(np.float32), 3)
+        channels = np.minimum(2.5 * ndimage.uniform_filter(pores, 9), 1)  # chromatin keeps clear of pores
+        hetero *= (0.8 + 0.2 * np.clip(mottle, -1, 1)) * (1 - channels)
+        chromatin = s.euchromatin + 0.045 * mottle + 0.015 * grain + hetero * (s.heterochromatin - s.euchromatin)
         self._blend(box, chromatin, _ramp(-d, -0.5, 0.5))
         for _ in range(int(rng.integers(1, 3))):
             self._paint_nucleolus()
@@ -318,11 +326,7 @@ class _Scene:
         shell = np.interp(d, (-5, -4, -3, -1.5, 0, 1.2), (s.heterochromatin, s.membrane, s.membrane + 0.03,
                                                          s.lumen, s.membrane, s.membrane + 0.05))
         alpha = np.interp(d, (-5, -4, 1, 2), (0, 1, 1, 0))
-        pores = rng.random(d.shape, np.float32) < 8e-3
-        pores &= np.abs(d + 1.5) < 0.8
-        near = ndimage.binary_dilation(pores, ndimage.generate_binary_structure(3, 1), iterations=3)
-        near = ndimage.uniform_filter(near.astype(np.float32), 3)
-        self._blend(box, shell, alpha * (1 - 0.85 * near))
+        self._blend(box, shell, alpha * (1 - pores))
         self.labels[box][d < 0.5] = NUCLEUS
 
     def _nucleus_extent(self) -> tuple[np.ndarray, np.ndarray]:
@@ -404,10 +408,10 @@ class _Scene:
         self._paint_sheet(where, distance[where[box]], self.mottle[where], half_width)
         self.free[box] &= ~ndimage.binary_erosion(inside, iterations=2)
 
-    def _is_free(self, point: np.ndarray) -> bool:
-        """Whether a point, or the voxel of the volume nearest to it, is open cytoplasm."""
-        index = tuple(int(min(max(p, 0), n - 1)) for p, n in zip(point, self.shape))
-        return bool(self.free[index])
+    def _is_free(self, points: np.ndarray) -> bool:
+        """Whether all (..., 3) points, or the voxels of the volume nearest to them, are open cytoplasm."""
+        index = np.clip(points, 0, self.last).astype(np.intp)
+        return bool(self.free[index[..., 0], index[..., 1], index[..., 2]].all())
 
     def _claim(self, box: Box, mask: np.ndarray, margin: np.ndarray, label: int) -> bool:
         """Take the voxels of `mask` for an object if all of them are free; `margin` then stays empty."""
@@ -420,11 +424,6 @@ class _Scene:
     def _centre(self, reach: float) -> np.ndarray:
         """Random place for an object, which may stick out of the volume."""
         return self.rng.uniform(-0.6 * reach, np.array(self.shape) - 1 + 0.6 * reach)
-
-    def _share(self, label: int) -> float:
-        """Fraction of the cell's voxels that carry a label."""
-        inside = self.cell < 0.5
-        return np.count_nonzero(inside & (self.labels == label)) / max(1, np.count_nonzero(inside))
 
     def paint_mitochondria(self) -> None:
         goal = self.stain.mitochondria_fraction * np.count_nonzero(self.cell < 0.5)
@@ -446,9 +445,9 @@ class _Scene:
             heading = heading + bend + rng.standard_normal(3) * 0.08
             heading /= np.sqrt(heading @ heading)
             points.append(points[-1] + step * heading)
-        if not all(map(self._is_free, points)):
-            return 0
         points = np.array(points)
+        if not self._is_free(points[:, None] + 0.9 * radius * _CROSS):
+            return 0
         radii = radius * (1 + 0.08 * np.cumsum(rng.standard_normal(len(points))) / np.sqrt(len(points)))
         across = np.cross(heading, _unit(rng))
         across /= np.sqrt(across @ across)
@@ -472,7 +471,7 @@ class _Scene:
     def _cristae(self, tube: Tube, d: np.ndarray, wobble: np.ndarray, radius: float) -> np.ndarray:
         """Grey value change by lamellae: thin sheets across or along the tube, light core between dark membranes."""
         rng = self.rng
-        spacing = rng.uniform(5.0, 7.5)
+        spacing = rng.uniform(5.5, 8.0)
         swell = self.swell[tube.box]
         if rng.uniform() < 0.75:
             phase = tube.s + rng.uniform(-0.4, 0.4) * tube.u + 1.3 * wobble + 3 * swell
@@ -486,7 +485,7 @@ class _Scene:
         angle, depth = rng.uniform(0, 2 * np.pi, 64), rng.uniform(-0.3, 1.0, 64)
         side = np.cos(angle)[number] * tube.u + np.sin(angle)[number] * tube.v
         present = (side < depth[number] * radius) & (d < -2.5)
-        profile = np.interp(distance, (0, 0.5, 1.4, 2.2), (0.10, 0.05, -0.16, 0))
+        profile = np.interp(distance, (0, 0.6, 1.5, 2.4), (0.14, 0.08, -0.17, 0))
         return profile * present
 
     def _ball(self, centre: np.ndarray, radii: np.ndarray, rough: float):
@@ -537,7 +536,7 @@ class _Scene:
         rng, s = self.rng, self.stain
         radius = rng.uniform(6.2, 11.0)
         centre = self._centre(radius)
-        if not self._is_free(centre):
+        if not self._is_free(centre + 0.85 * radius * _CROSS):
             return 0
         ball = self._ball(centre, radius * rng.uniform(0.9, 1.1, 3), 0.35)
         if ball is None:
