@@ -17,6 +17,7 @@ from typing import Any, Iterator
 from registry.base import UserError
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM}
 
 
 @contextmanager
@@ -39,7 +40,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield temporary
         _replace(temporary, path)
     except OSError as error:
-        if error.errno in _DISK or (error.filename is not None and Path(os.fsdecode(error.filename)) == temporary):
+        target = error.filename is not None and Path(os.fsdecode(error.filename)) == temporary
+        if error.errno in _DISK or (error.errno in _FORBIDDEN and target):
             raise _unwritable(path, error) from error
         raise
     finally:

@@ -14,6 +14,7 @@ import math
 import os
 import re
 import threading
+import weakref
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,8 @@ _HDF5 = re.compile(r"^(?P<file>.*?\.(?:h5|hdf5|hdf|he5))(?::(?P<inside>.*))?$", 
 _CHUNKED_INSIDE = re.compile(r"^(?P<file>.*?\.(?:zarr|n5)):(?P<inside>.*)$", re.IGNORECASE)
 _KNOWN = "TIFF, PNG, JPEG, BMP, PGM, HDF5 (file.h5:/path), MRC, OME-Zarr, Zarr, N5, or a folder or glob of 2-D images"
 
-# Slices are read one at a time, chunks are many slices deep: the slices of one chunk layer are kept up to this size.
+# Slices are read one at a time, chunks are many slices deep: the other slices of a chunk layer are kept, up to this
+# size over all open images.
 SLAB_BYTES = 256 * 2**20
 
 _NANOMETRES = {
@@ -179,21 +181,22 @@ class LazyArray:
 
     def _read(self, zs: range, ys: range, xs: range) -> np.ndarray:
         y, x = slice(ys[0], ys[-1] + 1), slice(xs[0], xs[-1] + 1)
-        plane = (y.stop - y.start) * (x.stop - x.start) * self.dtype.itemsize
-        first = zs[0]
-        keep = min(self.chunk_depth - first % self.chunk_depth, max(1, SLAB_BYTES // plane), self.shape[0] - first)
-        if len(zs) >= keep:
-            block = self._load(slice(zs[0], zs[-1] + 1), y, x)
-        else:
-            block = self._from_slab(zs, keep, y, x)
-        return block[:, :: ys.step, :: xs.step]
+        block = self._layer(zs, y, x)[:, :: ys.step, :: xs.step]
+        for z, plane in zip(zs, block):
+            _check_finite(plane, f"{self.stored.path}, slice z={z}")
+        return block
 
-    def _from_slab(self, zs: range, keep: int, y: slice, x: slice) -> np.ndarray:
-        slab = self._slab
-        region = (y.start, y.stop, x.start, x.stop)
-        if slab is None or slab[0][2:] != region or not (slab[0][0] <= zs[0] and zs[-1] < slab[0][1]):
-            slab = ((zs[0], zs[0] + keep, *region), self._load(slice(zs[0], zs[0] + keep), y, x))
-            self._slab = slab
+    def _layer(self, zs: range, y: slice, x: slice) -> np.ndarray:
+        """Slices `zs` of a region, from the slab that was kept, or with the rest of their chunk layer kept as slab."""
+        region, slab = (y.start, y.stop, x.start, x.stop), self._slab
+        if slab is None or slab[0][2:] != region or not slab[0][0] <= zs[0] <= zs[-1] < slab[0][1]:
+            plane = (y.stop - y.start) * (x.stop - x.start) * self.dtype.itemsize
+            depth = min(self.chunk_depth - zs[0] % self.chunk_depth, SLAB_BYTES // 4 // plane, self.shape[0] - zs[0])
+            if len(zs) >= depth:
+                return self._load(slice(zs[0], zs[-1] + 1), y, x)
+            stop = zs[0] + depth
+            slab = ((zs[0], stop, *region), self._load(slice(zs[0], stop), y, x))
+            _keep_slab(self, slab)
         start = zs[0] - slab[0][0]
         return slab[1][start : start + len(zs)].copy()
 
@@ -211,10 +214,21 @@ class LazyArray:
         order = self.letters.replace(".", "")
         if "z" not in order:
             block, order = block[None], "z" + order
-        block = np.ascontiguousarray(block.transpose([order.index(letter) for letter in "zyx"]))
-        for offset, plane in enumerate(block):
-            _check_finite(plane, f"{self.stored.path}, slice z={z.start + offset}")
-        return block
+        return np.ascontiguousarray(block.transpose([order.index(letter) for letter in "zyx"]))
+
+
+_slab_owners: list[weakref.ref] = []  # latest last
+_slab_lock = threading.Lock()
+
+
+def _keep_slab(array: LazyArray, slab: tuple[tuple, np.ndarray]) -> None:
+    """Leave `slab` with its array; the arrays that were given theirs longest ago lose them when space runs out."""
+    with _slab_lock:
+        array._slab = slab
+        owners = [o for ref in _slab_owners if (o := ref()) is not None and o is not array and o._slab] + [array]
+        while sum(o._slab[1].nbytes for o in owners) > SLAB_BYTES:
+            owners.pop(0)._slab = None
+        _slab_owners[:] = map(weakref.ref, owners)
 
 
 def _basic_key(key: Any, shape: tuple[int, int, int]) -> tuple[list[range], list[bool]]:
@@ -252,7 +266,7 @@ def _check_finite(array: np.ndarray, where: str) -> None:
 def _unreadable(where: str, error: Exception) -> UserError:
     reason = " ".join(f"{error}".split()) or type(error).__name__
     if "imagecodecs" in reason:
-        return UserError(f'{where}: its compression needs imagecodecs: pip install "sccs[codecs]"')
+        return UserError(f'{where}: its compression needs imagecodecs: pip install "sccs[tiff]"')
     return UserError(f"{where}: cannot be read, the file is truncated or damaged ({reason[:200]}): copy it anew")
 
 
@@ -269,6 +283,8 @@ def _resolve_axes(given: str | None, stored: "_Stored") -> str:
     if len(shape) < 2:
         raise UserError(f"{stored.path}: has shape {shape}: an image needs two or three axes")
     letters = "".join("." if a not in "zyx" and n == 1 else a for a, n in zip(axes, shape))
+    if any(n > 1 and a not in "zyx" for a, n in zip(letters, shape)):  # slices saved as times or channels
+        letters = "".join("." if a == "z" and n == 1 else a for a, n in zip(letters, shape))
     others = [(a, n) for a, n in zip(letters, shape) if a not in "yx."]
     channels = dict(others).get("s") or dict(others).get("c")
     if not channels and len(others) == 1 and others[0][0] in "?qi" and shape[-1] in (3, 4) and shape[-2] > 4:
@@ -408,7 +424,7 @@ def _natural(name: str) -> list:
 
 
 def _missing(package: str, extra: str, path: str, error: ImportError) -> UserError:
-    return UserError(f'{path}: this format needs {package}: pip install "sccs[{extra}]"')
+    return UserError(f'{path}: this format needs {package}: pip install "sccs[{extra}]" ({error})')
 
 
 # --- stored arrays, one class a format --------------------------------------------------------------------------------
@@ -447,19 +463,21 @@ class _Stored:
         return {k: v for k, v in self.__dict__.items() if k != "_opened"}
 
 
-def _read_plain(path: str, dtype: np.dtype, offset: int, shape: tuple[int, ...], spans: tuple[slice, ...]) -> np.ndarray:
+def _read_plain(
+    path: str, dtype: np.dtype, offset: int, shape: tuple[int, ...], spans: tuple[slice, ...]
+) -> np.ndarray:
     """A region of an uncompressed array. The file is mapped for this one read, so that pages do not pile up."""
     return np.array(np.memmap(path, dtype, "r", offset, shape)[spans])
 
 
 class _TiffStack(_Stored):
-    """TIFF, BigTIFF, ImageJ, OME-TIFF: 2-D pages, or one block; only strips and tiles that a region touches are read."""
+    """TIFF, BigTIFF, ImageJ, OME-TIFF: pages, or one block; only strips and tiles that a region touches are read."""
 
     def __init__(self, path: str, level: int | None):
         self.path, self.level = path, level
         tif, pages, _ = self.handle()
         series = self._series(tif)
-        self.has_levels = any(len(s.levels) > 1 for s in series)
+        self.has_levels = bool(level) or len(series[0].levels) > 1
         first = series[0]
         keyframe = first.keyframe
         if keyframe.dtype is None:
@@ -712,28 +730,36 @@ def _pillow(file: str) -> Any:
 
 
 class _MRCArray(_Stored):
-    """MRC/CCP4 maps: the header by mrcfile, the pixels straight from the file."""
+    """MRC/CCP4 maps: the fixed header of MRC2014 (https://doi.org/10.1016/j.jsb.2015.04.002), then plain pixels."""
+
+    axes = "zyx"
+    _TYPES = {0: "i1", 1: "i2", 2: "f4", 4: "c8", 6: "u2", 12: "f2"}
 
     def __init__(self, path: str):
-        try:
-            import mrcfile
-        except ImportError as error:
-            raise _missing("mrcfile", "mrc", path, error) from error
-        import warnings
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # oddities of a header that has no bearing on the pixels
-            with mrcfile.open(path, header_only=True, permissive=True) as mrc:
-                header, extended = mrc.header, int(mrc.header.nsymbt)
-                shape = tuple(int(n) for n in (header.nz, header.ny, header.nx))
-                self.dtype = mrcfile.utils.dtype_from_mode(int(header.mode)).newbyteorder(header.nx.dtype.byteorder)
-                voxel = mrc.voxel_size
-                angstrom = tuple(float(voxel[a]) for a in "zyx")
-        self.path, self.shape, self.axes = path, shape, "zyx"
-        self.scales = tuple(a / 10 for a in angstrom)
-        self.offset = 1024 + extended
-        if min(shape) < 0 or self.offset + math.prod(shape) * self.dtype.itemsize > os.path.getsize(path):
-            raise UserError(f"{path}: truncated MRC file, shorter than its header says ({shape}): copy it anew")
+        self.path = path
+        with open(path, "rb") as stream:
+            raw = stream.read(1024)
+        if len(raw) < 1024:
+            raise UserError(f"{path}: truncated MRC file, shorter than a header: copy it anew")
+        order = next((o for o in "<>" if np.frombuffer(raw, o + "i4", 1, 12)[0] in (*self._TYPES, 16, 101)), None)
+        if order is None:
+            raise UserError(f"{path}: no MRC file, its header names no known mode: check what it is")
+        words, numbers = np.frombuffer(raw, order + "i4"), np.frombuffer(raw, order + "f4")
+        mode = int(words[3])
+        if mode not in self._TYPES:
+            raise UserError(f"{path}: MRC mode {mode} (RGB or 4 bits) is not supported: save 8, 16 or 32 bit grey")
+        kind = self._TYPES[mode]
+        if mode == 0 and words[38] == 1146047817 and not words[39] & 1:  # IMOD's stamp: bytes are unsigned
+            kind = "u1"
+        self.dtype = np.dtype(order + kind)
+        self.shape = tuple(int(n) for n in words[2::-1])
+        # cell edges in Å over the sampling along them, stored (x, y, z)
+        edges, steps = numbers[12:9:-1], words[9:6:-1]
+        self.scales = tuple(float(edge) / int(n) / 10 if n > 0 else None for edge, n in zip(edges, steps))
+        self.offset = 1024 + int(words[23])
+        end = self.offset + math.prod(self.shape) * self.dtype.itemsize
+        if min(*self.shape, self.offset - 1024) < 0 or end > os.path.getsize(path):
+            raise UserError(f"{path}: truncated MRC file, shorter than its header says, {self.shape}: copy it anew")
 
     def read(self, spans: tuple[slice, ...]) -> np.ndarray:
         return _read_plain(self.path, self.dtype, self.offset, self.shape, spans)
