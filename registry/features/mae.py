@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,15 @@ def unpatchify(patches: Tensor, patch: int) -> Tensor:
     return x.transpose(2, 3).reshape(B, grid * patch, grid * patch)
 
 
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q kᵀ / sqrt(hs)) v. Shapes: (B, nh, N, hs) each -> the same."""
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
+        # Two plain products: in bfloat16 the fused CPU kernel takes twice as long for a whole training step.
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (B, nh, N, N)
+        return scores.softmax(dim=-1).to(v.dtype) @ v
+    return F.scaled_dot_product_attention(q, k, v)
+
+
 class Block(nn.Module):
     """Pre-norm transformer block: x + attention(norm(x)), then x + mlp(norm(x)). Shapes: (B, N, width) -> the same."""
 
@@ -73,7 +83,7 @@ class Block(nn.Module):
         B, N, width = x.shape
         qkv = self.qkv(self.norm1(x)).view(B, N, 3, self.heads, width // self.heads)  # (B, N, 3, nh, hs)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, nh, N, hs) each
-        y = F.scaled_dot_product_attention(q, k, v)  # (B, nh, N, hs)
+        y = attention(q, k, v)  # (B, nh, N, hs)
         x = x + self.proj(y.transpose(1, 2).reshape(B, N, width))
         return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
 
@@ -88,8 +98,8 @@ def _initialise(module: nn.Module) -> None:
 class Encoder(nn.Module):
     """Tokens of the visible patches: images (B, window, window) -> (B, n, q).
 
-    `position_weight` damps the position embedding (MAESTER: .08), so that a feature tells what is at a place rather than
-    where in the window the place is.
+    `position_weight` damps the position embedding (MAESTER: .08), so that a feature tells what is at a place rather
+    than where in the window the place is.
     """
 
     def __init__(
@@ -113,8 +123,8 @@ class Encoder(nn.Module):
         self.apply(_initialise)
 
     def forward(self, images: Tensor, keep: Tensor | None = None, layer: int | None = None) -> Tensor:
-        """`keep` (B, n): indices of the visible tokens (None: all). `layer`: number of blocks to run, whose plain output
-        is returned; None: all of them and the final LayerNorm."""
+        """`keep` (B, n): indices of the visible tokens (None: all). `layer`: how many blocks run; their plain output is
+        returned. None: all of them and the final LayerNorm."""
         x = self.embed(patchify(images, self.patch)) + self.position  # (B, N, q)
         if keep is not None:
             x = x.gather(1, keep[:, :, None].expand(-1, -1, x.shape[2]))  # (B, n, q)
@@ -163,8 +173,8 @@ class MaskedAutoencoder(nn.Module):
     def encode(self, images: Tensor, noise: Tensor, mask_ratio: float = 0.5) -> tuple[Tensor, Tensor, Tensor]:
         """Encode the tokens of least `noise`; the others are hidden.
 
-        Shapes: images (B, window, window), noise (B, N) -> latent (B, n, q), mask (B, N) where 0 is kept and 1 is hidden,
-        restore (B, N) indices that bring [kept, hidden] back into the order of the image.
+        Shapes: images (B, window, window), noise (B, N) -> latent (B, n, q), mask (B, N) where 0 is kept and 1 is
+        hidden, restore (B, N) indices that bring [kept, hidden] back into the order of the image.
         """
         kept = round(self.tokens * (1 - mask_ratio))
         shuffle = noise.argsort(dim=1)  # (B, N)
@@ -193,3 +203,172 @@ class MaskedAutoencoder(nn.Module):
         latent, mask, restore = self.encode(images, noise, mask_ratio)
         painted = self.decode(latent, restore)
         return self.loss(images, painted, mask), painted, mask
+
+
+# -------------------------------------------------------------------------------------------------------- checkpoints
+FORMAT = "sccs MAE encoder 1"
+HOW = "train one with the recipe mae.yaml"
+
+
+def encoder_arguments(architecture: dict) -> dict:
+    """Those entries of an autoencoder's architecture that its encoder is built from."""
+    names = ("patch", "window", "width", "depth", "heads", "mlp_ratio", "position_weight")
+    return {name: architecture[name] for name in names}
+
+
+def checkpoint_path(checkpoint: str, base: Path = Path()) -> Path:
+    """"bundled" or a file's name (``~`` and ``${VARIABLE}`` allowed, relative to `base`) -> path of the file.
+
+    Raises UserError if there is no such file.
+    """
+    if checkpoint == "bundled":
+        path = BUNDLED
+    else:
+        path = base / os.path.expanduser(os.path.expandvars(checkpoint))
+    if not path.is_file():
+        raise UserError(f"checkpoint {checkpoint!r}: no file {path}; {HOW}, or use checkpoint: bundled")
+    return path
+
+
+def read_checkpoint(path: Path, block: str, **wanted: float) -> tuple[dict[str, np.ndarray], dict]:
+    """Weights as they are stored, and the facts of the training run, `architecture` among them.
+
+    `wanted`: entries of the architecture that the recipe's `block` asks for. Raises UserError if the file is no
+    checkpoint of an MAE encoder, is damaged, or was trained with another architecture.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            facts = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error}); {HOW}") from None
+    if facts.get("format") != FORMAT:
+        raise UserError(f"{path}: not a checkpoint of an MAE encoder (its header lacks format: {FORMAT}); {HOW}")
+    facts = json.loads(facts["facts"])
+    trained = facts["architecture"]
+    other = {name: value for name, value in wanted.items() if trained[name] != value}
+    if other:
+        said = ", ".join(f"{block}.{name} is {value} but the checkpoint has {trained[name]}"
+                         for name, value in other.items())
+        mend = ", ".join(f"{name}: {trained[name]}" for name in other)
+        raise UserError(f"{path}: {said}; write {mend}, or give a checkpoint trained as the recipe says")
+    if weights_hash(weights) != facts["sha256"]:
+        raise UserError(f"{path}: the weights are damaged (their sha256 is not the one in the header); fetch it again")
+    return weights, facts
+
+
+def write_checkpoint(path: Path, weights: dict[str, np.ndarray], facts: dict) -> None:
+    """`facts` must hold `architecture` and the `sha256` of the weights (`weights_hash`)."""
+    from safetensors.numpy import save_file
+
+    save_file({name: np.ascontiguousarray(value) for name, value in weights.items()}, path,
+              metadata={"format": FORMAT, "facts": json.dumps(facts, sort_keys=True)})
+
+
+def weights_hash(weights: dict[str, np.ndarray]) -> str:
+    """SHA-256 over names, types, shapes and values: the same for a file and for a model saved with a run."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        value = weights[name]
+        digest.update(f"{name} {value.dtype} {value.shape}\n".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()
+
+
+# ------------------------------------------------------------------------------------------------------------ part
+class MAE(Features):
+    """Tokens of a trained MAE encoder, all patches visible: image (H, W) -> FeatureMap (ceil(H/p), ceil(W/p), q).
+
+    checkpoint: "bundled" (see weights/mae_vem.md) or a file written by pre-training.
+    window, patch (px), width, depth, heads: must be those of the checkpoint (paper: 80, 5, 192, 14, 1).
+    stride: px between windows, a multiple of `patch`; where windows overlap (40) their tokens are averaged.
+    batch: windows at once. layer: take the plain output of this many blocks; null: of all, after the final LayerNorm.
+
+    The image is padded by reflection at its right and lower edge until windows cover it. Token (i, j) is centred on
+    pixel (5i + 2, 5j + 2). `device` is where the encoder computes.
+    """
+
+    def __init__(self, *, checkpoint: str = "bundled", window: int = 80, patch: int = 5, width: int = 192,
+                 depth: int = 14, heads: int = 1, stride: int = 80, batch: int = 7, layer: int | None = None):
+        self.checkpoint = checkpoint
+        self.window = window
+        self.patch = patch
+        self.width = width
+        self.depth = depth
+        self.heads = heads
+        self.stride = stride
+        self.batch = batch
+        self.layer = layer
+        self.device = "cpu"
+        self._weights: dict[str, np.ndarray] | None = None
+        self._encoder: Encoder | None = None
+        self._hash: str | None = None
+        if patch < 1 or window < patch or window % patch:
+            raise UserError(f"features.window: {window} must be a multiple of features.patch ({patch}; paper: 80, 5)")
+        if not patch <= stride <= window or stride % patch:
+            raise UserError(f"features.stride: {stride} must be a multiple of the patch ({patch}) and at most the "
+                            f"window ({window}); {window} or {window // 2 // patch * patch} are usual")
+        if batch < 1:
+            raise UserError(f"features.batch: {batch} must be at least 1")
+        if layer is not None and not 1 <= layer <= depth:
+            raise UserError(f"features.layer: {layer} must be 1 to {depth} (features.depth), or null for the last")
+
+    def extract(self, image: np.ndarray) -> FeatureMap:
+        H, W = image.shape
+        p, window, stride = self.patch, self.window, self.stride
+        h, w = -(-H // p), -(-W // p)
+        rows, columns = _starts(h * p, window, stride), _starts(w * p, window, stride)
+        padding = (0, rows[-1] + window - H), (0, columns[-1] + window - W)
+        padded = torch.from_numpy(np.pad(np.asarray(image, np.float32), padding, mode="reflect")).to(self.device)
+        side = window // p  # tokens along a window's side
+        shape = padded.shape[0] // p, padded.shape[1] // p
+        total = torch.zeros(*shape, self.width, device=self.device)
+        count = torch.zeros(*shape, 1, device=self.device)
+        encoder = self._load()
+        with torch.inference_mode():
+            for corners in chunks([(y, x) for y in rows for x in columns], self.batch):
+                windows = torch.stack([padded[y : y + window, x : x + window] for y, x in corners])
+                tokens = encoder(windows, layer=self.layer)  # (B, N, q)
+                for (y, x), block in zip(corners, tokens.view(-1, side, side, self.width)):
+                    here = slice(y // p, y // p + side), slice(x // p, x // p + side)
+                    total[here] += block
+                    count[here] += 1
+        values = (total / count)[:h, :w].contiguous().cpu().numpy()
+        return FeatureMap(values=values, step=float(p), offset=(p - 1) / 2, shape=(H, W))
+
+    def fingerprint(self) -> str:
+        if self._hash is None:
+            self._hash = weights_hash(self.get_state())
+        return self._hash
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """The encoder as it is stored (half precision stays half), so that a saved run needs no checkpoint file."""
+        if self._weights is None:
+            weights, facts = read_checkpoint(
+                checkpoint_path(self.checkpoint), "features", patch=self.patch, window=self.window, width=self.width,
+                depth=self.depth, heads=self.heads,
+            )
+            scale = {name: np.float32(facts["architecture"][name]) for name in ("mlp_ratio", "position_weight")}
+            self._weights = {**weights, **{name: np.array([value]) for name, value in scale.items()}}
+        return dict(self._weights)
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        self._weights, self._encoder, self._hash = dict(state), None, None
+
+    def _load(self) -> Encoder:
+        if self._encoder is None:
+            weights = self.get_state()
+            mlp_ratio, position_weight = float(weights.pop("mlp_ratio")[0]), float(weights.pop("position_weight")[0])
+            self._encoder = Encoder(patch=self.patch, window=self.window, width=self.width, depth=self.depth,
+                                    heads=self.heads, mlp_ratio=mlp_ratio, position_weight=position_weight)
+            self._encoder.load_state_dict({name: torch.from_numpy(value).float() for name, value in weights.items()})
+            self._encoder.eval()
+        return self._encoder.to(self.device)
+
+
+def _starts(length: int, window: int, stride: int) -> list[int]:
+    """Corners of the windows along an axis: every `stride` px, until one reaches the end or passes it."""
+    steps = -(-max(length - window, 0) // stride)
+    return [stride * i for i in range(steps + 1)]
