@@ -14,5 +14,6 @@ __all__ = ["Pipeline", "load", "__version__"]
 def __getattr__(name: str):
     # PyTorch and DGL take seconds to import: only who uses a pipeline waits for them.
     if name in ("Pipeline", "load"):
-        return getattr(importlib.import_module("sccs.pipeline"), name)
+        pipeline = importlib.import_module("sccs.pipeline").Pipeline
+        return pipeline if name == "Pipeline" else pipeline.load
     raise AttributeError(f"module 'sccs' has no attribute {name!r}")

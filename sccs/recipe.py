@@ -29,6 +29,7 @@ from registry.registry import canonical, suggestion
 from sccs.device import DEVICE
 
 PATH_KEYS = ("image", "labels", "root")  # keys of `data` and `pretrain` blocks that hold paths
+WEIGHTS_FILE = ".safetensors"  # a `checkpoint` that ends so is a path as well, any other one a name
 WEIGHTS = {"spe": 1.0, "clu": 1.0, "smo": 0.1}  # paper, section 3.4: 1, gamma_1, gamma_2
 MAPPINGS = ("train", "hungarian", "greedy", "majority", "oracle")
 
@@ -451,7 +452,7 @@ def _data(node: Node) -> tuple[dict | None, list[str]]:
         return None, [f"{node.child('name').place}: data.name: {message}"]
     model = DATA_MODELS[name]
     instance, problems = _check(model, node if "name" in model.model_fields else _without_name(node), ("data",))
-    return (None if instance is None else {"name": name, **instance.model_dump()}), problems
+    return (None if instance is None else {"name": name, **instance.model_dump(warnings=False)}), problems
 
 
 def _choice(role: str, node: Node) -> tuple[Choice | None, list[str]]:
@@ -465,7 +466,7 @@ def _choice(role: str, node: Node) -> tuple[Choice | None, list[str]]:
     options = _without_name(node)
     for key, info in model.model_fields.items():
         value = options.child(key)
-        if value is not None and isinstance(value.value, str) and Path in _flat(info.annotation):
+        if value is not None and (Path in _flat(info.annotation) or _is_weights_file(key, value)):
             options.value[key] = Node(_absolute(value.value, value.place.base), value.place)
     instance, problems = _check(model, options, (role,))
     kwargs = None if instance is None else {key: getattr(instance, key) for key in model.model_fields}
@@ -489,12 +490,17 @@ def _without_name(node: Node) -> Node:
 
 
 def _absolute_paths(node: Node, key: object = None) -> Node:
-    """The tree with the strings under `PATH_KEYS` made absolute, each from the file that wrote it."""
+    """The tree with its paths made absolute, each from the file that wrote it."""
     if isinstance(node.value, dict):
         return Node({k: _absolute_paths(item, k) for k, item in node.value.items()}, node.place)
     if isinstance(node.value, list):
         return Node([_absolute_paths(item, key) for item in node.value], node.place)
-    return Node(_absolute(node.value, node.place.base), node.place) if key in PATH_KEYS else node
+    is_path = key in PATH_KEYS or _is_weights_file(key, node)
+    return Node(_absolute(node.value, node.place.base), node.place) if is_path else node
+
+
+def _is_weights_file(key: object, node: Node) -> bool:
+    return key == "checkpoint" and isinstance(node.value, str) and node.value.endswith(WEIGHTS_FILE)
 
 
 def _absolute(value: Any, base: Path) -> Any:
@@ -547,7 +553,7 @@ def _line(node: Node, path: tuple, details: list, allowed: list[str]) -> str:
         return f"{where}missing, and it has no default"
     if first["type"] in ("value_error", "assertion_error"):
         return f"{where}{first['ctx']['error']}"
-    if about_key := [detail for detail in details if detail["loc"][-1] == "[key]"]:
+    if about_key := [detail for detail in details if "[key]" in detail["loc"]]:
         return f"{where}the key must be {_expected(about_key)}"
     expected = _expected(details)
     words = [word for detail in details for word in re.findall(r"'([^']*)'", detail.get("ctx", {}).get("expected", ""))]
@@ -598,8 +604,8 @@ def _is_model(annotation: Any) -> bool:
 
 def _raise_first(problems: list[str]) -> None:
     if problems:
-        more = len(problems) - 1
-        raise UserError(problems[0] + (f" (and {more} more mistake{'s'[:more - 1]})" if more else ""))
+        more = {1: "", 2: " (and 1 more mistake)"}.get(len(problems), f" (and {len(problems) - 1} more mistakes)")
+        raise UserError(problems[0] + more)
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,198 @@
+"""The command line: exit codes, what each command calls, list, show, info; light imports; devices."""
+import re
+import subprocess
+import sys
+import types
+
+import pytest
+import yaml
+
+import registry
+import sccs
+from registry.base import UserError
+from sccs import cli
+from sccs.device import resolve_device
+from sccs.recipe import load_recipe, packaged_recipes
+
+HEAVY = {"torch", "dgl", "faiss", "napari", "dask", "zarr", "skimage", "sklearn", "matplotlib", "tensorboard"}
+RECIPE = "data: phantom\nfeatures: intensity\ngraph: pixel\nembedder: identity\nclusterer: {name: kmeans, k: 3}\n"
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    return "r.yaml"
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What the command line calls in the modules that do the work: (function, arguments, options)."""
+    made = []
+
+    def stand_in(module: str, function: str):
+        fake = types.ModuleType(module)
+        setattr(fake, function, lambda *args, **options: made.append((f"{module}.{function}", args, options)))
+        monkeypatch.setitem(sys.modules, module, fake)
+
+    for module, function in (("sccs.run", "main"), ("sccs.segment", "segment"), ("sccs.compare", "main"),
+                             ("sccs.naming", "main")):
+        stand_in(module, function)
+    return made
+
+
+# ---- exit codes
+
+
+def raising(error):
+    def function():
+        raise error
+
+    return function
+
+
+@pytest.mark.parametrize("error, code, text", [
+    (UserError("r.yaml:3: graph.k:\n bad"), 2, "sccs: error: r.yaml:3: graph.k: bad\n"),
+    (KeyboardInterrupt(), 130, "sccs: interrupted\n"),
+])
+def test_user_errors_and_interruptions_are_one_line(error, code, text, capsys):
+    assert cli.guard(raising(error))() == code
+    assert capsys.readouterr().err == text
+
+
+def test_a_defect_shows_its_traceback(capsys):
+    assert cli.guard(raising(ZeroDivisionError("ours")))() == 1
+    assert "Traceback" in (err := capsys.readouterr().err) and "ZeroDivisionError: ours" in err
+
+
+def test_success_is_zero_and_a_returned_code_is_kept():
+    assert cli.guard(lambda: None)() == 0
+    assert cli.guard(lambda: 3)() == 3
+
+
+@pytest.mark.parametrize("argv", [
+    [], ["nothing"], ["run"], ["list", "graphs"], ["run", "r.yaml", "--resume", "--overwrite"], ["show"],
+    ["segment", "run", "a.tif"], ["segment", "run", "a.tif", "b.tif", "--level", "-1"],
+    ["segment", "run", "a.tif", "b.tif", "--block", "0"], ["run", "r.yaml", "--seed", "x"],
+])
+def test_wrong_arguments_exit_with_2(argv, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(argv)
+    assert stop.value.code == 2 and "usage: sccs" in capsys.readouterr().err
+
+
+def test_a_wrong_recipe_exits_with_2_and_one_line(recipe, capsys):
+    assert cli.main(["show", recipe, "--set", "graph.kapa=1"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("sccs: error: --set graph.kapa=1: graph.kapa: unknown key")
+    assert err.count("\n") == 1
+
+
+# ---- what each command calls
+
+
+def test_run_hands_its_arguments_on(calls):
+    argv = ["r.yaml", "--set", "graph.kappa=3", "train.lr=1", "--out", "d", "--resume", "--device", "cpu", "--seed", "3"]
+    assert cli.main(["run", *argv]) == 0
+    assert calls == [("sccs.run.main", (argv,), {})]
+
+
+def test_segment(calls):
+    assert cli.main(["segment", "run", "a.tif", "b.ome.zarr"]) == 0
+    cli.main(["segment", "run", "a.tif", "b.ome.zarr", "--level", "1", "--block", "64", "512", "512", "--scheduler",
+              "tcp://localhost:1", "--voxel-size", "16", "16", "16", "--axes", "ZYX", "--overwrite", "--device", "cpu"])
+    plain = dict(level=None, block=None, scheduler=None, voxel_size=None, axes=None, overwrite=False, device="auto")
+    assert calls[0] == ("sccs.segment.segment", ("run", "a.tif", "b.ome.zarr"), plain)
+    assert calls[1][2] == dict(level=1, block=[64, 512, 512], scheduler="tcp://localhost:1",
+                               voxel_size=[16.0, 16.0, 16.0], axes="ZYX", overwrite=True, device="cpu")
+
+
+def test_compare_and_name(calls):
+    cli.main(["compare", "a", "b", "--csv", "-"])
+    cli.main(["name", "run", "3=nucleus", "5=mitochondria:#00ff00"])
+    assert calls == [("sccs.compare.main", (["a", "b"], "-"), {}),
+                     ("sccs.naming.main", ("run", ["3=nucleus", "5=mitochondria:#00ff00"]), {})]
+
+
+# ---- list, show, info
+
+
+def test_list_shows_every_part_recipe_and_data_set(capsys):
+    assert cli.main(["list"]) == 0
+    out = capsys.readouterr().out
+    names = [name for role in registry.ROLES for name in registry.available(role)]
+    for name in [*registry.ROLES, *names, "recipes", *packaged_recipes(), "datasets", "phantom", "betaseg", "volumes"]:
+        assert re.search(rf"^ *{name}\b", out, re.MULTILINE), name
+
+
+def test_list_of_one_role(capsys):
+    cli.main(["list", "embedder"])
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        "embedder", *registry.available("embedder")]
+
+
+def test_show_prints_the_recipe_as_yaml_with_the_place_of_each_value(recipe, capsys):
+    assert cli.main(["show", recipe, "--set", "clusterer.k=5", "seed=2"]) == 0
+    out = capsys.readouterr().out
+    shown = yaml.safe_load(out)
+    assert shown == load_recipe(recipe, ["clusterer.k=5", "seed=2"]).resolved()
+    assert "seed: 2  # --set seed=2\n" in out and "  k: 5  # --set clusterer.k=5\n" in out
+    assert "  name: pixel  # r.yaml:3\n" in out and "  lr: 0.01  # default\n" in out
+
+
+def test_info(capsys):
+    assert cli.main(["info"]) == 0
+    rows = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert rows["sccs"].startswith(sccs.__version__)
+    assert {"python", "torch", "dgl", "device", "threads", "faiss", "cache", "recipes"} <= set(rows)
+    for name, text in rows.items():
+        if name.endswith(".safetensors"):
+            assert re.fullmatch(r"sha256 [0-9a-f]{64}", text)
+
+
+# ---- light imports
+
+
+def loaded_by(code: str) -> set[str]:
+    code += "\nimport sys; print(' '.join(sorted({name.partition('.')[0] for name in sys.modules})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("code", [
+    "import sccs, registry",
+    "import sccs.recipe, sccs.cli, sccs.data, sccs.device",
+    "from sccs.cli import main; main(['list'])",
+])
+def test_imports_are_light(code):
+    assert not loaded_by(code) & HEAVY
+
+
+def test_the_package_offers_pipeline_and_load_lazily():
+    assert sccs.Pipeline.__name__ == "Pipeline" and sccs.load == sccs.Pipeline.load
+    with pytest.raises(AttributeError, match="no attribute 'Pipline'"):
+        sccs.Pipline
+
+
+# ---- devices
+
+
+@pytest.mark.parametrize("found, asked, device", [
+    (0, "auto", "cpu"), (1, "auto", "cuda:0"), (1, "cpu", "cpu"), (1, "cuda", "cuda:0"), (2, "cuda:1", "cuda:1"),
+])
+def test_devices(found, asked, device, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: found > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: found)
+    assert resolve_device(asked) == device
+
+
+@pytest.mark.parametrize("found, asked, message", [
+    (0, "cuda", r"^device 'cuda' is not there \(no usable GPU found\); use --device auto or --device cpu$"),
+    (2, "cuda:2", r"^device 'cuda:2' is not there \(2 found, cuda:0 to cuda:1\); use --device auto or --device cpu$"),
+    (1, "gpu", r"^device 'gpu' is unknown; use auto, cpu, cuda or cuda:N$"),
+])
+def test_a_device_that_is_not_there(found, asked, message, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: found > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: found)
+    with pytest.raises(UserError, match=message):
+        resolve_device(asked)
