@@ -1,0 +1,127 @@
+"""N5, as OpenOrganelle publishes it; zarr-python 3 does not read it, tensorstore does."""
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any, Iterator
+
+import numpy as np
+
+from registry.base import UserError
+from sccs.data.stored import Stored, level_name, listed, missing_package, nanometres, natural
+
+
+def _n5_attributes(folder: str) -> dict:
+    file = os.path.join(folder, "attributes.json")
+    return json.loads(Path(file).read_text()) if os.path.isfile(file) else {}
+
+
+def is_n5(folder: str) -> bool:
+    """A folder with N5 attributes, or one inside a container (groups may go without attributes)."""
+    parts = [folder, *map(str, Path(folder).parents)]
+    return os.path.isfile(os.path.join(folder, "attributes.json")) or any(p.lower().endswith(".n5") for p in parts)
+
+
+class N5Array(Stored):
+    """A dataset of an N5 container, or one level (s0, s1, ...) of a group, as OpenOrganelle publishes them.
+
+    N5 writes its axes fastest first, (x, y, z): they are turned here into (z, y, x), as with every other format.
+    """
+
+    def __init__(self, path: str, level: int | None):
+        self._tensorstore(path)
+        attributes = _n5_attributes(path)
+        if "dimensions" not in attributes:
+            levels = sorted((n for n in os.listdir(path) if re.fullmatch(r"s\d+", n)), key=natural)
+            if levels:
+                self.has_levels = True
+                path = os.path.join(path, level_name(path, level, levels))
+            else:
+                path = _only_dataset(path)
+            attributes = _n5_attributes(path)
+        self.path = path
+        array = self.handle()
+        self.shape, self.dtype = tuple(array.shape)[::-1], np.dtype(array.dtype.numpy_dtype)
+        self.chunks = tuple(array.chunk_layout.read_chunk.shape)[::-1]
+        self.axes = "tczyx"[-len(self.shape) :] if len(self.shape) <= 5 else None
+        self.scales = _n5_scales(path, attributes, len(self.shape))
+
+    @staticmethod
+    def _tensorstore(path: str) -> Any:
+        try:
+            import tensorstore
+        except ImportError as error:
+            raise missing_package("tensorstore", "n5", path, error) from error
+        return tensorstore
+
+    def _open(self) -> Any:
+        spec = {"driver": "n5", "kvstore": {"driver": "file", "path": os.path.join(os.path.abspath(self.path), "")}}
+        return self._tensorstore(self.path).open(spec, open=True, read=True).result()
+
+    def read(self, spans: tuple[slice, ...]) -> np.ndarray:
+        return self.handle()[spans[::-1]].read().result().T
+
+
+def _only_dataset(path: str) -> str:
+    found = sorted(_n5_datasets(Path(path)), key=natural)
+    if len(found) == 1:
+        return os.path.join(path, found[0])
+    if not found:
+        raise UserError(f"{path}: an N5 group without a dataset: give the path of a dataset inside it")
+    raise UserError(f"{path}: several datasets and none named; write {path}/<one of: {listed(found)}>")
+
+
+def _n5_datasets(root: Path) -> Iterator[str]:
+    """Paths of the datasets under `root`; the folders of blocks below a dataset are not entered."""
+    pending = [root]
+    while pending:
+        folder = pending.pop()
+        if "dimensions" in _n5_attributes(str(folder)):
+            yield str(folder.relative_to(root))
+        else:
+            pending += [p for p in folder.iterdir() if p.is_dir()]
+
+
+def _n5_scales(path: str, attributes: dict, ndim: int) -> tuple[float | None, ...] | None:
+    """nm for each axis, slowest first, of the dataset at `path`.
+
+    `transform` (OpenOrganelle) names its axes and holds for the level itself. `pixelResolution` (N5 viewer) and
+    `resolution` (Neuroglancer, Paintera) list x first and hold for the finest level; `downsamplingFactors` of the
+    level, or the group's `scales`, lead from there to this one.
+    """
+    parent, name = os.path.split(os.path.abspath(path))
+    group = _n5_attributes(parent)
+    for image in group.get("multiscales") or []:
+        for dataset in image.get("datasets", []):
+            if dataset.get("path", "").strip("/") == name and "transform" in dataset:
+                attributes = {"transform": dataset["transform"], **attributes}
+    transform = attributes.get("transform")
+    if isinstance(transform, dict) and "scale" in transform:
+        axes = transform.get("axes", "zyx"[-ndim:])
+        units = transform.get("units") or ["nm"] * len(axes)
+        found = {a: float(s) * f for a, s, u in zip(axes, transform["scale"], units) if (f := nanometres(u))}
+        return tuple(found.get(a) for a in "tczyx"[-ndim:])
+    for source in (attributes, group):
+        sizes, factor = _n5_resolution(source)
+        if sizes:
+            number = re.fullmatch(r"s(\d+)", name)
+            steps = group.get("scales") or []
+            listed = steps[int(number[1])] if number and int(number[1]) < len(steps) else [1] * ndim
+            down = attributes.get("downsamplingFactors") or (listed if source is group else [1] * ndim)
+            down = list(down) if isinstance(down, (list, tuple)) else [down] * ndim
+            values = [float(s) * float(d) * factor for s, d in zip(sizes, down)][:ndim]
+            return tuple([None] * (ndim - len(values)) + values[::-1])
+    return None
+
+
+def _n5_resolution(attributes: dict) -> tuple[list | None, float]:
+    """(x, y, z) sizes and the nm of their unit."""
+    value = attributes.get("pixelResolution")
+    if isinstance(value, dict):
+        factor = nanometres(value.get("unit"))
+        return (value.get("dimensions"), factor) if factor else (None, 1.0)
+    value = value or attributes.get("resolution")
+    units = attributes.get("units") or ["nm"]
+    return (value, nanometres(units[0]) or 1.0) if isinstance(value, list) else (None, 1.0)
