@@ -1,6 +1,7 @@
 """The superpixel graph (spG): pooled nodes, the DGL graph around them, and the product with the normalised affinity."""
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -169,8 +170,10 @@ class RegionGraph:
             M[src, dst] = self.normalised
             return lambda X: M @ X
         if mode == "csr":
-            M = torch.sparse_coo_tensor(torch.stack([src, dst]), self.normalised, (self.n, self.n),
-                                        check_invariants=False).coalesce().to_sparse_csr()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # "CSR support is in beta state"
+                M = torch.sparse_coo_tensor(torch.stack([src, dst]), self.normalised, (self.n, self.n),
+                                            check_invariants=False).coalesce().to_sparse_csr()
             return lambda X: M @ X
         if mode == "dgl":
             def message_passing(X: torch.Tensor) -> torch.Tensor:
