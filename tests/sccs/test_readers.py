@@ -508,6 +508,19 @@ def test_n5_is_turned_to_zyx(tmp_path):
     same(pickle.loads(pickle.dumps(source)).path, data)
 
 
+def test_n5_written_by_hand_after_its_specification(tmp_path):
+    """One raw block: mode, rank and sizes in big-endian, then values with x running fastest."""
+    pytest.importorskip("tensorstore")
+    data = volume((4, 9, 7), "u2")
+    add_n5(tmp_path / "a.n5", {"dimensions": [7, 9, 4], "blockSize": [7, 9, 4], "dataType": "uint16",
+                               "compression": {"type": "raw"}})
+    block = tmp_path / "a.n5" / "0" / "0" / "0"
+    block.parent.mkdir(parents=True)
+    head = np.array([0, 3], ">u2").tobytes() + np.array([7, 9, 4], ">u4").tobytes()
+    block.write_bytes(head + data.astype(">u2").tobytes())
+    same(tmp_path / "a.n5", data)
+
+
 def test_n5_with_a_single_channel(tmp_path):
     data = volume((1, 4, 9, 7), "u2")  # stored as (x, y, z, c)
     write_n5(tmp_path / "a.n5", data)
