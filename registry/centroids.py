@@ -43,7 +43,7 @@ class IncrementalCentroids:
         self.means_: np.ndarray | None = None  # (k, u) float64
 
     def begin(self, Z_anchor: Any) -> Any:
-        """Start from k-means on the anchor's Z; returns its labels. UserError when it has fewer than k distinct nodes."""
+        """Start from k-means on the anchor's Z; returns its labels. UserError: fewer than k distinct nodes."""
         centroids, labels, _ = kmeans(Z_anchor, self.k, self.seed, n_init=self.n_init)
         self.means_ = centroids.astype(np.float64)
         self.counts_ = np.bincount(labels, minlength=self.k).astype(np.float64)

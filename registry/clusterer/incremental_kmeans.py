@@ -1,4 +1,4 @@
-"""Incremental k-means without a network (paper, ablation "w/o NC_inc"): what the MLP of SCCS is taught, used directly."""
+"""Incremental k-means without a network (paper, ablation "w/o NC_inc"): the MLP's teacher in SCCS, used directly."""
 from __future__ import annotations
 
 from typing import Any, Sequence

@@ -92,6 +92,7 @@ def test_threads_and_batches_change_nothing():
         for threads in (1, 2):
             faiss.omp_set_num_threads(threads)
             results.append(assign(points, centroids)[0])
+            assert faiss.omp_get_max_threads() == threads
     finally:
         faiss.omp_set_num_threads(before)
     one_by_one = np.concatenate([assign(point[None], centroids)[0] for point in points[:100]])
