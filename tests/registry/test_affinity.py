@@ -1,0 +1,153 @@
+"""Eq. 1 and the choices around it, against plain NumPy."""
+import numpy as np
+import pytest
+
+from registry.affinity import nearest_pairs
+from registry.base import FeatureMap, UserError
+from registry.graph.patch import Patch
+from registry.graph.pixel import Pixel
+from registry.graph.superpixel import Superpixel, consecutive
+from registry.graphs import Nodes
+
+
+def nodes_of(features: np.ndarray, touching=()) -> Nodes:
+    n = len(features)
+    return Nodes(np.arange(n, dtype=np.int32).reshape(1, n), features.astype(np.float32), np.ones(n, np.float32),
+                 np.zeros((n, 2), np.float32), np.array(touching, np.int64).reshape(-1, 2).T)
+
+
+@pytest.fixture
+def features():
+    return np.random.default_rng(0).normal(1, 2, (30, 4))
+
+
+def affinity(part: Superpixel, features: np.ndarray, **kw) -> np.ndarray:
+    nodes = nodes_of(features, **kw)
+    part.fit([nodes])
+    return part.connect(nodes).dense_affinity().numpy()
+
+
+def test_all_edges_are_equation_1(features):
+    A = affinity(Superpixel(standardize="none", kappa=20.0, alpha=4.0, edges="all"), features)
+    d2 = ((features[:, None] - features[None]) ** 2).sum(2)
+    expected = np.maximum(np.exp(-d2 / 20) - 1 / 4, 0)
+    assert np.allclose(A, expected, atol=1e-5) and (A > 0).mean() < 1
+
+
+def test_later_code_uses_the_plain_distance(features):
+    A = affinity(Superpixel(standardize="none", kappa=2.0, alpha=8.0, distance="plain", edges="all"), features)
+    d = np.sqrt(((features[:, None] - features[None]) ** 2).sum(2))
+    assert np.allclose(A, np.maximum(np.exp(-d / 2) - 1 / 8, 0), atol=1e-4)
+
+
+def test_standardize_set_uses_statistics_of_all_training_nodes(features):
+    part = Superpixel(standardize="set", kappa=8.0, alpha=None, edges="all")
+    a, b = nodes_of(features[:10]), nodes_of(features[10:])
+    part.fit([a, b])
+    expected = (features - features.mean(0)) / features.std(0)
+    assert np.allclose(part.connect(a).feature.numpy(), expected[:10], atol=1e-5)
+
+
+@pytest.mark.parametrize("how", ["node", "node+l2"])
+def test_standardize_node_is_over_the_channels_of_each_node(features, how):
+    part = Superpixel(standardize=how, kappa=1.0, edges="all")
+    part.fit([nodes_of(features)])
+    X = part.connect(nodes_of(features)).feature.numpy()
+    assert np.allclose(X.mean(1), 0, atol=1e-5)
+    assert np.allclose(np.square(X).sum(1), 1 if how == "node+l2" else 4, atol=1e-3)
+
+
+def test_knn_keeps_the_nearest_in_both_directions(features):
+    A = affinity(Superpixel(standardize="none", kappa=1e6, alpha=None, edges="knn", neighbours=3), features)
+    d2 = ((features[:, None] - features[None]) ** 2).sum(2)
+    np.fill_diagonal(d2, np.inf)
+    near = np.zeros_like(A, bool)
+    np.put_along_axis(near, np.argsort(d2, 1)[:, :3], True, 1)
+    assert np.array_equal(A > 0, near | near.T | np.eye(30, dtype=bool))
+
+
+def test_adjacent_joins_touching_regions_only(features):
+    A = affinity(Superpixel(standardize="none", kappa=1e6, alpha=None, edges="adjacent"), features, touching=[(0, 1), (4, 9)])
+    expected = np.eye(30, dtype=bool)
+    expected[[0, 1, 4, 9], [1, 0, 9, 4]] = True
+    assert np.array_equal(A > 0, expected)
+
+
+def test_every_choice_of_edges_is_symmetric_with_self_loops(features):
+    for edges in ("all", "knn", "adjacent", "knn+adjacent"):
+        A = affinity(Superpixel(edges=edges), features, touching=[(0, 1)])
+        assert np.array_equal(A, A.T) and np.allclose(np.diag(A), 0.75)
+
+
+def test_nearest_pairs_do_not_depend_on_the_block_size(features):
+    import torch
+
+    X = torch.from_numpy(features.astype(np.float32))
+    assert torch.equal(nearest_pairs(X, 4, rows=7), nearest_pairs(X, 4))
+
+
+def test_constant_channels_are_left_at_zero(features):
+    features[:, 2] = 5
+    part = Superpixel()
+    part.fit([nodes_of(features)])
+    assert (part.connect(nodes_of(features)).feature[:, 2] == 0).all()
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_tiny_graphs(n):
+    A = affinity(Superpixel(), np.ones((n, 4)))
+    assert A.shape == (n, n) and np.isfinite(A).all()
+
+
+@pytest.mark.parametrize("options, word", [({"alpha": 1.0}, "alpha"), ({"kappa": 0.0}, "kappa"), ({"neighbours": 0}, "neighbours"),
+                                           ({"pixels_per_superpixel": 0.5}, "pixels_per_superpixel")])
+def test_values_that_make_no_sense_are_refused(options, word):
+    with pytest.raises(UserError, match=word):
+        Superpixel(**options)
+
+
+def test_state_round_trip(features):
+    part, other = Superpixel(), Superpixel()
+    part.fit([nodes_of(features)])
+    other.set_state(part.get_state())
+    assert np.array_equal(*(p.connect(nodes_of(features)).dense_affinity().numpy() for p in (part, other)))
+
+
+def textured(size: int = 96) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    image = rng.normal(0, 0.3, (size, size)).astype(np.float32)
+    image[20:60, 30:80] += 2
+    return image
+
+
+def test_superpixels_have_the_size_asked_for_and_follow_edges():
+    part = Superpixel(pixels_per_superpixel=64)
+    regions = part.decompose(textured())
+    n = regions.max() + 1
+    assert np.array_equal(np.unique(regions), np.arange(n)) and 0.6 < n * 64 / 96**2 < 1.4
+    bright = textured() > 1
+    inside = np.bincount(regions.ravel(), bright.ravel()) / np.bincount(regions.ravel())
+    assert np.minimum(inside, 1 - inside).mean() < 0.05
+
+
+def test_consecutive_labels():
+    assert consecutive(np.array([[5, 2], [9, 5]])).tolist() == [[1, 0], [2, 1]]
+
+
+@pytest.mark.parametrize("part, n", [(Patch(cell=4), 24 * 24), (Patch(cell=7), 14 * 14), (Pixel(), 96 * 96)])
+def test_grid_graphs(part, n):
+    image = textured()
+    features = FeatureMap(image[..., None], 1.0, 0.0, image.shape)
+    nodes = part.pool(image, features)
+    assert nodes.n == n and nodes.area.sum() == image.size
+    part.fit([nodes])
+    assert part.connect(nodes).n == n
+
+
+def test_pixel_nodes_have_the_feature_of_their_pixel_and_no_edges():
+    image = textured(80)
+    part = Pixel()
+    nodes = part.pool(image, FeatureMap(image[..., None], 1.0, 0.0, image.shape))
+    part.fit([nodes])
+    graph = part.connect(nodes)
+    assert np.allclose(graph.feature[:, 0].numpy(), image.ravel()) and len(graph.affinity) == 0
