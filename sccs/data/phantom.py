@@ -23,7 +23,7 @@ from registry.base import UserError
 
 UNRECOGNIZED, NUCLEUS, GRANULES, MITOCHONDRIA, IGNORE = 0, 1, 2, 3, 255
 CLASSES = {UNRECOGNIZED: "unrecognized", NUCLEUS: "nucleus", GRANULES: "granules", MITOCHONDRIA: "mitochondria"}
-SHAPES = ((24, 560, 560), (24, 600, 560), (24, 560, 640), (24, 580, 600))
+SHAPES = ((24, 560, 560), (24, 520, 560), (24, 560, 540), (24, 540, 560))  # one FOV a slice
 
 SMALLEST_CELL = 500  # px across; a smaller volume shows a part of such a cell, at the rim of its nucleus
 
