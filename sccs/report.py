@@ -197,9 +197,6 @@ def slice_pictures(view: SliceView, seen: RunView) -> dict[str, Any]:
         ("superpixels", figures.superpixel_overlay(view), f"{n} superpixels; inset enlarged 3 ×"),
         ("clusters", figures.cluster_overlay(view, seen.k), f"{len(np.unique(view.clusters))} of {seen.k} clusters occur"),
     ]
-    alone = figures.unsynchronised_overlay(view)
-    if alone is not None:
-        pictures.append(("k-means alone", alone, "each FOV by itself, not synchronised: colours may change their meaning"))
     score = None
     if seen.class_of_cluster is not None:
         predicted = view.class_image(seen.class_of_cluster, names)
@@ -212,11 +209,15 @@ def slice_pictures(view: SliceView, seen: RunView) -> dict[str, Any]:
         about = f"{percent(wrong)} of the scored pixels are wrong, drawn in the colour of their true class"
         pictures.append(("errors", figures.error_map(view, truth, predicted, seen.colours), about))
         score = slice_score(truth, predicted, names, seen.metrics.get("rest"))
+    alone = figures.unsynchronised_overlay(view)
+    if alone is not None:
+        pictures.append(("k-means alone", alone, "each FOV by itself, not synchronised: colours may change their meaning"))
     bases = [
         {"src": picture(figures.basis_map(view, column), THUMBNAIL, 78), "name": f"basis {int(number_) + 1}"}
         for column, number_ in enumerate(view.columns)
     ]
     return {
+        "present": [name for i, name in enumerate(names) if truth is not None and (truth == i).any()],
         "key": view.key, "title": view.title, "split": view.split, "score": score, "u": view.u, "bases": bases,
         "pictures": [{"name": name, "src": picture(rgb), "about": about} for name, rgb, about in pictures],
         "size": f"{view.image.shape[1]} × {view.image.shape[0]} px, {max(len(view.tiles), 1)} FOV"
@@ -239,24 +240,31 @@ def cluster_cards(seen: RunView, shown: list[SliceView]) -> list[dict[str, Any]]
         crops = figures.cluster_crops(shown, cluster, colour)
         pixels = [int((view.cluster_image() == cluster).sum()) for view in shown]
         where = shown[int(np.argmax(pixels))] if any(pixels) else None
-        mapped = {rule: classes[cluster] for rule, classes in seen.metrics.get("mapping", {}).items()}
+        mapped: dict[str | None, list[str]] = {}
+        for rule, classes in seen.metrics.get("mapping", {}).items():
+            mapped.setdefault(classes[cluster], []).append(rule)
         drawn = seen.class_of_cluster[cluster] if seen.class_of_cluster else None
         made.append({
             "number": cluster, "colour": colour, "drawn": drawn,
             "given": "" if seen.cluster_labels[cluster] == f"cluster {cluster}" else seen.cluster_labels[cluster],
             "share": {part: values[cluster] for part, values in share.items() if cluster < len(values)},
             "mapped": mapped,
-            "crops": picture(_strip(crops), 10_000, 86) if crops else None, "count": len(crops),
-            "place": picture(figures.cluster_place(where, cluster, colour), 300, 80) if where else None,
+            "crops": picture(_grid(crops), 10_000, 86) if crops else None, "count": len(crops),
+            "place": picture(figures.cluster_place(where, cluster, colour), 340, 80) if where else None,
             "where": where.title if where else None,
         })
     return made
 
 
-def _strip(crops: list[np.ndarray], gap: int = 6) -> np.ndarray:
-    """Crops side by side, white between them."""
-    white = np.full((crops[0].shape[0], gap, 3), 255, dtype=np.uint8)
-    return np.concatenate([part for crop in crops for part in (crop, white)][:-1], axis=1)
+def _grid(crops: list[np.ndarray], columns: int = 4, gap: int = 6) -> np.ndarray:
+    """Crops of one size in rows, white between them."""
+    height, width = crops[0].shape[:2]
+    rows = -(-len(crops) // columns)
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, dtype=np.uint8)
+    for i, crop in enumerate(crops):
+        y, x = i // columns * (height + gap), i % columns * (width + gap)
+        sheet[y : y + height, x : x + width] = crop
+    return sheet
 
 
 def score_tables(seen: RunView) -> dict[str, Any] | None:
