@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from typing import Any, Callable, Sequence
@@ -24,9 +25,6 @@ def guard(function: Callable[..., Any]) -> Callable[..., int]:
         except KeyboardInterrupt:
             print("sccs: interrupted", file=sys.stderr)
             return 130
-        except BrokenPipeError:  # the reader of our output (head, less) has seen enough
-            sys.stdout = None
-            return 0
         except Exception:
             traceback.print_exc()
             print("sccs: this is a defect of sccs, please report it with the lines above", file=sys.stderr)
@@ -125,12 +123,19 @@ def _dispatch(args: argparse.Namespace, arguments: list[str]) -> int | None:
     from sccs import listing
 
     if args.command == "list":
-        print(listing.tables(args.what))
+        _print(listing.tables(args.what))
     elif args.command == "show":
-        print(listing.recipe(args.recipe, args.set))
+        _print(listing.recipe(args.recipe, args.set))
     else:
-        print(listing.information())
+        _print(listing.information())
     return 0
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # who reads us (head, less) has seen enough; nothing is left to flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _natural(text: str) -> int:

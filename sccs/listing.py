@@ -12,7 +12,8 @@ import yaml
 
 import registry
 import sccs
-from sccs.recipe import load_recipe, packaged_recipes, read_yaml
+from sccs.located import read_yaml
+from sccs.recipe import load_recipe, packaged_recipes
 
 PACKAGES = ("numpy", "scipy", "torch", "dgl", "scikit-image", "scikit-learn", "faiss-cpu", "faiss-gpu-cu12", "zarr",
             "tensorstore", "h5py", "mrcfile", "tifffile", "imagecodecs", "pydantic")

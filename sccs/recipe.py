@@ -3,30 +3,29 @@
 A recipe is read with the place of every value, so that each mistake is answered with file, line and dotted path. It is
 checked against the signatures of the parts that it names before anything runs, and nothing in it is rewritten.
 
-Grammar: ``extends`` (one parent: a file relative to the recipe, or a packaged recipe's name), ``description``, ``seed``,
-``device``, ``plugins``, ``data``, ``features``, ``graph``, ``embedder``, ``clusterer``, ``train``, ``evaluation``,
-``pretrain``. Blocks merge into the parent's blocks key by key; a list replaces; a part or data block with another
-``name`` replaces the parent's block. A part without options may be written as a plain name. Scalars follow the YAML 1.2
-core schema: ``1e-3`` is a number, ``no`` is text. Relative paths are relative to the file that wrote them.
+Grammar: ``extends`` (one parent: a file relative to the recipe, or a packaged recipe's name), ``description``,
+``seed``, ``device``, ``plugins``, ``data``, ``features``, ``graph``, ``embedder``, ``clusterer``, ``train``,
+``evaluation``, ``pretrain``. Blocks merge into the parent's blocks key by key; a list replaces; a part or data block
+with another ``name`` replaces the parent's block. A part without options may be written as a plain name. Scalars follow
+the YAML 1.2 core schema: ``1e-3`` is a number, ``no`` is text. Relative paths are relative to the file that wrote them.
 """
 from __future__ import annotations
 
-import json
 import os
 import re
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Iterator, Literal, Mapping, Sequence
+from typing import Annotated, Any, Iterable, Literal, Mapping, Sequence
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 import registry
 from registry.base import UserError
 from registry.registry import canonical, suggestion
 from sccs.device import DEVICE
+from sccs.located import (
+    Node, Place, branches, check, from_python, parse_yaml, plain, read_yaml, scalar, show, unknown_key,
+)
 
 PATH_KEYS = ("image", "labels", "root")  # keys of `data` and `pretrain` blocks that hold paths
 WEIGHTS_FILE = ".safetensors"  # a `checkpoint` that ends so is a path as well, any other one a name
@@ -80,38 +79,6 @@ class General(Block):
         if not re.fullmatch(DEVICE, device):
             raise ValueError(f"got {device!r}; expected auto, cpu, cuda or cuda:N")
         return device
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a value was written: a file and line, or a ``--set`` option; relative paths start at `base`."""
-
-    label: str
-    line: int | None
-    base: Path
-
-    def __str__(self) -> str:
-        return self.label if self.line is None else f"{self.label}:{self.line}"
-
-
-@dataclass
-class Node:
-    """A value of a recipe (scalar, dict of key -> Node, list of Node) and its place (a dict entry's is its key's)."""
-
-    value: Any
-    place: Place
-
-    def plain(self) -> Any:
-        if isinstance(self.value, dict):
-            return {key: node.plain() for key, node in self.value.items()}
-        return [node.plain() for node in self.value] if isinstance(self.value, list) else self.value
-
-    def child(self, key: object) -> Node | None:
-        if isinstance(self.value, dict):
-            return next((node for k, node in self.value.items() if str(k) == str(key)), None)
-        if isinstance(self.value, list) and str(key).isdecimal() and int(key) < len(self.value):
-            return self.value[int(key)]
-        return None
 
 
 @dataclass
@@ -170,7 +137,7 @@ class Recipe:
     def validate(self, block: str, model: type[BaseModel]) -> BaseModel:
         """The block `block` checked against a pydantic model; raises UserError with file, line and dotted path."""
         node = self.written.child(block) or Node({}, self.written.place)
-        instance, problems = _check(model, node, (block,))
+        instance, problems = check(model, node, (block,))
         _raise_first(problems)
         return instance
 
@@ -180,7 +147,7 @@ class Recipe:
         recipe = {"description": self.description, "seed": self.seed, "device": self.device, "plugins": self.plugins,
                   "data": self.data, **blocks, "train": self.train.model_dump(),
                   "evaluation": self.evaluation.model_dump(), "pretrain": self.pretrain}
-        return {key: _plain(value) for key, value in recipe.items() if value is not None}
+        return {key: plain(value) for key, value in recipe.items() if value is not None}
 
 
 TOP_LEVEL = ("extends", *General.model_fields, "data", *registry.ROLES, "train", "evaluation", "pretrain")
@@ -194,7 +161,7 @@ def load_recipe(source: str | os.PathLike | Mapping, overrides: Sequence[str] = 
     """
     if isinstance(source, Mapping):
         path, label = None, "recipe"
-        root = _from_python(source, Place("recipe", None, Path.cwd()))
+        root = from_python(source, Place("recipe", None, Path.cwd()))
     else:
         path = find_recipe(source)
         label, root = str(source), read_yaml(path)
@@ -230,79 +197,6 @@ def find_recipe(name: str | os.PathLike, base: Path | None = None) -> Path:
                     f"{suggestion(short, packaged)}packaged: {', '.join(packaged)}")
 
 
-# ---- reading ---------------------------------------------------------------------------------------------------------
-
-
-def read_yaml(path: Path) -> Node:
-    """The mapping in a YAML file, with places. Raises UserError for unreadable files, YAML mistakes, duplicate keys."""
-    label = _label(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{label}: cannot be read: {error}") from error
-    root = _parse(text, lambda line: Place(label, line, path.resolve().parent))
-    if not isinstance(root.value, dict):
-        raise UserError(f"{root.place}: a recipe is a mapping of blocks (data:, features:, ...), not {_show(root.value)}")
-    return root
-
-
-def _parse(text: str, place: typing.Callable[[int], Place]) -> Node:
-    # BaseLoader leaves every plain scalar a string, so that the core schema below decides alone what is a number
-    try:
-        root = yaml.compose(text, Loader=yaml.BaseLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise UserError(f"{place(mark.line + 1)}: not valid YAML: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{place(1)}: not valid YAML: {' '.join(str(error).split())}") from error
-    return Node(None, place(1)) if root is None else _convert(root, place, root.start_mark.line + 1, ())
-
-
-def _convert(node: yaml.Node, place: typing.Callable[[int], Place], line: int, above: tuple[yaml.Node, ...]) -> Node:
-    here = place(line)
-    if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.startswith("tag:yaml.org,2002:python"):
-        raise UserError(f"{here}: YAML tags such as {node.tag!r} have no meaning in a recipe")
-    if node in above:
-        raise UserError(f"{here}: a YAML alias contains itself")
-    if isinstance(node, yaml.ScalarNode):
-        return Node(node.value if node.style else _scalar(node.value), here)
-    if isinstance(node, yaml.SequenceNode):
-        return Node([_convert(item, place, item.start_mark.line + 1, (*above, node)) for item in node.value], here)
-    entries: dict[Any, Node] = {}
-    for key_node, value_node in node.value:
-        key_line = key_node.start_mark.line + 1
-        if not isinstance(key_node, yaml.ScalarNode):
-            raise UserError(f"{place(key_line)}: a key must be a plain word or number")
-        key = key_node.value if key_node.style else _scalar(key_node.value)
-        if key in entries:
-            raise UserError(f"{place(key_line)}: duplicate key {key!r}, first written on line {entries[key].place.line}")
-        entries[key] = _convert(value_node, place, key_line, (*above, node))
-    return Node(entries, here)
-
-
-def _scalar(text: str) -> Any:
-    """A plain scalar by the YAML 1.2 core schema."""
-    if text in ("", "~", "null", "Null", "NULL"):
-        return None
-    if text in ("true", "True", "TRUE", "false", "False", "FALSE"):
-        return text.lower() == "true"
-    if re.fullmatch(r"[-+]?[0-9]+", text):
-        return int(text)
-    if re.fullmatch(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", text):
-        return float(text)
-    if re.fullmatch(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", text):
-        return float(text.replace(".", ""))
-    return text
-
-
-def _from_python(value: Any, place: Place) -> Node:
-    if isinstance(value, Mapping):
-        return Node({key: _from_python(item, place) for key, item in value.items()}, place)
-    if isinstance(value, (list, tuple)):
-        return Node([_from_python(item, place) for item in value], place)
-    return Node(_scalar_of(value), place)
-
-
 # ---- merging ---------------------------------------------------------------------------------------------------------
 
 
@@ -311,7 +205,7 @@ def _with_parents(root: Node, path: Path | None, chain: tuple[Path, ...]) -> Nod
     if parent is None:
         return root
     if not isinstance(parent.value, str):
-        raise UserError(f"{parent.place}: extends: names one parent recipe, not {_show(parent.plain())}")
+        raise UserError(f"{parent.place}: extends: names one parent recipe, not {show(parent.plain())}")
     chain = (*chain, path.resolve()) if path else chain
     try:
         parent_path = find_recipe(parent.value, parent.place.base)
@@ -361,7 +255,7 @@ def _override(root: Node, option: str) -> Node:
     keys = dotted.split(".")
     if not equals or not all(keys):
         raise UserError(f"{place}: write --set block.key=value")
-    value = _parse(text, lambda line: place)
+    value = parse_yaml(text, lambda line: place)
     if keys[0] == "extends":
         raise UserError(f"{place}: extends cannot be set; name the other recipe instead")
 
@@ -376,9 +270,9 @@ def _override(root: Node, option: str) -> Node:
             items[int(rest[0])] = changed(items[int(rest[0])], rest[1:], [*above, rest[0]])
             return Node(items, node.place)
         if node is not None and not isinstance(node.value, dict):
-            raise UserError(f"{place}: {'.'.join(above)} is the value {_show(node.value)}, it has no {rest[0]!r}")
+            raise UserError(f"{place}: {'.'.join(above)} is the value {show(node.value)}, it has no {rest[0]!r}")
         entries = dict(node.value) if node is not None else {}
-        key = next((k for k in entries if str(k) == rest[0]), _scalar(rest[0]))
+        key = next((k for k in entries if str(k) == rest[0]), scalar(rest[0]))
         entries[key] = changed(entries.get(key), rest[1:], [*above, rest[0]])
         return Node(entries, node.place if node is not None else place)
 
@@ -394,14 +288,14 @@ def _override(root: Node, option: str) -> Node:
 
 
 def _checked(root: Node, path: Path | None, label: str) -> Recipe:
-    problems = [_unknown_key(node, (key,), TOP_LEVEL) for key, node in root.value.items() if key not in TOP_LEVEL]
-    general, found = _check(General, _part_of(root, General), ())
+    problems = [unknown_key(node, (key,), TOP_LEVEL) for key, node in root.value.items() if key not in TOP_LEVEL]
+    general, found = check(General, _part_of(root, General), ())
     _raise_first([*problems, *found])  # plug-ins are imported only for a recipe that is sound so far
     plugins = [_load_plugin(node, index) for index, node in enumerate(_items(root.child("plugins")))]
 
     blocks: dict[str, Any] = {}
     for key, model in (("train", Train), ("evaluation", Evaluation)):
-        blocks[key], found = _check(model, root.child(key) or Node({}, root.place), (key,))
+        blocks[key], found = check(model, root.child(key) or Node({}, root.place), (key,))
         problems += found
     for key in ("data", "pretrain"):
         if (node := root.child(key)) is not None:
@@ -451,7 +345,7 @@ def _data(node: Node) -> tuple[dict | None, list[str]]:
         message = f"unknown data {name!r}; {suggestion(name, DATA_MODELS)}available: {', '.join(DATA_MODELS)}"
         return None, [f"{node.child('name').place}: data.name: {message}"]
     model = DATA_MODELS[name]
-    instance, problems = _check(model, node if "name" in model.model_fields else _without_name(node), ("data",))
+    instance, problems = check(model, node if "name" in model.model_fields else _without_name(node), ("data",))
     return (None if instance is None else {"name": name, **instance.model_dump(warnings=False)}), problems
 
 
@@ -466,22 +360,22 @@ def _choice(role: str, node: Node) -> tuple[Choice | None, list[str]]:
     options = _without_name(node)
     for key, info in model.model_fields.items():
         value = options.child(key)
-        if value is not None and (Path in _flat(info.annotation) or _is_weights_file(key, value)):
+        if value is not None and (Path in branches(info.annotation) or _is_weights_file(key, value)):
             options.value[key] = Node(_absolute(value.value, value.place.base), value.place)
-    instance, problems = _check(model, options, (role,))
+    instance, problems = check(model, options, (role,))
     kwargs = None if instance is None else {key: getattr(instance, key) for key in model.model_fields}
     return (None if kwargs is None else Choice(role, name, kwargs, node)), problems
 
 
-def _block_name(node: Node, block: str, names: typing.Iterable[str]) -> tuple[str, list[str]]:
+def _block_name(node: Node, block: str, names: Iterable[str]) -> tuple[str, list[str]]:
     listed = f"available: {', '.join(names)}"
     if not isinstance(node.value, dict):
-        return "", [f"{node.place}: {block}: got {_show(node.plain())}, expected a name or a block; {listed}"]
+        return "", [f"{node.place}: {block}: got {show(node.plain())}, expected a name or a block; {listed}"]
     name = node.child("name")
     if name is None:
         return "", [f"{node.place}: {block}.name: missing; {listed}"]
     if not isinstance(name.value, str):
-        return "", [f"{name.place}: {block}.name: got {_show(name.plain())}, expected a name; {listed}"]
+        return "", [f"{name.place}: {block}.name: got {show(name.plain())}, expected a name; {listed}"]
     return name.value, []
 
 
@@ -510,127 +404,7 @@ def _absolute(value: Any, base: Path) -> Any:
     return os.path.join(base, value)
 
 
-def _check(model: type[BaseModel], node: Node, path: tuple) -> tuple[BaseModel | None, list[str]]:
-    """`node` against `model`: the instance, or None and one line for each mistake."""
-    value = node.plain()
-    try:
-        text = json.dumps(value)
-    except TypeError:  # arrays, in a recipe given as a dict
-        text = None
-    try:
-        if text is None:
-            return model.model_validate(value), []
-        # JSON mode: strict about scalars, yet a list may fill a tuple and a string a Path, as YAML can say no other
-        return model.model_validate_json(text, strict=True), []
-    except ValidationError as error:
-        return None, _lines(error, model, node, path)
-
-
-def _lines(error: ValidationError, model: type[BaseModel], root: Node, path: tuple) -> list[str]:
-    """One line a faulty value: the branches of a union complain one by one, and are put together again."""
-    at: dict[tuple, tuple[Node, list]] = {}
-    for detail in error.errors(include_url=False):
-        node, real = root, []
-        for key in detail["loc"]:  # what is no key of the data is pydantic's name for a branch
-            if (child := node.child(key)) is None:
-                break
-            node, real = child, [*real, key]
-        if detail["type"] == "missing":
-            real.append(detail["loc"][-1])
-        at.setdefault(tuple(real), (node, []))[1].append(detail)
-    # a mistyped key is the reason why another one is missing, so it comes first
-    at = dict(sorted(at.items(), key=lambda item: item[1][1][0]["type"] == "missing"))
-    return [_line(node, (*path, *real), details, _keys_at(model, real[:-1])) for real, (node, details) in at.items()]
-
-
-def _line(node: Node, path: tuple, details: list, allowed: list[str]) -> str:
-    first = details[0]
-    if first["type"] == "extra_forbidden":
-        return _unknown_key(node, path, allowed)
-    dotted = ".".join(map(str, path))
-    where = f"{node.place}: {dotted}: " if dotted else f"{node.place}: "
-    if first["type"] == "missing":
-        return f"{where}missing, and it has no default"
-    if first["type"] in ("value_error", "assertion_error"):
-        return f"{where}{first['ctx']['error']}"
-    if about_key := [detail for detail in details if "[key]" in detail["loc"]]:
-        return f"{where}the key must be {_expected(about_key)}"
-    expected = _expected(details)
-    words = [word for detail in details for word in re.findall(r"'([^']*)'", detail.get("ctx", {}).get("expected", ""))]
-    hint = suggestion(node.value, words) if isinstance(node.value, str) else ""
-    return f"{where}got {_show(node.plain())}; {hint}expected {expected}"
-
-
-def _expected(details: list) -> str:
-    phrases = dict.fromkeys(detail["msg"].removeprefix("Input should be ") for detail in details)
-    return " or ".join(phrases).replace("an object", "a block of keys").replace("a valid ", "a ").replace(
-        "a integer", "an integer").replace("a array", "a list")
-
-
-def _unknown_key(node: Node, path: tuple, allowed: Sequence[str]) -> str:
-    listed = f"allowed: {', '.join(allowed)}" if allowed else "no keys are allowed here"
-    return f"{node.place}: {'.'.join(map(str, path))}: unknown key; {suggestion(path[-1], allowed)}{listed}"
-
-
-def _keys_at(model: type[BaseModel], path: tuple) -> list[str]:
-    """Names of the fields of the model that stands at `path` inside `model`."""
-    found: list[Any] = [model]
-    for key in path:
-        found = [inner for annotation in found for inner in _inside(annotation, key)]
-    return list(dict.fromkeys(name for m in found if _is_model(m) for name in m.model_fields))
-
-
-def _inside(annotation: Any, key: object) -> Iterator[Any]:
-    if _is_model(annotation):
-        if key in annotation.model_fields:
-            yield from _flat(annotation.model_fields[key].annotation)
-    elif arguments := typing.get_args(annotation):  # list[X], tuple[X, ...], dict[K, X]
-        yield from _flat(arguments[1] if typing.get_origin(annotation) is dict else arguments[0])
-
-
-def _flat(annotation: Any) -> list[Any]:
-    """The branches of a union, without Annotated."""
-    origin = typing.get_origin(annotation)
-    if origin is Annotated:
-        return _flat(typing.get_args(annotation)[0])
-    if origin in (typing.Union, types.UnionType):
-        return [branch for argument in typing.get_args(annotation) for branch in _flat(argument)]
-    return [annotation]
-
-
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
 def _raise_first(problems: list[str]) -> None:
     if problems:
         more = {1: "", 2: " (and 1 more mistake)"}.get(len(problems), f" (and {len(problems) - 1} more mistakes)")
         raise UserError(problems[0] + more)
-
-
-def _plain(value: Any) -> Any:
-    """What YAML can hold: tuples as lists, paths as text, an array as a description of itself."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    value = _scalar_of(value)
-    return f"array {value.shape} {value.dtype}" if hasattr(value, "shape") else value
-
-
-def _scalar_of(value: Any) -> Any:
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    return value.item() if getattr(value, "ndim", None) == 0 else value  # a NumPy scalar
-
-
-def _show(value: Any) -> str:
-    """A value as its author wrote it, cut to a line's length."""
-    text = repr(value) if isinstance(value, str) else json.dumps(value, default=repr)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _label(path: Path) -> str:
-    """The file's name as a person in this folder would type it."""
-    path = path.resolve()
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

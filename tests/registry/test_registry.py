@@ -54,7 +54,7 @@ def test_case_and_separators_do_not_matter(spelling):
 def test_unknown_name_gets_a_suggestion_and_the_full_list():
     with pytest.raises(UserError) as error:
         registry.get("graph", "superpixels")
-    assert str(error.value).startswith("unknown graph 'superpixels'; did you mean 'superpixel'? available: superpixel, ")
+    assert str(error.value).startswith("unknown graph 'superpixels'; did you mean 'superpixel'? available: superpixel,")
     for name in registry.available("graph"):
         assert name in str(error.value)
 
@@ -133,7 +133,8 @@ def test_unknown_role_and_wrong_protocol_are_refused(parts):
 def test_plugin_file_with_a_table(parts, tmp_path):
     file = tmp_path / "mine.py"
     file.write_text("from registry.base import Embedder\n"
-                    "class Mine(Embedder):\n    'My embedding.'\n    def __init__(self, *, u: int = 3):\n        self.u = u\n"
+                    "class Mine(Embedder):\n    'My embedding.'\n"
+                    "    def __init__(self, *, u: int = 3):\n        self.u = u\n"
                     "SCCS_COMPONENTS = {'embedder': {'mine': Mine}}\n")
     parts.load_plugin(str(file))
     parts.load_plugin(str(file))

@@ -92,7 +92,7 @@ def test_a_wrong_recipe_exits_with_2_and_one_line(recipe, capsys):
 
 
 def test_run_hands_its_arguments_on(calls):
-    argv = ["r.yaml", "--set", "graph.kappa=3", "train.lr=1", "--out", "d", "--resume", "--device", "cpu", "--seed", "3"]
+    argv = "r.yaml --set graph.kappa=3 train.lr=1 --out d --resume --device cpu --seed 3".split()
     assert cli.main(["run", *argv]) == 0
     assert calls == [("sccs.run.main", (argv,), {})]
 
@@ -129,6 +129,12 @@ def test_list_of_one_role(capsys):
     cli.main(["list", "embedder"])
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
         "embedder", *registry.available("embedder")]
+
+
+def test_a_reader_that_closes_the_pipe_is_no_error():
+    done = subprocess.run(f"{sys.executable} -m sccs list | true; exit ${{PIPESTATUS[0]}}", shell=True,
+                          executable="/bin/bash", capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_show_prints_the_recipe_as_yaml_with_the_place_of_each_value(recipe, capsys):

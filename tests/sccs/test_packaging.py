@@ -39,8 +39,8 @@ def test_two_packages_and_nothing_else_at_top_level(contents):
 
 
 def test_every_module_is_there(contents):
-    sources = {str(path.relative_to(ROOT)) for package in ("sccs", "registry") for path in (ROOT / package).rglob("*.py")}
-    assert sources == {name for name in contents if name.endswith(".py")}
+    files = [*(ROOT / "sccs").rglob("*.py"), *(ROOT / "registry").rglob("*.py")]
+    assert {str(path.relative_to(ROOT)) for path in files} == {name for name in contents if name.endswith(".py")}
 
 
 @pytest.mark.parametrize("folder, pattern, place", [
@@ -66,13 +66,14 @@ def test_licence_and_metadata(wheel, contents):
 def test_installed_copy_works_outside_of_the_checkout(wheel, tmp_path):
     target, elsewhere = tmp_path / "target", tmp_path / "elsewhere"
     elsewhere.mkdir()
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target),
-                    str(wheel)], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index",
+                    "--target", str(target), str(wheel)], check=True, capture_output=True)
     assert (target / "bin" / "sccs").is_file()
     environment = {**os.environ, "PYTHONPATH": str(target)}
 
     def python(*arguments: str) -> str:
-        done = subprocess.run([sys.executable, *arguments], cwd=elsewhere, env=environment, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, *arguments], cwd=elsewhere, env=environment,
+                              capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -89,7 +90,8 @@ def test_tested_versions_lie_within_the_ranges():
     lists = [setup["options"]["install_requires"], *setup["options.extras_require"].values()]
     ranges = [Requirement(line) for text in lists for line in text.splitlines() if line.strip() and line[0] != "#"]
     lines = (ROOT / "constraints.txt").read_text().splitlines()
-    pins = {pin.name.lower(): str(pin.specifier)[2:] for pin in map(Requirement, (x for x in lines if x[:1] not in "#"))}
+    pinned = [Requirement(line) for line in lines if not line.startswith("#")]
+    pins = {pin.name.lower(): str(pin.specifier).removeprefix("==") for pin in pinned}
     for wanted in ranges:
         if wanted.name in ("sccs", "faiss-gpu-cu12"):  # ourselves; and FAISS for GPUs, where the other one is tested
             continue
