@@ -1,4 +1,4 @@
-"""What a person sees of a run: slices as they were segmented (`SliceView`), and pictures after the paper's Figures 2 to 4.
+"""What a person sees of a run: segmented slices (`SliceView`), and pictures after the paper's Figures 2 to 4.
 
 Functions that end in `_overlay` or `_map` give RGB arrays (H, W, 3) uint8; those that end in `_panel`, `_curves`,
 `_chart` or `_bars` draw with matplotlib and give a Figure, which `save_png` writes.
@@ -36,7 +36,8 @@ class SliceView:
         kmeans_raw: (n,) int or None, k-means of each FOV alone, without synchronisation (Figure 4c).
         tiles: (y, x, height, width) of each FOV, px.
     `split` is "train" or "test"; `ignore` is the label code that is not scored. `u` remembers how many bases there
-    were, since a saved view keeps only the `SHOWN_BASES` of highest variance, whose numbers are in `columns`. `classes` names the label codes.
+    were, since a saved view keeps only the `SHOWN_BASES` of highest variance, whose numbers are in `columns`. `classes`
+    names the label codes.
     """
 
     volume: str
@@ -56,10 +57,10 @@ class SliceView:
 
     def __post_init__(self) -> None:
         n = len(self.clusters)
-        if self.regions.shape != self.image.shape or (self.labels is not None and self.labels.shape != self.image.shape):
+        if any(each is not None and each.shape != self.image.shape for each in (self.regions, self.labels)):
             raise ValueError(f"SliceView {self.key}: image, labels and regions must share one shape (H, W)")
         if len(self.bases) != n or (self.regions.size and int(self.regions.max()) >= n):
-            raise ValueError(f"SliceView {self.key}: regions, bases and clusters must agree on the number of superpixels")
+            raise ValueError(f"SliceView {self.key}: regions, bases, clusters must agree on the number of superpixels")
         if self.columns is None:
             self.u = self.bases.shape[1]
             order = np.argsort(-np.nan_to_num(self.bases.astype(np.float64).var(axis=0)), kind="stable")
@@ -458,7 +459,7 @@ def read_metrics(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def loss_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> "Figure | None":
-    """A small plot for each tag that names a loss (`read_metrics`): thin as logged, thick smoothed. None without one."""
+    """A small plot for each tag that names a loss (`read_metrics`): thin as logged, thick smoothed. None without."""
     tags = [tag for tag in metrics if "loss" in tag.lower() and len(metrics[tag][0]) > 1]
     tags.sort(key=lambda tag: "total" not in tag)
     if not tags:
@@ -483,8 +484,8 @@ def loss_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> "Figure
 
 def share_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> "Figure | None":
     """Each cluster's share of the nodes over training (tags clusters/share_<i>), in the clusters' colours."""
-    tags = sorted((tag for tag in metrics if tag.startswith("clusters/share_")), key=lambda tag: int(tag.split("_")[-1]))
-    tags = [tag for tag in tags if len(metrics[tag][0]) > 1]
+    tags = [tag for tag in metrics if tag.startswith("clusters/share_") and len(metrics[tag][0]) > 1]
+    tags.sort(key=lambda tag: int(tag.split("_")[-1]))
     if not tags:
         return None
     figure, axes = new_figure(7.2, 2.2)
@@ -541,7 +542,7 @@ def cluster_use_chart(share: Mapping[str, Sequence[float]], labels: Sequence[str
     width = 0.8 / max(len(parts), 1)
     for i, (part, values) in enumerate(parts.items()):
         at = np.arange(len(values)) + (i - (len(parts) - 1) / 2) * width
-        bars = axis.bar(at, 100 * values, width * 0.92, color=colours, alpha=0.45 if part == "train" else 1.0, label=part)
+        bars = axis.bar(at, 100 * values, width * 0.92, color=colours, alpha=0.45 if part == "train" else 1.0)
         if len(parts) > 1:
             axis.bar_label(bars, [part] * len(values), fontsize=6, color=INK, padding=1)
     axis.set_xticks(range(k), labels or [str(i) for i in range(k)], fontsize=8)

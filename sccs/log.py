@@ -1,4 +1,4 @@
-"""The log of a run: log.txt for people, metrics.jsonl for scripts, TensorBoard for curves, a progress bar for waiting."""
+"""The log of a run: log.txt for people, metrics.jsonl for scripts, TensorBoard for curves, and a progress bar."""
 from __future__ import annotations
 
 import json
@@ -111,10 +111,11 @@ class RunLog:
             self._board.add_histogram(tag, np.asarray(values), step)
 
     def hparams(self, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """TensorBoard's table of runs: settings (a resolved recipe; nested keys are joined by dots) and final numbers."""
+        """TensorBoard's table of runs: settings (a resolved recipe, nested keys joined by dots) and final numbers."""
         if self._board is None:
             return
-        flat = {key: value if isinstance(value, (bool, int, float, str)) else str(value) for key, value in _flat(settings)}
+        plain = (bool, int, float, str)
+        flat = {key: value if isinstance(value, plain) else str(value) for key, value in _flat(settings)}
         self._board.add_hparams(flat, {f"final/{k}": float(v) for k, v in metrics.items()}, run_name=".")
 
     def progress(self, total: int, desc: str, initial: int = 0) -> "Progress":

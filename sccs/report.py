@@ -57,7 +57,7 @@ def write_report(run: Path) -> Path:
         synthetic=_data_name(resolved) == "phantom",
         seed=resolved.get("seed"),
         cards=cards(seen, timing, environment, logged, resolved),
-        warnings=[*seen.metrics.get("notes", []), *logged_warnings(run)],
+        warnings=list(dict.fromkeys([*seen.metrics.get("notes", []), *logged_warnings(run)])),
         slices=[slice_pictures(view, seen) for view in shown],
         slice_count={part: sum(view.split == part for view in seen.views) for part in ("test", "train")},
         rule=seen.rule,
@@ -153,10 +153,9 @@ def cards(
             "note": " on ".join(part for part in (f"{side} × {side} px" if side else "", where) if part),
         })
     steps = max((int(steps[-1]) for steps, _ in logged.values()), default=0)
-    made.append({
-        "name": "iterations", "value": f"{steps:,}".replace(",", " "),
-        "note": f"of {resolved.get('train', {}).get('iterations', steps)} in the recipe" if steps else "nothing to train",
-    })
+    planned = resolved.get("train", {}).get("iterations", steps)
+    note = f"of {planned} in the recipe" if steps else "nothing to train"
+    made.append({"name": "iterations", "value": f"{steps:,}".replace(",", " "), "note": note})
     if "training_seconds" in timing:
         made.append({"name": "training time", "value": clock(timing["training_seconds"]), "note": "graphs included"})
     return made
@@ -168,8 +167,8 @@ def duration(seconds: float) -> str:
 
 def logged_warnings(run: Path, most: int = 20) -> list[str]:
     """Messages of level WARNING in log.txt, each once."""
-    found = [line.split(" WARNING ", 1)[1].strip() for line in _text(run / "log.txt").splitlines() if " WARNING " in line]
-    found = list(dict.fromkeys(found))
+    cut = (line.partition(" WARNING ") for line in _text(run / "log.txt").splitlines())
+    found = list(dict.fromkeys(message.strip() for _, level, message in cut if level))
     return found[:most] + ([f"and {len(found) - most} more in log.txt"] if len(found) > most else [])
 
 
@@ -195,7 +194,7 @@ def slice_pictures(view: SliceView, seen: RunView) -> dict[str, Any]:
     pictures = [
         ("input", figures.grey(view.image), "the image, standardised over its volume"),
         ("superpixels", figures.superpixel_overlay(view), f"{n} superpixels; inset enlarged 3 ×"),
-        ("clusters", figures.cluster_overlay(view, seen.k), f"{len(np.unique(view.clusters))} of {seen.k} clusters occur"),
+        ("clusters", figures.cluster_overlay(view, seen.k), f"{len(np.unique(view.clusters))} of {seen.k} occur here"),
     ]
     score = None
     if seen.class_of_cluster is not None:
@@ -203,7 +202,8 @@ def slice_pictures(view: SliceView, seen: RunView) -> dict[str, Any]:
         about = f"clusters as classes, mapping {figures.rule_title(seen.rule)}"
         pictures.append(("classes", figures.class_overlay(view, predicted, seen.colours), about))
     if truth is not None:
-        pictures.append(("ground truth", figures.class_overlay(view, truth, seen.colours), "labels; bare where not scored"))
+        labels = figures.class_overlay(view, truth, seen.colours)
+        pictures.append(("ground truth", labels, "labels; bare where not scored"))
     if truth is not None and seen.class_of_cluster is not None:
         wrong = float((predicted != truth)[truth >= 0].mean()) if (truth >= 0).any() else 0.0
         about = f"{percent(wrong)} of the scored pixels are wrong, drawn in the colour of their true class"
@@ -211,7 +211,8 @@ def slice_pictures(view: SliceView, seen: RunView) -> dict[str, Any]:
         score = slice_score(truth, predicted, names, seen.metrics.get("rest"))
     alone = figures.unsynchronised_overlay(view)
     if alone is not None:
-        pictures.append(("k-means alone", alone, "each FOV by itself, not synchronised: colours may change their meaning"))
+        about = "each FOV by itself, not synchronised: colours may change their meaning"
+        pictures.append(("k-means alone", alone, about))
     bases = [
         {"src": picture(figures.basis_map(view, column), THUMBNAIL, 78), "name": f"basis {int(number_) + 1}"}
         for column, number_ in enumerate(view.columns)
