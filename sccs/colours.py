@@ -26,7 +26,7 @@ PALE, WRONG = "#f4f4f0", "#d6204e"
 
 
 def class_colours(names: Sequence[str], chosen: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Class name -> hex colour, in the order of `names`. `chosen` (name -> hex) was picked by a person and comes first.
+    """Class name -> hex colour, in the order of `names`. `chosen` (name -> hex), a person's choice, comes first.
 
     Only the first of several spellings gets the paper's colour, so that no two names share one.
     """
