@@ -15,6 +15,7 @@ from sccs.files import write_text
 
 # Parts cannot import sccs, so they speak through the standard logger of their package; a run's log listens to both.
 HEARD = ("sccs", "registry")
+PAUSE = 1.0  # s between two lines of progress, so that short loops say little
 
 
 class RunLog:
@@ -150,7 +151,8 @@ def quiet_log() -> RunLog:
 
 
 class Progress:
-    """A bar on a terminal (loss, iterations per second, time left); elsewhere, and in log.txt, a line every tenth."""
+    """A bar on a terminal (loss, iterations per second, time left); elsewhere, and in log.txt, a line every tenth,
+    unless the last one is less than `PAUSE` old."""
 
     def __init__(self, log: RunLog, total: int, desc: str, initial: int) -> None:
         self.log, self.total, self.desc = log, total, desc
@@ -160,7 +162,7 @@ class Progress:
     def __enter__(self) -> "Progress":
         from tqdm import tqdm
 
-        self._start = time.monotonic()
+        self._start = self._said = time.monotonic()
         self._tenth = 10 * self.done // max(self.total, 1)
         self._on_terminal = self.log.folder is not None and sys.stderr.isatty()
         self._bar = tqdm(
@@ -176,9 +178,9 @@ class Progress:
         if self._on_terminal:
             self._bar.set_postfix({name: f"{float(value):.4g}" for name, value in values.items()}, refresh=False)
             self._bar.update(n)
-        tenth = 10 * self.done // max(self.total, 1)
-        if tenth > self._tenth:
-            self._tenth = tenth
+        tenth, now = 10 * self.done // max(self.total, 1), time.monotonic()
+        if tenth > self._tenth and (now - self._said >= PAUSE or self.done >= self.total):
+            self._tenth, self._said = tenth, now
             self.log._say(logging.INFO, self._line(), file_only=self._on_terminal)
 
     def _line(self) -> str:

@@ -35,6 +35,12 @@ RULES = {
 }
 
 
+def refresh(run: Path) -> Path:
+    """Figures and report anew from what the run folder holds: after training, and after clusters were named."""
+    figures.draw_all(run)
+    return write_report(run)
+
+
 def write_report(run: Path) -> Path:
     """Writes `run`/report.html and returns its path. UserError for a folder that holds no run."""
     import yaml
@@ -51,9 +57,9 @@ def write_report(run: Path) -> Path:
         loader=PackageLoader("sccs"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     ).get_template("report.html.j2")
     html = page.render(
-        title=resolved.get("name") or _data_name(resolved),
-        description=resolved.get("description") or "",
+        title=resolved.get("description") or f"SCCS on {_data_name(resolved)}",
         data=_data_name(resolved),
+        volumes=volume_names(seen.views),
         synthetic=_data_name(resolved) == "phantom",
         seed=resolved.get("seed"),
         cards=cards(seen, timing, environment, logged, resolved),
@@ -146,18 +152,25 @@ def cards(
         "note": f"on the test volumes; {used.get('train', '–')} in training",
     })
     if "total" in timing:
-        side = round(math.sqrt(timing.get("pixels_per_fov", 0)))
-        where = environment.get("gpu") or environment.get("device") or ""
-        made.append({
-            "name": "time per FOV", "value": duration(timing["total"]),
-            "note": " on ".join(part for part in (f"{side} × {side} px" if side else "", where) if part),
-        })
+        where = environment.get("gpu") or environment.get("device") or "unknown device"
+        note = f"of {timing.get('pixels_per_fov', 0) / 1e6:.2f} megapixels, on {where}"
+        made.append({"name": "time per FOV", "value": duration(timing["total"]), "note": note})
     steps = max((int(steps[-1]) for steps, _ in logged.values()), default=0)
     planned = resolved.get("train", {}).get("iterations", steps)
     note = f"of {planned} in the recipe" if steps else "nothing to train"
     made.append({"name": "iterations", "value": f"{steps:,}".replace(",", " "), "note": note})
     if "training_seconds" in timing:
         made.append({"name": "training time", "value": clock(timing["training_seconds"]), "note": "graphs included"})
+    return made
+
+
+def volume_names(views: list[SliceView], most: int = 6) -> dict[str, str]:
+    """Names of the volumes, as text, for "train" and "test"."""
+    made = {}
+    for part in ("train", "test"):
+        names = list(dict.fromkeys(view.volume for view in views if view.split == part))
+        if names:
+            made[part] = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
     return made
 
 

@@ -76,7 +76,7 @@ def test_the_page_is_accessible(run_folder):
 def test_a_labelled_run_says_all_it_knows(run_folder):
     text = page_of(run_folder()).text
     for words in (
-        "a tiny run", "seed 3", "mean DSC, test", "mapping train", "3 of 4", "0.75 s", "100", "1:01 min",
+        "a tiny run", "seed 3", "trained on other", "mean DSC, test", "mapping train", "3 of 4", "0.75 s", "1:01 min",
         "ground truth", "errors", "k-means alone", "basis 1", "Cluster 3", "upper bound", "Consistency between images",
         "log density", "superpixel graph", "No pixel of the shown slices", "iterations: 100", "torch 2.4",
         "mean without unrecognized",
