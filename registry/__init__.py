@@ -9,7 +9,7 @@ from registry.registry import Registry
 
 # image (H, W) -> dense features (h, w, q) on a regular grid
 FEATURES = {
-    "mae": ("registry.features.mae:MAE", "masked autoencoder, keys of the encoder's last block (paper; MAESTER)"),
+    "mae": ("registry.features.mae:MAE", "masked autoencoder, tokens of the encoder's last layer (paper; MAESTER)"),
     "intensity": ("registry.features.intensity:Intensity", "the grey value of each pixel, the simplest baseline"),
 }
 

@@ -5,6 +5,7 @@ import argparse
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Any, Callable, Sequence
 
 import sccs
@@ -68,12 +69,10 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument("input", metavar="INPUT", help="image: TIFF, PNG, folder, HDF5 (file.h5:/path), MRC, Zarr, N5")
     segment.add_argument("output", metavar="OUTPUT", help="where to write: *.tif or *.ome.zarr")
     segment.add_argument("--level", type=_natural, metavar="L", help="resolution level of a multi-scale image")
-    segment.add_argument("--block", type=_positive, nargs="+", metavar="PX",
-                         help="block size in pixels, one number or Z Y X")
-    segment.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="Dask scheduler to spread blocks over")
     segment.add_argument("--voxel-size", type=float, nargs=3, metavar=("Z", "Y", "X"),
                          help="nm, for files that do not say")
     segment.add_argument("--axes", help="order of the image's axes, such as ZYX, for files that do not say")
+    segment.add_argument("--classes", action="store_true", help="write named classes (sccs name) instead of clusters")
     segment.add_argument("--overwrite", action="store_true", help="replace an existing OUTPUT")
     add_device_argument(segment)
 
@@ -109,9 +108,8 @@ def _dispatch(args: argparse.Namespace, arguments: list[str]) -> int | None:
     if args.command == "segment":
         from sccs.segment import segment
 
-        return segment(args.run, args.input, args.output, level=args.level, block=args.block,
-                       scheduler=args.scheduler, voxel_size=args.voxel_size, axes=args.axes,
-                       overwrite=args.overwrite, device=args.device or "auto")
+        return segment(args.run, args.input, args.output, level=args.level, voxel_size=args.voxel_size, axes=args.axes,
+                       classes=args.classes, overwrite=args.overwrite, device=args.device or "auto")
     if args.command == "compare":
         from sccs.compare import main as compare
 
@@ -119,7 +117,12 @@ def _dispatch(args: argparse.Namespace, arguments: list[str]) -> int | None:
     if args.command == "name":
         from sccs.naming import main as name
 
-        return name(args.run, args.names)
+        code = name(args.run, args.names)
+        if args.names:
+            from sccs.report import refresh
+
+            refresh(Path(args.run))
+        return code
     from sccs import listing
 
     if args.command == "list":
@@ -141,10 +144,4 @@ def _print(text: str) -> None:
 def _natural(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 0")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 1")
     return int(text)

@@ -57,10 +57,7 @@ class Pipeline:
         choice = getattr(self.recipe, role)
         if choice is None:
             raise UserError(f"{self.recipe.name}: the recipe names no `{role}`; `sccs list {role}` shows the choice")
-        try:
-            part = choice.build()
-        except UserError as error:
-            raise UserError(f"{self.recipe.where(role)}: {error}") from None
+        part = choice.build()
         if getattr(part, "seed", 0) is None:
             part.seed = self.recipe.seed
         if hasattr(part, "device"):

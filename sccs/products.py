@@ -7,16 +7,18 @@ import numpy as np
 import torch
 
 from registry.base import UserError
-from sccs.data.volumes import Dataset, Volume
+from sccs.data.volumes import Dataset, Volume, evenly
+from sccs.data.writers import write_labels
 from sccs.evaluation import confusion
 from sccs.figures import SliceView
 from sccs.files import write_json
 from sccs.naming import write_metrics
 from sccs.pipeline import STAGES, Pipeline
-from sccs.data.writers import write_labels
+from sccs.report import refresh
 
 TIMED_FOVS = 3  # whose stages are timed, without the cache
 VIEWS = {"test": 6, "train": 2}  # slices kept for figures and report, spread over the volumes
+MOST_NODES = 50_000  # of a FOV for which k-means of its own is drawn; a pixel graph has more
 UNSEGMENTED = 255  # in <volume>_clusters.tif: slices or margins that the recipe leaves out
 
 
@@ -32,8 +34,12 @@ def make_products(pipeline: Pipeline, dataset: Dataset, out: Path, log, training
             volumes = getattr(dataset, part)
             shown = {volume.name: share for volume, share in zip(volumes, shares(volumes, VIEWS[part]))}
             for volume in volumes:
-                planes = segment_volume(pipeline, volume, part, shown[volume.name], dataset, codes, tables[part],
-                                        pixels[part], out / "figures" / "data", bar)
+                def keep(z: int, pieces: list) -> None:
+                    if z in shown[volume.name]:
+                        view_of(pipeline, volume, z, part, dataset, pieces).save(out / "figures" / "data")
+                    bar.update(len(pieces))
+
+                planes = segment_volume(pipeline, volume, dataset, codes, tables[part], pixels[part], keep)
                 write_labels(out / "segmentation" / f"{volume.name}_clusters.tif", planes, overwrite=True,
                              shape=volume.image.shape, voxel_size=volume.voxel_size)
     headline = pipeline.recipe.evaluation
@@ -53,15 +59,17 @@ def make_products(pipeline: Pipeline, dataset: Dataset, out: Path, log, training
 
 def shares(volumes: list[Volume], count: int) -> list[list[int]]:
     """Which slices of each volume are kept as views: about `count` in all, evenly spread."""
-    from sccs.data.volumes import evenly
-
     each = max(1, count // max(len(volumes), 1))
     return [evenly(volume.z_slices, each) for volume in volumes]
 
 
-def segment_volume(pipeline: Pipeline, volume: Volume, part: str, shown: list[int], dataset: Dataset, codes: list[int],
-                   tables: dict[str, np.ndarray], pixels: np.ndarray, views: Path, bar):
-    """Yields planes (Y, X) uint8 of the whole file, `UNSEGMENTED` where the recipe does not look; fills tables."""
+def segment_volume(pipeline: Pipeline, volume: Volume, dataset: Dataset, codes: list[int],
+                   tables: dict[str, np.ndarray], pixels: np.ndarray, keep=None):
+    """Yields planes (Y, X) uint8 of the whole file, `UNSEGMENTED` where the recipe does not look.
+
+    Adds each FOV's confusion to `tables` and its clusters to `pixels` (k,); keep(z, [(fov, tile, result), ...]) is
+    called for every used slice.
+    """
     fovs = volume.fovs()
     _, y0, x0 = volume.origin
     used = set(volume.z_slices)
@@ -78,11 +86,9 @@ def segment_volume(pipeline: Pipeline, volume: Volume, part: str, shown: list[in
             pixels += np.bincount(result.clusters.ravel(), minlength=pipeline.k)
             if fov.labels is not None:
                 tables[fov.key] = confusion(result.clusters, fov.labels, pipeline.k, codes, dataset.ignore)
-            if z in shown:
-                pieces.append((fov, tile, result))
-            bar.update(1)
-        if pieces:
-            view_of(pipeline, volume, z, part, dataset, pieces).save(views)
+            pieces.append((fov, tile, result))
+        if keep is not None:
+            keep(z, pieces)
         yield plane
 
 
@@ -103,9 +109,10 @@ def view_of(pipeline: Pipeline, volume: Volume, z: int, part: str, dataset: Data
         bases.append(result.Z)
         clusters.append(result.assignment)
         try:
-            alone.append(kmeans(result.Z, pipeline.k, pipeline.recipe.seed, n_init=1)[1])
+            few = result.graph.n <= MOST_NODES
+            alone.append(kmeans(result.Z, pipeline.k, pipeline.recipe.seed, n_init=1)[1] if few else result.assignment)
         except UserError:  # fewer distinct nodes than clusters
-            alone.append(result.assignment.astype(np.int64))
+            alone.append(result.assignment)
         offset += result.graph.n
     tiles = [(tile.y0, tile.x0, tile.y1 - tile.y0, tile.x1 - tile.x0) for _, tile, _ in pieces]
     grey = (np.clip(image / 6 + 0.5, 0, 1) * 255).astype(np.uint8)
@@ -146,12 +153,3 @@ def write_classes(out: Path, volume: Volume, metrics: dict, dataset: Dataset) ->
         planes = (table[page.asarray()] for page in source.pages)
         write_labels(out / "segmentation" / f"{volume.name}_classes.tif", planes, overwrite=True,
                      shape=volume.image.shape, voxel_size=volume.voxel_size)
-
-
-def refresh(out: Path) -> None:
-    """Figures and report from what the run folder holds; also after clusters were named."""
-    from sccs.figures import draw_all
-    from sccs.report import write_report
-
-    draw_all(out)
-    write_report(out)

@@ -306,7 +306,7 @@ def _checked(root: Node, path: Path | None, label: str) -> Recipe:
         node = root.child(role)
         if node is None:
             blocks[role] = None
-            if not only_pretraining:
+            if not only_pretraining and (role != "data" or path):  # from Python, data comes with `fit`
                 problems.append(f"{label}: {role}: missing; a run needs the blocks data, {', '.join(registry.ROLES)}")
             continue
         root.value[role] = node = _named(node)

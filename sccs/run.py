@@ -20,8 +20,6 @@ from registry.base import UserError
 from sccs.cli import add_run_arguments, guard
 from sccs.recipe import Recipe, load_recipe
 
-TIMED_FOVS = 3  # test FOVs whose stages are timed, without the cache
-MAPPED_SLICES = 24  # slices of a volume that are kept as views for figures and report
 PACKAGES = ("torch", "dgl", "numpy", "scipy", "scikit-image", "scikit-learn", "faiss-cpu", "faiss-gpu-cu12")
 
 
@@ -33,9 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = Path(args.out) if args.out else new_folder(recipe)
     if recipe.pretrain is not None:
         from sccs.device import resolve_device
-        from sccs.pretrain import pretrain
+        from sccs.pretrain import Pretrain, pretrain
 
         device = resolve_device(recipe.device)
+        recipe.validate("pretrain", Pretrain)
         check_folder(out, args.resume, args.overwrite)
         check_same_recipe(recipe, out, args.resume)
         prepare_folder(recipe, out, device, args.resume)

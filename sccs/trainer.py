@@ -126,7 +126,7 @@ class Trainer:
         return options.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / max(options.iterations, 1))))
 
     def _report(self, terms: dict[str, torch.Tensor]) -> None:
-        values = {f"loss/{name}": float(value) for name, value in terms.items()}
+        values = {f"loss/{name}": value.item() for name, value in terms.items()}
         values["lr"] = self.learning_rate(self.step - 1)
         if self.clusterer.trainable and self.clusterer.begun:
             use = self.clusterer.use()

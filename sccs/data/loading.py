@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -14,6 +13,7 @@ from typing import Any, Mapping, Optional
 import numpy as np
 
 from registry.base import UserError
+from sccs.cache import cache_folder
 from sccs.data.readers import expand, open_image
 from sccs.data.volumes import (
     BetasegBlock, Dataset, LabelCodes, PhantomBlock, Volume, VolumeEntry, VolumesBlock, parse_block,
@@ -36,9 +36,9 @@ def load(data: Mapping[str, Any], base: Path, seed: int, min_side: int) -> Datas
     return _volumes(block, base, min_side)
 
 
-def cache_folder() -> Path:
-    """``SCCS_CACHE``, or ~/.cache/sccs. Nothing in it is needed: it only saves time."""
-    return Path(os.environ.get("SCCS_CACHE") or Path.home() / ".cache" / "sccs").expanduser()
+def storage() -> Path:
+    """The cache folder, or a temporary one if nothing is to be kept: the phantom is mapped from files either way."""
+    return cache_folder() or Path(tempfile.gettempdir()) / "sccs"
 
 
 # ----------------------------------------------------------------------------------------------------- own volumes
@@ -151,7 +151,7 @@ def phantom_folder(arguments: dict[str, Any]) -> Path:
 
     source = Path(phantom.__file__).read_bytes()
     key = hashlib.sha256(source + json.dumps(arguments, sort_keys=True).encode()).hexdigest()[:16]
-    folder = cache_folder() / f"phantom-{key}"
+    folder = storage() / f"phantom-{key}"
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +180,7 @@ def _betaseg(block: BetasegBlock, base: Path, min_side: int) -> Dataset:
     root = resolve_path(block.root, base, "data.root", betaseg.HOW_TO)
     folders = betaseg.find_volumes(root)
     if block.checksum:
-        betaseg.check_download(root, cache_folder())
+        betaseg.check_download(root, storage())
     volumes = {}
     for name, folder in folders.items():
         source, labels = betaseg.open_volume(name, folder)

@@ -1,0 +1,130 @@
+"""Data in, labels out; save and load; the cache."""
+import numpy as np
+import pytest
+
+import sccs
+from registry.base import UserError
+from sccs.pipeline import Pipeline, choose_anchor
+from sccs.data.volumes import FOV
+
+RECIPE = {
+    "features": "intensity",
+    "graph": {"name": "superpixel", "pixels_per_superpixel": 64},
+    "embedder": {"name": "lgc", "u": 2, "channels": [4]},
+    "clusterer": {"name": "mlp_incremental", "k": 3, "warmup": 20},
+    "train": {"iterations": 150, "checkpoint_every": 100},
+    "device": "cpu",
+}
+
+
+def three_greys(seed: int = 0, shape=(2, 96, 100)) -> np.ndarray:
+    """Left, middle, right third of three greys, with noise."""
+    rng = np.random.default_rng(seed)
+    truth = np.digitize(np.arange(shape[2]), [shape[2] // 3, 2 * shape[2] // 3])
+    return (60 + 60 * truth + rng.normal(0, 8, shape)).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model() -> Pipeline:
+    return Pipeline.from_recipe(RECIPE).fit([three_greys()])
+
+
+def test_segment_finds_the_thirds_alike_in_another_volume(model):
+    labels = model.segment(three_greys(5))
+    assert labels.shape == (2, 96, 100) and labels.dtype == np.uint8
+    thirds = [np.bincount(labels[..., a:b].ravel(), minlength=3) for a, b in ((0, 30), (36, 63), (69, 100))]
+    assert sorted(int(t.argmax()) for t in thirds) == [0, 1, 2]
+    assert all(t.max() / t.sum() > 0.9 for t in thirds)
+    assert np.array_equal(labels, model.segment(three_greys(5)))
+
+
+def test_a_single_image_gives_a_single_plane(model):
+    image = three_greys(5)[0]
+    assert model.segment(image).shape == image.shape
+
+
+def test_volumes_larger_than_a_fov_are_tiled(model):
+    wide = np.concatenate([three_greys()] * 7, axis=2)
+    assert model.segment(wide).shape == (2, 96, 700)
+
+
+def test_saved_and_loaded_model_segments_the_same(model, tmp_path):
+    model.save(tmp_path / "model")
+    again = sccs.load(tmp_path)
+    assert np.array_equal(again.segment(three_greys(3)), model.segment(three_greys(3)))
+    assert {path.suffix for path in (tmp_path / "model").iterdir()} == {".json", ".safetensors"}
+
+
+@pytest.mark.parametrize("embedder", ["identity", "eigsh"])
+@pytest.mark.parametrize("clusterer", ["kmeans", "incremental_kmeans", "hungarian_kmeans"])
+def test_every_embedder_with_every_clusterer(embedder, clusterer, tmp_path):
+    recipe = {**RECIPE, "embedder": embedder, "clusterer": {"name": clusterer, "k": 3}}
+    model = Pipeline.from_recipe(recipe).fit([three_greys()])
+    labels = model.segment(three_greys(1))
+    assert set(np.unique(labels)) <= {0, 1, 2} and len(np.unique(labels)) > 1
+    model.save(tmp_path / "model")
+    assert np.array_equal(sccs.load(tmp_path).segment(three_greys(1)), labels)
+
+
+@pytest.mark.parametrize("graph", [{"name": "patch", "cell": 8}, {"name": "pixel"}])
+def test_other_graphs(graph):
+    model = Pipeline.from_recipe({**RECIPE, "graph": graph, "embedder": "identity", "clusterer": {"name": "kmeans", "k": 3}})
+    assert model.fit([three_greys()]).segment(three_greys(1)).shape == (2, 96, 100)
+
+
+def test_cached_graphs_are_those_computed_anew(model):
+    image = ((three_greys(9)[0] - 120) / 50).astype(np.float32)
+    first, second, fresh = model.build(image), model.build(image), model.build(image, keep=False)
+    for other in (second, fresh):
+        assert np.array_equal(first.regions, other.regions)
+        assert np.array_equal(first.dense_affinity().numpy(), other.dense_affinity().numpy())
+
+
+def test_more_clusters_than_nodes_is_refused():
+    recipe = {**RECIPE, "clusterer": {"name": "mlp_incremental", "k": 200}}
+    with pytest.raises(UserError, match="clusterer.k: 200 clusters, but the largest training graph has"):
+        Pipeline.from_recipe(recipe).fit([three_greys()])
+
+
+def test_one_superpixel_fov_is_refused_with_what_to_change():
+    recipe = {**RECIPE, "graph": {"name": "superpixel", "pixels_per_superpixel": 1e6}}
+    with pytest.raises(UserError, match="largest training graph has 1 node.*pixels_per_superpixel"):
+        Pipeline.from_recipe(recipe).fit([three_greys()])
+
+
+def test_one_superpixel_fov_can_be_segmented(model):
+    flat = np.full((80, 80), 0.0, np.float32)
+    flat[0, 0] = 1
+    model.graph.pixels_per_superpixel, before = 1e6, model.graph.pixels_per_superpixel
+    try:
+        assert len(np.unique(model.segment_fov(flat).clusters)) == 1
+    finally:
+        model.graph.pixels_per_superpixel = before
+
+
+@pytest.mark.parametrize("array, message", [
+    (np.zeros((2, 2, 96, 96)), "no volume"), (np.zeros((96, 96), np.uint8), "constant"),
+    (np.full((96, 96), np.nan), "NaN"), (np.random.default_rng(0).random((40, 40)), "smaller than a window")])
+def test_arrays_that_cannot_be_segmented(model, array, message):
+    with pytest.raises(UserError, match=message):
+        model.segment(array)
+
+
+def test_load_of_a_folder_without_a_model(tmp_path):
+    with pytest.raises(UserError, match="no trained model"):
+        sccs.load(tmp_path)
+
+
+def test_load_of_a_damaged_model(model, tmp_path):
+    model.save(tmp_path / "model")
+    (tmp_path / "model" / "graph.safetensors").write_bytes(b"half")
+    with pytest.raises(UserError, match="incomplete or damaged"):
+        sccs.load(tmp_path)
+
+
+def test_anchor_is_the_most_diverse_training_fov_or_the_one_asked_for():
+    rng = np.random.default_rng(0)
+    flat, noisy = np.zeros((20, 20), np.float32), rng.uniform(-3, 3, (20, 20)).astype(np.float32)
+    fovs = [FOV(image, None, "a", z, 0, 0) for z, image in enumerate((flat, noisy))]
+    assert choose_anchor(fovs, None) == 1
+    assert choose_anchor(fovs, "a:0:0:0") == 0

@@ -1,0 +1,142 @@
+"""The training loop: sums, order, checkpoints, resume to the bit, interrupts."""
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from registry.base import UserError
+from registry.clusterer.kmeans import KMeans
+from registry.clusterer.mlp_incremental import MLPIncremental
+from registry.embedder.identity import Identity
+from registry.embedder.lgc import LGC
+from registry.graphs import RegionGraph
+from sccs.log import quiet_log
+from sccs.recipe import Train
+from sccs.trainer import Trainer
+
+
+def blob_graph(seed: int) -> RegionGraph:
+    """Three groups of ten nodes, joined within."""
+    rng = np.random.default_rng(seed)
+    group = np.repeat(np.arange(3), 10)
+    features = rng.normal(0, 0.3, (30, 4)) + np.eye(3, 4)[group] * 3
+    src, dst = np.nonzero(group[:, None] == group[None])
+    return RegionGraph.from_edges(np.arange(30).reshape(1, 30), features, np.ones(30), np.zeros((30, 2)), src, dst,
+                                  np.full(len(src), 0.5))
+
+
+@pytest.fixture
+def graphs():
+    return [blob_graph(seed) for seed in range(5)]
+
+
+def make(graphs, checkpoints=None, embedder=None, clusterer=None, seed=0, **options) -> Trainer:
+    embedder = embedder or LGC(u=3, channels=[4], seed=seed)
+    clusterer = clusterer or MLPIncremental(k=3, warmup=10, update_every=4, seed=seed)
+    embedder.fit(graphs)
+    settings = Train(**{"iterations": 60, "log_every": 10, "checkpoint_every": 20, **options})
+    return Trainer(embedder, clusterer, graphs, settings, seed=seed, log=quiet_log(), checkpoints=checkpoints)
+
+
+def states(trainer: Trainer) -> dict[str, np.ndarray]:
+    return {**trainer.embedder.get_state(), **trainer.clusterer.get_state()}
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def test_training_finds_the_groups_alike_in_every_graph(graphs):
+    trainer = make(graphs, iterations=300)
+    trainer.run()
+    found = [trainer.clusterer.predict(g, trainer.embedder.embed(g)).argmax(1).numpy() for g in graphs]
+    assert all(np.array_equal(found[0], other) for other in found)
+    assert len({tuple(set(found[0][i:i + 10])) for i in (0, 10, 20)}) == 3
+
+
+def test_same_seed_same_bits_other_seed_others(graphs):
+    results = []
+    for seed in (0, 0, 1):
+        trainer = make(graphs, seed=seed)
+        trainer.run()
+        results.append(states(trainer))
+    assert same(results[0], results[1]) and not same(results[0], results[2])
+
+
+@pytest.mark.parametrize("stop", [7, 20, 33])
+def test_resume_after_an_interrupt_gives_the_same_bits(graphs, tmp_path, stop):
+    whole = make(graphs)
+    whole.run()
+    broken = make(graphs, tmp_path)
+    iterate = broken._iterate
+
+    def interrupted(frozen):
+        if broken.step == stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return iterate(frozen)
+
+    broken._iterate = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        broken.run()
+    resumed = make(graphs, tmp_path)
+    resumed.run(resume=True)
+    assert same(states(whole), states(resumed))
+
+
+def test_resume_from_an_older_checkpoint_after_a_kill(graphs, tmp_path):
+    whole = make(graphs)
+    whole.run()
+    make(graphs, tmp_path).run()
+    last = max(tmp_path.glob("step_*"))
+    assert last.name == "step_00000060.safetensors" and len(list(tmp_path.glob("step_*"))) == 2
+    last.unlink()
+    resumed = make(graphs, tmp_path)
+    resumed.run(resume=True)
+    assert same(states(whole), states(resumed))
+
+
+def test_every_graph_is_seen_once_an_epoch(graphs):
+    trainer = make(graphs, batch=2)
+    seen = [index for step in range(5) for index in trainer._batch(step)]
+    assert sorted(seen[:5]) == sorted(seen[5:]) == [0, 1, 2, 3, 4]
+
+
+def test_weights_of_the_recipe_scale_the_terms(graphs):
+    trainer = make(graphs, iterations=20, weights={"spe": 2.0, "clu": 3.0, "smo": 0.0})
+    terms = {}
+    report = trainer._report
+    trainer._report = lambda values: terms.update(values) or report(values)
+    trainer.run()
+    assert terms["total"].item() == pytest.approx(2 * terms["spe"].item() + 3 * terms["clu"].item(), rel=1e-5)
+
+
+def test_schedule(graphs):
+    trainer = make(graphs, iterations=100, lr=0.1, schedule="cosine")
+    rates = [trainer.learning_rate(step) for step in (0, 50, 100)]
+    assert rates == pytest.approx([0.1, 0.0505, 0.001])
+
+
+def test_frozen_embedding_with_neural_clustering(graphs):
+    trainer = make(graphs, embedder=Identity(), iterations=100)
+    trainer.run()
+    assert trainer.clusterer.begun
+
+
+def test_nothing_to_train(graphs):
+    trainer = make(graphs, embedder=Identity(), clusterer=KMeans(k=3))
+    trainer.run()
+    assert trainer.step == 0
+
+
+def test_diverging_loss_is_said(graphs):
+    trainer = make(graphs, lr=1e30)
+    with pytest.raises(UserError, match="lower train.lr"):
+        trainer.run()
+
+
+def test_modules_are_left_in_evaluation_mode(graphs):
+    trainer = make(graphs, iterations=12)
+    trainer.run()
+    assert not any(module.training for module in trainer.modules if isinstance(module, torch.nn.Module))
