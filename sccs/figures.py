@@ -16,6 +16,7 @@ import numpy as np
 
 from registry.base import UserError
 from sccs.colours import PALE, REST, WRONG, class_colours, cluster_colours, colourise, rgb, to_grey
+from sccs.evaluation import rest_position
 from sccs.files import atomic_path
 
 if TYPE_CHECKING:
@@ -243,6 +244,17 @@ def unsynchronised_overlay(view: SliceView, alpha: float = 0.6) -> np.ndarray | 
     return out
 
 
+def as_scored(predicted: np.ndarray, classes: Sequence[str], rest: str | None = None) -> np.ndarray:
+    """What class positions (H, W) count as: pixels without class, or of a name that no label has, are the rest class.
+
+    `classes` are the labelled classes, which come first among the positions. Without a rest class nothing changes.
+    """
+    position = rest_position(classes, rest)
+    if position is None:
+        return predicted
+    return np.where((predicted < 0) | (predicted >= len(classes)), position, predicted)
+
+
 def error_colours(colours: Mapping[str, str]) -> dict[str, str]:
     """True class -> the colour of its wrong pixels: its own; pixels of a rest class are false alarms, in red."""
     return {name: WRONG if name.strip().lower() in REST else colour for name, colour in colours.items()}
@@ -397,9 +409,16 @@ def _aspect(view: SliceView) -> float:
 
 
 def comparison_panel(
-    views: Sequence[SliceView], class_of_cluster: Sequence[str | None], colours: Mapping[str, str]
+    views: Sequence[SliceView],
+    class_of_cluster: Sequence[str | None],
+    colours: Mapping[str, str],
+    classes: Sequence[str],
+    rest: str | None = None,
 ) -> "Figure":
-    """Figure 3: a row per slice with input, ground truth, our classes and the error map (the latter if labelled)."""
+    """Figure 3: a row per slice with input, ground truth, our classes and the error map (the latter if labelled).
+
+    colours: of `classes`, the labelled ones, and of names that a person added.
+    """
     names = list(colours)
     labelled = any(view.labels is not None for view in views)
     figure, axes = new_figure(
@@ -415,7 +434,7 @@ def comparison_panel(
         has = truth is not None
         _show(axes[row, 1], class_overlay(view, truth, colours) if has else None, "" if row else "ground truth")
         _show(axes[row, 2], ours, "" if row else "classes")
-        wrong = error_map(view, truth, predicted, colours) if has else None
+        wrong = error_map(view, truth, as_scored(predicted, classes, rest), colours) if has else None
         _show(axes[row, 3], wrong, "" if row else "wrong pixels, by true class")
     legend = dict(colours)
     legend.update({f"false alarm ({n})": c for n, c in error_colours(colours).items() if labelled and c == WRONG})
@@ -657,7 +676,9 @@ def draw_all(run: Path, most: int = 4) -> list[Path]:
     if shown:
         figures["figure4_overview"] = overview_panel(shown, seen.k, seen.class_of_cluster, seen.colours)
         if seen.class_of_cluster is not None:
-            figures["figure3_comparison"] = comparison_panel(shown, seen.class_of_cluster, seen.colours)
+            figures["figure3_comparison"] = comparison_panel(
+                shown, seen.class_of_cluster, seen.colours, seen.metrics.get("classes", []), seen.metrics.get("rest")
+            )
     figures["training"] = loss_curves(read_metrics(run / "metrics.jsonl"))
     if seen.metrics.get("cluster_share"):
         figures["cluster_use"] = cluster_use_chart(seen.metrics["cluster_share"])

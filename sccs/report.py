@@ -218,10 +218,12 @@ def slice_pictures(view: SliceView, seen: RunView) -> dict[str, Any]:
         labels = figures.class_overlay(view, truth, seen.colours)
         pictures.append(("ground truth", labels, "labels; bare where not scored"))
     if truth is not None and seen.class_of_cluster is not None:
+        rest = seen.metrics.get("rest")
+        predicted = figures.as_scored(predicted, seen.metrics.get("classes", []), rest)
         wrong = float((predicted != truth)[truth >= 0].mean()) if (truth >= 0).any() else 0.0
         about = f"{percent(wrong)} of the scored pixels are wrong, drawn in the colour of their true class"
         pictures.append(("errors", figures.error_map(view, truth, predicted, seen.colours), about))
-        score = slice_score(truth, predicted, names, seen.metrics.get("rest"))
+        score = slice_score(truth, predicted, names, rest)
     alone = figures.unsynchronised_overlay(view)
     if alone is not None:
         about = "each FOV by itself, not synchronised: colours may change their meaning"

@@ -87,6 +87,12 @@ def test_error_map_shows_wrong_pixels_in_the_colour_of_their_true_class():
     assert (right == right[0]).all() and right[0].min() > 150
 
 
+def test_what_no_label_can_confirm_counts_as_the_rest():
+    predicted = np.array([[-1, 0, 1, 2, 3]])  # 3: a name that a person added
+    assert figures.as_scored(predicted, NAMES).tolist() == [[0, 0, 1, 2, 0]]
+    assert figures.as_scored(predicted, ["nucleus", "granules", "mitochondria"]).tolist() == predicted.tolist()
+
+
 @pytest.mark.parametrize("values", [[0.0, 1.0], [2.0, 2.0], [np.nan, 1.0]])
 def test_basis_map_copes_with_constant_and_undefined_bases(values):
     out = figures.basis_map(small(bases=np.array(values)[:, None]), 0)

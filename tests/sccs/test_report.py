@@ -1,4 +1,5 @@
 """report.html: complete, self-contained, honest about what was fitted on what, and readable in a browser."""
+import json
 import re
 import shutil
 import subprocess
@@ -121,6 +122,14 @@ def test_names_appear_after_a_rebuild_and_are_escaped(run_folder):
     page = page_of(run)
     assert "Cluster 0 : nucleus" in page.text or "Cluster 0: nucleus" in page.text
     assert "<b>odd & ends" in page.text and "mapping named" in page.text
+
+
+def test_slices_are_scored_as_the_metrics_are(run_folder):
+    """One test slice: its mean DSC is that of the whole, also where clusters go without a class."""
+    run = run_folder(slices=1)
+    name_clusters(run, {1: "nucleus", 2: "odd thing"})
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert f"mean DSC {metrics['test']['named']['mean']['dsc']:.3f}, mapping named" in page_of(run).text
 
 
 def test_the_command_to_name_clusters_can_be_pasted(run_folder, monkeypatch):
