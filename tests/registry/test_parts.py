@@ -21,7 +21,8 @@ SPECIAL = {("features", "mae"): {**TINY_MAE, "stride": 20}}
 SHAPES = [(80, 80), (83, 121), (160, 96), (97, 80)]  # (H, W) of a FOV
 EMBEDDED = 4  # coordinates of the Z that clusterers are given
 
-every_part = pytest.mark.parametrize("role, name", [(role, n) for role in registry.ROLES for n in registry.available(role)])
+PARTS = [(role, name) for role in registry.ROLES for name in registry.available(role)]
+every_part = pytest.mark.parametrize("role, name", PARTS)
 
 
 def every(role: str):
