@@ -322,6 +322,18 @@ def test_fewer_features_than_coordinates_will_do(name, build, make_graph):
 
 
 @every("embedder")
+def test_a_channel_that_never_varies_does_no_harm(name, build, make_graph):
+    """The deviation of grey values in one-pixel regions, say: the graph part sets such a channel to zero."""
+    graph = make_graph(n=20, d=2)
+    graph.graph.ndata["feature"] = graph.feature * torch.tensor([1.0, 0.0])
+    part = build("embedder", name)
+    part.fit([graph])
+    for step in range(3 if part.trainable else 0):
+        part.after_step(step, graph, part.train().embed(graph).detach())
+    assert torch.isfinite(ready(part).embed(graph).detach()).all()
+
+
+@every("embedder")
 def test_trainable_embedders_offer_losses_and_learn(name, build, graphs):
     part = build("embedder", name)
     if not part.trainable:
