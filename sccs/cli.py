@@ -40,8 +40,8 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
                         help="change values of the recipe: --set graph.kappa=3 train.lr=1e-3")
 
 
-def add_device_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", metavar="auto|cpu|cuda[:N]", help="where to compute (default: the recipe's)")
+def add_device_argument(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--device", metavar="auto|cpu|cuda[:N]", help=f"where to compute (default: {default})")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +51,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="go on with the run in that folder")
     existing.add_argument("--overwrite", action="store_true", help="write over the run in that folder")
-    add_device_argument(parser)
+    add_device_argument(parser, default="the recipe's")
     parser.add_argument("--seed", type=int, metavar="N", help="seed of everything random (default: the recipe's)")
 
 
@@ -71,18 +71,19 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument("--level", type=_natural, metavar="L", help="resolution level of a multi-scale image")
     segment.add_argument("--voxel-size", type=float, nargs=3, metavar=("Z", "Y", "X"),
                          help="nm, for files that do not say")
-    segment.add_argument("--axes", help="order of the image's axes, such as ZYX, for files that do not say")
+    segment.add_argument("--axes", help="order of the image's axes, such as ZYX, for files that do not say so")
     segment.add_argument("--classes", action="store_true", help="write named classes (sccs name) instead of clusters")
     segment.add_argument("--overwrite", action="store_true", help="replace an existing OUTPUT")
-    add_device_argument(segment)
+    add_device_argument(segment, default="auto, the first GPU if there is one")
 
     compare = commands.add_parser("compare", help="put finished runs side by side")
-    compare.add_argument("runs", nargs="+", metavar="RUN")
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="folder of a finished run")
     compare.add_argument("--csv", metavar="FILE", help="also write one line per run to FILE; - prints only that")
 
     name = commands.add_parser("name", help="give clusters of a run names, which segment and report then use")
-    name.add_argument("run", metavar="RUN")
-    name.add_argument("names", nargs="*", metavar="3=nucleus[:#rrggbb]", help="none: print the names so far")
+    name.add_argument("run", metavar="RUN", help="folder of a finished run")
+    name.add_argument("names", nargs="*", metavar="3=nucleus[:#rrggbb]", 
+                      help="cluster number, name and, if you like, colour; without any: print the names so far")
 
     listing = commands.add_parser("list", help="parts, recipes and data sets that are there")
     listing.add_argument("what", nargs="?", choices=LISTS)
@@ -90,13 +91,17 @@ def build_parser() -> argparse.ArgumentParser:
     show = commands.add_parser("show", help="a recipe in full, and where each value comes from")
     add_recipe_arguments(show)
 
-    commands.add_parser("info", help="versions, device, threads, cache and bundled checkpoint")
+    commands.add_parser("info", help="versions, device, threads, cache and bundled MAE checkpoint")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
-    args = build_parser().parse_args(arguments)
+    parser = build_parser()
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return 2
+    args = parser.parse_args(arguments)
     return guard(_dispatch)(args, arguments)
 
 
@@ -121,7 +126,7 @@ def _dispatch(args: argparse.Namespace, arguments: list[str]) -> int | None:
         if args.names:
             from sccs.report import refresh
 
-            refresh(Path(args.run))
+            print(f"report: {refresh(Path(args.run))}")
         return code
     from sccs import listing
 

@@ -349,13 +349,15 @@ def evaluate(
     train_table, test_table = (sum(part.values(), empty) for part in (train, test))
     notes = []
     fitted = {}
+    if not (train_table.any() or test_table.any()):
+        notes.append("no labels, hence no scores; the report shows the clusters, and `sccs name` gives them names")
+    elif not train_table.any():
+        notes.append("no labels in the training volumes: only the mappings oracle and named can be reported")
+    elif not test_table.any():
+        notes.append("no labels in the test volumes: nothing to score there")
     if train_table.any():
         fitted = {name: fit_mapping(name, train_table, rest=position) for name in mappings if name != "oracle"}
-    else:
-        notes.append("no labels in the training volumes: only the mappings oracle and named can be reported")
-    if not test_table.any():
-        notes.append("no labels in the test volumes: nothing to score there")
-    elif "oracle" in mappings or not fitted:
+    if test_table.any() and ("oracle" in mappings or not fitted):
         fitted["oracle"] = fit_mapping("oracle", test_table, rest=position)
     if named is not None:
         fitted["named"] = np.asarray(named, np.int64)

@@ -50,7 +50,7 @@ def recipe(source: str, overrides: Sequence[str] = ()) -> str:
 
 
 def information() -> str:
-    """Versions, device, threads, FAISS, cache folder and the bundled checkpoints."""
+    """Versions, device, threads, FAISS, cache folder and the bundled MAE checkpoint."""
     import torch
 
     from sccs.cache import cache_folder
@@ -67,9 +67,11 @@ def information() -> str:
         "cache": str(cache_folder() or "off"),
         "recipes": ", ".join(packaged_recipes()),
     }
-    weights = Path(registry.__file__).parent / "features" / "weights"
-    for path in sorted(weights.glob("*.safetensors")):
+    weights = sorted((Path(registry.__file__).parent / "features" / "weights").glob("*.safetensors"))
+    for path in weights:
         rows[path.name] = f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    if not weights:
+        rows["checkpoint"] = "no MAE is bundled with this installation"
     width = max(map(len, rows))
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows.items())
 

@@ -1,13 +1,12 @@
 """`sccs segment RUN INPUT OUTPUT`: a trained run applied to another image, slice by slice, in bounded memory."""
 from __future__ import annotations
 
-import logging
+import sys
 from pathlib import Path
 from typing import Sequence
 
 import numpy as np
 
-log = logging.getLogger("sccs.segment")
 MISMATCH = 1.5  # ratio of voxel sizes from which a person is told
 
 
@@ -28,13 +27,13 @@ def segment(run: str, input: str, output: str, *, level: int | None = None, voxe
     from registry.base import UserError
 
     check_output(output, overwrite)
-    model = Pipeline.load(run, device)
     source = open_image(input, axes=axes, voxel_size=voxel_size, level=level)
-    volume = Volume(Path(output).stem, source.array, path=str(input), voxel_size=source.voxel_size, fov=model.fov)
-    warn_of_voxels(source.voxel_size, model.info.get("voxel_size"))
-    entries = read_names(run) if Path(run).is_dir() else {}
+    model = Pipeline.load(run, device)
+    entries = read_names(run)
     if classes and not entries:
         raise UserError(f"--classes: clusters of {run} have no names yet; give them with `sccs name {run} 3=nucleus`")
+    volume = Volume(Path(output).stem, source.array, path=str(input), voxel_size=source.voxel_size, fov=model.fov)
+    warn_of_voxels(source.voxel_size, model.info.get("voxel_size"))
     if classes:
         distinct = sorted({entry["name"] for entry in entries.values()})
         table = np.zeros(256, np.uint8)
@@ -49,8 +48,8 @@ def segment(run: str, input: str, output: str, *, level: int | None = None, voxe
     write_labels(output, (table[plane] for plane in progress(model.segment_slices(volume), len(volume.z_slices))),
                  volume.shape, source.voxel_size, names=names, overwrite=overwrite,
                  colours={label: rgb(colour) for label, colour in colours.items()})
-    print(f"{output}: {' x '.join(map(str, volume.shape))} (z, y, x), " +
-          ", ".join(f"{label} {name}" for label, name in names.items()))
+    labels = ", ".join(f"{label} {name}" for label, name in names.items()) if entries else f"clusters 0 to {model.k - 1}"
+    print(f"{output}: {' x '.join(map(str, volume.shape))} (z, y, x), {labels}")
 
 
 def warn_of_voxels(here: Sequence[float] | None, trained: Sequence[float] | None) -> None:
@@ -59,8 +58,8 @@ def warn_of_voxels(here: Sequence[float] | None, trained: Sequence[float] | None
         return
     ratio = here[-1] / trained[-1]
     if not 1 / MISMATCH < ratio < MISMATCH:
-        log.warning("the image has %.4g nm pixels, the model was trained at %.4g nm: expect worse results; "
-                    "choose another --level or rescale the image", here[-1], trained[-1])
+        print(f"sccs: warning: the image has {here[-1]:.4g} nm pixels, the model was trained at {trained[-1]:.4g} nm: "
+              "expect worse results; choose another --level or rescale the image", file=sys.stderr)
 
 
 def progress(planes, total: int):

@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 import yaml
@@ -36,7 +37,7 @@ def calls(monkeypatch):
         monkeypatch.setitem(sys.modules, module, fake)
 
     for module, function in (("sccs.run", "main"), ("sccs.segment", "segment"), ("sccs.compare", "main"),
-                             ("sccs.naming", "main")):
+                             ("sccs.naming", "main"), ("sccs.report", "refresh")):
         stand_in(module, function)
     return made
 
@@ -71,7 +72,7 @@ def test_success_is_zero_and_a_returned_code_is_kept():
 
 
 @pytest.mark.parametrize("argv", [
-    [], ["nothing"], ["run"], ["list", "graphs"], ["run", "r.yaml", "--resume", "--overwrite"], ["show"],
+    ["nothing"], ["run"], ["list", "graphs"], ["run", "r.yaml", "--resume", "--overwrite"], ["show"],
     ["segment", "run", "a.tif"], ["segment", "run", "a.tif", "b.tif", "--level", "-1"],
     ["segment", "run", "a.tif", "b.tif", "--block", "0"], ["run", "r.yaml", "--seed", "x"],
 ])
@@ -79,6 +80,12 @@ def test_wrong_arguments_exit_with_2(argv, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(argv)
     assert stop.value.code == 2 and "usage: sccs" in capsys.readouterr().err
+
+
+def test_without_a_command_the_help_is_shown(capsys):
+    assert cli.main([]) == 2
+    err = capsys.readouterr().err
+    assert "segment" in err and "exit codes" in err
 
 
 def test_a_wrong_recipe_exits_with_2_and_one_line(recipe, capsys):
@@ -99,19 +106,22 @@ def test_run_hands_its_arguments_on(calls):
 
 def test_segment(calls):
     assert cli.main(["segment", "run", "a.tif", "b.ome.zarr"]) == 0
-    cli.main(["segment", "run", "a.tif", "b.ome.zarr", "--level", "1", "--block", "64", "512", "512", "--scheduler",
-              "tcp://localhost:1", "--voxel-size", "16", "16", "16", "--axes", "ZYX", "--overwrite", "--device", "cpu"])
-    plain = dict(level=None, block=None, scheduler=None, voxel_size=None, axes=None, overwrite=False, device="auto")
+    cli.main(["segment", "run", "a.tif", "b.ome.zarr", "--level", "1", "--voxel-size", "16", "16", "16",
+              "--axes", "ZYX", "--classes", "--overwrite", "--device", "cpu"])
+    plain = dict(level=None, voxel_size=None, axes=None, classes=False, overwrite=False, device="auto")
     assert calls[0] == ("sccs.segment.segment", ("run", "a.tif", "b.ome.zarr"), plain)
-    assert calls[1][2] == dict(level=1, block=[64, 512, 512], scheduler="tcp://localhost:1",
-                               voxel_size=[16.0, 16.0, 16.0], axes="ZYX", overwrite=True, device="cpu")
+    assert calls[1][2] == dict(level=1, voxel_size=[16.0, 16.0, 16.0], axes="ZYX", classes=True, overwrite=True,
+                               device="cpu")
 
 
 def test_compare_and_name(calls):
     cli.main(["compare", "a", "b", "--csv", "-"])
     cli.main(["name", "run", "3=nucleus", "5=mitochondria:#00ff00"])
+    cli.main(["name", "run"])  # only prints: the report stays as it is
     assert calls == [("sccs.compare.main", (["a", "b"], "-"), {}),
-                     ("sccs.naming.main", ("run", ["3=nucleus", "5=mitochondria:#00ff00"]), {})]
+                     ("sccs.naming.main", ("run", ["3=nucleus", "5=mitochondria:#00ff00"]), {}),
+                     ("sccs.report.refresh", (Path("run"),), {}),
+                     ("sccs.naming.main", ("run", []), {})]
 
 
 # ---- list, show, info
@@ -151,9 +161,9 @@ def test_info(capsys):
     rows = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert rows["sccs"].startswith(sccs.__version__)
     assert {"python", "torch", "dgl", "device", "threads", "faiss", "cache", "recipes"} <= set(rows)
-    for name, text in rows.items():
-        if name.endswith(".safetensors"):
-            assert re.fullmatch(r"sha256 [0-9a-f]{64}", text)
+    weights = [text for name, text in rows.items() if name.endswith(".safetensors")]
+    assert all(re.fullmatch(r"sha256 [0-9a-f]{64}", text) for text in weights)
+    assert weights or "no MAE is bundled" in rows["checkpoint"]
 
 
 # ---- light imports

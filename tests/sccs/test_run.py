@@ -195,6 +195,16 @@ def test_classes_without_names_are_refused(finished, tmp_path, capsys):
     assert "sccs name" in capsys.readouterr().err and not (tmp_path / "out.tif").exists()
 
 
+def test_pixels_of_another_size_are_warned_of(capsys):
+    from sccs.segment import warn_of_voxels
+
+    for here, trained in ((None, (16, 16, 16)), ((16, 16, 16), None), ((50, 5, 5), (16, 5.5, 5.5))):
+        warn_of_voxels(here, trained)
+    assert capsys.readouterr().err == ""
+    warn_of_voxels((50, 20, 20), (50, 5, 5))
+    assert capsys.readouterr().err.startswith("sccs: warning: the image has 20 nm pixels")
+
+
 def test_compare_prints_runs(finished, capsys):
     assert command(["compare", str(finished)]) == 0
     assert "train" in capsys.readouterr().out
