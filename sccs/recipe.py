@@ -345,6 +345,10 @@ def _data(node: Node) -> tuple[dict | None, list[str]]:
         message = f"unknown data {name!r}; {suggestion(name, DATA_MODELS)}available: {', '.join(DATA_MODELS)}"
         return None, [f"{node.child('name').place}: data.name: {message}"]
     model = DATA_MODELS[name]
+    for key in ("train", "test"):  # own volumes, written over an inherited data set without saying so
+        if key in node.value and key not in model.model_fields:
+            return None, [f"{node.child(key).place}: data.{key}: the data set is {name!r}, which has no such key; "
+                          "for volumes of your own write also `name: volumes`"]
     instance, problems = check(model, node if "name" in model.model_fields else _without_name(node), ("data",))
     return (None if instance is None else {"name": name, **instance.model_dump(warnings=False)}), problems
 

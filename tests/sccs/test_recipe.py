@@ -291,6 +291,8 @@ MISTAKES = [
     ("name: toy, k: 4", "name: other", "r.yaml:7: clusterer.rounds: missing, and it has no default"),
     # names
     ("name: toy\n", "name: superpixl\n", "r.yaml:4: graph.name: unknown graph 'superpixl'; did you mean 'superpixel'?"),
+    ("data: phantom", "data: {name: phantom, train: [{image: a.tif}]}",
+     "r.yaml:1: data.train: the data set is 'phantom', which has no such key; for volumes of your own write also `name"),
     ("data: phantom", "data: fantom", "r.yaml:1: data.name: unknown data 'fantom'; did you mean 'phantom'? avail"),
     ("features: toy", "features: 3", "r.yaml:2: features: got 3, expected a name or a block; available: mae, "),
     ("features: toy", "features: [toy]", 'r.yaml:2: features: got ["toy"], expected a name or a block; available: mae'),
