@@ -154,10 +154,15 @@ class RegionGraph:
         return A
 
     @cached_property
+    def degree(self) -> torch.Tensor:
+        """D (n_s,): the row sums of A."""
+        return torch.zeros(self.n, device=self.device).index_add_(0, self.edges[0], self.affinity)
+
+    @cached_property
     def normalised(self) -> torch.Tensor:
-        """Edge weights (E,) of Â = D^-1/2 A D^-1/2, D the row sums of A; a row without weight stays zero."""
+        """Edge weights (E,) of Â = D^-1/2 A D^-1/2; a row without weight stays zero."""
         src, dst = self.edges
-        degree = torch.zeros(self.n, device=self.device).index_add_(0, src, self.affinity)
+        degree = self.degree
         scale = torch.where(degree > 0, degree.clamp(min=1e-30).rsqrt(), torch.zeros_like(degree))
         return scale[src] * self.affinity * scale[dst]
 

@@ -53,9 +53,8 @@ def smoothness(graph: RegionGraph, P: torch.Tensor, eta: float = 0.1, nu: float 
     The nu term asks the assignments to sum to n_s; it vanishes for a softmax head.
     """
     n = graph.n
-    p = F.normalize(P, dim=1, eps=1e-12)
-    src, dst = graph.edges
-    a = graph.affinity
-    agree = (a * (p[src] * p[dst]).sum(1)).sum()
-    pairs = a.sum() - eta * n * n - agree + eta * p.sum(0).square().sum()
+    p = F.normalize(P, dim=1, eps=1e-12)  # (n_s, k)
+    weighted = p * graph.degree.sqrt()[:, None]
+    agree = (weighted * graph.propagate(weighted)).sum()  # sum a_ij p_i.p_j, since A = D^1/2 Â D^1/2
+    pairs = graph.degree.sum() - eta * n * n - agree + eta * p.sum(0).square().sum()
     return pairs / (n * n) + nu * (P.abs().sum() / n - 1).abs()

@@ -19,7 +19,8 @@ class HungarianKMeans(Clusterer):
     eigensolver are not, since signs, order and rotations of eigenvectors differ from graph to graph.
     The paper's ablation "w/o NC_hm" matches with the ground truth instead, which no segmentation without labels can.
 
-    k: clusters; a graph with fewer distinct nodes gets as many clusters as it has. n_init, iterations: of k-means.
+    k: clusters; a graph with fewer distinct nodes gets as many clusters as it has. match, see
+    above. n_init, iterations, seed (null: the run's): of k-means.
     The attribute `anchor`, set before `fit`, is the index of the anchor graph. `fit` raises UserError when the
     anchor has fewer than k distinct nodes. Fitted: `reference_` (k, d) or (k, u), means of the anchor's clusters.
     """

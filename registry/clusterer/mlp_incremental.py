@@ -15,11 +15,14 @@ from registry.losses import clustering, smoothness
 class MLPIncremental(torch.nn.Module, Clusterer):
     """Z (n_s, u) -> P (n_s, k) by Linear(u, hidden), ELU, Linear(hidden, k), softmax (paper: 12 -> 12 -> 8).
 
+    k: clusters. hidden: width between. seed: of the head's start and of the anchor's k-means; null: the run's.
+
     After `warmup` iterations, in which the embedding is trained alone, k-means on the anchor graph's Z gives k
     centroids; from then on each graph's nodes go to the nearest centroid, which is the target of L_clu, and
     centroids are running means, moved once per `update_every` graphs (`registry.centroids`).
 
     decay: forgetting of the running means per update; null keeps all nodes ever seen with equal weight.
+    reseed: place a cluster that went empty on a node far from all centroids.
     detach: L_clu and L_smo train the head alone and leave the embedding to L_spe.
     head: `sigmoid` makes the nu term of L_smo act (Eq. 4); rows of P are then normalised for prediction.
     eta, nu: of L_smo.

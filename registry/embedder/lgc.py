@@ -21,8 +21,11 @@ class LGC(torch.nn.Module, Embedder):
     mu, orthogonality: of L_spe (`registry.losses.spectral`).
     init: `pca`, the product of the weights starts as the u principal directions of Â^3 F_s over the training
         graphs; `random`, truncated normal.
-    scale: what the clustering sees. `shared`: columns divided by their deviation over all training graphs, one
-        number per column, the same for every image; `graph`: by their norm over the nodes of each graph; `none`.
+    scale: what the clustering sees. `spectrum`: each column keeps the deviation that it started with, over all
+        training graphs, so that strong directions stay strong; `shared`: unit deviation over all training graphs;
+        `graph`: unit deviation over the nodes of each graph; `none`: as the layers give it.
+
+    seed: of the random start; null: the run's.
 
     Without bias the layers commute with the propagation, Â(Â X W1) W2 = Â^2 X (W1 W2), so that training on the same
     graphs needs Â^3 F_s only once for each of them, while a single pass propagates after each W, on fewer channels.
@@ -32,7 +35,7 @@ class LGC(torch.nn.Module, Embedder):
 
     def __init__(self, *, u: int = 12, channels: list[int] = [96, 48], bias: bool = False, mu: float = 1.0,
                  orthogonality: Literal["squared", "paper"] = "squared", init: Literal["pca", "random"] = "pca",
-                 scale: Literal["shared", "graph", "none"] = "shared", seed: int | None = None):
+                 scale: Literal["spectrum", "shared", "graph", "none"] = "spectrum", seed: int | None = None):
         super().__init__()
         self.u = u
         self.channels = channels
@@ -47,6 +50,7 @@ class LGC(torch.nn.Module, Embedder):
         self.weights = torch.nn.ParameterList()
         self.biases = torch.nn.ParameterList()
         self.register_buffer("square_", torch.ones(u))  # mean square of each column over the training graphs
+        self.register_buffer("start_", torch.ones(u))  # the same at the start
 
     @property
     def layers(self) -> int:
@@ -69,13 +73,14 @@ class LGC(torch.nn.Module, Embedder):
         with torch.no_grad():
             self.square_ = (sum(self.coordinates(graph).square().sum(0) for graph in graphs)
                             / sum(graph.n for graph in graphs))
+            self.start_ = self.square_.clone()
 
     def _start_at_principal_directions(self, graphs: Sequence[RegionGraph]) -> None:
         moment = sum((graph.hop(self.layers).T @ graph.hop(self.layers)).double().cpu() for graph in graphs)
         _, vectors = torch.linalg.eigh(moment / sum(graph.n for graph in graphs))
-        best = vectors[:, -self.u:].flip(1).float()  # (2q, u), largest first
+        best = vectors[:, -self.u:].flip(1).float()  # (2q, at most u), largest first
         best = best * best.gather(0, best.abs().argmax(0, keepdim=True)).sign()  # a sign that no solver chooses
-        width = min(self.u, *(W.shape[1] for W in self.weights))
+        width = min(best.shape[1], *(W.shape[1] for W in self.weights))
         self.weights[0][:, :width] = best[:, :width]
         for W in self.weights[1:]:
             W[:, :width] = 0
@@ -111,13 +116,16 @@ class LGC(torch.nn.Module, Embedder):
     @torch.no_grad()
     def after_step(self, step: int, graph: RegionGraph, Z: torch.Tensor) -> None:
         """Let the shared deviation of each column follow the weights, over the last `MEMORY` graphs or so."""
-        if self.scale == "shared":
+        if self.scale in ("spectrum", "shared"):
             here = (Z / self._factor()).square().mean(0)
             self.square_ += (here - self.square_) / MEMORY
 
     def _factor(self) -> torch.Tensor:
         """What `embed` multiplies the columns with, (u,)."""
-        return self.square_.clamp(min=1e-24).rsqrt() if self.scale == "shared" else torch.ones_like(self.square_)
+        if self.scale == "none":
+            return torch.ones_like(self.square_)
+        wanted = self.start_ if self.scale == "spectrum" else torch.ones_like(self.square_)
+        return (wanted / self.square_.clamp(min=1e-24)).sqrt()
 
     def get_state(self) -> dict[str, np.ndarray]:
         return {name: value.detach().cpu().numpy() for name, value in self.state_dict().items()}

@@ -15,7 +15,8 @@ class Patch(AffinityGraph):
     """Grid cells of `cell` x `cell` pixels, with the same node features as the spG: mean and standard deviation.
 
     cell: 4 px gives 19,600 nodes per 560 x 560 FOV, 6.53 times the spG's 3,000 (paper). With so many, `edges: all`
-    needs n_s^2 floats. The other options are those of `registry.affinity.AffinityGraph`.
+    needs n_s^2 floats.
+    standardize, kappa, alpha, distance, edges, neighbours: see `registry.affinity.AffinityGraph`.
     """
 
     def __init__(self, *, cell: int = 4, standardize: Standardize = "set", kappa: Kappa = "median",

@@ -21,7 +21,8 @@ class Superpixel(AffinityGraph):
 
     pixels_per_superpixel: mean area, in pixels (paper: 100, about 3,000 per 560 x 560 FOV).
     compactness: SLIC's weight of place against grey value, on images scaled to [0, 1] (paper: 0.2).
-    The other options are those of `registry.affinity.AffinityGraph`.
+    sigma: Gaussian smoothing before SLIC, in pixels. slic_iterations: of its k-means.
+    standardize, kappa, alpha, distance, edges, neighbours: see `registry.affinity.AffinityGraph`.
     """
 
     def __init__(self, *, pixels_per_superpixel: float = 100.0, compactness: float = 0.2, sigma: float = 0.0,

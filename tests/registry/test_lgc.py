@@ -52,7 +52,7 @@ def test_pca_start_spans_the_principal_directions(make_graph):
 
 def test_shared_scale_gives_unit_deviation_over_the_training_set(make_graph):
     graphs = [make_graph(n=20, seed=s) for s in range(3)]
-    part = fitted(graphs)
+    part = fitted(graphs, scale="shared")
     Z = torch.cat([part.embed(graph) for graph in graphs])
     assert torch.allclose(Z.square().mean(0), torch.ones(3), atol=1e-3)
 
