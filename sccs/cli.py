@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 import traceback
@@ -11,6 +12,8 @@ from typing import Any, Callable, Sequence
 import sccs
 from registry.base import UserError
 
+# Faults of the user's disk, whichever call meets them: no permission, read-only, full, quota used up.
+DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 LISTS = ("features", "graph", "embedder", "clusterer", "recipes", "datasets")
 
 
@@ -26,12 +29,22 @@ def guard(function: Callable[..., Any]) -> Callable[..., int]:
         except KeyboardInterrupt:
             print("sccs: interrupted", file=sys.stderr)
             return 130
+        except OSError as error:
+            if error.errno not in DENIED:
+                return defect()
+            print(f"sccs: error: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
+            return 2
         except Exception:
-            traceback.print_exc()
-            print("sccs: this is a defect of sccs, please report it with the lines above", file=sys.stderr)
-            return 1
+            return defect()
 
     return guarded
+
+
+def defect() -> int:
+    """Says that the exception at hand is ours to mend."""
+    traceback.print_exc()
+    print("sccs: this is a defect of sccs, please report it with the lines above", file=sys.stderr)
+    return 1
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:

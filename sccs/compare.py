@@ -61,13 +61,15 @@ def read_run(folder: Path) -> Row:
     """Reads `metrics.json`, `resolved.yaml` and, if the run took times, `timing.json`; UserError if one is unfit."""
     metrics = read_metrics(folder)
     recipe = _resolved(folder)
-    headline = metrics.get("headline")
     test = metrics.get("test", {})
+    headline = metrics.get("headline") if metrics.get("headline") in test else None  # without labels it scores nothing
     values: dict[str, float | None] = {f"DSC {name}": s["mean"]["dsc"] for name, s in test.items()}
-    if headline in test:
+    if headline:
         values["DSC without rest"] = test[headline]["mean_without_rest"]["dsc"]
         values |= {name: measures["dsc"] for name, measures in test[headline]["classes"].items()}
-    values |= {f"clusters used {part}": metrics["clusters_used"][part] for part in ("train", "test")}
+    for part in ("train", "test"):
+        seen = sum(metrics.get("cluster_share", {}).get(part, [1])) > 0  # else there was no such volume
+        values[f"clusters used {part}"] = metrics["clusters_used"][part] if seen else None
     values["s/FOV"] = _seconds_per_fov(folder / "timing.json")
     data = recipe.get("data")
     return Row(

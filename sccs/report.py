@@ -147,9 +147,10 @@ def cards(
     else:
         made.append({"name": "mean DSC, test", "value": "–", "note": "no labels to score against"})
     used = metrics.get("clusters_used", {})
+    tested = sum(metrics.get("cluster_share", {}).get("test", [1])) > 0
     made.append({
-        "name": "clusters in use", "value": f"{used.get('test', '–')} of {seen.k}",
-        "note": f"on the test volumes; {used.get('train', '–')} in training",
+        "name": "clusters in use", "value": f"{used.get('test' if tested else 'train', '–')} of {seen.k}",
+        "note": f"on the test volumes; {used.get('train', '–')} in training" if tested else "in training; no test volume",
     })
     if "total" in timing:
         where = environment.get("gpu") or environment.get("device") or "unknown device"

@@ -55,15 +55,19 @@ def raising(error):
 @pytest.mark.parametrize("error, code, text", [
     (UserError("r.yaml:3: graph.k:\n bad"), 2, "sccs: error: r.yaml:3: graph.k: bad\n"),
     (KeyboardInterrupt(), 130, "sccs: interrupted\n"),
+    (PermissionError(13, "Permission denied", "/data/runs"), 2, "sccs: error: /data/runs: Permission denied\n"),
+    (OSError(28, "No space left on device"), 2, "sccs: error: the disk: No space left on device\n"),
 ])
 def test_user_errors_and_interruptions_are_one_line(error, code, text, capsys):
     assert cli.guard(raising(error))() == code
     assert capsys.readouterr().err == text
 
 
-def test_a_defect_shows_its_traceback(capsys):
-    assert cli.guard(raising(ZeroDivisionError("ours")))() == 1
-    assert "Traceback" in (err := capsys.readouterr().err) and "ZeroDivisionError: ours" in err
+@pytest.mark.parametrize("error", [ZeroDivisionError("ours"), FileNotFoundError(2, "ours")])
+def test_a_defect_shows_its_traceback(error, capsys):
+    assert cli.guard(raising(error))() == 1
+    err = capsys.readouterr().err
+    assert "Traceback" in err and type(error).__name__ in err and "ours" in err
 
 
 def test_success_is_zero_and_a_returned_code_is_kept():

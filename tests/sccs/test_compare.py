@@ -7,7 +7,7 @@ import yaml
 
 from registry.base import UserError
 from sccs.compare import main
-from sccs.naming import write_metrics
+from sccs.naming import name_clusters, write_metrics
 
 CLASSES = ["unrecognized", "nucleus"]
 
@@ -115,3 +115,15 @@ def test_an_unfit_run_is_named_with_what_is_missing(tmp_path, spoil, says):
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(UserError, match="nowhere: no such run folder"):
         main([str(tmp_path / "nowhere")])
+
+
+def test_a_run_that_scored_and_tested_nothing_says_so(tmp_path, capsys):
+    labelled, bare = make_run(tmp_path / "a", 0, 0), make_run(tmp_path / "b", 0, 0)
+    write_metrics(tmp_path / "b", {}, {}, [], k=4, train_pixels=np.array([5, 5, 0, 0]), test_pixels=np.zeros(4, int))
+    name_clusters(tmp_path / "b", {0: "nucleus"})
+    main([labelled, bare])
+    every, *_ = tables_in(capsys.readouterr().out)
+    assert every[1]["recipe"] == "b" and every[1]["clusters used train"] == "2"
+    assert every[1]["clusters used test"] == "-"
+    main([bare])
+    assert "DSC" not in capsys.readouterr().out

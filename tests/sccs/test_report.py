@@ -98,6 +98,11 @@ def test_a_run_without_labels_has_no_scores_but_all_the_rest(run_folder):
     assert sum(a.get("class") == "name" for _, a in page.tags) == 4
 
 
+def test_a_run_without_test_volumes_counts_the_clusters_of_training(run_folder):
+    run = run_folder(labelled=False, slices=0)
+    assert "in training; no test volume" in page_of(run).text
+
+
 def test_many_slices_are_limited_and_the_page_says_so(run_folder):
     page = page_of(run_folder(slices=9))
     assert sum(a.get("class") == "card slice" for _, a in page.tags) == 6
