@@ -196,16 +196,19 @@ def rescore(run: Path) -> dict[str, Any]:
 
 
 def read_metrics(run: Path) -> dict[str, Any]:
-    """The run's `metrics.json`; UserError if it is not there (the run is no run, or is not finished) or is damaged."""
+    """The run's `metrics.json`; UserError if it is not there (no run, or not finished), damaged, or of pre-training."""
     path = Path(run) / "metrics.json"
     if not Path(run).is_dir():
         raise UserError(f"{run}: no such run folder")
     if not path.exists():
         raise UserError(f"{run}: no metrics.json; is this a run folder, and did the run finish? (sccs run --resume)")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        metrics = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path}: not readable as JSON ({error}); run it again with --resume") from error
+    if "clusters_used" not in metrics:
+        raise UserError(f"{run}: has no clusters, it seems to be a pre-training; name a run that segmented")
+    return metrics
 
 
 def _check_cluster(cluster: int, k: int | None, item: str) -> None:

@@ -90,6 +90,12 @@ def test_naming_needs_a_finished_run_and_an_existing_cluster(run, tmp_path):
         name_clusters(tmp_path / "begun", {0: "nucleus"})
 
 
+def test_a_pretraining_has_no_clusters_to_name(tmp_path):
+    (tmp_path / "metrics.json").write_text('{"loss": 0.5}')
+    with pytest.raises(UserError, match="pre-training"):
+        naming.main(tmp_path, [])
+
+
 def test_a_person_may_edit_the_file(run):
     (run / naming.FILE).write_text("clusters:\n  2: {name: mitochondria}\n  0: {name: golgi, colour: '#ABC'}\n")
     named = read_names(run)
