@@ -1,4 +1,4 @@
-"""The superpixel graph (spG): pooled nodes, the DGL graph around them, and the product with the normalised affinity."""
+"""The superpixel graph (spG): pooled nodes, edges, the product with the normalised affinity, and the way to DGL."""
 from __future__ import annotations
 
 import warnings
@@ -7,8 +7,6 @@ from functools import cached_property
 
 import numpy as np
 import torch
-
-from registry.dgl_adapter import dgl
 
 DENSE_ABOVE = 0.05  # share of nonzero entries from which a dense product wins (benchmarks/propagation.py)
 
@@ -78,29 +76,56 @@ class _Symmetric(torch.autograd.Function):
 
 
 class RegionGraph:
-    """A spG: a DGLGraph (ndata `feature` (n_s, d), `area` (n_s,), `centroid` (n_s, 2); edata `affinity` (E,)) and
-    its `regions` (H, W) int32. The affinity A is symmetric, both directions are stored, self-loops are kept."""
+    """A spG: n_s nodes and the edges of a symmetric affinity A; both directions are stored, self-loops are kept.
 
-    def __init__(self, graph: "dgl.DGLGraph", regions: np.ndarray):
-        self.graph = graph
+    Shapes
+        regions: (H, W) int32, labels 0 .. n_s - 1, always on the CPU.
+        feature: (n_s, d) float32. area: (n_s,) float32, px. centroid: (n_s, 2) float32, (y, x) in px.
+        src, dst: (E,) int64. affinity: (E,) float32.
+
+    The tensors are the graph's own and live on one device; `graph` hands them to DGL, whose wheels know the CPU only.
+    """
+
+    def __init__(self, regions: np.ndarray, feature: torch.Tensor, area: torch.Tensor, centroid: torch.Tensor,
+                 src: torch.Tensor, dst: torch.Tensor, affinity: torch.Tensor):
         self.regions = regions
+        self.feature = feature
+        self.area = area
+        self.centroid = centroid
+        self.src = src
+        self.dst = dst
+        self.affinity = affinity
         self._hops: dict[int, torch.Tensor] = {}
 
     @classmethod
     def from_edges(cls, regions, feature, area, centroid, src, dst, affinity) -> "RegionGraph":
-        feature = torch.as_tensor(feature, dtype=torch.float32)
-        graph = dgl.graph((torch.as_tensor(src), torch.as_tensor(dst)), num_nodes=len(feature))
-        graph.ndata["feature"] = feature
-        graph.ndata["area"] = torch.as_tensor(area, dtype=torch.float32)
-        graph.ndata["centroid"] = torch.as_tensor(centroid, dtype=torch.float32)
-        graph.edata["affinity"] = torch.as_tensor(affinity, dtype=torch.float32)
-        return cls(graph, np.asarray(regions, dtype=np.int32))
+        """From arrays, tensors or lists of any number type."""
+        floats = [torch.as_tensor(value, dtype=torch.float32) for value in (feature, area, centroid, affinity)]
+        ends = [torch.as_tensor(value, dtype=torch.int64) for value in (src, dst)]
+        return cls(np.asarray(regions, dtype=np.int32), *floats[:3], *ends, floats[3])
+
+    @classmethod
+    def from_dgl(cls, graph: "dgl.DGLGraph", regions: np.ndarray) -> "RegionGraph":
+        """From a DGLGraph with the names that `graph` gives, and the regions (H, W) of its nodes."""
+        src, dst = graph.edges(order="eid")
+        return cls.from_edges(regions, graph.ndata["feature"], graph.ndata["area"], graph.ndata["centroid"], src, dst,
+                              graph.edata["affinity"])
+
+    @cached_property
+    def graph(self) -> "dgl.DGLGraph":
+        """This graph for DGL, on the CPU: ndata `feature`, `area`, `centroid`; edata `affinity`. Made when asked for."""
+        from registry.dgl_adapter import dgl  # over a second, and few runs need it
+
+        graph = dgl.graph((self.src.cpu(), self.dst.cpu()), num_nodes=self.n)
+        graph.ndata.update(feature=self.feature.cpu(), area=self.area.cpu(), centroid=self.centroid.cpu())
+        graph.edata["affinity"] = self.affinity.cpu()
+        return graph
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return {name: getattr(self, name) for name in ("feature", "area", "centroid", "src", "dst", "affinity")}
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        src, dst = self.edges
-        tensors = {"feature": self.feature, "area": self.area, "centroid": self.centroid, "src": src, "dst": dst,
-                   "affinity": self.affinity}
-        return {"regions": self.regions, **{name: t.cpu().numpy() for name, t in tensors.items()}}
+        return {"regions": self.regions, **{name: t.cpu().numpy() for name, t in self._tensors().items()}}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "RegionGraph":
@@ -108,28 +133,11 @@ class RegionGraph:
 
     @property
     def n(self) -> int:
-        return self.graph.num_nodes()
-
-    @property
-    def feature(self) -> torch.Tensor:
-        return self.graph.ndata["feature"]
-
-    @property
-    def area(self) -> torch.Tensor:
-        return self.graph.ndata["area"]
-
-    @property
-    def centroid(self) -> torch.Tensor:
-        return self.graph.ndata["centroid"]
-
-    @property
-    def affinity(self) -> torch.Tensor:
-        return self.graph.edata["affinity"]
+        return len(self.feature)
 
     @property
     def edges(self) -> tuple[torch.Tensor, torch.Tensor]:
-        src, dst = self.graph.edges()
-        return src, dst
+        return self.src, self.dst
 
     @property
     def device(self) -> torch.device:
@@ -140,55 +148,63 @@ class RegionGraph:
         """Share of the n_s x n_s entries of A that are not zero."""
         return self.affinity.numel() / max(self.n, 1) ** 2
 
-    def to(self, device: str) -> "RegionGraph":
-        if str(self.device) == str(torch.device(device)):
+    def to(self, device: str | torch.device) -> "RegionGraph":
+        """The same graph with its tensors on `device`; itself when they are there already."""
+        if self.device == torch.device(device):
             return self
-        return RegionGraph.from_edges(self.regions, *(t.to(device) for t in (
-            self.feature, self.area, self.centroid, *self.edges, self.affinity)))
+        return RegionGraph(self.regions, **{name: t.to(device) for name, t in self._tensors().items()})
 
     def dense_affinity(self) -> torch.Tensor:
         """A (n_s, n_s)."""
-        src, dst = self.edges
         A = torch.zeros(self.n, self.n, device=self.device)
-        A[src, dst] = self.affinity
+        A[self.src, self.dst] = self.affinity
         return A
 
     @cached_property
     def degree(self) -> torch.Tensor:
         """D (n_s,): the row sums of A."""
-        return torch.zeros(self.n, device=self.device).index_add_(0, self.edges[0], self.affinity)
+        return torch.zeros(self.n, device=self.device).index_add_(0, self.src, self.affinity)
 
     @cached_property
     def normalised(self) -> torch.Tensor:
         """Edge weights (E,) of Â = D^-1/2 A D^-1/2; a row without weight stays zero."""
-        src, dst = self.edges
         degree = self.degree
         scale = torch.where(degree > 0, degree.clamp(min=1e-30).rsqrt(), torch.zeros_like(degree))
-        return scale[src] * self.affinity * scale[dst]
+        return scale[self.src] * self.affinity * scale[self.dst]
 
     def operator(self, mode: str | None = None):
-        """The function X (n_s, c) -> Â X: `dense`, `csr` or `dgl` message passing; by density when not told."""
+        """The function X (n_s, c) -> Â X: `dense`, `csr` or `dgl` message passing; by density when not told.
+
+        Raises ValueError for another mode, and for `dgl` off the CPU.
+        """
         mode = mode or ("dense" if self.density > DENSE_ABOVE else "csr")
-        src, dst = self.edges
         if mode == "dense":
             M = torch.zeros(self.n, self.n, device=self.device)
-            M[src, dst] = self.normalised
+            M[self.src, self.dst] = self.normalised
             return lambda X: M @ X
         if mode == "csr":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # "CSR support is in beta state"
-                M = torch.sparse_coo_tensor(torch.stack([src, dst]), self.normalised, (self.n, self.n),
+                M = torch.sparse_coo_tensor(torch.stack([self.src, self.dst]), self.normalised, (self.n, self.n),
                                             check_invariants=False).coalesce().to_sparse_csr()
             return lambda X: M @ X
         if mode == "dgl":
-            def message_passing(X: torch.Tensor) -> torch.Tensor:
-                with self.graph.local_scope():
-                    self.graph.ndata["x"] = X
-                    self.graph.edata["w"] = self.normalised
-                    self.graph.update_all(dgl.function.u_mul_e("x", "w", "m"), dgl.function.sum("m", "y"))
-                    return self.graph.ndata["y"]
-            return message_passing
+            return self._message_passing()
         raise ValueError(f"mode is 'dense', 'csr' or 'dgl', got {mode!r}")
+
+    def _message_passing(self):
+        from registry.dgl_adapter import dgl
+
+        if self.device.type != "cpu":
+            raise ValueError(f"mode 'dgl' works on the CPU only, the graph is on {self.device}; use 'dense' or 'csr'")
+
+        def multiply(X: torch.Tensor) -> torch.Tensor:
+            with self.graph.local_scope():
+                self.graph.ndata["x"] = X
+                self.graph.edata["w"] = self.normalised
+                self.graph.update_all(dgl.function.u_mul_e("x", "w", "m"), dgl.function.sum("m", "y"))
+                return self.graph.ndata["y"]
+        return multiply
 
     @cached_property
     def _multiply(self):
