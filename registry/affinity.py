@@ -1,7 +1,7 @@
 """From pooled nodes to a weighted graph: the scale of node features, the kernel, the choice of edges (paper, Eq. 1)."""
 from __future__ import annotations
 
-from typing import Iterable, Literal
+from typing import Literal, Sequence
 
 import numpy as np
 import torch
@@ -12,10 +12,10 @@ from registry.graphs import Nodes, RegionGraph
 Standardize = Literal["set", "node", "node+l2", "none"]
 Edges = Literal["all", "knn", "adjacent", "knn+adjacent"]
 Kappa = Literal["median", "neighbour"] | float
-SAMPLE = 4096  # nodes from which the kernel's width is read
+SAMPLE = 4096  # nodes from which the kernel's width is read, an equal share of each training graph
 
 
-def squared_distances(X: torch.Tensor, Y: torch.Tensor) -> torch.Tensor:
+def pairwise_squared(X: torch.Tensor, Y: torch.Tensor) -> torch.Tensor:
     """||x_i - y_j||^2: (a, d), (b, d) -> (a, b), never negative."""
     return (X.square().sum(1)[:, None] + Y.square().sum(1)[None, :] - 2 * X @ Y.T).clamp_(min=0)
 
@@ -27,7 +27,7 @@ def nearest_pairs(X: torch.Tensor, m: int, rows: int = 2048) -> torch.Tensor:
     pairs = []
     for start in range(0, n if m > 0 else 0, rows):
         block = torch.arange(start, min(start + rows, n), device=X.device)
-        d2 = squared_distances(X[block], X)
+        d2 = pairwise_squared(X[block], X)
         d2[torch.arange(len(block), device=X.device), block] = torch.inf
         nearest = d2.topk(m, dim=1, largest=False).indices  # (rows, m)
         pairs.append(torch.stack([block[:, None].expand(-1, m).reshape(-1), nearest.reshape(-1)]))
@@ -40,8 +40,8 @@ class AffinityGraph(GraphBuilder):
 
     standardize: `set` by mean and deviation of each channel over all training nodes (default; the paper gives
         kappa = 2 and no scale); `node` over the channels of each node; `node+l2` also to unit length; `none`.
-    kappa: a number; `median`, of squared distances between training nodes; `neighbour`, the median of those to
-        the nearest neighbours. alpha: None leaves Eq. 1 out.
+    kappa: a number; `median`, of squared distances between training nodes; `neighbour`, the median of those from
+        training nodes to their `neighbours` nearest in the same graph. alpha: None leaves Eq. 1 out.
     distance: `squared` (paper) or `plain`, exp(-||F_i - F_j|| / kappa) (the group's later code).
     edges: `all` pairs (as printed); `knn`, each node's `neighbours` nearest, symmetrised; `adjacent`, regions that
         touch; `knn+adjacent`, both.
@@ -62,32 +62,38 @@ class AffinityGraph(GraphBuilder):
         if self.neighbours < 1:
             raise UserError(f"graph.neighbours: {self.neighbours} must be at least 1")
 
-    def fit(self, nodes: Iterable[Nodes]) -> None:
-        count, total, square, sample = 0, 0.0, 0.0, []
+    def fit(self, nodes: Sequence[Nodes]) -> None:
+        count, total, square = 0, 0.0, 0.0
         for each in nodes:
             F = each.feature.astype(np.float64)
             count, total, square = count + len(F), total + F.sum(0), square + np.square(F).sum(0)
-            sample.append(each.feature[:: max(1, len(F) // SAMPLE)])
         if not count:
             raise UserError("data.train: no training node to fit the graph on; give at least one training image")
         self.mean_ = (total / count).astype(np.float32)
         deviation = np.sqrt(np.maximum(square / count - np.square(total / count), 0))
         # a channel that never varies carries nothing: leave it at zero instead of dividing by rounding errors
         self.scale_ = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0).astype(np.float32)
-        self.kappa_ = self._width(np.concatenate(sample)) if isinstance(self.kappa, str) else float(self.kappa)
+        self.kappa_ = self._width(nodes) if isinstance(self.kappa, str) else float(self.kappa)
 
-    def _width(self, features: np.ndarray) -> float:
-        pick = np.unique(np.linspace(0, len(features) - 1, SAMPLE).astype(int))
-        X = self._scaled(features[pick])
-        d2 = squared_distances(X, X)
-        if self.distance == "plain":
-            d2 = d2.sqrt()
+    def _width(self, nodes: Sequence[Nodes]) -> float:
+        """The kernel's width, in the units of its distance; 1 when there are no two nodes to measure."""
+        share = max(1, SAMPLE // len(nodes))
+        picks = [np.unique(np.linspace(0, each.n - 1, min(share, each.n)).astype(int)) for each in nodes]
         if self.kappa == "median":
-            values = d2[~torch.eye(len(X), dtype=torch.bool)]
+            X = self._scaled(np.concatenate([each.feature[pick] for each, pick in zip(nodes, picks)]))
+            values = pairwise_squared(X, X)[~torch.eye(len(X), dtype=torch.bool)]
         else:
-            m = min(self.neighbours, len(X) - 1)
-            values = d2.topk(m + 1, dim=1, largest=False).values[:, 1:].reshape(-1)
+            values = torch.cat([self._to_neighbours(each, pick) for each, pick in zip(nodes, picks)])
+        if self.distance == "plain":
+            values = values.sqrt()
         return max(float(values.median()), 1e-6) if len(values) else 1.0
+
+    def _to_neighbours(self, nodes: Nodes, pick: np.ndarray) -> torch.Tensor:
+        """Squared distances (len(pick) * m,) of some nodes to the m nearest others of their graph."""
+        X, rows = self._scaled(nodes.feature), torch.from_numpy(pick)
+        d2 = pairwise_squared(X[rows], X)  # (len(pick), n_s)
+        d2[torch.arange(len(rows)), rows] = torch.inf
+        return d2.topk(min(self.neighbours, nodes.n - 1), dim=1, largest=False).values.reshape(-1)
 
     def _scaled(self, features: np.ndarray) -> torch.Tensor:
         if self.standardize == "set":
@@ -101,7 +107,7 @@ class AffinityGraph(GraphBuilder):
     def connect(self, nodes: Nodes) -> RegionGraph:
         X = self._scaled(nodes.feature)
         if self.edges == "all":
-            weight = self._kernel(squared_distances(X, X)).fill_diagonal_(self._kernel(torch.zeros(1)).item())
+            weight = self._kernel(pairwise_squared(X, X)).fill_diagonal_(self._kernel(torch.zeros(1)).item())
             src, dst = weight.nonzero(as_tuple=True)
             affinity = weight[src, dst]
         else:

@@ -113,7 +113,7 @@ class RegionGraph:
 
     @cached_property
     def graph(self) -> "dgl.DGLGraph":
-        """This graph for DGL, on the CPU: ndata `feature`, `area`, `centroid`; edata `affinity`. Made when asked for."""
+        """For DGL, on the CPU: ndata `feature`, `area`, `centroid`; edata `affinity`. Made when asked for, then kept."""
         from registry.dgl_adapter import dgl  # over a second, and few runs need it
 
         graph = dgl.graph((self.src.cpu(), self.dst.cpu()), num_nodes=self.n)

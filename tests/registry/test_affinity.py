@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from registry.affinity import nearest_pairs
+from registry.affinity import nearest_pairs, pairwise_squared
 from registry.base import FeatureMap, UserError
 from registry.graph.patch import Patch
 from registry.graph.pixel import Pixel
@@ -67,7 +67,8 @@ def test_knn_keeps_the_nearest_in_both_directions(features):
 
 
 def test_adjacent_joins_touching_regions_only(features):
-    A = affinity(Superpixel(standardize="none", kappa=1e6, alpha=None, edges="adjacent"), features, touching=[(0, 1), (4, 9)])
+    part = Superpixel(standardize="none", kappa=1e6, alpha=None, edges="adjacent")
+    A = affinity(part, features, touching=[(0, 1), (4, 9)])
     expected = np.eye(30, dtype=bool)
     expected[[0, 1, 4, 9], [1, 0, 9, 4]] = True
     assert np.array_equal(A > 0, expected)
@@ -93,17 +94,50 @@ def test_constant_channels_are_left_at_zero(features):
     assert (part.connect(nodes_of(features)).feature[:, 2] == 0).all()
 
 
+def distances(features: np.ndarray) -> np.ndarray:
+    return np.square(features[:, None] - features[None]).sum(2)
+
+
+@pytest.mark.parametrize("distance", ["squared", "plain"])
+def test_kappa_median_is_over_all_pairs_of_training_nodes(features, distance):
+    part = Superpixel(standardize="none", kappa="median", distance=distance)
+    part.fit([nodes_of(features[:9]), nodes_of(features[9:])])
+    pairs = distances(features)[~np.eye(30, dtype=bool)]
+    expected = np.median(pairs if distance == "squared" else np.sqrt(pairs))
+    assert part.kappa_ == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize("standardize", ["none", "set"])
+def test_kappa_neighbour_is_within_each_graph_whatever_their_number(features, standardize):
+    parts = [Superpixel(standardize=standardize, kappa="neighbour", neighbours=3) for _ in range(2)]
+    parts[0].fit([nodes_of(features)])
+    parts[1].fit([nodes_of(features)] * 4)  # over all graphs the nearest nodes would be the copies, at 0
+    X = features if standardize == "none" else (features - features.mean(0)) / features.std(0)
+    nearest = np.sort(distances(X), axis=1)[:, 1:4]
+    assert parts[0].kappa_ == pytest.approx(parts[1].kappa_, rel=1e-5) == pytest.approx(np.median(nearest), rel=0.02)
+
+
+@pytest.mark.parametrize("kappa", ["median", "neighbour"])
+def test_the_kernel_is_measured_on_few_nodes_of_many(features, kappa, monkeypatch):
+    monkeypatch.setattr("registry.affinity.SAMPLE", 8)
+    asked = []
+    monkeypatch.setattr("registry.affinity.pairwise_squared",
+                        lambda X, Y: asked.append(len(X)) or pairwise_squared(X, Y))
+    Superpixel(kappa=kappa).fit([nodes_of(features)] * 4)
+    assert sum(asked) == 8
+
+
 @pytest.mark.parametrize("n", [1, 2])
 def test_tiny_graphs(n):
     A = affinity(Superpixel(), np.ones((n, 4)))
     assert A.shape == (n, n) and np.isfinite(A).all()
 
 
-@pytest.mark.parametrize("options, word", [({"alpha": 1.0}, "alpha"), ({"kappa": 0.0}, "kappa"), ({"neighbours": 0}, "neighbours"),
-                                           ({"pixels_per_superpixel": 0.5}, "pixels_per_superpixel")])
-def test_values_that_make_no_sense_are_refused(options, word):
-    with pytest.raises(UserError, match=word):
-        Superpixel(**options)
+@pytest.mark.parametrize("option, value", [("alpha", 1.0), ("kappa", 0.0), ("neighbours", 0),
+                                           ("pixels_per_superpixel", 0.5)])
+def test_values_that_make_no_sense_are_refused(option, value):
+    with pytest.raises(UserError, match=option):
+        Superpixel(**{option: value})
 
 
 def test_state_round_trip(features):
