@@ -23,7 +23,8 @@ def spectral(graph: RegionGraph, Z: torch.Tensor, mu: float = 1.0,
              orthogonality: Literal["squared", "paper"] = "squared") -> torch.Tensor:
     """L_spe, Eq. 2, on columns of unit norm.
 
-    `squared` (default): mean over all i, j of (z_i^T z_j - [i = j])^2 + mu * mean over i != j of (z_i^T L z_j)^2.
+    `squared` (default): mean over i != j of (z_i^T z_j)^2 + mu (z_i^T L z_j)^2, and the diagonal term that ties Z^T Z
+    to I, mean over i of (z_i^T z_i - 1)^2, which is zero unless a column vanishes.
     `paper`: sum over i != j of z_i^T z_j + mu (z_i^T L z_j)^2, as printed; its first term has no square, hence is
     least where columns are opposite, not where they are orthogonal.
     """
@@ -35,7 +36,8 @@ def spectral(graph: RegionGraph, Z: torch.Tensor, mu: float = 1.0,
     if orthogonality == "paper":
         return gram[off].sum() + mu * quadratic[off].square().sum()
     pairs = max(u * (u - 1), 1)
-    return (gram - torch.eye(u, device=Z.device)).square().mean() + mu * quadratic[off].square().sum() / pairs
+    diagonal = (gram.diagonal() - 1).square().mean()
+    return (gram[off].square().sum() + mu * quadratic[off].square().sum()) / pairs + diagonal
 
 
 def clustering(P: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -31,10 +31,17 @@ def test_spectral_loss_as_printed(graph):
 def test_spectral_loss_squared(graph):
     Z = np.random.default_rng(1).normal(size=(15, 4))
     z, L = unit(Z), laplacian(graph)
-    gram, quadratic = z.T @ z, z.T @ L @ z
-    off = ~np.eye(4, dtype=bool)
-    expected = ((gram - np.eye(4)) ** 2).mean() + 2.0 * (quadratic[off] ** 2).mean()
+    pairs = [(i, j) for i in range(4) for j in range(4) if i != j]
+    expected = np.mean([(z[:, i] @ z[:, j]) ** 2 + 2.0 * (z[:, i] @ L @ z[:, j]) ** 2 for i, j in pairs])
     assert spectral(graph, torch.tensor(Z).float(), 2.0).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_columns_that_vanish_cost_the_diagonal_term(graph):
+    Z = torch.zeros(15, 4)
+    assert spectral(graph, Z).item() == 1
+    _, vectors = np.linalg.eigh(laplacian(graph))
+    Z[:, 0] = torch.tensor(vectors[:, 0])
+    assert spectral(graph, Z).item() == pytest.approx(3 / 4)
 
 
 def test_eigenvectors_have_no_spectral_loss(graph):
