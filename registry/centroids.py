@@ -8,6 +8,11 @@ import numpy as np
 from registry.nearest import as_floats, assign, cluster_sums, farthest, kmeans
 
 
+def device_of(Z: Any) -> Any:
+    """Where FAISS shall work: a tensor's own device, the CPU for arrays."""
+    return Z.device if hasattr(Z, "detach") else "cpu"
+
+
 class IncrementalCentroids:
     """k centroids: k-means on an anchor graph, then running means over the graphs that follow.
 
@@ -44,7 +49,7 @@ class IncrementalCentroids:
 
     def begin(self, Z_anchor: Any) -> Any:
         """Start from k-means on the anchor's Z; returns its labels. UserError: fewer than k distinct nodes."""
-        centroids, labels, _ = kmeans(Z_anchor, self.k, self.seed, n_init=self.n_init)
+        centroids, labels, _ = kmeans(Z_anchor, self.k, self.seed, n_init=self.n_init, device=device_of(Z_anchor))
         self.means_ = centroids.astype(np.float64)
         self.counts_ = np.bincount(labels, minlength=self.k).astype(np.float64)
         self.use_ = np.bincount(labels, minlength=self.k).astype(np.int64)
@@ -52,7 +57,7 @@ class IncrementalCentroids:
         self.updates_ = 0
         self.reseeds_ = 0
         self._clear_window()
-        return assign(Z_anchor, self.centroids)[0]
+        return self.assign(Z_anchor)
 
     @property
     def centroids(self) -> np.ndarray:
@@ -62,7 +67,7 @@ class IncrementalCentroids:
 
     def assign(self, Z: Any) -> Any:
         """Labels (n_s,) int64 of the nearest centroids, as an array or tensor like Z."""
-        return assign(Z, self.centroids)[0]
+        return assign(Z, self.centroids, device_of(Z))[0]
 
     def observe(self, Z: Any, labels: Any) -> bool:
         """Take in one graph with the labels of `assign`; True when this completed a window and centroids moved."""

@@ -1,13 +1,14 @@
 """The superpixel graph (spG) of the paper: SLIC regions (Achanta et al. 2012) as nodes."""
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from registry.affinity import AffinityGraph, Edges, Kappa, Standardize
 from registry.base import FeatureMap, UserError
 from registry.graphs import Nodes, region_geometry, touching_pairs
 from registry.pooling import pool
-from typing import Literal
 
 
 def consecutive(regions: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from registry.base import UserError
-from registry.centroids import IncrementalCentroids
+from registry.centroids import IncrementalCentroids, device_of
 
 ANCHOR = np.array([[0.0], [0], [10], [10]], np.float32)
 
@@ -160,3 +160,8 @@ def test_too_few_anchor_nodes():
 def test_use_before_begin_is_our_mistake():
     with pytest.raises(RuntimeError, match="begin"):
         IncrementalCentroids(2).assign(ANCHOR)
+
+
+def test_faiss_works_where_the_coordinates_are():
+    assert device_of(torch.zeros(1, device="meta")) == torch.device("meta")
+    assert device_of(ANCHOR) == "cpu"
