@@ -45,7 +45,17 @@ class FeatureMap:
 class Part:
     """A part of a recipe: explicit keyword-only typed arguments, stored as they are; fitted attributes end in ``_``.
 
-    `get_state` / `set_state` carry what `fit` learned as named arrays, so that a model is saved without pickle.
+    An argument ``seed: int | None = None`` left at None is set to the run's seed, before anything else is called. A
+    part with an attribute `device` is told the device of the run in the same way.
+
+    `get_state` / `set_state` carry what `fit` and training learned as named arrays of at least one axis, so that a
+    model is saved without pickle. A saved part is built from its arguments and given its state, without any `fit`:
+    `set_state` makes whatever tensors and layers it needs itself.
+
+    Trainable parts, embedders and clusterers with ``trainable = True``, are torch modules as well, ``class
+    Mine(torch.nn.Module, Embedder)``. The trainer steps one optimiser over the parameters of both, which must exist
+    after `fit` (embedder) and `prepare` (clusterer); it calls ``train()`` before and ``eval()`` after. A checkpoint
+    holds `get_state` and the optimiser: a run resumed from it repeats the same bits if that is all that a part keeps.
     """
 
     def get_state(self) -> dict[str, np.ndarray]:
@@ -78,8 +88,8 @@ class GraphBuilder(Part):
     def pool(self, image: np.ndarray, features: FeatureMap) -> "Nodes":
         raise NotImplementedError
 
-    def fit(self, nodes: Iterable["Nodes"]) -> None:
-        """Learn the scale of node features over the training set."""
+    def fit(self, nodes: Sequence["Nodes"]) -> None:
+        """Learn the scale of node features over the training set; may go through it more than once."""
 
     def connect(self, nodes: "Nodes") -> "RegionGraph":
         raise NotImplementedError
@@ -89,9 +99,13 @@ class GraphBuilder(Part):
 
 
 class Embedder(Part):
-    """Role `embedder`: RegionGraph -> Z (n_s, u) float32 tensor. Trainable ones are torch modules that offer `loss`."""
+    """Role `embedder`: RegionGraph -> Z (n_s, u) float32 tensor, on the graph's device.
+
+    A trainable one is a torch module (see `Part`) and offers `loss`, in terms that `terms` names.
+    """
 
     trainable = False
+    terms: tuple[str, ...] = ()  # names of the loss terms, the keys of `train.weights`
 
     def fit(self, graphs: Sequence["RegionGraph"]) -> None:
         """Prepare on the training graphs, before any training step."""
@@ -99,15 +113,27 @@ class Embedder(Part):
     def embed(self, graph: "RegionGraph") -> Any:
         raise NotImplementedError
 
+    def loss(self, graph: "RegionGraph", Z: Any) -> dict[str, Any]:
+        """Terms, each a scalar tensor, of one training graph and its Z = embed(graph), which carries gradients."""
+        return {}
+
+    def after_step(self, step: int, graph: "RegionGraph", Z: Any) -> None:
+        """After the optimiser's step number `step` (from 0), once for each graph in it; Z as the losses saw it."""
+
 
 class Clusterer(Part):
-    """Role `clusterer`: RegionGraph and Z (n_s, u) -> P (n_s, k), rows sum to one.
+    """Role `clusterer`: RegionGraph and Z (n_s, u) -> P (n_s, k), rows sum to one, on the device of Z.
 
-    `fit(graphs, embeddings)` runs once, after training, for parts that are not trainable. A trainable part offers
-    ``begin(anchor_graph, Z)``, ``loss(graph, Z) -> dict of terms`` and ``after_step(step, graph, Z)``.
+    `fit` runs once, after training, for parts that are not trainable. A trainable one is a torch module (see `Part`)
+    and learns beside the embedder; the trainer calls, in this order: `prepare` once, `begin` once when `warmup`
+    iterations are over, and from then on `loss` for every graph of an iteration. A part with an attribute `anchor`
+    is told the index of the anchor graph before `fit`.
     """
 
     trainable = False
+    terms: tuple[str, ...] = ()  # names of the loss terms, the keys of `train.weights`
+    warmup: int = 0  # iterations in which a trainable embedder is trained alone; a fixed one needs none
+    begun: bool = True  # whether `loss` may be called; a part that overrides `begin` is not, before it
     k: int
 
     def fit(self, graphs: Sequence["RegionGraph"], embeddings: Sequence[Any]) -> None:
@@ -115,6 +141,20 @@ class Clusterer(Part):
 
     def predict(self, graph: "RegionGraph", Z: Any) -> Any:
         raise NotImplementedError
+
+    def prepare(self, u: int, device: Any) -> None:
+        """Make the parameters, for u coordinates, on a torch device; before the optimiser is made."""
+
+    def begin(self, anchor: "RegionGraph", Z: Any) -> None:
+        """Start from the anchor graph and its Z; `begun` is true afterwards, also in a part restored from a state."""
+
+    def loss(self, graph: "RegionGraph", Z: Any) -> dict[str, Any]:
+        """Terms, each a scalar tensor, of one training graph and its Z, which carries the embedder's gradients."""
+        return {}
+
+    def use(self) -> np.ndarray | None:
+        """Nodes that each cluster got of late, (k,), for the log; None when the part does not count them."""
+        return None
 
 
 def chunks(items: Sequence, size: int) -> Iterator[Sequence]:

@@ -113,7 +113,7 @@ class RegionGraph:
 
     @cached_property
     def graph(self) -> "dgl.DGLGraph":
-        """For DGL, on the CPU: ndata `feature`, `area`, `centroid`; edata `affinity`. Made when asked for, then kept."""
+        """For DGL, on the CPU: ndata `feature`, `area`, `centroid`; edata `affinity`. Made when first asked for."""
         from registry.dgl_adapter import dgl  # over a second, and few runs need it
 
         graph = dgl.graph((self.src.cpu(), self.dst.cpu()), num_nodes=self.n)

@@ -29,6 +29,7 @@ class MLPIncremental(torch.nn.Module, Clusterer):
     """
 
     trainable = True
+    terms = ("clu", "smo")
 
     def __init__(self, *, k: int = 8, hidden: int = 12, warmup: int = 1000, update_every: int = 8,
                  decay: float | None = 0.9, reseed: bool = True, detach: bool = False,

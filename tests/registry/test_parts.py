@@ -343,6 +343,7 @@ def test_trainable_embedders_offer_losses_and_learn(name, build, graphs):
     Z = part.embed(graphs[0])
     terms = part.loss(graphs[0], Z)
     assert terms and all(value.ndim == 0 and torch.isfinite(value) for value in terms.values())
+    assert set(terms) == set(part.terms)
     sum(terms.values()).backward()
     gradients = [parameter.grad for parameter in part.parameters()]
     assert all(gradient is not None and torch.isfinite(gradient).all() for gradient in gradients)
@@ -362,6 +363,7 @@ def cluster(part, graphs: list[RegionGraph]):
     for graph, Z in zip(graphs, embeddings):
         terms = part.loss(graph, Z)
         assert terms and all(value.ndim == 0 and torch.isfinite(value) for value in terms.values())
+        assert set(terms) == set(part.terms)
         sum(terms.values()).backward()
     return ready(part)
 
