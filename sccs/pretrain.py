@@ -29,6 +29,7 @@ from registry.features.mae import (
     MaskedAutoencoder, checkpoint_path, encoder_arguments, patchify, read_checkpoint, unpatchify,
     weights_hash, write_checkpoint,
 )
+from sccs.checkpoint import below, optimizer_values, read_tensors, restore_optimizer, write_tensors
 from sccs.data import load_dataset
 from sccs.files import atomic_path
 from sccs.log import RunLog
@@ -173,7 +174,7 @@ class Sampler:
     seed: int
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
-        """-> images (B, window, window), noise (B, N) that decides which patches are hidden. Depends on `step` alone."""
+        """-> images (B, window, window), noise (B, N) that decides which patches are hidden; by `step` alone."""
         rng = np.random.default_rng([self.seed, step])
         crops = []
         for _ in range(self.batch):
@@ -286,39 +287,21 @@ class Pretrainer:
     def save(self, path: Path) -> None:
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+        tensors |= optimizer_values(self.optimizer)
         write_tensors(path, tensors, {"done": str(self.done), "seconds": repr(self.seconds)})
 
     def load(self, path: Path) -> None:
-        from safetensors import safe_open
-
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-            facts = file.metadata()
-        saved = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+        arrays, facts = read_tensors(path)
+        saved, average = ({name: torch.from_numpy(value) for name, value in below(prefix, arrays).items()}
+                          for prefix in ("model.", "average."))
         if {n: v.shape for n, v in saved.items()} != {n: v.shape for n, v in self.model.state_dict().items()}:
             raise UserError(f"{path}: the interrupted run has another pretrain.architecture; "
                             "resume with its own recipe")
         self.done, self.seconds = int(facts["done"]), float(facts["seconds"])
         self.model.load_state_dict(saved)
-        state = self.optimizer.state_dict()
-        for name, value in tensors.items():
-            kind, _, rest = name.partition(".")
-            if kind == "average":
-                self.average[rest].copy_(value)
-            elif kind == "optimizer":
-                index, _, key = rest.partition(".")
-                state["state"].setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict(state)
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
-    from safetensors.torch import save_file
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as scratch:
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, scratch, dict(facts))
+        for name, value in average.items():
+            self.average[name].copy_(value)
+        restore_optimizer(self.optimizer, arrays)
 
 
 def reconstruction(images: Tensor, painted: Tensor, mask: Tensor, patch: int) -> np.ndarray:
@@ -429,6 +412,8 @@ def _train(trainer: Pretrainer, state: Path, run_log: RunLog) -> float | None:
                     score, picture = trainer.score(*held_out)
                     run_log.scalar("loss/held_out", score, trainer.done)
                     run_log.image("held out: crop, seen, painted", picture, trainer.done)
+        if interrupted():  # while the last loss was scored
+            raise KeyboardInterrupt
     if score is None and held_out is not None:  # resumed at the end
         score, _ = trainer.score(*held_out)
     return score

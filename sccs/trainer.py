@@ -18,10 +18,26 @@ import torch
 
 from registry.base import Clusterer, Embedder, UserError
 from registry.graphs import RegionGraph
-from sccs.files import atomic_path
+from sccs.checkpoint import below, optimizer_values, read_tensors, restore_optimizer, write_tensors
+from sccs.evaluation import IN_USE
 from sccs.log import RunLog
 
 KEPT = 2  # checkpoints
+
+
+def check_length(embedder: Embedder, clusterer: Clusterer, iterations: int) -> None:
+    """Raises UserError when `train.iterations` leave nothing of the training to a clusterer that needs one.
+
+    Without iterations a trainable embedder stays as it started, which is a system of its own.
+    """
+    if not clusterer.trainable:
+        return
+    if iterations == 0:
+        raise UserError("train.iterations: 0 leaves the clusterer untrained; raise it, or take a clusterer that needs "
+                        "no training, such as kmeans")
+    if embedder.trainable and clusterer.warmup >= iterations:
+        raise UserError(f"clusterer.warmup: {clusterer.warmup} leaves none of train.iterations: {iterations} to train "
+                        "the head; lower the first or raise the second")
 
 
 class Trainer:
@@ -30,11 +46,12 @@ class Trainer:
     graphs: the training spGs. anchor: index of the anchor graph. options: the recipe's `train` block.
     checkpoints: folder, or None to keep none. A run that is resumed from a checkpoint ends, on the CPU, with the
     same bits as one that was never stopped: the order of graphs is a function of seed and epoch, and the state of
-    parts, optimiser and random numbers is saved whole.
+    parts, optimiser and random numbers is saved whole. Raises UserError as `check_length` does.
     """
 
     def __init__(self, embedder: Embedder, clusterer: Clusterer, graphs: Sequence[RegionGraph], options, *, seed: int,
                  anchor: int = 0, log: RunLog, checkpoints: Path | None = None):
+        check_length(embedder, clusterer, options.iterations)
         self.embedder, self.clusterer, self.graphs, self.options = embedder, clusterer, graphs, options
         self.seed, self.anchor, self.log, self.checkpoints = seed, anchor, log, checkpoints
         self.step = 0
@@ -53,8 +70,7 @@ class Trainer:
         if self.clusterer.trainable:
             with torch.no_grad():
                 self.clusterer.prepare(self.embedder.embed(self.graphs[0]).shape[1], self.graphs[0].device)
-        parameters = [p for module in self.modules for p in module.parameters()]
-        self.optimizer = torch.optim.Adam(parameters, lr=options.lr, betas=(0.9, 0.999))
+        self._make_optimizer()
         if resume:
             self._load_latest()
         frozen = None
@@ -76,26 +92,34 @@ class Trainer:
                         raise KeyboardInterrupt
                     if preview is not None:
                         preview(self.step)
+            if interrupted():  # during the last preview
+                raise KeyboardInterrupt
         for module in self.modules:
             module.eval()
+
+    def _make_optimizer(self) -> None:
+        parameters = [p for module in self.modules for p in module.parameters()]
+        self.optimizer = torch.optim.Adam(parameters, lr=self.options.lr, betas=(0.9, 0.999))
 
     def _iterate(self, frozen: Sequence[torch.Tensor] | None) -> dict[str, torch.Tensor]:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step)
-        if self.clusterer.trainable and not self.clusterer.begun and self.step >= min(
-                self.clusterer.warmup if frozen is None else 0, self.options.iterations - 1):
+        warmup = self.clusterer.warmup if frozen is None else 0
+        if self.clusterer.trainable and not self.clusterer.begun and self.step >= warmup:
             with torch.no_grad():
                 Z = self.embedder.embed(self.graphs[self.anchor])
             self.clusterer.begin(self.graphs[self.anchor], Z)
         terms: dict[str, torch.Tensor] = {}
         total = 0.0
         drawn = self._batch(self.step)
+        seen = []
         for index in drawn:
             graph = self.graphs[index]
             Z = self.embedder.embed(graph) if frozen is None else frozen[index]
             here = self.embedder.loss(graph, Z) if self.embedder.trainable else {}
             if self.clusterer.trainable and self.clusterer.begun:
-                here |= self.clusterer.loss(graph, Z)
+                here = {**here, **self.clusterer.loss(graph, Z)}
+            seen.append((graph, Z.detach()))
             for name, value in here.items():
                 terms[name] = terms.get(name, 0.0) + value / len(drawn)
                 total = total + self._weight(name) * value / len(drawn)
@@ -107,7 +131,8 @@ class Trainer:
             total.backward()
             self.optimizer.step()
         if self.embedder.trainable:
-            self.embedder.after_step(self.step, graph, Z.detach())
+            for graph, Z in seen:
+                self.embedder.after_step(self.step, graph, Z)
         return {**terms, "total": torch.as_tensor(total)}
 
     def _weight(self, name: str) -> float:
@@ -128,10 +153,10 @@ class Trainer:
     def _report(self, terms: dict[str, torch.Tensor]) -> None:
         values = {f"loss/{name}": value.item() for name, value in terms.items()}
         values["lr"] = self.learning_rate(self.step - 1)
-        if self.clusterer.trainable and self.clusterer.begun:
-            use = self.clusterer.use()
+        use = self.clusterer.use() if self.clusterer.trainable and self.clusterer.begun else None
+        if use is not None:
             share = use / max(use.sum(), 1)
-            values["clusters/in_use"] = int((share >= 0.001).sum())
+            values["clusters/in_use"] = int((share >= IN_USE).sum())
             values |= {f"clusters/share_{i}": float(s) for i, s in enumerate(share)}
         self.log.scalars(values, self.step)
 
@@ -143,43 +168,27 @@ class Trainer:
     def _save(self) -> None:
         if self.checkpoints is None:
             return
-        from safetensors.numpy import save_file
-
-        arrays = {f"{role}.{name}": value for role, part in self._parts().items()
+        values = {f"{role}.{name}": value for role, part in self._parts().items()
                   for name, value in part.get_state().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            arrays |= {f"optimizer.{index}.{name}": value.cpu().numpy() for name, value in state.items()}
-        arrays["random"] = torch.get_rng_state().numpy()
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
-        with atomic_path(self.checkpoints / f"step_{self.step:08d}.safetensors") as scratch:
-            save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, scratch,
-                      metadata={"step": str(self.step), "options": json.dumps(self.options.model_dump())})
+        values |= {**optimizer_values(self.optimizer), "random": torch.get_rng_state()}
+        write_tensors(self.checkpoints / f"step_{self.step:08d}.safetensors", values,
+                         {"step": str(self.step), "options": json.dumps(self.options.model_dump())})
         for old in sorted(self.checkpoints.glob("step_*.safetensors"))[:-KEPT]:
             old.unlink()
 
     def _load_latest(self) -> None:
-        from safetensors import safe_open
-
         found = sorted(self.checkpoints.glob("step_*.safetensors")) if self.checkpoints else []
         if not found:
             self.log.info("no checkpoint to resume from: training starts at iteration 0")
             return
-        with safe_open(found[-1], "numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
-            self.step = int(file.metadata()["step"])
+        arrays, facts = read_tensors(found[-1])
+        self.step = int(facts["step"])
         for role, part in self._parts().items():
-            prefix = f"{role}."
-            part.set_state({n.removeprefix(prefix): v for n, v in arrays.items() if n.startswith(prefix)})
+            part.set_state(below(f"{role}.", arrays))
             part.to(self.graphs[0].device)
-        parameters = [p for module in self.modules for p in module.parameters()]
-        self.optimizer = torch.optim.Adam(parameters, lr=self.options.lr, betas=(0.9, 0.999))
-        state = self.optimizer.state_dict()
-        for name, value in arrays.items():
-            if name.startswith("optimizer."):
-                _, index, field = name.split(".")
-                state["state"].setdefault(int(index), {})[field] = torch.from_numpy(np.array(value))
-        self.optimizer.load_state_dict(state)
-        torch.set_rng_state(torch.from_numpy(np.array(arrays["random"])))
+        self._make_optimizer()  # over the parameters that the states made
+        restore_optimizer(self.optimizer, arrays)
+        torch.set_rng_state(torch.from_numpy(arrays["random"]))
         self.log.info(f"resumed at iteration {self.step} from {found[-1].name}")
 
 

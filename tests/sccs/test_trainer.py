@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from registry.base import UserError
+from registry.base import Clusterer, Embedder, UserError
 from registry.clusterer.kmeans import KMeans
 from registry.clusterer.mlp_incremental import MLPIncremental
 from registry.embedder.identity import Identity
@@ -122,6 +122,125 @@ def test_frozen_embedding_with_neural_clustering(graphs):
     trainer = make(graphs, embedder=Identity(), iterations=100)
     trainer.run()
     assert trainer.clusterer.begun
+
+
+@pytest.mark.parametrize("options, embedder, word", [
+    ({"iterations": 10}, None, "clusterer.warmup: 10 leaves none of train.iterations: 10 to train the head"),
+    ({"iterations": 0}, None, "train.iterations: 0 leaves the clusterer untrained"),
+    ({"iterations": 0}, Identity(), "train.iterations: 0 leaves the clusterer untrained"),
+])
+def test_a_training_that_never_reaches_the_head_is_refused(graphs, options, embedder, word):
+    with pytest.raises(UserError, match=word):
+        make(graphs, embedder=embedder, **options)
+
+
+def test_the_last_iteration_may_be_the_heads_first(graphs):
+    trainer = make(graphs, iterations=11)
+    trainer.run()
+    assert trainer.clusterer.begun
+
+
+def test_warm_up_is_for_trained_embeddings_only(graphs):
+    trainer = make(graphs, embedder=Identity(), iterations=5)
+    trainer.run()
+    assert trainer.clusterer.begun
+
+
+def test_an_embedder_may_stay_as_it_started(graphs):
+    trainer = make(graphs, clusterer=KMeans(k=3), iterations=0)
+    start = trainer.embedder.get_state()
+    trainer.run()
+    assert same(trainer.embedder.get_state(), start)
+
+
+def test_an_interrupt_during_the_last_preview_is_not_lost(graphs, tmp_path):
+    trainer = make(graphs, tmp_path)
+
+    def preview(step):
+        if step == 60:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(preview=preview)
+    assert (tmp_path / "step_00000060.safetensors").exists()
+
+
+def test_after_step_comes_for_every_graph_of_a_batch(graphs):
+    trainer = make(graphs, iterations=20, batch=2)
+    calls = []
+    trainer.embedder.after_step = lambda step, graph, Z: calls.append((step, graphs.index(graph), Z.requires_grad))
+    trainer.run()
+    assert calls == [(step, index, False) for step in range(20) for index in trainer._batch(step)]
+
+
+class Scale(torch.nn.Module, Embedder):
+    """A trainable embedder written from the protocol alone."""
+
+    trainable = True
+    terms = ("norm",)
+
+    def fit(self, graphs):
+        self.factor = torch.nn.Parameter(torch.ones(1))
+
+    def embed(self, graph):
+        return graph.feature * self.factor
+
+    def loss(self, graph, Z):
+        return {"norm": (Z.square().mean() - 1).square()}
+
+    def get_state(self):
+        return {"factor": self.factor.detach().numpy()}
+
+    def set_state(self, state):
+        self.factor = torch.nn.Parameter(torch.from_numpy(state["factor"]))
+
+
+class Softmax(torch.nn.Module, Clusterer):
+    """A trainable clusterer written from the protocol alone."""
+
+    trainable = True
+    terms = ("entropy",)
+    k = 3
+
+    def prepare(self, u, device):
+        self.layer = torch.nn.Linear(u, self.k, device=device)
+
+    def predict(self, graph, Z):
+        return self.layer(Z).softmax(1)
+
+    def loss(self, graph, Z):
+        P = self.predict(graph, Z)
+        return {"entropy": -(P * P.log()).sum(1).mean()}
+
+    def get_state(self):
+        return {name: value.detach().numpy() for name, value in self.layer.state_dict().items()}
+
+    def set_state(self, state):
+        self.layer = torch.nn.Linear(*state["weight"].shape[::-1])
+        self.layer.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
+
+
+def test_parts_that_override_the_least_train_and_resume_to_the_bit(graphs, tmp_path):
+    results = []
+    for stop in (None, 20):
+        trainer = make(graphs, tmp_path / str(stop), Scale(), Softmax(), iterations=stop or 40)
+        trainer.run()
+        if stop:
+            trainer = make(graphs, tmp_path / str(stop), Scale(), Softmax(), iterations=40)
+            trainer.run(resume=True)
+        results.append(states(trainer))
+    assert same(*results) and results[0]["factor"] != 1
+
+
+@pytest.mark.gpu
+def test_training_on_a_gpu(graphs, tmp_path):
+    there = [graph.to("cuda:0") for graph in graphs]
+    trainer = make(there, tmp_path, iterations=40)
+    trainer.run()
+    resumed = make(there, tmp_path, iterations=60)
+    resumed.run(resume=True)
+    P = resumed.clusterer.predict(there[0], resumed.embedder.embed(there[0]))
+    assert resumed.step == 60 and P.is_cuda and P.shape == (30, 3)
 
 
 def test_nothing_to_train(graphs):
