@@ -313,8 +313,18 @@ def _checked(root: Node, path: Path | None, label: str) -> Recipe:
         blocks[role], found = _data(node) if role == "data" else _choice(role, node)
         problems += found
     _raise_first(problems)
+    _raise_first(_unknown_weights(root, [blocks[role] for role in ("embedder", "clusterer") if blocks[role]]))
     return Recipe(source=path, written=root, pretrain=pretrain.plain() if pretrain else None,
                   **{**general.model_dump(), "plugins": plugins}, **blocks)
+
+
+def _unknown_weights(root: Node, choices: Sequence[Choice]) -> list[str]:
+    """Weights of loss terms that neither a chosen part offers nor the paper has."""
+    weights = (root.child("train") or Node({}, root.place)).child("weights") or Node({}, root.place)
+    offered = [term for choice in choices for term in registry.get(choice.role, choice.name).terms]
+    return [f"{node.place}: train.weights.{key}: no part of this recipe has such a loss term; "
+            f"{suggestion(key, offered)}offered: {', '.join(offered) or 'none, as nothing is trained'}"
+            for key, node in weights.value.items() if key not in {*offered, *WEIGHTS}]
 
 
 def _part_of(root: Node, model: type[BaseModel]) -> Node:

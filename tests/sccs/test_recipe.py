@@ -276,6 +276,12 @@ def test_set_that_is_wrong(option, message):
 # ---- mistakes, each one line with file, line and dotted path
 
 
+def test_weights_of_terms_that_a_part_brings_along(monkeypatch):
+    monkeypatch.setattr(ToyEmbedder, "terms", ("entropy",))
+    recipe = load_recipe(write(BASE), ["train.weights.entropy=2", "train.weights.smo=0"])
+    assert recipe.train.weights == {"spe": 1.0, "clu": 1.0, "smo": 0.0, "entropy": 2.0}
+
+
 MISTAKES = [
     # keys
     ("n_segments: 50", "n_segmnts: 50", "r.yaml:5: graph.n_segmnts: unknown key; did you mean 'n_segments'? allowed: "
@@ -292,7 +298,7 @@ MISTAKES = [
     # names
     ("name: toy\n", "name: superpixl\n", "r.yaml:4: graph.name: unknown graph 'superpixl'; did you mean 'superpixel'?"),
     ("data: phantom", "data: {name: phantom, train: [{image: a.tif}]}",
-     "r.yaml:1: data.train: the data set is 'phantom', which has no such key; for volumes of your own write also `name"),
+     "r.yaml:1: data.train: the data set is 'phantom', which has no such key; for volumes of your own write also "),
     ("data: phantom", "data: fantom", "r.yaml:1: data.name: unknown data 'fantom'; did you mean 'phantom'? avail"),
     ("features: toy", "features: 3", "r.yaml:2: features: got 3, expected a name or a block; available: mae, "),
     ("features: toy", "features: [toy]", 'r.yaml:2: features: got ["toy"], expected a name or a block; available: mae'),
@@ -316,7 +322,12 @@ MISTAKES = [
     ("data: phantom", "data: phantom\nseed: -1", "r.yaml:2: seed: got -1; expected greater than or equal to 0"),
     ("data: phantom", "data: phantom\ndevice: gpu", "r.yaml:2: device: got 'gpu'; expected auto, cpu, cuda or cuda:N"),
     ("data: phantom", "data: phantom\ntrain: {iterations: -1}", "r.yaml:2: train.iterations: got -1; expected greater"),
+    ("data: phantom", "data: phantom\ntrain: {weights: 1}", "r.yaml:2: train.weights: got 1; expected "),
     ("data: phantom", "data: phantom\ntrain: {weights: {clu: no}}", "r.yaml:2: train.weights.clu: got 'no'; exp"),
+    ("data: phantom", "data: phantom\ntrain:\n  weights: {spee: 1}", "r.yaml:3: train.weights.spee: no part of this "
+                      "recipe has such a loss term; offered: none, as nothing is trained"),
+    ("embedder: toy", "embedder: lgc\ntrain: {weights: {spee: 1}}", "r.yaml:7: train.weights.spee: no part of this "
+                      "recipe has such a loss term; did you mean 'spe'? offered: spe"),
     ("data: phantom", "data: phantom\ntrain: 3", "r.yaml:2: train: got 3; expected a block of keys"),
     ("data: phantom", "data: phantom\nevaluation: {mappings: [hungarain]}",
      "r.yaml:2: evaluation.mappings.0: got 'hungarain'; did you mean 'hungarian'? expected 'train', 'hungarian', "),
