@@ -2,12 +2,17 @@
 
 Entries are written to a temporary file and renamed, so that two runs at once, or a killed one, leave only whole
 entries; a file that cannot be read all the same is computed anew. Folder: `SCCS_CACHE`, else ~/.cache/sccs;
-`SCCS_CACHE=off` keeps nothing.
+`SCCS_CACHE=off` keeps nothing, and neither does a folder that cannot be written, which is warned of once. Nothing is
+ever deleted: `report_growth` tells how much was added.
 """
 from __future__ import annotations
 
+import ast
 import hashlib
+import importlib
+import inspect
 import json
+import logging
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -15,14 +20,38 @@ from typing import Any, Callable
 
 import numpy as np
 
+from registry.base import UserError
 from sccs.files import atomic_path
+
+_refused: set[Path] = set()  # folders that could not be written
+_added: list[int] = []  # bytes of each entry written since the last report
 
 
 def cache_folder() -> Path | None:
+    """Where the user wants entries to be; None for nowhere."""
     setting = os.environ.get("SCCS_CACHE", "")
     if setting.lower() == "off":
         return None
     return Path(setting).expanduser() if setting else Path.home() / ".cache" / "sccs"
+
+
+def usable_folder() -> Path | None:
+    """`cache_folder`, made if it was not there; None, with one warning, where it cannot be written."""
+    folder = cache_folder()
+    if folder is None or folder in _refused:
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return _refuse(folder, error)
+    return folder if os.access(folder, os.W_OK) else _refuse(folder, "no permission to write there")
+
+
+def _refuse(folder: Path, reason: object) -> None:
+    _refused.add(folder)
+    logging.getLogger("sccs").warning(
+        f"the cache {folder} cannot be written ({reason}): features and graphs are computed each time; "
+        "set SCCS_CACHE to another folder, or to off")
 
 
 def fingerprint(*things: Any) -> str:
@@ -38,18 +67,35 @@ def fingerprint(*things: Any) -> str:
     return digest.hexdigest()[:32]
 
 
+def code_only(source: str) -> str:
+    """Python source as its syntax tree without docstrings: what changes only what is said leaves it as it is."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            if ast.get_docstring(node, clean=False) is not None:
+                node.body = node.body[1:]
+    return ast.dump(tree)
+
+
 @lru_cache
-def code_version(*modules: str) -> str:
-    """Hash of the source of the named modules: results of changed code are not taken for those of the old."""
-    import importlib
+def code_version(part: type, *modules: str) -> str | None:
+    """Hash of the code of a part: the modules of its class and all base classes, and those named besides.
 
-    return fingerprint(*(Path(importlib.import_module(name).__file__).read_text() for name in modules))
+    Results of changed code are not taken for those of the old. None where a source cannot be had (a class typed in a
+    console or a notebook, a compiled module): nothing is known of such a part, so that nothing of it may be kept.
+    """
+    names = {cls.__module__ for cls in part.__mro__} - {"builtins"}
+    try:
+        sources = [inspect.getsource(importlib.import_module(name)) for name in (*sorted(names), *modules)]
+        return fingerprint(part.__qualname__, *map(code_only, sources))
+    except (ImportError, OSError, TypeError, SyntaxError):
+        return None
 
 
-def cached(kind: str, key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The entry `kind`/`key`, computed by `make` if there is none."""
-    folder = cache_folder()
-    if folder is None:
+def cached(kind: str, key: str | None, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The entry `kind`/`key`, computed by `make` if there is none. Without a key it is computed and not kept."""
+    folder = usable_folder()
+    if folder is None or key is None:
         return make()
     from safetensors import SafetensorError
     from safetensors.numpy import load_file, save_file
@@ -57,10 +103,20 @@ def cached(kind: str, key: str, make: Callable[[], dict[str, np.ndarray]]) -> di
     path = folder / kind / key[:2] / f"{key}.safetensors"
     try:
         return load_file(path)
-    except (FileNotFoundError, SafetensorError):
+    except (OSError, SafetensorError):
         pass
     arrays = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as scratch:
-        save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, scratch)
+    try:
+        with atomic_path(path) as scratch:
+            save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, scratch)
+        _added.append(path.stat().st_size)
+    except (OSError, SafetensorError, UserError) as error:  # no longer writable, or the disk is full
+        _refuse(folder, error)
     return arrays
+
+
+def report_growth(log) -> None:
+    """Tell the log how many entries were added since the last report, if any."""
+    if _added:
+        log.info(f"cache {cache_folder()}: {len(_added)} files added, {sum(_added) / 1e6:.1f} MB")
+        _added.clear()

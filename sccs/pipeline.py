@@ -2,10 +2,13 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,8 +16,9 @@ import torch
 import registry
 from registry.base import FeatureMap, UserError
 from registry.graphs import Nodes, RegionGraph
-from sccs.cache import cached, code_version, fingerprint
-from sccs.data.volumes import FOV, Dataset, Volume
+from sccs.cache import cached, code_version, fingerprint, report_growth
+from sccs.data.tiler import WINDOW
+from sccs.data.volumes import FOV, Dataset, Volume, voxel_mismatch
 from sccs.device import resolve_device
 from sccs.files import atomic_path, write_json
 from sccs.recipe import Recipe, load_recipe
@@ -22,6 +26,8 @@ from sccs.recipe import Recipe, load_recipe
 STAGES = ("features", "graph", "embed", "cluster")
 FORMAT = 1  # of the model folder
 SHARED_CODE = ("registry.base", "registry.graphs", "registry.pooling")  # what pooled nodes depend on
+MOST_CLUSTERS = 255  # clusters are written as uint8, where 255 is a pixel that was not segmented
+SMALLEST_SIDE = 16  # px of a volume, for features that work without a window
 
 
 @dataclass
@@ -46,7 +52,13 @@ class Pipeline:
         self.recipe = recipe
         self.device = resolve_device(recipe.device)
         self.features, self.graph, self.embedder, self.clusterer = (self._build(role) for role in registry.ROLES)
+        if not 1 <= self.k <= MOST_CLUSTERS:
+            place = recipe.where("clusterer", "k")
+            raise UserError(f"{'' if place == 'default' else f'{place}: '}clusterer.k: {self.k} is not within 1 to "
+                            f"{MOST_CLUSTERS} (segmentations are written as uint8)")
         self.info: dict[str, Any] = {}
+        self.diagnostics: list[dict[str, Any]] = []  # of each training graph
+        self.seconds: dict[str, float] = {}  # what `fit` took: "graphs" (with features, less if cached), "training"
 
     @classmethod
     def from_recipe(cls, recipe: str | Path | Mapping, overrides: Sequence[str] = (), **options) -> "Pipeline":
@@ -72,16 +84,24 @@ class Pipeline:
     def fov(self) -> int | str:
         return self.info.get("fov", 560)
 
+    @property
+    def min_side(self) -> int:
+        """The shortest side of a volume that the features work on, px: their window, if they have one."""
+        return max(getattr(self.features, "window", 1), SMALLEST_SIDE)
+
     # ------------------------------------------------------------------------------------------------------- graphs
     def extract(self, image: np.ndarray, keep: bool = True) -> FeatureMap:
-        """Features of an image (H, W) float32, standardised per volume; from the cache if `keep`."""
-        if not keep:
+        """Features of an image (H, W) float32, standardised per volume.
+
+        They come from the cache if `keep`, but only where nodes do not: nodes tell all that is needed of them, and
+        are far smaller.
+        """
+        if not keep or self.graph.cacheable:
             return self.features.extract(image)
-        made: list[FeatureMap] = []
 
         def make() -> dict[str, np.ndarray]:
-            made.append(self.features.extract(image))
-            return {"values": made[0].values, "grid": np.array([made[0].step, made[0].offset])}
+            features = self.features.extract(image)
+            return {"values": features.values, "grid": np.array([features.step, features.offset])}
 
         arrays = cached("features", self._features_key(image), make)
         step, offset = arrays["grid"]
@@ -91,76 +111,116 @@ class Pipeline:
         """Nodes of an image (H, W), before any training-set statistic enters; from the cache if `keep`."""
         if not keep or not self.graph.cacheable:
             return self.graph.pool(image, self.extract(image, keep))
-        key = fingerprint(self._features_key(image), self.recipe.graph.block(),
-                          code_version(type(self.graph).__module__, *SHARED_CODE))
-        return Nodes.from_arrays(cached("nodes", key, lambda: self.graph.pool(image, self.extract(image)).to_arrays()))
+        return Nodes.from_arrays(cached("nodes", self._nodes_key(image),
+                                        lambda: self.graph.pool(image, self.extract(image)).to_arrays()))
 
-    def _features_key(self, image: np.ndarray) -> str:
-        return fingerprint(image, self.recipe.features.block(), self.features.fingerprint(),
-                           code_version(type(self.features).__module__, "registry.base"))
+    def _features_key(self, image: np.ndarray) -> str | None:
+        code = code_version(type(self.features), "registry.base")
+        state = sorted(self.features.get_state().items())
+        learned = self.features.fingerprint() or fingerprint(*(thing for item in state for thing in item))
+        where = self.device.partition(":")[0]  # a GPU rounds otherwise
+        return code and fingerprint(image, self._block("features"), learned, code, where)
+
+    def _nodes_key(self, image: np.ndarray) -> str | None:
+        code, features = code_version(type(self.graph), *SHARED_CODE), self._features_key(image)
+        return code and features and fingerprint(features, self._block("graph"), code, metadata.version("scikit-image"))
+
+    def _block(self, role: str) -> dict[str, Any]:
+        """The part's block with the seed that it really has."""
+        block = getattr(self.recipe, role).block()
+        return {**block, "seed": getattr(self, role).seed} if "seed" in block else block
 
     def build(self, image: np.ndarray, keep: bool = True) -> RegionGraph:
         return self.graph.connect(self.pool(image, keep)).to(self.device)
 
     # ----------------------------------------------------------------------------------------------------- training
-    def fit(self, data: Dataset | Sequence, *, voxel_size=None, log=None, checkpoints: Path | None = None,
-            resume: bool = False, preview=None) -> "Pipeline":
-        """Train without labels, on a data set or on arrays (Z, Y, X) or (Y, X).
+    def fit(self, data, *, voxel_size=None, log=None, checkpoints: Path | None = None, resume: bool = False,
+            preview=None) -> "Pipeline":
+        """Train without labels, on a Dataset, or on volumes: files, arrays (Z, Y, X) or (Y, X), one or a list of them.
 
-        checkpoints: folder for the trainer's state. preview(step, pipeline, graph, fov): called with the anchor.
+        voxel_size: (z, y, x) nm of arrays, and of files that do not say. checkpoints: folder for the trainer's state.
+        preview(step, pipeline, graph, fov): called with the anchor. Raises UserError for data that cannot be used.
         """
         from sccs.log import quiet_log
         from sccs.trainer import Trainer
 
         log = log or quiet_log()
         dataset = data if isinstance(data, Dataset) else self._as_dataset(data, voxel_size)
-        fovs = [fov for volume in dataset.train for fov in volume.fovs()]
-        self.info = {"fov": dataset.train[0].fov, "data": dataset.name, "voxel_size": dataset.train[0].voxel_size,
-                     "classes": {str(code): name for code, name in dataset.classes.items()}, "k": self.k}
-        log.info(f"{len(fovs)} training FOVs; features: {self.recipe.features.name}, graph: {self.recipe.graph.name}")
-        self.features.fit([fov.image for fov in fovs])
-        nodes = []
-        with log.progress(len(fovs), "features and graphs") as bar:
-            for fov in fovs:
-                nodes.append(self.pool(fov.image))
-                bar.update(1)
+        first = dataset.train[0]
+        self.info = {"fov": first.fov, "data": dataset.name, "voxel_size": first.voxel_size, "k": self.k,
+                     "classes": {str(code): name for code, name in dataset.classes.items()}, "ignore": dataset.ignore}
+        count = sum(len(volume.z_slices) * len(volume.tiles) for volume in dataset.train)
+        log.info(f"{count} training FOVs; features: {self.recipe.features.name}, graph: {self.recipe.graph.name}")
+        start = time.perf_counter()
+        self.features.fit(TrainingImages(dataset.train))
+        keys, nodes, self.anchor, anchor = self._pool_all(dataset, count, log)
+        report_growth(log)
         self.graph.fit(nodes)
-        graphs = [self.graph.connect(each).to(self.device) for each in nodes]
-        self.diagnostics = [{"key": fov.key, **graph.diagnostics()} for fov, graph in zip(fovs, graphs)]
-        self._warn(log, max(graph.n for graph in graphs))
-        self.anchor = choose_anchor(fovs, dataset.anchor)
-        log.info(f"anchor graph: {fovs[self.anchor].key}")
+        graphs = []
+        nodes.reverse()
+        while nodes:  # nodes and graphs of all FOVs at once would take twice the memory
+            graphs.append(self.graph.connect(nodes.pop()).to(self.device))
+        self.diagnostics = [{"key": key, **graph.diagnostics()} for key, graph in zip(keys, graphs)]
+        self._warn(log)
+        log.info(f"anchor graph: {anchor.key}")
         if hasattr(self.clusterer, "anchor"):
             self.clusterer.anchor = self.anchor
+        self.seconds = {"graphs": time.perf_counter() - start}
+        start = time.perf_counter()
         self.embedder.fit(graphs)
         trainer = Trainer(self.embedder, self.clusterer, graphs, self.recipe.train, seed=self.recipe.seed,
                           anchor=self.anchor, log=log, checkpoints=checkpoints)
         trainer.run(resume, None if preview is None else
-                    lambda step: preview(step, self, graphs[self.anchor], fovs[self.anchor]))
+                    lambda step: preview(step, self, graphs[self.anchor], anchor))
         if not self.clusterer.trainable:
             with torch.no_grad():
                 self.clusterer.fit(graphs, [self.embedder.embed(graph) for graph in graphs])
+        self.seconds["training"] = time.perf_counter() - start
         return self
 
-    def _as_dataset(self, volumes: Sequence, voxel_size) -> Dataset:
-        if isinstance(volumes, np.ndarray):
-            volumes = [volumes]
-        named = [volume if isinstance(volume, Volume) else as_volume(volume, f"volume{i}", voxel_size)
-                 for i, volume in enumerate(volumes)]
-        return Dataset("arrays", named, [], {})
+    def _pool_all(self, dataset: Dataset, count: int, log) -> tuple[list[str], list[Nodes], int, FOV]:
+        """Keys and nodes of the training FOVs, the anchor's index, the anchor: only its image stays in memory."""
+        keys, nodes, scores, anchor = [], [], [], None
+        with log.progress(count, "features and graphs") as bar:
+            for fov in training_fovs(dataset.train):
+                keys.append(fov.key)
+                nodes.append(self.pool(fov.image))
+                scores.append(anchor_score(fov, dataset.anchor))
+                if anchor is None or scores[-1] > max(scores[:-1]):
+                    anchor = replace(fov, labels=None)
+                bar.update(1)
+        return keys, nodes, int(np.argmax(scores)), anchor
 
-    def _warn(self, log, largest: int) -> None:
+    def _as_dataset(self, given, voxel_size) -> Dataset:
+        one = isinstance(given, (str, os.PathLike, Volume)) or hasattr(given, "shape")
+        volumes: list[Volume] = []
+        for i, volume in enumerate([given] if one else given):
+            named = as_volume(volume, f"volume{i}", voxel_size, min_side=self.min_side)
+            if named is not volume and named.name in {other.name for other in volumes}:  # a.tif of two folders
+                named.name += f"-{i}"
+            volumes.append(named)
+        return Dataset("arrays", volumes, [], {})
+
+    def _warn(self, log) -> None:
+        """Of graphs in which spectral clustering has little to go by; UserError where no graph has k nodes."""
+        largest = max(entry["nodes"] for entry in self.diagnostics)
         if largest < self.k:
-            raise UserError(f"clusterer.k: {self.k} clusters, but the largest training graph has {largest} nodes; "
-                            "lower k or graph.pixels_per_superpixel, or use larger FOVs")
-        for entry in self.diagnostics:
-            n, isolated, density = entry["nodes"], entry["isolated"], entry["density"]
-            if n > 1 and isolated > n / 10 and self.recipe.embedder.name != "identity":
-                log.warning(f"graph {entry['key']}: {isolated} of {n} nodes have no neighbour; raise graph.kappa or "
-                            "graph.alpha, or take edges: knn+adjacent with kappa: median")
-            elif n > 100 and density > 0.9:
-                log.warning(f"graph {entry['key']}: {density:.0%} of all pairs are joined, which smooths everything "
-                            "into one; lower graph.kappa or take edges: knn+adjacent")
+            raise UserError(f"clusterer.k: {self.k} clusters, but the largest training graph has {largest} "
+                            f"node{'s' if largest > 1 else ''}; lower k or graph.pixels_per_superpixel, or use larger "
+                            "FOVs")
+        whole = len(self.diagnostics)
+        lonely = [entry for entry in self.diagnostics if entry["nodes"] > 1 and entry["isolated"] > entry["nodes"] / 10]
+        if lonely and self.recipe.embedder.name != "identity":
+            worst = max(lonely, key=lambda entry: entry["isolated"] / entry["nodes"])
+            log.warning(f"{len(lonely)} of {whole} graphs have many nodes without a neighbour (most: {worst['key']}, "
+                        f"{worst['isolated']} of {worst['nodes']}); raise graph.kappa or graph.alpha, or take edges: "
+                        "knn+adjacent with kappa: median")
+        crowded = [entry for entry in self.diagnostics if entry["nodes"] > 100 and entry["density"] > 0.9]
+        if crowded:
+            worst = max(crowded, key=lambda entry: entry["density"])
+            log.warning(f"{len(crowded)} of {whole} graphs join nearly all pairs of nodes (most: {worst['key']}, "
+                        f"{worst['density']:.0%}), which smooths everything into one; lower graph.kappa or take "
+                        "edges: knn+adjacent")
         density, parts = ([entry[name] for entry in self.diagnostics] for name in ("density", "components"))
         log.info(f"graphs: {largest} nodes at most, density {np.mean(density):.4f}, "
                  f"{np.mean(parts):.1f} components on average")
@@ -173,7 +233,7 @@ class Pipeline:
 
         def tick() -> None:
             if self.device != "cpu":
-                torch.cuda.synchronize()
+                torch.cuda.synchronize(self.device)
             clock.append(time.perf_counter())
 
         if keep:
@@ -203,10 +263,17 @@ class Pipeline:
             yield plane
 
     def segment(self, volume, voxel_size: Sequence[float] | None = None) -> np.ndarray:
-        """Clusters (Z, Y, X) uint8 of an array (Z, Y, X), or (Y, X) of one (Y, X). voxel_size: (z, y, x) nm."""
-        whole = as_volume(volume, "volume", voxel_size, self.fov)
+        """Clusters (Z, Y, X) uint8 of a file, a Volume or an array (Z, Y, X); (Y, X) of an array (Y, X).
+
+        Arrays may be of NumPy, or lazy ones of the kind of Dask's and Zarr's, of which slices are read one at a time.
+        voxel_size: (z, y, x) nm of arrays, and of files that do not say. Warns, through the logger "sccs", of pixels
+        of another size than those trained on.
+        """
+        whole = as_volume(volume, "volume", voxel_size, self.fov, self.min_side)
+        if (note := voxel_mismatch(whole.voxel_size, self.info.get("voxel_size"))) is not None:
+            logging.getLogger("sccs").warning(note)
         labels = np.stack(list(self.segment_slices(whole)))
-        return labels[0] if np.ndim(volume) == 2 else labels
+        return labels[0] if len(getattr(volume, "shape", ())) == 2 else labels
 
     # -------------------------------------------------------------------------------------------------------- files
     def save(self, folder: Path) -> None:
@@ -248,23 +315,48 @@ class Pipeline:
         return model
 
 
-def as_volume(array, name: str, voxel_size=None, fov: int | str = 560) -> Volume:
-    """An array (Z, Y, X) or (Y, X) as a Volume; anything with a shape that reads by slices will do."""
-    if len(array.shape) not in (2, 3):
-        raise UserError(f"{name}: an array of shape {tuple(array.shape)} is no volume (Z, Y, X) and no image (Y, X)")
-    if len(array.shape) == 2:
-        array = np.asarray(array)[None]
-    return Volume(name, array, path=name, voxel_size=voxel_size, fov=fov)
+class TrainingImages:
+    """The images (H, W) of all training FOVs, read anew each time that one goes through them."""
+
+    def __init__(self, volumes: Sequence[Volume]):
+        self.volumes = volumes
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (fov.image for fov in training_fovs(self.volumes))
 
 
-def choose_anchor(fovs: Sequence[FOV], wanted: str | None) -> int:
-    """Index of the anchor FOV: the one asked for, else the one whose intensities are most diverse (entropy)."""
+def training_fovs(volumes: Sequence[Volume]) -> Iterator[FOV]:
+    return (fov for volume in volumes for fov in volume.fovs())
+
+
+def as_volume(given, name: str, voxel_size=None, fov: int | str = 560, min_side: int = WINDOW) -> Volume:
+    """A file or an array (Z, Y, X) or (Y, X) as a Volume; anything with a shape that reads by slices will do.
+
+    A file's volume is named after it. Raises UserError for what is none of these.
+    """
+    if isinstance(given, Volume):
+        return given
+    if isinstance(given, (str, os.PathLike)):
+        from sccs.data.loading import stem
+        from sccs.data.readers import open_image
+
+        source = open_image(given, voxel_size=voxel_size)
+        return Volume(stem(os.fspath(given)), source.array, path=source.path, voxel_size=source.voxel_size, fov=fov,
+                      min_side=min_side)
+    if not hasattr(given, "shape"):
+        raise UserError(f"{name}: a {type(given).__name__} is no image; give a file's path or an array (Z, Y, X)")
+    if len(given.shape) not in (2, 3):
+        raise UserError(f"{name}: an array of shape {tuple(given.shape)} is no volume (Z, Y, X) and no image (Y, X)")
+    if len(given.shape) == 2:
+        given = np.asarray(given)[None]
+    return Volume(name, given, path=name, voxel_size=voxel_size, fov=fov, min_side=min_side)
+
+
+def anchor_score(fov: FOV, wanted: str | None) -> float:
+    """The anchor FOV is the one of the highest score: the one asked for, else the one whose intensities are most
+    diverse (entropy of their histogram)."""
     if wanted is not None:
-        return [fov.key for fov in fovs].index(wanted)
-
-    def entropy(fov: FOV) -> float:
-        counts, _ = np.histogram(fov.image, bins=64, range=(-4, 4))
-        p = counts[counts > 0] / max(counts.sum(), 1)
-        return float(-(p * np.log(p)).sum())
-
-    return int(np.argmax([entropy(fov) for fov in fovs]))
+        return float(fov.key == wanted)
+    counts, _ = np.histogram(fov.image, bins=64, range=(-4, 4))
+    p = counts[counts > 0] / max(counts.sum(), 1)
+    return float(-(p * np.log(p)).sum())

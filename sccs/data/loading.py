@@ -13,10 +13,10 @@ from typing import Any, Mapping, Optional
 import numpy as np
 
 from registry.base import UserError
-from sccs.cache import cache_folder
+from sccs.cache import usable_folder
 from sccs.data.readers import expand, open_image
 from sccs.data.volumes import (
-    BetasegBlock, Dataset, LabelCodes, PhantomBlock, Volume, VolumeEntry, VolumesBlock, parse_block,
+    BetasegBlock, Dataset, LabelCodes, PhantomBlock, Volume, VolumesBlock, parse_block,
 )
 
 CELL_CLASSES = {0: "unrecognized", 1: "nucleus", 2: "granules", 3: "mitochondria"}
@@ -37,8 +37,8 @@ def load(data: Mapping[str, Any], base: Path, seed: int, min_side: int) -> Datas
 
 
 def storage() -> Path:
-    """The cache folder, or a temporary one if nothing is to be kept: the phantom is mapped from files either way."""
-    return cache_folder() or Path(tempfile.gettempdir()) / "sccs"
+    """The cache folder, or a temporary one if nothing is or can be kept: the phantom is mapped from files anyway."""
+    return usable_folder() or Path(tempfile.gettempdir()) / "sccs"
 
 
 # ----------------------------------------------------------------------------------------------------- own volumes
@@ -99,10 +99,11 @@ def _names(block: VolumesBlock) -> dict[tuple[str, int], str]:
         if count > 1:
             raise UserError(f"data: {count} volumes are named {name!r}; give each its own name, as output files use it")
     names = {key: entry.name for key, entry in entries.items() if entry.name is not None}
-    stems = {key: _stem(entry) for key, entry in entries.items() if entry.name is None}
+    stems = {key: "volume" if isinstance(entry.image, np.ndarray) else stem(entry.image)
+             for key, entry in entries.items() if entry.name is None}
     often = Counter(stems.values())
-    for (part, position), stem in stems.items():
-        wanted = stem if often[stem] == 1 and stem not in given else f"{stem}-{part}"
+    for (part, position), plain in stems.items():
+        wanted = plain if often[plain] == 1 and plain not in given else f"{plain}-{part}"
         name, number = wanted, 2
         while name in names.values():
             name, number = f"{wanted}-{number}", number + 1
@@ -110,16 +111,15 @@ def _names(block: VolumesBlock) -> dict[tuple[str, int], str]:
     return names
 
 
-def _stem(entry: VolumeEntry) -> str:
-    if isinstance(entry.image, np.ndarray):
-        return "volume"
-    path = re.sub(r"(\.(?:h5|hdf5|zarr|n5))[:/].*$", r"\1", entry.image.rstrip("/"))  # without the path inside
+def stem(path: str) -> str:
+    """The name of a volume after its file: folders, the path inside a container, and the suffix left out."""
+    path = re.sub(r"(\.(?:h5|hdf5|zarr|n5))[:/].*$", r"\1", path.rstrip("/"))
     parts = [part for part in path.split("/") if part]
     while len(parts) > 1 and any(wild in parts[-1] for wild in "*?["):
         parts.pop()  # a glob is named after its folder
-    stem = parts[-1]
-    suffix = next((suffix for suffix in FILE_SUFFIXES if stem.lower().endswith(suffix)), "")
-    return re.sub(r"[^\w.+-]", "_", stem[: len(stem) - len(suffix)]) or "volume"
+    last = parts[-1] if parts else ""
+    suffix = next((suffix for suffix in FILE_SUFFIXES if last.lower().endswith(suffix)), "")
+    return re.sub(r"[^\w.+-]", "_", last[: len(last) - len(suffix)]) or "volume"
 
 
 # --------------------------------------------------------------------------------------------------------- phantom

@@ -18,6 +18,8 @@ from sccs.data.tiler import WINDOW, Tile, tiles
 
 SAMPLED_SLICES = 16  # slices that a volume's mean and std come from
 PLANE_AT_ONCE = 1 << 24  # px; larger slices are read in bands, to keep memory flat
+MOST_CODE = 254  # classes are written as uint8, where 255 is a pixel without a class
+MISMATCH = 1.5  # ratio of voxel sizes from which a person is told
 
 
 # ---------------------------------------------------------------------------------------------- the recipe's block
@@ -102,6 +104,11 @@ class VolumesBlock(Block):
     def _codes(self) -> "VolumesBlock":
         if len(set(self.classes.values())) < len(self.classes):
             raise ValueError(f"classes: names are not unique: {list(self.classes.values())} (merge joins codes)")
+        for code, name in self.classes.items():
+            if not 0 <= code <= MOST_CODE:
+                free = next((c for c in range(MOST_CODE) if c not in {*self.classes, self.ignore}), MOST_CODE)
+                raise ValueError(f"classes: code {code} of {name!r} is not within 0 to {MOST_CODE} (segmentations are "
+                                 f"written as uint8); name a code {free} and write merge: {{{code}: {free}}}")
         if self.ignore in self.classes:
             raise ValueError(f"ignore: code {self.ignore} is also a class, {self.classes[self.ignore]!r}")
         for code, target in self.merge.items():
@@ -336,6 +343,17 @@ class Volume:
                     self.codes.read(raw, self.labels_path)
         if strange:
             self.codes.read(np.array(sorted(strange)), self.labels_path)
+
+
+def voxel_mismatch(here: Optional[Sequence[float]], trained: Optional[Sequence[float]]) -> Optional[str]:
+    """What to tell a person where an image's pixels are of another size than those that the model was trained on.
+
+    Both sizes are (z, y, x) in nm, None where nobody knows. None: nothing to tell.
+    """
+    if here is None or trained is None or 1 / MISMATCH < here[-1] / trained[-1] < MISMATCH:
+        return None
+    return (f"the image has {here[-1]:.4g} nm pixels, the model was trained at {trained[-1]:.4g} nm: "
+            "expect worse results; choose another resolution level or rescale the image")
 
 
 def evenly(items: Sequence[int], count: Optional[int]) -> list[int]:

@@ -1,11 +1,16 @@
 """Data in, labels out; save and load; the cache."""
+import logging
+from pathlib import Path
+
 import numpy as np
 import pytest
+import tifffile
 
 import sccs
-from registry.base import UserError
-from sccs.pipeline import Pipeline, choose_anchor
+from registry.base import FeatureMap, Features, UserError
+from sccs import cache
 from sccs.data.volumes import FOV
+from sccs.pipeline import Pipeline, anchor_score
 
 RECIPE = {
     "features": "intensity",
@@ -68,7 +73,8 @@ def test_every_embedder_with_every_clusterer(embedder, clusterer, tmp_path):
 
 @pytest.mark.parametrize("graph", [{"name": "patch", "cell": 8}, {"name": "pixel"}])
 def test_other_graphs(graph):
-    model = Pipeline.from_recipe({**RECIPE, "graph": graph, "embedder": "identity", "clusterer": {"name": "kmeans", "k": 3}})
+    recipe = {**RECIPE, "graph": graph, "embedder": "identity", "clusterer": {"name": "kmeans", "k": 3}}
+    model = Pipeline.from_recipe(recipe)
     assert model.fit([three_greys()]).segment(three_greys(1)).shape == (2, 96, 100)
 
 
@@ -104,7 +110,8 @@ def test_one_superpixel_fov_can_be_segmented(model):
 
 @pytest.mark.parametrize("array, message", [
     (np.zeros((2, 2, 96, 96)), "no volume"), (np.zeros((96, 96), np.uint8), "constant"),
-    (np.full((96, 96), np.nan), "NaN"), (np.random.default_rng(0).random((40, 40)), "smaller than a window")])
+    (np.full((96, 96), np.nan), "NaN"), (np.random.default_rng(0).random((12, 40)), "smaller than a window"),
+    ([[1, 2], [3, 4]], "list is no image"), ("nowhere.tif", "nowhere.tif")])
 def test_arrays_that_cannot_be_segmented(model, array, message):
     with pytest.raises(UserError, match=message):
         model.segment(array)
@@ -126,5 +133,125 @@ def test_anchor_is_the_most_diverse_training_fov_or_the_one_asked_for():
     rng = np.random.default_rng(0)
     flat, noisy = np.zeros((20, 20), np.float32), rng.uniform(-3, 3, (20, 20)).astype(np.float32)
     fovs = [FOV(image, None, "a", z, 0, 0) for z, image in enumerate((flat, noisy))]
-    assert choose_anchor(fovs, None) == 1
-    assert choose_anchor(fovs, "a:0:0:0") == 0
+    assert anchor_score(fovs[1], None) > anchor_score(fovs[0], None)
+    assert anchor_score(fovs[1], "a:0:0:0") < anchor_score(fovs[0], "a:0:0:0")
+
+
+@pytest.mark.parametrize("k", [0, 256])
+def test_clusters_that_no_file_can_hold_are_refused(k):
+    with pytest.raises(UserError, match=r"clusterer\.k"):
+        Pipeline.from_recipe({**RECIPE, "clusterer": {"name": "kmeans", "k": k}})
+
+
+def test_files_and_lazy_arrays_are_taken_like_arrays(model, tmp_path):
+    class Lazy:
+        """As Dask and Zarr: a shape and slices, nothing more."""
+
+        def __init__(self, array):
+            self.shape, self._array = array.shape, array
+
+        def __getitem__(self, key):
+            return self._array[key]
+
+    image = three_greys(5)
+    tifffile.imwrite(tmp_path / "a.tif", image)
+    expected = model.segment(image)
+    for given in (tmp_path / "a.tif", str(tmp_path / "a.tif"), Lazy(image)):
+        assert np.array_equal(model.segment(given), expected)
+    recipe = {**RECIPE, "embedder": "identity", "clusterer": {"name": "kmeans", "k": 3}}
+    states = [Pipeline.from_recipe(recipe).fit(given).clusterer.centroids_
+              for given in (image, [Lazy(image)], tmp_path / "a.tif", [str(tmp_path / "a.tif")])]
+    assert all(np.array_equal(states[0], other) for other in states)
+
+
+def test_pixels_of_another_size_are_warned_of(caplog):
+    recipe = {**RECIPE, "embedder": "identity", "clusterer": {"name": "kmeans", "k": 3}}
+    model = Pipeline.from_recipe(recipe).fit(three_greys(), voxel_size=(50, 5, 5))
+    with caplog.at_level(logging.WARNING, "sccs"):
+        model.segment(three_greys(1), voxel_size=(50, 5, 5))
+        assert not caplog.records
+        model.segment(three_greys(1), voxel_size=(50, 20, 20))
+    assert "20 nm pixels, the model was trained at 5 nm" in caplog.text
+
+
+def test_warnings_of_graphs_are_said_once(model):
+    class Log:
+        said: list[str] = []
+
+        def info(self, message):
+            pass
+
+        def warning(self, message):
+            self.said.append(message)
+
+    before = model.diagnostics
+    try:
+        model.diagnostics = [{"key": f"a:{z}:0:0", "nodes": 200, "isolated": 100 + z, "density": 0.99, "components": 1}
+                             for z in range(5)]
+        model._warn(Log())
+    finally:
+        model.diagnostics = before
+    assert len(Log.said) == 2 and all(text.startswith("5 of 5 graphs") for text in Log.said)
+    assert "a:4:0:0, 104 of 200" in Log.said[0]
+
+
+# --------------------------------------------------------------------------------------------------------- the cache
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("SCCS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize("graph, kept", [("superpixel", "nodes"), ("pixel", "features")])
+def test_nodes_are_kept_or_features_where_nodes_are_too_large(folder, graph, kept):
+    recipe = {**RECIPE, "graph": graph, "embedder": "identity", "clusterer": {"name": "kmeans", "k": 3}}
+    Pipeline.from_recipe(recipe).fit([three_greys()])
+    assert [path.name for path in folder.iterdir()] == [kept]
+    assert len(list(folder.rglob("*.safetensors"))) == 2  # one a slice
+
+
+def test_a_cache_that_cannot_be_written_is_warned_of_once(tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SCCS_CACHE", str(tmp_path / "file" / "cache"))
+    image = ((three_greys(9)[0] - 120) / 50).astype(np.float32)
+    for _ in range(2):
+        Pipeline.from_recipe(RECIPE).pool(image)
+    assert [record.message for record in caplog.records if "cannot be written" in record.message] == [caplog.messages[0]]
+    assert "SCCS_CACHE" in caplog.messages[0]
+
+
+class Learned(Features):
+    """A part whose result depends on what it learned, which only its state tells."""
+
+    factor = np.ones(1, np.float32)
+
+    def extract(self, image):
+        return FeatureMap((image * self.factor)[..., None], 1.0, 0.0, image.shape)
+
+    def get_state(self):
+        return {"factor": self.factor}
+
+
+def test_what_a_part_learned_seed_and_code_are_in_the_key():
+    image = np.zeros((20, 20), np.float32)
+    model = Pipeline.from_recipe(RECIPE)
+    model.features = Learned()
+    first = model._features_key(image)
+    assert first == model._features_key(image.copy())
+    model.features.factor = np.full(1, 2, np.float32)
+    assert model._features_key(image) not in (first, None)
+
+
+def test_a_part_whose_source_is_not_there_is_not_kept(folder):
+    scope = {"Learned": Learned, "__name__": "typed_in"}
+    exec("class Typed(Learned): pass", scope)
+    assert cache.code_version(scope["Typed"]) is None
+    model = Pipeline.from_recipe(RECIPE)
+    model.features = scope["Typed"]()
+    model.pool(np.random.default_rng(0).random((40, 40), np.float32))
+    assert not list(folder.rglob("*.safetensors"))
+
+
+def test_only_code_counts_not_what_is_said_of_it():
+    assert cache.code_only('def f(x):\n    """Old."""\n    return x  # old\n') == cache.code_only("def f(x): return x")
+    assert cache.code_only("def f(x): return x") != cache.code_only("def f(x): return -x")

@@ -9,8 +9,9 @@ import tifffile
 import yaml
 
 from registry.base import UserError
+from sccs.cache import cache_folder
 from sccs.data import DATASETS, describe, load_dataset
-from sccs.data.loading import cache_folder, phantom_folder
+from sccs.data.loading import phantom_folder
 from sccs.data.tiler import assemble
 from sccs.data.volumes import DATA_MODELS, LabelCodes, Region, Volume, evenly
 
@@ -244,6 +245,13 @@ def test_volumes_are_named_after_their_files(images, names):
 
     block = DATA_MODELS["volumes"](train=[{"image": image} for image in images])
     assert list(_names(block).values()) == names
+
+
+@pytest.mark.parametrize("code", [-1, 255, 300])
+def test_codes_that_no_file_can_hold_are_refused_with_merge(code):
+    refused(f"code {code} of 'b'.*merge: {{{code}: 1}}", [{"image": picture()}], classes={0: "a", code: "b"})
+    data = load([{"image": picture()}], classes={0: "a", 1: "b"}, merge={code: 1}, ignore=1000)
+    assert data.train[0].codes.read(np.array([[code, 0, 1000]]), "labels").tolist() == [[1, 0, 1000]]
 
 
 def test_given_names_are_kept_and_must_be_unique():
