@@ -335,40 +335,56 @@ def pretrain(recipe: Mapping[str, Any], out: Path, device: str, seed: int, resum
         device: "cpu" or "cuda[:N]"; base: folder that relative paths in the recipe start from.
         resume: go on from model/state.safetensors if it is there.
 
-    Returns the run's facts (also written as metrics.json). Raises UserError for a bad block, bad data, and a state of
-    another architecture; KeyboardInterrupt, with the state saved, on SIGINT and SIGTERM.
+    Returns the run's facts (also written as metrics.json). Raises UserError as `prepare` and `carry_out` do.
     """
-    settings = parse(recipe["pretrain"])
+    return carry_out(prepare(recipe["pretrain"], device, seed, base), out, resume)
+
+
+def prepare(block: Mapping[str, Any], device: str, seed: int, base: Path) -> Pretrainer:
+    """All of a `pretrain` block that can be wrong, before anything is written: arguments as for `pretrain`.
+
+    Raises UserError for a bad block, bad data, and a checkpoint to start from that does not fit.
+    """
+    settings = parse(block)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     architecture = settings.architecture
     window = architecture.window
     groups = []
-    for block in settings.data:
-        dataset = load_dataset(block, base, seed, window)
+    for data in settings.data:
+        dataset = load_dataset(data, base, seed, window)
         groups.append([
             Crops(volume, window, settings.scale, settings.axes, settings.held_out)
             for volume in (*dataset.train, *dataset.test)
         ])
     sampler = Sampler(groups, (window // architecture.patch) ** 2, settings.batch, settings.jitter, seed)
-    trainer = Pretrainer(settings, sampler, device=device, seed=seed, base=base)
+    return Pretrainer(settings, sampler, device=device, seed=seed, base=base)
+
+
+def carry_out(trainer: Pretrainer, out: Path, resume: bool) -> dict[str, Any]:
+    """Train to the end and write the run folder `out`; returns the run's facts.
+
+    Raises UserError for a state of another architecture; KeyboardInterrupt, with the state saved, on SIGINT and
+    SIGTERM.
+    """
+    settings, sampler = trainer.settings, trainer.sampler
     state = out / "model" / "state.safetensors"
     if resume and state.exists():
         trainer.load(state)
     with RunLog(out, resume_step=trainer.done if resume else None) as run_log:
-        names = [[crops.name for crops in group] for group in groups]
+        names = [[crops.name for crops in group] for group in sampler.groups]
         parameters = sum(p.numel() for p in trainer.model.parameters())
-        run_log.info(f"pre-training on {names}, {parameters / 1e6:.2f} M parameters, device {device}, "
+        run_log.info(f"pre-training on {names}, {parameters / 1e6:.2f} M parameters, device {trainer.device}, "
                      f"from step {trainer.done}")
         score = _train(trainer, state, run_log)
         facts = {
-            "architecture": architecture.model_dump(),
+            "architecture": settings.architecture.model_dump(),
             "data": [name for group in names for name in group],
             "steps": trainer.done,
             "crops": trainer.done * settings.batch,
             "minutes": round(trainer.seconds / 60, 1),
             "held_out_loss": score,
-            "seed": seed,
+            "seed": sampler.seed,
         }
         weights = {
             name.removeprefix("encoder."): value.to(torch.float16).cpu().numpy()
