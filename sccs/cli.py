@@ -4,10 +4,13 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal
 import sys
+import threading
 import traceback
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 import sccs
 from registry.base import UserError
@@ -22,7 +25,8 @@ def guard(function: Callable[..., Any]) -> Callable[..., int]:
 
     def guarded(*args: Any, **kwargs: Any) -> int:
         try:
-            return function(*args, **kwargs) or 0
+            with terminable():
+                return function(*args, **kwargs) or 0
         except UserError as error:
             print(f"sccs: error: {' '.join(str(error).split())}", file=sys.stderr)
             return 2
@@ -38,6 +42,19 @@ def guard(function: Callable[..., Any]) -> Callable[..., int]:
             return defect()
 
     return guarded
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM ends what goes on here as SIGINT does, by KeyboardInterrupt, so that files are closed and removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)  # None: not set by Python
 
 
 def defect() -> int:
@@ -85,7 +102,9 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument("--voxel-size", type=float, nargs=3, metavar=("Z", "Y", "X"),
                          help="nm, for files that do not say")
     segment.add_argument("--axes", help="order of the image's axes, such as ZYX, for files that do not say so")
-    segment.add_argument("--classes", action="store_true", help="write named classes (sccs name) instead of clusters")
+    segment.add_argument("--classes", action="store_true",
+                         help="write classes (sccs name) instead of clusters: the run's own class codes, "
+                         "then further names; unnamed clusters count as the rest class, or are 255")
     segment.add_argument("--overwrite", action="store_true", help="replace an existing OUTPUT")
     add_device_argument(segment, default="auto, the first GPU if there is one")
 

@@ -2,19 +2,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 
 from registry.base import UserError
+from sccs.cache import report_growth
+from sccs.colours import to_grey
 from sccs.data.volumes import Dataset, Volume, evenly
 from sccs.data.writers import write_labels
 from sccs.evaluation import confusion
 from sccs.figures import SliceView
 from sccs.files import write_json
-from sccs.naming import write_metrics
+from sccs.naming import read_names, write_metrics
 from sccs.pipeline import STAGES, Pipeline
 from sccs.report import refresh
+from sccs.segment import class_legend, cluster_legend
 
 TIMED_FOVS = 3  # whose stages are timed, without the cache
 VIEWS = {"test": 6, "train": 2}  # slices kept for figures and report, spread over the volumes
@@ -27,6 +31,7 @@ def make_products(pipeline: Pipeline, dataset: Dataset, out: Path, log, training
     codes, names = list(dataset.classes), list(dataset.classes.values())
     tables: dict[str, dict[str, np.ndarray]] = {"train": {}, "test": {}}
     pixels = {part: np.zeros(pipeline.k, np.int64) for part in tables}
+    legend = cluster_legend(read_names(out), pipeline.k)
     (out / "figures" / "data").mkdir(parents=True, exist_ok=True)
     fovs = sum(len(v.z_slices) * len(v.tiles) for v in dataset.train + dataset.test)
     with log.progress(fovs, "segmenting") as bar:
@@ -34,14 +39,15 @@ def make_products(pipeline: Pipeline, dataset: Dataset, out: Path, log, training
             volumes = getattr(dataset, part)
             shown = {volume.name: share for volume, share in zip(volumes, shares(volumes, VIEWS[part]))}
             for volume in volumes:
-                def keep(z: int, pieces: list) -> None:
-                    if z in shown[volume.name]:
-                        view_of(pipeline, volume, z, part, dataset, pieces).save(out / "figures" / "data")
-                    bar.update(len(pieces))
+                def draw(z: int, pieces: list) -> None:
+                    view_of(pipeline, volume, z, part, dataset, pieces).save(out / "figures" / "data")
 
-                planes = segment_volume(pipeline, volume, dataset, codes, tables[part], pixels[part], keep)
+                planes = segment_volume(pipeline, volume, dataset, codes, tables[part], pixels[part],
+                                        drawn=shown[volume.name], draw=draw, done=bar.update)
                 write_labels(out / "segmentation" / f"{volume.name}_clusters.tif", planes, overwrite=True,
-                             shape=volume.image.shape, voxel_size=volume.voxel_size)
+                             shape=volume.image.shape, voxel_size=volume.voxel_size, colours=legend.colours,
+                             names={**legend.names, UNSEGMENTED: "not segmented"})
+    report_growth(log)
     headline = pipeline.recipe.evaluation
     metrics = write_metrics(out, tables["train"], tables["test"], names, k=pipeline.k, rest=headline.rest,
                             mappings=headline.mappings, headline=headline.headline,
@@ -64,11 +70,13 @@ def shares(volumes: list[Volume], count: int) -> list[list[int]]:
 
 
 def segment_volume(pipeline: Pipeline, volume: Volume, dataset: Dataset, codes: list[int],
-                   tables: dict[str, np.ndarray], pixels: np.ndarray, keep=None):
+                   tables: dict[str, np.ndarray], pixels: np.ndarray, *, drawn: Sequence[int] = (),
+                   draw: Callable[[int, list], None] | None = None,
+                   done: Callable[[], None] = lambda: None) -> Iterator[np.ndarray]:
     """Yields planes (Y, X) uint8 of the whole file, `UNSEGMENTED` where the recipe does not look.
 
-    Adds each FOV's confusion to `tables` and its clusters to `pixels` (k,); keep(z, [(fov, tile, result), ...]) is
-    called for every used slice.
+    Adds each FOV's confusion to `tables` and its clusters to `pixels` (k,), then calls done(). For the slices in
+    `drawn`, draw(z, [(fov, tile, result), ...]) is called; of other slices nothing is held but the plane.
     """
     fovs = volume.fovs()
     _, y0, x0 = volume.origin
@@ -86,9 +94,11 @@ def segment_volume(pipeline: Pipeline, volume: Volume, dataset: Dataset, codes: 
             pixels += np.bincount(result.clusters.ravel(), minlength=pipeline.k)
             if fov.labels is not None:
                 tables[fov.key] = confusion(result.clusters, fov.labels, pipeline.k, codes, dataset.ignore)
-            pieces.append((fov, tile, result))
-        if keep is not None:
-            keep(z, pieces)
+            if z in drawn:
+                pieces.append((fov, tile, result))
+            done()
+        if pieces:
+            draw(z, pieces)
         yield plane
 
 
@@ -115,9 +125,8 @@ def view_of(pipeline: Pipeline, volume: Volume, z: int, part: str, dataset: Data
             alone.append(result.assignment)
         offset += result.graph.n
     tiles = [(tile.y0, tile.x0, tile.y1 - tile.y0, tile.x1 - tile.x0) for _, tile, _ in pieces]
-    grey = (np.clip(image / 6 + 0.5, 0, 1) * 255).astype(np.uint8)
-    return SliceView(volume.name, z, part, grey, labels, regions, np.concatenate(bases), np.concatenate(clusters),
-                     np.concatenate(alone), dataset.ignore, tiles)
+    return SliceView(volume.name, z, part, to_grey(image), labels, regions, np.concatenate(bases),
+                     np.concatenate(clusters), np.concatenate(alone), dataset.ignore, tiles)
 
 
 @torch.no_grad()
@@ -149,7 +158,9 @@ def write_classes(out: Path, volume: Volume, metrics: dict, dataset: Dataset) ->
     rest = code_of.get(metrics.get("rest"), UNSEGMENTED)
     table = np.full(256, UNSEGMENTED, np.uint8)
     table[:len(mapping)] = [rest if name is None else code_of[name] for name in mapping]
+    legend = class_legend(dataset.classes)
     with tifffile.TiffFile(out / "segmentation" / f"{volume.name}_clusters.tif") as source:
         planes = (table[page.asarray()] for page in source.pages)
         write_labels(out / "segmentation" / f"{volume.name}_classes.tif", planes, overwrite=True,
-                     shape=volume.image.shape, voxel_size=volume.voxel_size)
+                     shape=volume.image.shape, voxel_size=volume.voxel_size, colours=legend.colours,
+                     names={**legend.names, UNSEGMENTED: "no class"})

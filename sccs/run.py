@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import platform
 import shutil
 import sys
@@ -14,11 +15,16 @@ import time
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Sequence
+from typing import TYPE_CHECKING, Callable, Sequence
 
 from registry.base import UserError
 from sccs.cli import add_run_arguments, guard
+from sccs.device import resolve_device
 from sccs.recipe import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from sccs.data.volumes import Dataset
+    from sccs.pipeline import Pipeline
 
 PACKAGES = ("torch", "dgl", "numpy", "scipy", "scikit-image", "scikit-learn", "faiss-cpu", "faiss-gpu-cu12")
 
@@ -28,59 +34,80 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_run_arguments(parser)
     args = parser.parse_args(argv)
     recipe = load_recipe(args.recipe, args.set, args.seed, args.device)
-    out = Path(args.out) if args.out else new_folder(recipe)
-    if recipe.pretrain is not None:
-        from sccs.device import resolve_device
-        from sccs.pretrain import Pretrain, pretrain
-
-        device = resolve_device(recipe.device)
-        recipe.validate("pretrain", Pretrain)
-        check_folder(out, args.resume, args.overwrite)
-        check_same_recipe(recipe, out, args.resume)
-        prepare_folder(recipe, out, device, args.resume)
-        pretrain(recipe.resolved(), out, device, recipe.seed, args.resume, Path.cwd())
-        print(out / "model" / "mae.safetensors")
-    else:
-        run(recipe, out, resume=args.resume, overwrite=args.overwrite)
-        print(out / "report.html")
+    print(run(recipe, Path(args.out) if args.out else None, resume=args.resume, overwrite=args.overwrite))
     return 0
 
 
-def new_folder(recipe: Recipe) -> Path:
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / recipe.name / f"{stamp}-s{recipe.seed}"
+def run(recipe: Recipe, out: Path | None = None, *, resume: bool = False, overwrite: bool = False) -> Path:
+    """The whole job of a recipe into the folder `out` (None: a new one); returns the report, or the MAE's checkpoint.
+
+    Raises UserError before anything is written or removed where recipe, parts, data or folder do not fit.
+    """
+    if out is None and resume:
+        raise UserError("--resume: say with --out which run to go on with")
+    if out is not None:
+        check_folder(out, resume, overwrite)
+        check_same_recipe(recipe, out, resume)
+    device = resolve_device(recipe.device)
+    work = prepare_training(recipe) if recipe.pretrain is None else prepare_pretraining(recipe, device)
+    out = out or new_folder(recipe)
+    prepare_folder(recipe, out, device, resume)
+    return work(out, resume)
 
 
-def run(recipe: Recipe, out: Path, *, resume: bool = False, overwrite: bool = False) -> dict:
-    """The whole job of a recipe into the folder `out`; returns the metrics. Raises UserError before anything is
-    written where recipe, data or folder do not fit."""
+Work = Callable[[Path, bool], Path]  # (run folder, resume) -> what to look at when it is done
+
+
+def prepare_training(recipe: Recipe) -> Work:
+    """Everything that can be wrong before the first graph is made. Raises UserError."""
     import torch
 
     from sccs.data import load_dataset
-    from sccs.log import RunLog
+    from sccs.evaluation import rest_position
     from sccs.pipeline import Pipeline
+    from sccs.trainer import check_length
 
-    check_folder(out, resume, overwrite)
     if recipe.data is None:
         raise UserError(f"{recipe.name}: the recipe has no `data` block; see `sccs list datasets`")
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
     pipeline = Pipeline(recipe)
-    dataset = load_dataset(recipe.data, Path.cwd(), recipe.seed)
-    check_same_recipe(recipe, out, resume)
-    prepare_folder(recipe, out, pipeline.device, resume)
+    check_length(pipeline.embedder, pipeline.clusterer, recipe.train.iterations)
+    pipeline.features.fingerprint()  # reads the checkpoint, if there is one
+    dataset = load_dataset(recipe.data, Path.cwd(), recipe.seed, pipeline.min_side)
+    rest_position(list(dataset.classes.values()), recipe.evaluation.rest)
+    return lambda out, resume: train_and_segment(pipeline, dataset, out, resume)
+
+
+def train_and_segment(pipeline: "Pipeline", dataset: "Dataset", out: Path, resume: bool) -> Path:
+    from sccs.log import RunLog
+    from sccs.products import make_products
+
+    recipe = pipeline.recipe
     start = time.perf_counter()
     with RunLog(out, resume=resume, resume_step=last_checkpoint(out) if resume else None) as log:
-        log.info(f"recipe {recipe.name}, data {dataset.name}, seed {recipe.seed}, device {pipeline.device}, run folder {out}")
+        log.info(f"recipe {recipe.name}, data {dataset.name}, seed {recipe.seed}, device {pipeline.device}, "
+                 f"run folder {out}")
         pipeline.fit(dataset, log=log, checkpoints=out / "checkpoints", resume=resume, preview=Preview(log))
         pipeline.save(out / "model")
-        fitted = time.perf_counter() - start
-        from sccs.products import make_products
-
-        metrics = make_products(pipeline, dataset, out, log, training_seconds=fitted)
+        metrics = make_products(pipeline, dataset, out, log, training_seconds=time.perf_counter() - start)
         log.hparams(recipe.resolved(), headline_numbers(metrics))
         log.info(summary(metrics, out))
-    return metrics
+    return out / "report.html"
+
+
+def prepare_pretraining(recipe: Recipe, device: str) -> Work:
+    """The same for a recipe with a `pretrain` block."""
+    from sccs.pretrain import Pretrain, carry_out, prepare
+
+    recipe.validate("pretrain", Pretrain)
+    trainer = prepare(recipe.resolved()["pretrain"], device, recipe.seed, Path.cwd())
+
+    def work(out: Path, resume: bool) -> Path:
+        carry_out(trainer, out, resume)
+        return out / "model" / "mae.safetensors"
+
+    return work
 
 
 class Preview:
@@ -101,7 +128,8 @@ class Preview:
             clusterer = pipeline.clusterer
             if clusterer.trainable and clusterer.begun:
                 clusters = clusterer.predict(graph, Z).argmax(1).cpu().numpy()[graph.regions]
-                self.log.image("anchor/clusters", colourise(clusters, cluster_colours(pipeline.k), fov.image, 0.6), step)
+                picture = colourise(clusters, cluster_colours(pipeline.k), fov.image, 0.6)
+                self.log.image("anchor/clusters", picture, step)
 
 
 def headline_numbers(metrics: dict) -> dict[str, float]:
@@ -119,6 +147,20 @@ def summary(metrics: dict, out: Path) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------- run folder
+def new_folder(recipe: Recipe) -> Path:
+    """runs/<recipe>/<time>-s<seed>, with -2, -3 ... behind it where another run of this second has the name."""
+    plain = Path("runs") / recipe.name / f"{datetime.now():%Y%m%d-%H%M%S}-s{recipe.seed}"
+    for number in itertools.count(1):
+        folder = plain if number == 1 else plain.with_name(f"{plain.name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except NotADirectoryError:
+            raise UserError(f"{folder.parent} cannot be made: a file is in its way; give --out") from None
+        return folder
+
+
 def check_folder(out: Path, resume: bool, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out takes a folder")
@@ -142,13 +184,14 @@ def check_same_recipe(recipe: Recipe, out: Path, resume: bool) -> None:
     if changed:
         key = changed[0]
         more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
-        raise UserError(f"--resume: {key} is {now.get(key)!r}, but the run in {out} began with {before.get(key)!r}{more}; "
-                        "resume with its own settings or give another --out")
+        raise UserError(f"--resume: {key} is {now.get(key)!r}, but the run in {out} began with {before.get(key)!r}"
+                        f"{more}; resume with its own settings or give another --out")
 
 
 def _flat(value, path: str = "") -> dict[str, object]:
     if isinstance(value, dict):
-        return {k: v for key, item in value.items() for k, v in _flat(item, f"{path}.{key}" if path else str(key)).items()}
+        below = (_flat(item, f"{path}.{key}" if path else str(key)) for key, item in value.items())
+        return {key: leaf for part in below for key, leaf in part.items()}
     return {path: value}
 
 
@@ -159,7 +202,7 @@ def _yaml(value) -> str:
 
 
 def prepare_folder(recipe: Recipe, out: Path, device: str, resume: bool) -> None:
-    """recipe.yaml (as it was written), resolved.yaml, environment.json; with --overwrite, what the old run left goes."""
+    """recipe.yaml (as it was written), resolved.yaml, environment.json. What an old run left goes, but to resume."""
     from sccs.files import write_json, write_text
 
     if not resume:

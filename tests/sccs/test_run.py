@@ -135,7 +135,58 @@ def test_a_folder_that_is_no_run_is_never_touched(folder, capsys):
 
 
 def test_resume_with_other_settings_is_refused(finished, capsys):
-    fails(capsys, [finished / "resolved.yaml", "--out", finished, "--resume", "--set", "train.lr=0.5"], "train.lr", "0.01")
+    fails(capsys, [finished / "resolved.yaml", "--out", finished, "--resume", "--set", "train.lr=0.5"],
+          "train.lr", "0.01")
+
+
+PRETRAIN = "pretrain: {data: [{name: volumes, train: [{image: %s}]}], checkpoint: %s, steps: 1}\n"
+
+
+@pytest.mark.parametrize("options, word", [
+    (["data.train.0.image=nowhere.tif"], "nowhere.tif"),
+    (["features={name: mae, checkpoint: nowhere.safetensors}"], "nowhere.safetensors"),
+    (["clusterer={name: kmeans, k: 300}"], "clusterer.k: 300"),
+    (["clusterer.warmup=120"], "clusterer.warmup"),
+    (["evaluation.rest=sky"], "sky"),
+    (["data.classes={0: dark, 1: grey, 700: bright}"], "merge"),
+    ("nowhere.tif null", "nowhere.tif"),
+    ("a.tif nowhere.safetensors", "nowhere.safetensors"),
+])
+def test_a_users_error_leaves_the_old_run_and_no_new_folder(folder, finished, tmp_path, monkeypatch, capsys, options,
+                                                            word):
+    import shutil
+
+    shutil.copytree(finished, tmp_path / "old")
+    monkeypatch.chdir(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "old").rglob("*")}
+    recipe = folder / "recipe.yaml"
+    if isinstance(options, str):
+        recipe = folder / "pretrain.yaml"
+        recipe.write_text(PRETRAIN % tuple(options.split()))
+    changes = ["--set", *options] if isinstance(options, list) else []
+    fails(capsys, [recipe, "--out", "old", "--overwrite", *changes], word)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "old").rglob("*")} == before
+    fails(capsys, [recipe, *changes], word)
+    fails(capsys, [recipe, "--out", "new", *changes], word)
+    assert not (tmp_path / "runs").exists() and not (tmp_path / "new").exists()
+
+
+def test_two_runs_of_one_second_have_a_folder_each(folder, monkeypatch):
+    import datetime as clock
+
+    from sccs import run
+    from sccs.recipe import load_recipe
+
+    class Stopped(clock.datetime):
+        @classmethod
+        def now(cls):
+            return cls(2025, 1, 31, 12)
+
+    monkeypatch.setattr(run, "datetime", Stopped)
+    monkeypatch.chdir(folder)
+    recipe = load_recipe(folder / "recipe.yaml")
+    names = [run.new_folder(recipe).as_posix() for _ in range(3)]
+    assert names == [f"runs/recipe/20250131-120000-s0{end}" for end in ("", "-2", "-3")]
 
 
 @pytest.mark.slow
@@ -145,7 +196,8 @@ def test_killed_run_resumes_to_the_same_bits(folder, number):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     call = [sys.executable, "-m", "sccs.run", str(folder / "recipe.yaml"), *long, "--out"]
     subprocess.run([*call, str(folder / "whole")], check=True, capture_output=True, env=environment)
-    process = subprocess.Popen([*call, str(folder / "broken")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    process = subprocess.Popen([*call, str(folder / "broken")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               env=environment)
     deadline = time.monotonic() + 120
     while not list((folder / "broken" / "checkpoints").glob("*.safetensors")) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -185,14 +237,62 @@ def test_names_are_used_by_segment_and_report(finished, tmp_path):
     image, labels = volume(7)
     tifffile.imwrite(tmp_path / "new.tif", image)
     assert command(["segment", str(run), str(tmp_path / "new.tif"), str(tmp_path / "out.tif"), "--classes"]) == 0
-    found = tifffile.imread(tmp_path / "out.tif")  # names in alphabetical order from 1: bright, dark, grey
-    assert (found == np.array([2, 3, 1])[labels]).mean() > 0.9
+    with tifffile.TiffFile(tmp_path / "out.tif") as file:
+        assert (file.asarray() == labels).mean() > 0.9  # the codes of the run's own classes
+        assert file.imagej_metadata["Info"] == "0 = dark\n1 = grey\n2 = bright"
 
 
 def test_classes_without_names_are_refused(finished, tmp_path, capsys):
     tifffile.imwrite(tmp_path / "new.tif", volume(7)[0])
     assert command(["segment", str(finished), str(tmp_path / "new.tif"), str(tmp_path / "out.tif"), "--classes"]) == 2
     assert "sccs name" in capsys.readouterr().err and not (tmp_path / "out.tif").exists()
+
+
+def entries(**names) -> dict[int, dict[str, str]]:
+    """entries(c3="nucleus"): cluster 3 is so named."""
+    return {int(cluster[1:]): {"name": name, "colour": "#112233"} for cluster, name in names.items()}
+
+
+CLASSES = {0: "unrecognized", 1: "nucleus", 4: "mitochondria"}
+
+
+@pytest.mark.parametrize("classes, ignore, named, codes, rest", [
+    (CLASSES, 255, entries(c0="Nucleus", c2="mitochondria"), {0: 1, 2: 4}, (0, "unrecognized")),
+    (CLASSES, 5, entries(c0="vesicles", c1="golgi", c2="Golgi"), {0: 7, 1: 6, 2: 6}, (0, "unrecognized")),
+    ({1: "nucleus"}, None, entries(c0="nucleus"), {0: 1}, (255, "unnamed")),
+    ({}, None, entries(c5="b", c6="a"), {5: 2, 6: 1}, (255, "unnamed")),
+    ({254: "nucleus"}, 0, entries(c0="golgi"), {0: 1}, (255, "unnamed")),
+])
+def test_class_codes_are_the_runs_own_then_the_next_free(classes, ignore, named, codes, rest):
+    from sccs.segment import class_codes
+
+    table, legend = class_codes(named, classes, ignore)
+    assert {cluster: int(table[cluster]) for cluster in named} == codes
+    assert int(table[99]) == rest[0] and legend.names[rest[0]] == rest[1]
+    assert set(legend.names) == {*codes.values(), rest[0]} and legend.colours[codes[min(codes)]] == (17, 34, 51)
+
+
+def test_segmentations_of_the_run_have_names_and_colours(finished):
+    said = {"clusters": {"0 = cluster 0", "255 = not segmented"}, "classes": {"0 = dark", "2 = bright"}}
+    for kind, names in said.items():
+        with tifffile.TiffFile(finished / "segmentation" / f"b_{kind}.tif") as file:
+            assert names <= set(file.imagej_metadata["Info"].split("\n"))
+            red, green, blue = np.array(file.imagej_metadata["LUTs"]).reshape(3, 256)[:, 1]
+            assert not red == green == blue
+
+
+def test_only_drawn_slices_are_held(finished):
+    import sccs
+    from sccs.data.volumes import Dataset, Volume
+    from sccs.products import segment_volume
+
+    model, seen, done = sccs.load(finished), [], []
+    cell = Volume("cell", volume(3)[0], fov=80)
+    planes = segment_volume(model, cell, Dataset("arrays", [cell], [], {}), [], {}, np.zeros(model.k, np.int64),
+                            drawn=[1], draw=lambda z, pieces: seen.append((z, len(pieces))),
+                            done=lambda: done.append(1))
+    assert [plane.shape for plane in planes] == [(96, 100)] * 2
+    assert seen == [(1, len(cell.tiles))] and len(done) == 2 * len(cell.tiles)
 
 
 def test_pixels_of_another_size_are_warned_of(capsys):
@@ -219,7 +319,8 @@ def test_unknown_recipe_key(folder, capsys):
     text = (folder / "recipe.yaml").read_text().replace("checkpoint_every", "checkpoint_evry")
     (folder / "recipe.yaml").write_text(text)
     line = 1 + next(i for i, t in enumerate(text.splitlines()) if "checkpoint_evry" in t)
-    fails(capsys, [folder / "recipe.yaml", "--out", folder / "run"], f"recipe.yaml:{line}", "train.checkpoint_evry", "'checkpoint_every'")
+    fails(capsys, [folder / "recipe.yaml", "--out", folder / "run"],
+          f"recipe.yaml:{line}", "train.checkpoint_evry", "'checkpoint_every'")
     assert not (folder / "run").exists()
 
 
@@ -250,7 +351,11 @@ def test_image_smaller_than_a_window(folder, capsys):
     image, labels = volume(0)
     rewrite(folder, "a", image[:, :60, :60])
     rewrite(folder, "a_labels", labels[:, :60, :60])
-    fails(capsys, [folder / "recipe.yaml", "--out", folder / "run"], "a.tif", "60 x 60", "80")
+    fails(capsys, [folder / "recipe.yaml", "--out", folder / "run", "--set", "features=mae"],
+          "a.tif", "60 x 60", "smaller than a window of 80 x 80")
+    rewrite(folder, "a", image[:, :60, :12])
+    rewrite(folder, "a_labels", labels[:, :60, :12])
+    fails(capsys, [folder / "recipe.yaml", "--out", folder / "run"], "a.tif", "60 x 12", "16")
 
 
 def test_labels_of_another_shape(folder, capsys):
@@ -259,7 +364,8 @@ def test_labels_of_another_shape(folder, capsys):
 
 
 def test_more_clusters_than_nodes(folder, capsys):
-    fails(capsys, [folder / "recipe.yaml", "--out", folder / "run", "--set", "clusterer.k=250"], "clusterer.k: 250", "nodes")
+    fails(capsys, [folder / "recipe.yaml", "--out", folder / "run", "--set", "clusterer.k=250"],
+          "clusterer.k: 250", "nodes")
 
 
 def test_one_superpixel_fov(folder, capsys):
@@ -283,7 +389,8 @@ def test_unreadable_zarr_chunk(folder, capsys):
     array[:] = volume(0)[0]
     chunk = next(path for path in (folder / "a.zarr" / "c").rglob("*") if path.is_file())
     chunk.write_bytes(b"broken")
-    fails(capsys, [folder / "recipe.yaml", "--out", folder / "run", "--set", f"data.train.0.image={folder / 'a.zarr'}"], "a.zarr")
+    image = f"data.train.0.image={folder / 'a.zarr'}"
+    fails(capsys, [folder / "recipe.yaml", "--out", folder / "run", "--set", image], "a.zarr")
 
 
 def test_a_gpu_that_is_not_there(folder, capsys):
