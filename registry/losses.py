@@ -14,11 +14,6 @@ from registry.graphs import RegionGraph
 EPS = 1e-7
 
 
-def unit_columns(Z: torch.Tensor) -> torch.Tensor:
-    """Z (n_s, u) with columns of unit Euclidean norm over the nodes."""
-    return F.normalize(Z, dim=0, eps=1e-12)
-
-
 def spectral(graph: RegionGraph, Z: torch.Tensor, mu: float = 1.0,
              orthogonality: Literal["squared", "paper"] = "squared") -> torch.Tensor:
     """L_spe, Eq. 2, on columns of unit norm.
@@ -28,11 +23,17 @@ def spectral(graph: RegionGraph, Z: torch.Tensor, mu: float = 1.0,
     `paper`: sum over i != j of z_i^T z_j + mu (z_i^T L z_j)^2, as printed; its first term has no square, hence is
     least where columns are opposite, not where they are orthogonal.
     """
-    Z = unit_columns(Z)
-    u = Z.shape[1]
-    gram = Z.T @ Z  # (u, u)
-    quadratic = gram - Z.T @ graph.propagate(Z)  # Z^T L Z
-    off = ~torch.eye(u, dtype=torch.bool, device=Z.device)
+    return spectral_of_products(Z.T @ Z, Z.T @ graph.propagate(Z), mu, orthogonality)
+
+
+def spectral_of_products(gram: torch.Tensor, smooth: torch.Tensor, mu: float = 1.0,
+                         orthogonality: Literal["squared", "paper"] = "squared") -> torch.Tensor:
+    """L_spe of Z^T Z and Z^T Â Z, (u, u) each, of columns of any norm; also of their means over several graphs."""
+    u = len(gram)
+    norm = gram.diagonal().clamp(min=1e-24).rsqrt()  # (u,)
+    gram = norm[:, None] * gram * norm
+    quadratic = gram - norm[:, None] * smooth * norm  # Z^T L Z
+    off = ~torch.eye(u, dtype=torch.bool, device=gram.device)
     if orthogonality == "paper":
         return gram[off].sum() + mu * quadratic[off].square().sum()
     pairs = max(u * (u - 1), 1)

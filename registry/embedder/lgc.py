@@ -8,10 +8,9 @@ import torch
 
 from registry.base import Embedder, UserError
 from registry.graphs import RegionGraph
-from registry.losses import spectral
+from registry.losses import spectral, spectral_of_products
 
-
-MEMORY = 100
+TINY = 1e-24
 
 
 class LGC(torch.nn.Module, Embedder):
@@ -19,38 +18,47 @@ class LGC(torch.nn.Module, Embedder):
 
     u: spectral coordinates. channels: widths between. bias: off (paper) or on (the group's later code).
     mu, orthogonality: of L_spe (`registry.losses.spectral`).
-    init: `pca`, the product of the weights starts as the u principal directions of Â^3 F_s over the training
-        graphs; `random`, truncated normal.
-    scale: what the clustering sees. `spectrum`: each column keeps the deviation that it started with, over all
-        training graphs, so that strong directions stay strong; `shared`: unit deviation over all training graphs;
+    columns: the nodes over which L_spe takes norms and products of columns. `shared`: those of all training graphs;
+        `graph`: those of each graph by itself.
+    scale: what the clustering sees. `explained`: each column has the deviation of the node features (after the hops)
+        that it explains, so that weak directions stay weak; `unit`: unit deviation, over all training graphs, too;
         `graph`: unit deviation over the nodes of each graph; `none`: as the layers give it.
-
+    init: `random`, truncated normal of deviation one (later code); `pca`, every layer starts as the truncation to the
+        leading principal directions of Â^3 F_s over the training graphs.
     seed: of the random start; null: the run's.
 
-    Without bias the layers commute with the propagation, Â(Â X W1) W2 = Â^2 X (W1 W2), so that training on the same
-    graphs needs Â^3 F_s only once for each of them, while a single pass propagates after each W, on fewer channels.
+    Without bias the layers commute with the propagation, Â(Â X W1) W2 = Â^2 X (W1 W2). Hence Z = X W with
+    X = Â^3 F_s, needed once per training graph, and W = W1 W2 W3; over all training graphs Z^T Z = W^T (X^T X) W and
+    Z^T Â Z = W^T (X^T Â X) W are exact from two (2q, 2q) matrices. A single pass propagates after each W instead, on
+    fewer channels. With bias only `columns: graph` and the scales `graph` and `none` are defined.
     """
 
     trainable = True
+    terms = ("spe",)
 
     def __init__(self, *, u: int = 12, channels: list[int] = [96, 48], bias: bool = False, mu: float = 1.0,
-                 orthogonality: Literal["squared", "paper"] = "squared", init: Literal["pca", "random"] = "pca",
-                 scale: Literal["spectrum", "shared", "graph", "none"] = "spectrum", seed: int | None = None):
+                 orthogonality: Literal["squared", "paper"] = "squared",
+                 columns: Literal["shared", "graph"] = "shared",
+                 scale: Literal["explained", "unit", "graph", "none"] = "explained",
+                 init: Literal["random", "pca"] = "random", seed: int | None = None):
         super().__init__()
         self.u = u
         self.channels = channels
         self.bias = bias
         self.mu = mu
         self.orthogonality = orthogonality
-        self.init = init
+        self.columns = columns
         self.scale = scale
+        self.init = init
         self.seed = seed
         if u < 1 or any(c < 1 for c in channels):
             raise UserError(f"embedder: u = {u} and channels = {channels} must be at least 1")
+        if bias and (columns == "shared" or scale in ("explained", "unit")):
+            raise UserError("embedder.bias: true goes with `columns: graph` and `scale: graph` or `none`")
         self.weights = torch.nn.ParameterList()
         self.biases = torch.nn.ParameterList()
-        self.register_buffer("square_", torch.ones(u))  # mean square of each column over the training graphs
-        self.register_buffer("start_", torch.ones(u))  # the same at the start
+        self.register_buffer("scale_", torch.ones(u))  # what `embed` multiplies the columns with
+        self.register_buffer("moments", torch.zeros(2, 0, 0), persistent=False)  # X^T X and X^T Â X per node
 
     @property
     def layers(self) -> int:
@@ -64,27 +72,28 @@ class LGC(torch.nn.Module, Embedder):
     def fit(self, graphs: Sequence[RegionGraph]) -> None:
         self._create(graphs[0].feature.shape[1])
         generator = torch.Generator().manual_seed(self.seed or 0)
+        nodes = sum(graph.n for graph in graphs)
         with torch.no_grad():
-            for W in self.weights:
-                torch.nn.init.trunc_normal_(W, std=W.shape[0] ** -0.5, generator=generator)
+            self.moments = sum(torch.stack([X.T @ X, X.T @ graph.propagate(X)]) / nodes
+                               for graph in graphs for X in [graph.hop(self.layers)])
             if self.init == "pca":
-                self._start_at_principal_directions(graphs)
+                self._start_at_principal_directions()
+            else:
+                for W in self.weights:
+                    torch.nn.init.trunc_normal_(W, generator=generator)
         self.to(graphs[0].device)
-        with torch.no_grad():
-            self.square_ = (sum(self.coordinates(graph).square().sum(0) for graph in graphs)
-                            / sum(graph.n for graph in graphs))
-            self.start_ = self.square_.clone()
+        self._rescale()
 
-    def _start_at_principal_directions(self, graphs: Sequence[RegionGraph]) -> None:
-        moment = sum((graph.hop(self.layers).T @ graph.hop(self.layers)).double().cpu() for graph in graphs)
-        _, vectors = torch.linalg.eigh(moment / sum(graph.n for graph in graphs))
-        best = vectors[:, -self.u:].flip(1).float()  # (2q, at most u), largest first
-        best = best * best.gather(0, best.abs().argmax(0, keepdim=True)).sign()  # a sign that no solver chooses
-        width = min(best.shape[1], *(W.shape[1] for W in self.weights))
-        self.weights[0][:, :width] = best[:, :width]
-        for W in self.weights[1:]:
-            W[:, :width] = 0
-            W[:width, :width] = torch.eye(width)
+    def _start_at_principal_directions(self) -> None:
+        _, vectors = torch.linalg.eigh(self.moments[0].double().cpu())
+        vectors = vectors.flip(1).float()  # (2q, 2q), largest variance first
+        vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()  # no solver's choice of signs
+        for layer, W in enumerate(self.weights):
+            start = vectors if layer == 0 else torch.eye(W.shape[0])
+            kept = min(start.shape[1], W.shape[1])
+            W.zero_()
+            W[:, :kept] = start[:, :kept]
+            W /= W.square().mean().sqrt()
 
     def _linear(self) -> torch.Tensor:
         """W1 W2 ... (2q, u)."""
@@ -92,6 +101,20 @@ class LGC(torch.nn.Module, Embedder):
         for W in self.weights[1:]:
             product = product @ W
         return product
+
+    @torch.no_grad()
+    def _rescale(self) -> None:
+        """Let the scale follow the weights. Column z = X w has square w^T M w, M = X^T X; scaled to unit norm it
+        explains ||X^T z||^2 = ||M w||^2 / (w^T M w) of the variance of X."""
+        if self.scale not in ("explained", "unit"):
+            return
+        W = self._linear()  # (2q, u)
+        MW = self.moments[0] @ W
+        square = (W * MW).sum(0).clamp(min=TINY)
+        self.scale_ = square.rsqrt()
+        if self.scale == "explained":
+            explained = MW.square().sum(0) / square
+            self.scale_ = self.scale_ * (explained / explained.mean().clamp(min=TINY)).sqrt()
 
     def coordinates(self, graph: RegionGraph) -> torch.Tensor:
         """Z (n_s, u) before scaling."""
@@ -106,26 +129,17 @@ class LGC(torch.nn.Module, Embedder):
 
     def embed(self, graph: RegionGraph) -> torch.Tensor:
         Z = self.coordinates(graph)
-        if self.scale == "graph":
-            return Z / Z.square().mean(0).sqrt().clamp(min=1e-12)
-        return Z * self._factor()
+        return Z * (Z.square().mean(0).clamp(min=TINY).rsqrt() if self.scale == "graph" else self.scale_)
 
     def loss(self, graph: RegionGraph, Z: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"spe": spectral(graph, Z, self.mu, self.orthogonality)}
+        if self.columns == "graph":
+            return {"spe": spectral(graph, Z, self.mu, self.orthogonality)}
+        W = self._linear()
+        gram, smooth = W.T @ self.moments[0] @ W, W.T @ self.moments[1] @ W  # (u, u)
+        return {"spe": spectral_of_products(gram, smooth, self.mu, self.orthogonality)}
 
-    @torch.no_grad()
     def after_step(self, step: int, graph: RegionGraph, Z: torch.Tensor) -> None:
-        """Let the shared deviation of each column follow the weights, over the last `MEMORY` graphs or so."""
-        if self.scale in ("spectrum", "shared"):
-            here = (Z / self._factor()).square().mean(0)
-            self.square_ += (here - self.square_) / MEMORY
-
-    def _factor(self) -> torch.Tensor:
-        """What `embed` multiplies the columns with, (u,)."""
-        if self.scale == "none":
-            return torch.ones_like(self.square_)
-        wanted = self.start_ if self.scale == "spectrum" else torch.ones_like(self.square_)
-        return (wanted / self.square_.clamp(min=1e-24)).sqrt()
+        self._rescale()
 
     def get_state(self) -> dict[str, np.ndarray]:
         return {name: value.detach().cpu().numpy() for name, value in self.state_dict().items()}

@@ -5,6 +5,7 @@ import torch
 
 from registry.base import UserError
 from registry.embedder.lgc import LGC
+from registry.losses import spectral_of_products
 
 
 def fitted(graphs, **options) -> LGC:
@@ -13,79 +14,133 @@ def fitted(graphs, **options) -> LGC:
     return part
 
 
-@pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("training", [False, True])
-def test_coordinates_are_the_papers_layers(make_graph, bias, training):
-    graph = make_graph(n=15)
-    part = fitted([graph], bias=bias, init="random").train(training)
-    if bias:
-        with torch.no_grad():
-            for b in part.biases:
-                b.normal_()
+def plain(graph, part) -> np.ndarray:
+    """Â(Â(Â F W1) W2) W3 in double precision."""
     A = graph.dense_affinity().double().numpy()
     scale = 1 / np.sqrt(A.sum(1))
     Z = graph.feature.double().numpy()
     for layer, W in enumerate(part.weights):
         Z = scale[:, None] * A * scale[None] @ Z @ W.detach().double().numpy()
-        Z = Z + (part.biases[layer].detach().numpy() if bias else 0)
-    assert np.allclose(part.coordinates(graph).detach().numpy(), Z, atol=1e-4)
+        Z = Z + (part.biases[layer].detach().numpy() if part.bias else 0)
+    return Z
 
 
-def test_gradients_of_the_fast_way_are_those_of_the_plain_one(make_graph):
-    graph = make_graph(n=15)
+@pytest.fixture
+def graphs(make_graph):
+    return [make_graph(n=n, seed=n) for n in (20, 15, 9)]
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("options", [{}, {"bias": True, "columns": "graph", "scale": "none"}])
+def test_coordinates_are_the_papers_layers(graphs, options, training):
+    part = fitted(graphs, **options).train(training)
+    with torch.no_grad():
+        for b in part.biases:
+            b.normal_()
+    for graph in graphs:
+        assert np.allclose(part.coordinates(graph).detach().numpy(), plain(graph, part), atol=1e-4)
+
+
+def test_gradients_of_the_fast_way_are_those_of_the_plain_one(graphs):
     gradients = []
     for training in (True, False):
-        part = fitted([graph], init="random").train(training)
-        part.loss(graph, part.embed(graph))["spe"].backward()
+        part = fitted(graphs, columns="graph").train(training)
+        part.loss(graphs[0], part.embed(graphs[0]))["spe"].backward()
         gradients.append(torch.cat([W.grad.flatten() for W in part.weights]))
     assert torch.allclose(*gradients, atol=1e-5) and gradients[0].abs().sum() > 0
 
 
-def test_pca_start_spans_the_principal_directions(make_graph):
-    graphs = [make_graph(n=20, seed=s) for s in range(3)]
+def test_shared_columns_are_those_of_all_training_nodes_together(graphs):
     part = fitted(graphs)
-    X = torch.cat([graph.hop(3) for graph in graphs]).numpy()
-    _, _, rows = np.linalg.svd(X, full_matrices=False)
-    Z = torch.cat([part.coordinates(graph) for graph in graphs]).detach().numpy()
-    assert np.allclose(np.abs(Z), np.abs(X @ rows[:3].T), atol=1e-3)
+    Z = np.concatenate([plain(graph, part) for graph in graphs])
+    smooth = np.zeros((3, 3))
+    for graph in graphs:
+        A = graph.dense_affinity().double().numpy()
+        scale = 1 / np.sqrt(A.sum(1))
+        smooth += plain(graph, part).T @ (scale[:, None] * A * scale[None]) @ plain(graph, part)
+    expected = spectral_of_products(torch.tensor(Z.T @ Z), torch.tensor(smooth))
+    assert part.loss(graphs[0], None)["spe"].item() == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_shared_scale_gives_unit_deviation_over_the_training_set(make_graph):
-    graphs = [make_graph(n=20, seed=s) for s in range(3)]
-    part = fitted(graphs, scale="shared")
+def test_pca_start_gives_the_principal_directions(graphs):
+    part = fitted(graphs, init="pca")
+    X = torch.cat([graph.hop(3) for graph in graphs]).double().numpy()
+    _, values, rows = np.linalg.svd(X, full_matrices=False)
+    Z = torch.cat([part.embed(graph) for graph in graphs]).detach().numpy()
+    ratio = Z / (X @ rows[:3].T)
+    assert np.allclose(np.abs(ratio), np.abs(ratio[0, 0]), rtol=1e-2)  # one common factor: weak directions stay weak
+
+
+def test_explained_scale_weighs_columns_by_the_deviation_they_explain(graphs):
+    part = fitted(graphs)
+    X = torch.cat([graph.hop(3) for graph in graphs])
+    Z = torch.cat([part.embed(graph) for graph in graphs]).detach()
+    explained = (X.T @ torch.nn.functional.normalize(Z, dim=0)).norm(dim=0)
+    assert torch.allclose(Z.norm(dim=0) / explained, (Z.norm(dim=0) / explained)[0].expand(3), rtol=1e-3)
+
+
+def test_unit_scale_gives_unit_deviation_over_the_training_set(graphs):
+    part = fitted(graphs, scale="unit")
     Z = torch.cat([part.embed(graph) for graph in graphs])
     assert torch.allclose(Z.square().mean(0), torch.ones(3), atol=1e-3)
 
 
-def test_graph_scale_is_per_graph(make_graph):
-    graph = make_graph(n=20)
-    Z = fitted([graph, make_graph(n=9, seed=5)], scale="graph").embed(graph)
+def test_graph_scale_gives_unit_deviation_in_each_graph(graphs):
+    part = fitted(graphs, scale="graph")
+    for graph in graphs:
+        assert torch.allclose(part.embed(graph).square().mean(0), torch.ones(3), atol=1e-3)
+
+
+def test_scale_follows_the_weights(graphs):
+    part = fitted(graphs, scale="unit")
+    with torch.no_grad():
+        part.weights[0] *= 7
+    part.after_step(0, graphs[0], None)
+    Z = torch.cat([part.embed(graph) for graph in graphs])
     assert torch.allclose(Z.square().mean(0), torch.ones(3), atol=1e-3)
 
 
-def test_same_seed_same_weights_other_seed_others(make_graph):
-    graph = make_graph()
+def test_training_brings_the_spectral_loss_down(graphs):
+    part = fitted(graphs)
+    optimizer = torch.optim.Adam(part.parameters(), lr=0.01)
+    losses = []
+    for step in range(300):
+        loss = part.loss(graphs[0], None)["spe"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.1 * losses[0]
+
+
+def test_same_seed_same_weights_other_seed_others(graphs):
     parts = []
     for seed in (0, 0, 1):
-        part = LGC(u=3, channels=[5], init="random", seed=seed)
-        part.fit([graph])
-        parts.append(part.embed(graph))
+        part = LGC(u=3, channels=[5], seed=seed)
+        part.fit(graphs)
+        parts.append(part.embed(graphs[0]))
     assert torch.equal(parts[0], parts[1]) and not torch.equal(parts[0], parts[2])
 
 
-def test_state_round_trip(make_graph):
-    graph = make_graph()
-    part = fitted([graph])
-    other = LGC(u=3, channels=[5, 4])
+@pytest.mark.parametrize("init", ["random", "pca"])
+def test_state_round_trip(graphs, init):
+    part, other = fitted(graphs, init=init), LGC(u=3, channels=[5, 4])
     other.set_state(part.get_state())
-    assert torch.equal(other.eval().embed(graph), part.eval().embed(graph))
+    assert torch.equal(other.eval().embed(graphs[0]), part.eval().embed(graphs[0]))
 
 
-def test_one_node_graph(make_graph):
-    part = fitted([make_graph()]).eval()
-    assert torch.isfinite(part.embed(make_graph(n=1))).all()
+@pytest.mark.parametrize("init", ["random", "pca"])
+def test_fewer_features_than_coordinates(make_graph, init):
+    graph = make_graph(n=20, d=2)
+    Z = fitted([graph], init=init).embed(graph)
+    assert Z.shape == (20, 3) and torch.isfinite(Z).all()
 
 
-def test_impossible_sizes_are_refused():
-    with pytest.raises(UserError, match="u = 0"):
-        LGC(u=0)
+def test_one_node_graph(graphs, make_graph):
+    assert torch.isfinite(fitted(graphs).eval().embed(make_graph(n=1))).all()
+
+
+@pytest.mark.parametrize("options, word", [({"u": 0}, "u = 0"), ({"bias": True}, "columns: graph")])
+def test_impossible_options_are_refused(options, word):
+    with pytest.raises(UserError, match=word):
+        LGC(**options)
