@@ -46,7 +46,7 @@ def segment(run: str, input: str, output: str, *, level: int | None = None, voxe
     warn_of_voxels(source.voxel_size, model.info.get("voxel_size"))
     if classes:
         known = {int(code): name for code, name in model.info.get("classes", {}).items()}
-        table, legend = class_codes(entries, known, model.info.get("ignore"), model.recipe.evaluation.rest)
+        table, legend = class_codes(entries, model.k, known, model.info.get("ignore"), model.recipe.evaluation.rest)
     else:
         table, legend = np.arange(256, dtype=np.uint8), cluster_legend(entries, model.k)
     write_labels(output, (table[plane] for plane in progress(model.segment_slices(volume), len(volume.z_slices))),
@@ -74,11 +74,11 @@ def class_legend(classes: Mapping[int, str], chosen: Mapping[str, str] | None = 
     return Legend(dict(classes), {code: rgb(colours[name]) for code, name in classes.items()})
 
 
-def class_codes(entries: Mapping[int, Mapping[str, str]], classes: Mapping[int, str], ignore: int | None = None,
-                rest: str | None = None) -> tuple[np.ndarray, Legend]:
-    """Table (256,) uint8 from clusters to class codes, and what the codes mean.
+def class_codes(entries: Mapping[int, Mapping[str, str]], k: int, classes: Mapping[int, str],
+                ignore: int | None = None, rest: str | None = None) -> tuple[np.ndarray, Legend]:
+    """Table (k,) uint8 from clusters to class codes, and what the codes mean.
 
-    entries: the named clusters. classes, ignore: codes and names of the run's data set. rest: its `evaluation.rest`.
+    entries: the named ones of the k clusters. classes, ignore: codes and names of the run's data set. rest: its `evaluation.rest`.
 
     A name of the data set's (in whatever case) has the code that it has there. Further names take, in alphabetical
     order, the codes that follow the data set's, from 1 where it has none. Clusters without a name count as the rest
@@ -100,7 +100,7 @@ def class_codes(entries: Mapping[int, Mapping[str, str]], classes: Mapping[int, 
     code_of |= dict(zip(further, free))
     position = rest_position(list(classes.values()), rest)
     default = UNNAMED if position is None else list(classes)[position]
-    table = np.full(256, default, np.uint8)
+    table = np.full(k, default, np.uint8)
     for cluster, entry in entries.items():
         table[cluster] = code_of[entry["name"].strip().lower()]
     present = {code: numbered.get(code, "unnamed") for code in np.unique(table).tolist()}

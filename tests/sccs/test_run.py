@@ -266,9 +266,9 @@ CLASSES = {0: "unrecognized", 1: "nucleus", 4: "mitochondria"}
 def test_class_codes_are_the_runs_own_then_the_next_free(classes, ignore, named, codes, rest):
     from sccs.segment import class_codes
 
-    table, legend = class_codes(named, classes, ignore)
+    table, legend = class_codes(named, 8, classes, ignore)
     assert {cluster: int(table[cluster]) for cluster in named} == codes
-    assert int(table[99]) == rest[0] and legend.names[rest[0]] == rest[1]
+    assert table.shape == (8,) and int(table[7]) == rest[0] and legend.names[rest[0]] == rest[1]
     assert set(legend.names) == {*codes.values(), rest[0]} and legend.colours[codes[min(codes)]] == (17, 34, 51)
 
 
