@@ -4,7 +4,10 @@
                                    [--seeds 0 1 2] [--out benchmarks/results/real_sets] [--set a.b=c]
 
 Real sets are found through SCCS_DATA. One configuration per system for all sets: a set's recipe gives the `data` block
-and nothing else. Resumable: a finished (system, set, seed) is kept as one JSON file in OUT/runs and not run again.
+and nothing else. Resumable: a finished (system, set, seed) is kept as one JSON file in OUT/runs and not run again, as
+long as its configuration is the same: the resolved recipe with --set, the features' checkpoint, and the code of
+registry/, sccs/pipeline.py and sccs/trainer.py. A hash of these is in the file's name and in the table, so that no
+table mixes two configurations of a system.
 Writes OUT/table.md and OUT/table.csv: mean DSC (mapping `train`, fitted on training labels), mean +- sd over seeds.
 """
 from __future__ import annotations
@@ -13,13 +16,19 @@ import argparse
 import csv
 import json
 import math
-import time
+import os
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+import registry
+import sccs.pipeline
+import sccs.trainer
+from sccs.cache import code_only, fingerprint
 from sccs.data import load_dataset
-from sccs.evaluation import MAPPINGS, evaluate
+from sccs.evaluation import MAPPINGS, evaluate, usage
 from sccs.files import write_json, write_text
 from sccs.log import quiet_log
 from sccs.pipeline import Pipeline
@@ -28,34 +37,74 @@ from sccs.recipe import load_recipe
 from sccs.run import environment
 
 SYSTEMS = ("sccs", "kmeans", "pixel_kmeans", "spectral", "intensity_kmeans")
+NESTED = ("classes", "used_per_test_volume", "recipe", "machine")  # of a result: not in the CSV
 REAL = ("platelet", "hela", "cdeep3m", "vnc")
-IN_USE = 0.001
+ELSEWHERE = ("data", "seed", "description", "device", "plugins")  # of a recipe: what is not the system
 
 
-def one_run(system: str, data: str, seed: int, overrides: list[str]) -> dict:
-    """Train without labels, segment train and test volumes, score. The system's recipe with the set's `data` block."""
+@dataclass
+class Job:
+    """One system on one set with one seed."""
+
+    system: str
+    data: str
+    seed: int
+    pipeline: Pipeline
+    recipe: dict  # the system's, with a `data` block of the same text on every machine
+    configuration: str  # the same for all sets and seeds of a system
+    key: str  # configuration and data
+
+    @property
+    def file(self) -> str:
+        return f"{self.data}-{self.system}-s{self.seed}-{self.key}.json"
+
+
+def job(system: str, data: str, seed: int, overrides: list[str]) -> Job:
+    """The system's recipe with the set's `data` block; overrides of `data` are for the set, all others for the system.
+    """
     own = load_recipe(system, [o for o in overrides if not o.startswith("data.")], seed=seed).resolved()
-    own["data"] = load_recipe("sccs" if data == "phantom" else data).data
+    own["data"] = load_recipe("sccs" if data == "phantom" else data,
+                              [o for o in overrides if o.startswith("data.")]).resolved()["data"]
     pipeline = Pipeline.from_recipe(own)
-    dataset = load_dataset(own["data"], Path.cwd(), seed)
-    start = time.perf_counter()
+    parts = {key: value for key, value in pipeline.recipe.resolved().items() if key not in ELSEWHERE}
+    configuration = fingerprint(parts, pipeline.features.fingerprint(), code())[:10]
+    # where the images lie on this machine is no part of what they are
+    block = json.loads(json.dumps(own["data"]).replace(os.environ.get("SCCS_DATA") or "${SCCS_DATA}", "${SCCS_DATA}"))
+    return Job(system, data, seed, pipeline, {**parts, "data": block}, configuration,
+               fingerprint(configuration, block)[:10])
+
+
+@lru_cache
+def code() -> str:
+    """Hash of the code that results depend on; comments and docstrings do not count."""
+    files = [*sorted(Path(registry.__file__).parent.rglob("*.py")), sccs.pipeline.__file__, sccs.trainer.__file__]
+    return fingerprint(*(code_only(Path(file).read_text(encoding="utf-8")) for file in files))
+
+
+def carry_out(job: Job) -> dict:
+    """Train without labels, segment train and test volumes, score."""
+    pipeline = job.pipeline
+    dataset = load_dataset(job.recipe["data"], Path.cwd(), job.seed, pipeline.min_side)
     pipeline.fit(dataset, log=quiet_log())
-    trained = time.perf_counter() - start
     tables = {"train": {}, "test": {}}
     pixels = {part: np.zeros(pipeline.k, np.int64) for part in tables}
     used = []
     for part in tables:
         for volume in getattr(dataset, part):
-            before = pixels[part].copy()
-            for _ in segment_volume(pipeline, volume, dataset, list(dataset.classes), tables[part], pixels[part]):
+            here = np.zeros(pipeline.k, np.int64)
+            for _ in segment_volume(pipeline, volume, dataset, list(dataset.classes), tables[part], here):
                 pass
-            here = pixels[part] - before
+            pixels[part] += here
             if part == "test":
-                used.append(int((here / here.sum() >= IN_USE).sum()))
+                used.append(usage(here)[1])
+    machine = environment(pipeline.device)
+    del machine["command"]
     metrics = evaluate(tables["train"], tables["test"], list(dataset.classes.values()), k=pipeline.k,
                        mappings=list(MAPPINGS), train_pixels=pixels["train"], test_pixels=pixels["test"])
-    return {"system": system, "set": data, "seed": seed, "fit_seconds": trained, "used_per_test_volume": used,
-            "gap": metrics["consistency"]["gap"],
+    return {"system": job.system, "set": job.data, "seed": job.seed, "configuration": job.configuration,
+            "recipe": job.recipe, "machine": machine,
+            "training_seconds": pipeline.seconds["training"], "graph_seconds": pipeline.seconds["graphs"],
+            "used_per_test_volume": used, "gap": metrics["consistency"]["gap"],
             **{f"dsc_{rule}": metrics["test"][rule]["mean"]["dsc"] for rule in MAPPINGS},
             "classes": {name: values["dsc"] for name, values in metrics["test"]["train"]["classes"].items()}}
 
@@ -68,8 +117,9 @@ def mean_sd(values: list[float]) -> str:
 def table(results: list[dict], systems: list[str], sets: list[str]) -> str:
     """Markdown: systems by sets, mean +- sd over seeds; the mean over the real sets is taken per seed."""
     real = [s for s in sets if s != "phantom"]
-    lines = ["| system | " + " | ".join(f"{s} (synthetic)" if s == "phantom" else s for s in sets)
-             + " | mean of real sets | clusters in use, least | gap |", "|---|" + "---|" * (len(sets) + 3)]
+    heads = ["system", *(f"{s} (synthetic)" if s == "phantom" else s for s in sets), "mean of real sets",
+             "clusters in use, least", "gap", "training, s", "configuration"]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for system in systems:
         mine = [r for r in results if r["system"] == system]
         cells = [mean_sd([r["dsc_train"] for r in mine if r["set"] == s]) if any(r["set"] == s for r in mine) else "-"
@@ -81,8 +131,16 @@ def table(results: list[dict], systems: list[str], sets: list[str]) -> str:
         whole = [np.mean(v) for v in by_seed.values() if len(v) == len(real)]
         least = min((u for r in mine for u in r["used_per_test_volume"]), default=0)
         gap = np.mean([r["gap"] for r in mine if r["set"] in real]) if any(r["set"] in real for r in mine) else math.nan
-        lines.append(f"| {system} | " + " | ".join(cells) + f" | {mean_sd(whole) if whole else '-'} | {least} | {gap:.3f} |")
+        seconds = np.mean([r["training_seconds"] for r in mine])
+        configurations = "`, `".join(sorted({r["configuration"] for r in mine}))
+        lines.append("| " + " | ".join([system, *cells, mean_sd(whole) if whole else "-", str(least), f"{gap:.3f}",
+                                        f"{seconds:.1f}", f"`{configurations}`"]) + " |")
     return "\n".join(lines)
+
+
+def describe(machine: dict) -> str:
+    on = machine["gpu"] or f"{machine['threads']} of {machine['cores']} CPU cores ({machine['processor']})"
+    return f"{on}, torch {machine['packages']['torch']}"
 
 
 def main() -> None:
@@ -97,20 +155,24 @@ def main() -> None:
     for data in args.sets:
         for system in args.systems:
             for seed in args.seeds:
-                path = args.out / "runs" / f"{data}-{system}-s{seed}.json"
+                wanted = job(system, data, seed, args.overrides)
+                path = args.out / "runs" / wanted.file
                 if not path.exists():
-                    write_json(path, one_run(system, data, seed, args.overrides))
+                    write_json(path, carry_out(wanted))
                 results.append(json.loads(path.read_text()))
                 print(f"{data:9} {system:17} seed {seed}: DSC {results[-1]['dsc_train']:.3f}, "
-                      f"clusters in use {results[-1]['used_per_test_volume']}, {results[-1]['fit_seconds']:.1f} s", flush=True)
+                      f"clusters in use {results[-1]['used_per_test_volume']}, "
+                      f"training {results[-1]['training_seconds']:.1f} s, {wanted.configuration}", flush=True)
     text = table(results, args.systems, args.sets)
-    machine = environment("cpu")
-    about = (f"Mean DSC on test images, mapping `train`, seeds {args.seeds}, {machine['cores']} CPU cores "
-             f"({machine['processor']}), torch {machine['packages']['torch']}. "
-             "Test pixels and labels take no part in training; the mapping is fitted on the training part's labels.")
+    machines = sorted({describe(result["machine"]) for result in results})
+    about = (f"Mean DSC on test images, mapping `train`, seeds {args.seeds}, {'; '.join(machines)}. "
+             "Test pixels and labels take no part in training; the mapping is fitted on the training part's labels. "
+             "Training, s: embedding and clustering alone, mean over sets and seeds, without features and graphs, "
+             "which are cached. Configuration: hash of the system's recipe, checkpoint and code."
+             + (f" Changed by --set {' '.join(args.overrides)}." if args.overrides else ""))
     write_text(args.out / "table.md", f"{about}\n\n{text}\n")
     with open(args.out / "table.csv", "w", newline="") as file:
-        flat = [{k: v for k, v in r.items() if k not in ("classes", "used_per_test_volume")} for r in results]
+        flat = [{k: v for k, v in r.items() if k not in NESTED} for r in results]
         writer = csv.DictWriter(file, fieldnames=list(flat[0]))
         writer.writeheader()
         writer.writerows(flat)

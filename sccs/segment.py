@@ -38,7 +38,7 @@ def segment(run: str, input: str, output: str, *, level: int | None = None, voxe
     check_output(output, overwrite)
     source = open_image(input, axes=axes, voxel_size=voxel_size, level=level)
     model = Pipeline.load(run, device)
-    entries = read_names(run)
+    entries = {cluster: entry for cluster, entry in read_names(run).items() if 0 <= cluster < model.k}
     if classes and not entries:
         raise UserError(f"--classes: clusters of {run} have no names yet; give them with `sccs name {run} 3=nucleus`")
     volume = Volume(Path(output).stem, source.array, path=str(input), voxel_size=source.voxel_size, fov=model.fov,
@@ -78,7 +78,8 @@ def class_codes(entries: Mapping[int, Mapping[str, str]], k: int, classes: Mappi
                 ignore: int | None = None, rest: str | None = None) -> tuple[np.ndarray, Legend]:
     """Table (k,) uint8 from clusters to class codes, and what the codes mean.
 
-    entries: the named ones of the k clusters. classes, ignore: codes and names of the run's data set. rest: its `evaluation.rest`.
+    entries: the named ones of the k clusters. classes, ignore: codes and names of the run's data set. rest: its
+    `evaluation.rest`.
 
     A name of the data set's (in whatever case) has the code that it has there. Further names take, in alphabetical
     order, the codes that follow the data set's, from 1 where it has none. Clusters without a name count as the rest
