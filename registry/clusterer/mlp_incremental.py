@@ -32,7 +32,7 @@ class MLPIncremental(torch.nn.Module, Clusterer):
     terms = ("clu", "smo")
 
     def __init__(self, *, k: int = 8, hidden: int = 12, warmup: int = 1000, update_every: int = 8,
-                 decay: float | None = 0.9, reseed: bool = True, detach: bool = False,
+                 decay: float | None = 0.9, reseed: bool = True, detach: bool = True,
                  head: Literal["softmax", "sigmoid"] = "softmax", eta: float = 0.1, nu: float = 0.1,
                  seed: int | None = None):
         super().__init__()

@@ -17,7 +17,7 @@ from sccs.run import main
 
 SMALL = {
     "features": "intensity",
-    "graph": {"name": "superpixel", "pixels_per_superpixel": 64},
+    "graph": {"name": "superpixel", "pixels_per_superpixel": 64, "standardize": "none"},
     "embedder": {"name": "lgc", "u": 2, "channels": [4]},
     "clusterer": {"name": "mlp_incremental", "k": 3, "warmup": 20},
     "train": {"iterations": 120, "checkpoint_every": 40},
