@@ -13,7 +13,7 @@ from sccs.colours import to_grey
 from sccs.data.volumes import Dataset, Volume, evenly
 from sccs.data.writers import write_labels
 from sccs.evaluation import confusion
-from sccs.figures import SliceView
+from sccs.figures import SliceView, basis_mosaic, cluster_overlay
 from sccs.files import write_json
 from sccs.naming import read_names, write_metrics
 from sccs.pipeline import STAGES, Pipeline
@@ -40,7 +40,10 @@ def make_products(pipeline: Pipeline, dataset: Dataset, out: Path, log, training
             shown = {volume.name: share for volume, share in zip(volumes, shares(volumes, VIEWS[part]))}
             for volume in volumes:
                 def draw(z: int, pieces: list) -> None:
-                    view_of(pipeline, volume, z, part, dataset, pieces).save(out / "figures" / "data")
+                    view = view_of(pipeline, volume, z, part, dataset, pieces)
+                    view.save(out / "figures" / "data")
+                    log.image(f"{part}/{view.key}/clusters", cluster_overlay(view, pipeline.k), 0)
+                    log.image(f"{part}/{view.key}/bases", basis_mosaic(view.bases, view.regions), 0)
 
                 planes = segment_volume(pipeline, volume, dataset, codes, tables[part], pixels[part],
                                         drawn=shown[volume.name], draw=draw, done=bar.update)
@@ -55,6 +58,8 @@ def make_products(pipeline: Pipeline, dataset: Dataset, out: Path, log, training
     for note in metrics["notes"]:
         log.warning(note)
     write_json(out / "graphs.json", pipeline.diagnostics)
+    for name in ("nodes", "edges", "density", "isolated", "components"):
+        log.histogram(f"graphs/{name}", np.array([graph[name] for graph in pipeline.diagnostics]), 0)
     write_json(out / "timing.json", {**time_stages(pipeline, dataset), "training_seconds": training_seconds})
     for part in tables:
         for volume in getattr(dataset, part):

@@ -91,7 +91,7 @@ def train_and_segment(pipeline: "Pipeline", dataset: "Dataset", out: Path, resum
         pipeline.fit(dataset, log=log, checkpoints=out / "checkpoints", resume=resume, preview=Preview(log))
         pipeline.save(out / "model")
         metrics = make_products(pipeline, dataset, out, log, training_seconds=time.perf_counter() - start)
-        log.hparams(recipe.resolved(), headline_numbers(metrics))
+        log.hparams(recipe.resolved(), {**headline_numbers(metrics), **class_numbers(metrics)})
         log.info(summary(metrics, out))
     return out / "report.html"
 
@@ -137,6 +137,14 @@ def headline_numbers(metrics: dict) -> dict[str, float]:
     numbers = {"clusters_used": metrics["clusters_used"]["test"]}
     if headline and metrics["test"]:
         numbers["mean_dsc"] = metrics["test"][headline]["mean"]["dsc"]
+    return {name: value for name, value in numbers.items() if value is not None}
+
+
+def class_numbers(metrics: dict) -> dict[str, float]:
+    """Mean DSC of every mapping, and DSC of every class by the headline mapping, on the test volumes."""
+    numbers = {f"mean_dsc/{rule}": scores["mean"]["dsc"] for rule, scores in metrics["test"].items()}
+    classes = metrics["test"].get(metrics.get("headline"), {"classes": {}})["classes"]
+    numbers |= {f"dsc/{name}": scores["dsc"] for name, scores in classes.items()}
     return {name: value for name, value in numbers.items() if value is not None}
 
 
