@@ -192,7 +192,7 @@ def test_two_runs_of_one_second_have_a_folder_each(folder, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_run_resumes_to_the_same_bits(folder, number):
-    long = ["--set", "train.iterations=3000", "train.checkpoint_every=100"]
+    long = ["--set", "train.iterations=1000", "train.checkpoint_every=50"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     call = [sys.executable, "-m", "sccs.run", str(folder / "recipe.yaml"), *long, "--out"]
     subprocess.run([*call, str(folder / "whole")], check=True, capture_output=True, env=environment)
