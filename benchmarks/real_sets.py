@@ -36,7 +36,7 @@ from sccs.products import segment_volume
 from sccs.recipe import load_recipe
 from sccs.run import environment
 
-SYSTEMS = ("sccs", "kmeans", "pixel_kmeans", "spectral", "intensity_kmeans")
+SYSTEMS = ("sccs", "kmeans", "pixel_kmeans", "spectral", "intensity_kmeans", "raw_kmeans")
 NESTED = ("classes", "used_per_test_volume", "recipe", "machine")  # of a result: not in the CSV
 REAL = ("platelet", "hela", "cdeep3m", "vnc")
 ELSEWHERE = ("data", "seed", "description", "device", "plugins")  # of a recipe: what is not the system
