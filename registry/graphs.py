@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-DENSE_ABOVE = 0.05  # share of nonzero entries from which a dense product wins (benchmarks/propagation.py)
+DENSE_ABOVE = 0.25  # share of nonzero entries from which a dense product wins (benchmarks/propagation.py)
 
 
 @dataclass

@@ -308,6 +308,9 @@ class Pipeline:
                 getattr(model, role).set_state(load_file(folder / f"{role}.safetensors"))
         except (FileNotFoundError, SafetensorError) as error:
             raise UserError(f"{folder}: the model is incomplete or damaged ({error}); train again") from None
+        except (KeyError, ValueError, RuntimeError) as error:  # arrays of other names or shapes than this code keeps
+            raise UserError(f"{folder}: the model's {role} was saved by another version of sccs "
+                            f"({str(error).splitlines()[0]}); train again") from None
         for part in (model.embedder, model.clusterer):
             if isinstance(part, torch.nn.Module):
                 part.to(model.device).eval()

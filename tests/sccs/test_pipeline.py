@@ -129,6 +129,16 @@ def test_load_of_a_damaged_model(model, tmp_path):
         sccs.load(tmp_path)
 
 
+def test_load_of_a_model_of_another_version(model, tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    model.save(tmp_path / "model")
+    path = tmp_path / "model" / "embedder.safetensors"
+    save_file({name: value for name, value in load_file(path).items() if name != "scale_"}, path)
+    with pytest.raises(UserError, match="embedder was saved by another version"):
+        sccs.load(tmp_path)
+
+
 def test_anchor_is_the_most_diverse_training_fov_or_the_one_asked_for():
     rng = np.random.default_rng(0)
     flat, noisy = np.zeros((20, 20), np.float32), rng.uniform(-3, 3, (20, 20)).astype(np.float32)
