@@ -42,6 +42,8 @@ class AffinityGraph(GraphBuilder):
         kappa = 2 and no scale); `node` over the channels of each node; `node+l2` also to unit length; `none`.
     kappa: a number; `median`, of squared distances between training nodes; `neighbour`, the median of those from
         training nodes to their `neighbours` nearest in the same graph. alpha: None leaves Eq. 1 out.
+    warmup_alpha: alpha of the graphs that the embedding is trained on until the clusterer begins (the later code: 8,
+        then 4); null: the same graphs throughout.
     distance: `squared` (paper) or `plain`, exp(-||F_i - F_j|| / kappa) (the group's later code).
     edges: `all` pairs (as printed); `knn`, each node's `neighbours` nearest, symmetrised; `adjacent`, regions that
         touch; `knn+adjacent`, both.
@@ -53,10 +55,13 @@ class AffinityGraph(GraphBuilder):
     distance: Literal["squared", "plain"]
     edges: Edges
     neighbours: int
+    warmup_alpha: float | None = None
 
     def check(self) -> None:
-        if self.alpha is not None and self.alpha <= 1:
-            raise UserError(f"graph.alpha: {self.alpha} leaves no edge at all; it must be above 1 (paper: 4) or null")
+        for key in ("alpha", "warmup_alpha"):
+            value = getattr(self, key)
+            if value is not None and value <= 1:
+                raise UserError(f"graph.{key}: {value} leaves no edge at all; it must be above 1 (paper: 4) or null")
         if not isinstance(self.kappa, str) and self.kappa <= 0:
             raise UserError(f"graph.kappa: {self.kappa} must be above 0 (paper: 2), 'median' or 'neighbour'")
         if self.neighbours < 1:
@@ -106,15 +111,22 @@ class AffinityGraph(GraphBuilder):
 
     def connect(self, nodes: Nodes) -> RegionGraph:
         X = self._scaled(nodes.feature)
+        graph = self._joined(X, nodes, self.alpha)
+        if self.warmup_alpha is not None:
+            graph.warmup = self._joined(X, nodes, self.warmup_alpha)
+        return graph
+
+    def _joined(self, X: torch.Tensor, nodes: Nodes, alpha: float | None) -> RegionGraph:
         if self.edges == "all":
-            weight = self._kernel(pairwise_squared(X, X)).fill_diagonal_(self._kernel(torch.zeros(1)).item())
+            weight = self._kernel(pairwise_squared(X, X), alpha)
+            weight.fill_diagonal_(self._kernel(torch.zeros(1), alpha).item())
             src, dst = weight.nonzero(as_tuple=True)
             affinity = weight[src, dst]
         else:
-            src, dst, affinity = self._sparse(X, nodes)
-        return RegionGraph.from_edges(nodes.regions, X, nodes.area, nodes.centroid, src, dst, affinity)
+            src, dst, affinity = self._sparse(X, nodes, alpha)
+        return RegionGraph.from_edges(nodes.regions, X, nodes.area, nodes.centroid, src, dst, affinity, nodes.grey)
 
-    def _sparse(self, X: torch.Tensor, nodes: Nodes) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _sparse(self, X: torch.Tensor, nodes: Nodes, alpha: float | None) -> tuple[torch.Tensor, ...]:
         n = len(X)
         pairs = []
         if "knn" in self.edges:
@@ -124,15 +136,15 @@ class AffinityGraph(GraphBuilder):
         i, j = torch.cat(pairs, dim=1)
         keys = torch.unique(torch.minimum(i, j) * n + torch.maximum(i, j))
         i, j = keys // n, keys % n
-        weight = self._kernel((X[i] - X[j]).square().sum(1))
+        weight = self._kernel((X[i] - X[j]).square().sum(1), alpha)
         i, j, weight = i[weight > 0], j[weight > 0], weight[weight > 0]
         loop = torch.arange(n)
-        self_weight = self._kernel(torch.zeros(n))
+        self_weight = self._kernel(torch.zeros(n), alpha)
         return torch.cat([i, j, loop]), torch.cat([j, i, loop]), torch.cat([weight, weight, self_weight])
 
-    def _kernel(self, d2: torch.Tensor) -> torch.Tensor:
+    def _kernel(self, d2: torch.Tensor, alpha: float | None) -> torch.Tensor:
         a = torch.exp(-(d2.sqrt() if self.distance == "plain" else d2) / self.kappa_)
-        return a if self.alpha is None else (a - 1 / self.alpha).clamp_(min=0)
+        return a if alpha is None else (a - 1 / alpha).clamp_(min=0)
 
     def get_state(self) -> dict[str, np.ndarray]:
         return {"mean": self.mean_, "scale": self.scale_, "kappa": np.array([self.kappa_], dtype=np.float64)}

@@ -106,6 +106,7 @@ class Embedder(Part):
 
     trainable = False
     terms: tuple[str, ...] = ()  # names of the loss terms, the keys of `train.weights`
+    loss_uses_Z = True  # where false, `loss` and `after_step` get None for Z while nobody else needs it either
 
     def fit(self, graphs: Sequence["RegionGraph"]) -> None:
         """Prepare on the training graphs, before any training step."""

@@ -20,6 +20,7 @@ class Nodes:
         feature: (n_s, d) float32, d = 2q: mean, then population standard deviation over the region's pixels.
         area: (n_s,) float32, pixels. centroid: (n_s, 2) float32, (y, x) in pixels.
         touching: (2, m) int64, pairs i < j of regions that share a pixel edge.
+        grey: (n_s,) float32, mean of the image over the region, or None where nobody measured it.
     """
 
     regions: np.ndarray
@@ -27,17 +28,19 @@ class Nodes:
     area: np.ndarray
     centroid: np.ndarray
     touching: np.ndarray
+    grey: np.ndarray | None = None
 
     @property
     def n(self) -> int:
         return len(self.feature)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        return {name: np.ascontiguousarray(getattr(self, name)) for name in self.__dataclass_fields__}
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: np.ascontiguousarray(value) for name, value in values.items() if value is not None}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Nodes":
-        return cls(**{name: np.asarray(arrays[name]) for name in cls.__dataclass_fields__})
+        return cls(**{name: np.asarray(value) for name, value in arrays.items()})
 
 
 def touching_pairs(regions: np.ndarray) -> np.ndarray:
@@ -62,6 +65,11 @@ def region_geometry(regions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return area.astype(np.float32), centroid.astype(np.float32)
 
 
+def region_means(image: np.ndarray, regions: np.ndarray, area: np.ndarray) -> np.ndarray:
+    """Mean grey value (n,) float32 of every region of (H, W) labels 0 .. n - 1, whose areas (n,) are known."""
+    return (np.bincount(regions.ravel(), image.ravel(), len(area)) / area).astype(np.float32)
+
+
 class _Symmetric(torch.autograd.Function):
     """X -> M X for a symmetric M that needs no gradient: the backward product is the forward one."""
 
@@ -82,12 +90,15 @@ class RegionGraph:
         regions: (H, W) int32, labels 0 .. n_s - 1, always on the CPU.
         feature: (n_s, d) float32. area: (n_s,) float32, px. centroid: (n_s, 2) float32, (y, x) in px.
         src, dst: (E,) int64. affinity: (E,) float32.
+        grey: (n_s,) float32, mean of the standardised image, or None where nobody measured it.
+
+    `warmup`: the same nodes with the affinity that the embedding is trained on at first, or None where it is the same.
 
     The tensors are the graph's own and live on one device; `graph` hands them to DGL, whose wheels know the CPU only.
     """
 
     def __init__(self, regions: np.ndarray, feature: torch.Tensor, area: torch.Tensor, centroid: torch.Tensor,
-                 src: torch.Tensor, dst: torch.Tensor, affinity: torch.Tensor):
+                 src: torch.Tensor, dst: torch.Tensor, affinity: torch.Tensor, grey: torch.Tensor | None = None):
         self.regions = regions
         self.feature = feature
         self.area = area
@@ -95,34 +106,41 @@ class RegionGraph:
         self.src = src
         self.dst = dst
         self.affinity = affinity
+        self.grey = grey
+        self.warmup: RegionGraph | None = None
         self._hops: dict[int, torch.Tensor] = {}
 
     @classmethod
-    def from_edges(cls, regions, feature, area, centroid, src, dst, affinity) -> "RegionGraph":
+    def from_edges(cls, regions, feature, area, centroid, src, dst, affinity, grey=None) -> "RegionGraph":
         """From arrays, tensors or lists of any number type."""
         floats = [torch.as_tensor(value, dtype=torch.float32) for value in (feature, area, centroid, affinity)]
         ends = [torch.as_tensor(value, dtype=torch.int64) for value in (src, dst)]
-        return cls(np.asarray(regions, dtype=np.int32), *floats[:3], *ends, floats[3])
+        grey = None if grey is None else torch.as_tensor(grey, dtype=torch.float32)
+        return cls(np.asarray(regions, dtype=np.int32), *floats[:3], *ends, floats[3], grey)
 
     @classmethod
     def from_dgl(cls, graph: "dgl.DGLGraph", regions: np.ndarray) -> "RegionGraph":
         """From a DGLGraph with the names that `graph` gives, and the regions (H, W) of its nodes."""
         src, dst = graph.edges(order="eid")
         return cls.from_edges(regions, graph.ndata["feature"], graph.ndata["area"], graph.ndata["centroid"], src, dst,
-                              graph.edata["affinity"])
+                              graph.edata["affinity"], graph.ndata.get("grey"))
 
     @cached_property
     def graph(self) -> "dgl.DGLGraph":
-        """For DGL, on the CPU: ndata `feature`, `area`, `centroid`; edata `affinity`. Made when first asked for."""
+        """For DGL, on the CPU: ndata `feature`, `area`, `centroid`, `grey` if known; edata `affinity`. Made when first
+        asked for."""
         from registry.dgl_adapter import dgl  # over a second, and few runs need it
 
         graph = dgl.graph((self.src.cpu(), self.dst.cpu()), num_nodes=self.n)
         graph.ndata.update(feature=self.feature.cpu(), area=self.area.cpu(), centroid=self.centroid.cpu())
+        if self.grey is not None:
+            graph.ndata["grey"] = self.grey.cpu()
         graph.edata["affinity"] = self.affinity.cpu()
         return graph
 
     def _tensors(self) -> dict[str, torch.Tensor]:
-        return {name: getattr(self, name) for name in ("feature", "area", "centroid", "src", "dst", "affinity")}
+        names = ("feature", "area", "centroid", "src", "dst", "affinity", "grey")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         return {"regions": self.regions, **{name: t.cpu().numpy() for name, t in self._tensors().items()}}
@@ -152,7 +170,9 @@ class RegionGraph:
         """The same graph with its tensors on `device`; itself when they are there already."""
         if self.device == torch.device(device):
             return self
-        return RegionGraph(self.regions, **{name: t.to(device) for name, t in self._tensors().items()})
+        moved = RegionGraph(self.regions, **{name: t.to(device) for name, t in self._tensors().items()})
+        moved.warmup = None if self.warmup is None else self.warmup.to(device)
+        return moved
 
     def dense_affinity(self) -> torch.Tensor:
         """A (n_s, n_s)."""

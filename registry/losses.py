@@ -12,22 +12,25 @@ import torch.nn.functional as F
 from registry.graphs import RegionGraph
 
 EPS = 1e-7
+Orthogonality = Literal["squared", "paper", "later"]
 
 
 def spectral(graph: RegionGraph, Z: torch.Tensor, mu: float = 1.0,
-             orthogonality: Literal["squared", "paper"] = "squared") -> torch.Tensor:
+             orthogonality: Orthogonality = "squared") -> torch.Tensor:
     """L_spe, Eq. 2, on columns of unit norm.
 
     `squared` (default): mean over i != j of (z_i^T z_j)^2 + mu (z_i^T L z_j)^2, and the diagonal term that ties Z^T Z
     to I, mean over i of (z_i^T z_i - 1)^2, which is zero unless a column vanishes.
     `paper`: sum over i != j of z_i^T z_j + mu (z_i^T L z_j)^2, as printed; its first term has no square, hence is
     least where columns are opposite, not where they are orthogonal.
+    `later`: as in the group's later code, mean over all i, j of (z_i^T z_j - [i = j])^2 + mu |z_i^T L z_j|, the second
+    over i != j only.
     """
     return spectral_of_products(Z.T @ Z, Z.T @ graph.propagate(Z), mu, orthogonality)
 
 
 def spectral_of_products(gram: torch.Tensor, smooth: torch.Tensor, mu: float = 1.0,
-                         orthogonality: Literal["squared", "paper"] = "squared") -> torch.Tensor:
+                         orthogonality: Orthogonality = "squared") -> torch.Tensor:
     """L_spe of Z^T Z and Z^T Â Z, (u, u) each, of columns of any norm; also of their means over several graphs."""
     u = len(gram)
     norm = gram.diagonal().clamp(min=1e-24).rsqrt()  # (u,)
@@ -37,6 +40,9 @@ def spectral_of_products(gram: torch.Tensor, smooth: torch.Tensor, mu: float = 1
     if orthogonality == "paper":
         return gram[off].sum() + mu * quadratic[off].square().sum()
     pairs = max(u * (u - 1), 1)
+    if orthogonality == "later":
+        identity = torch.eye(u, device=gram.device)
+        return (gram - identity).square().mean() + mu * quadratic[off].abs().sum() / pairs
     diagonal = (gram.diagonal() - 1).square().mean()
     return (gram[off].square().sum() + mu * quadratic[off].square().sum()) / pairs + diagonal
 

@@ -115,11 +115,17 @@ class Trainer:
         seen = []
         for index in drawn:
             graph = self.graphs[index]
-            Z = self.embedder.embed(graph) if frozen is None else frozen[index]
+            if self.step < warmup and graph.warmup is not None:
+                graph = graph.warmup
+            clustering = self.clusterer.trainable and self.clusterer.begun
+            if frozen is not None:
+                Z = frozen[index]
+            else:
+                Z = self.embedder.embed(graph) if clustering or self.embedder.loss_uses_Z else None
             here = self.embedder.loss(graph, Z) if self.embedder.trainable else {}
-            if self.clusterer.trainable and self.clusterer.begun:
+            if clustering:
                 here = {**here, **self.clusterer.loss(graph, Z)}
-            seen.append((graph, Z.detach()))
+            seen.append((graph, None if Z is None else Z.detach()))
             for name, value in here.items():
                 terms[name] = terms.get(name, 0.0) + value / len(drawn)
                 total = total + self._weight(name) * value / len(drawn)

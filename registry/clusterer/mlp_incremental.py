@@ -24,7 +24,9 @@ class MLPIncremental(torch.nn.Module, Clusterer):
     decay: forgetting of the running means per update; null keeps all nodes ever seen with equal weight.
     reseed: place a cluster that went empty on a node far from all centroids.
     detach: L_clu and L_smo train the head alone and leave the embedding to L_spe.
-    head: `sigmoid` makes the nu term of L_smo act (Eq. 4); rows of P are then normalised for prediction.
+    head: `sigmoid` makes the nu term of L_smo act (Eq. 4); rows of P are then normalised for prediction. `elu+softmax`
+        has an ELU before the softmax (later code).
+    dropout: share of hidden units that are dropped in training (later code: .25; the paper has none).
     eta, nu: of L_smo.
     """
 
@@ -33,8 +35,8 @@ class MLPIncremental(torch.nn.Module, Clusterer):
 
     def __init__(self, *, k: int = 8, hidden: int = 12, warmup: int = 1000, update_every: int = 8,
                  decay: float | None = 0.9, reseed: bool = True, detach: bool = True,
-                 head: Literal["softmax", "sigmoid"] = "softmax", eta: float = 0.1, nu: float = 0.1,
-                 seed: int | None = None):
+                 head: Literal["softmax", "sigmoid", "elu+softmax"] = "softmax", dropout: float = 0.0,
+                 eta: float = 0.1, nu: float = 0.1, seed: int | None = None):
         super().__init__()
         self.k = k
         self.hidden = hidden
@@ -44,6 +46,7 @@ class MLPIncremental(torch.nn.Module, Clusterer):
         self.reseed = reseed
         self.detach = detach
         self.head = head
+        self.dropout = dropout
         self.eta = eta
         self.nu = nu
         self.seed = seed
@@ -51,6 +54,8 @@ class MLPIncremental(torch.nn.Module, Clusterer):
             raise UserError(f"clusterer: k = {k} must be at least 2 and hidden = {hidden} at least 1")
         if decay is not None and not 0 <= decay <= 1:
             raise UserError(f"clusterer.decay: {decay} must be null or within 0 .. 1")
+        if not 0 <= dropout < 1:
+            raise UserError(f"clusterer.dropout: {dropout} must be at least 0 and below 1")
         self.layers = torch.nn.ModuleList()
 
     def _create(self, u: int) -> None:
@@ -78,8 +83,10 @@ class MLPIncremental(torch.nn.Module, Clusterer):
     def forward(self, Z: torch.Tensor) -> torch.Tensor:
         """P (n_s, k) as the losses see it."""
         X = torch.nn.functional.elu(self.layers[0](Z))  # (n_s, hidden)
-        X = self.layers[1](X)
-        return X.softmax(1) if self.head == "softmax" else X.sigmoid()
+        X = self.layers[1](torch.nn.functional.dropout(X, self.dropout, self.training))
+        if self.head == "sigmoid":
+            return X.sigmoid()
+        return (torch.nn.functional.elu(X) if self.head == "elu+softmax" else X).softmax(1)
 
     def loss(self, graph: RegionGraph, Z: torch.Tensor) -> dict[str, torch.Tensor]:
         target = self.centroids.assign(Z.detach())  # (n_s,)

@@ -8,7 +8,7 @@ import torch
 
 from registry.base import Embedder, UserError
 from registry.graphs import RegionGraph
-from registry.losses import spectral, spectral_of_products
+from registry.losses import Orthogonality, spectral, spectral_of_products
 
 TINY = 1e-24
 
@@ -18,12 +18,13 @@ class LGC(torch.nn.Module, Embedder):
 
     u: spectral coordinates. channels: widths between. bias: off (paper) or on (the group's later code).
     mu, orthogonality: of L_spe (`registry.losses.spectral`).
+    Graphs for the warm-up (`graph.warmup_alpha`) act with `columns: graph`; `shared` moments are of the final graphs.
     columns: the nodes over which L_spe takes norms and products of columns. `shared`: those of all training graphs;
         `graph`: those of each graph by itself.
     scale: what the clustering sees. `explained`: each column has the deviation of the node features (after the hops)
         that it explains, so that weak directions stay weak; `unit`: unit deviation, over all training graphs, too;
         `graph`: unit deviation over the nodes of each graph; `none`: as the layers give it.
-    init: `random`, truncated normal of deviation one (later code); `pca`, every layer starts as the truncation to the
+    init: `random`, truncated normal of deviation one, biases too (later code); `pca`, every layer starts as the truncation to the
         leading principal directions of Â^3 F_s over the training graphs.
     seed: of the random start; null: the run's.
 
@@ -37,7 +38,7 @@ class LGC(torch.nn.Module, Embedder):
     terms = ("spe",)
 
     def __init__(self, *, u: int = 12, channels: list[int] = [96, 48], bias: bool = False, mu: float = 1.0,
-                 orthogonality: Literal["squared", "paper"] = "squared",
+                 orthogonality: Orthogonality = "squared",
                  columns: Literal["shared", "graph"] = "shared",
                  scale: Literal["explained", "unit", "graph", "none"] = "explained",
                  init: Literal["random", "pca"] = "random", seed: int | None = None):
@@ -58,6 +59,7 @@ class LGC(torch.nn.Module, Embedder):
         self.weights = torch.nn.ParameterList()
         self.biases = torch.nn.ParameterList()
         self.register_buffer("scale_", torch.ones(u))  # what `embed` multiplies the columns with
+        self._stale = False  # whether the weights have moved since `scale_` was set
         self.register_buffer("moments", torch.zeros(2, 0, 0), persistent=False)  # X^T X and X^T Â X per node
 
     @property
@@ -79,8 +81,8 @@ class LGC(torch.nn.Module, Embedder):
             if self.init == "pca":
                 self._start_at_principal_directions()
             else:
-                for W in self.weights:
-                    torch.nn.init.trunc_normal_(W, generator=generator)
+                for parameter in (*self.weights, *self.biases):
+                    torch.nn.init.trunc_normal_(parameter, generator=generator)
         self.to(graphs[0].device)
         self._rescale()
 
@@ -102,10 +104,15 @@ class LGC(torch.nn.Module, Embedder):
             product = product @ W
         return product
 
+    @property
+    def loss_uses_Z(self) -> bool:
+        return self.columns == "graph"  # else the moments tell all
+
     @torch.no_grad()
     def _rescale(self) -> None:
         """Let the scale follow the weights. Column z = X w has square w^T M w, M = X^T X; scaled to unit norm it
         explains ||X^T z||^2 = ||M w||^2 / (w^T M w) of the variance of X."""
+        self._stale = False
         if self.scale not in ("explained", "unit"):
             return
         W = self._linear()  # (2q, u)
@@ -128,6 +135,8 @@ class LGC(torch.nn.Module, Embedder):
         return X
 
     def embed(self, graph: RegionGraph) -> torch.Tensor:
+        if self._stale:
+            self._rescale()
         Z = self.coordinates(graph)
         return Z * (Z.square().mean(0).clamp(min=TINY).rsqrt() if self.scale == "graph" else self.scale_)
 
@@ -138,10 +147,12 @@ class LGC(torch.nn.Module, Embedder):
         gram, smooth = W.T @ self.moments[0] @ W, W.T @ self.moments[1] @ W  # (u, u)
         return {"spe": spectral_of_products(gram, smooth, self.mu, self.orthogonality)}
 
-    def after_step(self, step: int, graph: RegionGraph, Z: torch.Tensor) -> None:
-        self._rescale()
+    def after_step(self, step: int, graph: RegionGraph, Z: torch.Tensor | None) -> None:
+        self._stale = True  # most iterations of the warm-up ask for no Z
 
     def get_state(self) -> dict[str, np.ndarray]:
+        if self._stale:
+            self._rescale()
         return {name: value.detach().cpu().numpy() for name, value in self.state_dict().items()}
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:

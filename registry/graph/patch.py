@@ -7,7 +7,7 @@ import numpy as np
 
 from registry.affinity import AffinityGraph, Edges, Kappa, Standardize
 from registry.base import FeatureMap, UserError
-from registry.graphs import Nodes, region_geometry, touching_pairs
+from registry.graphs import Nodes, region_geometry, region_means, touching_pairs
 from registry.pooling import pool
 
 
@@ -37,4 +37,5 @@ class Patch(AffinityGraph):
         rows, cols = (np.arange(n) // self.cell for n in image.shape)
         regions = (rows[:, None] * (cols[-1] + 1) + cols[None, :]).astype(np.int32)
         area, centroid = region_geometry(regions)
-        return Nodes(regions, pool(features, regions), area, centroid, touching_pairs(regions))
+        return Nodes(regions, pool(features, regions), area, centroid, touching_pairs(regions),
+                     region_means(image, regions, area))

@@ -28,9 +28,9 @@ class Pixel(AffinityGraph):
         y, x = np.indices((H, W), dtype=np.float32)
         return Nodes(np.arange(H * W, dtype=np.int32).reshape(H, W), upsample(features).reshape(H * W, -1),
                      np.ones(H * W, np.float32), np.stack([y.ravel(), x.ravel()], axis=1),
-                     np.zeros((2, 0), np.int64))
+                     np.zeros((2, 0), np.int64), np.asarray(image, np.float32).ravel())
 
     def connect(self, nodes: Nodes) -> RegionGraph:
         none = np.zeros(0, np.int64)
         return RegionGraph.from_edges(nodes.regions, self._scaled(nodes.feature), nodes.area, nodes.centroid,
-                                      none, none, np.zeros(0, np.float32))
+                                      none, none, np.zeros(0, np.float32), nodes.grey)

@@ -7,7 +7,7 @@ import numpy as np
 
 from registry.affinity import AffinityGraph, Edges, Kappa, Standardize
 from registry.base import FeatureMap, UserError
-from registry.graphs import Nodes, region_geometry, touching_pairs
+from registry.graphs import Nodes, region_geometry, region_means, touching_pairs
 from registry.pooling import pool
 
 
@@ -23,13 +23,13 @@ class Superpixel(AffinityGraph):
     pixels_per_superpixel: mean area, in pixels (paper: 100, about 3,000 per 560 x 560 FOV).
     compactness: SLIC's weight of place against grey value, on images scaled to [0, 1] (paper: 0.2).
     sigma: Gaussian smoothing before SLIC, in pixels. slic_iterations: of its k-means.
-    standardize, kappa, alpha, distance, edges, neighbours: see `registry.affinity.AffinityGraph`.
+    standardize, kappa, alpha, warmup_alpha, distance, edges, neighbours: see `registry.affinity.AffinityGraph`.
     """
 
     def __init__(self, *, pixels_per_superpixel: float = 100.0, compactness: float = 0.2, sigma: float = 0.0,
                  slic_iterations: int = 10, standardize: Standardize = "set", kappa: Kappa = "median",
                  alpha: float | None = 4.0, distance: Literal["squared", "plain"] = "squared",
-                 edges: Edges = "knn+adjacent", neighbours: int = 10):
+                 edges: Edges = "knn+adjacent", neighbours: int = 10, warmup_alpha: float | None = None):
         self.pixels_per_superpixel = pixels_per_superpixel
         self.compactness = compactness
         self.sigma = sigma
@@ -40,6 +40,7 @@ class Superpixel(AffinityGraph):
         self.distance = distance
         self.edges = edges
         self.neighbours = neighbours
+        self.warmup_alpha = warmup_alpha
         if pixels_per_superpixel < 1:
             raise UserError(f"graph.pixels_per_superpixel: {pixels_per_superpixel} must be at least 1 (paper: 100)")
         self.check()
@@ -58,4 +59,5 @@ class Superpixel(AffinityGraph):
     def pool(self, image: np.ndarray, features: FeatureMap) -> Nodes:
         regions = self.decompose(image)
         area, centroid = region_geometry(regions)
-        return Nodes(regions, pool(features, regions), area, centroid, touching_pairs(regions))
+        return Nodes(regions, pool(features, regions), area, centroid, touching_pairs(regions),
+                     region_means(image, regions, area))

@@ -168,9 +168,30 @@ def test_an_interrupt_during_the_last_preview_is_not_lost(graphs, tmp_path):
 def test_after_step_comes_for_every_graph_of_a_batch(graphs):
     trainer = make(graphs, iterations=20, batch=2)
     calls = []
-    trainer.embedder.after_step = lambda step, graph, Z: calls.append((step, graphs.index(graph), Z.requires_grad))
+    trainer.embedder.after_step = lambda step, graph, Z: calls.append((step, graphs.index(graph), Z))
     trainer.run()
-    assert calls == [(step, index, False) for step in range(20) for index in trainer._batch(step)]
+    assert [call[:2] for call in calls] == [(step, index) for step in range(20) for index in trainer._batch(step)]
+    assert all((Z is None) == (step < 10) for step, _, Z in calls)  # L_spe of shared columns asks for none
+    assert not any(Z.requires_grad for step, _, Z in calls if step >= 10)
+
+
+def test_an_embedding_that_a_loss_needs_is_there_from_the_first_step(graphs):
+    trainer = make(graphs, embedder=LGC(u=3, channels=[4], columns="graph", scale="graph", seed=0), iterations=20)
+    seen = []
+    trainer.embedder.after_step = lambda step, graph, Z: seen.append(Z.shape)
+    trainer.run()
+    assert seen == [(30, 3)] * 20
+
+
+def test_the_warmup_has_graphs_of_its_own_where_there_are_some(graphs):
+    for number, graph in enumerate(graphs):
+        graph.warmup = blob_graph(100 + number)
+    trainer = make(graphs, embedder=LGC(u=3, channels=[4], columns="graph", scale="graph", seed=0), iterations=20)
+    seen = []
+    trainer.embedder.after_step = lambda step, graph, Z: seen.append(graph)
+    trainer.run()
+    drawn = [graphs[index] for step in range(20) for index in trainer._batch(step)]
+    assert seen == [graph.warmup if step < 10 else graph for step, graph in enumerate(drawn)]
 
 
 class Scale(torch.nn.Module, Embedder):
