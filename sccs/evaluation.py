@@ -29,6 +29,7 @@ from registry.base import UserError
 
 MEASURES = ("dsc", "iou", "sensitivity", "accuracy")
 MAPPINGS = ("train", "hungarian", "greedy", "majority", "oracle")  # a recipe chooses among them; named is extra
+PER_IMAGE = ("hungarian", "oracle")  # rules that are also fitted on each test image by itself, an upper bound
 REST_NAMES = ("unrecognized", "unrecognised", "rest", "other", "background")
 IN_USE = 0.001  # share of the pixels from which a cluster counts as used
 EXACT_CLUSTERS = 12  # 3^k subset pairs: 0.5 million at 12 clusters
@@ -233,7 +234,11 @@ def scores(
     same where no class is a rest class (`rest_position`).
     """
     position = rest_position(class_names, rest)
-    predicted = class_table(table, mapping, position)
+    return _scores(class_table(table, mapping, position), class_names, position)
+
+
+def _scores(predicted: np.ndarray, class_names: Sequence[str], position: int | None) -> dict[str, Any]:
+    """`scores` of predicted against true classes, (C + 1, C)."""
     N = predicted.sum()
     TP = np.diag(predicted)
     FP, FN = predicted[:-1].sum(1) - TP, predicted.sum(0) - TP
@@ -302,6 +307,20 @@ def consistency(
     return {"one_mapping": float(one), "per_image": float(own), "gap": float(own - one)}
 
 
+def per_image(
+    tables: Sequence[np.ndarray], rule: str, class_names: Sequence[str], rest: str | None = None
+) -> dict[str, Any]:
+    """`scores`, pixels pooled over images, where each image's clusters are mapped by `rule` with its own labels.
+
+    `hungarian` is how the paper's ablation "w/o NC_hm" is matched with the ground truth. An upper bound, as `oracle`
+    is: nothing of the kind can be had for an image without labels.
+    """
+    position = rest_position(class_names, rest)
+    labelled = [table for table in tables if table.any()]
+    predicted = [class_table(table, fit_mapping(rule, table, rest=position), position) for table in labelled]
+    return _scores(np.sum(predicted, axis=0), class_names, position) if predicted else {}
+
+
 def usage(pixels: np.ndarray) -> tuple[list[float], int]:
     """Share of every cluster in the (k,) pixel counts, and how many hold at least `IN_USE` of the pixels."""
     share = np.asarray(pixels, float) / max(np.sum(pixels), 1)
@@ -340,7 +359,8 @@ def evaluate(
 
     Keys: ``test``, ``train`` {mapping: `scores`}; ``headline``, the mapping to quote: the one asked for, or the next
     of train, named and the others that there is; ``mapping`` {name: class name or null per cluster}; ``per_slice``
-    {mapping: `slice_spread` of the test slices}; ``consistency`` of the test FOVs; ``clusters_used``, ``clusters_any``,
+    {mapping: `slice_spread` of the test slices}; ``consistency`` of the test FOVs; ``per_image`` {rule: `per_image` of
+    the test FOVs} for hungarian and oracle; ``clusters_used``, ``clusters_any``,
     ``cluster_share`` {train, test}; ``k``, ``classes``, ``rest``; ``notes``, what a reader must be told. If no
     training pixel has a label, only `oracle` and `named` are reported, and a note says so.
     """
@@ -384,6 +404,7 @@ def evaluate(
             "mapping": {name: [label[c] for c in m] for name, m in fitted.items()},
             "per_slice": {n: slice_spread(slices, m, class_names, rest) for n, m in fitted.items()} if slices else {},
             "consistency": consistency(list(test.values()), class_names, rest),
+            "per_image": {rule: per_image(list(test.values()), rule, class_names, rest) for rule in PER_IMAGE},
             "clusters_used": {part: usage(count)[1] for part, count in pixels.items()},
             "clusters_any": {part: int((count > 0).sum()) for part, count in pixels.items()},
             "cluster_share": {part: usage(count)[0] for part, count in pixels.items()},
