@@ -1,0 +1,253 @@
+"""What all tables share: one system on one data set with one seed, carried out, kept, and not carried out again.
+
+A `Job` is a recipe's system with the `data` block of a set's recipe: one configuration per system for all sets. A
+finished job is a JSON file in OUT/runs, under a name that holds a hash of the resolved recipe, the features' checkpoint
+and the code that the system uses, so that no table mixes two configurations of a system.
+
+Sizes: `full` is every recipe as it stands. `quick` keeps methods, features, graphs and k, and shortens what `QUICK` and
+`QUICK_DATA` say: fewer slices of thick volumes, shorter trainings, coarser grids where a system has one.
+"""
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import os
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Iterator, Sequence
+
+import numpy as np
+
+import registry
+from noise import degraded
+from registry.base import UserError
+from sccs.cache import code_only, fingerprint
+from sccs.colours import to_grey
+from sccs.data import load_dataset
+from sccs.data.volumes import Dataset, Volume
+from sccs.evaluation import MAPPINGS, evaluate, usage
+from sccs.files import atomic_path, write_json
+from sccs.log import quiet_log
+from sccs.pipeline import Pipeline
+from sccs.products import UNSEGMENTED, segment_volume
+from sccs.recipe import load_recipe
+from sccs.run import environment
+
+REAL = ("platelet", "hela", "cdeep3m", "vnc")
+SETS = (*REAL, "phantom")
+ELSEWHERE = ("data", "seed", "description", "device", "plugins")  # of a recipe: what is not the system
+FRAME = ("sccs.pipeline", "sccs.trainer")  # code outside the registry that results depend on
+
+SHORT = ["train.iterations=2000", "clusterer.warmup=1500"]
+QUICK = {
+    "sccs": SHORT,
+    "wo_smo": SHORT,
+    "later_code": SHORT,
+    "paper_letter": ["train.iterations=2000"],
+    "wo_nc_hm": ["train.iterations=2000"],
+    "wo_nc_inc": ["train.iterations=2000"],
+    "dsm": ["graph.cell=8"],
+    "maester": ["features.central=16", "features.precision=bfloat16"],
+}
+QUICK_DATA = {
+    "cdeep3m": ["data.max_train_slices=2", "data.max_test_slices=2"],
+    "vnc": ["data.max_train_slices=2", "data.max_test_slices=2"],
+    "phantom": ["data.train_slices=1", "data.test_slices=2"],
+    "betaseg": ["data.train_slices=4", "data.test_slices=8"],
+}
+
+
+@dataclass
+class Job:
+    """One system on one set with one seed; `noise`: degradations (kind, strength) of the test images, scored besides."""
+
+    system: str
+    data: str
+    seed: int
+    pipeline: Pipeline
+    recipe: dict  # the system's, with a `data` block of the same text on every machine
+    configuration: str  # the same for all sets and seeds of a system
+    noise: Sequence[tuple[str, float]] = field(default=())
+
+    @property
+    def file(self) -> str:
+        key = fingerprint(self.configuration, self.recipe["data"], list(self.noise))[:10]
+        return f"{self.data}-{self.system}-s{self.seed}-{key}.json"
+
+
+def job(system: str, data: str, seed: int, size: str = "full", overrides: Sequence[str] = (),
+        noise: Sequence[tuple[str, float]] = ()) -> Job:
+    """`overrides` of `data` are for the set, all others for the system; they come after those of the size."""
+    quick = size == "quick"
+    given = [o for o in overrides if not o.startswith("data.")]
+    block = [*(QUICK_DATA.get(data, []) if quick else []), *(o for o in overrides if o.startswith("data."))]
+    own = load_recipe(system, [*(QUICK.get(system, []) if quick else []), *given], seed=seed).resolved()
+    own["data"] = load_recipe("sccs" if data == "phantom" else data, block).resolved()["data"]
+    pipeline = Pipeline.from_recipe(own)
+    parts = {key: value for key, value in pipeline.recipe.resolved().items() if key not in ELSEWHERE}
+    configuration = fingerprint(parts, pipeline.features.fingerprint(), code_of(pipeline))[:10]
+    # where the images lie on this machine is no part of what they are
+    text = json.dumps(own["data"])
+    for variable in ("SCCS_DATA", "BETASEG_ROOT"):
+        if os.environ.get(variable):
+            text = text.replace(os.environ[variable], f"${{{variable}}}")
+    return Job(system, data, seed, pipeline, {**parts, "data": json.loads(text)}, configuration, noise)
+
+
+def code_of(pipeline: Pipeline) -> str:
+    """Hash of the code that the four parts and the frame run; comments and docstrings do not count."""
+    modules = {type(getattr(pipeline, role)).__module__ for role in registry.ROLES} | set(FRAME)
+    return fingerprint(*(f"{name}\n{_code(name)}" for name in sorted(_with_imports(modules))))
+
+
+def _with_imports(modules: set[str]) -> set[str]:
+    """The modules and all modules of `registry` that they import, directly or not. The tables of parts are left out:
+    a part that others do not name changes nothing for them."""
+    found, todo = set(), set(modules)
+    while todo:
+        name = todo.pop()
+        found.add(name)
+        for node in ast.walk(ast.parse(_source(name))):
+            names = [node.module] if isinstance(node, ast.ImportFrom) and node.module else \
+                [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            todo |= {n for n in names if n.startswith("registry.") and n != "registry.registry"} - found
+    return found
+
+
+@lru_cache
+def _source(module: str) -> str:
+    return Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")
+
+
+@lru_cache
+def _code(module: str) -> str:
+    return code_only(_source(module))
+
+
+# ------------------------------------------------------------------------------------------------------- carrying out
+def result_of(job: Job, store: Path) -> dict:
+    """The job's result: from `store`/runs, else carried out now and kept there, with its first test slice beside it.
+
+    A system that a set is nothing for (UserError) has a result with the reason under `failed`, which is not kept.
+    """
+    path = store / "runs" / job.file
+    if not path.exists():
+        try:
+            result, first = carry_out(job)
+        except UserError as error:
+            return {"system": job.system, "set": job.data, "seed": job.seed, "failed": str(error)}
+        with atomic_path(path.with_suffix(".npz")) as scratch, open(scratch, "wb") as file:
+            np.savez_compressed(file, **first)
+        write_json(path, result)
+    return {**json.loads(path.read_text()), "slice": str(path.with_suffix(".npz"))}
+
+
+def carry_out(job: Job) -> tuple[dict, dict[str, np.ndarray]]:
+    """Train (without labels, but for systems that say so), segment train and test volumes, score.
+
+    Returns the result, and the first test slice as arrays (Y, X): `image` uint8, `labels` int32, `clusters` uint8.
+    """
+    pipeline = job.pipeline
+    dataset = load_dataset(expanded(job.recipe["data"]), Path.cwd(), job.seed, pipeline.min_side)
+    pipeline.fit(dataset, log=quiet_log())
+    train = segment_all(pipeline, dataset.train, dataset)
+    test = segment_all(pipeline, dataset.test, dataset)
+    machine = environment(pipeline.device)
+    del machine["command"]
+    noisy = {}
+    for kind, strength in job.noise:
+        volumes = [degraded(volume, kind, strength) for volume in dataset.test]
+        metrics = scored(pipeline, dataset, train, segment_all(pipeline, volumes, dataset))
+        noisy[f"{kind} {strength:g}"] = {rule: scores["mean"]["dsc"] for rule, scores in metrics["test"].items()}
+    metrics = scored(pipeline, dataset, train, test)
+    return {"system": job.system, "set": job.data, "seed": job.seed, "configuration": job.configuration,
+            "recipe": job.recipe, "machine": machine, "training_seconds": pipeline.seconds["training"],
+            "graph_seconds": pipeline.seconds["graphs"], "used_per_test_volume": test.used,
+            "nodes": [graph["nodes"] for graph in pipeline.diagnostics], "fragments": test.fragments,
+            "mapping": metrics["mapping"]["train"], "test": metrics["test"], "per_image": metrics["per_image"], "consistency": metrics["consistency"],
+            "classes": metrics["classes"], "codes": list(dataset.classes), "rest": metrics["rest"],
+            "noise": noisy}, first_slice(dataset, test)
+
+
+def first_slice(dataset: Dataset, test: "Segmentation") -> dict[str, np.ndarray]:
+    volume = dataset.test[0]
+    z, (_, y, x) = volume.z_slices[0], volume.origin
+    window = slice(y, y + volume.shape[1]), slice(x, x + volume.shape[2])
+    labels = volume.read_labels(z)
+    return {"image": to_grey(volume.read_slice(z)), "clusters": test.first[window],
+            "labels": np.zeros(volume.shape[1:], np.int32) if labels is None else labels}
+
+
+def expanded(block: dict) -> dict:
+    """The inverse of what `job` did to the folders of the sets."""
+    text = json.dumps(block)
+    for variable in ("SCCS_DATA", "BETASEG_ROOT"):
+        if os.environ.get(variable):
+            text = text.replace(f"${{{variable}}}", os.environ[variable])
+    return json.loads(text)
+
+
+@dataclass
+class Segmentation:
+    """Of several volumes: confusion tables by FOV, pixels per cluster (k,), clusters in use per volume, how many
+    connected pieces of one cluster there are per megapixel, and the first slice (Y, X)."""
+
+    tables: dict[str, np.ndarray]
+    pixels: np.ndarray
+    used: list[int]
+    fragments: float
+    first: np.ndarray | None
+
+
+def segment_all(pipeline: Pipeline, volumes: Sequence[Volume], dataset: Dataset) -> Segmentation:
+    tables: dict[str, np.ndarray] = {}
+    pixels, used, pieces, area, first = np.zeros(pipeline.k, np.int64), [], 0, 0, None
+    for volume in volumes:
+        here = np.zeros(pipeline.k, np.int64)
+        for plane in segment_volume(pipeline, volume, dataset, list(dataset.classes), tables, here):
+            if (plane != UNSEGMENTED).any():
+                pieces += connected_pieces(plane)
+                area += int((plane != UNSEGMENTED).sum())
+                first = plane if first is None else first
+        pixels += here
+        used.append(usage(here)[1])
+    return Segmentation(tables, pixels, used, pieces / max(area, 1) * 1e6, first)
+
+
+def connected_pieces(plane: np.ndarray) -> int:
+    """Connected pieces (4-neighbourhood) of equal labels in a plane (Y, X) uint8, `UNSEGMENTED` left out."""
+    from skimage.measure import label
+
+    return int(label(plane, background=UNSEGMENTED, connectivity=1).max())
+
+
+def scored(pipeline: Pipeline, dataset: Dataset, train: Segmentation, test: Segmentation) -> dict:
+    return evaluate(train.tables, test.tables, list(dataset.classes.values()), k=pipeline.k, mappings=list(MAPPINGS),
+                    train_pixels=train.pixels, test_pixels=test.pixels)
+
+
+def describe(machine: dict) -> str:
+    on = machine["gpu"] or f"{machine['threads']} of {machine['cores']} CPU cores ({machine['processor']})"
+    return f"{on}, torch {machine['packages']['torch']}"
+
+
+# -------------------------------------------------------------------------------------------------------------- numbers
+def mean_sd(values: Sequence[float | None]) -> str:
+    """"0.481 ± 0.012" over seeds; "-" without any value."""
+    known = [v for v in values if v is not None and np.isfinite(v)]
+    if not known:
+        return "-"
+    return f"{np.mean(known):.3f}" + (f" ± {np.std(known, ddof=1):.3f}" if len(known) > 1 else "")
+
+
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def over_seeds(results: Sequence[dict]) -> Iterator[tuple[str, list[dict]]]:
+    """Results by set, in the order in which sets first come."""
+    for data in dict.fromkeys(result["set"] for result in results):
+        yield data, [result for result in results if result["set"] == data]
