@@ -40,6 +40,19 @@ def test_later_code_uses_the_plain_distance(features):
     assert np.allclose(A, np.maximum(np.exp(-d / 2) - 1 / 8, 0), atol=1e-4)
 
 
+@pytest.mark.parametrize("edges", ["all", "knn"])
+def test_graphs_of_the_warmup_have_an_alpha_of_their_own(features, edges):
+    part = Superpixel(standardize="none", kappa=20.0, alpha=4.0, warmup_alpha=8.0, edges=edges)
+    other = Superpixel(standardize="none", kappa=20.0, alpha=8.0, edges=edges)
+    nodes = nodes_of(features)
+    for each in (part, other):
+        each.fit([nodes])
+    graph = part.connect(nodes)
+    assert np.array_equal(graph.warmup.dense_affinity(), other.connect(nodes).dense_affinity())
+    assert graph.affinity.numel() < graph.warmup.affinity.numel() and graph.warmup.warmup is None
+    assert other.connect(nodes).warmup is None
+
+
 def test_standardize_set_uses_statistics_of_all_training_nodes(features):
     part = Superpixel(standardize="set", kappa=8.0, alpha=None, edges="all")
     a, b = nodes_of(features[:10]), nodes_of(features[10:])
@@ -133,7 +146,7 @@ def test_tiny_graphs(n):
     assert A.shape == (n, n) and np.isfinite(A).all()
 
 
-@pytest.mark.parametrize("option, value", [("alpha", 1.0), ("kappa", 0.0), ("neighbours", 0),
+@pytest.mark.parametrize("option, value", [("alpha", 1.0), ("warmup_alpha", 1.0), ("kappa", 0.0), ("neighbours", 0),
                                            ("pixels_per_superpixel", 0.5)])
 def test_values_that_make_no_sense_are_refused(option, value):
     with pytest.raises(UserError, match=option):

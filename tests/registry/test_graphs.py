@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from registry.graphs import RegionGraph, region_geometry, touching_pairs
+from registry.graphs import RegionGraph, region_geometry, region_means, touching_pairs
 
 
 def dense_normalised(graph: RegionGraph) -> np.ndarray:
@@ -62,6 +62,18 @@ def assert_same(one: RegionGraph, other: RegionGraph) -> None:
     assert a.keys() == b.keys()
     for name in a:
         assert a[name].dtype == b[name].dtype and np.array_equal(a[name], b[name]), name
+
+
+def test_mean_grey_values_of_regions_travel_with_the_graph(make_graph):
+    regions = np.array([[0, 0, 1], [0, 1, 1]], np.int32)
+    image = np.array([[1, 2, 7], [6, 8, 9]], np.float32)
+    grey = region_means(image, regions, region_geometry(regions)[0])
+    assert grey.tolist() == [3, 8] and grey.dtype == np.float32
+    graph = make_graph(n=5)
+    assert graph.grey is None and "grey" not in graph.to_arrays()
+    graph.grey = torch.arange(5.0)
+    assert torch.equal(RegionGraph.from_arrays(graph.to_arrays()).grey, graph.grey)
+    assert torch.equal(RegionGraph.from_dgl(graph.graph, graph.regions).grey, graph.grey)
 
 
 def test_arrays_round_trip(make_graph):

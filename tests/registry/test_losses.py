@@ -36,6 +36,14 @@ def test_spectral_loss_squared(graph):
     assert spectral(graph, torch.tensor(Z).float(), 2.0).item() == pytest.approx(expected, abs=1e-6)
 
 
+def test_spectral_loss_of_the_later_code(graph):
+    Z = np.random.default_rng(1).normal(size=(15, 4))
+    z, L = unit(Z), laplacian(graph)
+    off = ~np.eye(4, dtype=bool)
+    expected = np.square(z.T @ z - np.eye(4)).mean() + 2.0 * np.abs(z.T @ L @ z)[off].mean()
+    assert spectral(graph, torch.tensor(Z).float(), 2.0, "later").item() == pytest.approx(expected, abs=1e-6)
+
+
 def test_columns_that_vanish_cost_the_diagonal_term(graph):
     Z = torch.zeros(15, 4)
     assert spectral(graph, Z).item() == 1

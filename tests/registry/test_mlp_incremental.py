@@ -37,7 +37,18 @@ def test_training_makes_the_head_say_what_the_centroids_say(blobs):
     assert len({(a, b) for a, b in zip(truth, found)}) == 3 and len(set(found)) == 3
 
 
-@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+def test_dropout_acts_in_training_only(blobs):
+    graph, Z, _ = blobs
+    part = begun(blobs, dropout=0.5, head="elu+softmax")
+    part.train()
+    assert not torch.equal(part(Z), part(Z))
+    part.eval()
+    assert torch.equal(part(Z), part(Z))
+    with pytest.raises(UserError, match="clusterer.dropout"):
+        MLPIncremental(dropout=1.0)
+
+
+@pytest.mark.parametrize("head", ["softmax", "sigmoid", "elu+softmax"])
 def test_rows_of_the_prediction_sum_to_one(blobs, head):
     graph, Z, _ = blobs
     P = begun(blobs, head=head).predict(graph, Z)

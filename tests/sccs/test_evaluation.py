@@ -8,8 +8,8 @@ import pytest
 from registry.base import UserError
 from sccs import evaluation
 from sccs.evaluation import (
-    by_slice, class_table, confusion, consistency, evaluate, fit_mapping, json_safe, mapping_array, rest_position,
-    scores, slice_spread,
+    by_slice, class_table, confusion, consistency, evaluate, fit_mapping, json_safe, mapping_array, per_image,
+    rest_position, scores, slice_spread,
 )  # fmt: skip
 
 NAMES = ["unrecognized", "nucleus", "granules", "mitochondria"]
@@ -220,6 +220,15 @@ def test_consistency_is_what_one_mapping_for_all_images_loses():
     assert consistency(same, ["a", "b"]) == {"one_mapping": 1, "per_image": 1, "gap": 0}
     result = consistency(swapped, ["a", "b"])
     assert result["per_image"] == 1 and result["gap"] == 1 - result["one_mapping"] > 0.3
+
+
+def test_per_image_matches_each_image_with_its_own_labels_and_pools_the_pixels():
+    swapped = [np.array([[9, 1], [0, 10]]), np.array([[0, 20], [20, 0]]), np.zeros((2, 2), int)]
+    result = per_image(swapped, "hungarian", ["a", "b"])
+    assert result["classes"]["a"]["dsc"] == 2 * 29 / (2 * 29 + 1) and result["mean"]["sensitivity"] > 0.98
+    joint = scores(sum(swapped), fit_mapping("hungarian", sum(swapped)), ["a", "b"])
+    assert joint["mean"]["dsc"] < result["mean"]["dsc"]
+    assert per_image([np.zeros((2, 2), int)], "oracle", ["a", "b"]) == {}
 
 
 # ------------------------------------------------------------------------------------------------------ whole runs
