@@ -49,11 +49,13 @@ QUICK = {
     "wo_nc_hm": ["train.iterations=2000"],
     "wo_nc_inc": ["train.iterations=2000"],
     "dsm": ["graph.cell=8"],
-    "maester": ["features.central=16", "features.precision=bfloat16"],
+    "maester": ["features.central=16"],
+    "segmenter": ["features.steps=200", "features.depth=4"],
+    "vit": ["features.steps=200", "features.depth=4"],
 }
 QUICK_DATA = {
-    "cdeep3m": ["data.max_train_slices=2", "data.max_test_slices=2"],
-    "vnc": ["data.max_train_slices=2", "data.max_test_slices=2"],
+    "cdeep3m": ["data.max_train_slices=1", "data.max_test_slices=1"],
+    "vnc": ["data.max_train_slices=1", "data.max_test_slices=1"],
     "phantom": ["data.train_slices=1", "data.test_slices=2"],
     "betaseg": ["data.train_slices=4", "data.test_slices=8"],
 }

@@ -30,11 +30,14 @@ class KMeans(Clusterer):
         self.scale = scale
         self.max_points = max_points
         self.seed = seed
-        for name, value in (("k", k), ("n_init", n_init), ("iterations", iterations)):
-            if value < 1:
-                raise UserError(f"clusterer.{name}: {value} must be at least 1")
-        if max_points is not None and max_points < k:
-            raise UserError(f"clusterer.max_points: {max_points} is less than k={k}")
+        self.check(("k", "n_init", "iterations"))
+
+    def check(self, counts: Sequence[str]) -> None:
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise UserError(f"clusterer.{name}: {getattr(self, name)} must be at least 1")
+        if self.max_points is not None and self.max_points < self.k:
+            raise UserError(f"clusterer.max_points: {self.max_points} is less than k={self.k}")
 
     def fit(self, graphs: Sequence[RegionGraph], embeddings: Sequence[torch.Tensor]) -> None:
         points = self._draw(graphs, embeddings)  # (N, u)
@@ -46,8 +49,12 @@ class KMeans(Clusterer):
             self.deviation_ = np.where(deviation > 0, deviation, np.float32(1))
             points = (points - self.mean_) / self.deviation_
         device = embeddings[0].device if len(embeddings) else "cpu"
-        self.centroids_, _, self.inertia_ = kmeans(points, self.k, self.seed or 0, self.n_init, self.iterations,
-                                                   device=device)
+        self.centroids_, self.inertia_ = self._centroids(points, device)
+
+    def _centroids(self, points: np.ndarray, device: Any) -> tuple[np.ndarray, float]:
+        """Centroids (k, u) of points (N, u), and the inertia."""
+        centroids, _, inertia = kmeans(points, self.k, self.seed or 0, self.n_init, self.iterations, device=device)
+        return centroids, inertia
 
     def predict(self, graph: RegionGraph, Z: Any) -> torch.Tensor:
         points = as_floats(Z)
