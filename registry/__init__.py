@@ -10,7 +10,13 @@ from registry.registry import Registry
 # image (H, W) -> dense features (h, w, q) on a regular grid
 FEATURES = {
     "mae": ("registry.features.mae:MAE", "masked autoencoder, tokens of the encoder's last layer (paper; MAESTER)"),
+    "maester": ("registry.features.maester:Maester", "MAE feature of every pixel by shifted windows (MAESTER)"),
     "intensity": ("registry.features.intensity:Intensity", "the grey value of each pixel, the simplest baseline"),
+    "filters": ("registry.features.filters:Filters", "classical filters at several scales: edges, blobs, texture"),
+    "vae": ("registry.features.vae:VAE", "semantic code of a VAE with metric learning, on patches (Han et al. 2022)"),
+    "vit": ("registry.features.vit:ViT", "keys of a vision transformer from a local checkpoint of DINO's layout"),
+    "segmenter": ("registry.features.segmenter:Segmenter",
+                  "class scores of a vision transformer trained on labels (supervised reference)"),
 }
 
 # image and features -> region graph: nodes, node features, affinity
@@ -24,6 +30,7 @@ GRAPH = {
 EMBEDDER = {
     "lgc": ("registry.embedder.lgc:LGC", "linear graph convolutions trained with the spectral loss (paper)"),
     "eigsh": ("registry.embedder.eigsh:Eigsh", "eigenvectors of the graph's Laplacian, by numerical solver, per graph"),
+    "dsm": ("registry.embedder.dsm:DSM", "eigensegments of feature similarity, per graph (Deep Spectral Methods)"),
     "identity": ("registry.embedder.identity:Identity", "the node features as they are"),
 }
 
@@ -36,6 +43,16 @@ CLUSTERER = {
     "hungarian_kmeans": ("registry.clusterer.hungarian_kmeans:HungarianKMeans",
                          "k-means on each graph by itself, clusters matched between graphs"),
     "kmeans": ("registry.clusterer.kmeans:KMeans", "k-means over the nodes of all training graphs"),
+    "minibatch_kmeans": ("registry.clusterer.minibatch_kmeans:MiniBatchKMeans",
+                         "the same by mini-batches, for very many nodes (Han et al. 2022)"),
+    "segment_kmeans": ("registry.clusterer.segment_kmeans:SegmentKMeans",
+                       "k-means in each graph, then k-means over the segments of all (Deep Spectral Methods)"),
+    "deepcut": ("registry.clusterer.deepcut:DeepCut",
+                "a GNN trained on each graph by itself, N-cut or correlation clustering (DeepCut)"),
+    "class_scores": ("registry.clusterer.class_scores:ClassScores",
+                     "the class of the highest score, for features trained on labels (supervised reference)"),
+    "linear_probe": ("registry.clusterer.linear_probe:LinearProbe",
+                     "logistic regression on labelled nodes (supervised yardstick of features)"),
 }
 
 PARTS = Registry(features=FEATURES, graph=GRAPH, embedder=EMBEDDER, clusterer=CLUSTERER)

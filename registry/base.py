@@ -56,7 +56,12 @@ class Part:
     Mine(torch.nn.Module, Embedder)``. The trainer steps one optimiser over the parameters of both, which must exist
     after `fit` (embedder) and `prepare` (clusterer); it calls ``train()`` before and ``eval()`` after. A checkpoint
     holds `get_state` and the optimiser: a run resumed from it repeats the same bits if that is all that a part keeps.
+
+    A part with ``supervised = True``, of features or a clusterer, is fitted on the labels of the training images: its
+    `fit` takes one argument more, `labels`. Labels go to no other part, and a run says that they took part.
     """
+
+    supervised = False
 
     def get_state(self) -> dict[str, np.ndarray]:
         return {}
@@ -70,7 +75,9 @@ class Features(Part):
     """Role `features`: image (H, W) float32, standardised per volume -> FeatureMap (h, w, q)."""
 
     def fit(self, images: Iterable[np.ndarray]) -> None:
-        """Learn from training FOVs, each (H, W) float32. Most parts have nothing to learn."""
+        """Learn from training FOVs, each (H, W) float32; may go through them more than once. Most parts have nothing
+        to learn. A supervised one takes ``labels`` as well: for each image (H, W) int32, the position of each pixel's
+        class among the classes of the data set, -1 where there is no label."""
 
     def extract(self, image: np.ndarray) -> FeatureMap:
         raise NotImplementedError
@@ -125,10 +132,11 @@ class Embedder(Part):
 class Clusterer(Part):
     """Role `clusterer`: RegionGraph and Z (n_s, u) -> P (n_s, k), rows sum to one, on the device of Z.
 
-    `fit` runs once, after training, for parts that are not trainable. A trainable one is a torch module (see `Part`)
-    and learns beside the embedder; the trainer calls, in this order: `prepare` once, `begin` once when `warmup`
-    iterations are over, and from then on `loss` for every graph of an iteration. A part with an attribute `anchor`
-    is told the index of the anchor graph before `fit`.
+    `fit` runs once, after training, for parts that are not trainable; a supervised one takes ``labels`` as well: for
+    each graph (n_s, C) int64, the pixels of each class of the data set in each node. A trainable one is a torch module
+    (see `Part`) and learns beside the embedder; the trainer calls, in this order: `prepare` once, `begin` once when
+    `warmup` iterations are over, and from then on `loss` for every graph of an iteration. A part with an attribute
+    `anchor` is told the index of the anchor graph before `fit`.
     """
 
     trainable = False

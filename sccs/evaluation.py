@@ -349,13 +349,14 @@ def evaluate(
     headline: str = "train",
     train_pixels: np.ndarray | None = None,
     test_pixels: np.ndarray | None = None,
+    supervised: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The contents of `metrics.json` (nan -> null) from the labelled FOVs of both parts.
 
     `train` and `test` map FOV keys "volume:z:y:x" to tables (k, C); FOVs without labels are left out, so either may
     be empty. `named` is a person's mapping (k,) (`sccs.naming.named_mapping`); `rest`, `mappings` and `headline` are
     the recipe's `evaluation` block. `train_pixels`, `test_pixels` (k,) count the pixels per cluster over *all* FOVs,
-    labelled or not; without them the tables' rows are counted.
+    labelled or not; without them the tables' rows are counted. `supervised` names parts that were trained on labels.
 
     Keys: ``test``, ``train`` {mapping: `scores`}; ``headline``, the mapping to quote: the one asked for, or the next
     of train, named and the others that there is; ``mapping`` {name: class name or null per cluster}; ``per_slice``
@@ -369,6 +370,9 @@ def evaluate(
     train_table, test_table = (sum(part.values(), empty) for part in (train, test))
     notes = []
     fitted = {}
+    if supervised:
+        notes.append(f"supervised: {' and '.join(supervised)} learned from the labels of the training volumes, so this is "
+                     "a reference and no unsupervised result")
     if not (train_table.any() or test_table.any()):
         notes.append("no labels, hence no scores; the report shows the clusters, and `sccs name` gives them names")
     elif not train_table.any():

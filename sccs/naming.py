@@ -156,6 +156,7 @@ def write_metrics(
     headline: str = "train",
     train_pixels: np.ndarray | None = None,
     test_pixels: np.ndarray | None = None,
+    supervised: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Evaluates a run (arguments as `evaluation.evaluate`) into its `metrics.json`, which is returned.
 
@@ -171,7 +172,7 @@ def write_metrics(
     stored = {
         "train": plain(train), "test": plain(test), "class_names": list(class_names), "k": k, "rest": rest,
         "mappings": list(mappings), "headline": headline,
-        "train_pixels": counts(train_pixels), "test_pixels": counts(test_pixels),
+        "train_pixels": counts(train_pixels), "test_pixels": counts(test_pixels), "supervised": list(supervised),
     }  # fmt: skip
     write_text(Path(run) / TABLES, json.dumps(stored) + "\n")
     return rescore(run)

@@ -81,6 +81,17 @@ class Pipeline:
         return self.clusterer.k
 
     @property
+    def supervised(self) -> list[str]:
+        """Names of the parts that are fitted on labels: none, but in the supervised references."""
+        return [getattr(self.recipe, role).name for role in registry.ROLES if getattr(self, role).supervised]
+
+    def check_labels(self, dataset: Dataset) -> None:
+        """Raises UserError where a part is fitted on labels and no training volume has any."""
+        if self.supervised and all(volume.labels is None for volume in dataset.train):
+            raise UserError(f"data.train: {' and '.join(self.supervised)} learn from labels, but no training volume has "
+                            "any; give `labels`, or take an unsupervised recipe such as sccs")
+
+    @property
     def fov(self) -> int | str:
         return self.info.get("fov", 560)
 
@@ -136,7 +147,7 @@ class Pipeline:
     # ----------------------------------------------------------------------------------------------------- training
     def fit(self, data, *, voxel_size=None, log=None, checkpoints: Path | None = None, resume: bool = False,
             preview=None) -> "Pipeline":
-        """Train without labels, on a Dataset, or on volumes: files, arrays (Z, Y, X) or (Y, X), one or a list of them.
+        """Train on a Dataset, or on volumes: files, arrays (Z, Y, X) or (Y, X), one or a list of them.
 
         voxel_size: (z, y, x) nm of arrays, and of files that do not say. checkpoints: folder for the trainer's state.
         preview(step, pipeline, graph, fov): called with the anchor. Raises UserError for data that cannot be used.
@@ -146,13 +157,20 @@ class Pipeline:
 
         log = log or quiet_log()
         dataset = data if isinstance(data, Dataset) else self._as_dataset(data, voxel_size)
+        self.check_labels(dataset)
+        if self.supervised:
+            log.info(f"supervised: {' and '.join(self.supervised)} learn from the labels of the training volumes")
         first = dataset.train[0]
         self.info = {"fov": first.fov, "data": dataset.name, "voxel_size": first.voxel_size, "k": self.k,
                      "classes": {str(code): name for code, name in dataset.classes.items()}, "ignore": dataset.ignore}
         count = sum(len(volume.z_slices) * len(volume.tiles) for volume in dataset.train)
         log.info(f"{count} training FOVs; features: {self.recipe.features.name}, graph: {self.recipe.graph.name}")
         start = time.perf_counter()
-        self.features.fit(TrainingImages(dataset.train))
+        images = TrainingImages(dataset.train)
+        if self.features.supervised:
+            self.features.fit(images, TrainingLabels(dataset))
+        else:
+            self.features.fit(images)
         keys, nodes, self.anchor, anchor = self._pool_all(dataset, count, log)
         report_growth(log)
         self.graph.fit(nodes)
@@ -174,7 +192,11 @@ class Pipeline:
                     lambda step: preview(step, self, graphs[self.anchor], anchor))
         if not self.clusterer.trainable:
             with torch.no_grad():
-                self.clusterer.fit(graphs, [self.embedder.embed(graph) for graph in graphs])
+                embeddings = [self.embedder.embed(graph) for graph in graphs]
+                if self.clusterer.supervised:
+                    self.clusterer.fit(graphs, embeddings, node_labels(graphs, dataset))
+                else:
+                    self.clusterer.fit(graphs, embeddings)
         self.seconds["training"] = time.perf_counter() - start
         return self
 
@@ -326,6 +348,32 @@ class TrainingImages:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return (fov.image for fov in training_fovs(self.volumes))
+
+
+class TrainingLabels:
+    """For each of `TrainingImages`, positions (H, W) int32 of classes in the data set's order; -1: no label."""
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for fov in training_fovs(self.dataset.train):
+            positions = np.full(fov.image.shape, -1, np.int32)
+            if fov.labels is not None:
+                for position, code in enumerate(self.dataset.classes):
+                    positions[fov.labels == code] = position
+            yield positions
+
+
+def node_labels(graphs: Sequence[RegionGraph], dataset: Dataset) -> list[np.ndarray]:
+    """For each graph (n_s, C) int64, the pixels of each class in each node."""
+    C = len(dataset.classes)
+    counts = []
+    for graph, positions in zip(graphs, TrainingLabels(dataset)):
+        seen = positions >= 0
+        cells = graph.regions[seen].astype(np.int64) * C + positions[seen]
+        counts.append(np.bincount(cells, minlength=graph.n * C).reshape(graph.n, C))
+    return counts
 
 
 def training_fovs(volumes: Sequence[Volume]) -> Iterator[FOV]:

@@ -54,7 +54,7 @@ def make_products(pipeline: Pipeline, dataset: Dataset, out: Path, log, training
     headline = pipeline.recipe.evaluation
     metrics = write_metrics(out, tables["train"], tables["test"], names, k=pipeline.k, rest=headline.rest,
                             mappings=headline.mappings, headline=headline.headline,
-                            train_pixels=pixels["train"], test_pixels=pixels["test"])
+                            train_pixels=pixels["train"], test_pixels=pixels["test"], supervised=pipeline.supervised)
     for note in metrics["notes"]:
         log.warning(note)
     write_json(out / "graphs.json", pipeline.diagnostics)

@@ -28,7 +28,7 @@ from sccs.located import (
 )
 
 PATH_KEYS = ("image", "labels", "root")  # keys of `data` and `pretrain` blocks that hold paths
-WEIGHTS_FILE = ".safetensors"  # a `checkpoint` that ends so is a path as well, any other one a name
+WEIGHTS_FILE = (".safetensors", ".pth")  # a `checkpoint` that ends so is a path as well, any other one a name
 WEIGHTS = {"spe": 1.0, "clu": 1.0, "smo": 0.1}  # paper, section 3.4: 1, gamma_1, gamma_2
 MAPPINGS = ("train", "hungarian", "greedy", "majority", "oracle")
 

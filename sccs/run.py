@@ -75,6 +75,7 @@ def prepare_training(recipe: Recipe) -> Work:
     check_length(pipeline.embedder, pipeline.clusterer, recipe.train.iterations)
     pipeline.features.fingerprint()  # reads the checkpoint, if there is one
     dataset = load_dataset(recipe.data, Path.cwd(), recipe.seed, pipeline.min_side)
+    pipeline.check_labels(dataset)
     rest_position(list(dataset.classes.values()), recipe.evaluation.rest)
     return lambda out, resume: train_and_segment(pipeline, dataset, out, resume)
 

@@ -216,6 +216,27 @@ def test_the_number_of_windows_at_once_changes_nothing(checkpoint):
     np.testing.assert_allclose(one, many, atol=1e-5)
 
 
+def test_token_normalisation_standardises_each_token_after_windows_are_averaged(checkpoint):
+    image = images(1, 60)[0].numpy()
+    plain, scaled = (MAE(checkpoint=checkpoint, **{**PART, "stride": 10}, normalize=how).extract(image).values
+                     for how in ("none", "token"))
+    expected = (plain - plain.mean(2, keepdims=True)) / plain.std(2, keepdims=True)
+    np.testing.assert_allclose(scaled, expected, atol=1e-4)
+
+
+def test_a_token_without_any_contrast_normalises_to_zero():
+    values = locating_part(normalize="token").extract(images(1, 40)[0].numpy()).values
+    assert np.array_equal(values, np.zeros((8, 8, 8)))
+
+
+def test_mixed_precision_is_close(checkpoint):
+    image = images(1, 60)[0].numpy()
+    full, mixed = (MAE(checkpoint=checkpoint, **PART, precision=precision).extract(image).values
+                   for precision in ("float32", "bfloat16"))
+    assert mixed.dtype == np.float32
+    assert 0 < np.linalg.norm(mixed - full) < 0.03 * np.linalg.norm(full)
+
+
 def test_an_image_smaller_than_a_window_is_padded(checkpoint):
     assert MAE(checkpoint=checkpoint, **PART).extract(images(1, 3)[0].numpy()).values.shape == (1, 1, 8)
     assert MAE(checkpoint=checkpoint, **PART).extract(images(1, 9)[0, :2].numpy()).values.shape == (1, 2, 8)

@@ -14,10 +14,15 @@ from safetensors.numpy import load, save
 import registry
 from registry.base import FeatureMap, UserError
 from registry.graphs import Nodes, RegionGraph
+from tests.registry.dino_checkpoint import made_up_dino
 
 EVERYWHERE = {"seed": 0, "k": 3, "u": 3}
 TINY_MAE = {"window": 20, "patch": 5, "width": 8, "depth": 1, "heads": 1}
-SPECIAL = {("features", "mae"): {**TINY_MAE, "stride": 20}}
+SPECIAL = {
+    ("features", "mae"): {**TINY_MAE, "stride": 20},
+    ("features", "maester"): {**TINY_MAE, "central": 2},
+    ("features", "vae"): {"patch": 8, "channels": [4, 8], "hidden": 16, "steps": 3, "batch": 4},
+}
 SHAPES = [(80, 80), (83, 121), (160, 96), (97, 80)]  # (H, W) of a FOV
 EMBEDDED = 4  # coordinates of the Z that clusterers are given
 
@@ -42,15 +47,25 @@ def checkpoint(tmp_path_factory) -> str:
     return str(path)
 
 
+@pytest.fixture(scope="module")
+def dino(tmp_path_factory) -> str:
+    """A made-up checkpoint of DINO's layout."""
+    path = tmp_path_factory.mktemp("dino") / "dino.pth"
+    made_up_dino(path)
+    return str(path)
+
+
 @pytest.fixture
-def arguments(checkpoint):
+def arguments(checkpoint, dino):
     """arguments(role, name): what the tests give to the constructor."""
 
     def choose(role: str, name: str) -> dict:
         fields = registry.schema(role, name).model_fields
         chosen = {key: value for key, value in EVERYWHERE.items() if key in fields}
-        if (role, name) == ("features", "mae"):
+        if role == "features" and name in ("mae", "maester"):
             chosen["checkpoint"] = checkpoint
+        if (role, name) == ("features", "vit"):
+            chosen["checkpoint"] = dino
         return {**chosen, **SPECIAL.get((role, name), {})}
 
     return choose

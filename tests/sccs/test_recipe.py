@@ -229,6 +229,7 @@ def test_a_path_argument_of_a_part_is_relative_too():
 def test_a_checkpoint_file_is_relative_and_a_checkpoint_name_is_not():
     text = "pretrain: {checkpoint: w.safetensors}\n"
     assert load_recipe(write(text, "a/r.yaml")).pretrain["checkpoint"] == str(Path.cwd() / "a/w.safetensors")
+    assert load_recipe(write(text.replace("safetensors", "pth"))).pretrain["checkpoint"] == str(Path.cwd() / "w.pth")
     assert load_recipe(write("pretrain: {checkpoint: bundled}\n")).pretrain["checkpoint"] == "bundled"
 
 

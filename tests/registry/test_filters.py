@@ -1,0 +1,100 @@
+"""Classical filters: what each response says of flat, straight, striped and blob-like images, and where it says so."""
+import numpy as np
+import pytest
+
+from registry.base import UserError
+from registry.features.filters import Filters
+
+SMOOTHED, GRADIENT, BLOB, DEVIATION, COHERENCE = range(5)  # of the five channels of a scale
+
+
+def responses(image, sigma=2.0) -> np.ndarray:
+    """(H, W, 5) of one scale."""
+    return Filters(sigmas=[sigma]).extract(np.asarray(image, np.float32)).values
+
+
+def grid(side=96):
+    return np.mgrid[:side, :side].astype(np.float32)
+
+
+def noise(shape=(64, 80), seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+# ----------------------------------------------------------------------------------------------------------- layout
+def test_five_channels_for_each_scale_in_the_order_of_the_scales():
+    features = Filters().extract(noise())
+    assert features.values.shape == (64, 80, 25) and features.values.dtype == np.float32
+    assert (features.step, features.offset, features.shape) == (1.0, 0.0, (64, 80))
+    several = Filters(sigmas=[4.0, 1.0]).extract(noise()).values
+    assert np.array_equal(several[..., :5], responses(noise(), 4.0))
+    assert np.array_equal(several[..., 5:], responses(noise(), 1.0))
+
+
+def test_a_response_belongs_to_its_pixel():
+    image = np.zeros((61, 75), np.float32)
+    image[23, 40] = 1
+    for sigma in (1.0, 2.0, 4.0):
+        values = responses(image, sigma)
+        for channel, sign in ((SMOOTHED, 1), (BLOB, -1), (DEVIATION, 1)):
+            assert np.unravel_index((sign * values[..., channel]).argmax(), image.shape) == (23, 40)
+
+
+@pytest.mark.parametrize("turned", [lambda x: x[::-1], lambda x: x[:, ::-1], lambda x: np.swapaxes(x, 0, 1)])
+def test_turning_the_image_turns_the_responses(turned):
+    image = noise()
+    np.testing.assert_allclose(responses(turned(image)), turned(responses(image)), atol=1e-4)
+
+
+# ----------------------------------------------------------------------------------------------------- known answers
+def test_a_flat_image_shows_its_grey_value_and_nothing_else():
+    values = responses(np.full((40, 50), 0.75), 8.0)
+    np.testing.assert_allclose(values[..., SMOOTHED], 0.75, atol=1e-5)
+    np.testing.assert_allclose(values[..., [GRADIENT, BLOB, COHERENCE]], 0, atol=1e-4)
+    np.testing.assert_allclose(values[..., DEVIATION], 0, atol=2e-3)  # the root of rounding errors
+
+
+def test_smoothing_is_gaussian():
+    image = np.zeros((41, 41), np.float32)
+    image[20, 20] = 1
+    y, x = np.mgrid[-20:21, -20:21]
+    expected = np.exp(-(y**2 + x**2) / (2 * 3.0**2)) / (2 * np.pi * 3.0**2)
+    np.testing.assert_allclose(responses(image, 3.0)[..., SMOOTHED], expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 2.0, 4.0])
+def test_a_ramp_has_the_gradient_of_its_slope_in_units_of_the_scale(sigma):
+    y, x = grid()
+    values = responses(0.03 * y + 0.04 * x, sigma)[30:-30, 30:-30]
+    np.testing.assert_allclose(values[..., GRADIENT], 0.05 * sigma, rtol=1e-3)
+    np.testing.assert_allclose(values[..., BLOB], 0, atol=1e-3)
+    np.testing.assert_allclose(values[..., COHERENCE], 1, atol=1e-2)  # a single direction
+
+
+def test_a_blob_answers_most_at_the_scale_of_its_size():
+    """The scale-normalised Laplacian of a bright disk of radius r is most negative at sigma = r / sqrt(2)."""
+    y, x = grid(160)
+    for sigma in (2.0, 4.0, 8.0):
+        disk = ((y - 80) ** 2 + (x - 80) ** 2 <= 2 * sigma**2).astype(np.float32)
+        centre = Filters().extract(disk).values[80, 80].reshape(5, 5)[:, BLOB]  # at sigma 1, 2, 4, 8, 16
+        assert [1.0, 2.0, 4.0, 8.0, 16.0][centre.argmin()] == sigma
+
+
+def test_deviation_is_that_of_the_texture():
+    values = responses(np.hstack([noise((128, 128)), 3 * noise((128, 128), seed=1)]), 8.0)[..., DEVIATION]
+    np.testing.assert_allclose([values[40:-40, 40:80].mean(), values[40:-40, -80:-40].mean()], [1, 3], rtol=0.05)
+
+
+def test_coherence_tells_stripes_from_dots_and_noise():
+    y, x = grid()
+    for stripes in (np.sin(x / 2), np.sin(y / 2), np.sin((x + y) / 3)):
+        assert responses(stripes, 4.0)[30:-30, 30:-30, COHERENCE].min() > 0.9
+    dot = np.exp(-((y - 48) ** 2 + (x - 48) ** 2) / 50)
+    assert responses(dot, 4.0)[48, 48, COHERENCE] < 0.01
+    assert responses(noise((96, 96)), 4.0)[..., COHERENCE].mean() < 0.6
+
+
+@pytest.mark.parametrize("sigmas", [[], [1.0, 0.0], [-2.0]])
+def test_scales_must_be_positive(sigmas):
+    with pytest.raises(UserError, match=r"features.sigmas: \[.*\] must be one scale or more, each above 0 px"):
+        Filters(sigmas=sigmas)
