@@ -9,12 +9,9 @@ Sizes: `full` is every recipe as it stands. `quick` keeps methods, features, gra
 """
 from __future__ import annotations
 
-import ast
-import importlib.util
 import json
 import os
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Iterator, Sequence
 
@@ -23,7 +20,7 @@ import numpy as np
 import registry
 from noise import degraded
 from registry.base import UserError
-from sccs.cache import code_only, fingerprint
+from sccs.cache import code_of, fingerprint
 from sccs.colours import to_grey
 from sccs.data import load_dataset
 from sccs.data.volumes import Dataset, Volume
@@ -89,7 +86,7 @@ def job(system: str, data: str, seed: int, size: str = "full", overrides: Sequen
     own["data"] = load_recipe("sccs" if data == "phantom" else data, block).resolved()["data"]
     pipeline = Pipeline.from_recipe(own)
     parts = {key: value for key, value in pipeline.recipe.resolved().items() if key not in ELSEWHERE}
-    configuration = fingerprint(parts, pipeline.features.fingerprint(), code_of(pipeline))[:10]
+    configuration = fingerprint(parts, pipeline.features.fingerprint(), code(pipeline))[:10]
     # where the images lie on this machine is no part of what they are
     text = json.dumps(own["data"])
     for variable in ("SCCS_DATA", "BETASEG_ROOT"):
@@ -98,34 +95,9 @@ def job(system: str, data: str, seed: int, size: str = "full", overrides: Sequen
     return Job(system, data, seed, pipeline, {**parts, "data": json.loads(text)}, configuration, noise)
 
 
-def code_of(pipeline: Pipeline) -> str:
-    """Hash of the code that the four parts and the frame run; comments and docstrings do not count."""
-    modules = {type(getattr(pipeline, role)).__module__ for role in registry.ROLES} | set(FRAME)
-    return fingerprint(*(f"{name}\n{_code(name)}" for name in sorted(_with_imports(modules))))
-
-
-def _with_imports(modules: set[str]) -> set[str]:
-    """The modules and all modules of `registry` that they import, directly or not. The tables of parts are left out:
-    a part that others do not name changes nothing for them."""
-    found, todo = set(), set(modules)
-    while todo:
-        name = todo.pop()
-        found.add(name)
-        for node in ast.walk(ast.parse(_source(name))):
-            names = [node.module] if isinstance(node, ast.ImportFrom) and node.module else \
-                [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            todo |= {n for n in names if n.startswith("registry.") and n != "registry.registry"} - found
-    return found
-
-
-@lru_cache
-def _source(module: str) -> str:
-    return Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")
-
-
-@lru_cache
-def _code(module: str) -> str:
-    return code_only(_source(module))
+def code(pipeline: Pipeline) -> str:
+    """Hash of the code that the four parts and the frame run."""
+    return code_of({type(getattr(pipeline, role)).__module__ for role in registry.ROLES} | set(FRAME))
 
 
 # ------------------------------------------------------------------------------------------------------- carrying out

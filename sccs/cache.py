@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import json
 import logging
@@ -79,17 +80,47 @@ def code_only(source: str) -> str:
 
 @lru_cache
 def code_version(part: type, *modules: str) -> str | None:
-    """Hash of the code of a part: the modules of its class and all base classes, and those named besides.
+    """Hash of the code of a part: the modules of its class and all base classes, those named besides, and the modules of
+    `registry` that these import.
 
     Results of changed code are not taken for those of the old. None where a source cannot be had (a class typed in a
     console or a notebook, a compiled module): nothing is known of such a part, so that nothing of it may be kept.
     """
-    names = {cls.__module__ for cls in part.__mro__} - {"builtins"}
+    names = {cls.__module__ for cls in part.__mro__ if cls.__module__.split(".")[0] not in ("builtins", "torch")}
     try:
-        sources = [inspect.getsource(importlib.import_module(name)) for name in (*sorted(names), *modules)]
-        return fingerprint(part.__qualname__, *map(code_only, sources))
-    except (ImportError, OSError, TypeError, SyntaxError):
+        return fingerprint(part.__qualname__, code_of(names | set(modules)))
+    except (ImportError, OSError, TypeError, SyntaxError, ValueError):
         return None
+
+
+def code_of(modules: set[str]) -> str:
+    """Hash of the modules and of all modules of `registry` that they import, directly or not; comments and docstrings
+    do not count. The page of all parts is left out: a part that these do not import changes nothing for them."""
+    return fingerprint(*(f"{name}\n{_code(name)}" for name in sorted(_with_imports(modules))))
+
+
+def _with_imports(modules: set[str]) -> set[str]:
+    found, todo = set(), set(modules)
+    while todo:
+        name = todo.pop()
+        found.add(name)
+        for node in ast.walk(ast.parse(_source(name))):
+            names = [node.module] if isinstance(node, ast.ImportFrom) and node.module else \
+                [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            todo |= {n for n in names if n.startswith("registry.") and n != "registry.registry"} - found
+    return found
+
+
+def _source(module: str) -> str:
+    """Without importing it, where that is possible: a part may import DGL, say, only when it needs it."""
+    spec = None if module == "__main__" else importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return inspect.getsource(importlib.import_module(module))
+    return Path(spec.origin).read_text(encoding="utf-8")
+
+
+def _code(module: str) -> str:
+    return code_only(_source(module))
 
 
 def cached(kind: str, key: str | None, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
