@@ -371,8 +371,8 @@ def evaluate(
     notes = []
     fitted = {}
     if supervised:
-        notes.append(f"supervised: {' and '.join(supervised)} learned from the labels of the training volumes, so this is "
-                     "a reference and no unsupervised result")
+        notes.append(f"supervised: {' and '.join(supervised)} learned from the labels of the training volumes, so this "
+                     "is a reference and no unsupervised result")
     if not (train_table.any() or test_table.any()):
         notes.append("no labels, hence no scores; the report shows the clusters, and `sccs name` gives them names")
     elif not train_table.any():

@@ -1,4 +1,4 @@
-"""k-means by mini-batches (Sculley 2010), for very many nodes: the clustering of Han et al. 2022 and of DSM's segments."""
+"""k-means by mini-batches (Sculley 2010), for very many nodes: Han et al. 2022 cluster so, and DSM its segments."""
 from __future__ import annotations
 
 import warnings
@@ -34,6 +34,9 @@ class MiniBatchKMeans(KMeans):
     def _centroids(self, points: np.ndarray, device: Any) -> tuple[np.ndarray, float]:
         from sklearn.cluster import MiniBatchKMeans as Estimator
 
+        if not np.isfinite(points).all():
+            raise UserError("k-means got NaN or infinite coordinates: look for NaN pixels in the images or a training "
+                            "that diverged")
         distinct = len(np.unique(points[: 100 * self.k], axis=0))
         if distinct < self.k and (distinct := len(np.unique(points, axis=0))) < self.k:
             raise UserError(f"k={self.k} larger than the {distinct} nodes that differ: lower clusterer.k, or use finer "

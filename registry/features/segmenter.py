@@ -124,6 +124,7 @@ class Segmenter(Features):
             loss = F.cross_entropy(scores, truth.long(), ignore_index=-1)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             losses.append(loss.item())
         self.losses_ = np.array(losses, np.float32)
@@ -136,7 +137,7 @@ class Segmenter(Features):
         weights, facts = read_checkpoint(checkpoint_path(self.checkpoint), "features", patch=self.patch)
         trained = facts["architecture"]
         if self.depth > trained["depth"]:
-            raise UserError(f"features.depth: {self.depth}, but the checkpoint has {trained['depth']} blocks; lower it, "
+            raise UserError(f"features.depth: {self.depth}, but the checkpoint has {trained['depth']} blocks; lower it "
                             "or give checkpoint: null")
         return weights, {name: trained[name] for name in PAPER}
 

@@ -43,3 +43,11 @@ def test_repeated_nodes_count_once_when_there_are_too_few(blobs):
     graphs, _ = blobs
     with pytest.raises(UserError, match="k=3 larger than the 2 nodes that differ"):
         MiniBatchKMeans(k=3).fit(graphs[:1], [torch.ones(60, 2) * (torch.arange(60) % 2)[:, None]])
+
+
+def test_coordinates_that_are_no_numbers_are_the_users_mistake_as_for_k_means(blobs):
+    graphs, embeddings = blobs
+    embeddings[1][7, 2] = torch.nan
+    for cls in (KMeans, MiniBatchKMeans):
+        with pytest.raises(UserError, match="NaN or infinite coordinates"):
+            cls(k=3).fit(graphs, embeddings)

@@ -21,6 +21,8 @@ TINY_MAE = {"window": 20, "patch": 5, "width": 8, "depth": 1, "heads": 1}
 SPECIAL = {
     ("features", "mae"): {**TINY_MAE, "stride": 20},
     ("features", "maester"): {**TINY_MAE, "central": 2},
+    ("features", "segmenter"): {"checkpoint": None, "depth": 1, "steps": 2, "batch": 2},
+    ("clusterer", "class_scores"): {"k": 5},
     ("features", "vae"): {"patch": 8, "channels": [4, 8], "hidden": 16, "steps": 3, "batch": 4},
 }
 SHAPES = [(80, 80), (83, 121), (160, 96), (97, 80)]  # (H, W) of a FOV
@@ -126,6 +128,18 @@ def without_edges(n: int = 7, d: int = 6) -> RegionGraph:
     return RegionGraph.from_edges(np.arange(n).reshape(1, n), feature, np.ones(n), np.zeros((n, 2)), none, none, none)
 
 
+def fit_features(part, images: list[np.ndarray]):
+    """Fit features; a supervised part gets bright and dark as two classes, and a border without labels."""
+    if not part.supervised:
+        part.fit(images)
+        return part
+    labels = [(image > 0).astype(np.int32) for image in images]
+    for label in labels:
+        label[:, :3] = -1
+    part.fit(images, labels)
+    return part
+
+
 @pytest.fixture
 def graphs(make_graph) -> list[RegionGraph]:
     return [make_graph(n=n, seed=seed) for seed, n in enumerate((30, 18, 25))]
@@ -185,8 +199,7 @@ def test_described_in_one_line_and_documented_module(role, name):
 def test_features_are_finite_and_cover_the_image(name, shape, build):
     image = grey(shape)
     before = image.copy()
-    part = build("features", name)
-    part.fit([grey((80, 80), seed=1)])
+    part = fit_features(build("features", name), [grey((80, 80), seed=1)])
     features = part.extract(image)
     h, w, q = features.values.shape
     assert features.values.dtype == np.float32 and np.isfinite(features.values).all()
@@ -200,9 +213,11 @@ def test_features_are_finite_and_cover_the_image(name, shape, build):
 @every("features")
 def test_features_repeat_themselves_and_survive_saving(name, build, again):
     image = grey((83, 121))
-    parts = [build("features", name) for _ in range(2)]
-    for part in parts:
-        part.fit([grey((80, 80), seed=1)])
+    parts = []
+    for number in range(2):
+        torch.manual_seed(number)
+        np.random.seed(number)
+        parts.append(fit_features(build("features", name), [grey((80, 80), seed=1)]))
     first, second = (part.extract(image).values for part in parts)
     assert np.array_equal(first, second) and np.array_equal(parts[0].extract(image).values, first)
     restored = again("features", name, parts[0])
@@ -367,9 +382,19 @@ def test_trainable_embedders_offer_losses_and_learn(name, build, graphs):
 
 
 # -------------------------------------------------------------------------------------------------------- clusterers
+def pixels_of_three_classes(graph: RegionGraph) -> np.ndarray:
+    """Labels (n, 3) for a supervised clusterer: the groups of `coordinates`, every fifth node without a label."""
+    labels = np.eye(3, dtype=np.int64)[np.arange(graph.n) % 3]
+    labels[4::5] = 0
+    return labels
+
+
 def cluster(part, graphs: list[RegionGraph]):
     """Fit a clusterer; a trainable one gets as much training as makes every kind of state."""
     embeddings = [coordinates(graph, seed) for seed, graph in enumerate(graphs)]
+    if part.supervised:
+        part.fit(graphs, embeddings, [pixels_of_three_classes(graph) for graph in graphs])
+        return part
     if not part.trainable:
         part.fit(graphs, embeddings)
         return part
