@@ -88,8 +88,8 @@ class Pipeline:
     def check_labels(self, dataset: Dataset) -> None:
         """Raises UserError where a part is fitted on labels and no training volume has any."""
         if self.supervised and all(volume.labels is None for volume in dataset.train):
-            raise UserError(f"data.train: {' and '.join(self.supervised)} learn from labels, but no training volume has "
-                            "any; give `labels`, or take an unsupervised recipe such as sccs")
+            raise UserError(f"data.train: {' and '.join(self.supervised)} learn from labels, but no training volume "
+                            "has any; give `labels`, or take an unsupervised recipe such as sccs")
 
     @property
     def fov(self) -> int | str:
