@@ -46,9 +46,12 @@ QUICK = {
     "wo_nc_hm": ["train.iterations=2000"],
     "wo_nc_inc": ["train.iterations=2000"],
     "dsm": ["graph.cell=8"],
+    "deepcut_ncut": ["graph.cell=12"],
+    "deepcut_cc": ["graph.cell=12"],
+    "han": ["features.steps=400"],
     "maester": ["features.central=16"],
-    "segmenter": ["features.steps=200", "features.depth=4"],
-    "vit": ["features.steps=200", "features.depth=4"],
+    "segmenter": ["features.steps=150", "features.depth=4"],
+    "vit": ["features.steps=150", "features.depth=4"],
 }
 QUICK_DATA = {
     "cdeep3m": ["data.max_train_slices=1", "data.max_test_slices=1"],

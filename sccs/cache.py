@@ -68,13 +68,19 @@ def fingerprint(*things: Any) -> str:
     return digest.hexdigest()[:32]
 
 
+SAYS = ("UserError", "info", "warning", "warn")  # calls that only say something
+
+
 def code_only(source: str) -> str:
-    """Python source as its syntax tree without docstrings: what changes only what is said leaves it as it is."""
+    """Python source as its syntax tree without docstrings, and without what errors and logs say: a change of words alone
+    leaves it as it is."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             if ast.get_docstring(node, clean=False) is not None:
                 node.body = node.body[1:]
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", None)) in SAYS:
+            node.args = []
     return ast.dump(tree)
 
 

@@ -88,8 +88,8 @@ class Pipeline:
     def check_labels(self, dataset: Dataset) -> None:
         """Raises UserError where a part is fitted on labels and no training volume has any."""
         if self.supervised and all(volume.labels is None for volume in dataset.train):
-            raise UserError(f"data.train: {' and '.join(self.supervised)} learn from labels, but no training volume "
-                            "has any; give `labels`, or take an unsupervised recipe such as sccs")
+            raise UserError(f"data.train: {' and '.join(self.supervised)} must learn from labels, but no training "
+                            "volume has any; give `labels`, or take an unsupervised recipe such as sccs")
 
     @property
     def fov(self) -> int | str:
@@ -159,7 +159,7 @@ class Pipeline:
         dataset = data if isinstance(data, Dataset) else self._as_dataset(data, voxel_size)
         self.check_labels(dataset)
         if self.supervised:
-            log.info(f"supervised: {' and '.join(self.supervised)} learn from the labels of the training volumes")
+            log.info(f"supervised: labels of the training volumes are used to train {' and '.join(self.supervised)}")
         first = dataset.train[0]
         self.info = {"fov": first.fov, "data": dataset.name, "voxel_size": first.voxel_size, "k": self.k,
                      "classes": {str(code): name for code, name in dataset.classes.items()}, "ignore": dataset.ignore}

@@ -29,8 +29,8 @@ class DeepCut(Clusterer):
     hidden, mlp_hidden: width of the convolution and of the layer after it. dropout: of the latter. lr: of AdamW.
     epochs: steps on each graph.
     channels: `mean`, the first half of Z's channels: the code has one feature vector for each patch, and these are the
-        patch's; the other half are deviations within it, which are all positive and would make all pairs look alike.
-        `all`, for features of another kind. An odd number of channels is always taken whole.
+        patch's; the other half, deviations within it, is what the spG adds. `all`, for features of another kind.
+        An odd number of channels is always taken whole.
     length: each node's features are scaled to this length; null: not. Only directions then tell nodes apart, and no
         single long vector sets the largest similarity, hence the threshold of `cc`.
 
