@@ -10,12 +10,13 @@
     python benchmarks/tables.py smoothness   with and without L_smo (Appendix Figure 1)
 
     [--data platelet hela cdeep3m vnc phantom betaseg] [--systems ...] [--seeds 0 1 2] [--size quick|full]
-    [--root FOLDER of BetaSeg] [--out FOLDER, default benchmarks/results/SIZE] [--set a.b=c ...]
+    [--root FOLDER of BetaSeg] [--out FOLDER, default benchmarks/results/SIZE] [--set a.b=c ...] [--kept]
 
 Real sets are found through SCCS_DATA. Finished runs are kept in OUT/runs and not repeated (`harness.py` says what makes
 two runs the same), so that a command that was stopped goes on, tables share runs, and several commands may work on one
-OUT side by side. Time and node counts: benchmarks/timing.py. Writes OUT/<table>.md, .csv (every number, one a line)
-and .png. The paper's own numbers are of BetaSeg, volume c4, and stand in a column of their own.
+OUT side by side; `--kept` makes the table of the runs that are there and runs nothing. Time and node counts:
+benchmarks/timing.py. Writes OUT/<table>.md, .csv and .png. The paper's own numbers are of BetaSeg, volume c4, and stand
+in a column of their own.
 """
 from __future__ import annotations
 
@@ -86,7 +87,7 @@ class Answers:
         self.rows, self.results = rows, results
 
     def of(self, label: str, data: str | None = None) -> list[dict]:
-        return [r for r in self.results[label] if "failed" not in r and data in (None, r["set"])]
+        return [r for r in self.results.get(label, []) if "failed" not in r and data in (None, r["set"])]
 
     def failures(self) -> list[str]:
         seen = [f"{label} on {r['set']}: {r['failed']}" for label, rs in self.results.items() for r in rs
@@ -95,7 +96,8 @@ class Answers:
 
     @property
     def sets(self) -> list[str]:
-        return list(dict.fromkeys(r["set"] for results in self.results.values() for r in results))
+        seen = {r["set"] for results in self.results.values() for r in results}
+        return [data for data in (*SETS, "betaseg") if data in seen]
 
     def classes(self, data: str) -> list[str]:
         return next((r["classes"] for row in self.rows for r in self.of(row.label, data)), [])
@@ -382,12 +384,12 @@ def slice_picture(answers: Answers, data: str, path: Path, clusters: bool = Fals
     for axis, (title, picture) in zip(axes.ravel(), panels):
         axis.imshow(picture, interpolation="antialiased")
         axis.set_title(title, fontsize=7, color=INK)
-    save_png(figure, path, dpi=90)
+    save_png(figure, path, dpi=60)
 
 
 # ------------------------------------------------------------------------------------------------------------- running
 def write_csv(answers: Answers, path: Path) -> None:
-    """Every number: a line per row, set, seed, mapping, class and measure."""
+    """A line per row, set, seed, images, mapping, class and measure; measures other than DSC for `train` alone."""
     with atomic_path(path) as scratch, open(scratch, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["row", "system", "set", "seed", "configuration", "images", "mapping", "class", "measure",
@@ -403,7 +405,8 @@ def numbers(result: dict) -> Iterable[tuple]:
     for rule, scores in result["test"].items():
         for name, measures in {**scores["classes"], "mean": scores["mean"],
                                "mean_without_rest": scores["mean_without_rest"]}.items():
-            yield from (("clean", rule, name, measure, value) for measure, value in measures.items())
+            yield from (("clean", rule, name, measure, value) for measure, value in measures.items()
+                        if measure == "dsc" or rule == "train")
     for rule, scores in result["per_image"].items():
         if scores:
             yield "clean", f"{rule}, per image", "mean", "dsc", scores["mean"]["dsc"]
@@ -424,13 +427,15 @@ def collect(table: Table, args) -> Answers:
         for row in rows:
             for seed in args.seeds:
                 wanted = job(row.system, data, seed, args.size, [*row.overrides, *args.overrides], noise)
+                if args.kept and not (args.out / "runs" / wanted.file).exists():
+                    continue
                 result = result_of(wanted, args.out)
                 results[row.label].append(result)
                 said = result["failed"] if "failed" in result else (
                     f"DSC {result['test']['train']['mean']['dsc']:.3f}, clusters in use "
                     f"{result['used_per_test_volume']}, training {result['training_seconds']:.1f} s")
                 print(f"{data:9} {row.label:20} seed {seed}: {said}", flush=True)
-    return Answers(rows, results)
+    return Answers([row for row in rows if results[row.label]] if args.kept else rows, results)
 
 
 def header(name: str, answers: Answers, args) -> str:
@@ -458,6 +463,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, help="folder that the BetaSeg archive was unpacked in")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="a.b=c", dest="overrides")
+    parser.add_argument("--kept", action="store_true", help="tables of the runs that are there; run nothing")
     args = parser.parse_args(argv)
     args.out = args.out or Path("benchmarks/results") / args.size
     if args.root:
@@ -469,6 +475,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"--systems: no recipe {system!r}; there are {', '.join(packaged_recipes())}")
     table = TABLES[args.table]
     answers = collect(table, args)
+    if not answers.sets:
+        raise UserError(f"--kept: {args.out / 'runs'} holds no run of this table; leave --kept out to run it")
     text = table.write(answers, args)
     if failures := answers.failures():
         text += "\n\nNot to be had:\n\n" + "\n".join(f"- {failure}" for failure in failures)

@@ -117,6 +117,7 @@ def _with_imports(modules: set[str]) -> set[str]:
     return found
 
 
+@lru_cache
 def _source(module: str) -> str:
     """Without importing it, where that is possible: a part may import DGL, say, only when it needs it."""
     spec = None if module == "__main__" else importlib.util.find_spec(module)
@@ -125,6 +126,7 @@ def _source(module: str) -> str:
     return Path(spec.origin).read_text(encoding="utf-8")
 
 
+@lru_cache
 def _code(module: str) -> str:
     return code_only(_source(module))
 

@@ -75,7 +75,7 @@ class Segmenter(Features):
 
     def __init__(self, *, head: Literal["mask_transformer", "linear"] = "mask_transformer",
                  checkpoint: str | None = "bundled", depth: int = 6, steps: int = 1000, batch: int = 8,
-                 lr: float = 3e-4, stride: int = 40, precision: Literal["float32", "bfloat16"] = "float32",
+                 lr: float = 1e-3, stride: int = 40, precision: Literal["float32", "bfloat16"] = "float32",
                  seed: int | None = None):
         self.head = head
         self.checkpoint = checkpoint

@@ -153,7 +153,7 @@ class VAE(Features):
     Other than there: plane patches of 32 px (theirs: cubes of 9 voxels, resampled to 16: 729 voxels in view, here 1,024
     pixels), hence four halvings for three; 16 to 128 channels for 128 to 512, and convolutions with stride 2, the other
     form that their code has, in place of pooling; codes every `stride` px for one at each voxel; ten times the learning
-    rate, falling as a cosine, for 800 steps of 32 places (theirs: 47,000 of 128), about a minute on two CPU cores.
+    rate, falling as a cosine, for 800 steps of 32 places (theirs: 47,000 of 128), some 140 s on two CPU cores.
 
     patch: s, px along a side, a multiple of 2^len(channels). stride: px between patches of an image, even: every
         token lies in the middle of a cell of `stride` px.

@@ -18,11 +18,11 @@ def on_path():
     sys.path.remove(str(BENCHMARKS))
 
 
-def table(out: Path, name: str, systems: list[str], *options: str) -> tuple[str, list[dict]]:
+def table(out: Path, name: str, systems: list[str], *options: str, kept: bool = False) -> tuple[str, list[dict]]:
     import tables
 
     code = tables.guard(tables.main)([name, "--data", "phantom", "--systems", *systems, "--seeds", "0", "1", "--out",
-                                      str(out), "--set", *SMALL, *options])
+                                      str(out), *(["--kept"] if kept else []), "--set", *SMALL, *options])
     assert code == 0
     with open(out / f"{name}.csv", newline="") as file:
         return (out / f"{name}.md").read_text(), list(csv.DictReader(file))
@@ -53,6 +53,16 @@ def test_tables_share_runs_and_a_second_command_repeats_none(out, monkeypatch):
     text, numbers = table(out, "consistency", ["kmeans", "intensity_kmeans"])
     gap = [float(n["value"]) for n in numbers if n["row"] == "kmeans" and n["measure"] == "gap"]
     assert len(gap) == 2 and all(value >= -1e-9 for value in gap)
+
+
+def test_kept_runs_make_a_table_and_others_are_left_out(out):
+    import tables
+
+    table(out, "table1", ["kmeans", "intensity_kmeans"])
+    text, numbers = table(out, "appendix1", ["kmeans", "filters_kmeans"], kept=True)
+    assert "| kmeans |" in text and "filters_kmeans |" not in text and {n["row"] for n in numbers} == {"kmeans"}
+    empty = ["table1", "--data", "phantom", "--kept", "--out", str(out / "nothing")]
+    assert tables.guard(tables.main)(empty) == 2
 
 
 def test_another_option_is_another_run(out):

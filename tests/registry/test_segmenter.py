@@ -25,7 +25,7 @@ def predicted(part: Segmenter, image: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module", params=["linear", "mask_transformer"])
 def part(request) -> Segmenter:
     torch.set_num_threads(1)
-    part = Segmenter(head=request.param, steps=40, lr=2e-3, **SMALL)
+    part = Segmenter(head=request.param, steps=60, lr=1e-3, **SMALL)
     image, label = stripes()
     part.fit([image], [label])
     return part
@@ -44,7 +44,7 @@ def test_there_is_a_score_for_each_class_and_token(part):
 
 
 def test_a_saved_part_needs_no_checkpoint(part):
-    other = Segmenter(**{**SMALL, "checkpoint": "no/such/file"}, head=part.head, steps=40, lr=2e-3)
+    other = Segmenter(**{**SMALL, "checkpoint": "no/such/file"}, head=part.head, steps=60, lr=1e-3)
     other.set_state(part.get_state())
     image = stripes()[0]
     assert np.array_equal(other.extract(image).values, part.extract(image).values)
