@@ -78,6 +78,7 @@ class Table:
     rows: Callable[[Sequence[str], str], list[Row]]
     systems: Sequence[str]
     write: Callable[["Answers", argparse.Namespace], str]
+    measures: Sequence[str] = ("dsc",)  # in the CSV
 
 
 class Answers:
@@ -283,16 +284,17 @@ def noise_levels(size: str) -> list[tuple[str, float]]:
 
 TABLES = {
     "table1": Table("Table 1", plain, (*UNSUPERVISED, *SUPERVISED), table1),
-    "appendix1": Table("Appendix Table 1", plain, (*UNSUPERVISED, *SUPERVISED), appendix1),
+    "appendix1": Table("Appendix Table 1", plain, (*UNSUPERVISED, *SUPERVISED), appendix1, MEASURES[1:]),
     "appendix2": Table("Appendix Table 2", plain, ("sccs", *SUPERVISED), appendix2),
-    "consistency": Table("Consistency across images", plain, UNSUPERVISED, consistency),
+    "consistency": Table("Consistency across images", plain, UNSUPERVISED, consistency,
+                         ("one_mapping", "per_image", "gap")),
     "table2": Table("Table 2", k_rows, ("sccs",), lambda a, args: by_value(
         a, args, "table2", "", {f"k = {k}": dsc for k, dsc in PAPER_K.items()})),
     "figure5": Table("Figure 5", figure5_rows, ("sccs",), lambda a, args: by_value(
         a, args, "figure5", "The paper prints no numbers in its Figure 5; its best are 3,000 superpixels and u = 12. "
         "Superpixels are per 560 x 560 px (the recipe's 100 px are 3,136).", {})),
     "appendix3": Table("Appendix Table 3", plain, ("sccs", "kmeans", "filters_kmeans"), appendix3),
-    "smoothness": Table("Appendix Figure 1", plain, ("sccs", "wo_smo"), smoothness),
+    "smoothness": Table("Appendix Figure 1", plain, ("sccs", "wo_smo"), smoothness, ("dsc", "fragments")),
 }
 
 
@@ -388,8 +390,8 @@ def slice_picture(answers: Answers, data: str, path: Path, clusters: bool = Fals
 
 
 # ------------------------------------------------------------------------------------------------------------- running
-def write_csv(answers: Answers, path: Path) -> None:
-    """A line per row, set, seed, images, mapping, class and measure; measures other than DSC for `train` alone."""
+def write_csv(answers: Answers, path: Path, measures: Sequence[str]) -> None:
+    """A line per row, set, seed, images, mapping, class and measure, of the table's measures."""
     with atomic_path(path) as scratch, open(scratch, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["row", "system", "set", "seed", "configuration", "images", "mapping", "class", "measure",
@@ -398,6 +400,8 @@ def write_csv(answers: Answers, path: Path) -> None:
             for result in answers.of(row.label):
                 key = [row.label, row.system, result["set"], result["seed"], result["configuration"]]
                 for images, rule, name, measure, value in numbers(result):
+                    if measure not in measures:
+                        continue
                     writer.writerow([*key, images, rule, name, measure, "" if value is None else f"{value:.6g}"])
 
 
@@ -481,7 +485,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if failures := answers.failures():
         text += "\n\nNot to be had:\n\n" + "\n".join(f"- {failure}" for failure in failures)
     write_text(args.out / f"{args.table}.md", f"{header(args.table, answers, args)}\n\n{text}\n")
-    write_csv(answers, args.out / f"{args.table}.csv")
+    write_csv(answers, args.out / f"{args.table}.csv", table.measures)
     print(args.out / f"{args.table}.md")
     return 0
 
