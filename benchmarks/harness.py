@@ -41,8 +41,8 @@ SHORT = ["train.iterations=2000", "clusterer.warmup=1500"]
 QUICK = {
     "sccs": SHORT,
     "wo_smo": SHORT,
-    "later_code": ["train.iterations=500", "clusterer.warmup=375"],  # dense graphs make an iteration cost n_s^2
-    "paper_letter": ["train.iterations=500"],
+    "later_code": SHORT,
+    "paper_letter": ["train.iterations=500"],  # a dense graph: an iteration costs n_s^2
     "wo_nc_hm": ["train.iterations=2000"],
     "wo_nc_inc": ["train.iterations=2000"],
     "dsm": ["graph.cell=8"],
