@@ -385,7 +385,7 @@ def slice_picture(answers: Answers, data: str, path: Path, clusters: bool = Fals
         axis.set_axis_off()
     for axis, (title, picture) in zip(axes.ravel(), panels):
         axis.imshow(picture, interpolation="antialiased")
-        axis.set_title(title, fontsize=7, color=INK)
+        axis.set_title(title, fontsize=10, color=INK)
     save_png(figure, path, dpi=60)
 
 
