@@ -100,7 +100,8 @@ def job(system: str, data: str, seed: int, size: str = "full", overrides: Sequen
 
 def code(pipeline: Pipeline) -> str:
     """Hash of the code that the four parts and the frame run."""
-    return code_of({type(getattr(pipeline, role)).__module__ for role in registry.ROLES} | set(FRAME))
+    parts = [part for role in registry.ROLES for part in (getattr(pipeline, role), *getattr(pipeline, role).parts)]
+    return code_of({type(part).__module__ for part in parts} | set(FRAME))
 
 
 # ------------------------------------------------------------------------------------------------------- carrying out

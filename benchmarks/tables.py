@@ -8,6 +8,7 @@
     python benchmarks/tables.py figure5      superpixels 2,000 to 4,000, bases u = 4 to 16 (Figure 5)
     python benchmarks/tables.py appendix3    noisy test images (Appendix Table 3)
     python benchmarks/tables.py smoothness   with and without L_smo (Appendix Figure 1)
+    python benchmarks/tables.py plus         what each choice of SCCS+ is worth (not the paper's)
 
     [--data platelet hela cdeep3m vnc phantom betaseg] [--systems ...] [--seeds 0 1 2] [--size quick|full]
     [--root FOLDER of BetaSeg] [--out FOLDER, default benchmarks/results/SIZE] [--set a.b=c ...] [--kept]
@@ -54,7 +55,7 @@ PAPER = {
     "wo_nc_inc": (.945, .500, .785, .858, .772),
 }
 PAPER_K = {6: .559, 7: .798, 8: .816, 9: .761}  # Table 2, average DSC
-UNSUPERVISED = ("sccs", "kmeans", "filters_kmeans", "intensity_kmeans", "raw_kmeans", "pixel_kmeans", "spectral", "dsm",
+UNSUPERVISED = ("sccs_plus", "sccs", "kmeans", "filters_kmeans", "intensity_kmeans", "raw_kmeans", "pixel_kmeans", "spectral", "dsm",
                 "deepcut_ncut", "deepcut_cc", "han", "maester", "wo_nsc", "wo_nc_hm", "wo_nc_inc", "wo_smo",
                 "paper_letter", "later_code")
 SUPERVISED = ("linear_probe", "segmenter", "vit")  # trained on the labels of the training images
@@ -278,6 +279,51 @@ def figure5_rows(systems: Sequence[str], size: str) -> list[Row]:
             *(Row(f"u = {u}", s, (f"embedder.u={u}",) if u != 12 else ()) for s in systems for u in (4, 8, 12, 16))]
 
 
+CONCAT = "features={name: concat, of: [{name: mae, stride: 80}, {name: filters}]}"
+# recipes/sccs_plus.yaml with one choice changed; then what lies around it
+PLUS = (
+    ("SCCS+", "sccs_plus", ()),
+    ("MAE features alone", "sccs_plus", ("features={name: mae, stride: 80}",)),
+    ("classical filters alone", "sccs_plus", ("features=filters",)),
+    ("no propagation", "sccs_plus", ("embedder.hops=0",)),
+    ("2 propagations", "sccs_plus", ("embedder.hops=2",)),
+    ("8 propagations", "sccs_plus", ("embedder.hops=8",)),
+    ("feature neighbours only", "sccs_plus", ("graph.edges=knn",)),
+    ("touching regions only", "sccs_plus", ("graph.edges=adjacent",)),
+    ("u = 24", "sccs_plus", ("embedder.u=24",)),
+    ("taught by a mixture of Gaussians", "sccs_plus", ("clusterer.teacher=mixture",)),
+    ("k-means in place of the head", "sccs_plus", ("clusterer={name: kmeans, k: 8}",)),
+    ("the paper's head and teacher", "sccs_plus", ("clusterer={name: mlp_incremental, k: 8}", "train.iterations=2000")),
+    ("the paper's embedding (L_spe), four layers", "sccs",
+     (CONCAT, "embedder.channels=[96,48,24]", "train.iterations=2000", "clusterer={name: mlp_global, k: 8}")),
+    ("sccs", "sccs", ()),
+    ("kmeans on both features", "kmeans", (CONCAT,)),
+    ("linear_probe on both features (supervised)", "linear_probe", (CONCAT,)),
+    ("linear_probe on MAE features (supervised)", "linear_probe", ()),
+)
+
+
+def plus_rows(systems: Sequence[str], size: str) -> list[Row]:
+    return [Row(label, system, overrides) for label, system, overrides in PLUS if system in systems]
+
+
+def plus(answers: Answers, args) -> str:
+    bars(answers, args.out / "plus.png", "mean DSC, mapping `train`", lambda label, data: answers.score(label, data))
+    heads = ["choice", *map(named, answers.sets), "mean of real sets", "gap, mean of real sets",
+             "clusters in use, least"]
+    lines = []
+    for row in answers.rows:
+        used = [u for r in answers.of(row.label) for u in r["used_per_test_volume"]]
+        gap = answers.over_sets(row.label, lambda data: [r["consistency"]["gap"] for r in answers.of(row.label, data)],
+                                real(answers))
+        lines.append([row.label, *(mean_sd(answers.score(row.label, data)) for data in answers.sets),
+                      mean_sd(answers.over_sets(row.label, lambda data: answers.score(row.label, data), real(answers))),
+                      mean_sd(gap), str(min(used, default=0))])
+    return ("Mean DSC over classes, mapping `train`: recipes/sccs_plus.yaml with one choice changed, and what lies "
+            "around it. Gap: what a map for each image by itself would add (table `consistency`).\n\n"
+            + markdown(heads, lines))
+
+
 def noise_levels(size: str) -> list[tuple[str, float]]:
     return [(kind, level) for kind, levels in LEVELS.items() for level in (levels[1:] if size == "quick" else levels)]
 
@@ -294,6 +340,7 @@ TABLES = {
         a, args, "figure5", "The paper prints no numbers in its Figure 5; its best are 3,000 superpixels and u = 12. "
         "Superpixels are per 560 x 560 px (the recipe's 100 px are 3,136).", {})),
     "appendix3": Table("Appendix Table 3", plain, ("sccs", "kmeans", "filters_kmeans"), appendix3),
+    "plus": Table("What makes SCCS+", plus_rows, ("sccs_plus", "sccs", "kmeans", "linear_probe"), plus),
     "smoothness": Table("Appendix Figure 1", plain, ("sccs", "wo_smo"), smoothness, ("dsc", "fragments")),
 }
 

@@ -13,6 +13,7 @@ FEATURES = {
     "maester": ("registry.features.maester:Maester", "MAE feature of every pixel by shifted windows (MAESTER)"),
     "intensity": ("registry.features.intensity:Intensity", "the grey value of each pixel, the simplest baseline"),
     "filters": ("registry.features.filters:Filters", "classical filters at several scales: edges, blobs, texture"),
+    "concat": ("registry.features.concat:Concat", "several features parts side by side, each with the same weight"),
     "vae": ("registry.features.vae:VAE", "semantic code of a VAE with metric learning, on patches (Han et al. 2022)"),
     "vit": ("registry.features.vit:ViT", "keys of a vision transformer from a local checkpoint of DINO's layout"),
     "segmenter": ("registry.features.segmenter:Segmenter",
@@ -29,6 +30,8 @@ GRAPH = {
 # region graph -> spectral coordinates Z (n, u) of its nodes
 EMBEDDER = {
     "lgc": ("registry.embedder.lgc:LGC", "linear graph convolutions trained with the spectral loss (paper)"),
+    "lgc_principal": ("registry.embedder.lgc_principal:LGCPrincipal",
+                      "linear graph convolution along the directions of most variance that the graph keeps"),
     "eigsh": ("registry.embedder.eigsh:Eigsh", "eigenvectors of the graph's Laplacian, by numerical solver, per graph"),
     "dsm": ("registry.embedder.dsm:DSM", "eigensegments of feature similarity, per graph (Deep Spectral Methods)"),
     "identity": ("registry.embedder.identity:Identity", "the node features as they are"),
@@ -38,6 +41,8 @@ EMBEDDER = {
 CLUSTERER = {
     "mlp_incremental": ("registry.clusterer.mlp_incremental:MLPIncremental",
                         "MLP taught by incremental centroids, with smoothness (paper)"),
+    "mlp_global": ("registry.clusterer.mlp_global:MLPGlobal",
+                   "MLP taught by clusters over the nodes of all training graphs, with smoothness"),
     "incremental_kmeans": ("registry.clusterer.incremental_kmeans:IncrementalKMeans",
                            "running centroids over the training graphs, no network"),
     "hungarian_kmeans": ("registry.clusterer.hungarian_kmeans:HungarianKMeans",

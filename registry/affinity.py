@@ -39,7 +39,7 @@ class AffinityGraph(GraphBuilder):
     then A <- max(A - max(A) / alpha, 0) (paper, Eq. 1; max(A) = 1, the diagonal, which is kept as self-loop).
 
     standardize: `set` by mean and deviation of each channel over all training nodes (default; the paper gives
-        kappa = 2 and no scale); `node` over the channels of each node; `node+l2` also to unit length; `none`.
+        kappa = 2 and no scale), and of several feature maps (`features: concat`) each has the same total variance; `node` over the channels of each node; `node+l2` also to unit length; `none`.
     kappa: a number; `median`, of squared distances between training nodes; `neighbour`, the median of those from
         training nodes to their `neighbours` nearest in the same graph. alpha: None leaves Eq. 1 out.
     warmup_alpha: alpha of the graphs that the embedding is trained on until the clusterer begins (the later code: 8,
@@ -78,6 +78,8 @@ class AffinityGraph(GraphBuilder):
         deviation = np.sqrt(np.maximum(square / count - np.square(total / count), 0))
         # a channel that never varies carries nothing: leave it at zero instead of dividing by rounding errors
         self.scale_ = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0).astype(np.float32)
+        if (sizes := nodes[0].blocks) is not None:  # of several feature maps each gives the same share of the variance
+            self.scale_ *= np.repeat(np.sqrt(sizes.sum() / (len(sizes) * sizes)), sizes).astype(np.float32)
         self.kappa_ = self._width(nodes) if isinstance(self.kappa, str) else float(self.kappa)
 
     def _width(self, nodes: Sequence[Nodes]) -> float:

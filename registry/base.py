@@ -42,6 +42,25 @@ class FeatureMap:
         return self.values.shape[2]
 
 
+@dataclass(frozen=True)
+class FeatureStack:
+    """Several feature maps of one FOV, each on a grid of its own (`features: concat`).
+
+    Node features are those of one map after the other; where they are pooled, `Nodes.blocks` says how many channels
+    each gave.
+    """
+
+    maps: tuple[FeatureMap, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.maps[0].shape
+
+    @property
+    def q(self) -> int:
+        return sum(each.q for each in self.maps)
+
+
 class Part:
     """A part of a recipe: explicit keyword-only typed arguments, stored as they are; fitted attributes end in ``_``.
 
@@ -62,6 +81,7 @@ class Part:
     """
 
     supervised = False
+    parts: tuple["Part", ...] = ()  # of the same role, that this one is made of
 
     def get_state(self) -> dict[str, np.ndarray]:
         return {}
@@ -79,7 +99,7 @@ class Features(Part):
         to learn. A supervised one takes ``labels`` as well: for each image (H, W) int32, the position of each pixel's
         class among the classes of the data set, -1 where there is no label."""
 
-    def extract(self, image: np.ndarray) -> FeatureMap:
+    def extract(self, image: np.ndarray) -> FeatureMap | FeatureStack:
         raise NotImplementedError
 
     def fingerprint(self) -> str:

@@ -21,6 +21,7 @@ class Nodes:
         area: (n_s,) float32, pixels. centroid: (n_s, 2) float32, (y, x) in pixels.
         touching: (2, m) int64, pairs i < j of regions that share a pixel edge.
         grey: (n_s,) float32, mean of the image over the region, or None where nobody measured it.
+        blocks: (maps,) int64, channels of `feature` from each of several feature maps; None where there is one map.
     """
 
     regions: np.ndarray
@@ -29,6 +30,7 @@ class Nodes:
     centroid: np.ndarray
     touching: np.ndarray
     grey: np.ndarray | None = None
+    blocks: np.ndarray | None = None
 
     @property
     def n(self) -> int:

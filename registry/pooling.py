@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix
 
-from registry.base import FeatureMap
+from registry.base import FeatureMap, FeatureStack
 
 
 def _cells(length: int, tokens: int, step: float, offset: float) -> tuple[np.ndarray, np.ndarray]:
@@ -21,8 +21,10 @@ def _cells(length: int, tokens: int, step: float, offset: float) -> tuple[np.nda
     return first, t - first
 
 
-def upsample(features: FeatureMap) -> np.ndarray:
+def upsample(features: FeatureMap | FeatureStack) -> np.ndarray:
     """The features of every pixel, (H, W, q) float32. For tests and per-pixel recipes; pooling does without."""
+    if isinstance(features, FeatureStack):
+        return np.concatenate([upsample(each) for each in features.maps], axis=2)
     (h, w, _), (H, W) = features.values.shape, features.shape
     (i, fy), (j, fx) = (_cells(n, m, features.step, features.offset) for n, m in ((H, h), (W, w)))
     V = features.values
@@ -32,11 +34,19 @@ def upsample(features: FeatureMap) -> np.ndarray:
     return rows[:, j] * (1 - fx) + rows[:, np.minimum(j + 1, w - 1)] * fx  # (H, W, q)
 
 
-def pool(features: FeatureMap, regions: np.ndarray) -> np.ndarray:
-    """Node features F_s: (n_s, 2q) float32, mean then population standard deviation per region.
+def blocks(features: FeatureMap | FeatureStack) -> np.ndarray | None:
+    """Channels that each map of a stack gives to the node features (maps,) int64; None for a single map."""
+    return np.array([2 * each.q for each in features.maps]) if isinstance(features, FeatureStack) else None
+
+
+def pool(features: FeatureMap | FeatureStack, regions: np.ndarray) -> np.ndarray:
+    """Node features F_s: (n_s, 2q) float32, mean then population standard deviation per region; of a stack, those of
+    one map after the other.
 
     regions: (H, W) int, labels 0 .. n_s - 1, none missing. A one-pixel region has standard deviation 0.
     """
+    if isinstance(features, FeatureStack):
+        return np.concatenate([pool(each, regions) for each in features.maps], axis=1)
     V = features.values.astype(np.float64)  # (h, w, q); squares are subtracted below
     h, w, q = V.shape
     if features.step == 1 and features.offset == 0 and regions.shape == (h, w):

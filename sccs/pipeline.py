@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 import registry
-from registry.base import FeatureMap, UserError
+from registry.base import FeatureMap, FeatureStack, UserError
 from registry.graphs import Nodes, RegionGraph
 from sccs.cache import cached, code_version, fingerprint, report_growth
 from sccs.data.tiler import WINDOW
@@ -101,7 +101,7 @@ class Pipeline:
         return max(getattr(self.features, "window", 1), SMALLEST_SIDE)
 
     # ------------------------------------------------------------------------------------------------------- graphs
-    def extract(self, image: np.ndarray, keep: bool = True) -> FeatureMap:
+    def extract(self, image: np.ndarray, keep: bool = True) -> FeatureMap | FeatureStack:
         """Features of an image (H, W) float32, standardised per volume.
 
         They come from the cache if `keep`, but only where nodes do not: nodes tell all that is needed of them, and
@@ -112,11 +112,14 @@ class Pipeline:
 
         def make() -> dict[str, np.ndarray]:
             features = self.features.extract(image)
-            return {"values": features.values, "grid": np.array([features.step, features.offset])}
+            maps = features.maps if isinstance(features, FeatureStack) else (features,)
+            return {**{f"values{i}": each.values for i, each in enumerate(maps)},
+                    "grids": np.array([[each.step, each.offset] for each in maps])}
 
         arrays = cached("features", self._features_key(image), make)
-        step, offset = arrays["grid"]
-        return FeatureMap(arrays["values"], float(step), float(offset), image.shape)
+        maps = tuple(FeatureMap(arrays[f"values{i}"], float(step), float(offset), image.shape)
+                     for i, (step, offset) in enumerate(arrays["grids"]))
+        return FeatureStack(maps) if len(maps) > 1 else maps[0]
 
     def pool(self, image: np.ndarray, keep: bool = True) -> Nodes:
         """Nodes of an image (H, W), before any training-set statistic enters; from the cache if `keep`."""
@@ -126,7 +129,8 @@ class Pipeline:
                                         lambda: self.graph.pool(image, self.extract(image)).to_arrays()))
 
     def _features_key(self, image: np.ndarray) -> str | None:
-        code = code_version(type(self.features), "registry.base")
+        code = code_version(type(self.features), "registry.base",
+                            *(type(part).__module__ for part in self.features.parts))
         state = sorted(self.features.get_state().items())
         learned = self.features.fingerprint() or fingerprint(*(thing for item in state for thing in item))
         where = self.device.partition(":")[0]  # a GPU rounds otherwise

@@ -376,6 +376,10 @@ def _choice(role: str, node: Node) -> tuple[Choice | None, list[str]]:
         value = options.child(key)
         if value is not None and (Path in branches(info.annotation) or _is_weights_file(key, value)):
             options.value[key] = Node(_absolute(value.value, value.place.base), value.place)
+        for part in value.value if value is not None and isinstance(value.value, list) else ():  # `of` of `concat`
+            for option, inner in part.value.items() if isinstance(part.value, dict) else ():
+                if _is_weights_file(option, inner):
+                    part.value[option] = Node(_absolute(inner.value, inner.place.base), inner.place)
     instance, problems = check(model, options, (role,))
     kwargs = None if instance is None else {key: getattr(instance, key) for key in model.model_fields}
     return (None if kwargs is None else Choice(role, name, kwargs, node)), problems

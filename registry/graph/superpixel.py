@@ -8,7 +8,7 @@ import numpy as np
 from registry.affinity import AffinityGraph, Edges, Kappa, Standardize
 from registry.base import FeatureMap, UserError
 from registry.graphs import Nodes, region_geometry, region_means, touching_pairs
-from registry.pooling import pool
+from registry.pooling import blocks, pool
 
 
 def consecutive(regions: np.ndarray) -> np.ndarray:
@@ -60,4 +60,4 @@ class Superpixel(AffinityGraph):
         regions = self.decompose(image)
         area, centroid = region_geometry(regions)
         return Nodes(regions, pool(features, regions), area, centroid, touching_pairs(regions),
-                     region_means(image, regions, area))
+                     region_means(image, regions, area), blocks(features))

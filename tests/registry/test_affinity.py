@@ -198,3 +198,15 @@ def test_pixel_nodes_have_the_feature_of_their_pixel_and_no_edges():
     part.fit([nodes])
     graph = part.connect(nodes)
     assert np.allclose(graph.feature[:, 0].numpy(), image.ravel()) and len(graph.affinity) == 0
+
+
+def test_each_of_several_feature_maps_has_the_same_share_of_the_variance(features):
+    nodes = nodes_of(np.hstack([features, 7 * features[:, :1]]))  # four channels of one map, one of another
+    part = Superpixel()
+    part.fit([nodes])
+    alone = part.connect(nodes).feature.numpy()
+    nodes.blocks = np.array([4, 1])
+    part.fit([nodes])
+    both = part.connect(nodes).feature.numpy()
+    assert alone.var(0) == pytest.approx(np.ones(5), abs=1e-4)
+    assert both[:, :4].var(0).sum() == pytest.approx(2.5, abs=1e-3) == both[:, 4:].var(0).sum()

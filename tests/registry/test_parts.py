@@ -12,7 +12,7 @@ import torch
 from safetensors.numpy import load, save
 
 import registry
-from registry.base import FeatureMap, UserError
+from registry.base import FeatureMap, FeatureStack, UserError
 from registry.graphs import Nodes, RegionGraph
 from tests.registry.dino_checkpoint import made_up_dino
 
@@ -66,6 +66,8 @@ def arguments(checkpoint, dino):
         chosen = {key: value for key, value in EVERYWHERE.items() if key in fields}
         if role == "features" and name in ("mae", "maester"):
             chosen["checkpoint"] = checkpoint
+        if (role, name) == ("features", "concat"):
+            chosen["of"] = [{"name": "mae", **TINY_MAE, "stride": 20, "checkpoint": checkpoint}, "filters"]
         if (role, name) == ("features", "vit"):
             chosen["checkpoint"] = dino
         return {**chosen, **SPECIAL.get((role, name), {})}
@@ -121,6 +123,14 @@ def feature_map(shape: tuple[int, int], q: int = 3, seed: int = 0) -> FeatureMap
     h, w = (-(-side // 5) for side in shape)
     values = np.random.default_rng(seed).normal(size=(h, w, q)).astype(np.float32)
     return FeatureMap(values, 5.0, 2.0, shape)
+
+
+def maps_of(features: FeatureMap | FeatureStack) -> tuple[FeatureMap, ...]:
+    return features.maps if isinstance(features, FeatureStack) else (features,)
+
+
+def values_of(features: FeatureMap | FeatureStack) -> list[np.ndarray]:
+    return [each.values for each in maps_of(features)]
 
 
 def without_edges(n: int = 7, d: int = 6) -> RegionGraph:
@@ -200,13 +210,15 @@ def test_features_are_finite_and_cover_the_image(name, shape, build):
     image = grey(shape)
     before = image.copy()
     part = fit_features(build("features", name), [grey((80, 80), seed=1)])
-    features = part.extract(image)
-    h, w, q = features.values.shape
-    assert features.values.dtype == np.float32 and np.isfinite(features.values).all()
-    assert features.shape == shape and features.q == q >= 1
-    for tokens, side in ((h, shape[0]), (w, shape[1])):
-        assert features.offset + features.step * (tokens - 1) + features.step / 2 >= side - 1
-        assert features.offset - features.step / 2 <= 0
+    whole = part.extract(image)
+    assert whole.shape == shape and whole.q == sum(features.q for features in maps_of(whole))
+    for features in maps_of(whole):
+        h, w, q = features.values.shape
+        assert features.values.dtype == np.float32 and np.isfinite(features.values).all()
+        assert features.shape == shape and features.q == q >= 1
+        for tokens, side in ((h, shape[0]), (w, shape[1])):
+            assert features.offset + features.step * (tokens - 1) + features.step / 2 >= side - 1
+            assert features.offset - features.step / 2 <= 0
     assert np.array_equal(image, before)
 
 
@@ -218,10 +230,10 @@ def test_features_repeat_themselves_and_survive_saving(name, build, again):
         torch.manual_seed(number)
         np.random.seed(number)
         parts.append(fit_features(build("features", name), [grey((80, 80), seed=1)]))
-    first, second = (part.extract(image).values for part in parts)
-    assert np.array_equal(first, second) and np.array_equal(parts[0].extract(image).values, first)
+    first, second = (values_of(part.extract(image)) for part in parts)
     restored = again("features", name, parts[0])
-    assert np.array_equal(restored.extract(image).values, first)
+    for other in (second, values_of(parts[0].extract(image)), values_of(restored.extract(image))):
+        assert all(map(np.array_equal, first, other))
     assert restored.fingerprint() == parts[0].fingerprint() == parts[1].fingerprint()
 
 

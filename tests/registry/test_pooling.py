@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.base import FeatureMap
-from registry.pooling import pool, upsample
+from registry.base import FeatureMap, FeatureStack
+from registry.pooling import blocks, pool, upsample
 
 
 def pooled_plainly(features: FeatureMap, regions: np.ndarray) -> np.ndarray:
@@ -48,3 +48,14 @@ def test_a_constant_offset_of_features_does_not_cost_precision():
     far = pool(FeatureMap(values + np.float32(1000), 5.0, 2.0, (20, 20)), regions)
     near = pool(FeatureMap(values, 5.0, 2.0, (20, 20)), regions)
     assert far[:, 2:] == pytest.approx(near[:, 2:], abs=2e-3)
+
+
+def test_a_stack_is_pooled_map_by_map_and_says_where_one_ends():
+    rng = np.random.default_rng(2)
+    coarse = FeatureMap(rng.normal(size=(4, 4, 3)).astype(np.float32), 5.0, 2.0, (20, 20))
+    fine = FeatureMap(rng.normal(size=(20, 20, 2)).astype(np.float32), 1.0, 0.0, (20, 20))
+    stack, regions = FeatureStack((coarse, fine)), np.repeat(np.arange(4), 5)[:, None].repeat(20, 1)
+    pooled = pool(stack, regions)
+    assert stack.q == 5 and blocks(stack).tolist() == [6, 4] and blocks(coarse) is None
+    assert np.array_equal(pooled[:, :6], pool(coarse, regions)) and np.array_equal(pooled[:, 6:], pool(fine, regions))
+    assert np.array_equal(upsample(stack), np.concatenate([upsample(coarse), upsample(fine)], axis=2))

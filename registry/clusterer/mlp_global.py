@@ -1,0 +1,163 @@
+"""Neural clustering taught by clusters over all training graphs at once."""
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, Literal, Sequence
+
+import numpy as np
+import torch
+
+from registry.base import Clusterer, UserError
+from registry.graphs import RegionGraph
+from registry.losses import clustering, smoothness
+from registry.nearest import as_floats, kmeans
+
+
+class MLPGlobal(Clusterer):
+    """Z (n_s, u) -> P (n_s, k) by a small network: softmax of its teacher's scores, linear in z and z^2, plus
+    Linear(u, hidden), ELU, Linear(hidden, k), the paper's head.
+
+    The paper's teacher begins with the k-means of one anchor graph and follows the others graph by graph. Where the
+    embedding is fixed it need not: clusters come from the nodes of all training graphs at once, by k-means or as a
+    mixture of Gaussians with diagonal covariance. The network starts as its teacher and is trained, one graph an
+    iteration, by L_clu + smo L_smo (Eq. 3 and 4). It alone segments new images.
+
+    k: clusters. hidden: width between. teacher: `kmeans` or `mixture`. n_init: restarts of k-means.
+    max_points: the teacher sees at most so many nodes, drawn over all graphs with the seed.
+    iterations, lr: of Adam, by a cosine to a hundredth. smo: weight of L_smo; eta, nu: of L_smo.
+
+    Fitted: the network; `means_` (k, u) float32, the teacher's clusters; `loss_`, of the last iteration.
+    Raises UserError when the training graphs have fewer than k distinct nodes.
+    """
+
+    def __init__(self, *, k: int = 8, hidden: int = 12, teacher: Literal["kmeans", "mixture"] = "kmeans",
+                 n_init: int = 10, max_points: int = 200_000, iterations: int = 1000, lr: float = 0.003,
+                 smo: float = 0.1, eta: float = 0.1, nu: float = 0.1, seed: int | None = None):
+        self.k = k
+        self.hidden = hidden
+        self.teacher = teacher
+        self.n_init = n_init
+        self.max_points = max_points
+        self.iterations = iterations
+        self.lr = lr
+        self.smo = smo
+        self.eta = eta
+        self.nu = nu
+        self.seed = seed
+        if k < 2 or hidden < 1:
+            raise UserError(f"clusterer: k = {k} must be at least 2 and hidden = {hidden} at least 1")
+        for name in ("n_init", "iterations"):
+            if getattr(self, name) < 1:
+                raise UserError(f"clusterer.{name}: {getattr(self, name)} must be at least 1")
+        if max_points < k:
+            raise UserError(f"clusterer.max_points: {max_points} is less than k={k}")
+        self._head: _Head | None = None
+
+    def fit(self, graphs: Sequence[RegionGraph], embeddings: Sequence[torch.Tensor]) -> None:
+        device = embeddings[0].device
+        rng = np.random.default_rng(self.seed or 0)
+        points = np.concatenate([as_floats(Z) for Z in embeddings]).astype(np.float32)  # (N, u)
+        if len(points) > self.max_points:
+            points = points[np.sort(rng.choice(len(points), self.max_points, replace=False))]
+        means, labels, _ = kmeans(points, self.k, self.seed or 0, self.n_init, device=device)
+        if self.teacher == "mixture":
+            gaussians = mixture(points, labels, self.k)
+        else:  # nearest mean: Gaussians of one variance and one share
+            variance = max(float(np.square(points - means[labels]).mean()), 1e-12)
+            gaussians = means, np.full(means.shape, variance), np.full(self.k, 1 / self.k)
+        self.means_ = gaussians[0].astype(np.float32)
+        head = self._create(points.shape[1])
+        head.start(*gaussians)
+        self._head = head.to(device)
+        with torch.no_grad():
+            targets = [self._head(Z).argmax(1) for Z in embeddings]
+        self._train(graphs, [Z.detach() for Z in embeddings], targets, rng)
+
+    def _train(self, graphs, embeddings, targets, rng: np.random.Generator) -> None:
+        with torch.enable_grad():
+            optimizer = torch.optim.Adam(self._head.residual.parameters(), lr=self.lr)
+            order: list[int] = []
+            for step in range(self.iterations):
+                order = order or rng.permutation(len(graphs)).tolist()
+                i = order.pop()
+                share = step / self.iterations
+                optimizer.param_groups[0]["lr"] = self.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+                P = self._head(embeddings[i])
+                loss = clustering(P, targets[i]) + self.smo * smoothness(graphs[i], P, self.eta, self.nu)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+        self.loss_ = float(loss.detach())
+
+    def _create(self, u: int) -> "_Head":
+        return _Head(u, self.hidden, self.k, self.seed or 0)
+
+    @torch.no_grad()
+    def predict(self, graph: RegionGraph, Z: Any) -> torch.Tensor:
+        return self._head.to(Z.device)(Z)
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        if self._head is None:
+            return {}
+        return {"means": self.means_, **{f"head.{name}": value.detach().cpu().numpy()
+                                         for name, value in self._head.state_dict().items()}}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        if not state:
+            return
+        self.means_ = np.array(state["means"])
+        head = self._create(self.means_.shape[1])
+        head.load_state_dict({name.removeprefix("head."): torch.from_numpy(np.array(value))
+                              for name, value in state.items() if name.startswith("head.")})
+        self._head = head
+
+
+class _Head(torch.nn.Module):
+    """softmax([z, z^2] A + b + residual(z)), z the coordinates minus their mean over a scale."""
+
+    def __init__(self, u: int, hidden: int, k: int, seed: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(u))
+        self.register_buffer("scale", torch.ones(1))
+        self.register_buffer("weight", torch.zeros(2 * u, k))
+        self.register_buffer("bias", torch.zeros(k))
+        first, second = torch.nn.Linear(u, hidden), torch.nn.Linear(hidden, k)
+        with torch.no_grad():
+            torch.nn.init.xavier_uniform_(first.weight, generator=torch.Generator().manual_seed(seed))
+            for tensor in (first.bias, second.weight, second.bias):
+                tensor.zero_()
+        self.residual = torch.nn.Sequential(first, torch.nn.ELU(), second)
+
+    def start(self, means: np.ndarray, variances: np.ndarray, shares: np.ndarray) -> None:
+        """Begin as the posterior of Gaussians: means, variances (k, u), shares (k,)."""
+        centre = means.mean(0)
+        scale = np.sqrt(np.square(means - centre).mean() + variances.mean())
+        m, v = (means - centre) / scale, variances / scale**2
+        bias = np.log(np.maximum(shares, 1e-30)) - 0.5 * (np.square(m) / v + np.log(v)).sum(1)
+        with torch.no_grad():
+            for buffer, value in ((self.mean, centre), (self.scale, [scale]), (self.bias, bias),
+                                  (self.weight, np.concatenate([m / v, -0.5 / v], axis=1).T)):
+                buffer.copy_(torch.as_tensor(np.asarray(value), dtype=torch.float32))
+
+    def forward(self, Z: torch.Tensor) -> torch.Tensor:
+        z = (Z - self.mean) / self.scale
+        return (torch.cat([z, z * z], 1) @ self.weight + self.bias + self.residual(z)).softmax(1)
+
+
+def mixture(points: np.ndarray, labels: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gaussians with diagonal covariance by expectation maximisation, from clusters `labels` of points (N, u): means
+    (k, u), variances (k, u), shares (k,).
+
+    Variances are kept above a thousandth of the largest variance of the points, so that no cluster shrinks onto a point.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    X = points.astype(np.float64)
+    start = np.stack([X[labels == i].mean(0) for i in range(k)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # two hundred iterations are near enough
+        model = GaussianMixture(k, covariance_type="diag", means_init=start, max_iter=200,
+                                reg_covar=1e-3 * X.var(0).max() + 1e-12, random_state=0).fit(X)
+    return model.means_, model.covariances_, model.weights_

@@ -1,0 +1,70 @@
+"""Linear graph convolution along the directions of most variance that the graph keeps."""
+from __future__ import annotations
+
+from typing import Sequence
+
+import numpy as np
+import torch
+
+from registry.base import Embedder, UserError
+from registry.graphs import RegionGraph
+
+
+class LGCPrincipal(Embedder):
+    """Z = Â^hops (F_s - m) W, (n_s, u): the paper's linear graph convolution, with another constraint on W.
+
+    L_spe asks for few directions that vary little along edges, and fixes the norm of the columns of Z: a direction of
+    little variance, mostly noise, is blown up until it counts as much as any other. Here the norm of the directions is
+    fixed: with X = Â^hops (F_s - m) of all training nodes,
+
+        W = argmax Tr(W^T X^T Â X W),  W^T W = I
+
+    so that a column counts with the variance that it has, less what the graph takes from it: w^T X^T Â X w is the
+    variance along w times one minus its Rayleigh quotient. The maximum is exact, from one (2q, 2q) eigenproblem for the
+    whole training set (the trace form of spectral clustering, restricted to linear maps as in He & Niyogi 2003, with
+    the constraint of PCA). No image, in training or later, has an eigenproblem of its own.
+
+    u: spectral coordinates. hops: propagations by Â.
+    `embed` projects before it propagates, on u channels.
+
+    Fitted: `mean_` (2q,), `weights_` (2q, u) float32, columns by falling share of the trace; `share_` (u,).
+    """
+
+    def __init__(self, *, u: int = 12, hops: int = 4):
+        self.u = u
+        self.hops = hops
+        if u < 1 or hops < 0:
+            raise UserError(f"embedder: u = {u} must be at least 1 and hops = {hops} at least 0")
+
+    def fit(self, graphs: Sequence[RegionGraph]) -> None:
+        width, nodes = graphs[0].feature.shape[1], sum(graph.n for graph in graphs)
+        mean = sum(graph.feature.sum(0, dtype=torch.float64) for graph in graphs) / max(nodes, 1)
+        kept = torch.zeros(width, width, dtype=torch.float64)  # X^T Â X
+        for graph in graphs:
+            X = graph.feature - mean.float()
+            for _ in range(self.hops):
+                X = graph.propagate(X)
+            kept += (X.T @ graph.propagate(X)).double().cpu()
+        values, vectors = torch.linalg.eigh((kept + kept.T) / 2)
+        missing = max(self.u - width, 0)  # coordinates that so few features cannot fill stay zero
+        values, vectors = values.flip(0)[:self.u], vectors.flip(1)[:, :self.u]
+        vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()  # no solver's choice of signs
+        self.mean_ = mean.float().cpu().numpy()
+        self.weights_ = np.pad(vectors.float().numpy(), ((0, 0), (0, missing)))
+        self.share_ = np.pad((values.clamp(min=0) / kept.trace().clamp(min=1e-30)).float().numpy(), (0, missing))
+
+    def embed(self, graph: RegionGraph) -> torch.Tensor:
+        mean, W = (torch.from_numpy(value).to(graph.device) for value in (self.mean_, self.weights_))
+        Z = (graph.feature - mean) @ W
+        for _ in range(self.hops):
+            Z = graph.propagate(Z)
+        return Z
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        if not hasattr(self, "weights_"):
+            return {}
+        return {"mean": self.mean_, "weights": self.weights_, "share": self.share_}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        for name, value in state.items():
+            setattr(self, f"{name}_", np.array(value))

@@ -1,0 +1,96 @@
+"""Several features parts side by side."""
+from __future__ import annotations
+
+from typing import Any, Iterable
+
+import numpy as np
+
+import registry
+from registry.base import Features, FeatureStack, UserError
+
+
+class Concat(Features):
+    """image (H, W) -> FeatureStack, the maps of the parts in `of`, each on a grid of its own.
+
+    of: two blocks or more, as they would stand under `features` of a recipe: ``[{name: mae}, {name: filters}]``; a name
+        alone will do. Parts that are fitted on labels are refused.
+
+    Graphs put the node features of one map after those of the other; where they pool over regions, `standardize: set`
+    gives each map the same total variance, so that many channels do not outweigh few.
+    """
+
+    def __init__(self, *, of: list[Any] = ["mae", "filters"], seed: int | None = None):
+        self.of = of
+        if len(of) < 2:
+            raise UserError(f"features.of: {len(of)} part given, concat needs two or more, such as [mae, filters]")
+        self.parts = tuple(_built(block, f"features.of[{i}]") for i, block in enumerate(of))
+        self._seed, self._device = seed, "cpu"
+        self.seed = seed
+
+    @property
+    def seed(self) -> int | None:
+        return self._seed
+
+    @seed.setter
+    def seed(self, value: int | None) -> None:
+        self._seed = value
+        for part in self.parts:
+            if getattr(part, "seed", 0) is None:
+                part.seed = value
+
+    @property
+    def device(self) -> str:
+        return self._device
+
+    @device.setter
+    def device(self, value: str) -> None:
+        self._device = value
+        for part in self.parts:
+            if hasattr(part, "device"):
+                part.device = value
+
+    @property
+    def window(self) -> int:
+        """Shortest side of an image that all parts work on, px."""
+        return max(getattr(part, "window", 1) for part in self.parts)
+
+    def fit(self, images: Iterable[np.ndarray]) -> None:
+        for part in self.parts:
+            part.fit(images)
+
+    def extract(self, image: np.ndarray) -> FeatureStack:
+        return FeatureStack(tuple(part.extract(image) for part in self.parts))
+
+    def fingerprint(self) -> str:
+        return "+".join(part.fingerprint() for part in self.parts)
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        return {f"{i}.{name}": value for i, part in enumerate(self.parts) for name, value in part.get_state().items()}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        for i, part in enumerate(self.parts):
+            part.set_state({name.removeprefix(f"{i}."): value for name, value in state.items()
+                            if name.startswith(f"{i}.")})
+
+
+def _built(block: Any, place: str) -> Features:
+    """The part that a block of a recipe names. Raises UserError for what is none, with its `place`."""
+    from pydantic import ValidationError
+
+    block = {"name": block} if isinstance(block, str) else block
+    if not isinstance(block, dict) or not isinstance(block.get("name"), str):
+        raise UserError(f"{place}: {block!r} is no part; write a name or a block with `name`, such as {{name: filters}}")
+    options = {key: value for key, value in block.items() if key != "name"}
+    try:
+        arguments = registry.schema("features", block["name"])(**options)
+        part = registry.get("features", block["name"])(**{key: getattr(arguments, key) for key in options})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(step) for step in first["loc"])
+        known = ", ".join(registry.schema("features", block["name"]).model_fields) or "no option"
+        raise UserError(f"{place}.{key}: {first['msg']}; {block['name']} takes {known}") from None
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
+    if part.supervised:
+        raise UserError(f"{place}: {block['name']} is fitted on labels, which concat does not pass on")
+    return part

@@ -1,0 +1,65 @@
+"""The head taught by clusters over all graphs: what it learns, and that it is the head alone that answers."""
+import numpy as np
+import pytest
+import torch
+
+from registry.base import UserError
+from registry.clusterer.mlp_global import MLPGlobal
+
+
+def blobs(make_graph, spread, counts, seed=0):
+    """Graphs without edges but self-loops, and Z in groups around the corners of a simplex."""
+    rng = np.random.default_rng(seed)
+    truth = np.repeat(np.arange(len(counts)), counts)
+    graphs = [make_graph(n=len(truth), density=0, seed=s) for s in range(2)]
+    Z = [torch.from_numpy(4 * np.eye(len(counts))[truth] + np.array(spread)[truth, None]
+                          * rng.normal(size=(len(truth), len(counts)))).float() for _ in graphs]
+    return graphs, Z, truth
+
+
+@pytest.mark.parametrize("teacher", ["kmeans", "mixture"])
+def test_clear_groups_are_found_and_mean_the_same_in_all_graphs(make_graph, teacher):
+    graphs, Z, truth = blobs(make_graph, [.2, .2, .2], [50, 40, 10])
+    part = MLPGlobal(k=3, teacher=teacher, iterations=300, seed=0)
+    part.fit(graphs, Z)
+    found = [part.predict(graph, z).argmax(1).numpy() for graph, z in zip(graphs, Z)]
+    assert np.array_equal(found[0], found[1]) and len(set(zip(found[0], truth))) == 3
+
+
+def test_the_head_answers_as_its_teacher_does(make_graph):
+    graphs, Z, _ = blobs(make_graph, [1., 1., 1., 1.], [60, 60, 60, 60])
+    part = MLPGlobal(k=4, teacher="kmeans", smo=0.0, iterations=2000, seed=0)
+    part.fit(graphs, Z)
+    nearest = torch.cdist(Z[0], torch.from_numpy(part.means_)).argmin(1)
+    assert (part.predict(graphs[0], Z[0]).argmax(1) == nearest).float().mean() > 0.95
+
+
+def test_a_mixture_keeps_a_wide_group_whole_where_k_means_cuts_it(make_graph):
+    rng = np.random.default_rng(0)
+    wide, narrow = rng.normal(0, [6, .3], (300, 2)), rng.normal([0, 3], .3, (60, 2))
+    Z = torch.from_numpy(np.vstack([wide, narrow])).float()
+    graph = make_graph(n=360, density=0)
+    wrong = {}
+    for teacher in ("kmeans", "mixture"):
+        part = MLPGlobal(k=2, teacher=teacher, smo=0.0, iterations=1500, seed=0)
+        part.fit([graph], [Z])
+        found = part.predict(graph, Z).argmax(1).numpy() == 1
+        truth = np.arange(360) >= 300
+        wrong[teacher] = min((found != truth).mean(), (found == truth).mean())
+    assert wrong["mixture"] < 0.05 < 0.2 < wrong["kmeans"]
+
+
+def test_smoothness_reaches_the_head(make_graph):
+    graphs, Z, _ = blobs(make_graph, [1., 1., 1.], [40, 40, 40])
+    answers = []
+    for smo in (0.0, 5.0):
+        part = MLPGlobal(k=3, smo=smo, iterations=200, seed=0)
+        part.fit(graphs, Z)
+        answers.append(part.predict(graphs[0], Z[0]))
+    assert not torch.allclose(*answers)
+
+
+@pytest.mark.parametrize("options", [{"k": 1}, {"hidden": 0}, {"n_init": 0}, {"iterations": 0}, {"max_points": 3}])
+def test_values_out_of_range_are_refused(options):
+    with pytest.raises(UserError, match="clusterer"):
+        MLPGlobal(**options)
