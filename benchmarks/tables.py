@@ -294,8 +294,6 @@ PLUS = (
     ("taught by a mixture of Gaussians", "sccs_plus", ("clusterer.teacher=mixture",)),
     ("k-means in place of the head", "sccs_plus", ("clusterer={name: kmeans, k: 8}",)),
     ("the paper's head and teacher", "sccs_plus", ("clusterer={name: mlp_incremental, k: 8}", "train.iterations=2000")),
-    ("the paper's embedding (L_spe), four layers", "sccs",
-     (CONCAT, "embedder.channels=[96,48,24]", "train.iterations=2000", "clusterer={name: mlp_global, k: 8}")),
     ("sccs", "sccs", ()),
     ("kmeans on both features", "kmeans", (CONCAT,)),
     ("linear_probe on both features (supervised)", "linear_probe", (CONCAT,)),
