@@ -230,6 +230,12 @@ def test_a_checkpoint_file_is_relative_and_a_checkpoint_name_is_not():
     text = "pretrain: {checkpoint: w.safetensors}\n"
     assert load_recipe(write(text, "a/r.yaml")).pretrain["checkpoint"] == str(Path.cwd() / "a/w.safetensors")
     assert load_recipe(write(text.replace("safetensors", "pth"))).pretrain["checkpoint"] == str(Path.cwd() / "w.pth")
+
+
+def test_weights_of_a_part_within_concat_are_relative_to_the_recipe_as_well():
+    text = "extends: sccs_plus\nfeatures: {of: [{name: mae, checkpoint: w.safetensors}, filters]}\n"
+    of = load_recipe(write(text, "a/r.yaml")).features.kwargs["of"]
+    assert of == [{"name": "mae", "checkpoint": str(Path.cwd() / "a/w.safetensors")}, "filters"]
     assert load_recipe(write("pretrain: {checkpoint: bundled}\n")).pretrain["checkpoint"] == "bundled"
 
 
