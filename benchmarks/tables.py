@@ -55,9 +55,9 @@ PAPER = {
     "wo_nc_inc": (.945, .500, .785, .858, .772),
 }
 PAPER_K = {6: .559, 7: .798, 8: .816, 9: .761}  # Table 2, average DSC
-UNSUPERVISED = ("sccs_plus", "sccs", "kmeans", "filters_kmeans", "intensity_kmeans", "raw_kmeans", "pixel_kmeans", "spectral", "dsm",
-                "deepcut_ncut", "deepcut_cc", "han", "maester", "wo_nsc", "wo_nc_hm", "wo_nc_inc", "wo_smo",
-                "paper_letter", "later_code")
+UNSUPERVISED = ("sccs_plus", "sccs", "kmeans", "filters_kmeans", "intensity_kmeans", "raw_kmeans", "pixel_kmeans",
+                "spectral", "dsm", "deepcut_ncut", "deepcut_cc", "han", "maester", "wo_nsc", "wo_nc_hm", "wo_nc_inc",
+                "wo_smo", "paper_letter", "later_code")
 SUPERVISED = ("linear_probe", "segmenter", "vit")  # trained on the labels of the training images
 ONE_SLICE = 4  # systems a row in the picture of one slice
 

@@ -39,7 +39,8 @@ class AffinityGraph(GraphBuilder):
     then A <- max(A - max(A) / alpha, 0) (paper, Eq. 1; max(A) = 1, the diagonal, which is kept as self-loop).
 
     standardize: `set` by mean and deviation of each channel over all training nodes (default; the paper gives
-        kappa = 2 and no scale), and of several feature maps (`features: concat`) each has the same total variance; `node` over the channels of each node; `node+l2` also to unit length; `none`.
+        kappa = 2 and no scale), and of several feature maps (`features: concat`) each has the same total variance;
+        `node` over the channels of each node; `node+l2` also to unit length; `none`.
     kappa: a number; `median`, of squared distances between training nodes; `neighbour`, the median of those from
         training nodes to their `neighbours` nearest in the same graph. alpha: None leaves Eq. 1 out.
     warmup_alpha: alpha of the graphs that the embedding is trained on until the clusterer begins (the later code: 8,

@@ -114,7 +114,7 @@ class MLPGlobal(Clusterer):
 
 
 class _Head(torch.nn.Module):
-    """softmax([z, z^2] A + b + residual(z)), z the coordinates minus their mean over a scale."""
+    """softmax([z, z^2] A + b + residual(z)), z the coordinates minus the centre of the clusters, over a scale."""
 
     def __init__(self, u: int, hidden: int, k: int, seed: int):
         super().__init__()
