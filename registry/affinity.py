@@ -17,10 +17,10 @@ SAMPLE = 4096  # nodes from which the kernel's width is read, an equal share of 
 
 def pairwise_squared(X: torch.Tensor, Y: torch.Tensor) -> torch.Tensor:
     """||x_i - y_j||^2: (a, d), (b, d) -> (a, b), never negative."""
-    return (X.square().sum(1)[:, None] + Y.square().sum(1)[None, :] - 2 * X @ Y.T).clamp_(min=0)
+    return (X.square().sum(1)[:, None] + Y.square().sum(1)[None, :]).sub_(2 * X @ Y.T).clamp_(min=0)
 
 
-def nearest_pairs(X: torch.Tensor, m: int, rows: int = 2048) -> torch.Tensor:
+def nearest_pairs(X: torch.Tensor, m: int, rows: int = 1024) -> torch.Tensor:
     """Pairs (2, n * m) of each node and its m nearest others by Euclidean distance; memory rows x n."""
     n = len(X)
     m = min(m, n - 1)
@@ -29,9 +29,35 @@ def nearest_pairs(X: torch.Tensor, m: int, rows: int = 2048) -> torch.Tensor:
         block = torch.arange(start, min(start + rows, n), device=X.device)
         d2 = pairwise_squared(X[block], X)
         d2[torch.arange(len(block), device=X.device), block] = torch.inf
-        nearest = d2.topk(m, dim=1, largest=False).indices  # (rows, m)
+        nearest = smallest(d2, m)  # (rows, m)
         pairs.append(torch.stack([block[:, None].expand(-1, m).reshape(-1), nearest.reshape(-1)]))
     return torch.cat(pairs, dim=1) if pairs else torch.zeros(2, 0, dtype=torch.int64, device=X.device)
+
+
+def smallest(values: torch.Tensor, m: int, groups: int = 256) -> torch.Tensor:
+    """Columns (rows, m) of the m smallest values of each row (rows, n), as `topk` finds them, ties apart.
+
+    The m smallest lie within the m groups of columns with the smallest minima: two searches of short rows take the
+    place of one of a long row.
+    """
+    rows, n = values.shape
+    size = n // groups  # group j: columns j, j + groups, j + 2 groups, ...; columns left over are groups of one
+    if size < 2 or groups < 2 * m:
+        return values.topk(m, dim=1, largest=False).indices
+    whole = values[:, : size * groups].view(rows, size, groups)
+    lows = torch.cat([whole.amin(1), values[:, size * groups :]], dim=1)
+    best = lows.topk(m, dim=1, largest=False).indices[:, :, None]  # (rows, m, 1)
+    columns = best + groups * torch.arange(size, device=values.device)  # (rows, m, size)
+    single = best >= groups
+    columns = torch.where(single, best + groups * (size - 1), columns).flatten(1)
+    inside = values.gather(1, columns).view(rows, m, size)
+    inside[:, :, 1:].masked_fill_(single, torch.inf)  # the same column again and again
+    return columns.gather(1, inside.flatten(1).topk(m, dim=1, largest=False).indices)
+
+
+def squared_lengths(X: torch.Tensor, i: torch.Tensor, j: torch.Tensor, rows: int = 1024) -> torch.Tensor:
+    """||x_i - x_j||^2 of pairs (E,), as many at a time as a processor's cache holds."""
+    return torch.cat([(X[a] - X[b]).square_().sum(1) for a, b in zip(i.split(rows), j.split(rows))])
 
 
 class AffinityGraph(GraphBuilder):
@@ -139,8 +165,9 @@ class AffinityGraph(GraphBuilder):
         i, j = torch.cat(pairs, dim=1)
         keys = torch.unique(torch.minimum(i, j) * n + torch.maximum(i, j))
         i, j = keys // n, keys % n
-        weight = self._kernel((X[i] - X[j]).square().sum(1), alpha)
-        i, j, weight = i[weight > 0], j[weight > 0], weight[weight > 0]
+        weight = self._kernel(squared_lengths(X, i, j), alpha)
+        kept = weight > 0
+        i, j, weight = i[kept], j[kept], weight[kept]
         loop = torch.arange(n)
         self_weight = self._kernel(torch.zeros(n), alpha)
         return torch.cat([i, j, loop]), torch.cat([j, i, loop]), torch.cat([weight, weight, self_weight])

@@ -207,12 +207,18 @@ class RegionGraph:
         if mode == "csr":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # "CSR support is in beta state"
-                M = torch.sparse_coo_tensor(torch.stack([self.src, self.dst]), self.normalised, (self.n, self.n),
-                                            check_invariants=False).coalesce().to_sparse_csr()
+                M = self._csr()
             return lambda X: M @ X
         if mode == "dgl":
             return self._message_passing()
         raise ValueError(f"mode is 'dense', 'csr' or 'dgl', got {mode!r}")
+
+    def _csr(self) -> torch.Tensor:
+        """Â in compressed rows, columns in order."""
+        order = torch.argsort(self.src * self.n + self.dst)
+        ends = torch.bincount(self.src, minlength=self.n).cumsum(0)
+        return torch.sparse_csr_tensor(torch.cat([ends.new_zeros(1), ends]), self.dst[order], self.normalised[order],
+                                       (self.n, self.n), check_invariants=False)
 
     def _message_passing(self):
         from registry.dgl_adapter import dgl

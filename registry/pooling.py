@@ -8,7 +8,11 @@ sums f_y^a f_x^b, a, b <= 2, per (region, cell) gives them all.
 """
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from typing import Callable
+
 import numpy as np
+import torch
 from scipy.sparse import coo_matrix, csr_matrix
 
 from registry.base import FeatureMap, FeatureStack
@@ -47,10 +51,10 @@ def pool(features: FeatureMap | FeatureStack, regions: np.ndarray) -> np.ndarray
     """
     if isinstance(features, FeatureStack):
         return np.concatenate([pool(each, regions) for each in features.maps], axis=1)
-    V = features.values.astype(np.float64)  # (h, w, q); squares are subtracted below
-    h, w, q = V.shape
+    h, w, q = features.values.shape
     if features.step == 1 and features.offset == 0 and regions.shape == (h, w):
-        return _pool_pixels(V.reshape(h * w, q), regions.ravel())
+        return _pool_pixels(features.values.reshape(h * w, q), regions.ravel())
+    V = features.values.astype(np.float64)  # squares are subtracted below
     centre = V.mean(axis=(0, 1))
     V = V - centre
     H, W = regions.shape
@@ -84,32 +88,58 @@ def pool(features: FeatureMap | FeatureStack, regions: np.ndarray) -> np.ndarray
 
     lo, hi = {0: 1.0, 1: -1.0}, {1: 1.0}  # 1 - f and f
     lo2, hi2, lohi = {0: 1.0, 1: -2.0, 2: 1.0}, {2: 1.0}, {1: 1.0, 2: -1.0}  # their products
-    flat = V.reshape(h * w, q)
-    mean = matrix([(cell, expected(lo, lo)), (cell + right, expected(lo, hi)),
-                   (cell + lower, expected(hi, lo)), (cell + lower + right, expected(hi, hi))]) @ flat
-
-    def shifted(rows: int, cols: int) -> np.ndarray:
-        """V(token) * V(token moved by (rows, cols)), at the grid's end by as far as there is."""
-        to_i = np.clip(np.arange(h) + rows, 0, h - 1)
-        to_j = np.clip(np.arange(w) + cols, 0, w - 1)
-        return (V * V[to_i][:, to_j]).reshape(h * w, q)
-
-    square = matrix([(cell, expected(lo2, lo2)), (cell + right, expected(lo2, hi2)),
-                     (cell + lower, expected(hi2, lo2)), (cell + lower + right, expected(hi2, hi2))]) @ shifted(0, 0)
-    square += 2 * (matrix([(cell, expected(lo2, lohi)), (cell + lower, expected(hi2, lohi))]) @ shifted(0, 1))
-    square += 2 * (matrix([(cell, expected(lohi, lo2)), (cell + right, expected(lohi, hi2))]) @ shifted(1, 0))
     cross = expected(lohi, lohi)
-    square += 2 * (matrix([(cell, cross)]) @ shifted(1, 1))
-    square += 2 * (matrix([(cell + right, cross)]) @ shifted(1, -1))
+    first = matrix([(cell, expected(lo, lo)), (cell + right, expected(lo, hi)),
+                    (cell + lower, expected(hi, lo)), (cell + lower + right, expected(hi, hi))])
+    second = {  # weights of V(token) * V(token moved by rows, columns)
+        (0, 0): matrix([(cell, expected(lo2, lo2)), (cell + right, expected(lo2, hi2)),
+                        (cell + lower, expected(hi2, lo2)), (cell + lower + right, expected(hi2, hi2))]),
+        (0, 1): 2 * matrix([(cell, expected(lo2, lohi)), (cell + lower, expected(hi2, lohi))]),
+        (1, 0): 2 * matrix([(cell, expected(lohi, lo2)), (cell + right, expected(lohi, hi2))]),
+        (1, 1): 2 * matrix([(cell, cross)]),
+        (1, -1): 2 * matrix([(cell + right, cross)]),
+    }
+    mean, square = np.empty((n, q)), np.empty((n, q))
+
+    def moments_of(channels: slice) -> None:
+        part = np.pad(V[:, :, channels], ((0, 1), (1, 1), (0, 0)))  # weights beyond the grid are zero
+        tokens = np.ascontiguousarray(part[:h, 1 : w + 1])
+        mean[:, channels] = first @ tokens.reshape(h * w, -1)
+        product = np.empty_like(tokens)
+        total = 0.0
+        for (rows, columns), weights in second.items():
+            np.multiply(tokens, part[rows : rows + h, 1 + columns : 1 + columns + w], out=product)
+            total = total + weights @ product.reshape(h * w, -1)
+        square[:, channels] = total
+
+    _by_channels(moments_of, q, 32)
     std = np.sqrt(np.maximum(square - mean**2, 0))
     return np.concatenate([mean + centre, std], axis=1).astype(np.float32)
 
 
 def _pool_pixels(V: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """The same where every pixel is a token: V (H W, q) float64, regions (H W,)."""
+    """The same where every pixel is a token: V (H W, q), regions (H W,)."""
     area = np.bincount(regions)
     membership = csr_matrix((1 / area[regions], (regions, np.arange(len(regions)))), shape=(len(area), len(regions)))
-    centre = V.mean(axis=0)
-    mean = membership @ V
-    std = np.sqrt(np.maximum(membership @ np.square(V - centre) - np.square(mean - centre), 0))
-    return np.concatenate([mean, std], axis=1).astype(np.float32)
+    q, centre = V.shape[1], V.mean(axis=0, dtype=np.float64)
+    pooled = np.empty((len(area), 2 * q), np.float32)
+
+    def moments_of(channels: slice) -> None:
+        part = np.ascontiguousarray(V[:, channels], np.float64)
+        mean = membership @ part
+        part -= centre[channels]
+        square = membership @ np.square(part, out=part)
+        square -= np.square(mean - centre[channels])
+        pooled[:, channels] = mean
+        pooled[:, channels.start + q : channels.stop + q] = np.sqrt(np.maximum(square, 0))
+
+    _by_channels(moments_of, q, 4)
+    return pooled
+
+
+def _by_channels(function: Callable[[slice], None], q: int, size: int) -> None:
+    """Calls `function` with slices of so many of q channels, several at once: NumPy and SciPy let go of the lock, and
+    that many channels fit into a processor's cache."""
+    channels = [slice(start, min(start + size, q)) for start in range(0, q, size)]
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool_of_threads:
+        list(pool_of_threads.map(function, channels))

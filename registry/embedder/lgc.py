@@ -30,8 +30,8 @@ class LGC(torch.nn.Module, Embedder):
 
     Without bias the layers commute with the propagation, Â(Â X W1) W2 = Â^2 X (W1 W2). Hence Z = X W with
     X = Â^3 F_s, needed once per training graph, and W = W1 W2 W3; over all training graphs Z^T Z = W^T (X^T X) W and
-    Z^T Â Z = W^T (X^T Â X) W are exact from two (2q, 2q) matrices. A single pass propagates after each W instead, on
-    fewer channels. With bias only `columns: graph` and the scales `graph` and `none` are defined.
+    Z^T Â Z = W^T (X^T Â X) W are exact from two (2q, 2q) matrices. A single pass propagates F_s W instead, on u
+    channels. With bias only `columns: graph` and the scales `graph` and `none` are defined.
     """
 
     trainable = True
@@ -127,11 +127,14 @@ class LGC(torch.nn.Module, Embedder):
         """Z (n_s, u) before scaling."""
         if self.training and not self.bias:
             return graph.hop(self.layers) @ self._linear()
+        if not self.bias:
+            X = graph.feature @ self._linear()
+            for _ in range(self.layers):
+                X = graph.propagate(X)
+            return X
         X = graph.feature
-        for layer, W in enumerate(self.weights):
-            X = graph.propagate(X @ W)
-            if self.bias:
-                X = X + self.biases[layer]
+        for W, b in zip(self.weights, self.biases):
+            X = graph.propagate(X @ W) + b
         return X
 
     def embed(self, graph: RegionGraph) -> torch.Tensor:
