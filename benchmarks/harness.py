@@ -9,6 +9,7 @@ Sizes: `full` is every recipe as it stands. `quick` keeps methods, features, gra
 """
 from __future__ import annotations
 
+import csv
 import json
 import os
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from sccs.colours import to_grey
 from sccs.data import load_dataset
 from sccs.data.volumes import Dataset, Volume
 from sccs.evaluation import MAPPINGS, evaluate, usage
-from sccs.files import atomic_path, write_json
+from sccs.files import atomic_path, write_json, write_text
 from sccs.log import quiet_log
 from sccs.pipeline import Pipeline
 from sccs.products import UNSEGMENTED, segment_volume
@@ -223,6 +224,20 @@ def mean_sd(values: Sequence[float | None]) -> str:
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def publish(out: Path, name: str, title: str, text: str, heads: Sequence[str], rows: Sequence[Sequence]) -> Path:
+    """OUT/NAME.md with title and text, and OUT/NAME.csv with every measurement; returns the former."""
+    write_text(out / f"{name}.md", f"# {title}\n\n{text}\n")
+    with atomic_path(out / f"{name}.csv") as scratch, open(scratch, "w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([heads, *rows])
+    return out / f"{name}.md"
+
+
+def median_range(values: Sequence[float], unit: float = 1.0, digits: int = 4) -> str:
+    """"0.0120 (0.0110 to 0.0134)": median and range of repeated times."""
+    values = np.asarray(values) * unit
+    return f"{np.median(values):.{digits}f} ({values.min():.{digits}f} to {values.max():.{digits}f})"
 
 
 def over_seeds(results: Sequence[dict]) -> Iterator[tuple[str, list[dict]]]:

@@ -17,6 +17,7 @@ import numpy as np
 from registry.base import UserError
 
 CHUNK = 1 << 22  # numbers held at once in double precision (32 MiB)
+CACHED = 1 << 17  # the same where nothing is summed over points: 1 MiB stays in a processor's cache
 SEED_POINTS = 20_000  # restarts of k-means run on at most so many points; the best is refined on all
 TOLERANCE = 1e-4  # Lloyd's iterations stop when centroids move less than this fraction of the mean variance
 # Relative rounding of one product: single precision, and TF32, which GPU libraries may use for matrix products.
@@ -57,7 +58,7 @@ def assign(points: Any, centroids: Any, device: Any = "cpu") -> tuple[Any, Any]:
         raise ValueError(f"expected points (n, d) and centroids (k >= 1, d), got {x.shape} and {c.shape}")
     labels = np.empty(len(x), np.int64)
     distances = np.empty(len(x), np.float32)
-    for part in _slices(len(x), x.shape[1]):
+    for part in _slices(len(x), x.shape[1], CACHED):
         labels[part] = _Prepared(x[part], c.mean(axis=0, dtype=np.float64), device).nearest(c)
         distances[part] = _own_distances(x[part], c, labels[part])
     if hasattr(points, "detach"):
@@ -292,9 +293,9 @@ def _lloyd(x: np.ndarray, w: np.ndarray, centroids: np.ndarray, iterations: int,
     return centroids, labels, float((w * _own_distances(x, centroids, labels)).sum())
 
 
-def _slices(n: int, width: int):
-    """Slices over n rows that hold at most CHUNK numbers each when a row is `width` wide."""
-    rows = max(1, CHUNK // max(1, width))
+def _slices(n: int, width: int, numbers: int = CHUNK):
+    """Slices over n rows that hold at most so many numbers each when a row is `width` wide."""
+    rows = max(1, numbers // max(1, width))
     return [slice(start, min(start + rows, n)) for start in range(0, n, rows)]
 
 

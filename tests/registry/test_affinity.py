@@ -1,8 +1,9 @@
 """Eq. 1 and the choices around it, against plain NumPy."""
 import numpy as np
 import pytest
+import torch
 
-from registry.affinity import nearest_pairs, pairwise_squared
+from registry.affinity import nearest_pairs, pairwise_squared, smallest, squared_lengths
 from registry.base import FeatureMap, UserError
 from registry.graph.patch import Patch
 from registry.graph.pixel import Pixel
@@ -210,3 +211,16 @@ def test_each_of_several_feature_maps_has_the_same_share_of_the_variance(feature
     both = part.connect(nodes).feature.numpy()
     assert alone.var(0) == pytest.approx(np.ones(5), abs=1e-4)
     assert both[:, :4].var(0).sum() == pytest.approx(2.5, abs=1e-3) == both[:, 4:].var(0).sum()
+
+
+@pytest.mark.parametrize("n", [5, 31, 64, 65, 130, 1000])
+@pytest.mark.parametrize("m", [1, 4])
+def test_the_search_by_groups_finds_what_a_search_of_whole_rows_finds(n, m):
+    values = torch.from_numpy(np.random.default_rng(n).permutation(7 * n).reshape(7, n)).float()
+    found = smallest(values, m, groups=32)
+    assert torch.equal(found.sort(1).values, values.topk(m, dim=1, largest=False).indices.sort(1).values)
+
+
+def test_lengths_by_blocks_are_the_lengths():
+    X, (i, j) = torch.randn(50, 6), torch.randint(50, (2, 333))
+    assert torch.equal(squared_lengths(X, i, j, rows=100), (X[i] - X[j]).square().sum(1))
