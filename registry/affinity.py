@@ -20,7 +20,7 @@ def pairwise_squared(X: torch.Tensor, Y: torch.Tensor) -> torch.Tensor:
     return (X.square().sum(1)[:, None] + Y.square().sum(1)[None, :]).sub_(2 * X @ Y.T).clamp_(min=0)
 
 
-def nearest_pairs(X: torch.Tensor, m: int, rows: int = 1024) -> torch.Tensor:
+def nearest_pairs(X: torch.Tensor, m: int, rows: int = 2048) -> torch.Tensor:
     """Pairs (2, n * m) of each node and its m nearest others by Euclidean distance; memory rows x n."""
     n = len(X)
     m = min(m, n - 1)
