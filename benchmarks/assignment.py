@@ -1,4 +1,4 @@
-"""Points to their nearest centroid: `registry.nearest.assign` (FAISS, then exact) against FAISS alone, scikit-learn, torch.
+"""Points to their nearest centroid: `registry.nearest.assign` against FAISS alone, scikit-learn and torch.
 
     python benchmarks/assignment.py [--points 10000 ... 100000000] [--dimensions 12 192] [--k 8] [--repeats 3]
                                     [--device cpu|cuda] [--out benchmarks/results/quick]
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rng = np.random.default_rng(0)
         centroids = rng.standard_normal((args.k, d)).astype(np.float32)
         size = min(args.block, max(args.points))
-        block = (centroids[rng.integers(args.k, size=size)] + rng.standard_normal((size, d), np.float32)).astype(np.float32)
+        block = centroids[rng.integers(args.k, size=size)] + rng.standard_normal((size, d), np.float32)
         true = np.concatenate([squared_distances(part, centroids).argmin(1) for part in np.array_split(block, 64)])
         found = methods(centroids, device)
         wrong = {name: int((method(block) != true).sum()) for name, method in found.items()}  # and warms up
@@ -82,11 +82,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 lines.append([str(d), f"{n:,}", name, median_range(values), f"{n / np.median(values) / 1e6:.1f}",
                               str(wrong[name])])
                 print(*lines[-1], sep="  ", flush=True)
-    text = (f"`python benchmarks/assignment.py`, {describe(environment(device))}. k = {args.k}, synthetic points; seconds.\n\n"
+    text = (f"`python benchmarks/assignment.py`, {describe(environment(device))}. k = {args.k}, synthetic points; "
+            "seconds.\n\n"
             + markdown(["dimensions", "points", "method", "seconds: median (range)", "million points per second",
                         f"wrong of {size:,}"], lines))
-    print(publish(args.out, "assignment", "Nearest centroids", text, ["dimensions", "points", "method", "round", "seconds"],
-                  rows))
+    print(publish(args.out, "assignment", "Nearest centroids", text,
+                  ["dimensions", "points", "method", "round", "seconds"], rows))
     return 0
 
 

@@ -3,7 +3,7 @@
     python benchmarks/gpu.py [--device auto|cpu|cuda] [--side 560] [--fovs 8] [--repeats 5] [--points 1000000]
                              [--out benchmarks/results/quick]
 
-Synthetic phantom. One `sccs` and one `sccs_plus` model are trained on the CPU, shortly, saved, and loaded on the device.
+Synthetic phantom. One `sccs` and one `sccs_plus` model are trained on the CPU, shortly, and loaded on the device.
 
   parity       tokens of the encoder (float32, bfloat16), superpixels, coordinates, clusters: device against CPU
   stages       seconds per FOV by stage, one FOV after the other, device and CPU in turn
@@ -198,8 +198,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     note("parity", "assignment", [equal])
 
     title = "GPU" if device != "cpu" else "GPU script, run on the CPU (no GPU at hand)"
-    text = (f"`python benchmarks/gpu.py --device {args.device}`, {describe(environment(device))}. Synthetic phantom; medians "
-            f"of {args.repeats}.\n\n" + "\n\n".join(sections))
+    text = (f"`python benchmarks/gpu.py --device {args.device}`, {describe(environment(device))}. Synthetic phantom; "
+            f"medians of {args.repeats}.\n\n" + "\n\n".join(sections))
     print(publish(args.out, "gpu", title, text, ["group", "what", "round", "value"], rows))
     return 0
 

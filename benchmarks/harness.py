@@ -145,7 +145,8 @@ def carry_out(job: Job) -> tuple[dict, dict[str, np.ndarray]]:
             "recipe": job.recipe, "machine": machine, "training_seconds": pipeline.seconds["training"],
             "graph_seconds": pipeline.seconds["graphs"], "used_per_test_volume": test.used,
             "nodes": [graph["nodes"] for graph in pipeline.diagnostics], "fragments": test.fragments,
-            "mapping": metrics["mapping"]["train"], "test": metrics["test"], "per_image": metrics["per_image"], "consistency": metrics["consistency"],
+            "mapping": metrics["mapping"]["train"], "test": metrics["test"], "per_image": metrics["per_image"],
+            "consistency": metrics["consistency"],
             "classes": metrics["classes"], "codes": list(dataset.classes), "rest": metrics["rest"],
             "noise": noisy}, first_slice(dataset, test)
 

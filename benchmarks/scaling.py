@@ -3,8 +3,8 @@
     python benchmarks/scaling.py [--nodes 1000 3000 10000 30000 100000] [--repeats 5] [--out benchmarks/results/quick]
 
 Synthetic graphs: nodes on a grid, 384 features each (smooth random fields and noise), joined to their ten nearest in
-features and to their four neighbours in the grid, as the recipes' graphs are. At 3,000 nodes also with all pairs joined,
-as the paper's graphs are. Twelve coordinates each. Building the normalised affinity from the list of edges, which
+features and to their four neighbours in the grid, as the recipes' graphs are. At 3,000 nodes also with all pairs
+joined, as the paper's graphs are. Twelve coordinates each. Building the normalised affinity from the list of edges, which
 everything needs, and the embedding are timed one by one.
 
   lgc             384 -> 96 -> 48 -> 12, three propagations (the paper's network; its weights do not matter to time)

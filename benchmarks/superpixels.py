@@ -1,6 +1,7 @@
 """How well superpixels follow the borders of labels, and their time: scikit-image's SLIC against `registry.slic`.
 
-    python benchmarks/superpixels.py [--data platelet hela ...] [--pixels 100] [--repeats 3] [--out benchmarks/results/quick]
+    python benchmarks/superpixels.py [--data platelet hela ...] [--pixels 100] [--repeats 3]
+                                     [--out benchmarks/results/quick]
 
 Labelled slices (at most four FOVs a set) of the sets in SCCS_DATA, otherwise of the synthetic phantom. Boundary recall:
 share of label borders with a border of superpixels at most 2 px away. Undersegmentation error (Neubert and Protzel
@@ -33,7 +34,8 @@ METHODS = {
     "grid, 5 iterations": {"slic": "grid", "slic_iterations": 5},
     "grid, 5 iterations, compactness 0.15": {"slic": "grid", "slic_iterations": 5, "compactness": 0.15},
 }
-MEASURES = ("superpixels", "boundary recall", "undersegmentation error", "achievable accuracy", "seconds per 560 x 560 px")
+MEASURES = ("superpixels", "boundary recall", "undersegmentation error", "achievable accuracy",
+            "seconds per 560 x 560 px")
 NEAR = 2  # px
 FOVS = 4
 

@@ -321,7 +321,8 @@ def plus(answers: Answers, args) -> str:
                       mean_sd(answers.over_sets(row.label, lambda data: answers.score(row.label, data), real(answers))),
                       mean_sd(gap), str(min(used, default=0))])
     return ("Mean DSC over classes, mapping `train`: recipes/sccs_plus.yaml; the same with scikit-image's superpixels; "
-            "that with one more choice changed; and what lies around it. Gap: what a map for each image by itself would add (table `consistency`).\n\n"
+            "that with one more choice changed; and what lies around it. Gap: what a map for each image by itself would add "
+            "(table `consistency`).\n\n"
             + markdown(heads, lines))
 
 
