@@ -34,13 +34,13 @@ from registry.features.mae import (
 )
 from sccs.checkpoint import below, optimizer_values, read_tensors, restore_optimizer, write_tensors
 from sccs.data import load_dataset
+from sccs.data.planes import ISOTROPIC
 from sccs.files import atomic_path
 from sccs.log import RunLog, quiet_log
 from sccs.team import ALONE, Team
 from sccs.trainer import deferred_interrupt
 
 IN_MEMORY = 2**30  # bytes; larger volumes are read crop by crop
-ISOTROPIC = 1.5  # planes through z need voxels whose sides differ by no more than this factor
 SCORED_CROPS = 64  # held-out crops of the loss that is logged
 
 Positive = Annotated[int, Field(ge=1)]

@@ -10,6 +10,7 @@ import torch
 from registry.base import UserError
 from sccs.cache import report_growth
 from sccs.colours import to_grey
+from sccs.data.planes import restored
 from sccs.data.volumes import Dataset, Volume, evenly
 from sccs.data.writers import write_labels
 from sccs.evaluation import confusion
@@ -47,8 +48,9 @@ def make_products(pipeline: Pipeline, dataset: Dataset, out: Path, log, training
 
                 planes = segment_volume(pipeline, volume, dataset, codes, tables[part], pixels[part],
                                         drawn=shown[volume.name], draw=draw, done=bar.update)
-                write_labels(out / "segmentation" / f"{volume.name}_clusters.tif", planes, overwrite=True,
-                             shape=volume.image.shape, voxel_size=volume.voxel_size, colours=legend.colours,
+                write_labels(out / "segmentation" / f"{volume.name}_clusters.tif",
+                             restored(planes, volume.file_shape, volume.plane), overwrite=True,
+                             shape=volume.file_shape, voxel_size=volume.file_voxel_size, colours=legend.colours,
                              names={**legend.names, UNSEGMENTED: "not segmented"})
     report_growth(log)
     headline = pipeline.recipe.evaluation
@@ -167,5 +169,5 @@ def write_classes(out: Path, volume: Volume, metrics: dict, dataset: Dataset) ->
     with tifffile.TiffFile(out / "segmentation" / f"{volume.name}_clusters.tif") as source:
         planes = (table[page.asarray()] for page in source.pages)
         write_labels(out / "segmentation" / f"{volume.name}_classes.tif", planes, overwrite=True,
-                     shape=volume.image.shape, voxel_size=volume.voxel_size, colours=legend.colours,
+                     shape=volume.file_shape, voxel_size=volume.file_voxel_size, colours=legend.colours,
                      names={**legend.names, UNSEGMENTED: "no class"})
