@@ -1,4 +1,6 @@
 """Planes of the three axes: what is read, what is refused, and that results come back as (Z, Y, X)."""
+import json
+
 import numpy as np
 import pytest
 import tifffile
@@ -104,6 +106,8 @@ def test_a_run_on_planes_writes_its_volumes_in_the_order_of_the_file(cells):
     used = np.flatnonzero((classes != 255).any((0, 2)))
     assert used.tolist() == [22, 66] and (classes[:, used] == truth[:, used]).mean() > 0.99
     assert open_image(folder / "run" / "segmentation" / "b_clusters.tif").voxel_size == (8, 8, 9)
+    along = json.loads((folder / "run" / "metrics.json").read_text())["z_consistency"]
+    assert set(along) == {"train"} and along["train"]["pairs"] == 1  # the two slices that are neighbours
 
 
 @pytest.mark.parametrize("plane", ORDER)

@@ -1,0 +1,45 @@
+"""A slab: the superpixel graphs of neighbouring slices, joined by edges between regions that overlap.
+
+Laid on one another, regions i and j of neighbouring slices are linked with the weight
+
+    a_ij = weight * |R_i & R_j| / sqrt(|R_i| |R_j|) * k(F_i, F_j)
+
+where k is the kernel that weighs the edges within a slice (paper, Eq. 1).
+"""
+from __future__ import annotations
+
+from typing import Sequence
+
+import numpy as np
+import torch
+
+from registry.affinity import AffinityGraph
+from registry.graphs import RegionGraph
+
+
+def joined(part: AffinityGraph, graphs: Sequence[RegionGraph], weight: float) -> RegionGraph:
+    """One graph over the nodes of neighbouring slices, in order; `regions` (Z, H, W) counts them through.
+
+    part: the graph part that made them, whose kernel weighs the new edges.
+    """
+    starts = np.cumsum([0, *(graph.n for graph in graphs)]).tolist()
+    src, dst = ([getattr(graph, end) + start for graph, start in zip(graphs, starts)] for end in ("src", "dst"))
+    affinity = [graph.affinity for graph in graphs]
+    for one, two, first, second in zip(graphs, graphs[1:], starts, starts[1:]):
+        i, j, share = (each.to(one.device) for each in overlaps(one.regions, two.regions))
+        between = weight * share * part._kernel((one.feature[i] - two.feature[j]).square().sum(1), part.alpha)
+        kept = between > 0
+        i, j, between = i[kept] + first, j[kept] + second, between[kept]
+        src, dst, affinity = [*src, i, j], [*dst, j, i], [*affinity, between, between]
+    return RegionGraph(np.stack([graph.regions + start for graph, start in zip(graphs, starts)]),
+                       *(torch.cat([getattr(graph, name) for graph in graphs]) for name in ("feature", "area", "centroid")),
+                       torch.cat(src), torch.cat(dst), torch.cat(affinity))
+
+
+def overlaps(one: np.ndarray, two: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Pairs i, j (E,) int64 of regions (H, W) of two slices that share pixels, and |R_i & R_j| / sqrt(|R_i| |R_j|)."""
+    width = int(two.max()) + 1
+    keys, counts = np.unique(one.ravel().astype(np.int64) * width + two.ravel(), return_counts=True)
+    i, j = keys // width, keys % width
+    share = counts / np.sqrt(np.bincount(one.ravel())[i] * np.bincount(two.ravel())[j])
+    return torch.from_numpy(i), torch.from_numpy(j), torch.from_numpy(share.astype(np.float32))
