@@ -1,6 +1,6 @@
 """Depth: does a link between neighbouring slices raise DSC and the consistency along z? Decides `sccs segment --depth`.
 
-    SCCS_DATA=DIR python benchmarks/depth.py [--sets cdeep3m phantom] [--systems sccs_plus sccs] [--seeds 0 1 2] [--out D]
+    SCCS_DATA=DIR python benchmarks/depth.py [--sets cdeep3m phantom] [--systems sccs_plus sccs] [--seeds 0 1 2]
 
 Each system is trained slice by slice, as its recipe says (`sccs` with the quick length of the tables), on a few slices.
 Then neighbouring test slices are segmented in several ways: one by one; after averaging Z with that of overlapping
@@ -21,7 +21,7 @@ import torch
 
 from harness import QUICK, markdown, mean_sd
 from registry.graphs import RegionGraph
-from registry.slab import overlaps
+from registry.slab import link, overlaps
 from sccs.continuity import NeighbourTables, z_consistency
 from sccs.data import load_dataset
 from sccs.data.volumes import Dataset, Volume
@@ -66,13 +66,17 @@ def averaged(model: Pipeline, graphs: Sequence[RegionGraph], middle: int, share:
 @torch.no_grad()
 def segment(model: Pipeline, volume: Volume, layers: Sequence[Sequence[RegionGraph]], way) -> Iterator[np.ndarray]:
     """Cluster planes of a volume's slices, given the graphs of each one's tiles."""
+    links = []
+    if way and way[0] == "edges":
+        links = [[link(model.graph, a, b, way[1]) for a, b in zip(one, two)] for one, two in zip(layers, layers[1:])]
     for position in range(len(layers)):
         near = neighbourhood(volume.z_slices, position, way[2] if way else 0)
         plane = np.zeros(volume.shape[1:], np.uint8)
         for number, tile in enumerate(volume.tiles):
             column, middle = [layers[i][number] for i in near], position - near.start
-            if way and way[0] == "edges":
-                plane[tile.window] = segment_middle(model, column, middle, way[1])
+            if links:
+                between = [links[i][number] for i in near[:-1]]
+                plane[tile.window] = segment_middle(model, column, between, middle)
             else:
                 plane[tile.window] = averaged(model, column, middle, way[1] if way else 0.0)
         yield plane
@@ -118,7 +122,8 @@ def scored(dataset: Dataset, volume: Volume, planes: Sequence[np.ndarray], mappi
     position = rest_position(names)
     along = z_consistency(tables.to_lists(), {"train": mapping}, position)
     return {"dsc": scores(table, mapping, names)["mean"]["dsc"],
-            "z_agreement": along["classes"]["train"]["agreement"], "z_kappa": along["classes"]["train"]["beyond_chance"],
+            "z_agreement": along["classes"]["train"]["agreement"],
+            "z_kappa": along["classes"]["train"]["beyond_chance"],
             "z_kappa_clusters": along["clusters"]["beyond_chance"], "z_kappa_labels": along["labels"]["beyond_chance"]}
 
 
@@ -131,8 +136,8 @@ def page(rows: Sequence[dict]) -> str:
     for data, system in dict.fromkeys((row["set"], row["system"]) for row in rows):
         here = [row for row in rows if (row["set"], row["system"]) == (data, system)]
         seeds = len({row["seed"] for row in here})
-        parts += [f"## {data}{' (synthetic)' if data == 'phantom' else ''}, {system}: {seeds} seeds, kappa of the labels "
-                  f"{here[0]['z_kappa_labels']:.3f}", ""]
+        named = f"{data} (synthetic)" if data == "phantom" else data
+        parts += [f"## {named}, {system}: {seeds} seeds, kappa of the labels {here[0]['z_kappa_labels']:.3f}", ""]
         lines = []
         for way in WAYS:
             mine = [row for row in here if row["way"] == way]

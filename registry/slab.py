@@ -17,23 +17,31 @@ from registry.affinity import AffinityGraph
 from registry.graphs import RegionGraph
 
 
-def joined(part: AffinityGraph, graphs: Sequence[RegionGraph], weight: float) -> RegionGraph:
+Link = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # nodes i of a slice, j of the next, their affinity: (E,) each
+
+
+def link(part: AffinityGraph, one: RegionGraph, two: RegionGraph, weight: float) -> Link:
+    """Edges from the nodes of a slice to those of the next. part: made both graphs; its kernel weighs the edges."""
+    i, j, share = (each.to(one.device) for each in overlaps(one.regions, two.regions))
+    affinity = weight * share * part._kernel((one.feature[i] - two.feature[j]).square().sum(1), part.alpha)
+    kept = affinity > 0
+    return i[kept], j[kept], affinity[kept]
+
+
+def joined(graphs: Sequence[RegionGraph], links: Sequence[Link]) -> RegionGraph:
     """One graph over the nodes of neighbouring slices, in order; `regions` (Z, H, W) counts them through.
 
-    part: the graph part that made them, whose kernel weighs the new edges.
+    links: from each slice to the next, one fewer than graphs.
     """
     starts = np.cumsum([0, *(graph.n for graph in graphs)]).tolist()
     src, dst = ([getattr(graph, end) + start for graph, start in zip(graphs, starts)] for end in ("src", "dst"))
     affinity = [graph.affinity for graph in graphs]
-    for one, two, first, second in zip(graphs, graphs[1:], starts, starts[1:]):
-        i, j, share = (each.to(one.device) for each in overlaps(one.regions, two.regions))
-        between = weight * share * part._kernel((one.feature[i] - two.feature[j]).square().sum(1), part.alpha)
-        kept = between > 0
-        i, j, between = i[kept] + first, j[kept] + second, between[kept]
-        src, dst, affinity = [*src, i, j], [*dst, j, i], [*affinity, between, between]
-    return RegionGraph(np.stack([graph.regions + start for graph, start in zip(graphs, starts)]),
-                       *(torch.cat([getattr(graph, name) for graph in graphs]) for name in ("feature", "area", "centroid")),
-                       torch.cat(src), torch.cat(dst), torch.cat(affinity))
+    for (i, j, between), first, second in zip(links, starts, starts[1:]):
+        src, dst = [*src, i + first, j + second], [*dst, j + second, i + first]
+        affinity += [between, between]
+    regions = np.stack([graph.regions + start for graph, start in zip(graphs, starts)])
+    nodes = (torch.cat([getattr(graph, name) for graph in graphs]) for name in ("feature", "area", "centroid"))
+    return RegionGraph(regions, *nodes, torch.cat(src), torch.cat(dst), torch.cat(affinity))
 
 
 def overlaps(one: np.ndarray, two: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

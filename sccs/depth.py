@@ -2,8 +2,8 @@
 
 A model is trained, and by default applied, slice by slice. Here the graphs of a slice and of its neighbours are joined
 (registry.slab): the trained embedding, linear in the graph, then propagates along z as it does in the plane, and the
-head clusters the nodes of the middle slice. Nothing is trained anew, there is no eigensolver, and a slice depends on its
-neighbours' images alone, not on the order in which slices are segmented.
+head clusters the nodes of the middle slice. Nothing is trained anew, there is no eigensolver, and a slice depends on
+its neighbours' images alone, not on the order in which slices are segmented.
 """
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from registry.affinity import AffinityGraph
 from registry.base import UserError
 from registry.graphs import RegionGraph
-from registry.slab import joined
+from registry.slab import Link, joined, link
 from sccs.data.volumes import Volume
 from sccs.pipeline import Pipeline
 
@@ -43,17 +43,22 @@ def segment_slices(model: Pipeline, volume: Volume, weight: float, reach: int = 
     check_depth(model, weight)
     fovs = volume.fovs()
     layers: dict[int, list[RegionGraph]] = {}  # position of a slice -> the graphs of its tiles
+    links: dict[int, list[Link]] = {}  # position of a slice -> of its tiles, to the next slice
     for position in range(len(volume.z_slices)):
         near = neighbourhood(volume.z_slices, position, reach)
         for passed in [old for old in layers if old < near.start]:
             del layers[passed]
+            links.pop(passed, None)
         for other in near:
             if other not in layers:
                 layers[other] = [model.build(next(fovs).image, keep=False) for _ in volume.tiles]
+                if other > near.start:
+                    pairs = zip(layers[other - 1], layers[other])
+                    links[other - 1] = [link(model.graph, one, two, weight) for one, two in pairs]
         plane = np.zeros(volume.shape[1:], np.uint8)
         for number, tile in enumerate(volume.tiles):
-            column = [layers[other][number] for other in near]
-            plane[tile.window] = segment_middle(model, column, position - near.start, weight)
+            plane[tile.window] = segment_middle(model, [layers[other][number] for other in near],
+                                                [links[other][number] for other in near[:-1]], position - near.start)
         yield plane
 
 
@@ -67,8 +72,8 @@ def neighbourhood(z_slices: Sequence[int], position: int, reach: int) -> range:
     return range(first, last + 1)
 
 
-def segment_middle(model: Pipeline, graphs: Sequence[RegionGraph], middle: int, weight: float) -> np.ndarray:
-    """Clusters (H, W) uint8 of one of several neighbouring slices, given their graphs in order."""
+def segment_middle(model: Pipeline, graphs: Sequence[RegionGraph], links: Sequence[Link], middle: int) -> np.ndarray:
+    """Clusters (H, W) uint8 of one of several neighbouring slices, given their graphs in order and the links between."""
     start = sum(graph.n for graph in graphs[:middle])
-    Z = model.embedder.embed(joined(model.graph, graphs, weight))[start:start + graphs[middle].n]  # (n_s, u)
+    Z = model.embedder.embed(joined(graphs, links))[start:start + graphs[middle].n]  # (n_s, u)
     return model.clusterer.predict(graphs[middle], Z).argmax(1).to(torch.uint8).cpu().numpy()[graphs[middle].regions]

@@ -50,8 +50,8 @@ def make_products(pipeline: Pipeline, dataset: Dataset, out: Path, log, training
 
                 planes = segment_volume(pipeline, volume, dataset, codes, tables[part], pixels[part],
                                         drawn=shown[volume.name], draw=draw, done=bar.update)
-                write_labels(out / "segmentation" / f"{volume.name}_clusters.tif",
-                             restored(neighbours[part].watch(planes, volume), volume.file_shape, volume.plane), overwrite=True,
+                planes = restored(neighbours[part].watch(planes, volume), volume.file_shape, volume.plane)
+                write_labels(out / "segmentation" / f"{volume.name}_clusters.tif", planes, overwrite=True,
                              shape=volume.file_shape, voxel_size=volume.file_voxel_size, colours=legend.colours,
                              names={**legend.names, UNSEGMENTED: "not segmented"})
     report_growth(log)

@@ -58,7 +58,8 @@ def segment(run: str, input: str, output: str, *, level: int | None = None, voxe
         table, legend = np.arange(256, dtype=np.uint8), cluster_legend(entries, model.k)
     clusters = model.segment_slices(volume) if depth is None else slabs.segment_slices(model, volume, depth)
     slices = (table[labels] for labels in progress(clusters, len(volume.z_slices)))
-    write_labels(output, restored(slices, volume.file_shape, plane), volume.file_shape, source.voxel_size, names=legend.names, overwrite=overwrite, colours=legend.colours)
+    write_labels(output, restored(slices, volume.file_shape, plane), volume.file_shape, source.voxel_size,
+                 names=legend.names, overwrite=overwrite, colours=legend.colours)
     labels = f"clusters 0 to {model.k - 1}"
     if entries:
         labels = ", ".join(f"{label} {name}" for label, name in legend.names.items())

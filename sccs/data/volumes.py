@@ -268,8 +268,8 @@ class Volume:
                 mend = "use a larger region, or plane xy"
             elif image.shape[2] in (3, 4) and min(image.shape[:2]) >= min_side:
                 mend = "it looks like a colour image: convert it to grey"
-            raise UserError(f"{path}: {height} x {width} px ({axes[1]}, {axes[2]}) is smaller than a window of {min_side} x {min_side} "
-                            f"px; {mend}")
+            raise UserError(f"{path}: {height} x {width} px ({axes[1]}, {axes[2]}) is smaller than a window of "
+                            f"{min_side} x {min_side} px; {mend}")
         self.z_slices = evenly(ranges[0], max_slices)
         self.mean, self.std = self._statistics(evenly(ranges[0], SAMPLED_SLICES))
         if labels is not None:

@@ -21,7 +21,7 @@ def noisy():
     y, x = np.mgrid[:80, :84]
     truth = np.broadcast_to((x // 21 + y // 20) % 2, (6, 80, 84))
     rng = np.random.default_rng(0)
-    patches = rng.normal(0, 25, (6, 20, 21)).repeat(4, 1).repeat(4, 2)  # as large as a region: slices cannot know better
+    patches = rng.normal(0, 25, (6, 20, 21)).repeat(4, 1).repeat(4, 2)  # no slice alone can know better
     return (120 + 60 * truth + patches).clip(0, 255).astype(np.uint8), truth
 
 

@@ -68,9 +68,9 @@ def codes():
 
 
 @pytest.mark.parametrize("shape, voxel_size, region, words", [
-    ((90, 90, 90), (40, 10, 10), Region(), "voxels of 40 x 10 x 10 nm .z, y, x. are no cubes, so xz planes would be dis"),
-    ((90, 90, 90), None, Region(), "its voxel size is not known, but xz planes need voxels that are nearly cubes; give"),
-    ((20, 90, 90), CUBES, Region(), "20 x 90 px .z, x. is smaller than a window of 80 x 80 px; use a larger region, or"),
+    ((90, 90, 90), (40, 10, 10), Region(), "voxels of 40 x 10 x 10 nm .z, y, x. are no cubes, so xz planes would be"),
+    ((90, 90, 90), None, Region(), "its voxel size is not known, but xz planes need voxels that are nearly cubes"),
+    ((20, 90, 90), CUBES, Region(), "20 x 90 px .z, x. is smaller than a window of 80 x 80 px; use a larger region"),
     ((90, 90, 90), CUBES, Region(z=[0, 90, 2]), r"region z: a step leaves rows out of xz planes; write \[0, 90\]"),
 ])
 def test_what_planes_cannot_show_is_refused(shape, voxel_size, region, words):
