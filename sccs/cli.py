@@ -102,6 +102,11 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument("--voxel-size", type=float, nargs=3, metavar=("Z", "Y", "X"),
                          help="nm, for files that do not say")
     segment.add_argument("--axes", help="order of the image's axes, such as ZYX, for files that do not say so")
+    segment.add_argument("--plane", choices=("xy", "xz", "yz"), default="xy",
+                         help="which planes are segmented (default: xy); others need voxels that are nearly cubes")
+    segment.add_argument("--depth", type=float, metavar="WEIGHT",
+                         help="link the graphs of neighbouring slices by edges of that weight, such as 16: smoother "
+                         "along z (default: slice by slice)")
     segment.add_argument("--classes", action="store_true",
                          help="write classes (sccs name) instead of clusters: the run's own class codes, "
                          "then further names; unnamed clusters count as the rest class, or are 255")
@@ -146,7 +151,8 @@ def _dispatch(args: argparse.Namespace, arguments: list[str]) -> int | None:
         from sccs.segment import segment
 
         return segment(args.run, args.input, args.output, level=args.level, voxel_size=args.voxel_size, axes=args.axes,
-                       classes=args.classes, overwrite=args.overwrite, device=args.device or "auto")
+                       plane=args.plane, depth=args.depth, classes=args.classes, overwrite=args.overwrite,
+                       device=args.device or "auto")
     if args.command == "compare":
         from sccs.compare import main as compare
 

@@ -26,6 +26,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from registry.base import UserError
+from sccs.continuity import z_consistency
 
 MEASURES = ("dsc", "iou", "sensitivity", "accuracy")
 MAPPINGS = ("train", "hungarian", "greedy", "majority", "oracle")  # a recipe chooses among them; named is extra
@@ -350,6 +351,7 @@ def evaluate(
     train_pixels: np.ndarray | None = None,
     test_pixels: np.ndarray | None = None,
     supervised: Sequence[str] = (),
+    neighbours: Mapping[str, Mapping] | None = None,
 ) -> dict[str, Any]:
     """The contents of `metrics.json` (nan -> null) from the labelled FOVs of both parts.
 
@@ -357,11 +359,13 @@ def evaluate(
     be empty. `named` is a person's mapping (k,) (`sccs.naming.named_mapping`); `rest`, `mappings` and `headline` are
     the recipe's `evaluation` block. `train_pixels`, `test_pixels` (k,) count the pixels per cluster over *all* FOVs,
     labelled or not; without them the tables' rows are counted. `supervised` names parts that were trained on labels.
+    `neighbours` {train, test}: `sccs.continuity.NeighbourTables.to_lists` of slices that are neighbours.
 
     Keys: ``test``, ``train`` {mapping: `scores`}; ``headline``, the mapping to quote: the one asked for, or the next
     of train, named and the others that there is; ``mapping`` {name: class name or null per cluster}; ``per_slice``
     {mapping: `slice_spread` of the test slices}; ``consistency`` of the test FOVs; ``per_image`` {rule: `per_image` of
-    the test FOVs} for hungarian and oracle; ``clusters_used``, ``clusters_any``,
+    the test FOVs} for hungarian and oracle; ``z_consistency`` {train, test: `sccs.continuity.z_consistency`}, of parts
+    with neighbouring slices; ``clusters_used``, ``clusters_any``,
     ``cluster_share`` {train, test}; ``k``, ``classes``, ``rest``; ``notes``, what a reader must be told. If no
     training pixel has a label, only `oracle` and `named` are reported, and a note says so.
     """
@@ -409,6 +413,8 @@ def evaluate(
             "per_slice": {n: slice_spread(slices, m, class_names, rest) for n, m in fitted.items()} if slices else {},
             "consistency": consistency(list(test.values()), class_names, rest),
             "per_image": {rule: per_image(list(test.values()), rule, class_names, rest) for rule in PER_IMAGE},
+            "z_consistency": {part: along for part, tables in (neighbours or {}).items()
+                              if (along := z_consistency(tables, fitted, position))},
             "clusters_used": {part: usage(count)[1] for part, count in pixels.items()},
             "clusters_any": {part: int((count > 0).sum()) for part, count in pixels.items()},
             "cluster_share": {part: usage(count)[0] for part, count in pixels.items()},

@@ -17,6 +17,7 @@ import registry
 from registry.base import FeatureMap, FeatureStack, UserError
 from registry.graphs import Nodes, RegionGraph
 from sccs.cache import cached, code_version, fingerprint, report_growth
+from sccs.data.planes import turn_back
 from sccs.data.tiler import WINDOW
 from sccs.data.volumes import FOV, Dataset, Volume, voxel_mismatch
 from sccs.device import resolve_device
@@ -298,7 +299,7 @@ class Pipeline:
         whole = as_volume(volume, "volume", voxel_size, self.fov, self.min_side)
         if (note := voxel_mismatch(whole.voxel_size, self.info.get("voxel_size"))) is not None:
             logging.getLogger("sccs").warning(note)
-        labels = np.stack(list(self.segment_slices(whole)))
+        labels = np.stack(list(self.segment_slices(whole))).transpose(turn_back(range(3), whole.plane))
         return labels[0] if len(getattr(volume, "shape", ())) == 2 else labels
 
     # -------------------------------------------------------------------------------------------------------- files

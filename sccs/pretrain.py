@@ -1,9 +1,12 @@
 """Pre-training of the masked autoencoder on any volumes, without labels: the recipe's `pretrain` block.
 
     python -m sccs.run recipes/mae.yaml --out DIR
+    torchrun --nproc_per_node=2 -m sccs.run recipes/mae.yaml --out DIR    the same steps, shared by two processes
 
 Every random choice of a step (crops, scales, flips, masks) is a function of seed and step alone, so that a run that is
 stopped and resumed ends, on the CPU and with the same number of threads, with the same bits as one that was not.
+Several processes draw the crops and masks that one would, each its share, and average their gradients: the same
+training, to rounding, on any number of processes that divides `batch`.
 
 The run folder holds model/mae.safetensors (the encoder in half precision, what `features: {name: mae, checkpoint: ...}`
 takes), model/mae.md (its model card), model/state.safetensors (everything that resuming needs), log.txt,
@@ -31,12 +34,13 @@ from registry.features.mae import (
 )
 from sccs.checkpoint import below, optimizer_values, read_tensors, restore_optimizer, write_tensors
 from sccs.data import load_dataset
+from sccs.data.planes import ISOTROPIC
 from sccs.files import atomic_path
-from sccs.log import RunLog
+from sccs.log import RunLog, quiet_log
+from sccs.team import ALONE, Team
 from sccs.trainer import deferred_interrupt
 
 IN_MEMORY = 2**30  # bytes; larger volumes are read crop by crop
-ISOTROPIC = 1.5  # planes through z need voxels whose sides differ by no more than this factor
 SCORED_CROPS = 64  # held-out crops of the loss that is logged
 
 Positive = Annotated[int, Field(ge=1)]
@@ -130,29 +134,46 @@ class Crops:
         largest = max(min(size[axis] for axis in plane) for plane in self.planes)
         self.sides = min(round(scale[0] * window), largest), min(round(scale[1] * window), largest)
 
-    def train(self, rng: np.random.Generator) -> np.ndarray:
-        """One crop of random plane, scale, place, orientation -> (window, window) float32, standardised."""
+    def draw(self, rng: np.random.Generator) -> "Draw":
+        """A crop of random plane, scale, place, orientation; no pixel is read yet."""
         rows, columns = self.planes[rng.integers(len(self.planes))]
         low, high = self.sides
         side = round(math.exp(rng.uniform(math.log(low), math.log(high))))
         side = min(side, self.train_box[1][rows], self.train_box[1][columns])
-        crop = resize(self._cut(rng, self.train_box, rows, columns, side), self.window)
-        crop = np.rot90(crop, rng.integers(4))
-        return np.ascontiguousarray(crop[:, ::-1] if rng.integers(2) else crop)
+        place = self._place(rng, self.train_box, rows, columns, side)
+        return Draw(place, side, int(rng.integers(4)), bool(rng.integers(2)))
+
+    def train(self, draw: "Draw") -> np.ndarray:
+        """The crop that was drawn -> (window, window) float32, standardised."""
+        crop = np.rot90(resize(self._cut(draw.place, draw.side), self.window), draw.turns)
+        return np.ascontiguousarray(crop[:, ::-1] if draw.mirrored else crop)
 
     def held(self, rng: np.random.Generator) -> np.ndarray:
         """One held-out crop as it is in a slice -> (window, window) float32, standardised."""
-        return self._cut(rng, self.held_box, 1, 2, self.window)
+        return self._cut(self._place(rng, self.held_box, 1, 2, self.window), self.window)
 
-    def _cut(self, rng, box, rows: int, columns: int, side: int) -> np.ndarray:
+    def _place(self, rng, box, rows: int, columns: int, side: int) -> tuple[slice, slice, slice]:
         extent = [1, 1, 1]
         extent[rows] = extent[columns] = side
         place = []
         for axis in range(3):
             first = int(rng.integers(box[1][axis] - extent[axis] + 1)) + box[0][axis] + self._origin[axis]
             place.append(slice(first, first + extent[axis]))
-        pixels = np.asarray(self._image[tuple(place)]).reshape(side, side)
+        return tuple(place)
+
+    def _cut(self, place: tuple[slice, slice, slice], side: int) -> np.ndarray:
+        pixels = np.asarray(self._image[place]).reshape(side, side)
         return (pixels.astype(np.float32) - self.mean) / self.std
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Where a crop lies in the file (z, y, x), its side (px) before it is resized, quarter turns, mirrored after."""
+
+    place: tuple[slice, slice, slice]
+    side: int
+    turns: int
+    mirrored: bool
 
 
 def resize(crop: np.ndarray, side: int) -> np.ndarray:
@@ -173,16 +194,21 @@ class Sampler:
     jitter: float
     seed: int
 
-    def step(self, step: int) -> tuple[Tensor, Tensor]:
-        """-> images (B, window, window), noise (B, N) that decides which patches are hidden; by `step` alone."""
+    def step(self, step: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """-> images (B, window, window), noise (B, N) that decides which patches are hidden; by `step` alone.
+
+        Of a `share` of the batch only the pixels of those crops are read; they are the same as in the whole.
+        """
         rng = np.random.default_rng([self.seed, step])
-        crops = []
+        drawn = []
         for _ in range(self.batch):
             group = self.groups[rng.integers(len(self.groups))]
-            crop = group[rng.integers(len(group))].train(rng)
-            contrast, brightness = math.exp(rng.normal(0, self.jitter)), rng.normal(0, self.jitter)
-            crops.append(crop * np.float32(contrast) + np.float32(brightness))
-        return torch.from_numpy(np.stack(crops)), self._noise(rng, self.batch)
+            volume = group[rng.integers(len(group))]
+            drawn.append((volume, volume.draw(rng), math.exp(rng.normal(0, self.jitter)), rng.normal(0, self.jitter)))
+        noise = self._noise(rng, self.batch)[share]
+        crops = [volume.train(draw) * np.float32(contrast) + np.float32(brightness)
+                 for volume, draw, contrast, brightness in drawn[share]]
+        return torch.from_numpy(np.stack(crops)), noise
 
     def held_out(self) -> tuple[Tensor, Tensor] | None:
         """The crops that are scored, an equal number of each data block, the same in every run on the same data."""
@@ -205,6 +231,8 @@ class Sampler:
 class Pretrainer:
     """AdamW with linear warm-up, cosine decay, gradient clipping and a running mean of the weights."""
 
+    team = ALONE
+
     def __init__(self, settings: Pretrain, sampler: Sampler, *, device: str, seed: int, base: Path):
         self.settings, self.sampler, self.device = settings, sampler, torch.device(device)
         with torch.random.fork_rng():
@@ -223,8 +251,16 @@ class Pretrainer:
             {"params": [p for p in self.model.parameters() if p.ndim < 2], "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=True)
+        self.network: torch.nn.Module = self.model  # what a step calls
+        self.share = slice(None)  # of each batch
         self.done = 0  # steps
         self.seconds = 0.0  # of training, those before a resume included
+
+    def join(self, team: Team) -> None:
+        """Train with the team's other processes, each with its share of every batch; all must call it."""
+        self.team, each = team, self.settings.batch // team.size
+        self.share = slice(team.rank * each, (team.rank + 1) * each)
+        self.network = team.parallel(self.model, self.device)
 
     @property
     def progress(self) -> float:
@@ -239,24 +275,26 @@ class Pretrainer:
         return self.settings.lr * warm * (1 + math.cos(math.pi * self.progress)) / 2
 
     def step(self) -> float:
-        """One update -> its loss."""
+        """One update -> its loss over the whole batch."""
         start = time.monotonic()
-        images, noise = (x.to(self.device, non_blocking=True) for x in self.sampler.step(self.done))
+        batch = self.team.together(lambda: self.sampler.step(self.done, self.share))
+        images, noise = (x.to(self.device, non_blocking=True) for x in batch)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         with self._autocast():
-            loss, _, _ = self.model(images, noise, self.settings.mask)
+            loss, _, _ = self.network(images, noise, self.settings.mask)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         self.optimizer.step()
         self.done += 1
         self._update_average()
-        value = loss.item()
+        # the schedule may end by time, so all processes go by the same clock
+        value, seconds = self.team.mean([loss.item(), time.monotonic() - start])
         if not math.isfinite(value):
             raise UserError(f"pretrain: the loss is {value} at step {self.done}; lower pretrain.lr "
                             f"({self.settings.lr})")
-        self.seconds += time.monotonic() - start
+        self.seconds += seconds
         return value
 
     def _autocast(self):
@@ -291,7 +329,7 @@ class Pretrainer:
         write_tensors(path, tensors, {"done": str(self.done), "seconds": repr(self.seconds)})
 
     def load(self, path: Path) -> None:
-        arrays, facts = read_tensors(path)
+        arrays, facts = self.team.on_first(lambda: read_tensors(path))
         saved, average = ({name: torch.from_numpy(value) for name, value in below(prefix, arrays).items()}
                           for prefix in ("model.", "average."))
         if {n: v.shape for n, v in saved.items()} != {n: v.shape for n, v in self.model.state_dict().items()}:
@@ -361,55 +399,81 @@ def prepare(block: Mapping[str, Any], device: str, seed: int, base: Path) -> Pre
     return Pretrainer(settings, sampler, device=device, seed=seed, base=base)
 
 
-def carry_out(trainer: Pretrainer, out: Path, resume: bool) -> dict[str, Any]:
+def check_batch(settings: Pretrain, team: Team) -> None:
+    if settings.batch % team.size:
+        raise UserError(f"pretrain.batch: {settings.batch} crops cannot be shared equally by {team.size} processes; "
+                        f"take a multiple of {team.size}")
+
+
+def carry_out(trainer: Pretrainer, out: Path, resume: bool, team: Team = ALONE) -> dict[str, Any]:
     """Train to the end and write the run folder `out`; returns the run's facts.
 
+    team: the processes that do it together; all call this, and only the first writes.
+
     Raises UserError for a state of another architecture; KeyboardInterrupt, with the state saved, on SIGINT and
-    SIGTERM.
+    SIGTERM to any of the processes.
     """
-    settings, sampler = trainer.settings, trainer.sampler
     state = out / "model" / "state.safetensors"
-    if resume and state.exists():
+    trainer.join(team)
+    if team.on_first(lambda: resume and state.exists()):
         trainer.load(state)
-    with RunLog(out, resume_step=trainer.done if resume else None) as run_log:
-        names = [[crops.name for crops in group] for group in sampler.groups]
+    with RunLog(out, resume_step=trainer.done if resume else None) if team.rank == 0 else quiet_log() as run_log:
+        names = [[crops.name for crops in group] for group in trainer.sampler.groups]
         parameters = sum(p.numel() for p in trainer.model.parameters())
-        run_log.info(f"pre-training on {names}, {parameters / 1e6:.2f} M parameters, device {trainer.device}, "
+        several = f" of each of {team.size} processes" if team.size > 1 else ""
+        run_log.info(f"pre-training on {names}, {parameters / 1e6:.2f} M parameters, device {trainer.device}{several}, "
                      f"from step {trainer.done}")
         score = _train(trainer, state, run_log)
-        facts = {
-            "architecture": settings.architecture.model_dump(),
-            "data": [name for group in names for name in group],
-            "steps": trainer.done,
-            "crops": trainer.done * settings.batch,
-            "minutes": round(trainer.seconds / 60, 1),
-            "held_out_loss": score,
-            "seed": sampler.seed,
-        }
-        weights = {
-            name.removeprefix("encoder."): value.to(torch.float16).cpu().numpy()
-            for name, value in trainer.average.items() if name.startswith("encoder.")
-        }
-        facts["sha256"] = weights_hash(weights)
-        with atomic_path(out / "model" / "mae.safetensors") as scratch:
-            write_checkpoint(scratch, weights, facts)
-        with atomic_path(out / "model" / "mae.md") as scratch:
-            scratch.write_text(model_card(facts, settings), encoding="utf-8")
-        with atomic_path(out / "metrics.json") as scratch:
-            scratch.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-        run_log.info(f"encoder: {out / 'model' / 'mae.safetensors'}, sha256 {facts['sha256']}")
+        return team.on_first(lambda: _write(trainer, score, out, run_log))
+
+
+def _write(trainer: Pretrainer, score: float | None, out: Path, run_log: RunLog) -> dict[str, Any]:
+    """The encoder, its card, and the facts, which are returned."""
+    settings = trainer.settings
+    facts = {
+        "architecture": settings.architecture.model_dump(),
+        "data": [crops.name for group in trainer.sampler.groups for crops in group],
+        "steps": trainer.done,
+        "crops": trainer.done * settings.batch,
+        "minutes": round(trainer.seconds / 60, 1),
+        "held_out_loss": score,
+        "seed": trainer.sampler.seed,
+    }
+    weights = {
+        name.removeprefix("encoder."): value.to(torch.float16).cpu().numpy()
+        for name, value in trainer.average.items() if name.startswith("encoder.")
+    }
+    facts["sha256"] = weights_hash(weights)
+    with atomic_path(out / "model" / "mae.safetensors") as scratch:
+        write_checkpoint(scratch, weights, facts)
+    with atomic_path(out / "model" / "mae.md") as scratch:
+        scratch.write_text(model_card(facts, settings), encoding="utf-8")
+    with atomic_path(out / "metrics.json") as scratch:
+        scratch.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    run_log.info(f"encoder: {out / 'model' / 'mae.safetensors'}, sha256 {facts['sha256']}")
     return facts
 
 
 def _train(trainer: Pretrainer, state: Path, run_log: RunLog) -> float | None:
     """Steps to the end of the schedule -> loss on the held-out crops, None without any."""
-    settings, held_out = trainer.settings, trainer.sampler.held_out()
-    if held_out is None:
+    settings, team = trainer.settings, trainer.team
+    held_out = team.together(trainer.sampler.held_out)
+    if held_out is None and team.rank == 0:
         run_log.warning("no held-out loss: every volume is narrower than four windows, or pretrain.held_out is 0")
     losses: list[float] = []
     score = None
     thousandths = round(1000 * trainer.progress)
-    with deferred_interrupt() as interrupted, run_log.progress(1000, "pre-training (per mille)", thousandths) as bar:
+
+    def keep(interrupted: bool) -> float | None:
+        trainer.save(state)
+        if interrupted or held_out is None:
+            return None
+        score, picture = trainer.score(*held_out)
+        run_log.scalar("loss/held_out", score, trainer.done)
+        run_log.image("held out: crop, seen, painted", picture, trainer.done)
+        return score
+
+    with deferred_interrupt() as signalled, run_log.progress(1000, "pre-training (per mille)", thousandths) as bar:
         while trainer.progress < 1:
             rate = trainer.learning_rate()
             losses.append(trainer.step())
@@ -420,18 +484,15 @@ def _train(trainer: Pretrainer, state: Path, run_log: RunLog) -> float | None:
                 run_log.scalars({"loss/train": loss, "lr": rate, "crops_per_second": crops}, trainer.done)
                 bar.update(round(1000 * trainer.progress) - bar.done, loss=loss)
                 losses.clear()
-            if trainer.done % settings.checkpoint_every == 0 or last or interrupted():
-                trainer.save(state)
-                if interrupted():
-                    raise KeyboardInterrupt
-                if held_out is not None:
-                    score, picture = trainer.score(*held_out)
-                    run_log.scalar("loss/held_out", score, trainer.done)
-                    run_log.image("held out: crop, seen, painted", picture, trainer.done)
-        if interrupted():  # while the last loss was scored
+            interrupted = team.any(signalled())
+            if trainer.done % settings.checkpoint_every == 0 or last or interrupted:
+                score = team.on_first(lambda: keep(interrupted))
+            if interrupted:
+                raise KeyboardInterrupt
+        if team.any(signalled()):  # while the last loss was scored
             raise KeyboardInterrupt
     if score is None and held_out is not None:  # resumed at the end
-        score, _ = trainer.score(*held_out)
+        score = team.on_first(lambda: trainer.score(*held_out)[0])
     return score
 
 

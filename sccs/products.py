@@ -10,6 +10,8 @@ import torch
 from registry.base import UserError
 from sccs.cache import report_growth
 from sccs.colours import to_grey
+from sccs.continuity import NeighbourTables
+from sccs.data.planes import restored
 from sccs.data.volumes import Dataset, Volume, evenly
 from sccs.data.writers import write_labels
 from sccs.evaluation import confusion
@@ -31,6 +33,7 @@ def make_products(pipeline: Pipeline, dataset: Dataset, out: Path, log, training
     codes, names = list(dataset.classes), list(dataset.classes.values())
     tables: dict[str, dict[str, np.ndarray]] = {"train": {}, "test": {}}
     pixels = {part: np.zeros(pipeline.k, np.int64) for part in tables}
+    neighbours = {part: NeighbourTables(pipeline.k, dataset) for part in tables}
     legend = cluster_legend(read_names(out), pipeline.k)
     (out / "figures" / "data").mkdir(parents=True, exist_ok=True)
     fovs = sum(len(v.z_slices) * len(v.tiles) for v in dataset.train + dataset.test)
@@ -47,14 +50,16 @@ def make_products(pipeline: Pipeline, dataset: Dataset, out: Path, log, training
 
                 planes = segment_volume(pipeline, volume, dataset, codes, tables[part], pixels[part],
                                         drawn=shown[volume.name], draw=draw, done=bar.update)
+                planes = restored(neighbours[part].watch(planes, volume), volume.file_shape, volume.plane)
                 write_labels(out / "segmentation" / f"{volume.name}_clusters.tif", planes, overwrite=True,
-                             shape=volume.image.shape, voxel_size=volume.voxel_size, colours=legend.colours,
+                             shape=volume.file_shape, voxel_size=volume.file_voxel_size, colours=legend.colours,
                              names={**legend.names, UNSEGMENTED: "not segmented"})
     report_growth(log)
     headline = pipeline.recipe.evaluation
     metrics = write_metrics(out, tables["train"], tables["test"], names, k=pipeline.k, rest=headline.rest,
                             mappings=headline.mappings, headline=headline.headline,
-                            train_pixels=pixels["train"], test_pixels=pixels["test"], supervised=pipeline.supervised)
+                            train_pixels=pixels["train"], test_pixels=pixels["test"], supervised=pipeline.supervised,
+                            neighbours={part: each.to_lists() for part, each in neighbours.items()})
     for note in metrics["notes"]:
         log.warning(note)
     write_json(out / "graphs.json", pipeline.diagnostics)
@@ -167,5 +172,5 @@ def write_classes(out: Path, volume: Volume, metrics: dict, dataset: Dataset) ->
     with tifffile.TiffFile(out / "segmentation" / f"{volume.name}_clusters.tif") as source:
         planes = (table[page.asarray()] for page in source.pages)
         write_labels(out / "segmentation" / f"{volume.name}_classes.tif", planes, overwrite=True,
-                     shape=volume.image.shape, voxel_size=volume.voxel_size, colours=legend.colours,
+                     shape=volume.file_shape, voxel_size=volume.file_voxel_size, colours=legend.colours,
                      names={**legend.names, UNSEGMENTED: "no class"})

@@ -298,6 +298,7 @@ def score_tables(seen: RunView) -> dict[str, Any] | None:
         "part": part, "headline": rules[0], "rules": rules, "scored": scored, "per_slice": per_slice,
         "train": metrics.get("train") or {}, "classes": list(metrics["classes"]), "rest": metrics.get("rest"),
         "consistency": consistency if consistency.get("one_mapping") is not None else None,
+        "along_z": metrics.get("z_consistency", {}).get(part),
         "mapping": metrics.get("mapping", {}), "measures": ("dsc", "iou", "sensitivity", "accuracy"),
     }
 

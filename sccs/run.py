@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Callable, Sequence
 
 from registry.base import UserError
 from sccs.cli import add_run_arguments, guard
-from sccs.device import resolve_device
 from sccs.recipe import Recipe, load_recipe
+from sccs.team import ALONE, Team, launched_team
 
 if TYPE_CHECKING:
     from sccs.data.volumes import Dataset
@@ -33,26 +33,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sccs.run", description="train by a recipe, segment, score, report")
     add_run_arguments(parser)
     args = parser.parse_args(argv)
-    recipe = load_recipe(args.recipe, args.set, args.seed, args.device)
-    print(run(recipe, Path(args.out) if args.out else None, resume=args.resume, overwrite=args.overwrite))
+    with launched_team() as team:
+        recipe = team.together(lambda: load_recipe(args.recipe, args.set, args.seed, args.device))
+        done = run(recipe, Path(args.out) if args.out else None, resume=args.resume, overwrite=args.overwrite,
+                   team=team)
+        if team.rank == 0:
+            print(done)
     return 0
 
 
-def run(recipe: Recipe, out: Path | None = None, *, resume: bool = False, overwrite: bool = False) -> Path:
+def run(recipe: Recipe, out: Path | None = None, *, resume: bool = False, overwrite: bool = False,
+        team: Team = ALONE) -> Path:
     """The whole job of a recipe into the folder `out` (None: a new one); returns the report, or the MAE's checkpoint.
+
+    team: the processes that do it together; all call this, and only the first reads and writes the folder.
 
     Raises UserError before anything is written or removed where recipe, parts, data or folder do not fit.
     """
     if out is None and resume:
         raise UserError("--resume: say with --out which run to go on with")
-    if out is not None:
-        check_folder(out, resume, overwrite)
-        check_same_recipe(recipe, out, resume)
-    device = resolve_device(recipe.device)
-    work = prepare_training(recipe) if recipe.pretrain is None else prepare_pretraining(recipe, device)
-    out = out or new_folder(recipe)
-    prepare_folder(recipe, out, device, resume)
-    return work(out, resume)
+    if team.size > 1 and recipe.pretrain is None:
+        raise UserError(f"{recipe.name}: only recipes with a `pretrain` block run in several processes; start it "
+                        "without torchrun")
+
+    def check() -> None:
+        if out is not None:
+            check_folder(out, resume, overwrite)
+            check_same_recipe(recipe, out, resume)
+
+    def make_folder() -> Path:
+        folder = out or new_folder(recipe)
+        prepare_folder(recipe, folder, device, resume)
+        return folder
+
+    team.on_first(check)
+    device = team.together(lambda: team.device(recipe.device))
+    work = prepare_training(recipe) if recipe.pretrain is None else prepare_pretraining(recipe, device, team)
+    return work(team.on_first(make_folder), resume)
 
 
 Work = Callable[[Path, bool], Path]  # (run folder, resume) -> what to look at when it is done
@@ -97,15 +114,18 @@ def train_and_segment(pipeline: "Pipeline", dataset: "Dataset", out: Path, resum
     return out / "report.html"
 
 
-def prepare_pretraining(recipe: Recipe, device: str) -> Work:
+def prepare_pretraining(recipe: Recipe, device: str, team: Team = ALONE) -> Work:
     """The same for a recipe with a `pretrain` block."""
-    from sccs.pretrain import Pretrain, carry_out, prepare
+    from sccs.pretrain import Pretrain, carry_out, check_batch, prepare
 
-    recipe.validate("pretrain", Pretrain)
-    trainer = prepare(recipe.resolved()["pretrain"], device, recipe.seed, Path.cwd())
+    def prepared():
+        check_batch(recipe.validate("pretrain", Pretrain), team)
+        return prepare(recipe.resolved()["pretrain"], device, recipe.seed, Path.cwd())
+
+    trainer = team.together(prepared, first_ahead=True)
 
     def work(out: Path, resume: bool) -> Path:
-        carry_out(trainer, out, resume)
+        carry_out(trainer, out, resume, team)
         return out / "model" / "mae.safetensors"
 
     return work

@@ -22,13 +22,18 @@ class Legend:
 
 
 def segment(run: str, input: str, output: str, *, level: int | None = None, voxel_size: Sequence[float] | None = None,
-            axes: str | None = None, classes: bool = False, overwrite: bool = False, device: str = "auto") -> None:
+            axes: str | None = None, plane: str = "xy", depth: float | None = None, classes: bool = False,
+            overwrite: bool = False, device: str = "auto") -> None:
     """Segment the image `input` with the run's model into `output` (.tif, .tiff or .ome.zarr), uint8 (Z, Y, X).
 
     Labels are cluster numbers 0 .. k-1, with the names and colours that `sccs name` gave them; with `classes`, class
-    codes as `class_codes` gives them. voxel_size: (z, y, x) nm, for files that do not say. Raises UserError for bad
+    codes as `class_codes` gives them. voxel_size: (z, y, x) nm, for files that do not say. plane: the planes that are
+    segmented, xy, xz or yz; the file is (Z, Y, X) all the same. depth: weight of edges between neighbouring slices
+    (sccs.depth); None: slices are segmented one by one. Raises UserError for bad
     input, before anything is written.
     """
+    from sccs import depth as slabs
+    from sccs.data.planes import restored
     from sccs.data.readers import open_image
     from sccs.data.volumes import Volume
     from sccs.data.writers import check_output, write_labels
@@ -38,23 +43,27 @@ def segment(run: str, input: str, output: str, *, level: int | None = None, voxe
     check_output(output, overwrite)
     source = open_image(input, axes=axes, voxel_size=voxel_size, level=level)
     model = Pipeline.load(run, device)
+    if depth is not None:
+        slabs.check_depth(model, depth)
     entries = {cluster: entry for cluster, entry in read_names(run).items() if 0 <= cluster < model.k}
     if classes and not entries:
         raise UserError(f"--classes: clusters of {run} have no names yet; give them with `sccs name {run} 3=nucleus`")
     volume = Volume(Path(output).stem, source.array, path=str(input), voxel_size=source.voxel_size, fov=model.fov,
-                    min_side=model.min_side)
+                    min_side=model.min_side, plane=plane)
     warn_of_voxels(source.voxel_size, model.info.get("voxel_size"))
     if classes:
         known = {int(code): name for code, name in model.info.get("classes", {}).items()}
         table, legend = class_codes(entries, model.k, known, model.info.get("ignore"), model.recipe.evaluation.rest)
     else:
         table, legend = np.arange(256, dtype=np.uint8), cluster_legend(entries, model.k)
-    write_labels(output, (table[plane] for plane in progress(model.segment_slices(volume), len(volume.z_slices))),
-                 volume.shape, source.voxel_size, names=legend.names, overwrite=overwrite, colours=legend.colours)
+    clusters = model.segment_slices(volume) if depth is None else slabs.segment_slices(model, volume, depth)
+    slices = (table[labels] for labels in progress(clusters, len(volume.z_slices)))
+    write_labels(output, restored(slices, volume.file_shape, plane), volume.file_shape, source.voxel_size,
+                 names=legend.names, overwrite=overwrite, colours=legend.colours)
     labels = f"clusters 0 to {model.k - 1}"
     if entries:
         labels = ", ".join(f"{label} {name}" for label, name in legend.names.items())
-    print(f"{output}: {' x '.join(map(str, volume.shape))} (z, y, x), {labels}")
+    print(f"{output}: {' x '.join(map(str, volume.file_shape))} (z, y, x), {labels}")
 
 
 def cluster_legend(entries: Mapping[int, Mapping[str, str]], k: int) -> Legend:

@@ -60,7 +60,7 @@ class LazyArray:
         return np.asarray(self[:], dtype=dtype)
 
     def __getitem__(self, key) -> np.ndarray:
-        ranges, drop = _basic_key(key, self.shape)
+        ranges, drop = basic_key(key, self.shape)
         zs, ys, xs = ranges
         if not (len(zs) and len(ys) and len(xs)):
             result = np.empty([len(r) for r in ranges], self.dtype)
@@ -114,7 +114,7 @@ def _keep_slab(array: LazyArray, slab: tuple[tuple, np.ndarray]) -> None:
         _slab_owners[:] = map(weakref.ref, owners)
 
 
-def _basic_key(key: Any, shape: tuple[int, int, int]) -> tuple[list[range], list[bool]]:
+def basic_key(key: Any, shape: tuple[int, int, int]) -> tuple[list[range], list[bool]]:
     """Integers, slices with positive steps and one Ellipsis -> the range of each axis, and which axes to drop."""
     key = key if isinstance(key, tuple) else (key,)
     if Ellipsis in key:

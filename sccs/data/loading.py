@@ -65,7 +65,7 @@ def _volumes(block: VolumesBlock, base: Path, min_side: int) -> Dataset:
             parts[part].append(Volume(
                 names[part, position], image, path=path, labels=labels, labels_path=labels_path,
                 voxel_size=voxel_size, codes=codes, region=entry.region, fov=block.fov, max_slices=limit,
-                min_side=min_side,
+                min_side=min_side, plane=block.plane,
             ))
     return Dataset("volumes", parts["train"], parts["test"], block.classes, block.ignore, block.anchor)
 
@@ -136,7 +136,7 @@ def _phantom(block: PhantomBlock, seed: int, min_side: int) -> Dataset:
         volumes.append(Volume(
             cell["name"], image, path=cell["name"], labels=labels, labels_path=f"labels of {cell['name']}",
             voxel_size=cell["voxel_size"], codes=LabelCodes(CELL_CLASSES, CELL_IGNORE), fov=block.fov,
-            max_slices=block.test_slices if last else block.train_slices, min_side=min_side,
+            max_slices=block.test_slices if last else block.train_slices, min_side=min_side, plane=block.plane,
         ))
     return Dataset("phantom", volumes[:-1], volumes[-1:], CELL_CLASSES, CELL_IGNORE, block.anchor)
 
@@ -188,7 +188,7 @@ def _betaseg(block: BetasegBlock, base: Path, min_side: int) -> Dataset:
             f"{name}_source", source.array, path=source.path, labels=labels, labels_path=f"{folder} (merged masks)",
             voxel_size=source.voxel_size or betaseg.VOXEL_SIZE, codes=LabelCodes(CELL_CLASSES, CELL_IGNORE),
             fov=block.fov, max_slices=block.test_slices if name in betaseg.TEST else block.train_slices,
-            min_side=min_side,
+            min_side=min_side, plane=block.plane,
         )
     train, test = ([volumes[name] for name in part] for part in (betaseg.TRAIN, betaseg.TEST))
     return Dataset("betaseg", train, test, CELL_CLASSES, CELL_IGNORE, block.anchor)

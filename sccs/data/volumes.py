@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, field_validator, model_validator
 
 from registry.base import UserError
+from sccs.data.planes import Plane, axes_of, check_plane, turn, turn_back, turned
 from sccs.data.tiler import WINDOW, Tile, tiles
 
 SAMPLED_SLICES = 16  # slices that a volume's mean and std come from
@@ -28,7 +29,7 @@ class Block(BaseModel):
 
 
 class Region(Block):
-    """Part of a volume in voxels, half-open; an axis left out is used whole. Only z may have a step."""
+    """Part of a volume in voxels, half-open; an axis left out is used whole. Only z may have a step, of xy planes."""
 
     z: Optional[list[int]] = None
     y: Optional[list[int]] = None
@@ -97,6 +98,7 @@ class VolumesBlock(Block):
     ignore: Optional[int] = None
     merge: dict[int, int] = {}  # label code -> the code it counts as
     anchor: Optional[str] = None  # "volume:z:y:x", a training FOV
+    plane: Plane = "xy"  # what a FOV is cut from; other planes are stacked along y (xz) or x (yz) instead of z
     max_train_slices: Count = None  # evenly spaced slices per volume; null: all
     max_test_slices: Count = None
 
@@ -127,6 +129,7 @@ class PhantomBlock(Block):
     train_slices: Count = 4
     test_slices: Count = 4
     anchor: Optional[str] = None
+    plane: Plane = "xy"
 
 
 class BetasegBlock(Block):
@@ -139,6 +142,7 @@ class BetasegBlock(Block):
     test_slices: Count = None
     checksum: bool = True  # compare the zip's sha256, if the zip is there
     anchor: Optional[str] = None
+    plane: Plane = "xy"
 
 
 DATA_MODELS: dict[str, type[Block]] = {"phantom": PhantomBlock, "betaseg": BetasegBlock, "volumes": VolumesBlock}
@@ -210,6 +214,9 @@ class Volume:
         region: part of the image that is used; default all.
         max_slices: how many evenly spaced slices of the region are used; None: all.
         min_side: the shortest side that the features can work on (px).
+        plane: which planes slices are. Of xz and yz planes, slices are counted along y and x, rows are along z; all
+            that follows, `image`, `labels`, `voxel_size` and "z, y, x" here, is in the order of that stack, while
+            arguments and `file_shape`, `file_voxel_size` are as in the file.
 
     Attributes
         mean, std: of up to 16 evenly spaced slices of the region; independent of `max_slices`.
@@ -233,16 +240,22 @@ class Volume:
         fov: int | str = 560,
         max_slices: Optional[int] = None,
         min_side: int = WINDOW,
+        plane: Plane = "xy",
     ) -> None:
-        self.name, self.image, self.labels, self.codes, self.fov = name, image, labels, codes, fov
+        self.name, self.codes, self.fov, self.plane = name, codes, fov, plane
         self.path, self.labels_path = path, labels_path
-        self.voxel_size = None if voxel_size is None else tuple(float(size) for size in voxel_size)
+        check_plane(plane, voxel_size, path)
+        self.voxel_size = None if voxel_size is None else turn([float(size) for size in voxel_size], plane)
         if labels is not None and tuple(labels.shape) != tuple(image.shape):
             raise UserError(f"{labels_path}: labels have shape {tuple(labels.shape)} (z, y, x), "
                             f"but the image {path} has {tuple(image.shape)}")
-        ranges = []
-        for axis, size in zip("zyx", image.shape):
+        self.image, self.labels = turned(image, plane), None if labels is None else turned(labels, plane)
+        axes, ranges = axes_of(plane), []
+        for axis, size in zip(axes, self.image.shape):
             start, stop, *step = getattr(region, axis) or (0, size)
+            if step and axis != axes[0]:
+                raise UserError(f"{path}: region {axis}: a step leaves rows out of {plane} planes; write "
+                                f"[{start}, {stop}]")
             if stop > size:
                 raise UserError(f"{path}: region {axis}: [{start}, {stop}] is out of range, the image has {size}")
             ranges.append(range(start, stop, *step))
@@ -251,14 +264,26 @@ class Volume:
         if min(self.shape[1:]) < min_side:
             height, width = self.shape[1:]
             mend = "use a larger region, or give `axes` if the order is another"
-            if image.shape[2] in (3, 4) and min(image.shape[:2]) >= min_side:
+            if plane != "xy":
+                mend = "use a larger region, or plane xy"
+            elif image.shape[2] in (3, 4) and min(image.shape[:2]) >= min_side:
                 mend = "it looks like a colour image: convert it to grey"
-            raise UserError(f"{path}: {height} x {width} px (y, x) is smaller than a window of {min_side} x {min_side} "
-                            f"px; {mend}")
+            raise UserError(f"{path}: {height} x {width} px ({axes[1]}, {axes[2]}) is smaller than a window of "
+                            f"{min_side} x {min_side} px; {mend}")
         self.z_slices = evenly(ranges[0], max_slices)
         self.mean, self.std = self._statistics(evenly(ranges[0], SAMPLED_SLICES))
         if labels is not None:
             self._check_labels(evenly(self.z_slices, SAMPLED_SLICES))
+
+    @property
+    def file_shape(self) -> tuple[int, int, int]:
+        """(Z, Y, X) of the whole file."""
+        return turn_back(self.image.shape, self.plane)
+
+    @property
+    def file_voxel_size(self) -> Optional[tuple[float, float, float]]:
+        """(z, y, x) nm."""
+        return None if self.voxel_size is None else turn_back(self.voxel_size, self.plane)
 
     @property
     def tiles(self) -> list[Tile]:

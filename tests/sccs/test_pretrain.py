@@ -47,7 +47,7 @@ def test_crops_are_standardised_pieces_of_the_image():
     source = volume(shape=(3, 40, 50), image=np.arange(3 * 40 * 50, dtype=np.int32).reshape(3, 40, 50))
     crops = crops_of(source, axes="xy")
     for seed in range(10):
-        crop = crops.train(np.random.default_rng(seed)) * 32 + 128
+        crop = crops.train(crops.draw(np.random.default_rng(seed))) * 32 + 128
         assert crop.shape == (20, 20) and crop.dtype == np.float32
         steps = {int(abs(round(float(crop[1, 0] - crop[0, 0])))), int(abs(round(float(crop[0, 1] - crop[0, 0]))))}
         assert steps == {1, 50}  # neighbours along x and y, in some orientation
@@ -63,7 +63,7 @@ def test_crops_are_standardised_pieces_of_the_image():
 def test_planes_through_z_need_thick_isotropic_volumes(shape, voxel_size, axes, planes):
     crops = crops_of(volume(shape, voxel_size), axes=axes)
     assert len(crops.planes) == planes
-    assert all(crops.train(np.random.default_rng(i)).shape == (20, 20) for i in range(9))
+    assert all(crops.train(crops.draw(np.random.default_rng(i))).shape == (20, 20) for i in range(9))
 
 
 def test_only_the_region_is_read_and_its_last_columns_are_held_out():
@@ -75,7 +75,7 @@ def test_only_the_region_is_read_and_its_last_columns_are_held_out():
             crops = Crops(volume((2, 60, 100), None, (1, 10, 20), image), 20, (0.5, 2.0), "all", 0.1)
         for seed in range(30):
             rng = np.random.default_rng(seed)
-            np.testing.assert_allclose(crops.train(rng) * 32 + 128, 1, atol=1e-3)
+            np.testing.assert_allclose(crops.train(crops.draw(rng)) * 32 + 128, 1, atol=1e-3)
             np.testing.assert_allclose(crops.held(rng) * 32 + 128, 2, atol=1e-3)
 
 
@@ -87,7 +87,7 @@ def test_narrow_volumes_hold_nothing_out():
 def test_scaled_crops_are_resized_to_the_window():
     crops = crops_of(volume((1, 30, 100)), scale=(0.5, 4.0))
     assert crops.sides == (10, 30)  # the short side limits them
-    assert crops.train(np.random.default_rng(0)).shape == (20, 20)
+    assert crops.train(crops.draw(np.random.default_rng(0))).shape == (20, 20)
     ramp = np.tile(np.arange(40, dtype=np.float32), (40, 1))
     np.testing.assert_allclose(resize(ramp, 20)[:, 2:-2], np.tile(np.arange(20) * 2 + 0.5, (20, 1))[:, 2:-2], atol=1e-3)
 

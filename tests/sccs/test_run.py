@@ -87,6 +87,9 @@ def test_metrics_and_timing_have_the_agreed_form(finished):
     for mapping in ("train", "hungarian", "greedy", "majority", "oracle"):
         assert set(metrics["test"][mapping]["classes"]["grey"]) == {"dsc", "iou", "sensitivity", "accuracy"}
     assert metrics["test"]["train"]["mean"]["dsc"] > 0.9 and metrics["clusters_used"]["test"] == 3
+    along = metrics["z_consistency"]["test"]
+    assert along["pairs"] == 1 and 0.9 < along["classes"]["train"]["relative"] <= along["labels"]["beyond_chance"] == 1
+    assert "Consistency along z" in (finished / "report.html").read_text()
     timing = json.loads((finished / "timing.json").read_text())
     assert timing["total"] == pytest.approx(sum(timing[stage] for stage in ("features", "graph", "embed", "cluster")))
 

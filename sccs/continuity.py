@@ -1,0 +1,103 @@
+"""Counts for the consistency along z: which cluster, and which class, follows which from a slice to the next one."""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Iterable, Iterator, Sequence
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from sccs.data.volumes import Dataset, Volume
+
+
+class NeighbourTables:
+    """Joint counts of neighbouring slices, summed over the volumes of one part of a data set.
+
+    clusters (k, k): pixels by their cluster in a slice and in the next. labels (C, C): the same of classes, in the
+    order of the data set's. pairs: of slices that were compared, neighbours in the file. Where both slices are
+    labelled only pixels with a class in both are counted, so that the two tables speak of the same pixels.
+    """
+
+    def __init__(self, k: int, dataset: Dataset):
+        self.k, self.dataset = k, dataset
+        self.clusters = np.zeros((k, k), np.int64)
+        self.labels = np.zeros((len(dataset.classes),) * 2, np.int64)
+        self.pairs = 0
+
+    def watch(self, planes: Iterable[np.ndarray], volume: Volume) -> Iterator[np.ndarray]:
+        """`planes`, cluster planes (Y, X) uint8 of each slice of the file, passed on as they are counted."""
+        used = set(volume.z_slices)
+        _, y, x = volume.origin
+        window = slice(y, y + volume.shape[1]), slice(x, x + volume.shape[2])
+        before: tuple[np.ndarray, np.ndarray | None] | None = None
+        for z, plane in enumerate(planes):
+            here = None
+            if z in used and (z - 1 in used or z + 1 in used):
+                here = plane[window], self._positions(volume.read_labels(z))
+                if before is not None:
+                    self._count(before, here)
+            before = here
+            yield plane
+
+    def _positions(self, labels: np.ndarray | None) -> np.ndarray | None:
+        """Class codes -> positions (Y, X) in the data set's order; -1 where no class is."""
+        if labels is None:
+            return None
+        positions = np.full(labels.shape, -1, np.int64)
+        for position, code in enumerate(self.dataset.classes):
+            positions[labels == code] = position
+        return positions
+
+    def _count(self, one: tuple, two: tuple) -> None:
+        (a, a_labels), (b, b_labels) = one, two
+        self.pairs += 1
+        if a_labels is not None:
+            seen = (a_labels >= 0) & (b_labels >= 0)
+            a, b = a[seen], b[seen]
+            self.labels += joint(a_labels[seen], b_labels[seen], len(self.labels))
+        self.clusters += joint(a, b, self.k)
+
+    def to_lists(self) -> dict:
+        return {"pairs": self.pairs, "clusters": self.clusters.tolist(), "labels": self.labels.tolist()}
+
+
+def joint(a: np.ndarray, b: np.ndarray, n: int) -> np.ndarray:
+    """Counts (n, n) int64 of pairs of values below n in two arrays of one shape."""
+    return np.bincount(a.ravel().astype(np.int64) * n + b.ravel(), minlength=n * n).reshape(n, n)
+
+
+def continuity(table: Sequence[Sequence[int]]) -> dict[str, float]:
+    """Of joint counts (n, n): `agreement`, the share of pixels that keep their label from a slice to the next;
+    `chance`, what shuffled pixels would agree; `beyond_chance`, (agreement - chance) / (1 - chance), Cohen's kappa:
+    0 for unrelated slices, 1 for equal ones. NaN without pixels, or with one label."""
+    counts = np.asarray(table, np.float64)
+    total = counts.sum()
+    if total == 0:
+        return dict.fromkeys(("agreement", "chance", "beyond_chance"), float("nan"))
+    agreement = float(np.trace(counts) / total)
+    chance = float(counts.sum(0) @ counts.sum(1) / total**2)
+    beyond = (agreement - chance) / (1 - chance) if chance < 1 else float("nan")
+    return {"agreement": agreement, "chance": chance, "beyond_chance": beyond}
+
+
+def z_consistency(tables: dict, mappings: dict[str, np.ndarray], rest: int | None) -> dict:
+    """What metrics.json says of one part: tables as `NeighbourTables.to_lists` gives them, mappings (k,) by rule.
+
+    Keys: ``pairs``; ``clusters``, `continuity` of the clusters; with labels also ``labels``, that of the true classes,
+    and ``classes`` {rule: `continuity` of the clusters' classes, and ``relative``, its `beyond_chance` over that of the
+    labels: 1 where the segmentation changes from slice to slice as the tissue does}. {} without neighbouring slices.
+    """
+    if not tables["pairs"]:
+        return {}
+    clusters, labels = (np.array(tables[name], np.int64) for name in ("clusters", "labels"))
+    found: dict = {"pairs": tables["pairs"], "clusters": continuity(clusters)}
+    if labels.any():
+        C = len(labels)
+        found["labels"], found["classes"] = continuity(labels), {}
+        for rule, mapping in mappings.items():
+            classes = np.zeros((C + 1, C + 1), np.int64)  # the last: clusters without a class
+            chosen = np.where(mapping < 0, C if rest is None else rest, mapping)
+            np.add.at(classes, (chosen[:, None], chosen[None, :]), clusters)
+            measured = continuity(classes)
+            truth = found["labels"]["beyond_chance"]
+            found["classes"][rule] = {**measured, "relative": measured["beyond_chance"] / truth if truth else None}
+    return found

@@ -1,0 +1,111 @@
+"""Planes of the three axes: a volume (Z, Y, X) seen as a stack of xy, xz or yz planes, and the way back."""
+from __future__ import annotations
+
+import math
+import tempfile
+from typing import Iterable, Iterator, Literal, Sequence
+
+import numpy as np
+
+from registry.base import UserError
+from sccs.data.lazy import SLAB_BYTES, basic_key
+
+Plane = Literal["xy", "xz", "yz"]
+ORDERS = {"xy": (0, 1, 2), "xz": (1, 0, 2), "yz": (2, 0, 1)}  # axes of (Z, Y, X): across, rows, columns
+ISOTROPIC = 1.5  # planes through z need voxels whose sides differ by no more than this factor
+
+
+def axes_of(plane: Plane) -> str:
+    """Letters of the axes in the order of the stack: "zyx", "yzx" or "xzy"."""
+    return "".join("zyx"[axis] for axis in ORDERS[plane])
+
+
+def turn(values: Sequence, plane: Plane) -> tuple:
+    """Three things in the order (z, y, x) -> (across, rows, columns) of the plane."""
+    return tuple(values[axis] for axis in ORDERS[plane])
+
+
+def turn_back(values: Sequence, plane: Plane) -> tuple:
+    """The inverse of `turn`."""
+    return tuple(values[axis] for axis in np.argsort(ORDERS[plane]))
+
+
+def check_plane(plane: Plane, voxel_size: Sequence[float] | None, path: str) -> None:
+    """Raises UserError for planes through z of a volume whose voxels (z, y, x) nm are unknown or not nearly cubes: a
+    model sees square pixels only."""
+    if plane not in ORDERS:
+        raise UserError(f"plane: {plane!r} is not one of {', '.join(ORDERS)}")
+    if plane == "xy":
+        return
+    if voxel_size is None:
+        raise UserError(f"{path}: its voxel size is not known, but {plane} planes need voxels that are nearly cubes; "
+                        "give the voxel size (z, y, x in nm), or take plane xy")
+    if max(voxel_size) > ISOTROPIC * min(voxel_size):
+        sizes = " x ".join(f"{size:g}" for size in voxel_size)
+        raise UserError(f"{path}: voxels of {sizes} nm (z, y, x) are no cubes, so {plane} planes would be distorted; "
+                        "rescale the image to equal sides, or take plane xy")
+
+
+class TurnedArray:
+    """The stack (S, H, W) of a plane, of any lazy array (Z, Y, X) that reads by basic slices; reads by them itself.
+
+    Of an array in a file several planes are read at once, and the latest kept: each lies across all of its slices.
+    """
+
+    ndim = 3
+
+    def __init__(self, array, plane: Plane):
+        self.array, self.plane = array, plane
+        self.shape, self.dtype = turn(array.shape, plane), np.dtype(array.dtype)
+        self._slab: tuple[tuple[range, range, range], np.ndarray] | None = None
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_slab": None}
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.asarray(self[:], dtype=dtype)
+
+    def __getitem__(self, key) -> np.ndarray:
+        spans, drop = basic_key(key, self.shape)
+        return self._read(*spans)[tuple(0 if dropped else slice(None) for dropped in drop)]
+
+    def _read(self, across: range, rows: range, columns: range) -> np.ndarray:
+        if isinstance(self.array, np.ndarray) or len(across) != 1 or not (rows and columns):
+            return self._load(across, rows, columns)
+        first = across[0]
+        if self._slab is None or self._slab[0][1:] != (rows, columns) or first not in self._slab[0][0]:
+            plane = len(rows) * len(columns) * self.dtype.itemsize
+            stop = min(first + max(1, SLAB_BYTES // 4 // plane), self.shape[0])
+            self._slab = None  # never two
+            self._slab = (range(first, stop), rows, columns), self._load(range(first, stop), rows, columns)
+        return self._slab[1][[first - self._slab[0][0][0]]]
+
+    def _load(self, *spans: range) -> np.ndarray:
+        key = tuple(slice(span.start, span.stop, span.step) for span in turn_back(spans, self.plane))
+        return np.ascontiguousarray(np.asarray(self.array[key]).transpose(ORDERS[self.plane]))
+
+
+def turned(array, plane: Plane):
+    """`array` (Z, Y, X) as the stack of a plane; itself for xy."""
+    return array if plane == "xy" else TurnedArray(array, plane)
+
+
+def restored(planes: Iterable[np.ndarray], shape: Sequence[int], plane: Plane) -> Iterator[np.ndarray]:
+    """Label planes (H, W) uint8 of a stack -> slices (Y, X) of the volume `shape` (Z, Y, X), in order.
+
+    xy planes pass through. Others are collected in a temporary file first, as every slice needs all of them.
+    """
+    if plane == "xy":
+        yield from planes
+        return
+    with tempfile.TemporaryFile() as file:
+        file.truncate(math.prod(shape))
+        volume = np.memmap(file, np.uint8, "r+", shape=tuple(shape))
+        stack = volume.transpose(ORDERS[plane])  # a view
+        for index, labels in enumerate(planes):
+            stack[index] = labels
+        for piece in volume:
+            yield np.array(piece)
