@@ -98,7 +98,8 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument("run", metavar="RUN", help="folder of a finished run")
     segment.add_argument("input", metavar="INPUT", help="image: TIFF, PNG, folder, HDF5 (file.h5:/path), MRC, Zarr, N5")
     segment.add_argument("output", metavar="OUTPUT", help="where to write: *.tif or *.ome.zarr")
-    segment.add_argument("--level", type=_natural, metavar="L", help="resolution level of a multi-scale image")
+    segment.add_argument("--level", type=_level, metavar="L|auto", help="resolution level of a multi-scale image; "
+                         "auto: the one of voxels nearest in size to those trained on (default: 0, the finest)")
     segment.add_argument("--voxel-size", type=float, nargs=3, metavar=("Z", "Y", "X"),
                          help="nm, for files that do not say")
     segment.add_argument("--axes", help="order of the image's axes, such as ZYX, for files that do not say so")
@@ -110,7 +111,21 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument("--classes", action="store_true",
                          help="write classes (sccs name) instead of clusters: the run's own class codes, "
                          "then further names; unnamed clusters count as the rest class, or are 255")
-    segment.add_argument("--overwrite", action="store_true", help="replace an existing OUTPUT")
+    segment.add_argument("--region", metavar="Z0:Z1,Y0:Y1,X0:X1", help="part to segment, in voxels of the level; "
+                         "a number left out is the image's end: 0:100,:,512:")
+    segment.add_argument("--mask", metavar="FILE", help="segment only where this image is not 0; of the image's shape, "
+                         "or coarser by whole factors")
+    segment.add_argument("--halo", type=_natural, metavar="PX", help="what neighbouring fields of view see of one "
+                         "another (default: 40, less in small ones); 0: they only touch")
+    segment.add_argument("--block", type=_positive, nargs=3, metavar=("Z", "Y", "X"),
+                         help="unit of work in voxels; y and x become whole fields of view (default: 32 1120 1120)")
+    segment.add_argument("--ome", choices=("0.5", "0.4"), default="0.5", help="version of OME-Zarr (default: 0.5)")
+    crew = segment.add_mutually_exclusive_group()
+    crew.add_argument("--workers", type=_positive, default=1, metavar="N", help="processes on this machine (default: 1)")
+    crew.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="a Dask scheduler, whose workers do the blocks")
+    existing = segment.add_mutually_exclusive_group()
+    existing.add_argument("--resume", action="store_true", help="go on with an unfinished OUTPUT, or begin")
+    existing.add_argument("--overwrite", action="store_true", help="replace an existing OUTPUT")
     add_device_argument(segment, default="auto, the first GPU if there is one")
 
     compare = commands.add_parser("compare", help="put finished runs side by side")
@@ -152,7 +167,9 @@ def _dispatch(args: argparse.Namespace, arguments: list[str]) -> int | None:
 
         return segment(args.run, args.input, args.output, level=args.level, voxel_size=args.voxel_size, axes=args.axes,
                        plane=args.plane, depth=args.depth, classes=args.classes, overwrite=args.overwrite,
-                       device=args.device or "auto")
+                       device=args.device or "auto", region=args.region, mask=args.mask, halo=args.halo,
+                       block=args.block, ome=args.ome, workers=args.workers, scheduler=args.scheduler,
+                       resume=args.resume)
     if args.command == "compare":
         from sccs.compare import main as compare
 
@@ -182,6 +199,16 @@ def _print(text: str) -> None:
         print(text, flush=True)
     except BrokenPipeError:  # who reads us (head, less) has seen enough; nothing is left to flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _level(text: str) -> int | str:
+    return text if text == "auto" else _natural(text)
+
+
+def _positive(text: str) -> int:
+    if (number := _natural(text)) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number > 0")
+    return number
 
 
 def _natural(text: str) -> int:

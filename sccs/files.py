@@ -38,7 +38,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise _unwritable(path, error) from error
     try:
         yield temporary
-        _replace(temporary, path)
+        move_into_place(temporary, path)
     except OSError as error:
         target = error.filename is not None and Path(os.fsdecode(error.filename)) == temporary
         if error.errno in _DISK or (error.errno in _FORBIDDEN and target):
@@ -68,7 +68,8 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _replace(temporary: Path, path: Path) -> None:
+def move_into_place(temporary: Path, path: Path) -> None:
+    """Give a finished file or folder its final name; what had it before goes."""
     if not path.is_dir():
         os.replace(temporary, path)
         return

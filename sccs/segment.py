@@ -1,16 +1,31 @@
-"""`sccs segment RUN INPUT OUTPUT`: a trained run applied to another image, slice by slice, in bounded memory."""
+"""`sccs segment RUN INPUT OUTPUT`: a trained run applied to another image, in bounded memory.
+
+To TIFF slice by slice, to OME-Zarr block by block (sccs/block_job.py), with the same labels. Fields of view overlap,
+and are stitched where they agree (sccs/stitch.py).
+"""
 from __future__ import annotations
 
+import hashlib
+import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from registry.base import UserError
+from sccs.blocks import Plan, Span, chosen_level, make_plan
+
+if TYPE_CHECKING:
+    from sccs.data.readers import ImageSource
+    from sccs.data.volumes import Volume
+    from sccs.pipeline import Pipeline
 
 UNNAMED = 255  # pixels without a class; class codes are 0 to 254
+EMPTY = 255  # pixels that were not segmented: outside of the mask, or in a field of view of one grey value
+HALO = 40  # px
 
 
 @dataclass(frozen=True)
@@ -21,49 +36,280 @@ class Legend:
     colours: dict[int, tuple[int, int, int]]
 
 
-def segment(run: str, input: str, output: str, *, level: int | None = None, voxel_size: Sequence[float] | None = None,
-            axes: str | None = None, plane: str = "xy", depth: float | None = None, classes: bool = False,
-            overwrite: bool = False, device: str = "auto") -> None:
+def segment(run: str, input: str, output: str, *, level: int | str | None = None,
+            voxel_size: Sequence[float] | None = None, axes: str | None = None, plane: str = "xy",
+            depth: float | None = None, classes: bool = False, overwrite: bool = False, device: str = "auto",
+            region: str | None = None, mask: str | None = None, halo: int | None = None,
+            block: Sequence[int] | None = None, ome: str = "0.5", workers: int = 1, scheduler: str | None = None,
+            resume: bool = False) -> None:
     """Segment the image `input` with the run's model into `output` (.tif, .tiff or .ome.zarr), uint8 (Z, Y, X).
 
     Labels are cluster numbers 0 .. k-1, with the names and colours that `sccs name` gave them; with `classes`, class
-    codes as `class_codes` gives them. voxel_size: (z, y, x) nm, for files that do not say. plane: the planes that are
-    segmented, xy, xz or yz; the file is (Z, Y, X) all the same. depth: weight of edges between neighbouring slices
-    (sccs.depth); None: slices are segmented one by one. Raises UserError for bad
-    input, before anything is written.
+    codes as `class_codes` gives them. 255: not segmented. Images are standardised over the region.
+
+    Arguments
+        level: of a pyramid; "auto": that of voxels nearest in size to those trained on.
+        voxel_size: (z, y, x) nm, for files that do not say.
+        plane: the planes that are segmented, xy, xz or yz; the file is (Z, Y, X) all the same.
+        depth: weight of edges between neighbouring slices (sccs.depth); None: slices are segmented one by one.
+        region: "z0:z1,y0:y1,x0:x1" in voxels of the level; what is left out is used whole.
+        mask: an image of the same shape, or coarser by whole factors; nothing is segmented where it is 0.
+        halo: px that neighbouring fields of view see of one another; default 40, where they are large enough.
+        block: shape (z, y, x) in voxels of the unit of work; y and x become whole fields of view.
+        ome: version of OME-Zarr, "0.5" or "0.4".
+        workers, scheduler: processes on this machine, or the address of a Dask scheduler.
+        resume: go on with an unfinished segmentation, or begin.
+
+    `block`, `ome`, `workers`, `scheduler` and `resume` are for OME-Zarr; another `plane` and `depth` go slice by slice
+    over the whole image, and with none of the arguments from `region` on. Raises UserError for bad input, before
+    anything is written.
     """
-    from sccs import depth as slabs
-    from sccs.data.planes import restored
-    from sccs.data.readers import open_image
-    from sccs.data.volumes import Volume
-    from sccs.data.writers import check_output, write_labels
+    from sccs import block_job
+    from sccs.depth import check_depth
+    from sccs.data.writers import ZARR_SUFFIXES, check_output, write_labels
     from sccs.naming import read_names
     from sccs.pipeline import Pipeline
 
     check_output(output, overwrite)
-    source = open_image(input, axes=axes, voxel_size=voxel_size, level=level)
+    by_slices = plane != "xy" or depth is not None
+    if by_slices and (region or mask or halo is not None or block or workers > 1 or scheduler or resume):
+        raise UserError("--plane and --depth segment whole images slice by slice; leave out --region, --mask, --halo, "
+                        "--block, --workers, --scheduler and --resume")
+    in_blocks = not by_slices and Path(output).suffix.lower() in ZARR_SUFFIXES
+    if in_blocks:
+        block_job.check_partial(output, resume, overwrite)
+        if workers > 1 or scheduler is not None:
+            block_job.import_distributed()
+    elif block is not None or resume or workers > 1 or scheduler is not None:
+        raise UserError(f"{output}: --block, --workers, --scheduler and --resume are for OME-Zarr; name it .ome.zarr")
     model = Pipeline.load(run, device)
     if depth is not None:
-        slabs.check_depth(model, depth)
+        check_depth(model, depth)
     entries = {cluster: entry for cluster, entry in read_names(run).items() if 0 <= cluster < model.k}
     if classes and not entries:
         raise UserError(f"--classes: clusters of {run} have no names yet; give them with `sccs name {run} 3=nucleus`")
-    volume = Volume(Path(output).stem, source.array, path=str(input), voxel_size=source.voxel_size, fov=model.fov,
-                    min_side=model.min_side, plane=plane)
+    source, level = open_level(input, level, voxel_size, axes, model.info.get("voxel_size"))
     warn_of_voxels(source.voxel_size, model.info.get("voxel_size"))
     if classes:
         known = {int(code): name for code, name in model.info.get("classes", {}).items()}
         table, legend = class_codes(entries, model.k, known, model.info.get("ignore"), model.recipe.evaluation.rest)
     else:
-        table, legend = np.arange(256, dtype=np.uint8), cluster_legend(entries, model.k)
+        table, legend = np.arange(model.k, dtype=np.uint8), cluster_legend(entries, model.k)
+    if by_slices:
+        shape = segment_stack(model, source, input, output, plane, depth, table, legend, overwrite)
+        return report(output, shape, model.k, entries, legend)
+    legend.names.setdefault(EMPTY, "not segmented")
+    largest = model.fov if isinstance(model.fov, int) else 0
+    settings: dict[str, Any] = {
+        "run": absolute(run), "model": fingerprint_of(run), "input": absolute(input), "axes": axes, "level": level,
+        "voxel_size": source.voxel_size and list(source.voxel_size), "mask": mask and absolute(mask),
+        "region": whole_region(parse_region(region), source.shape, input), "fov": model.fov,
+        "halo": min(HALO, max(0, (largest - model.min_side) // 2)) if halo is None else halo,
+        "block": block and list(block), "kind": "classes" if classes else "clusters", "ome": ome,
+        "table": table.tolist(),
+    }
+    shape = [stop - start for start, stop in settings["region"]]
+    plan = make_plan(shape, settings["fov"], settings["halo"], settings["block"])
+    if mask is not None:
+        open_mask(settings)
+    before = block_job.begun(output) if in_blocks and resume else None
+    if before is not None:
+        block_job.check_same(before["settings"], settings)
+    else:
+        volume = open_volume(settings, model.min_side)
+    if not in_blocks:
+        planes = progress(segmented_planes(model, volume, open_mask(settings), table, plan), shape[0])
+        write_labels(output, planes, shape, source.voxel_size, names=legend.names, overwrite=overwrite,
+                     colours=legend.colours)
+    else:
+        if before is None:
+            first = np.array([start for start, _ in settings["region"]]) * (source.voxel_size or (1.0, 1.0, 1.0))
+            block_job.begin(output, settings, (volume.mean, volume.std), names=legend.names, colours=legend.colours,
+                            translation=(first + source.translation).tolist())
+        try:
+            block_job.carry_out(output, device, workers, scheduler, bar)
+        except BaseException:
+            print(f"sccs: {block_job.partial_folder(output)} keeps what is done; --resume goes on", file=sys.stderr)
+            raise
+        block_job.finish(output)
+    report(output, shape, model.k, entries, legend)
+
+
+def report(output: str, shape: Sequence[int], k: int, entries: Mapping, legend: Legend) -> None:
+    labels = f"clusters 0 to {k - 1}"
+    if entries:
+        labels = ", ".join(f"{label} {name}" for label, name in legend.names.items())
+    print(f"{output}: {' x '.join(map(str, shape))} (z, y, x), {labels}")
+
+
+def segment_stack(model: Pipeline, source: ImageSource, input: str, output: str, plane: str, depth: float | None,
+                  table: np.ndarray, legend: Legend, overwrite: bool) -> tuple[int, ...]:
+    """The whole image, by planes of another axis or with edges between slices; the shape (Z, Y, X) of the file."""
+    from sccs import depth as slabs
+    from sccs.data.planes import restored
+    from sccs.data.volumes import Volume
+    from sccs.data.writers import write_labels
+
+    volume = Volume("volume", source.array, path=str(input), voxel_size=source.voxel_size, fov=model.fov,
+                    min_side=model.min_side, plane=plane)
     clusters = model.segment_slices(volume) if depth is None else slabs.segment_slices(model, volume, depth)
     slices = (table[labels] for labels in progress(clusters, len(volume.z_slices)))
     write_labels(output, restored(slices, volume.file_shape, plane), volume.file_shape, source.voxel_size,
                  names=legend.names, overwrite=overwrite, colours=legend.colours)
-    labels = f"clusters 0 to {model.k - 1}"
-    if entries:
-        labels = ", ".join(f"{label} {name}" for label, name in legend.names.items())
-    print(f"{output}: {' x '.join(map(str, volume.file_shape))} (z, y, x), {labels}")
+    return volume.file_shape
+
+
+# ------------------------------------------------------------------------------------------------------------ input
+def absolute(path: str | os.PathLike) -> str:
+    from sccs.data.readers import expand
+
+    return os.path.abspath(expand(path))
+
+
+def fingerprint_of(run: str) -> str:
+    """Of the model's files."""
+    folder = Path(run, "model") if Path(run, "model").is_dir() else Path(run)
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")) + [folder / "model.json"]:
+        digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def open_level(input: str, level: int | str | None, voxel_size: Sequence[float] | None, axes: str | None,
+               trained: Sequence[float] | None) -> tuple[ImageSource, int | None]:
+    """The image at the level asked for, and its number; `trained`: voxel size (z, y, x) nm that the model knows."""
+    from sccs.data.readers import level_sizes, open_image
+
+    if level == "auto":
+        if voxel_size is not None:
+            raise UserError("--level auto goes by the voxel sizes of the file; give --level L beside --voxel-size")
+        if trained is None:
+            raise UserError("--level auto: the run does not know the voxel size that it was trained at; give --level L")
+        sizes = level_sizes(input, axes)
+        if None in sizes:
+            raise UserError(f"--level auto: {input} does not say its voxel size; give --level L and --voxel-size")
+        level = chosen_level(sizes, trained)
+        print(f"level {level} of {len(sizes)}: {_nm(sizes[level])}, the nearest to the {_nm(trained)} of the training")
+        level = level if len(sizes) > 1 else None
+    return open_image(input, axes=axes, voxel_size=voxel_size, level=level), level
+
+
+def _nm(size: Sequence[float]) -> str:
+    return " x ".join(f"{s:.4g}" for s in size) + " nm"
+
+
+def parse_region(text: str | None) -> list[tuple[int | None, int | None]]:
+    """"z0:z1,y0:y1,x0:x1", each number optional -> three pairs."""
+    if text is None:
+        return [(None, None)] * 3
+    parts = [re.fullmatch(r"(\d*):(\d*)", part.strip()) for part in text.split(",")]
+    if len(parts) != 3 or None in parts:
+        raise UserError(f"--region {text}: write z0:z1,y0:y1,x0:x1 in voxels of the level, such as 0:100,:,512:1536")
+    return [tuple(int(number) if number else None for number in part.groups()) for part in parts]
+
+
+def whole_region(region: Sequence[tuple[int | None, int | None]], shape: Sequence[int], path: str) -> list[list[int]]:
+    """[[z0, z1], [y0, y1], [x0, x1]], half-open, within an image of that shape (Z, Y, X)."""
+    found = []
+    for axis, (start, stop), size in zip("zyx", region, shape):
+        start, stop = start or 0, size if stop is None else stop
+        if not 0 <= start < stop <= size:
+            raise UserError(f"--region: {axis} {start}:{stop} is not within {path}, which has {size}")
+        found.append([start, stop])
+    return found
+
+
+def open_volume(settings: Mapping[str, Any], min_side: int, statistics: tuple[float, float] | None = None) -> Volume:
+    """The region of the image as standardised slices; statistics: its mean and deviation, where they are known."""
+    from sccs.data.readers import open_image
+    from sccs.data.volumes import Region, Volume
+
+    source = open_image(settings["input"], axes=settings["axes"], voxel_size=settings["voxel_size"],
+                        level=settings["level"])
+    z, y, x = settings["region"]
+    return Volume("volume", source.array, path=source.path, voxel_size=source.voxel_size, fov=settings["fov"],
+                  region=Region(z=z, y=y, x=x), min_side=min_side, statistics=statistics)
+
+
+class Mask:
+    """Where to segment, read in voxels of the region from an image that may be coarser."""
+
+    def __init__(self, array, shape: Sequence[int], origin: Sequence[int], path: str):
+        self.array, self.origin = array, origin
+        self.factors = [max(1, round(n / m)) for n, m in zip(shape, array.shape)]
+        if any(abs(n - m * f) >= f for n, m, f in zip(shape, array.shape, self.factors)):
+            raise UserError(f"--mask {path}: has shape {tuple(array.shape)} (z, y, x), the image {tuple(shape)}; make "
+                            "it of that shape, or coarser by whole factors")
+
+    def __call__(self, z: int, y: slice, x: slice) -> np.ndarray:
+        """(h, w) bool of a window of slice z."""
+        index = []
+        for axis, (start, stop) in enumerate(((z, z + 1), (y.start, y.stop), (x.start, x.stop))):
+            at = (np.arange(start, stop) + self.origin[axis]) // self.factors[axis]
+            index.append(np.minimum(at, self.array.shape[axis] - 1))
+        part = self.array[index[0][0], index[1][0]: index[1][-1] + 1, index[2][0]: index[2][-1] + 1] != 0
+        return part[index[1] - index[1][0]][:, index[2] - index[2][0]]
+
+
+def open_mask(settings: Mapping[str, Any]) -> Mask | None:
+    from sccs.data.readers import open_image
+
+    if settings["mask"] is None:
+        return None
+    source = open_image(settings["input"], axes=settings["axes"], voxel_size=settings["voxel_size"],
+                        level=settings["level"])
+    mask = open_image(settings["mask"])
+    return Mask(mask.array, source.shape, [start for start, _ in settings["region"]], settings["mask"])
+
+
+# ----------------------------------------------------------------------------------------------------------- labels
+def label_fov(model: Pipeline, volume: Volume, mask: Mask | None, table: np.ndarray, z: int, y: Span, x: Span,
+              image: np.ndarray | None = None) -> np.ndarray:
+    """Labels (h, w) uint8 of all that one FOV sees of slice z of the region; `image`: its pixels, if they are there.
+
+    `EMPTY` where the mask is 0, and throughout where nothing is to be written at the FOV's centre: it is outside of
+    the mask or of one grey value.
+    """
+    inside = None if mask is None else mask(z, slice(y.low, y.high), slice(x.low, x.high))
+    empty = np.full((y.high - y.low, x.high - x.low), EMPTY, np.uint8)
+    if inside is not None and not inside[y.core, x.core].any():
+        return empty
+    if image is None:
+        image = volume.read_window(volume.origin[0] + z, slice(y.low, y.high), slice(x.low, x.high))
+    core = image[y.core, x.core]
+    if core.min() == core.max():
+        return empty
+    labels = table[model.segment_fov(np.ascontiguousarray(image)).clusters]
+    return labels if inside is None else np.where(inside, labels, empty)
+
+
+def segmented_planes(model: Pipeline, volume: Volume, mask: Mask | None, table: np.ndarray,
+                     plan: Plan) -> Iterator[np.ndarray]:
+    """Labels (Y, X) of every slice, one after the other: what the blocks of `sccs.block_job` hold."""
+    from sccs.data.volumes import PLANE_AT_ONCE
+    from sccs.stitch import stitched
+
+    everything = slice(0, plan.shape[1]), slice(0, plan.shape[2])
+    for z in range(plan.shape[0]):
+        whole = plan.shape[1] * plan.shape[2] <= PLANE_AT_ONCE
+        image, top = volume.read_window(volume.origin[0] + z, *everything) if whole else None, 0
+        fovs = {}
+        for i, y in enumerate(plan.y):
+            if not whole:
+                image, top = volume.read_window(volume.origin[0] + z, slice(y.low, y.high), everything[1]), y.low
+            for j, x in enumerate(plan.x):
+                view = image[y.low - top: y.high - top, x.low: x.high]
+                fovs[i, j] = label_fov(model, volume, mask, table, z, y, x, view)[None]
+
+        def read(i: int, j: int, rows: slice, columns: slice) -> np.ndarray:
+            top, left = plan.y[i].low, plan.x[j].low
+            return fovs[i, j][:, rows.start - top: rows.stop - top, columns.start - left: columns.stop - left]
+
+        plane = np.empty(plan.shape[1:], np.uint8)
+        for i, j in fovs:
+            y, x = plan.y[i], plan.x[j]
+            plane[y.start: y.stop, x.start: x.stop] = stitched(i, j, plan.y, plan.x, plan.halo, read, EMPTY)[0]
+        yield plane
 
 
 def cluster_legend(entries: Mapping[int, Mapping[str, str]], k: int) -> Legend:
@@ -130,3 +376,9 @@ def progress(planes, total: int):
     from tqdm import tqdm
 
     return tqdm(planes, total=total, desc="segmenting", unit="slice", disable=None)
+
+
+def bar(total: int, what: str):
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc=what, unit="FOV" if what == "segmenting" else "block", disable=None)

@@ -10,7 +10,7 @@ from typing import Any, Sequence
 import numpy as np
 
 from registry.base import UserError
-from sccs.data.stored import Stored, listed, nanometres, read_plain
+from sccs.data.stored import NoSuchLevel, Stored, listed, nanometres, read_plain
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 
@@ -77,7 +77,7 @@ class TiffStack(Stored):
             return series
         count = len(series[0].levels)
         if len(series) > 1 or not 0 <= self.level < count:
-            raise UserError(f"{self.path}: has {count} level(s), `level: {self.level}` was asked for: 0 is the finest")
+            raise NoSuchLevel(f"{self.path}: has {count} level(s), `level: {self.level}` was asked for: 0 is the finest")
         return [series[0].levels[self.level]]
 
     def _check_complete(self, tif: Any, pages: Any) -> None:

@@ -212,3 +212,9 @@ def stored_voxel_size(stored: Stored, letters: str) -> tuple[float, float, float
     if depth == 1 and "z" not in found and "y" in found:
         found["z"] = found["y"]
     return tuple(float(f"{found[a]:.9g}") for a in "zyx") if {"z", "y", "x"} <= set(found) else None
+
+
+def stored_translation(stored: Stored, letters: str) -> tuple[float, float, float]:
+    """(z, y, x) nm from the origin to the first voxel; 0 where the file says nothing."""
+    found = dict(zip(letters, stored.translations or ()))
+    return tuple(float(f"{found.get(a, 0.0):.9g}") for a in "zyx")

@@ -24,8 +24,10 @@ from sccs.data.format_mrc import MRC_SUFFIXES, MRCArray
 from sccs.data.format_n5 import N5Array, is_n5
 from sccs.data.format_tiff import TIFF_SUFFIXES, TiffStack
 from sccs.data.format_zarr import ZarrArray, is_zarr
-from sccs.data.lazy import LazyArray, check_finite, check_type, resolve_axes, stored_voxel_size
-from sccs.data.stored import Stored, guarded, natural
+from sccs.data.lazy import (
+    LazyArray, check_finite, check_type, resolve_axes, stored_translation, stored_voxel_size,
+)
+from sccs.data.stored import NoSuchLevel, Stored, guarded, natural
 
 _HDF5 = re.compile(r"^(?P<file>.*?\.(?:h5|hdf5|hdf|he5))(?::(?P<inside>.*))?$", re.IGNORECASE)
 _CHUNKED_INSIDE = re.compile(r"^(?P<file>.*?\.(?:zarr|n5)):(?P<inside>.*)$", re.IGNORECASE)
@@ -37,12 +39,14 @@ class ImageSource:
     """An image that was opened, not read.
 
     path: as expanded, with the path inside a container. array: lazy, shape (Z, Y, X), integer or float; basic
-    indexing gives ndarrays. voxel_size: (z, y, x) in nm, or None where neither user nor file says.
+    indexing gives ndarrays. voxel_size: (z, y, x) in nm, or None where neither user nor file says. translation:
+    (z, y, x) in nm of the first voxel, as the file says (OME-Zarr), else 0.
     """
 
     path: str
     array: LazyArray
     voxel_size: tuple[float, float, float] | None
+    translation: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -79,7 +83,20 @@ def open_image(
         raise UserError(f"{stored.path}: has no levels, `level: {level}` was asked for: leave it out")
     check_type(stored)
     letters = resolve_axes(axes, stored)
-    return ImageSource(stored.path, LazyArray(stored, letters), size or stored_voxel_size(stored, letters))
+    return ImageSource(stored.path, LazyArray(stored, letters), size or stored_voxel_size(stored, letters),
+                       stored_translation(stored, letters))
+
+
+def level_sizes(path: str | os.PathLike, axes: str | None = None) -> list[tuple[float, float, float] | None]:
+    """Voxel size of every level of an image, (z, y, x) nm, finest first; one of an image without levels."""
+    first = open_image(path, axes=axes)
+    sizes = [first.voxel_size]
+    while first.array.stored.has_levels:
+        try:
+            sizes.append(open_image(path, axes=axes, level=len(sizes)).voxel_size)
+        except NoSuchLevel:
+            break
+    return sizes
 
 
 def expand(path: str | os.PathLike) -> str:

@@ -22,11 +22,16 @@ _NANOMETRES = {
 }
 
 
+class NoSuchLevel(UserError):
+    """A pyramid has fewer levels."""
+
+
 class Stored:
     """An array in a file, in the file's own axis order.
 
     path str; shape; dtype; axes: lower-case letters, one an axis, or None where the file does not say; scales: nm per
-    step of each axis, None where unknown; chunks: shape of a chunk, or None; `read(slices)` with one slice of step 1
+    step of each axis, None where unknown; translations: nm from the origin to the first voxel, one an axis, or None;
+    chunks: shape of a chunk, or None; `read(slices)` with one slice of step 1
     for each axis gives the ndarray.
     """
 
@@ -35,6 +40,7 @@ class Stored:
     dtype: np.dtype
     axes: str | None = None
     scales: tuple[float | None, ...] | None = None
+    translations: tuple[float, ...] | None = None
     chunks: tuple[int, ...] | None = None
     has_levels = False
     _opened: tuple[int, Any] | None = None
@@ -71,7 +77,7 @@ def level_name(path: str, level: int | None, names: Sequence[str]) -> str:
     """The name of a pyramid's level; None is the finest."""
     number = level or 0
     if not 0 <= number < len(names):
-        raise UserError(f"{path}: has {len(names)} level(s) ({listed(names)}), `level: {level}` was asked for")
+        raise NoSuchLevel(f"{path}: has {len(names)} level(s) ({listed(names)}), `level: {level}` was asked for")
     return names[number]
 
 

@@ -19,6 +19,7 @@ from sccs.data.tiler import WINDOW, Tile, tiles
 
 SAMPLED_SLICES = 16  # slices that a volume's mean and std come from
 PLANE_AT_ONCE = 1 << 24  # px; larger slices are read in bands, to keep memory flat
+SAMPLED_PIXELS = 1 << 26  # of a sampled slice; of larger ones, evenly spaced bands are taken
 MOST_CODE = 254  # classes are written as uint8, where 255 is a pixel without a class
 MISMATCH = 1.5  # ratio of voxel sizes from which a person is told
 
@@ -217,9 +218,11 @@ class Volume:
         plane: which planes slices are. Of xz and yz planes, slices are counted along y and x, rows are along z; all
             that follows, `image`, `labels`, `voxel_size` and "z, y, x" here, is in the order of that stack, while
             arguments and `file_shape`, `file_voxel_size` are as in the file.
+        statistics: mean and std, where they have been taken before.
 
     Attributes
-        mean, std: of up to 16 evenly spaced slices of the region; independent of `max_slices`.
+        mean, std: of up to 16 evenly spaced slices of the region, of which 2**26 px each at most; independent of
+            `max_slices`.
         z_slices: indices of the used slices, as they count in the file.
         origin, shape: corner (z, y, x) and size (Z, Y, X) of the region in the file.
 
@@ -241,6 +244,7 @@ class Volume:
         max_slices: Optional[int] = None,
         min_side: int = WINDOW,
         plane: Plane = "xy",
+        statistics: Optional[tuple[float, float]] = None,
     ) -> None:
         self.name, self.codes, self.fov, self.plane = name, codes, fov, plane
         self.path, self.labels_path = path, labels_path
@@ -271,7 +275,7 @@ class Volume:
             raise UserError(f"{path}: {height} x {width} px ({axes[1]}, {axes[2]}) is smaller than a window of "
                             f"{min_side} x {min_side} px; {mend}")
         self.z_slices = evenly(ranges[0], max_slices)
-        self.mean, self.std = self._statistics(evenly(ranges[0], SAMPLED_SLICES))
+        self.mean, self.std = statistics or self._statistics(evenly(ranges[0], SAMPLED_SLICES))
         if labels is not None:
             self._check_labels(evenly(self.z_slices, SAMPLED_SLICES))
 
@@ -314,12 +318,20 @@ class Volume:
                     self.name, z, tile.y0, tile.x0,
                 )
 
+    def read_window(self, z: int, y: slice, x: slice) -> np.ndarray:
+        """Part of slice z, rows y and columns x of the region -> (h, w) float32, standardised."""
+        _, top, left = self.origin
+        pixels = np.asarray(self.image[z, top + y.start : top + y.stop, left + x.start : left + x.stop])
+        return self._standardised(pixels, z)
+
     def _raw(self, array, z: int, top: int, bottom: int) -> np.ndarray:
         _, y, x = self.origin
         return np.asarray(array[z, y + top : y + bottom, x : x + self.shape[2]])
 
     def _read(self, z: int, top: int, bottom: int) -> np.ndarray:
-        pixels = self._raw(self.image, z, top, bottom)
+        return self._standardised(self._raw(self.image, z, top, bottom), z)
+
+    def _standardised(self, pixels: np.ndarray, z: int) -> np.ndarray:
         self._check_finite(pixels, z)
         standard = pixels.astype(np.float32)
         standard -= np.float32(self.mean)
@@ -335,6 +347,10 @@ class Volume:
         rows = max(1, PLANE_AT_ONCE // self.shape[2])
         return [(top, min(top + rows, self.shape[1])) for top in range(0, self.shape[1], rows)]
 
+    def _sampled_bands(self) -> list[tuple[int, int]]:
+        bands = self._bands()
+        return evenly(bands, max(1, SAMPLED_PIXELS * len(bands) // (self.shape[1] * self.shape[2])))
+
     def _check_finite(self, pixels: np.ndarray, z: int) -> None:
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise UserError(f"{self.path}: slice z={z} has NaN or infinite pixels; replace them or leave the slice out")
@@ -342,7 +358,7 @@ class Volume:
     def _statistics(self, sample: Sequence[int]) -> tuple[float, float]:
         count, mean, spread = 0, 0.0, 0.0  # spread: sum of squared deviations, joined band by band
         for z in sample:
-            for top, bottom in self._bands():
+            for top, bottom in self._sampled_bands():
                 pixels = self._raw(self.image, z, top, bottom)
                 self._check_finite(pixels, z)
                 part, part_mean = pixels.size, float(pixels.mean(dtype=np.float64))

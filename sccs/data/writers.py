@@ -153,12 +153,17 @@ def _ome(shape, voxel_size, names, colours) -> dict:
     level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
     axes = [{"name": name, "type": "space", **unit} for name in "zyx"]
     metadata: dict = {"version": "0.5", "multiscales": [{"name": "labels", "axes": axes, "datasets": [level]}]}
-    image_label: dict = {}
+    if names or colours:
+        metadata["image-label"] = image_label(names, colours)
+    return metadata
+
+
+def image_label(names: Mapping[int, str], colours: Mapping[int, Sequence[int]], version: str = "0.5") -> dict:
+    """OME-Zarr's `image-label`: label -> (r, g, b) and label -> name."""
+    content: dict = {"version": version}
     if colours:
         rgba = {label: [int(c) for c in colours[label][:3]] + [255] for label in sorted(colours)}
-        image_label["colors"] = [{"label-value": int(label), "rgba": rgba[label]} for label in rgba]
+        content["colors"] = [{"label-value": int(label), "rgba": rgba[label]} for label in rgba]
     if names:
-        image_label["properties"] = [{"label-value": int(label), "name": names[label]} for label in sorted(names)]
-    if image_label:
-        metadata["image-label"] = {"version": "0.5", **image_label}
-    return metadata
+        content["properties"] = [{"label-value": int(label), "name": names[label]} for label in sorted(names)]
+    return content

@@ -1,0 +1,171 @@
+"""How a volume is cut for segmentation: fields of view (FOVs) with halos, blocks that are written whole, and the
+levels of the label pyramid. Plain numbers; nothing here reads pixels or knows a model.
+
+The FOVs follow from the region's shape, the FOV's side and the halo alone. Blocks are whole FOVs and whole chunks, so
+that no FOV is computed twice, no two workers write one chunk, and labels depend neither on blocks nor on their order.
+"""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple, Optional, Sequence
+
+import numpy as np
+
+from registry.base import UserError
+from sccs.data.tiler import WINDOW
+
+BLOCK = (32, 1120, 1120)  # voxels; the default before it is fitted to whole FOVs
+CHUNK = (32, 320, 320)  # voxels, at most
+FOV_VOXELS = 1 << 26  # of the slices of one FOV in a block, at most, unless one slice has more
+SMALLEST_LEVEL = 512  # px; a level of the pyramid with no longer side is the last
+
+
+class Span(NamedTuple):
+    """One FOV along an axis: it sees [low, high) and writes [start, stop), px of the region."""
+
+    start: int
+    stop: int
+    low: int
+    high: int
+
+    @property
+    def core(self) -> slice:
+        """What is written, within what is seen."""
+        return slice(self.start - self.low, self.stop - self.low)
+
+
+def spans(length: int, fov: int | str, halo: int) -> list[Span]:
+    """FOVs along an axis: equal steps, on multiples of the MAE's window (80 px) where `fov` allows for it.
+
+    A side of at most `fov` px is one FOV, and no FOV sees more (but where the last one would see less than a window).
+    With a halo, those at the ends reach inwards to see as much as the others. Without one, FOVs see what they write.
+    Raises UserError for a halo that leaves no centre.
+    """
+    if fov == "full" or length <= fov:
+        return [Span(0, length, 0, length)]
+    limit = fov - 2 * halo
+    if halo < 0 or limit < 1:
+        raise UserError(f"--halo {halo}: FOVs of {fov} px take a halo of 0 to {(fov - 1) // 2} px")
+    grid = WINDOW if limit >= WINDOW else 1
+    limit = limit // grid * grid
+    step = grid * math.ceil(math.ceil(length / grid) / math.ceil(length / limit))
+    least = min(step + 2 * halo if halo else grid, length)
+    # Windows of the last FOV lie as those of its neighbours do; it sees one whole window at least.
+    last = min(math.ceil((length - least) / grid), (length - grid) // grid) * grid
+    lows = [max(0, min(start - halo, last)) for start in range(0, length, step)]
+    return [Span(start, min(start + step, length), low, min(max(start + step + halo, low + least), length))
+            for start, low in zip(range(0, length, step), lows)]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """shape: (Z, Y, X) of the region. block, chunk: shapes in voxels; chunks divide blocks. y, x: FOVs. halo: px."""
+
+    shape: tuple[int, int, int]
+    halo: int
+    y: list[Span]
+    x: list[Span]
+    block: tuple[int, int, int]
+    chunk: tuple[int, int, int]
+
+    @property
+    def count(self) -> int:
+        """Of blocks."""
+        return math.prod(grid(self.shape, self.block))
+
+    @property
+    def slot(self) -> tuple[int, int]:
+        """(h, w) that holds whatever one FOV sees."""
+        return tuple(max(span.high - span.low for span in along) for along in (self.y, self.x))
+
+    def corner(self, i: int, j: int) -> tuple[int, int]:
+        """Of the slot of FOV (i, j), where slots lie side by side."""
+        return i * self.slot[0], j * self.slot[1]
+
+    def box(self, number: int) -> tuple[slice, ...]:
+        """Voxels of a block, within the region."""
+        return box(self.shape, self.block, number)
+
+    def within(self, number: int) -> tuple[range, list[int], list[int]]:
+        """Slices of a block, and the numbers of its FOVs along y and x."""
+        z, *sides = self.box(number)
+        y, x = ([n for n, span in enumerate(along) if side.start <= span.start < side.stop]
+                for along, side in zip((self.y, self.x), sides))
+        return range(z.start, z.stop), y, x
+
+
+def make_plan(shape: Sequence[int], fov: int | str, halo: int, block: Optional[Sequence[int]] = None) -> Plan:
+    """`block`: wished for, in voxels (z, y, x); y and x become whole FOVs, at least one."""
+    shape = tuple(map(int, shape))
+    wished = block or BLOCK
+    along = [spans(length, fov, halo) for length in shape[1:]]
+    most = max(1, FOV_VOXELS // math.prod(max(span.high - span.low for span in each) for each in along))
+    depth = min(wished[0], shape[0], most)
+    chunks = [min(depth, CHUNK[0])]
+    sides = [depth // chunks[0] * chunks[0]]
+    for fields, length, side, most in zip(along, shape[1:], wished[1:], CHUNK[1:]):
+        step = fields[0].stop
+        sides.append(min(max(1, side // step), len(fields)) * step)
+        chunks.append(min(most, length) if len(fields) == 1 else _divisor(step, most))
+    return Plan(shape, halo, *along, tuple(sides), tuple(chunks))
+
+
+def _divisor(length: int, most: int) -> int:
+    """The largest part of at most `most` that divides `length`."""
+    return next(size for size in range(min(length, most), 0, -1) if length % size == 0)
+
+
+def grid(shape: Sequence[int], block: Sequence[int]) -> tuple[int, ...]:
+    """Blocks along each axis."""
+    return tuple(math.ceil(n / b) for n, b in zip(shape, block))
+
+
+def box(shape: Sequence[int], block: Sequence[int], number: int) -> tuple[slice, ...]:
+    """Voxels of the block of that number, in C order."""
+    corner = [i * b for i, b in zip(np.unravel_index(number, grid(shape, block)), block)]
+    return tuple(slice(int(c), int(min(c + b, n))) for c, b, n in zip(corner, block, shape))
+
+
+# --------------------------------------------------------------------------------------------------------- pyramid
+@dataclass(frozen=True)
+class Level:
+    """A level of the label pyramid: shape, steps (z, y, x) from the level before it, 1 or 2, and from the finest."""
+
+    shape: tuple[int, int, int]
+    step: tuple[int, int, int]
+    factor: tuple[int, int, int]
+
+
+def pyramid(shape: Sequence[int], voxel_size: Optional[Sequence[float]] = None) -> list[Level]:
+    """Levels from the finest on, until no side exceeds 512 px. An axis is halved where its voxels are less than twice
+    as long as the shortest, so that voxels become as long as they are wide."""
+    size = np.array(voxel_size or (1.0, 1.0, 1.0))
+    levels = [Level(tuple(map(int, shape)), (1, 1, 1), (1, 1, 1))]
+    while max(levels[-1].shape[1:]) > SMALLEST_LEVEL:
+        last = levels[-1]
+        now = size * last.factor
+        step = tuple(2 if s < 2 * now.min() and n > 1 else 1 for s, n in zip(now, last.shape))
+        levels.append(Level(tuple(-(-n // s) for n, s in zip(last.shape, step)), step,
+                            tuple(f * s for f, s in zip(last.factor, step))))
+    return levels
+
+
+def halve(labels: np.ndarray, step: Sequence[int]) -> np.ndarray:
+    """The most frequent label of each cell of `step` voxels; of labels equally frequent, that of the first voxel."""
+    padded = np.pad(labels, [(0, -n % s) for n, s in zip(labels.shape, step)], mode="edge")
+    voxels = [padded[z::step[0], y::step[1], x::step[2]] for z, y, x in np.ndindex(*step)]
+    best, most = voxels[0].copy(), np.zeros(voxels[0].shape, np.uint8)
+    for voxel in voxels:
+        votes = np.zeros(best.shape, np.uint8)
+        for other in voxels:
+            votes += voxel == other
+        better = votes > most
+        best[better], most[better] = voxel[better], votes[better]
+    return best
+
+
+def chosen_level(sizes: Sequence[Sequence[float]], trained: Sequence[float]) -> int:
+    """The level whose pixels (y, x) are nearest in size to those trained on, by ratio; of two as near, the finer."""
+    distance = [abs(math.log(math.prod(size[1:]) / math.prod(trained[1:]))) for size in sizes]
+    return int(np.argmin(np.round(distance, 6)))

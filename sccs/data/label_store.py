@@ -1,0 +1,77 @@
+"""OME-Zarr label images that many processes fill: `labels/<kind>` with its pyramid, in a group that is an image itself.
+
+The finest level is also what the group at the top shows, so that every viewer opens the store, with or without regard
+to labels. Voxels that nobody wrote are 255, and take no space.
+"""
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Mapping, Optional, Sequence
+
+import numpy as np
+
+from registry.base import UserError
+from sccs.blocks import Level
+from sccs.data.writers import image_label
+
+EMPTY = 255  # label of voxels that were not segmented
+
+
+def import_zarr(path: str | os.PathLike) -> Any:
+    try:
+        import zarr
+    except ImportError as error:
+        raise UserError(f'{path}: writing OME-Zarr needs zarr: pip install "sccs[zarr]"') from error
+    return zarr
+
+
+def create_store(path: Path, levels: Sequence[Level], chunk: Sequence[int], kind: str, *, version: str = "0.5",
+                 voxel_size: Optional[Sequence[float]] = None, translation: Sequence[float] = (0.0, 0.0, 0.0),
+                 names: Mapping[int, str] = {}, colours: Mapping[int, Sequence[int]] = {},
+                 about: Mapping[str, Any] = {}) -> None:
+    """An empty store of uint8 labels, kind "clusters" or "classes", of OME-Zarr `version` "0.5" or "0.4".
+
+    voxel_size, translation: (z, y, x) nm of the finest level's voxels, and of its first voxel's centre; in voxels
+    where the size is None. names, colours: label -> name, and label -> (r, g, b). about: kept under `sccs`.
+    """
+    zarr = import_zarr(path)
+    zarr_format = 3 if version == "0.5" else 2
+    options = dict(dtype="uint8", fill_value=EMPTY)
+    if zarr_format == 3:
+        options["dimension_names"] = ("z", "y", "x")
+    else:
+        options["chunk_key_encoding"] = {"name": "v2", "separator": "/"}
+    folder = f"labels/{kind}"
+    label = {"source": {"image": "../../"}, **image_label(names, colours, version)}
+    top = zarr.create_group(path, zarr_format=zarr_format)
+    for group, content in (
+        (top, {**_multiscale(levels, kind, f"{folder}/", version, voxel_size, translation)}),
+        (top.create_group("labels"), {"labels": [kind]}),
+        (top.create_group(folder), {**_multiscale(levels, kind, "", version, voxel_size, translation),
+                                    "image-label": label}),
+    ):
+        group.attrs.update({"ome": {"version": version, **content}} if version == "0.5" else content)
+    top.attrs["sccs"] = dict(about)
+    for number, level in enumerate(levels):
+        top.create_array(f"{folder}/{number}", shape=level.shape, chunks=tuple(map(min, chunk, level.shape)), **options)
+
+
+def open_level(path: Path, kind: str, number: int) -> Any:
+    """The zarr array of one level, to read and write."""
+    return import_zarr(path).open_array(os.path.join(path, "labels", kind, str(number)), mode="r+")
+
+
+def _multiscale(levels: Sequence[Level], name: str, prefix: str, version: str, voxel_size, translation) -> dict:
+    unit = {} if voxel_size is None else {"unit": "nanometer"}
+    size = np.array(voxel_size or (1.0, 1.0, 1.0))
+    datasets = []
+    for number, level in enumerate(levels):
+        factor = np.array(level.factor)
+        first = np.array(translation) + size * (factor - 1) / 2  # a voxel's centre is that of the voxels it stands for
+        datasets.append({"path": f"{prefix}{number}", "coordinateTransformations": [
+            {"type": "scale", "scale": (size * factor).tolist()},
+            {"type": "translation", "translation": first.tolist()}]})
+    axes = [{"name": axis, "type": "space", **unit} for axis in "zyx"]
+    multiscale = {"name": name, "type": "mode", "axes": axes, "datasets": datasets}
+    return {"multiscales": [multiscale if version == "0.5" else {"version": version, **multiscale}]}
