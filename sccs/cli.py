@@ -95,7 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_run_arguments(run)
 
     segment = commands.add_parser("segment", help="apply a trained run to another image")
-    segment.add_argument("run", metavar="RUN", help="folder of a finished run")
+    segment.add_argument("run", metavar="RUN", help="folder of a finished run, or an export")
     segment.add_argument("input", metavar="INPUT", help="image: TIFF, PNG, folder, HDF5 (file.h5:/path), MRC, Zarr, N5")
     segment.add_argument("output", metavar="OUTPUT", help="where to write: *.tif or *.ome.zarr")
     segment.add_argument("--level", type=_natural, metavar="L", help="resolution level of a multi-scale image")
@@ -107,6 +107,18 @@ def build_parser() -> argparse.ArgumentParser:
                          "then further names; unnamed clusters count as the rest class, or are 255")
     segment.add_argument("--overwrite", action="store_true", help="replace an existing OUTPUT")
     add_device_argument(segment, default="auto, the first GPU if there is one")
+
+    export = commands.add_parser("export", help="pack a trained run into one folder or zip that loads anywhere")
+    export.add_argument("run", metavar="RUN", help="folder of a finished run, or an earlier export")
+    export.add_argument("out", metavar="OUT", help="a new folder, or *.zip")
+    extra = export.add_mutually_exclusive_group()
+    extra.add_argument("--onnx", action="store_true", help="with the MAE encoder as encoder.onnx, checked against torch")
+    extra.add_argument("--bioimage", action="store_true",
+                       help="write a BioImage Model Zoo package of the MAE encoder instead, OUT.zip")
+    export.add_argument("--licence", metavar="SPDX", help="licence of the weights, such as CC-BY-4.0")
+    export.add_argument("--author", metavar="NAME", action="append", default=[], dest="authors",
+                        help="of the weights; may be given several times")
+    export.add_argument("--overwrite", action="store_true", help="replace an existing export")
 
     compare = commands.add_parser("compare", help="put finished runs side by side")
     compare.add_argument("runs", nargs="+", metavar="RUN", help="folder of a finished run")
@@ -147,6 +159,11 @@ def _dispatch(args: argparse.Namespace, arguments: list[str]) -> int | None:
 
         return segment(args.run, args.input, args.output, level=args.level, voxel_size=args.voxel_size, axes=args.axes,
                        classes=args.classes, overwrite=args.overwrite, device=args.device or "auto")
+    if args.command == "export":
+        from sccs.export import main as export
+
+        return export(args.run, args.out, onnx=args.onnx, bioimage=args.bioimage, licence=args.licence,
+                      authors=args.authors, overwrite=args.overwrite)
     if args.command == "compare":
         from sccs.compare import main as compare
 
