@@ -10,6 +10,7 @@ Symbols are the paper's: H, W pixels of a field of view (FOV); q channels of the
 """
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any, Iterable, Iterator, Sequence
 
@@ -82,6 +83,24 @@ class Part:
 
     supervised = False
     parts: tuple["Part", ...] = ()  # of the same role, that this one is made of
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The arguments by name, as scikit-learn's estimators give them; `sklearn.base.clone` works on parts."""
+        owner = next(base for base in type(self).__mro__ if "__init__" in vars(base))
+        names = [] if owner is object else list(inspect.signature(owner.__init__).parameters)[1:]
+        return {name: getattr(self, name) for name in names}
+
+    def set_params(self, **params: Any) -> "Part":
+        """Set arguments, checked as the constructor checks them; `fit` anew. Raises UserError and then changes nothing."""
+        arguments = self.get_params()
+        if unknown := sorted(set(params) - set(arguments)):
+            raise UserError(f"{type(self).__name__} has no argument {unknown[0]!r}; it has {', '.join(arguments) or 'none'}")
+        device = getattr(self, "device", None)
+        type(self)(**{**arguments, **params})  # raises, if anything does
+        self.__init__(**{**arguments, **params})
+        if device is not None:
+            self.device = device
+        return self
 
     def get_state(self) -> dict[str, np.ndarray]:
         return {}

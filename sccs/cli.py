@@ -95,7 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_run_arguments(run)
 
     segment = commands.add_parser("segment", help="apply a trained run to another image")
-    segment.add_argument("run", metavar="RUN", help="folder of a finished run")
+    segment.add_argument("run", metavar="RUN", help="folder of a finished run, or an export")
     segment.add_argument("input", metavar="INPUT", help="image: TIFF, PNG, folder, HDF5 (file.h5:/path), MRC, Zarr, N5")
     segment.add_argument("output", metavar="OUTPUT", help="where to write: *.tif or *.ome.zarr")
     segment.add_argument("--level", type=_level, metavar="L|auto", help="resolution level of a multi-scale image; "
@@ -127,6 +127,18 @@ def build_parser() -> argparse.ArgumentParser:
     existing.add_argument("--resume", action="store_true", help="go on with an unfinished OUTPUT, or begin")
     existing.add_argument("--overwrite", action="store_true", help="replace an existing OUTPUT")
     add_device_argument(segment, default="auto, the first GPU if there is one")
+
+    export = commands.add_parser("export", help="pack a trained run into one folder or zip that loads anywhere")
+    export.add_argument("run", metavar="RUN", help="folder of a finished run, or an earlier export")
+    export.add_argument("out", metavar="OUT", help="a new folder, or *.zip")
+    extra = export.add_mutually_exclusive_group()
+    extra.add_argument("--onnx", action="store_true", help="with the MAE encoder as encoder.onnx, checked against torch")
+    extra.add_argument("--bioimage", action="store_true",
+                       help="write a BioImage Model Zoo package of the MAE encoder instead, OUT.zip")
+    export.add_argument("--licence", metavar="SPDX", help="licence of the weights, such as CC-BY-4.0")
+    export.add_argument("--author", metavar="NAME", action="append", default=[], dest="authors",
+                        help="of the weights; may be given several times")
+    export.add_argument("--overwrite", action="store_true", help="replace an existing export")
 
     compare = commands.add_parser("compare", help="put finished runs side by side")
     compare.add_argument("runs", nargs="+", metavar="RUN", help="folder of a finished run")
@@ -170,6 +182,11 @@ def _dispatch(args: argparse.Namespace, arguments: list[str]) -> int | None:
                        device=args.device or "auto", region=args.region, mask=args.mask, halo=args.halo,
                        block=args.block, ome=args.ome, workers=args.workers, scheduler=args.scheduler,
                        resume=args.resume)
+    if args.command == "export":
+        from sccs.export import main as export
+
+        return export(args.run, args.out, onnx=args.onnx, bioimage=args.bioimage, licence=args.licence,
+                      authors=args.authors, overwrite=args.overwrite)
     if args.command == "compare":
         from sccs.compare import main as compare
 

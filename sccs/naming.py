@@ -20,6 +20,7 @@ import numpy as np
 import yaml
 
 from registry.base import UserError
+from sccs.archive import is_export, read_text
 from sccs.colours import class_colours
 from sccs.evaluation import MAPPINGS, evaluate
 from sccs.files import write_json, write_text
@@ -109,15 +110,15 @@ def name_clusters(run: Path, names: Mapping[int, str], colours: Mapping[int, str
 
 
 def read_names(run: Path) -> dict[int, dict]:
-    """The run's `classes.yaml` as {cluster: {"name": ..., "colour": "#rrggbb"}}, by cluster; {} without the file.
+    """The `classes.yaml` of a run or export, {cluster: {"name": ..., "colour": "#rrggbb"}}; {} without the file.
 
     UserError, with the file's path, if a person's edit left it in another form.
     """
     path = Path(run) / FILE
-    if not path.exists():
+    if (text := read_text(run, FILE)) is None:
         return {}
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = yaml.safe_load(text) or {}
         clusters = content.get("clusters") or {}
         named = {int(cluster): (str(entry["name"]).strip(), entry.get("colour")) for cluster, entry in clusters.items()}
     except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -201,6 +202,8 @@ def rescore(run: Path) -> dict[str, Any]:
 def read_metrics(run: Path) -> dict[str, Any]:
     """The run's `metrics.json`; UserError if it is not there (no run, or not finished), damaged, or of pre-training."""
     path = Path(run) / "metrics.json"
+    if is_export(run):
+        raise UserError(f"{run}: an export, not a run; do this with the run that it came from, and export that again")
     if not Path(run).is_dir():
         raise UserError(f"{run}: no such run folder")
     if not path.exists():

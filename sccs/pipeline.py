@@ -16,6 +16,7 @@ import torch
 import registry
 from registry.base import FeatureMap, FeatureStack, UserError
 from registry.graphs import Nodes, RegionGraph
+from sccs.archive import carried, opened
 from sccs.cache import cached, code_version, fingerprint, report_growth
 from sccs.data.planes import turn_back
 from sccs.data.tiler import WINDOW
@@ -316,27 +317,35 @@ class Pipeline:
 
     @classmethod
     def load(cls, run: str | Path, device: str | None = None) -> "Pipeline":
-        """A trained pipeline from a run folder or its `model` folder. Raises UserError for what is none."""
+        """A trained pipeline from a run folder, its `model` folder, or the folder or zip that `sccs export` wrote.
+
+        Raises UserError for what is none of these, is damaged, or brings plug-ins that the user does not trust.
+        """
+        with opened(run) as folder:
+            return cls._restored(folder, run, device)
+
+    @classmethod
+    def _restored(cls, folder: Path, run: str | Path, device: str | None) -> "Pipeline":
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        folder = Path(run)
         folder = folder / "model" if (folder / "model").is_dir() else folder
         if not (folder / "model.json").is_file():
             raise UserError(f"{run}: no trained model there (model/model.json is missing); "
                             "give the folder of a finished `sccs run`")
         about = json.loads((folder / "model.json").read_text())
         if about.get("format") != FORMAT:
-            raise UserError(f"{folder}: model format {about.get('format')}, this version reads {FORMAT}")
+            raise UserError(f"{run}: model format {about.get('format')}, this version reads {FORMAT}")
         recipe = {key: value for key, value in about["recipe"].items() if key != "data"}
+        recipe["plugins"] = carried(recipe.get("plugins", []), folder.parent)
         model = cls.from_recipe(recipe, device=device)
         try:
             for role in registry.ROLES:
                 getattr(model, role).set_state(load_file(folder / f"{role}.safetensors"))
         except (FileNotFoundError, SafetensorError) as error:
-            raise UserError(f"{folder}: the model is incomplete or damaged ({error}); train again") from None
+            raise UserError(f"{run}: the model is incomplete or damaged ({error}); train again") from None
         except (KeyError, ValueError, RuntimeError) as error:  # arrays of other names or shapes than this code keeps
-            raise UserError(f"{folder}: the model's {role} was saved by another version of sccs "
+            raise UserError(f"{run}: the model's {role} was saved by another version of sccs "
                             f"({str(error).splitlines()[0]}); train again") from None
         for part in (model.embedder, model.clusterer):
             if isinstance(part, torch.nn.Module):

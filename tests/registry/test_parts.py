@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load, save
+from sklearn.base import clone
 
 import registry
 from registry.base import FeatureMap, FeatureStack, UserError
@@ -184,6 +185,17 @@ def test_arguments_are_stored_as_they_are(role, name, arguments):
     part = registry.get(role, name)(**given)
     for key, field in registry.schema(role, name).model_fields.items():
         assert getattr(part, key) == given.get(key, field.default), key
+
+
+@every_part
+def test_arguments_are_read_set_and_cloned_as_scikit_learn_does(role, name, arguments):
+    part = registry.get(role, name)(**arguments(role, name))
+    held = part.get_params()
+    assert held.keys() == registry.schema(role, name).model_fields.keys()
+    assert clone(part).get_params() == held
+    assert part.set_params(**held) is part and part.get_params() == held
+    with pytest.raises(UserError, match="has no argument 'nonsense'"):
+        part.set_params(nonsense=1)
 
 
 @every_part

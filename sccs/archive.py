@@ -1,0 +1,168 @@
+"""A model that travels: a folder or a zip, with the SHA-256 of every file in `SHA256SUMS` (`sha256sum -c` reads it).
+
+Hashes are compared whenever such a model is read, so that what loads is what was exported.
+"""
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import zipfile
+import zlib
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Iterator
+
+from registry.base import UserError
+
+SUMS = "SHA256SUMS"
+MODEL = "model/model.json"
+TRUST = "SCCS_TRUST_PLUGINS"  # environment variable; 1: run the plug-ins that an export carries
+BLOCK = 1 << 20  # bytes read at once
+DATE = (1980, 1, 1, 0, 0, 0)  # of every file in a zip, so that the same run gives the same bytes
+UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError, OSError)
+
+
+# ------------------------------------------------------------------------------------------------------------ reading
+@contextmanager
+def opened(run: str | os.PathLike) -> Iterator[Path]:
+    """The folder of a run or of an export; a zip's is a temporary one. An export's hashes are compared.
+
+    Raises UserError that names the file which is missing or damaged, or for a file that is no such zip.
+    """
+    path = Path(run)
+    if path.is_file():
+        with tempfile.TemporaryDirectory(prefix="sccs-") as scratch:
+            _unpack(path, Path(scratch))
+            yield Path(scratch)
+        return
+    whole = path.parent if path.name == "model" else path
+    if is_export(whole):
+        for name, digest in _sums((whole / SUMS).read_bytes(), path).items():
+            try:
+                with open(whole / name, "rb") as stream:
+                    found = _digest(stream)
+            except OSError as error:
+                raise _damaged(path, name, error.strerror) from None
+            if found != digest:
+                raise _damaged(path, name, "its SHA-256 is another one")
+    yield path
+
+
+def is_export(path: str | os.PathLike) -> bool:
+    """Whether `sccs export` wrote this folder or zip; no hash is compared."""
+    path = Path(path)
+    return zipfile.is_zipfile(path) if path.is_file() else (path / SUMS).is_file() and (path / MODEL).is_file()
+
+
+def read_text(run: str | os.PathLike, name: str) -> str | None:
+    """The text of one file of a run, an export's folder or zip; None where it has none of this name."""
+    path = Path(run)
+    if not path.is_file():
+        return (path / name).read_text(encoding="utf-8") if (path / name).exists() else None
+    with opened(path) as folder:
+        return read_text(folder, name)
+
+
+def carried(plugins: list[str], folder: Path) -> list[str]:
+    """Plug-ins of a model for `load_recipe`: those in `folder` by their path, and only if the user trusts them."""
+    inside = [name for name in plugins if name.endswith(".py") and not os.path.isabs(name)]
+    if inside and os.environ.get(TRUST) != "1":
+        raise UserError(f"the model brings Python code of its own, {', '.join(inside)}; read it, and if you trust whoever "
+                        f"gave it to you, set the environment variable {TRUST}=1")
+    return [str(folder / name) if name in inside else name for name in plugins]
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    """Listed files of a zip into `folder`, each compared with its hash; the zip may hold them in a folder."""
+    try:
+        archive = zipfile.ZipFile(path)
+        names = archive.namelist()
+        (listing,) = [name for name in names if re.fullmatch(rf"([^/]+/)?{SUMS}", name)]
+        sums = _sums(archive.read(listing), path)
+    except ValueError:  # none, or several
+        raise UserError(f"{path}: no model that `sccs export` wrote: it has no {SUMS}") from None
+    except UNREADABLE as error:
+        raise UserError(f"{path}: not a readable zip ({error}); give a run folder, or what `sccs export` wrote") from None
+    with archive:
+        for name, digest in sums.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            with open(folder / name, "wb") as target:
+                try:
+                    with archive.open(listing.removesuffix(SUMS) + name) as stream:
+                        found = _digest(stream, target)
+                except UNREADABLE as error:
+                    raise _damaged(path, name, error) from None
+            if found != digest:
+                raise _damaged(path, name, "its SHA-256 is another one")
+
+
+def _sums(listing: bytes, path: Path) -> dict[str, str]:
+    """File -> SHA-256 of a listing as sha256sum writes it."""
+    sums = {}
+    for line in listing.decode("utf-8", "replace").splitlines():
+        match = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
+        if not match or (name := PurePosixPath(match[2])).is_absolute() or ".." in name.parts or "\\" in match[2]:
+            raise _damaged(path, SUMS, f"line {line[:80]!r}")
+        sums[match[2]] = match[1]
+    return sums
+
+
+def _digest(stream: BinaryIO, target: BinaryIO | None = None) -> str:
+    """SHA-256 of a stream, which is copied to `target`, if there is one, on the way."""
+    digest = hashlib.sha256()
+    while block := stream.read(BLOCK):
+        digest.update(block)
+        if target is not None:
+            target.write(block)
+    return digest.hexdigest()
+
+
+def _damaged(path: Path, name: str, why: object) -> UserError:
+    return UserError(f"{path}: {name} is missing or damaged ({why}); copy it anew from where it came, or export it again")
+
+
+# ------------------------------------------------------------------------------------------------------------ writing
+def check_output(out: Path, overwrite: bool) -> None:
+    """Raises UserError where `out` exists; with `overwrite`, only where it is something else than an export."""
+    if out.suffix.lower() in (".onnx", ".safetensors", ".tar", ".gz", ".tgz", ".tif"):
+        raise UserError(f"{out}: an export is a folder or a zip: name it without {out.suffix}, or *.zip")
+    if not os.path.lexists(out):
+        return
+    if not overwrite:
+        raise UserError(f"{out}: exists already: choose another name, or say --overwrite")
+    if out.is_dir():
+        if out.is_symlink() or not is_export(out):
+            raise UserError(f"{out}: a folder that is no export is never written over: choose another name")
+        known = {SUMS, *_sums((out / SUMS).read_bytes(), out)}
+        for path in out.rglob("*"):
+            if path.is_file() and path.relative_to(out).as_posix() not in known:
+                raise UserError(f"{out}: has a file that no export wrote, {path.name}, and would lose it: choose another "
+                                "name")
+    elif out.suffix.lower() != ".zip":
+        raise UserError(f"{out}: a file that is no zip is never written over: choose another name")
+
+
+def seal(folder: Path) -> None:
+    """Write `SHA256SUMS` over every file of the folder."""
+    lines = []
+    for name in files(folder):
+        with open(folder / name, "rb") as stream:
+            lines.append(f"{_digest(stream)}  {name}\n")
+    (folder / SUMS).write_bytes("".join(lines).encode())
+
+
+def pack(folder: Path, path: Path) -> None:
+    """Every file of the folder into the zip `path`; the same files give the same bytes."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in files(folder):
+            entry = zipfile.ZipInfo(name, DATE)
+            entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            with open(folder / name, "rb") as source, archive.open(entry, "w", force_zip64=True) as target:
+                shutil.copyfileobj(source, target, BLOCK)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
