@@ -91,6 +91,17 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sccs {sccs.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
+    start = commands.add_parser("init", help="look at images without labels, write a recipe for them, say what it costs")
+    start.add_argument("input", metavar="FOLDER_OR_VOLUME", help="one image, or a folder of volumes or of slices")
+    start.add_argument("--out", metavar="RECIPE.yaml", help="recipe to write (default: named after the input)")
+    start.add_argument("--overwrite", action="store_true", help="replace an existing recipe")
+    start.add_argument("--minutes", type=float, default=30, metavar="N", help="how long the run may take (default: 30)")
+    start.add_argument("--level", type=_natural, metavar="L", help="resolution level (default: chosen by pixel size)")
+    start.add_argument("--voxel-size", type=float, nargs=3, metavar=("Z", "Y", "X"),
+                       help="nm, of the finest level, for files that do not say")
+    start.add_argument("--axes", help="order of the image's axes, such as ZYX, for files that do not say so")
+    add_device_argument(start, default="auto, the first GPU if there is one")
+
     run = commands.add_parser("run", help="train by a recipe, segment, score, report")
     add_run_arguments(run)
 
@@ -174,6 +185,12 @@ def _dispatch(args: argparse.Namespace, arguments: list[str]) -> int | None:
         from sccs.run import main as run
 
         return run(arguments[1:])
+    if args.command == "init":
+        from sccs.init import init
+
+        init(args.input, args.out, overwrite=args.overwrite, axes=args.axes, voxel_size=args.voxel_size,
+             level=args.level, minutes=args.minutes, device=args.device or "auto")
+        return 0
     if args.command == "segment":
         from sccs.segment import segment
 

@@ -10,7 +10,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN_BASES = 12
+CROP = 72  # px, side of a crop in a cluster's gallery
 OUTLINE = "#ffd24a"
 INK = "#333333"
 
@@ -38,7 +39,7 @@ class SliceView:
         tiles: (y, x, height, width) of each FOV, px.
     `split` is "train" or "test"; `ignore` is the label code that is not scored. `u` remembers how many bases there
     were, since a saved view keeps only the `SHOWN_BASES` of highest variance, whose numbers are in `columns`. `classes`
-    names the label codes.
+    names the label codes. `voxel_size` is (z, y, x) nm, None where nobody knows.
     """
 
     volume: str
@@ -55,6 +56,7 @@ class SliceView:
     classes: dict[int, str] = field(default_factory=dict)
     u: int = 0
     columns: np.ndarray | None = None
+    voxel_size: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.clusters)
@@ -103,6 +105,7 @@ class SliceView:
             "ignore": None if self.ignore is None else int(self.ignore),
             "tiles": [[int(v) for v in tile] for tile in self.tiles],
             "classes": {int(code): name for code, name in self.classes.items()},
+            "voxel_size": None if self.voxel_size is None else [float(size) for size in self.voxel_size],
         }
         path = Path(folder) / f"{self.key}.npz"
         with atomic_path(path) as scratch:
@@ -274,8 +277,15 @@ def error_map(
     return out
 
 
-def cluster_crops(views: Sequence[SliceView], cluster: int, colour: str, count: int = 8, side: int = 72) -> list:
-    """Up to `count` crops (2 side, 2 side, 3) uint8 around typical superpixels of a cluster, which is outlined.
+class Crop(NamedTuple):
+    """A cut-out of a slice: picture (2 side, 2 side, 3) uint8, and the slice."""
+
+    picture: np.ndarray
+    view: SliceView
+
+
+def cluster_crops(views: Sequence[SliceView], cluster: int, colour: str, count: int = 8, side: int = CROP) -> list[Crop]:
+    """Up to `count` crops of `side` px around typical superpixels of a cluster, which is outlined.
 
     Typical: near the cluster's mean in the spectral coordinates of the slice. Slices take turns, and centres lie at
     least one crop apart, so that a person sees more than one corner of one image.
@@ -285,7 +295,7 @@ def cluster_crops(views: Sequence[SliceView], cluster: int, colour: str, count: 
     for turn in range(count):
         for view, queue in zip(views, queues):
             if turn < len(queue) and len(picked) < count:
-                picked.append(_crop(view, cluster, queue[turn], side, colour))
+                picked.append(Crop(_crop(view, cluster, queue[turn], side, colour), view))
     return picked
 
 
@@ -321,6 +331,15 @@ def _crop(view: SliceView, cluster: int, centre: tuple[int, int], side: int, col
     framed = np.full((2 * side, 2 * side, 3), 255, dtype=np.uint8)  # of an image smaller than the crop
     framed[: out.shape[0], : out.shape[1]] = out
     return framed
+
+
+def cluster_grey(views: Sequence[SliceView], cluster: int) -> float | None:
+    """Mean grey of a cluster's pixels in standard deviations from the volume's mean; None of an empty cluster.
+
+    Views of images that were given as uint8, not standardised, count as `to_grey` draws them.
+    """
+    pixels = np.concatenate([view.image[view.cluster_image() == cluster] for view in views] or [np.zeros(0)])
+    return 6 * float(pixels.mean()) / 255 - 3 if pixels.size else None
 
 
 def cluster_place(view: SliceView, cluster: int, colour: str) -> np.ndarray:

@@ -136,7 +136,8 @@ def view_of(pipeline: Pipeline, volume: Volume, z: int, part: str, dataset: Data
         offset += result.graph.n
     tiles = [(tile.y0, tile.x0, tile.y1 - tile.y0, tile.x1 - tile.x0) for _, tile, _ in pieces]
     return SliceView(volume.name, z, part, to_grey(image), labels, regions, np.concatenate(bases),
-                     np.concatenate(clusters), np.concatenate(alone), dataset.ignore, tiles)
+                     np.concatenate(clusters), np.concatenate(alone), dataset.ignore, tiles,
+                     voxel_size=volume.voxel_size)
 
 
 @torch.no_grad()

@@ -250,7 +250,7 @@ def slice_score(truth: np.ndarray, predicted: np.ndarray, names: list[str], rest
 
 
 def cluster_cards(seen: RunView, shown: list[SliceView]) -> list[dict[str, Any]]:
-    """For each cluster: what it looks like, how much of the pixels it holds, what each mapping makes of it."""
+    """For each cluster: a gallery of what it looks like, its share of the pixels, its grey, what mappings make of it."""
     share = seen.metrics.get("cluster_share", {})
     made = []
     for cluster, colour in enumerate(cluster_colours(seen.k)):
@@ -266,22 +266,27 @@ def cluster_cards(seen: RunView, shown: list[SliceView]) -> list[dict[str, Any]]
             "given": "" if seen.cluster_labels[cluster] == f"cluster {cluster}" else seen.cluster_labels[cluster],
             "share": {part: values[cluster] for part, values in share.items() if cluster < len(values)},
             "mapped": mapped,
-            "crops": picture(_grid(crops), 10_000, 86) if crops else None, "count": len(crops),
+            "crops": [{"src": picture(crop.picture, quality=86), "title": crop.view.title} for crop in crops],
+            "size": crop_size([crop.view for crop in crops]),
+            "grey": grey_words(figures.cluster_grey(shown, cluster)),
             "place": picture(figures.cluster_place(where, cluster, colour), 340, 80) if where else None,
             "where": where.title if where else None,
         })
     return made
 
 
-def _grid(crops: list[np.ndarray], columns: int = 4, gap: int = 6) -> np.ndarray:
-    """Crops of one size in rows, white between them."""
-    height, width = crops[0].shape[:2]
-    rows = -(-len(crops) // columns)
-    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, dtype=np.uint8)
-    for i, crop in enumerate(crops):
-        y, x = i // columns * (height + gap), i % columns * (width + gap)
-        sheet[y : y + height, x : x + width] = crop
-    return sheet
+def crop_size(views: list[SliceView]) -> str:
+    """How wide a crop is, in px, and in nm where all slices say the same."""
+    sizes = {view.voxel_size and view.voxel_size[2] for view in views}
+    nm = sizes.pop() if len(sizes) == 1 else None
+    return f"{figures.CROP} px" + (f" ({figures.CROP * nm:.0f} nm)" if nm else "")
+
+
+def grey_words(grey: float | None) -> str:
+    """-1.2 -> "-1.2 sd, dark"."""
+    if grey is None:
+        return "–"
+    return f"{grey:+.1f} sd, {'dark' if grey < -0.5 else 'bright' if grey > 0.5 else 'medium'}"
 
 
 def score_tables(seen: RunView) -> dict[str, Any] | None:

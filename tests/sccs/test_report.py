@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from registry.base import UserError
+from sccs.figures import SliceView
 from sccs.naming import name_clusters
 from sccs.report import duration, number, percent, shown_views, write_report
 
@@ -135,6 +136,19 @@ def test_slices_are_scored_as_the_metrics_are(run_folder):
     name_clusters(run, {1: "nucleus", 2: "odd thing"})
     metrics = json.loads((run / "metrics.json").read_text())
     assert f"mean DSC {metrics['test']['named']['mean']['dsc']:.3f}, mapping named" in page_of(run).text
+
+
+def test_a_cluster_is_a_gallery_of_several_slices_with_size_and_grey(run_folder):
+    run = run_folder()
+    for path in (run / "figures" / "data").glob("*.npz"):
+        view = SliceView.load(path)
+        view.voxel_size = (40.0, 5.0, 5.0)
+        view.save(path.parent)
+    page = page_of(run)
+    spots = [a["alt"] for tag, a in page.tags if tag == "img" and a.get("alt", "").startswith("Spot")]
+    assert {alt.rpartition(" in ")[2] for alt in spots if "cluster 1," in alt} == {"cell, z = 0", "cell, z = 1",
+                                                                                   "other, z = 0"}
+    assert "72 px (360 nm) wide" in page.text and "mean grey" in page.text
 
 
 def test_the_command_to_name_clusters_can_be_pasted(run_folder, monkeypatch):
