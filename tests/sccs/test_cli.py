@@ -131,9 +131,11 @@ def test_segment(calls):
     assert cli.main(["segment", "run", "a.tif", "b.ome.zarr"]) == 0
     cli.main(["segment", "run", "a.tif", "b.ome.zarr", "--level", "1", "--voxel-size", "16", "16", "16",
               "--axes", "ZYX", "--plane", "xz", "--depth", "16", "--classes", "--overwrite", "--device", "cpu"])
-    plain = dict(level=None, voxel_size=None, axes=None, plane="xy", depth=None, classes=False, overwrite=False, device="auto")
+    plain = dict(level=None, voxel_size=None, axes=None, plane="xy", depth=None, classes=False, overwrite=False,
+                 device="auto", region=None, mask=None, halo=None, block=None, ome="0.5", workers=1, scheduler=None,
+                 resume=False)
     assert calls[0] == ("sccs.segment.segment", ("run", "a.tif", "b.ome.zarr"), plain)
-    assert calls[1][2] == dict(level=1, voxel_size=[16.0, 16.0, 16.0], axes="ZYX", plane="xz", depth=16.0, classes=True,
+    assert calls[1][2] == plain | dict(level=1, voxel_size=[16.0, 16.0, 16.0], axes="ZYX", plane="xz", depth=16.0, classes=True,
                                overwrite=True, device="cpu")
 
 

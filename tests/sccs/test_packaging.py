@@ -46,11 +46,12 @@ def test_every_module_is_there(contents):
 @pytest.mark.parametrize("folder, pattern, place", [
     ("recipes", "*.yaml", "sccs/recipes"),
     ("sccs/templates", "*", "sccs/templates"),
+    ("sccs/napari", "*.yaml", "sccs/napari"),
     ("registry/features/weights", "*", "registry/features/weights"),
 ])
 def test_data_files_travel_with_the_package(folder, pattern, place, contents):
     files = {f"{place}/{path.name}" for path in (ROOT / folder).glob(pattern)}
-    assert files == {name for name in contents if name.startswith(f"{place}/")}
+    assert files == {name for name in contents if name.startswith(f"{place}/") and not name.endswith(".py")}
 
 
 def test_licence_and_metadata(wheel, contents):
@@ -59,8 +60,10 @@ def test_licence_and_metadata(wheel, contents):
     metadata = zipfile.ZipFile(wheel).read(f"{info}/METADATA").decode()
     assert "\nLicense: BSD-3-Clause\n" in metadata
     assert "\nRequires-Python: <3.13,>=3.10\n" in metadata
-    for extra in ("cpu", "gpu", "zarr", "n5", "hdf5", "mrc", "tiff", "all", "test"):
+    for extra in ("cpu", "gpu", "zarr", "n5", "hdf5", "mrc", "tiff", "napari", "all", "test"):
         assert f"\nProvides-Extra: {extra}\n" in metadata
+    entry_points = zipfile.ZipFile(wheel).read(f"{info}/entry_points.txt").decode()
+    assert "[napari.manifest]\nsccs = sccs.napari:napari.yaml" in entry_points
 
 
 def test_installed_copy_works_outside_of_the_checkout(wheel, tmp_path):

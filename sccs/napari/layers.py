@@ -1,0 +1,83 @@
+"""Between napari's layers and SCCS: sample data, reader, writer, colours, voxel sizes. Napari is not imported here."""
+from __future__ import annotations
+
+from typing import Any, Callable, Sequence
+
+import numpy as np
+
+from sccs.segment import Legend
+
+SAMPLE = (12, 560, 560)  # (Z, Y, X) of the synthetic volume
+TRUTH = "true classes (synthetic)"
+
+
+def phantom() -> list[tuple]:
+    """The sample data: the image of a synthetic cell and its true labels, as napari's layer tuples; generated once."""
+    import json
+
+    from sccs.data.loading import CELL_CLASSES, phantom_folder
+    from sccs.segment import class_legend
+
+    folder = phantom_folder({"seed": 0, "shapes": [list(SAMPLE)]})
+    (cell,) = json.loads((folder / "cells.json").read_text(encoding="utf-8"))
+    image, labels = (np.load(folder / f"{cell['name']}_{kind}.npy") for kind in ("image", "labels"))
+    place = placed(cell["voxel_size"])
+    return [(image, {"name": "cell (synthetic)", "colormap": "gray", **place}, "image"),
+            (labels, {"name": TRUTH, "opacity": 0.5, "visible": False, **place, **look(class_legend(CELL_CLASSES))},
+             "labels")]
+
+
+def get_reader(path: str | list[str]) -> Callable[[str], list[tuple]] | None:
+    """Napari's reader of one image in a format that SCCS reads; None for several at once."""
+    return read if isinstance(path, str) else None
+
+
+def read(path: str) -> list[tuple]:
+    """An image as a lazy layer with its voxel size. Raises UserError for what `sccs.data.readers` cannot open."""
+    import dask.array  # napari brings it
+
+    from sccs.data.loading import stem
+    from sccs.data.readers import open_image
+
+    source = open_image(path)
+    image = dask.array.from_array(source.array, chunks=(1, *source.shape[1:]), name=False, asarray=False)
+    place = placed(source.voxel_size) if source.voxel_size else {}
+    return [(image, {"name": stem(path), "colormap": "gray", **place}, "image")]
+
+
+def write_labels_layer(path: str, data: Any, attributes: dict) -> list[str]:
+    """Napari's writer of a Labels layer: .tif or .ome.zarr, with voxel size, and names and colours if SCCS made it."""
+    from sccs.napari.session import save
+
+    size = voxel_size(attributes.get("scale"), attributes.get("units"))
+    legend = attributes.get("metadata", {}).get("sccs", {}).get("legend", Legend({}, {}))
+    return [str(save(path, data, voxel_size=size, legend=legend, overwrite=True))]
+
+
+def placed(size: Sequence[float], ndim: int = 3) -> dict[str, Any]:
+    """Scale and units of a layer whose voxels are of `size`, (z, y, x) nm."""
+    return {"scale": tuple(size)[-ndim:], "units": ("nm",) * ndim}
+
+
+def look(legend: Legend) -> dict[str, Any]:
+    """Colours and, for the status bar, names of a Labels layer; labels without a colour are transparent."""
+    colours = {label: np.array([*colour, 255]) / 255 for label, colour in legend.colours.items()}
+    features = {"index": list(legend.names), "name": list(legend.names.values())}
+    return {"colormap": {**colours, None: np.zeros(4)}, "features": features, "metadata": {"sccs": {"legend": legend}}}
+
+
+def voxel_size(scale: Sequence[float] | None, units: Sequence[Any] | None) -> tuple[float, ...] | None:
+    """(z, y, x) nm of a layer's last axes, from napari's scale and pint units; None where the units are no lengths.
+
+    A lone slice is taken as thick as its pixels are high.
+    """
+    if scale is None or units is None:
+        return None
+    import pint  # napari brings it
+
+    registry = pint.get_application_registry()
+    quantities = [float(step) * registry.Unit(str(unit)) for step, unit in zip(scale, units)][-3:]
+    if len(quantities) < 2 or not all(quantity.is_compatible_with("nm") for quantity in quantities):
+        return None
+    sizes = [float(f"{quantity.to('nm').magnitude:.9g}") for quantity in quantities]
+    return tuple(sizes if len(sizes) == 3 else [sizes[0], *sizes])
