@@ -135,8 +135,8 @@ def test_segment(calls):
                  device="auto", region=None, mask=None, halo=None, block=None, ome="0.5", workers=1, scheduler=None,
                  resume=False)
     assert calls[0] == ("sccs.segment.segment", ("run", "a.tif", "b.ome.zarr"), plain)
-    assert calls[1][2] == plain | dict(level=1, voxel_size=[16.0, 16.0, 16.0], axes="ZYX", plane="xz", depth=16.0, classes=True,
-                               overwrite=True, device="cpu")
+    assert calls[1][2] == plain | dict(level=1, voxel_size=[16.0, 16.0, 16.0], axes="ZYX", plane="xz", depth=16.0,
+                                       classes=True, overwrite=True, device="cpu")
 
 
 def test_compare_and_name(calls):
