@@ -131,19 +131,19 @@ def page(rows: Sequence[dict]) -> str:
     """Markdown: a table for each set and system."""
     parts = ["# Depth", "", "Mean DSC (mapping `train`) and consistency along z: Cohen's kappa between the classes of "
              "neighbouring slices, of the true labels in the heading; mean ± sd over seeds, all of the same images. "
-             "Seconds per FOV are of embedding and clustering alone. The phantom is synthetic. `python "
-             "benchmarks/depth.py`", ""]
+             "The phantom is synthetic. `python benchmarks/depth.py`", ""]
     for data, system in dict.fromkeys((row["set"], row["system"]) for row in rows):
         here = [row for row in rows if (row["set"], row["system"]) == (data, system)]
         seeds = len({row["seed"] for row in here})
         named = f"{data} (synthetic)" if data == "phantom" else data
-        parts += [f"## {named}, {system}: {seeds} seeds, kappa of the labels {here[0]['z_kappa_labels']:.3f}", ""]
+        count = f"{seeds} seed{'s' if seeds > 1 else ''}"
+        parts += [f"## {named}, {system}: {count}, kappa of the labels {here[0]['z_kappa_labels']:.3f}", ""]
         lines = []
         for way in WAYS:
             mine = [row for row in here if row["way"] == way]
             numbers = [mean_sd([row[key] for row in mine]) for key in ("dsc", "z_kappa", "z_kappa_clusters")]
-            lines.append([way, *numbers, f"{np.median([row['seconds_per_fov'] for row in mine]):.3f}"])
-        parts += [markdown(["", "mean DSC", "kappa of classes", "kappa of clusters", "s per FOV"], lines), ""]
+            lines.append([way, *numbers])
+        parts += [markdown(["", "mean DSC", "kappa of classes", "kappa of clusters"], lines), ""]
     return "\n".join(parts)
 
 
