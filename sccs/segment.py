@@ -84,7 +84,8 @@ def segment(run: str, input: str, output: str, *, level: int | str | None = None
         table, legend = class_codes(entries, model.k, known, model.info.get("ignore"), model.recipe.evaluation.rest)
     else:
         table, legend = np.arange(model.k, dtype=np.uint8), cluster_legend(entries, model.k)
-    legend.names.setdefault(EMPTY, "not segmented")
+    if in_blocks or mask is not None:
+        legend.names.setdefault(EMPTY, "not segmented")
     largest = model.fov if isinstance(model.fov, int) else 0
     settings: dict[str, Any] = {
         "run": absolute(run), "model": fingerprint_of(run), "input": absolute(input), "axes": axes, "level": level,
