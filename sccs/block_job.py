@@ -16,6 +16,8 @@ import os
 import secrets
 import shutil
 import socket
+import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
@@ -215,6 +217,9 @@ class Job:
             self.level(level)[area] = halve(labels, here.step)
 
 
+_one_at_a_time = threading.Lock()  # also in a worker of several threads: a task has its threads of its own
+
+
 @functools.lru_cache(maxsize=1)
 def _job(folder: str, device: str, token: str) -> Job:
     try:
@@ -226,7 +231,8 @@ def _job(folder: str, device: str, token: str) -> Job:
 
 def do(folder: str, device: str, token: str, task: Task) -> Task:
     """A task in a worker's process, which keeps the job open for the next. token: tells jobs of one name apart."""
-    _job(folder, device, token).do(task)
+    with _one_at_a_time:
+        _job(folder, device, token).do(task)
     return task
 
 
@@ -273,7 +279,7 @@ class cluster:
         distributed = import_distributed()
         if self.scheduler is not None:
             try:
-                self.opened = [distributed.Client(self.scheduler, timeout="30s")]
+                self.opened = [distributed.Client(self.scheduler)]
             except (OSError, ValueError, TypeError) as error:
                 raise UserError(f"--scheduler {self.scheduler}: no Dask scheduler answers there ({error})") from None
             return self.opened[0]
@@ -295,6 +301,8 @@ class cluster:
 def on_cluster(client: Any, function: Callable[[Task], Task], tasks: Sequence[Task]) -> Iterator[Task]:
     """The tasks as they are done, by whatever workers there are; those of a worker that dies go to another."""
     distributed = import_distributed()
+    if not client.scheduler_info()["workers"]:
+        print("sccs: the scheduler has no workers yet; waiting for some", file=sys.stderr)
     futures = client.map(function, tasks, pure=False)
     try:
         for future in distributed.as_completed(futures):

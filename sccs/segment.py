@@ -98,7 +98,8 @@ def segment(run: str, input: str, output: str, *, level: int | str | None = None
     if by_slices:
         shape = segment_stack(model, source, input, output, plane, depth, table, legend, overwrite)
         return report(output, shape, model.k, entries, legend)
-    legend.names.setdefault(EMPTY, "not segmented")
+    if in_blocks or mask is not None:
+        legend.names.setdefault(EMPTY, "not segmented")
     largest = model.fov if isinstance(model.fov, int) else 0
     settings: dict[str, Any] = {
         "run": absolute(run), "model": fingerprint_of(run), "input": absolute(input), "axes": axes, "level": level,

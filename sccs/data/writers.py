@@ -159,11 +159,12 @@ def _ome(shape, voxel_size, names, colours) -> dict:
 
 
 def image_label(names: Mapping[int, str], colours: Mapping[int, Sequence[int]], version: str = "0.5") -> dict:
-    """OME-Zarr's `image-label`: label -> (r, g, b) and label -> name."""
+    """OME-Zarr's `image-label`: label -> (r, g, b) and label -> name; a label with a name alone is transparent."""
     content: dict = {"version": version}
+    labels = sorted({*names, *colours})
     if colours:
-        rgba = {label: [int(c) for c in colours[label][:3]] + [255] for label in sorted(colours)}
-        content["colors"] = [{"label-value": int(label), "rgba": rgba[label]} for label in rgba]
+        rgba = {label: [*map(int, colours[label][:3]), 255] if label in colours else [0] * 4 for label in labels}
+        content["colors"] = [{"label-value": int(label), "rgba": rgba[label]} for label in labels]
     if names:
-        content["properties"] = [{"label-value": int(label), "name": names[label]} for label in sorted(names)]
+        content["properties"] = [{"label-value": int(label), "name": names.get(label, "")} for label in labels]
     return content

@@ -97,7 +97,8 @@ def test_success_is_zero_and_a_returned_code_is_kept():
 @pytest.mark.parametrize("argv", [
     ["nothing"], ["run"], ["list", "graphs"], ["run", "r.yaml", "--resume", "--overwrite"], ["show"],
     ["segment", "run", "a.tif"], ["segment", "run", "a.tif", "b.tif", "--level", "-1"],
-    ["segment", "run", "a.tif", "b.tif", "--block", "0"], ["run", "r.yaml", "--seed", "x"],
+    ["segment", "run", "a.tif", "b.tif", "--block", "0"], ["segment", "run", "a.tif", "b.tif", "--workers", "0"],
+    ["segment", "run", "a.tif", "b.zarr", "--resume", "--overwrite"], ["run", "r.yaml", "--seed", "x"],
 ])
 def test_wrong_arguments_exit_with_2(argv, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -131,12 +132,16 @@ def test_segment(calls):
     assert cli.main(["segment", "run", "a.tif", "b.ome.zarr"]) == 0
     cli.main(["segment", "run", "a.tif", "b.ome.zarr", "--level", "1", "--voxel-size", "16", "16", "16",
               "--axes", "ZYX", "--plane", "xz", "--depth", "16", "--classes", "--overwrite", "--device", "cpu"])
+    cli.main(["segment", "run", "a.zarr", "b.ome.zarr", "--level", "auto", "--region", "0:9,:,:", "--mask", "m.tif",
+              "--halo", "0", "--block", "9", "80", "80", "--ome", "0.4", "--workers", "2", "--resume"])
     plain = dict(level=None, voxel_size=None, axes=None, plane="xy", depth=None, classes=False, overwrite=False,
                  device="auto", region=None, mask=None, halo=None, block=None, ome="0.5", workers=1, scheduler=None,
                  resume=False)
     assert calls[0] == ("sccs.segment.segment", ("run", "a.tif", "b.ome.zarr"), plain)
     assert calls[1][2] == plain | dict(level=1, voxel_size=[16.0, 16.0, 16.0], axes="ZYX", plane="xz", depth=16.0,
                                        classes=True, overwrite=True, device="cpu")
+    assert calls[2][2] == plain | dict(level="auto", region="0:9,:,:", mask="m.tif", halo=0, block=[9, 80, 80],
+                                       ome="0.4", workers=2, resume=True)
 
 
 def test_compare_and_name(calls):
