@@ -91,10 +91,11 @@ class Part:
         return {name: getattr(self, name) for name in names}
 
     def set_params(self, **params: Any) -> "Part":
-        """Set arguments, checked as the constructor checks them; `fit` anew. Raises UserError and then changes nothing."""
+        """Set arguments, checked as the constructor checks them; `fit` anew. Raises UserError, changing nothing then."""
         arguments = self.get_params()
         if unknown := sorted(set(params) - set(arguments)):
-            raise UserError(f"{type(self).__name__} has no argument {unknown[0]!r}; it has {', '.join(arguments) or 'none'}")
+            raise UserError(f"{type(self).__name__} has no argument {unknown[0]!r}; it has "
+                            f"{', '.join(arguments) or 'none'}")
         device = getattr(self, "device", None)
         type(self)(**{**arguments, **params})  # raises, if anything does
         self.__init__(**{**arguments, **params})

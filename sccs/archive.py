@@ -70,8 +70,8 @@ def carried(plugins: list[str], folder: Path) -> list[str]:
     """Plug-ins of a model for `load_recipe`: those in `folder` by their path, and only if the user trusts them."""
     inside = [name for name in plugins if name.endswith(".py") and not os.path.isabs(name)]
     if inside and os.environ.get(TRUST) != "1":
-        raise UserError(f"the model brings Python code of its own, {', '.join(inside)}; read it, and if you trust whoever "
-                        f"gave it to you, set the environment variable {TRUST}=1")
+        raise UserError(f"the model brings Python code of its own, {', '.join(inside)}; read it, and if you trust it, "
+                        f"set the environment variable {TRUST}=1")
     return [str(folder / name) if name in inside else name for name in plugins]
 
 
@@ -85,7 +85,7 @@ def _unpack(path: Path, folder: Path) -> None:
     except ValueError:  # none, or several
         raise UserError(f"{path}: no model that `sccs export` wrote: it has no {SUMS}") from None
     except UNREADABLE as error:
-        raise UserError(f"{path}: not a readable zip ({error}); give a run folder, or what `sccs export` wrote") from None
+        raise UserError(f"{path}: not a readable zip ({error}); give a run folder or what `sccs export` wrote") from None
     with archive:
         for name, digest in sums.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ def _digest(stream: BinaryIO, target: BinaryIO | None = None) -> str:
 
 
 def _damaged(path: Path, name: str, why: object) -> UserError:
-    return UserError(f"{path}: {name} is missing or damaged ({why}); copy it anew from where it came, or export it again")
+    return UserError(f"{path}: {name} is missing or damaged ({why}); copy it anew, or export it again")
 
 
 # ------------------------------------------------------------------------------------------------------------ writing
@@ -139,8 +139,8 @@ def check_output(out: Path, overwrite: bool) -> None:
         known = {SUMS, *_sums((out / SUMS).read_bytes(), out)}
         for path in out.rglob("*"):
             if path.is_file() and path.relative_to(out).as_posix() not in known:
-                raise UserError(f"{out}: has a file that no export wrote, {path.name}, and would lose it: choose another "
-                                "name")
+                raise UserError(f"{out}: has a file that no export wrote, {path.name}, and would lose it: "
+                                "choose another name")
     elif out.suffix.lower() != ".zip":
         raise UserError(f"{out}: a file that is no zip is never written over: choose another name")
 

@@ -80,8 +80,8 @@ def _readme(model, folder: Path) -> None:
         "# MAE encoder of SCCS", "", "Encoder of a masked autoencoder for volume electron microscopy, trained without "
         f"labels; from a model trained on {data_name(model.info)}{pixels}", "",
         f"Input: {about['input']}. Output: {about['output']}.", "", "## Validation", "",
-        "Cluster or classify the output of images whose labels you have, and compare with the labels. The test image is "
-        "synthetic.", ""]))
+        "Cluster or classify the output of images whose labels you have, and compare with the labels. The test image "
+        "is synthetic.", ""]))
 
 
 def _description(model, folder: Path, licence: str, authors: Sequence[str]) -> dict:

@@ -143,7 +143,7 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("run", metavar="RUN", help="folder of a finished run, or an earlier export")
     export.add_argument("out", metavar="OUT", help="a new folder, or *.zip")
     extra = export.add_mutually_exclusive_group()
-    extra.add_argument("--onnx", action="store_true", help="with the MAE encoder as encoder.onnx, checked against torch")
+    extra.add_argument("--onnx", action="store_true", help="with the MAE encoder as encoder.onnx")
     extra.add_argument("--bioimage", action="store_true",
                        help="write a BioImage Model Zoo package of the MAE encoder instead, OUT.zip")
     export.add_argument("--licence", metavar="SPDX", help="licence of the weights, such as CC-BY-4.0")

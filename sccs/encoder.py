@@ -1,4 +1,4 @@
-"""The MAE encoder of a trained model as ONNX: windows (B, window, window) -> tokens (B, N, q), checked against torch."""
+"""A trained model's MAE encoder as ONNX: windows (B, window, window) -> tokens (B, N, q), checked against torch."""
 from __future__ import annotations
 
 import importlib
@@ -46,18 +46,18 @@ def mae_of(features: Features) -> MAE:
             exact = type(part)(**{**part.get_params(), "precision": "float32"})
             exact.set_state(part.get_state())
             return exact
-    raise UserError(f"the model has no MAE encoder, its features are {type(features).__name__}: ONNX is for mae, maester, "
-                    "and concat with one of these; leave --onnx out")
+    raise UserError(f"the model has no MAE encoder, its features are {type(features).__name__}: ONNX is for mae, "
+                    "maester, and concat with one of these; leave --onnx out")
 
 
 def export_onnx(features: Features, path: Path, maps: bool = False) -> str:
-    """Write the encoder to `path` and compare it with torch; returns how large the difference was, in words.
+    """Write the encoder to `path` and compare it with torch; returns what it is and how large the difference was.
 
     maps: with the axes of images (`TokenMap`). Raises UserError for features without an MAE, a package that is not
     installed, or an ONNX model that computes something else than torch.
     """
     part = mae_of(features)
-    onnx, onnxruntime, _ = (_module(name) for name in ("onnx", "onnxruntime", "onnxscript"))
+    onnx, onnxruntime, onnxscript = (_module(name) for name in ("onnx", "onnxruntime", "onnxscript"))
     network = (TokenMap if maps else Tokens)(part).eval()
     windows = [_windows(part, batch, maps) for batch in CHECKED]
     with warnings.catch_warnings(), torch.no_grad():
@@ -80,14 +80,14 @@ def export_onnx(features: Features, path: Path, maps: bool = False) -> str:
         difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
         if not difference <= TOLERANCE * np.abs(expected).max():
             raise UserError(f"the ONNX encoder differs from torch by {difference:.2g} (tokens up to "
-                            f"{np.abs(expected).max():.2g}), so it is not written; try other versions of onnx, onnxscript "
-                            f"and onnxruntime than {onnx.__version__}, {_module('onnxscript').__version__} and "
+                            f"{np.abs(expected).max():.2g}), so it is not written; try other versions than onnx "
+                            f"{onnx.__version__}, onnxscript {onnxscript.__version__}, onnxruntime "
                             f"{onnxruntime.__version__}")
         worst = max(worst, difference)
     shape = "(B, 1, {0}, {0}) -> (B, {1}, {2}, {2})" if maps else "(B, {0}, {0}) -> (B, {3}, {1})"
     side = part.window // part.patch
-    return (f"MAE encoder, opset {OPSET}, {shape.format(part.window, part.width, side, side * side)}; largest difference "
-            f"from torch {worst:.1e}")
+    return (f"MAE encoder, opset {OPSET}, {shape.format(part.window, part.width, side, side * side)}; largest "
+            f"difference from torch {worst:.1e}")
 
 
 def facts(part: MAE) -> dict[str, str]:

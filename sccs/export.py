@@ -32,7 +32,8 @@ from sccs import archive
 from sccs.files import atomic_path, write_json, write_text
 from sccs.naming import FILE as NAMES, cluster_names, read_names
 
-CARD, RECIPE, METRICS, ENVIRONMENT, ENCODER = "README.md", "recipe.yaml", "metrics.json", "environment.json", "encoder.onnx"
+CARD, RECIPE, METRICS, ENVIRONMENT = "README.md", "recipe.yaml", "metrics.json", "environment.json"
+ENCODER = "encoder.onnx"
 VERSIONS = ("sccs", "python", "device", "gpu", "packages")  # of environment.json; the rest tells of the machine
 SCORES = ("dsc", "iou", "sensitivity", "accuracy")
 
@@ -62,8 +63,8 @@ def export(run: str | os.PathLike, out: Path, *, onnx: bool = False, licence: st
 
     with archive.opened(run) as source, atomic_path(out) as scratch:
         if (source / "model" / "mae.safetensors").is_file():
-            raise UserError(f"{run}: a pre-training, whose checkpoint {source / 'model' / 'mae.safetensors'} is one file: "
-                            "copy that, or train a run with it (features.checkpoint) and export this")
+            raise UserError(f"{run}: a pre-training; its checkpoint model/mae.safetensors is one file: copy that, or "
+                            "train a run with it (features.checkpoint) and export this")
         model = Pipeline.load(run, "cpu")  # what does not load is not passed on
         zipped = out.suffix.lower() == ".zip"
         with tempfile.TemporaryDirectory(prefix="sccs-") if zipped else nullcontext(scratch) as folder:
@@ -184,8 +185,8 @@ def card(about: Mapping, facts: Mapping, names: Mapping[int, Mapping[str, str]],
         "## Versions", "", ", ".join(f"{name} {version}" for name, version in versions.items()), "",
         "## Intended use", "",
         "Segmenting electron microscopy images of the same kind of tissue, preparation, contrast and pixel size as the "
-        "training data, by a person who looks at the result. Clusters are what looks alike, not organelles: names are a "
-        "person's reading of them. Not for diagnosis. Structures smaller than a superpixel are not separated, and "
+        "training data, by a person who looks at the result. Clusters are what looks alike, not organelles: names are "
+        "a person's reading of them. Not for diagnosis. Structures smaller than a superpixel are not separated, and "
         "touching ones not told apart.", "",
         "## Licence", "",
         f"Weights: {licence}." if licence else "Weights: not stated; ask whoever gave you this model.",

@@ -25,7 +25,8 @@ def model(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     architecture = {**SIZES, "mlp_ratio": 2.0, "position_weight": 0.08}
     weights = {name: value.numpy() for name, value in MaskedAutoencoder(**SIZES).encoder.state_dict().items()}
-    write_checkpoint(folder / "mae.safetensors", weights, {"architecture": architecture, "sha256": weights_hash(weights)})
+    facts = {"architecture": architecture, "sha256": weights_hash(weights)}
+    write_checkpoint(folder / "mae.safetensors", weights, facts)
     recipe = {"features": {"name": "mae", "checkpoint": str(folder / "mae.safetensors"), **SIZES, "stride": 20},
               "graph": {"name": "patch", "cell": 8}, "embedder": "identity", "clusterer": {"name": "kmeans", "k": 2},
               "device": "cpu"}

@@ -68,8 +68,9 @@ def run(tmp_path_factory) -> Path:
 
 @pytest.fixture(params=["folder", "out.zip"])
 def exported(request, run, tmp_path) -> Path:
-    assert command(["export", str(run), str(tmp_path / request.param), "--licence", "CC-BY-4.0", "--author", "A. B."]) == 0
-    return tmp_path / request.param
+    out = tmp_path / request.param
+    assert command(["export", str(run), str(out), "--licence", "CC-BY-4.0", "--author", "A. B."]) == 0
+    return out
 
 
 def contents(export: Path) -> dict[str, bytes]:
@@ -135,7 +136,7 @@ def test_an_export_can_be_exported_and_keeps_what_it_says(exported, tmp_path):
 
 
 @pytest.mark.parametrize("path, short", [
-    ("/home/me/cells/a.tif", "a.tif"), ("/home/me/cells/a.h5:/em/raw", "a.h5:/em/raw"), ("/d/a.zarr/em/s0", "a.zarr/em/s0"),
+    ("/home/me/cells/a.tif", "a.tif"), ("/home/me/a.h5:/em/raw", "a.h5:/em/raw"), ("/d/a.zarr/em/s0", "a.zarr/em/s0"),
     ("/home/me/slices/*.tif", "slices/*.tif"), ("/home/me/slices/", "slices"), ("rel/a.tif", "rel/a.tif"),
     ("${DATA}/a.tif", "${DATA}/a.tif"), ("https://a.org/b/c.zarr", "https://a.org/b/c.zarr"),
     ("file:///home/me/a.zarr", "a.zarr")])
@@ -264,7 +265,7 @@ def test_what_is_synthetic_is_called_so(run, tmp_path):
     assert "Test volumes of phantom (synthetic images)" in (tmp_path / "out" / "README.md").read_text()
 
 
-# -------------------------------------------------------------------------------------------------------------- refusals
+# ----------------------------------------------------------------------------------------------------------- refusals
 def test_an_existing_output_is_refused_and_replaced_when_asked(run, exported, capsys):
     before = contents(exported)
     fails(capsys, ["export", run, exported], "exists already", "--overwrite")
