@@ -242,7 +242,8 @@ class SCCS(widgets.Container):
             self._enable(True)
 
         self._enable(False)
-        worker = self._worker = create_worker(job, _connect={"yielded": show, "returned": finish, "aborted": close})
+        worker = self._worker = create_worker(job, _start_thread=False,
+                                              _connect={"yielded": show, "returned": finish, "aborted": close})
         worker.start()
 
     def _enable(self, idle: bool) -> None:
