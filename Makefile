@@ -1,5 +1,5 @@
 # make demo: virtual environment, installation, SCCS on the embedded volumes, and where its report is.
-# make test: the same for the tests. Both use PYTHON (3.10 to 3.12) and leave everything in .venv and runs/.
+# make test: the same for the tests. make docs: API pages in build/docs. All use PYTHON (3.10 to 3.12) and leave everything in .venv and runs/.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +7,9 @@ OUT ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 TORCH := $(shell grep '^torch==' constraints.txt | cut -d';' -f1)
 PIP := $(VENV)/bin/python -m pip install --quiet -c constraints.txt
 
-.PHONY: demo test clean
+API := sccs.pipeline sccs.recipe sccs.segment sccs.data.readers registry.base registry.graphs registry.registry
+
+.PHONY: demo test docs clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/sccs run recipes/sccs.yaml --out $(OUT)
@@ -15,6 +17,10 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest $(PYTEST)
+
+docs: $(VENV)/.test
+	$(VENV)/bin/python -m pdoc --docformat markdown --no-search --output-directory build/docs $(API)
+	@echo "API pages: $(abspath build/docs/index.html)"
 
 # PyTorch first and alone: its version decides which wheels of the rest fit.
 $(VENV)/.torch: constraints.txt
