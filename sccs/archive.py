@@ -85,7 +85,7 @@ def _unpack(path: Path, folder: Path) -> None:
     except ValueError:  # none, or several
         raise UserError(f"{path}: no model that `sccs export` wrote: it has no {SUMS}") from None
     except UNREADABLE as error:
-        raise UserError(f"{path}: not a readable zip ({error}); give a run folder or what `sccs export` wrote") from None
+        raise UserError(f"{path}: not a readable zip ({error}); give a run, or what `sccs export` wrote") from None
     with archive:
         for name, digest in sums.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,9 @@ import importlib
 import json
 import logging
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Iterator
 
 import numpy as np
 import torch
@@ -40,7 +42,7 @@ class TokenMap(Tokens):
 
 
 def mae_of(features: Features) -> MAE:
-    """A copy of the MAE among the features parts, on the CPU and in single precision. Raises UserError if there is none."""
+    """A copy of the MAE among the features, on the CPU and in single precision. Raises UserError if there is none."""
     for part in (features, *features.parts):
         if isinstance(part, MAE):
             exact = type(part)(**{**part.get_params(), "precision": "float32"})
@@ -60,9 +62,7 @@ def export_onnx(features: Features, path: Path, maps: bool = False) -> str:
     onnx, onnxruntime, onnxscript = (_module(name) for name in ("onnx", "onnxruntime", "onnxscript"))
     network = (TokenMap if maps else Tokens)(part).eval()
     windows = [_windows(part, batch, maps) for batch in CHECKED]
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is not there
+    with _quiet(), torch.no_grad():
         program = torch.onnx.export(network, (windows[-1],), dynamo=True, opset_version=OPSET, verbose=False,
                                     input_names=["windows"], output_names=["tokens"],
                                     dynamic_shapes=({0: torch.export.Dim("B")},))
@@ -96,6 +96,20 @@ def facts(part: MAE) -> dict[str, str]:
             "layer": json.dumps(part.layer), "input": "grey windows, standardised per volume: (x - mean) / sd",
             "output": f"tokens in row-major order; token (i, j) is centred on pixel ({part.patch} i + "
                       f"{(part.patch - 1) / 2:g}, {part.patch} j + {(part.patch - 1) / 2:g}) of the window"}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter warns of its own insides, and that torchvision is not there."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _windows(part: MAE, batch: int, maps: bool) -> torch.Tensor:

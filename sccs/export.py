@@ -169,10 +169,12 @@ def card(about: Mapping, facts: Mapping, names: Mapping[int, Mapping[str, str]],
         rows["encoder.onnx"] = said[ENCODER]
     versions = {"sccs": facts["sccs"], **(environment or {}).get("packages", {})}
     licence, authors = facts["licence"], facts["authors"]
-    header = ["---", *([f"license: {licence.lower()}"] if licence else []), "library_name: sccs",
-              f"tags: [electron-microscopy, image-segmentation, {kind}]", "---"]
+    bundled = '"bundled"' in json.dumps(recipe["features"])
+    header = {**({"license": licence.lower()} if licence else {}), "library_name": "sccs",
+              "tags": ["electron-microscopy", "image-segmentation", kind]}
     return "\n".join([
-        *header, f"# {_title(about)}", "", *_table("fact", "value", rows), "",
+        "---", yaml.safe_dump(header, sort_keys=False) + "---", f"# {_title(about)}", "",
+        *_table("fact", "value", rows), "",
         "## Use", "", "```", 'pip install "sccs[cpu,all]"',
         "sccs segment THIS_FOLDER_OR_ZIP image.tif clusters.tif", "```", "", "```python", "import sccs",
         'model = sccs.load("THIS_FOLDER_OR_ZIP")',
@@ -190,7 +192,8 @@ def card(about: Mapping, facts: Mapping, names: Mapping[int, Mapping[str, str]],
         "touching ones not told apart.", "",
         "## Licence", "",
         f"Weights: {licence}." if licence else "Weights: not stated; ask whoever gave you this model.",
-        "SCCS itself: BSD-3-Clause.", *([f"Authors: {', '.join(authors)}."] if authors else []), ""])
+        f"SCCS itself{', with the MAE encoder that comes with it' if bundled else ''}: BSD-3-Clause.",
+        *([f"Authors: {', '.join(authors)}."] if authors else []), ""])
 
 
 def data_name(about: Mapping) -> str:
@@ -203,7 +206,11 @@ def _title(about: Mapping) -> str:
 
 
 def _table(left: str, right: str, rows: Mapping) -> list[str]:
-    return [f"| {left} | {right} |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())]
+    return [f"| {left} | {right} |", "|---|---|", *(f"| {key} | {_cell(value)} |" for key, value in rows.items())]
+
+
+def _cell(value: object) -> str:
+    return str(value).replace("|", "\\|")
 
 
 def _plugins(plugins: Sequence[str]) -> str:
@@ -224,5 +231,5 @@ def _scores(metrics: Mapping | None, data: str) -> list[str]:
              f"| class | {' | '.join(SCORES)} |", f"|---|{'---|' * len(SCORES)}"]
     for name, row in rows.items():
         cells = ("-" if row.get(score) is None else f"{row[score]:.3f}" for score in SCORES)
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(f"| {_cell(name)} | {' | '.join(cells)} |")
     return lines

@@ -62,7 +62,7 @@ def run(tmp_path_factory) -> Path:
                        "voxel_size": [16, 8, 8]}]
     (folder / "r.yaml").write_text(yaml.safe_dump({**SMALL, "data": data}))
     assert command(["run", str(folder / "r.yaml"), "--out", str(folder / "run")]) == 0
-    assert command(["name", str(folder / "run"), "1=grey matter:#00ff00"]) == 0
+    assert command(["name", str(folder / "run"), "1=grey matter:#00ff00", "2=in|out"]) == 0
     return folder / "run"
 
 
@@ -109,7 +109,8 @@ def test_nothing_tells_where_the_model_was_trained(run, exported):
 def test_the_model_card_tells_what_the_model_is(exported):
     card = contents(exported)["README.md"].decode()
     for said in ("# three greys", "license: cc-by-4.0", "CC-BY-4.0", "A. B.", "16 x 8 x 8 nm", "a (2 fields of view)",
-                 "| 1 | grey matter |", "| 0 | - |", "mapping `train`", "| **mean** | ", f"sccs {sccs.__version__}",
+                 "| 1 | grey matter |", "| 0 | - |", "| 2 | in\\|out |",
+                 "mapping `train`", "| **mean** | ", f"sccs {sccs.__version__}",
                  "numpy ", "Not for diagnosis", "labels | not used in training"):
         assert said in card, said
 
@@ -158,7 +159,7 @@ def test_segment_takes_it_with_its_names(exported, tmp_path):
     tifffile.imwrite(tmp_path / "c.tif", volume(7)[0])
     assert command(["segment", str(exported), str(tmp_path / "c.tif"), str(tmp_path / "out.tif")]) == 0
     assert tifffile.imread(tmp_path / "out.tif").shape == (2, 96, 100)
-    assert read_names(exported) == {1: {"name": "grey matter", "colour": "#00ff00"}}
+    assert read_names(exported)[1] == {"name": "grey matter", "colour": "#00ff00"}
     with tifffile.TiffFile(tmp_path / "out.tif") as file:
         assert "grey matter" in str(file.pages[0].tags.values()) + str(file.imagej_metadata)
 
