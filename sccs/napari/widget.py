@@ -58,12 +58,14 @@ class SCCS(widgets.Container):
         self.output = widgets.FileEdit(label="as", mode="w", filter="*.tif *.tiff *.ome.zarr")
         self.overwrite = widgets.CheckBox(text="replace")
         self.save_button = widgets.PushButton(text="Save")
-        self.status = widgets.Label(label="", value="open an image, or File > Open Sample > SCCS")
+        self.status = widgets.Label(value="open an image, or File > Open Sample > SCCS")
         self.extend([self.image, self.voxels, self.recipe, self.clusters, self.slices, self.fov, self.changes, self.runs,
                      self.train_button, self.run, self.segment_button, self.cluster, self.name_edit, self.name_button,
                      self.named, self.what, self.output, self.overwrite, self.save_button, self.cancel_button,
                      self.status])
 
+        self.status.native.setWordWrap(True)
+        self.status.native.setMinimumWidth(200)
         self.image.changed.connect(self._show_voxels)
         self.train_button.clicked.connect(self.train)
         self.segment_button.clicked.connect(self.segment)

@@ -1,0 +1,162 @@
+"""The napari plug-in in a real napari window: from the sample data to saved classes, with clicks where a person clicks."""
+import os
+import shutil
+import subprocess
+import time
+
+import numpy as np
+import pytest
+import tifffile
+
+napari = pytest.importorskip("napari", reason="needs napari and a Qt binding: pip install sccs[napari] napari[pyside6]")
+pytest.importorskip("qtpy.QtWidgets", reason="needs a Qt binding: pip install napari[pyside6]", exc_type=ImportError)
+pytestmark = [
+    pytest.mark.napari, pytest.mark.slow,
+    pytest.mark.skipif(not (os.environ.get("DISPLAY") or shutil.which("Xvfb")), reason="needs a display or Xvfb"),
+]
+
+TINY = ("graph.pixels_per_superpixel=100 clusterer.warmup=20 train.iterations={} embedder.channels=[4] embedder.u=2")
+
+
+@pytest.fixture(scope="module")
+def display():
+    """The display that is there, else one of Xvfb's."""
+    if os.environ.get("DISPLAY"):
+        yield
+        return
+    reading, writing = os.pipe()
+    server = subprocess.Popen(["Xvfb", "-displayfd", str(writing), "-screen", "0", "1600x1200x24"],
+                              pass_fds=[writing], stderr=subprocess.DEVNULL)
+    try:
+        with pytest.MonkeyPatch.context() as patch, os.fdopen(reading) as number:
+            os.close(writing)
+            patch.setenv("DISPLAY", f":{number.readline().strip()}")
+            yield
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.fixture(scope="module")
+def viewer(display):
+    viewer = napari.Viewer(show=True)
+    viewer.window.resize(1400, 1000)
+    yield viewer
+    viewer.close()
+
+
+@pytest.fixture(scope="module")
+def widget(viewer, tmp_path_factory):
+    """The dock widget beside a part of the sample data, which is small enough for a test."""
+    from sccs.napari.layers import phantom
+    from sccs.napari.widget import SCCS
+
+    for data, about, kind in phantom():
+        viewer._add_layer_from_data(data[:2, 180:380, 180:380], about, kind)
+    widget = SCCS(viewer)
+    viewer.window.add_dock_widget(widget, name="SCCS")
+    viewer.layers.selection.active = viewer.layers["cell (synthetic)"]
+    widget.runs.value = tmp_path_factory.mktemp("runs")
+    widget.slices.value, widget.fov.value, widget.clusters.value = 1, 200, 4
+    return widget
+
+
+def events(seconds: float = 0.3) -> None:
+    from qtpy.QtWidgets import QApplication
+
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        QApplication.processEvents()
+
+
+def finish(widget) -> str:
+    """Let the job end; what the widget then says."""
+    while widget.busy:
+        events(0.05)
+    return widget.status.value
+
+
+def click(viewer, row: int, column: int) -> None:
+    """Press and release the left mouse button, through Qt, where a pixel of the clusters is drawn."""
+    from qtpy.QtCore import QPoint, Qt
+    from qtpy.QtTest import QTest
+
+    canvas = viewer.window._qt_viewer.canvas
+    layer = viewer.layers["clusters of cell (synthetic)"]
+    y, x = layer.data_to_world((0, row, column))[1:]
+    middle, zoom = np.array(viewer.camera.center[1:]), viewer.camera.zoom
+    height, width = canvas.size
+    place = (np.array([y, x]) - middle) * zoom + np.array([height, width]) / 2
+    QTest.mouseMove(canvas.native, QPoint(*place[::-1].astype(int).tolist()))
+    QTest.mouseClick(canvas.native, Qt.LeftButton, Qt.NoModifier, QPoint(*place[::-1].astype(int).tolist()))
+    events()
+
+
+def test_from_the_sample_to_saved_classes(viewer, widget, tmp_path):
+    assert widget.image.value.name == "cell (synthetic)" and widget.voxels.value == "16 16 16"
+    widget.recipe.value = "sccs"
+    widget.changes.value = "features=filters " + TINY.format(60)
+    widget.train()
+    assert widget.busy and widget.cancel_button.enabled and not widget.segment_button.enabled
+    assert finish(widget).startswith("trained"), widget.status.value
+    widget.segment()
+    assert finish(widget).startswith("segmented"), widget.status.value
+    layer = viewer.layers["clusters of cell (synthetic)"]
+    assert layer.data.shape == (2, 200, 200) and layer.scale.tolist() == [16, 16, 16]
+
+    viewer.dims.set_current_step(0, 0)
+    events()
+    found = [c for c in range(4) if (layer.data[0] == c).any()]
+    assert len(found) > 1
+    for cluster in found[:2]:
+        from scipy import ndimage
+
+        depth = ndimage.distance_transform_edt(np.pad(layer.data[0] == cluster, 1))[1:-1, 1:-1]
+        click(viewer, *np.unravel_index(depth.argmax(), depth.shape))
+        assert widget.cluster.value == cluster
+        widget.name_edit.value = "nucleus"
+        widget.name_cluster()
+    classes = viewer.layers["classes of cell (synthetic)"]
+    assert np.array_equal(classes.data == 1, np.isin(layer.data, found[:2]))
+    assert np.array_equal(classes.colormap.map(1), layer.colormap.map(found[0]))
+    assert np.array_equal(layer.colormap.map(found[1]), layer.colormap.map(found[0]))
+    assert classes.features["name"][0] == "nucleus"
+    assert "nucleus" in (widget.session.run / "classes.yaml").read_text()
+
+    widget.output.value = tmp_path / "classes.tif"
+    widget.save()
+    assert finish(widget).startswith("saved"), widget.status.value
+    assert np.array_equal(tifffile.imread(tmp_path / "classes.tif"), classes.data)
+    widget.save()
+    assert "exists already" in finish(widget)
+
+
+def test_cluster_zero_is_drawn(viewer, widget):
+    """It is a cluster like others, not napari's background."""
+    layer = viewer.layers["clusters of cell (synthetic)"]
+    assert layer.colormap.map(0)[3] == 1 and layer.get_color(0)[3] > 0
+
+
+def test_cancelled_training_leaves_nothing(viewer, widget):
+    widget.changes.value = "features=filters " + TINY.format(1_000_000)
+    runs, before = widget.runs.value, widget.run.value
+    there = set(runs.iterdir())
+    widget.train()
+    while "training" not in widget.status.value or " of " not in widget.status.value:
+        events(0.05)
+    assert not widget.segment_button.enabled
+    widget.cancel()
+    assert finish(widget).startswith("cancelled")
+    assert set(runs.iterdir()) == there and widget.run.value == before and widget.train_button.enabled
+
+
+def test_bad_input_is_said_and_nothing_starts(viewer, widget, tmp_path):
+    widget.voxels.value = "16 nm"
+    widget.train()
+    assert not widget.busy and "three positive numbers" in widget.status.value
+    widget.voxels.value, widget.changes.value = "", "clusterer.kk=3"
+    widget.train()
+    assert "clusterer.kk" in finish(widget)
+    widget.run.value = str(tmp_path)
+    widget.segment()
+    assert "no trained model" in finish(widget)
