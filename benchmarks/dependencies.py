@@ -136,14 +136,14 @@ def page() -> str:
         name = canonicalize_name(requirement.name)
         own = size(name)
         if own is None:
-            rows.append(f"| {group} | {requirement.name} | not installed here | | | {WHY[name]} |")
+            rows.append(f"| {group} | {requirement.name} | not installed here | | | {WHY.get(name, "no reason written down (WHY)")} |")
             continue
         new = needs(name) - known
         known |= new
         total = sum(size(each) for each in new)
         took = import_time(name, empty)
         rows.append(f"| {group} | {requirement.name} {metadata.version(name)} | {own / 1e6:.1f} | {total / 1e6:.1f} | "
-                    f"{'fails here' if took is None else f'{took:.2f}'} | {WHY[name]} |")
+                    f"{'fails here' if took is None else f'{took:.2f}'} | {WHY.get(name, "no reason written down (WHY)")} |")
     start = statistics.median(seconds("import sccs.cli; sccs.cli.build_parser().format_help()") for _ in range(3)) - empty
     whole = sum(size(each) for each in known)
     return "\n".join([

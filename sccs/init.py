@@ -267,8 +267,8 @@ def say_cost(plan: Plan, cost: Cost, volumes: list[Found], free: int, device: st
         f"measured here, on {device}: {cost.seconds:.2f} s for a field of view of {cost.pixels / 1e6:.2f} megapixels "
         f"({cost.nodes} superpixels)",
         f"time of this run: about {clock(learnt + cost.fit + segmented + again)}: {plan.fovs('train')} FOVs to learn "
-        f"from {clock(learnt)}, training {clock(cost.fit)}, segmenting {plan.fovs('test')} more "
-        f"{clock(segmented + again)}; drawing the report is not counted",
+        f"from {clock(learnt)}, training {clock(cost.fit)}, {plan.fovs('test')} FOVs to segment "
+        f"{clock(segmented + again)}",
         f"memory: about {memory / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free",
         f"disk: labels up to {labels / 2**30:.2g} GiB before compression, cache about {cache / 2**30:.2g} GiB "
         f"({fovs} FOVs; SCCS_CACHE=off keeps none), {room / 2**30:.0f} GiB are free",

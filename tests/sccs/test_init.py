@@ -144,7 +144,7 @@ def test_the_plan_keeps_within_graphs_and_time(tmp_path):
     assert plan.pixels("train") + plan.pixels("test") <= 2 * 60 * COST.pixels
     assert plan.slices == 6
     one = make_plan([found], 2, COST, minutes=20)
-    assert one.train[0].shape == (1, 560, 100)
+    assert one.train[0].shape == (2, 560, 100)
 
 
 def test_empty_slices_at_the_ends_are_not_learnt_from(tmp_path):
