@@ -4,8 +4,8 @@
     python benchmarks/dependencies.py --write  # writes docs/decisions.md
 
 Names come from setup.cfg, sizes from the files that pip installed (the package alone, and with what it needs beyond the
-packages that stand above it in the table), times from fresh processes (median of three, less an empty one's). The
-reasons are ours: `WHY`.
+packages that stand above it in the table), times from fresh processes (processor time, the less of two, less an empty
+one's: it hardly depends on what else runs). The reasons are ours: `WHY`.
 """
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ import argparse
 import configparser
 import os
 import platform
-import statistics
+import resource
 import subprocess
 import sys
-import time
 from importlib import metadata
 from pathlib import Path
 
@@ -114,45 +113,49 @@ def needs(name: str, found: set[str] | None = None) -> set[str]:
 
 
 def seconds(code: str) -> float | None:
-    """Wall time of a fresh process that runs `code`; None where it fails."""
-    environment = {**os.environ, "DGLBACKEND": "pytorch"}
-    start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, cwd=ROOT)
-    return time.perf_counter() - start if done.returncode == 0 else None
+    """Processor time of a fresh process that runs `code`, the less of two; None where it fails."""
+    times = []
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        environment = {**os.environ, "DGLBACKEND": "pytorch", "OMP_NUM_THREADS": "1"}
+        if subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, cwd=ROOT).returncode:
+            return None
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(times)
 
 
 def import_time(name: str, empty: float) -> float | None:
     module = MODULES.get(name, name.replace("-", "_"))
     # the way that the project imports it: DGL through its adapter
-    code = "import registry.dgl_adapter" if name == "dgl" else f"import {module}"
-    times = [seconds(code) for _ in range(3)]
-    return None if None in times else max(0.0, statistics.median(times) - empty)
+    took = seconds("import registry.dgl_adapter" if name == "dgl" else f"import {module}")
+    return None if took is None else max(0.0, took - empty)
 
 
 def page() -> str:
-    empty = statistics.median(seconds("pass") for _ in range(3))
+    empty = seconds("pass")
     rows, known = [], set()
     for group, requirement in listed():
         name = canonicalize_name(requirement.name)
-        own = size(name)
+        own, why = size(name), WHY.get(name, "no reason written down (WHY)")
         if own is None:
-            rows.append(f"| {group} | {requirement.name} | not installed here | | | {WHY.get(name, "no reason written down (WHY)")} |")
+            rows.append(f"| {group} | {requirement.name} | not installed here | | | {why} |")
             continue
         new = needs(name) - known
         known |= new
         total = sum(size(each) for each in new)
         took = import_time(name, empty)
         rows.append(f"| {group} | {requirement.name} {metadata.version(name)} | {own / 1e6:.1f} | {total / 1e6:.1f} | "
-                    f"{'fails here' if took is None else f'{took:.2f}'} | {WHY.get(name, "no reason written down (WHY)")} |")
-    start = statistics.median(seconds("import sccs.cli; sccs.cli.build_parser().format_help()") for _ in range(3)) - empty
+                    f"{'fails here' if took is None else f'{took:.2f}'} | {why} |")
+    start = seconds("import sccs.cli; sccs.cli.build_parser().format_help()") - empty
     whole = sum(size(each) for each in known)
     return "\n".join([
         "# Dependencies: what each replaces and costs", "",
         "Written by `python benchmarks/dependencies.py --write`. MB: the package's own installed files. New MB: with what",
-        "it needs beyond the rows above. Seconds: import in a fresh process, a median of three, with all that the import",
-        f"draws in (Python {platform.python_version()}, {os.cpu_count()} cores, not idle). A CUDA build of torch is larger.",
+        "it needs beyond the rows above. Seconds: processor time of the import in a fresh process, the less of two, with all",
+        f"that the import draws in (Python {platform.python_version()}). A CUDA build of torch is larger.",
         "", "| group | package | MB | new MB | import, s | why it, and what it replaces |", "|---|---|---|---|---|---|", *rows,
-        "", f"All rows that are installed here: {whole / 1e6:.0f} MB. `sccs --help` imports none of them but in use: "
+        "", f"All rows that are installed here: {whole / 1e6:.0f} MB. `sccs --help` imports none of them and takes "
         f"{max(start, 0):.2f} s.",
         "Everything beyond the core is an extra: without it, the format or command that needs it names the pip command.", ""])
 
