@@ -59,7 +59,7 @@ def test_licence_and_metadata(wheel, contents):
     metadata = zipfile.ZipFile(wheel).read(f"{info}/METADATA").decode()
     assert "\nLicense: BSD-3-Clause\n" in metadata
     assert "\nRequires-Python: <3.13,>=3.10\n" in metadata
-    for extra in ("cpu", "gpu", "zarr", "n5", "hdf5", "mrc", "tiff", "all", "test"):
+    for extra in ("cpu", "gpu", "zarr", "n5", "hdf5", "mrc", "tiff", "dask", "all", "test"):
         assert f"\nProvides-Extra: {extra}\n" in metadata
 
 
