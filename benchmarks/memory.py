@@ -25,13 +25,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from harness import describe, markdown  # noqa: E402
-from sccs.blocks import make_plan  # noqa: E402
+from sccs.blocks import default_halo, make_plan  # noqa: E402
 from sccs.cli import guard  # noqa: E402
 from sccs.figures import INK, new_figure, save_png  # noqa: E402
 from sccs.files import atomic_path, write_text  # noqa: E402
 from sccs.pipeline import Pipeline  # noqa: E402
 from sccs.run import environment  # noqa: E402
-from sccs.segment import HALO  # noqa: E402
 
 CHUNK = (64, 256, 256)
 TARGET = 2.0  # GiB
@@ -57,7 +56,7 @@ def make_volume(path: Path, shape: tuple[int, int, int], fov: int, textured: int
         "axes": [{"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"],
         "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [16.0] * 3}]}]}]}})
     array = group.create_array("0", shape=shape, chunks=CHUNK, dtype="uint8")
-    plan, rng = make_plan(shape, fov, HALO), np.random.default_rng(0)
+    plan, rng = make_plan(shape, fov, default_halo(fov)), np.random.default_rng(0)
     columns = np.repeat(np.arange(len(plan.x)), [span.stop - span.start for span in plan.x])
     for z in range(0, shape[0], CHUNK[0]):
         depth = min(CHUNK[0], shape[0] - z)
@@ -131,8 +130,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             peaks.append(peak)
             lines.append([f"{size:g}", " x ".join(map(str, shape)), f"{peak:.2f}", f"{seconds:.0f}"])
             print(*lines[-1], sep=", ", flush=True)
-    notes = (f"Synthetic volumes, mostly empty: {args.textured} fields of view go through the model, all others are read "
-             f"and left out, so that seconds say nothing of segmentation. {args.workers} worker"
+    notes = (f"Synthetic volumes, mostly empty: {args.textured} fields of view go through the model, all others are "
+             f"read and left out, so that seconds say nothing of segmentation. {args.workers} worker"
              f"{'s' if args.workers > 1 else ''}. Largest over smallest peak: {max(peaks) / min(peaks):.2f}; target: "
              f"flat, at most {TARGET:g} GiB.")
     write_text(args.out / "memory.md", f"# Peak memory of sccs segment\n\n`benchmarks/memory.py`, "

@@ -22,7 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from harness import describe, markdown  # noqa: E402
-from sccs.blocks import spans  # noqa: E402
+from sccs.blocks import EMPTY, spans  # noqa: E402
 from sccs.cli import guard  # noqa: E402
 from sccs.data import load_dataset  # noqa: E402
 from sccs.data.readers import open_image  # noqa: E402
@@ -30,7 +30,6 @@ from sccs.data.volumes import Volume, evenly  # noqa: E402
 from sccs.files import atomic_path, write_text  # noqa: E402
 from sccs.pipeline import Pipeline  # noqa: E402
 from sccs.run import environment  # noqa: E402
-from sccs.segment import EMPTY  # noqa: E402
 from sccs.stitch import stitched  # noqa: E402
 
 PHANTOM = {"name": "phantom", "shapes": [[4, 1200, 1200]] * 2}
@@ -116,8 +115,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("give a run and an image, in turn")
     lines = [line for run, image in zip(args.pairs[::2], args.pairs[1::2])
              for line in measure(run, image, args.halo, args.slices)]
-    write_text(args.out / "seams.md", f"# Seams between fields of view\n\n`benchmarks/seams.py`, {args.slices} slices of "
-               f"each image, {describe(environment('cpu'))}.\n\n{markdown(HEADER, lines)}\n")
+    write_text(args.out / "seams.md", f"# Seams between fields of view\n\n`benchmarks/seams.py`, {args.slices} slices "
+               f"of each image, {describe(environment('cpu'))}.\n\n{markdown(HEADER, lines)}\n")
     with atomic_path(args.out / "seams.csv") as scratch, open(scratch, "w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([HEADER, *lines])
     print(args.out / "seams.md")

@@ -1,4 +1,4 @@
-"""A segmentation in blocks, which any number of processes on any number of machines carry out and any of them may leave.
+"""A segmentation in blocks, carried out by any number of processes on any number of machines; any of them may die.
 
 While it lasts, OUTPUT.partial/ holds job.json (all that a worker must know), the store, what each field of view (FOV)
 has given, and done/, an empty file for each block that is written. A block is done again unless its file is there, so
@@ -18,6 +18,7 @@ import shutil
 import socket
 import sys
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
@@ -25,8 +26,8 @@ from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
 import numpy as np
 
 from registry.base import UserError
-from sccs.blocks import Level, Plan, box, grid, halve, make_plan, pyramid
-from sccs.data.label_store import EMPTY, create_store, import_zarr, open_level
+from sccs.blocks import EMPTY, Level, Plan, box, grid, halve, make_plan, pyramid
+from sccs.data.label_store import create_store, import_zarr, open_level
 from sccs.files import move_into_place, write_json
 from sccs.stitch import stitched
 
@@ -242,7 +243,7 @@ def carry_out(output: str | os.PathLike, device: str, workers: int, scheduler: O
     folder = str(partial_folder(output).absolute())
     token = json.loads((Path(folder) / "job.json").read_text())["token"]
     job = Job(folder, device)
-    with cluster(workers, scheduler) as client:
+    with kept(folder), cluster(workers, scheduler) as client:
         for stage in job.stages:
             tasks = job.tasks(stage)
             if not tasks:
@@ -256,6 +257,16 @@ def carry_out(output: str | os.PathLike, device: str, workers: int, scheduler: O
                         job.do(task, bar.update)
                         if stage != "fovs":
                             bar.update()
+
+
+@contextmanager
+def kept(folder: str) -> Iterator[None]:
+    """Says where the work is, when something ends it early."""
+    try:
+        yield
+    except BaseException:
+        print(f"sccs: {folder} keeps what is done; --resume goes on", file=sys.stderr)
+        raise
 
 
 # -------------------------------------------------------------------------------------------------------------- Dask

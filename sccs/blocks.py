@@ -15,6 +15,8 @@ import numpy as np
 from registry.base import UserError
 from sccs.data.tiler import WINDOW
 
+EMPTY = 255  # label of voxels that were not segmented
+HALO = 40  # px, at most a fourteenth of the FOV; the default
 BLOCK = (32, 1120, 1120)  # voxels; the default before it is fitted to whole FOVs
 CHUNK = (32, 320, 320)  # voxels, at most
 FOV_VOXELS = 1 << 26  # of the slices of one FOV in a block, at most, unless one slice has more
@@ -33,6 +35,11 @@ class Span(NamedTuple):
     def core(self) -> slice:
         """What is written, within what is seen."""
         return slice(self.start - self.low, self.stop - self.low)
+
+
+def default_halo(fov: int | str) -> int:
+    """px; at 560 px and more, 40."""
+    return 0 if fov == "full" else min(HALO, fov // 14)
 
 
 def spans(length: int, fov: int | str, halo: int) -> list[Span]:

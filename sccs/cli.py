@@ -127,12 +127,13 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument("--mask", metavar="FILE", help="segment only where this image is not 0; of the image's shape, "
                          "or coarser by whole factors")
     segment.add_argument("--halo", type=_natural, metavar="PX", help="what neighbouring fields of view see of one "
-                         "another (default: 40, less in small ones); 0: they only touch")
+                         "another (default: 40, or a fourteenth of them); 0: they only touch")
     segment.add_argument("--block", type=_positive, nargs=3, metavar=("Z", "Y", "X"),
                          help="unit of work in voxels; y and x become whole fields of view (default: 32 1120 1120)")
     segment.add_argument("--ome", choices=("0.5", "0.4"), default="0.5", help="version of OME-Zarr (default: 0.5)")
     crew = segment.add_mutually_exclusive_group()
-    crew.add_argument("--workers", type=_positive, default=1, metavar="N", help="processes on this machine (default: 1)")
+    crew.add_argument("--workers", type=_positive, default=1, metavar="N",
+                      help="processes on this machine (default: 1)")
     crew.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="a Dask scheduler, whose workers do the blocks")
     existing = segment.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="go on with an unfinished OUTPUT, or begin")

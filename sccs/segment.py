@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Iterator, Mapping, Sequence
 import numpy as np
 
 from registry.base import UserError
-from sccs.blocks import Plan, Span, chosen_level, make_plan
+from sccs.blocks import EMPTY, Plan, Span, chosen_level, default_halo, make_plan
 
 if TYPE_CHECKING:
     from sccs.data.readers import ImageSource
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from sccs.pipeline import Pipeline
 
 UNNAMED = 255  # pixels without a class; class codes are 0 to 254
-EMPTY = 255  # pixels that were not segmented: outside of the mask, or in a field of view of one grey value
-HALO = 40  # px
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,8 @@ def segment(run: str, input: str, output: str, *, level: int | str | None = None
     """Segment the image `input` with the run's model into `output` (.tif, .tiff or .ome.zarr), uint8 (Z, Y, X).
 
     Labels are cluster numbers 0 .. k-1, with the names and colours that `sccs name` gave them; with `classes`, class
-    codes as `class_codes` gives them. 255: not segmented. Images are standardised over the region.
+    codes as `class_codes` gives them. 255: not segmented, as outside of the mask and where a whole field of view has
+    one grey value. Images are standardised over the region.
 
     Arguments
         level: of a pyramid; "auto": that of voxels nearest in size to those trained on.
@@ -54,7 +53,7 @@ def segment(run: str, input: str, output: str, *, level: int | str | None = None
         depth: weight of edges between neighbouring slices (sccs.depth); None: slices are segmented one by one.
         region: "z0:z1,y0:y1,x0:x1" in voxels of the level; what is left out is used whole.
         mask: an image of the same shape, or coarser by whole factors; nothing is segmented where it is 0.
-        halo: px that neighbouring fields of view see of one another; default 40, where they are large enough.
+        halo: px that neighbouring fields of view see of one another; default 40, a fourteenth of smaller ones.
         block: shape (z, y, x) in voxels of the unit of work; y and x become whole fields of view.
         ome: version of OME-Zarr, "0.5" or "0.4".
         workers, scheduler: processes on this machine, or the address of a Dask scheduler.
@@ -65,8 +64,9 @@ def segment(run: str, input: str, output: str, *, level: int | str | None = None
     anything is written.
     """
     from sccs import block_job
-    from sccs.depth import check_depth
+    from sccs.data.label_store import import_zarr
     from sccs.data.writers import ZARR_SUFFIXES, check_output, write_labels
+    from sccs.depth import check_depth
     from sccs.naming import read_names
     from sccs.pipeline import Pipeline
 
@@ -77,6 +77,7 @@ def segment(run: str, input: str, output: str, *, level: int | str | None = None
                         "--block, --workers, --scheduler and --resume")
     in_blocks = not by_slices and Path(output).suffix.lower() in ZARR_SUFFIXES
     if in_blocks:
+        import_zarr(output)
         block_job.check_partial(output, resume, overwrite)
         if workers > 1 or scheduler is not None:
             block_job.import_distributed()
@@ -100,12 +101,11 @@ def segment(run: str, input: str, output: str, *, level: int | str | None = None
         return report(output, shape, model.k, entries, legend)
     if in_blocks or mask is not None:
         legend.names.setdefault(EMPTY, "not segmented")
-    largest = model.fov if isinstance(model.fov, int) else 0
     settings: dict[str, Any] = {
         "run": absolute(run), "model": fingerprint_of(run), "input": absolute(input), "axes": axes, "level": level,
         "voxel_size": source.voxel_size and list(source.voxel_size), "mask": mask and absolute(mask),
         "region": whole_region(parse_region(region), source.shape, input), "fov": model.fov,
-        "halo": min(HALO, max(0, (largest - model.min_side) // 2)) if halo is None else halo,
+        "halo": default_halo(model.fov) if halo is None else halo,
         "block": block and list(block), "kind": "classes" if classes else "clusters", "ome": ome,
         "table": table.tolist(),
     }
@@ -123,15 +123,12 @@ def segment(run: str, input: str, output: str, *, level: int | str | None = None
         write_labels(output, planes, shape, source.voxel_size, names=legend.names, overwrite=overwrite,
                      colours=legend.colours)
     else:
+        del model  # workers have their own
         if before is None:
             first = np.array([start for start, _ in settings["region"]]) * (source.voxel_size or (1.0, 1.0, 1.0))
             block_job.begin(output, settings, (volume.mean, volume.std), names=legend.names, colours=legend.colours,
                             translation=(first + source.translation).tolist())
-        try:
-            block_job.carry_out(output, device, workers, scheduler, bar)
-        except BaseException:
-            print(f"sccs: {block_job.partial_folder(output)} keeps what is done; --resume goes on", file=sys.stderr)
-            raise
+        block_job.carry_out(output, device, workers, scheduler, bar)
         block_job.finish(output)
     report(output, shape, model.k, entries, legend)
 
@@ -168,8 +165,10 @@ def absolute(path: str | os.PathLike) -> str:
 
 
 def fingerprint_of(run: str) -> str:
-    """Of the model's files."""
+    """Of the model's files, or of an export in one file."""
     folder = Path(run, "model") if Path(run, "model").is_dir() else Path(run)
+    if folder.is_file():
+        return hashlib.sha256(folder.read_bytes()).hexdigest()[:16]
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*.safetensors")) + [folder / "model.json"]:
         digest.update(file.name.encode() + file.read_bytes())

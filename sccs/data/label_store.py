@@ -12,10 +12,8 @@ from typing import Any, Mapping, Optional, Sequence
 import numpy as np
 
 from registry.base import UserError
-from sccs.blocks import Level
+from sccs.blocks import EMPTY, Level
 from sccs.data.writers import image_label
-
-EMPTY = 255  # label of voxels that were not segmented
 
 
 def import_zarr(path: str | os.PathLike) -> Any:

@@ -60,7 +60,8 @@ def test_licence_and_metadata(wheel, contents):
     metadata = zipfile.ZipFile(wheel).read(f"{info}/METADATA").decode()
     assert "\nLicense: BSD-3-Clause\n" in metadata
     assert "\nRequires-Python: <3.13,>=3.10\n" in metadata
-    for extra in ("cpu", "gpu", "zarr", "n5", "hdf5", "mrc", "tiff", "napari", "all", "test"):
+    for extra in ("cpu", "gpu", "zarr", "n5", "hdf5", "mrc", "tiff", "dask", "napari", "onnx", "bioimage", "docs", "all",
+                  "test"):
         assert f"\nProvides-Extra: {extra}\n" in metadata
     entry_points = zipfile.ZipFile(wheel).read(f"{info}/entry_points.txt").decode()
     assert "[napari.manifest]\nsccs = sccs.napari:napari.yaml" in entry_points

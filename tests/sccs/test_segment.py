@@ -119,7 +119,8 @@ def test_a_stopped_job_goes_on_and_loses_nothing(run, scene, tmp_path, monkeypat
     assert command(["segment", run, scene[0], str(out), "--block", "1", "1", "999"]) == 130
     assert not out.exists() and "--resume goes on" in capsys.readouterr().err
     monkeypatch.setattr(module, "label_fov", Counted())
-    for options, word in ([], "an unfinished segmentation; give --resume"), (["--resume", "--halo", "20"], "halo is 20"):
+    for options, word in (([], "an unfinished segmentation; give --resume"),
+                          (["--resume", "--halo", "20"], "halo is 20")):
         assert command(["segment", run, scene[0], str(out), "--block", "1", "1", "999", *options]) == 2
         assert word in capsys.readouterr().err and not out.exists()
     assert module.label_fov.count == 0
