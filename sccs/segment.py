@@ -98,7 +98,7 @@ def segment(run: str, input: str, output: str, *, level: int | str | None = None
         table, legend = np.arange(model.k, dtype=np.uint8), cluster_legend(entries, model.k)
     if by_slices:
         shape = segment_stack(model, source, input, output, plane, depth, table, legend, overwrite)
-        return report(output, shape, model.k, entries, legend)
+        return report(output, shape, len(table), entries, legend)
     if in_blocks or mask is not None:
         legend.names.setdefault(EMPTY, "not segmented")
     settings: dict[str, Any] = {
@@ -130,7 +130,7 @@ def segment(run: str, input: str, output: str, *, level: int | str | None = None
                             translation=(first + source.translation).tolist())
         block_job.carry_out(output, device, workers, scheduler, bar)
         block_job.finish(output)
-    report(output, shape, model.k, entries, legend)
+    report(output, shape, len(table), entries, legend)
 
 
 def report(output: str, shape: Sequence[int], k: int, entries: Mapping, legend: Legend) -> None:
