@@ -91,7 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sccs {sccs.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    start = commands.add_parser("init", help="look at images without labels, write a recipe for them, say what it costs")
+    start = commands.add_parser("init", help="look at images, write a recipe for them, say what it costs")
     start.add_argument("input", metavar="FOLDER_OR_VOLUME", help="one image, or a folder of volumes or of slices")
     start.add_argument("--out", metavar="RECIPE.yaml", help="recipe to write (default: named after the input)")
     start.add_argument("--overwrite", action="store_true", help="replace an existing recipe")

@@ -284,7 +284,8 @@ class Crop(NamedTuple):
     view: SliceView
 
 
-def cluster_crops(views: Sequence[SliceView], cluster: int, colour: str, count: int = 8, side: int = CROP) -> list[Crop]:
+def cluster_crops(views: Sequence[SliceView], cluster: int, colour: str, count: int = 8,
+                  side: int = CROP) -> list[Crop]:
     """Up to `count` crops of `side` px around typical superpixels of a cluster, which is outlined.
 
     Typical: near the cluster's mean in the spectral coordinates of the slice. Slices take turns, and centres lie at

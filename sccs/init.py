@@ -80,7 +80,7 @@ class Plan:
 def init(given: str, out: str | None = None, *, overwrite: bool = False, axes: str | None = None,
          voxel_size: Sequence[float] | None = None, level: int | None = None, minutes: float = 30,
          device: str = "auto") -> Path:
-    """Look at the image or folder `given`, write a recipe to `out` (default: its name with .yaml), print what was found.
+    """Look at the image or folder `given`, write a recipe to `out` (default: its name with .yaml), print all that.
 
     minutes: about how long the run may take. axes, voxel_size, level: as in a recipe's `data.train`; voxel_size
     (z, y, x) nm is that of the finest level. Raises UserError for data that cannot be used, and where `out` exists.

@@ -250,7 +250,7 @@ def slice_score(truth: np.ndarray, predicted: np.ndarray, names: list[str], rest
 
 
 def cluster_cards(seen: RunView, shown: list[SliceView]) -> list[dict[str, Any]]:
-    """For each cluster: a gallery of what it looks like, its share of the pixels, its grey, what mappings make of it."""
+    """For each cluster: a gallery of what it looks like, share of the pixels, mean grey, what mappings make of it."""
     share = seen.metrics.get("cluster_share", {})
     made = []
     for cluster, colour in enumerate(cluster_colours(seen.k)):

@@ -59,7 +59,7 @@ class Look:
                          f"everywhere): z = {', '.join(map(str, self.empty))}")
         for share, value in zip(self.ends, (self.low, self.high)):
             if share > 0.02:
-                found.append(f"{share:.0%} of the pixels are exactly {value:g}: saturated, or padding around the tissue")
+                found.append(f"{share:.0%} of the pixels are exactly {value:g}: saturated, or padding around tissue")
         if self.greys <= FEW_GREYS:
             found.append(f"only {self.greys} different values: is this an image, or a file of labels?")
         elif self.greys < 40:

@@ -48,8 +48,8 @@ def small_parts(monkeypatch, tmp_path):
 def test_a_folder_of_volumes_some_to_train_the_rest_to_segment_and_the_recipe_runs(cells, small_parts, capsys):
     assert main(["init", "cells", "--voxel-size", "40", "8", "8"]) == 0
     said = capsys.readouterr().out
-    for words in ("a.tif: 6 x 96 x 100 (z, y, x), uint8", "a_labels.tif: labels, by its name", "notes.txt", "GiB are free",
-                  "megapixels", "sccs run cells.yaml"):
+    for words in ("a.tif: 6 x 96 x 100 (z, y, x), uint8", "a_labels.tif: labels, by its name", "notes.txt",
+                  "GiB are free", "megapixels", "sccs run cells.yaml"):
         assert words in said, words
     data = load_recipe("cells.yaml").data
     assert [entry["image"][-5:] for entry in data["train"]] == ["a.tif", "b.tif"]
