@@ -211,7 +211,7 @@ class WatchedLog(RunLog):
     """A run's log that reports its progress to `watch`, and keeps the scalars of the steps that `train` asks for."""
 
     def __init__(self, folder: Path, watch: Watch, train: Train):
-        super().__init__(folder)
+        super().__init__(folder, tensorboard=False)  # takes seconds to import; the report has the curves
         self.watch, self.train = watch, train
 
     def progress(self, total: int, desc: str, initial: int = 0) -> "WatchedProgress":

@@ -218,12 +218,13 @@ class SCCS(widgets.Container):
 
         def show(step: tuple[int, int, str]) -> None:
             count, total, what = step
+            if total:
+                self.status.value = f"{what} {count} of {total}"
+            # Last, since the bar handles events, among them the end of the job.
             if bar.total != total:
                 bar.reset(total)
             bar.set_description(what)
             bar.update(count - bar.n)
-            if total:
-                self.status.value = f"{what} {count} of {total}"
 
         def finish(outcome: tuple[Any, Exception | None]) -> None:
             result, error = outcome
