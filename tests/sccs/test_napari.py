@@ -3,11 +3,14 @@ import os
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 from scipy import ndimage
+
+import sccs.napari
 
 napari = pytest.importorskip("napari", reason="needs napari and a Qt binding: pip install sccs[napari] napari[pyside6]")
 pytest.importorskip("qtpy.QtWidgets", reason="needs a Qt binding: pip install napari[pyside6]", exc_type=ImportError)
@@ -48,14 +51,16 @@ def viewer(display):
 
 @pytest.fixture(scope="module")
 def widget(viewer, tmp_path_factory):
-    """The dock widget beside a part of the sample data, which is small enough for a test."""
-    from sccs.napari.layers import phantom
-    from sccs.napari.widget import SCCS
+    """The dock widget, as the menu opens it, beside a part of the sample data, which is small enough for a test."""
+    from npe2 import PluginManager, PluginManifest
 
-    for data, about, kind in phantom():
-        viewer._add_layer_from_data(data[:2, 180:380, 180:380], about, kind)
-    widget = SCCS(viewer)
-    viewer.window.add_dock_widget(widget, name="SCCS")
+    manager = PluginManager.instance()
+    if "sccs" not in manager:  # a checkout that is not installed
+        manager.register(PluginManifest.from_file(Path(sccs.napari.__file__).with_name("napari.yaml")))
+    for layer in viewer.open_sample("sccs", "phantom"):
+        layer.data = layer.data[:2, 180:380, 180:380]
+    viewer.reset_view()
+    _, widget = viewer.window.add_plugin_dock_widget("sccs", "SCCS")
     viewer.layers.selection.active = viewer.layers["cell (synthetic)"]
     widget.runs.value = tmp_path_factory.mktemp("runs")
     widget.slices.value, widget.fov.value, widget.clusters.value = 1, 200, 4
@@ -166,3 +171,11 @@ def test_bad_input_is_said_and_nothing_starts(viewer, widget, tmp_path):
     widget.run.value = str(tmp_path)
     widget.segment()
     assert "no trained model" in finish(widget)
+
+
+def test_labels_go_out_and_images_come_in_through_napari(viewer, widget, tmp_path):
+    classes = viewer.layers["classes of cell (synthetic)"]
+    (path,) = classes.save(str(tmp_path / "classes.ome.zarr"), plugin="sccs")
+    (image,) = viewer.open(path, plugin="sccs")
+    assert np.array_equal(image.data, classes.data)
+    assert image.scale.tolist() == [16, 16, 16] and {str(unit) for unit in image.units} == {"nanometer"}
