@@ -1,4 +1,4 @@
-"""What the plug-in does, without a window: train on an array, segment, name, merge, save; each can be watched and stopped.
+"""What the plug-in does, without a window: train on an array, segment, name, merge, save; watched, and stopped at will.
 
 A long job calls ``watch(done, total, what)`` between the units of its work (fields of view, iterations, slices that are
 written); an empty `what` only asks whether to go on. What `watch` raises ends the job there: neither the session nor
@@ -47,9 +47,10 @@ class Session:
         self.voxel_size: tuple[float, ...] | None = None
         self._model: Any = None
 
-    def train(self, image, run: str | Path, *, recipe: str | Path | Mapping = "sccs_plus", overrides: Sequence[str] = (),
-              voxel_size: Sequence[float] | None = None, name: str = "image", slices: int | None = None,
-              fov: int | str = 560, device: str | None = None, watch: Watch = unwatched) -> Path:
+    def train(self, image, run: str | Path, *, recipe: str | Path | Mapping = "sccs_plus",
+              overrides: Sequence[str] = (), voxel_size: Sequence[float] | None = None, name: str = "image",
+              slices: int | None = None, fov: int | str = 560, device: str | None = None,
+              watch: Watch = unwatched) -> Path:
         """Train on an array (Z, Y, X) or (Y, X) into the new run folder `run`, which is returned.
 
         recipe, overrides, device: as for `sccs run`; the recipe's data are replaced by the image. voxel_size:
@@ -177,7 +178,7 @@ def save(path: str | Path, labels: np.ndarray, *, voxel_size: Sequence[float] | 
 def as_stack(image):
     """An array (Z, Y, X), as it is, or (Y, X), with one slice. Raises UserError for any other shape."""
     if len(image.shape) not in (2, 3):
-        raise UserError(f"the layer has shape {tuple(image.shape)}: SCCS takes grey volumes (Z, Y, X) and images (Y, X)")
+        raise UserError(f"the image has shape {tuple(image.shape)}: SCCS takes grey volumes (Z, Y, X), planes (Y, X)")
     return image if len(image.shape) == 3 else image[None]
 
 

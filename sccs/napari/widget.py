@@ -14,7 +14,7 @@ from napari.qt.threading import create_worker
 from napari.utils import notifications, progress
 
 from registry.base import UserError
-from sccs.napari.layers import look, placed, voxel_size
+from sccs.napari.layers import look, voxel_size
 from sccs.napari.session import Cancelled, Session, Watch, new_run, save
 
 RECIPES = ("sccs_plus", "sccs", "filters_kmeans")
@@ -59,9 +59,9 @@ class SCCS(widgets.Container):
         self.overwrite = widgets.CheckBox(text="replace")
         self.save_button = widgets.PushButton(text="Save")
         self.status = widgets.Label(value="open an image, or File > Open Sample > SCCS")
-        self.extend([self.image, self.voxels, self.recipe, self.clusters, self.slices, self.fov, self.changes, self.runs,
-                     self.train_button, self.run, self.segment_button, self.cluster, self.name_edit, self.name_button,
-                     self.named, self.what, self.output, self.overwrite, self.save_button, self.cancel_button,
+        self.extend([self.image, self.voxels, self.recipe, self.clusters, self.slices, self.fov, self.changes,
+                     self.runs, self.train_button, self.run, self.segment_button, self.cluster, self.name_edit,
+                     self.name_button, self.named, self.what, self.output, self.overwrite, self.save_button, self.cancel_button,
                      self.status])
 
         self.status.native.setWordWrap(True)

@@ -1,4 +1,4 @@
-"""The napari plug-in in a real napari window: from the sample data to saved classes, with clicks where a person clicks."""
+"""The napari plug-in in a real napari window: from the sample data to saved classes, with clicks as a person clicks."""
 import os
 import shutil
 import subprocess
@@ -55,8 +55,10 @@ def widget(viewer, tmp_path_factory):
     from npe2 import PluginManager, PluginManifest
 
     manager = PluginManager.instance()
+    manifest = PluginManifest.from_file(Path(sccs.napari.__file__).with_name("napari.yaml"))
+    manifest.validate_imports()
     if "sccs" not in manager:  # a checkout that is not installed
-        manager.register(PluginManifest.from_file(Path(sccs.napari.__file__).with_name("napari.yaml")))
+        manager.register(manifest)
     for layer in viewer.open_sample("sccs", "phantom"):
         layer.data = layer.data[:2, 180:380, 180:380]
     viewer.reset_view()
@@ -159,6 +161,16 @@ def test_cancelled_training_leaves_nothing(viewer, widget):
     widget.cancel()
     assert finish(widget).startswith("cancelled")
     assert set(runs.iterdir()) == there and widget.run.value == before and widget.train_button.enabled
+
+
+def test_voxel_size_comes_from_the_layers_scale_and_units(viewer, widget):
+    layer = widget.image.value
+    for scale, units, said in (((0.04, 0.008, 0.008), "um", "40 8 8"), ((2, 1, 1), "pixel", ""),
+                               ((16, 16, 16), "nm", "16 16 16")):
+        layer.scale, layer.units = scale, (units,) * 3
+        viewer.layers.selection.active = None
+        viewer.layers.selection.active = layer
+        assert widget.voxels.value == said
 
 
 def test_bad_input_is_said_and_nothing_starts(viewer, widget, tmp_path):

@@ -9,7 +9,7 @@ from npe2 import PluginManifest
 
 import sccs.napari
 from registry.base import UserError
-from sccs.napari.layers import SAMPLE, look, phantom, placed
+from sccs.napari.layers import SAMPLE, look, phantom
 from sccs.napari.session import Cancelled, Session, new_run, save
 from sccs.segment import Legend
 
@@ -200,7 +200,3 @@ def test_sample_data_are_an_image_and_its_labels_in_nm():
 def test_look_of_labels_without_a_colour_is_transparent():
     seen = look(Legend({0: "a", 1: "b"}, {0: (255, 0, 0)}))
     assert seen["colormap"][0].tolist() == [1, 0, 0, 1] and seen["colormap"][None][3] == 0
-
-
-def test_place_of_a_plane():
-    assert placed(VOXELS, 2) == {"scale": (8, 8), "units": ("nm", "nm")}
