@@ -61,8 +61,8 @@ class SCCS(widgets.Container):
         self.status = widgets.Label(value="open an image, or File > Open Sample > SCCS")
         self.extend([self.image, self.voxels, self.recipe, self.clusters, self.slices, self.fov, self.changes,
                      self.runs, self.train_button, self.run, self.segment_button, self.cluster, self.name_edit,
-                     self.name_button, self.named, self.what, self.output, self.overwrite, self.save_button, self.cancel_button,
-                     self.status])
+                     self.name_button, self.named, self.what, self.output, self.overwrite, self.save_button,
+                     self.cancel_button, self.status])
 
         self.status.native.setWordWrap(True)
         self.status.native.setMinimumSize(200, 60)
@@ -219,8 +219,8 @@ class SCCS(widgets.Container):
 
         def show(step: tuple[int, int, str]) -> None:
             count, total, what = step
-            if total:
-                self.status.value = f"{what} {count} of {total}"
+            if count:
+                self.status.value = f"{what} {count} of {total}" if total else f"{what}, iteration {count}"
             # Last, since the bar handles events, among them the end of the job.
             if bar.total != total:
                 bar.reset(total)
