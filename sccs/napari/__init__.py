@@ -1,1 +1,1 @@
-"""The napari plug-in: `session` is the work, without any window; `widget`, `io` and `napari.yaml` put it into napari."""
+"""The napari plug-in: `session` does the work, without a window; `widget` and `layers` put it into napari."""

@@ -54,9 +54,9 @@ def write_labels_layer(path: str, data: Any, attributes: dict) -> list[str]:
     return [str(save(path, data, voxel_size=size, legend=legend, overwrite=True))]
 
 
-def placed(size: Sequence[float], ndim: int = 3) -> dict[str, Any]:
+def placed(size: Sequence[float]) -> dict[str, Any]:
     """Scale and units of a layer whose voxels are of `size`, (z, y, x) nm."""
-    return {"scale": tuple(size)[-ndim:], "units": ("nm",) * ndim}
+    return {"scale": tuple(size), "units": ("nm",) * len(size)}
 
 
 def look(legend: Legend) -> dict[str, Any]:

@@ -1,13 +1,15 @@
-"""What the plug-in does, without a window: train on an array, segment, name, merge, save; each can be watched and stopped.
+"""What the plug-in does, without a window: train on an array, segment, name, merge, save; watched, and stopped at will.
 
 A long job calls ``watch(done, total, what)`` between the units of its work (fields of view, iterations, slices that are
-written); an empty `what` only asks whether to go on. What `watch` raises ends the job there: neither the session nor
-any file is then changed.
+written); an empty `what` only asks whether to go on, and a total of 0 is one that nobody knows. What `watch` raises ends
+the job there: neither the session nor any file is then changed.
 """
 from __future__ import annotations
 
 import re
+import threading
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +22,7 @@ from sccs.data.volumes import FOV, Dataset, Volume
 from sccs.data.writers import check_output, write_labels
 from sccs.files import atomic_path
 from sccs.log import Progress, RunLog
-from sccs.recipe import Train, load_recipe
+from sccs.recipe import load_recipe
 from sccs.segment import Legend, class_codes, cluster_legend
 
 Watch = Callable[[int, int, str], None]
@@ -47,9 +49,10 @@ class Session:
         self.voxel_size: tuple[float, ...] | None = None
         self._model: Any = None
 
-    def train(self, image, run: str | Path, *, recipe: str | Path | Mapping = "sccs_plus", overrides: Sequence[str] = (),
-              voxel_size: Sequence[float] | None = None, name: str = "image", slices: int | None = None,
-              fov: int | str = 560, device: str | None = None, watch: Watch = unwatched) -> Path:
+    def train(self, image, run: str | Path, *, recipe: str | Path | Mapping = "sccs_plus",
+              overrides: Sequence[str] = (), voxel_size: Sequence[float] | None = None, name: str = "image",
+              slices: int | None = None, fov: int | str = 560, device: str | None = None,
+              watch: Watch = unwatched) -> Path:
         """Train on an array (Z, Y, X) or (Y, X) into the new run folder `run`, which is returned.
 
         recipe, overrides, device: as for `sccs run`; the recipe's data are replaced by the image. voxel_size:
@@ -71,12 +74,8 @@ class Session:
         start = time.perf_counter()
         with atomic_path(run) as scratch:
             prepare_folder(model.recipe, scratch, model.device, resume=False)
-            written = model.recipe
-            # Every iteration reports, so that each can be the last one; the log keeps those that the recipe asks for.
-            model.recipe = replace(written, train=written.train.model_copy(update={"log_every": 1}))
-            with WatchedLog(scratch, watch, written.train) as log:
+            with WatchedLog(scratch, watch) as log, watched_iterations(log):
                 model.fit(dataset, log=log)
-                model.recipe = written
                 model.save(scratch / "model")
                 make_products(model, dataset, scratch, log, training_seconds=time.perf_counter() - start)
         self.run, self._model = run, model
@@ -177,7 +176,7 @@ def save(path: str | Path, labels: np.ndarray, *, voxel_size: Sequence[float] | 
 def as_stack(image):
     """An array (Z, Y, X), as it is, or (Y, X), with one slice. Raises UserError for any other shape."""
     if len(image.shape) not in (2, 3):
-        raise UserError(f"the layer has shape {tuple(image.shape)}: SCCS takes grey volumes (Z, Y, X) and images (Y, X)")
+        raise UserError(f"the image has shape {tuple(image.shape)}: SCCS takes grey volumes (Z, Y, X), planes (Y, X)")
     return image if len(image.shape) == 3 else image[None]
 
 
@@ -208,21 +207,46 @@ class WatchedVolume(Volume):
 
 
 class WatchedLog(RunLog):
-    """A run's log that reports its progress to `watch`, and keeps the scalars of the steps that `train` asks for."""
+    """A run's log whose progress goes to `watch` as well."""
 
-    def __init__(self, folder: Path, watch: Watch, train: Train):
-        super().__init__(folder)
-        self.watch, self.train = watch, train
+    def __init__(self, folder: Path, watch: Watch):
+        super().__init__(folder, tensorboard=False)  # takes seconds to import; the report has the curves
+        self.watch, self.bars = watch, 0  # bars: how many are open
 
     def progress(self, total: int, desc: str, initial: int = 0) -> "WatchedProgress":
         return WatchedProgress(self, total, desc, initial)
 
-    def scalars(self, values: Mapping[str, float], step: int) -> None:
-        if step % self.train.log_every == 0 or step == self.train.iterations:
-            super().scalars(values, step)
-
 
 class WatchedProgress(Progress):
+    def __enter__(self) -> "WatchedProgress":
+        self.log.bars += 1
+        return super().__enter__()
+
     def update(self, n: int = 1, **values: float) -> None:
         super().update(n, **values)
         self.log.watch(self.done, self.total, self.desc)
+
+    def __exit__(self, *exc: object) -> None:
+        self.log.bars -= 1
+        super().__exit__(*exc)
+
+
+@contextmanager
+def watched_iterations(log: WatchedLog) -> Iterator[None]:
+    """Asks the watch after every step of an optimiser, in whichever part it is: the trainer reports a few of them only,
+    and parts that train themselves none."""
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
+    thread, steps = threading.get_ident(), 0
+
+    def after(*_: Any) -> None:
+        nonlocal steps
+        if threading.get_ident() == thread:
+            steps += 1
+            log.watch(steps, 0, "" if log.bars else "training")
+
+    hook = register_optimizer_step_post_hook(after)
+    try:
+        yield
+    finally:
+        hook.remove()

@@ -14,7 +14,7 @@ from napari.qt.threading import create_worker
 from napari.utils import notifications, progress
 
 from registry.base import UserError
-from sccs.napari.layers import look, placed, voxel_size
+from sccs.napari.layers import look, voxel_size
 from sccs.napari.session import Cancelled, Session, Watch, new_run, save
 
 RECIPES = ("sccs_plus", "sccs", "filters_kmeans")
@@ -28,9 +28,9 @@ class SCCS(widgets.Container):
     A click on a region picks its cluster, whichever layer is selected, as long as that layer is not being painted on.
     """
 
-    def __init__(self, viewer: "napari.viewer.Viewer"):
+    def __init__(self, napari_viewer: napari.Viewer):  # napari gives itself to an argument of this name
         super().__init__(labels=True)
-        self.viewer, self.session = viewer, Session()
+        self.viewer, self.session = napari_viewer, Session()
         self.cluster_layer: napari.layers.Labels | None = None
         self.class_layer: napari.layers.Labels | None = None
         self._stop = threading.Event()
@@ -53,19 +53,20 @@ class SCCS(widgets.Container):
         self.cluster = widgets.SpinBox(label="cluster", min=0, max=254, tooltip="or click on a region")
         self.name_edit = widgets.LineEdit(label="name", tooltip="NAME or NAME:#rrggbb; clusters of one name are merged")
         self.name_button = widgets.PushButton(text="Name")
-        self.named = widgets.Label(label="named")
+        self.named = widgets.Label(label="named", value="none yet")
         self.what = widgets.ComboBox(label="save", choices=("classes", "clusters"))
         self.output = widgets.FileEdit(label="as", mode="w", filter="*.tif *.tiff *.ome.zarr")
         self.overwrite = widgets.CheckBox(text="replace")
         self.save_button = widgets.PushButton(text="Save")
         self.status = widgets.Label(value="open an image, or File > Open Sample > SCCS")
-        self.extend([self.image, self.voxels, self.recipe, self.clusters, self.slices, self.fov, self.changes, self.runs,
-                     self.train_button, self.run, self.segment_button, self.cluster, self.name_edit, self.name_button,
-                     self.named, self.what, self.output, self.overwrite, self.save_button, self.cancel_button,
-                     self.status])
+        self.extend([self.image, self.voxels, self.recipe, self.clusters, self.slices, self.fov, self.changes,
+                     self.runs, self.train_button, self.run, self.segment_button, self.cluster, self.name_edit,
+                     self.name_button, self.named, self.what, self.output, self.overwrite, self.save_button,
+                     self.cancel_button, self.status])
 
         self.status.native.setWordWrap(True)
-        self.status.native.setMinimumWidth(200)
+        self.status.native.setMinimumSize(200, 60)
+        self.native.destroyed.connect(self._stop.set)
         self.image.changed.connect(self._show_voxels)
         self.train_button.clicked.connect(self.train)
         self.segment_button.clicked.connect(self.segment)
@@ -73,8 +74,8 @@ class SCCS(widgets.Container):
         self.name_button.clicked.connect(self.name_cluster)
         self.name_edit.native.returnPressed.connect(self.name_cluster)
         self.save_button.clicked.connect(self.save)
-        viewer.layers.selection.events.active.connect(self._follow)
-        viewer.mouse_drag_callbacks.append(self._pick)
+        self.viewer.layers.selection.events.active.connect(self._follow)
+        self.viewer.mouse_drag_callbacks.append(self._pick)
         self.image.reset_choices()
         self._follow()
 
@@ -218,12 +219,13 @@ class SCCS(widgets.Container):
 
         def show(step: tuple[int, int, str]) -> None:
             count, total, what = step
+            if count:
+                self.status.value = f"{what} {count} of {total}" if total else f"{what}, iteration {count}"
+            # Last, since the bar handles events, among them the end of the job.
             if bar.total != total:
                 bar.reset(total)
             bar.set_description(what)
             bar.update(count - bar.n)
-            if total:
-                self.status.value = f"{what} {count} of {total}"
 
         def finish(outcome: tuple[Any, Exception | None]) -> None:
             result, error = outcome
@@ -293,7 +295,7 @@ class SCCS(widgets.Container):
     def _show_names(self) -> None:
         names, layer = self.session.names, self.cluster_layer
         self.named.value = "<br>".join(f"<font color='{entry['colour']}'>&#9632;</font> {cluster} {entry['name']}"
-                                       for cluster, entry in names.items())
+                                       for cluster, entry in names.items()) or "none yet"
         if not names or layer is None or layer not in self.viewer.layers:
             return
         like = {"scale": layer.scale, "translate": layer.translate, "units": layer.units}

@@ -1,12 +1,16 @@
-"""The napari plug-in in a real napari window: from the sample data to saved classes, with clicks where a person clicks."""
+"""The napari plug-in in a real napari window: from the sample data to saved classes, with clicks as a person clicks."""
 import os
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from scipy import ndimage
+
+import sccs.napari
 
 napari = pytest.importorskip("napari", reason="needs napari and a Qt binding: pip install sccs[napari] napari[pyside6]")
 pytest.importorskip("qtpy.QtWidgets", reason="needs a Qt binding: pip install napari[pyside6]", exc_type=ImportError)
@@ -15,7 +19,7 @@ pytestmark = [
     pytest.mark.skipif(not (os.environ.get("DISPLAY") or shutil.which("Xvfb")), reason="needs a display or Xvfb"),
 ]
 
-TINY = ("graph.pixels_per_superpixel=100 clusterer.warmup=20 train.iterations={} embedder.channels=[4] embedder.u=2")
+TINY = "clusterer.warmup=20 train.iterations={} embedder.channels=[4] embedder.u=2"
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +51,18 @@ def viewer(display):
 
 @pytest.fixture(scope="module")
 def widget(viewer, tmp_path_factory):
-    """The dock widget beside a part of the sample data, which is small enough for a test."""
-    from sccs.napari.layers import phantom
-    from sccs.napari.widget import SCCS
+    """The dock widget, as the menu opens it, beside a part of the sample data, which is small enough for a test."""
+    from npe2 import PluginManager, PluginManifest
 
-    for data, about, kind in phantom():
-        viewer._add_layer_from_data(data[:2, 180:380, 180:380], about, kind)
-    widget = SCCS(viewer)
-    viewer.window.add_dock_widget(widget, name="SCCS")
+    manager = PluginManager.instance()
+    manifest = PluginManifest.from_file(Path(sccs.napari.__file__).with_name("napari.yaml"))
+    manifest.validate_imports()
+    if "sccs" not in manager:  # a checkout that is not installed
+        manager.register(manifest)
+    for layer in viewer.open_sample("sccs", "phantom"):
+        layer.data = layer.data[:2, 180:380, 180:380]
+    viewer.reset_view()
+    _, widget = viewer.window.add_plugin_dock_widget("sccs", "SCCS")
     viewer.layers.selection.active = viewer.layers["cell (synthetic)"]
     widget.runs.value = tmp_path_factory.mktemp("runs")
     widget.slices.value, widget.fov.value, widget.clusters.value = 1, 200, 4
@@ -67,6 +75,7 @@ def events(seconds: float = 0.3) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         QApplication.processEvents()
+        time.sleep(0.01)  # leaves Python to the job's thread
 
 
 def finish(widget) -> str:
@@ -109,8 +118,6 @@ def test_from_the_sample_to_saved_classes(viewer, widget, tmp_path):
     found = [c for c in range(4) if (layer.data[0] == c).any()]
     assert len(found) > 1
     for cluster in found[:2]:
-        from scipy import ndimage
-
         depth = ndimage.distance_transform_edt(np.pad(layer.data[0] == cluster, 1))[1:-1, 1:-1]
         click(viewer, *np.unravel_index(depth.argmax(), depth.shape))
         assert widget.cluster.value == cluster
@@ -134,7 +141,13 @@ def test_from_the_sample_to_saved_classes(viewer, widget, tmp_path):
 def test_cluster_zero_is_drawn(viewer, widget):
     """It is a cluster like others, not napari's background."""
     layer = viewer.layers["clusters of cell (synthetic)"]
-    assert layer.colormap.map(0)[3] == 1 and layer.get_color(0)[3] > 0
+    for other in viewer.layers:
+        other.visible = other is layer
+    layer.opacity, layer.data = 1, np.zeros_like(layer.data)
+    events()
+    picture = viewer.screenshot(canvas_only=True, flash=False)
+    drawn = picture[picture.shape[0] // 2, picture.shape[1] // 2, :3] / 255
+    assert np.allclose(drawn, layer.colormap.map(0)[:3], atol=0.02) and drawn.max() > 0.2
 
 
 def test_cancelled_training_leaves_nothing(viewer, widget):
@@ -150,6 +163,16 @@ def test_cancelled_training_leaves_nothing(viewer, widget):
     assert set(runs.iterdir()) == there and widget.run.value == before and widget.train_button.enabled
 
 
+def test_voxel_size_comes_from_the_layers_scale_and_units(viewer, widget):
+    layer = widget.image.value
+    for scale, units, said in (((0.04, 0.008, 0.008), "um", "40 8 8"), ((2, 1, 1), "pixel", ""),
+                               ((16, 16, 16), "nm", "16 16 16")):
+        layer.scale, layer.units = scale, (units,) * 3
+        viewer.layers.selection.active = None
+        viewer.layers.selection.active = layer
+        assert widget.voxels.value == said
+
+
 def test_bad_input_is_said_and_nothing_starts(viewer, widget, tmp_path):
     widget.voxels.value = "16 nm"
     widget.train()
@@ -160,3 +183,11 @@ def test_bad_input_is_said_and_nothing_starts(viewer, widget, tmp_path):
     widget.run.value = str(tmp_path)
     widget.segment()
     assert "no trained model" in finish(widget)
+
+
+def test_labels_go_out_and_images_come_in_through_napari(viewer, widget, tmp_path):
+    classes = viewer.layers["classes of cell (synthetic)"]
+    (path,) = classes.save(str(tmp_path / "classes.ome.zarr"), plugin="sccs")
+    (image,) = viewer.open(path, plugin="sccs")
+    assert np.array_equal(image.data, classes.data)
+    assert image.scale.tolist() == [16, 16, 16] and {str(unit) for unit in image.units} == {"nanometer"}

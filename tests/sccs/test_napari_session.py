@@ -9,7 +9,7 @@ from npe2 import PluginManifest
 
 import sccs.napari
 from registry.base import UserError
-from sccs.napari.layers import SAMPLE, look, phantom, placed
+from sccs.napari.layers import SAMPLE, look, phantom
 from sccs.napari.session import Cancelled, Session, new_run, save
 from sccs.segment import Legend
 
@@ -76,15 +76,29 @@ def test_training_leaves_a_run_folder_that_the_commands_take(trained, tmp_path, 
     assert not [path for path in run.parent.iterdir() if path != run]
 
 
-def test_every_iteration_is_watched_and_the_log_keeps_what_the_recipe_asks_for(trained):
-    run, told = trained
-    assert [done for done, _, what in told if what == "training"] == list(range(1, 121))
-    assert [line.partition(",")[0] for line in (run / "metrics.jsonl").read_text().splitlines()] == [
-        '{"step": 50', '{"step": 100', '{"step": 120']
-    assert "log_every: 50" in (run / "resolved.yaml").read_text()
+def test_every_iteration_is_watched(trained):
+    _, told = trained
+    steps = [i for i, (_, total, what) in enumerate(told) if not total and not what]
+    assert [told[i][0] for i in steps] == list(range(1, 121))
+    assert [step for step in told if step[2] == "training"] == [(50, 120, "training"), (100, 120, "training"),
+                                                                (120, 120, "training")]
 
 
-@pytest.mark.parametrize("unit, what", [(1, "features and graphs"), (7, "training"), (1, "segmenting")])
+def test_parts_that_train_themselves_are_watched_and_cancelled(tmp_path):
+    recipe = {**RECIPE, "embedder": {"name": "lgc_principal", "u": 2}, "clusterer": {"name": "mlp_global", "k": 3}}
+    told = []
+
+    def watch(*step) -> None:
+        told.append(step)
+        if step == (7, 0, "training"):
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        Session().train(three_greys(), tmp_path / "run", recipe=recipe, watch=watch)
+    assert told[-1] == (7, 0, "training") and not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("unit, what", [(1, "features and graphs"), (50, "training"), (1, "segmenting")])
 def test_cancelled_training_leaves_nothing(tmp_path, unit, what):
     session = Session()
     with pytest.raises(Cancelled):
@@ -200,7 +214,3 @@ def test_sample_data_are_an_image_and_its_labels_in_nm():
 def test_look_of_labels_without_a_colour_is_transparent():
     seen = look(Legend({0: "a", 1: "b"}, {0: (255, 0, 0)}))
     assert seen["colormap"][0].tolist() == [1, 0, 0, 1] and seen["colormap"][None][3] == 0
-
-
-def test_place_of_a_plane():
-    assert placed(VOXELS, 2) == {"scale": (8, 8), "units": ("nm", "nm")}
