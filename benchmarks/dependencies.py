@@ -154,9 +154,9 @@ def page() -> str:
         "# Dependencies: what each replaces and costs", "",
         "Written by `python benchmarks/dependencies.py --write`. MB: the package's own installed files. New MB: with",
         "what it needs beyond the rows above. Seconds: processor time of the import in a fresh process, the less of",
-        f"two, with all that the import draws in (Python {platform.python_version()}). A CUDA build of torch is larger.",
+        f"two, with all that it draws in (Python {platform.python_version()}). A CUDA build of torch is larger.",
         "", "| group | package | MB | new MB | import, s | why it, and what it replaces |", "|---|---|---|---|---|---|",
-        *rows, "", f"All rows that are installed here: {whole / 1e6:.0f} MB. `sccs --help` imports none of them and takes "
+        *rows, "", f"All that is installed here: {whole / 1e6:.0f} MB. `sccs --help` imports none of them and takes "
         f"{max(start, 0):.2f} s.",
         "Everything beyond the core is an extra: without it, what needs it names the pip command.", ""])
 
