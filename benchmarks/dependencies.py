@@ -23,13 +23,14 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-MODULES = {"scikit-image": "skimage", "scikit-learn": "sklearn", "pyyaml": "yaml", "pillow": "PIL", "faiss-cpu": "faiss",
-           "faiss-gpu-cu12": "faiss", "dask-jobqueue": "dask_jobqueue", "dask-kubernetes": "dask_kubernetes",
-           "pytest-timeout": "pytest_timeout", "bioimageio-core": "bioimageio.core", "bioimageio-spec": "bioimageio.spec",
-           "ome-zarr-models": "ome_zarr_models", "pytest-qt": "pytestqt"}
+MODULES = {"scikit-image": "skimage", "scikit-learn": "sklearn", "pyyaml": "yaml", "pillow": "PIL",
+           "faiss-cpu": "faiss", "faiss-gpu-cu12": "faiss", "dask-jobqueue": "dask_jobqueue",
+           "dask-kubernetes": "dask_kubernetes",
+           "pytest-timeout": "pytest_timeout", "bioimageio-core": "bioimageio.core",
+           "bioimageio-spec": "bioimageio.spec", "ome-zarr-models": "ome_zarr_models", "pytest-qt": "pytestqt"}
 WHY = {
     "numpy": "arrays; what everything else speaks",
-    "scipy": "filters, sparse eigensolvers, Hungarian matching, components: numerical code that one must not write anew",
+    "scipy": "filters, sparse eigensolvers, Hungarian matching, components: code that one must not write anew",
     "torch": "the MAE, trained parts, GPU; replaces hand-written gradients and kernels",
     "dgl": "container and interchange of graphs (anyone's DGL layer works on them); only asked for when one is needed",
     "pandas": "dgl imports it without declaring it; we do not use it",
@@ -54,7 +55,7 @@ WHY = {
     "pytest": "tests",
     "pytest-timeout": "ends a test that hangs",
     "hypothesis": "property tests of readers, tiling and mapping",
-    "pdoc": "API pages from docstrings; the smallest generator that does it (Sphinx and mkdocs need themes and plug-ins)",
+    "pdoc": "API pages from docstrings; the smallest generator that does it (Sphinx, mkdocs: themes, plug-ins)",
     "dask": "work shared between processes and machines, lazy arrays; replaces a scheduler of our own",
     "distributed": "the scheduler of Dask for several machines",
     "dask-jobqueue": "starts Dask workers under SLURM and other queues",
@@ -151,13 +152,13 @@ def page() -> str:
     whole = sum(size(each) for each in known)
     return "\n".join([
         "# Dependencies: what each replaces and costs", "",
-        "Written by `python benchmarks/dependencies.py --write`. MB: the package's own installed files. New MB: with what",
-        "it needs beyond the rows above. Seconds: processor time of the import in a fresh process, the less of two, with all",
-        f"that the import draws in (Python {platform.python_version()}). A CUDA build of torch is larger.",
-        "", "| group | package | MB | new MB | import, s | why it, and what it replaces |", "|---|---|---|---|---|---|", *rows,
-        "", f"All rows that are installed here: {whole / 1e6:.0f} MB. `sccs --help` imports none of them and takes "
+        "Written by `python benchmarks/dependencies.py --write`. MB: the package's own installed files. New MB: with",
+        "what it needs beyond the rows above. Seconds: processor time of the import in a fresh process, the less of",
+        f"two, with all that it draws in (Python {platform.python_version()}). A CUDA build of torch is larger.",
+        "", "| group | package | MB | new MB | import, s | why it, and what it replaces |", "|---|---|---|---|---|---|",
+        *rows, "", f"All that is installed here: {whole / 1e6:.0f} MB. `sccs --help` imports none of them and takes "
         f"{max(start, 0):.2f} s.",
-        "Everything beyond the core is an extra: without it, the format or command that needs it names the pip command.", ""])
+        "Everything beyond the core is an extra: without it, what needs it names the pip command.", ""])
 
 
 if __name__ == "__main__":
