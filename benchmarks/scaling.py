@@ -197,13 +197,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             build, solve = medians[name]
             faster = [f"{quickest[1] / solve:.1f}", f"{quickest.sum() / (build + solve):.1f}"]
             lines.append([f"{graph.n:,}" + (" (all pairs)" if kind == "all" else ""), f"{edges:,}", name, f"{build:.4f}",
-                          median_range([s for _, s in seconds[name]]), f"{mib:.0f}",
+                          median_range([s for _, s in seconds[name]]), f"{mib:.0f}" if args.memory else "-",
                           f"{errors[name]:.1e}" if name in errors else "-", *(faster if name in OURS else "--")])
             if kind != "all":
                 curves[name].append((edges, solve))
             print(*lines[-1], sep="  ", flush=True)
     exponents = {name: growth(*zip(*points)) for name, points in curves.items() if len(points) > 2}
-    text = (f"`python benchmarks/scaling.py`, {describe(environment('cpu'))}. Synthetic graphs. Median of {args.repeats} "
+    command = f"python benchmarks/scaling.py --nodes {' '.join(map(str, args.nodes))}" + " --no-memory" * (not args.memory)
+    text = (f"`{command}`, {describe(environment('cpu'))}. Synthetic graphs. Median of {args.repeats} "
             "rounds in which the methods take turns; seconds, MiB.\n\n"
             + markdown(["nodes", "nonzero entries of A", "method", "operator", "embedding: median (range)", "MiB",
                         "residual", "faster than the quickest solver", "operator included"], lines)

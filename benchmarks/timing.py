@@ -142,6 +142,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     measured = measure({name: trained(name) for name in args.systems}, args.repeats, whole)
     machine = describe(environment("cpu"))
     command = f"python benchmarks/timing.py --size {args.size} --repeats {args.repeats}"
+    if tuple(args.systems) != SYSTEMS:
+        command += f" --systems {' '.join(args.systems)}"
     write_text(out / "timing.md", f"# Time per field of view and nodes\n\n`{command}`, {machine}. Median of "
                f"{args.repeats} rounds in which the systems take turns; seconds.\n\n{table(measured, whole)}\n")
     with atomic_path(out / "timing.csv") as scratch, open(scratch, "w", newline="") as file:
