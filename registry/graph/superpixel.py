@@ -24,8 +24,8 @@ class Superpixel(AffinityGraph):
 
     pixels_per_superpixel: mean area, in pixels (paper: 100, about 3,000 per 560 x 560 FOV).
     compactness: SLIC's weight of place against grey value, on images scaled to [0, 1] (paper: 0.2).
-    slic: whose implementation. `scikit-image`; `grid`, our own (`registry.slic`): three times as fast, and its regions
-        follow the borders of labels as well or better (benchmarks/superpixels.py).
+    slic: whose implementation. `scikit-image`; `grid`, our own (`registry.slic`): about three times as fast; regions
+        leak less, and at compactness 0.15 follow more of the labels' borders, too (benchmarks/superpixels.py).
     sigma: Gaussian smoothing before SLIC, in pixels. slic_iterations: of its k-means.
     standardize, kappa, alpha, warmup_alpha, distance, edges, neighbours: see `registry.affinity.AffinityGraph`.
     """
