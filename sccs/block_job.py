@@ -18,7 +18,7 @@ import shutil
 import socket
 import sys
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
@@ -278,30 +278,35 @@ def import_distributed() -> Any:
     return distributed
 
 
-@contextmanager
-def cluster(workers: int, scheduler: Optional[str]) -> Iterator[Any]:
-    """A Dask client of the scheduler at that address, or of a local cluster; None for one worker alone."""
-    if scheduler is None and workers == 1:
-        yield None
-        return
-    distributed = import_distributed()
-    with ExitStack() as opened:
-        if scheduler is not None:
-            try:
-                client = distributed.Client(scheduler)
-            except (OSError, ValueError, TypeError) as error:
-                raise UserError(f"--scheduler {scheduler}: no Dask scheduler answers there ({error})") from None
-        else:
-            import dask
+class cluster:
+    """Context: a Dask client of the scheduler at that address, or of a local cluster; None for one worker alone."""
 
-            threads = str(max(1, (os.cpu_count() or 1) // workers))
-            variables = {name: threads for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-            with dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES}):
-                local = opened.enter_context(distributed.LocalCluster(
-                    n_workers=workers, threads_per_worker=1, dashboard_address=None, memory_limit=0, env=variables,
-                    silence_logs=logging.ERROR))
-            client = distributed.Client(local)
-        yield opened.enter_context(client)
+    def __init__(self, workers: int, scheduler: Optional[str]):
+        self.workers, self.scheduler, self.opened = workers, scheduler, []
+
+    def __enter__(self) -> Any:
+        if self.scheduler is None and self.workers == 1:
+            return None
+        distributed = import_distributed()
+        if self.scheduler is not None:
+            try:
+                self.opened = [distributed.Client(self.scheduler)]
+            except (OSError, ValueError, TypeError) as error:
+                raise UserError(f"--scheduler {self.scheduler}: no Dask scheduler answers there ({error})") from None
+            return self.opened[0]
+        import dask
+
+        threads = str(max(1, (os.cpu_count() or 1) // self.workers))
+        variables = {name: threads for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        with dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES}):
+            local = distributed.LocalCluster(n_workers=self.workers, threads_per_worker=1, dashboard_address=None,
+                                             memory_limit=0, env=variables, silence_logs=logging.ERROR)
+        self.opened = [distributed.Client(local), local]
+        return self.opened[0]
+
+    def __exit__(self, *raised: Any) -> None:
+        for each in self.opened:
+            each.close()
 
 
 def on_cluster(client: Any, function: Callable[[Task], Task], tasks: Sequence[Task]) -> Iterator[Task]:
