@@ -370,3 +370,32 @@ def test_real_sets_have_every_class_in_both_parts_and_share_no_pixel(name):
         train.origin[axis] + train.shape[axis] <= test.origin[axis] for axis in (1, 2)
     )
     assert train.name != test.name
+
+
+# ---------------------------------------------------------------------------------------------------- windows, sample
+def test_a_window_is_that_part_of_the_standardised_slice():
+    image = np.random.default_rng(0).integers(0, 255, (3, 100, 120)).astype(np.uint8)
+    volume = Volume("a", image, region=Region(z=[1, 3], y=[10, 100], x=[5, 115]))
+    window = volume.read_window(2, slice(3, 40), slice(7, 50))
+    assert np.array_equal(window, volume.read_slice(2)[3:40, 7:50]) and window.dtype == np.float32
+
+
+def test_known_statistics_are_not_taken_again():
+    image = Unreadable(np.zeros((3, 100, 120), np.uint8))
+    volume = Volume("a", image, statistics=(100.0, 20.0))
+    assert (volume.mean, volume.std) == (100.0, 20.0)
+
+
+class Unreadable:
+    """A shape, and no pixels."""
+
+    def __init__(self, array):
+        self.shape = array.shape
+
+
+def test_of_very_large_slices_evenly_spaced_bands_are_sampled(monkeypatch):
+    monkeypatch.setattr("sccs.data.volumes.PLANE_AT_ONCE", 1200)
+    monkeypatch.setattr("sccs.data.volumes.SAMPLED_PIXELS", 2400)
+    image = np.random.default_rng(0).integers(0, 255, (1, 100, 120)).astype(np.uint8)
+    rows = np.r_[20:30, 70:80]  # two bands of ten, of ten bands
+    assert Volume("a", image).mean == pytest.approx(image[0, rows].mean())
