@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any, Literal, Sequence
 
 import numpy as np
@@ -13,6 +12,8 @@ from registry.graphs import RegionGraph
 from registry.losses import clustering, smoothness
 from registry.nearest import as_floats, kmeans
 
+STEPS = 200  # of expectation maximisation, at most
+
 
 class MLPGlobal(Clusterer):
     """Z (n_s, u) -> P (n_s, k) by a small network: softmax of its teacher's scores, linear in z and z^2, plus
@@ -20,10 +21,12 @@ class MLPGlobal(Clusterer):
 
     The paper's teacher begins with the k-means of one anchor graph and follows the others graph by graph. Where the
     embedding is fixed it need not: clusters come from the nodes of all training graphs at once, by k-means or as a
-    mixture of Gaussians with diagonal covariance. The network starts as its teacher and is trained, one graph an
-    iteration, by L_clu + smo L_smo (Eq. 3 and 4). It alone segments new images.
+    mixture of Gaussians. The network starts as its teacher and is trained, one graph an iteration, by L_clu + smo L_smo
+    (Eq. 3 and 4). It alone segments new images.
 
     k: clusters. hidden: width between. teacher: `kmeans` or `mixture`. n_init: restarts of k-means.
+    covariance, shares: of the Gaussians of a mixture: a variance for each coordinate or one for all (`spherical`);
+        shares `fitted` to the nodes, or `equal`, so that a rare cluster is not drawn into a frequent one.
     max_points: the teacher sees at most so many nodes, drawn over all graphs with the seed.
     iterations, lr: of Adam, by a cosine to a hundredth. smo: weight of L_smo; eta, nu: of L_smo.
 
@@ -32,11 +35,15 @@ class MLPGlobal(Clusterer):
     """
 
     def __init__(self, *, k: int = 8, hidden: int = 12, teacher: Literal["kmeans", "mixture"] = "kmeans",
-                 n_init: int = 10, max_points: int = 200_000, iterations: int = 1000, lr: float = 0.003,
-                 smo: float = 0.1, eta: float = 0.1, nu: float = 0.1, seed: int | None = None):
+                 covariance: Literal["diagonal", "spherical"] = "diagonal",
+                 shares: Literal["fitted", "equal"] = "fitted", n_init: int = 10, max_points: int = 200_000,
+                 iterations: int = 1000, lr: float = 0.003, smo: float = 0.1, eta: float = 0.1, nu: float = 0.1,
+                 seed: int | None = None):
         self.k = k
         self.hidden = hidden
         self.teacher = teacher
+        self.covariance = covariance
+        self.shares = shares
         self.n_init = n_init
         self.max_points = max_points
         self.iterations = iterations
@@ -62,7 +69,8 @@ class MLPGlobal(Clusterer):
             points = points[np.sort(rng.choice(len(points), self.max_points, replace=False))]
         means, labels, _ = kmeans(points, self.k, self.seed or 0, self.n_init, device=device)
         if self.teacher == "mixture":
-            gaussians = mixture(points, labels, self.k)
+            gaussians = mixture(points, labels, self.k, self.shares == "equal",
+                                self.covariance == "spherical")
         else:  # nearest mean: Gaussians of one variance and one share
             variance = max(float(np.square(points - means[labels]).mean()), 1e-12)
             gaussians = means, np.full(means.shape, variance), np.full(self.k, 1 / self.k)
@@ -145,19 +153,34 @@ class _Head(torch.nn.Module):
         return (torch.cat([z, z * z], 1) @ self.weight + self.bias + self.residual(z)).softmax(1)
 
 
-def mixture(points: np.ndarray, labels: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def mixture(points: np.ndarray, labels: np.ndarray, k: int, equal: bool = False,
+            spherical: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gaussians with diagonal covariance by expectation maximisation, from clusters `labels` of points (N, u): means
     (k, u), variances (k, u), shares (k,).
 
-    Variances are kept above a thousandth of the largest variance of the points, so that no cluster shrinks onto a point.
+    equal: every Gaussian has the share 1 / k. spherical: it has one variance in all directions. Variances are kept above a thousandth of the largest variance of the points: no cluster shrinks onto a point.
+    Ends when the mean log-likelihood of a point gains less than 1e-5, or after `STEPS` steps.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
-
-    X = points.astype(np.float64)
-    start = np.stack([X[labels == i].mean(0) for i in range(k)])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # two hundred iterations are near enough
-        model = GaussianMixture(k, covariance_type="diag", means_init=start, max_iter=200,
-                                reg_covar=1e-3 * X.var(0).max() + 1e-12, random_state=0).fit(X)
-    return model.means_, model.covariances_, model.weights_
+    X = np.concatenate([points, np.square(points)], axis=1).astype(np.float64)  # (N, 2u)
+    u = points.shape[1]
+    least = 1e-3 * points.var(0, dtype=np.float64).max() + 1e-12
+    R, before = np.eye(k)[labels], -np.inf  # posterior (N, k)
+    for _ in range(STEPS):
+        count = R.sum(0) + 1e-9
+        moments = R.T @ X / count[:, None]
+        m = moments[:, :u]
+        v = np.maximum(moments[:, u:] - np.square(m), least)
+        if spherical:
+            v = np.repeat(v.mean(1, keepdims=True), u, axis=1)
+        share = np.full(k, 1 / k) if equal else count / count.sum()
+        bias = np.log(share) - 0.5 * (np.square(m) / v + np.log(2 * np.pi * v)).sum(1)
+        score = X @ np.concatenate([m / v, -0.5 / v], axis=1).T + bias
+        top = score.max(1, keepdims=True)
+        R = np.exp(score - top)
+        total = R.sum(1, keepdims=True)
+        R /= total
+        likelihood = float((np.log(total) + top).mean())
+        if likelihood - before < 1e-5:
+            break
+        before = likelihood
+    return m, v, share

@@ -9,6 +9,7 @@ import torch
 from registry.base import Embedder, UserError
 from registry.graphs import RegionGraph
 from registry.losses import Orthogonality, spectral, spectral_of_products
+from registry.projection import project
 
 TINY = 1e-24
 
@@ -128,7 +129,10 @@ class LGC(torch.nn.Module, Embedder):
         if self.training and not self.bias:
             return graph.hop(self.layers) @ self._linear()
         if not self.bias:
-            X = graph.feature @ self._linear()
+            W = self.weights[-1]
+            for V in reversed(self.weights[:-1]):  # from the narrow end: a quarter of the products
+                W = V @ W
+            X = project(graph.feature, W)
             for _ in range(self.layers):
                 X = graph.propagate(X)
             return X

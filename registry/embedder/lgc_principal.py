@@ -1,13 +1,16 @@
 """Linear graph convolution along the directions of most variance that the graph keeps."""
 from __future__ import annotations
 
-from typing import Sequence
+from typing import Literal, Sequence
 
 import numpy as np
 import torch
 
 from registry.base import Embedder, UserError
 from registry.graphs import RegionGraph
+from registry.projection import project
+
+TINY = 1e-24
 
 
 class LGCPrincipal(Embedder):
@@ -24,15 +27,19 @@ class LGCPrincipal(Embedder):
     whole training set (the trace form of spectral clustering, restricted to linear maps as in He & Niyogi 2003, with
     the constraint of PCA). No image, in training or later, has an eigenproblem of its own.
 
-    u: spectral coordinates. hops: propagations by Â.
+    u: spectral coordinates. hops: propagations.
+    normalisation: what propagates. `symmetric`: Â = D^-1/2 A D^-1/2, as in the paper. `walk`: D^-1 A, the mean over
+        neighbours; by Â a node with many neighbours has long features and one with few short ones, which says nothing
+        of what it shows. (D^-1 A)^t = D^-1/2 Â^t D^1/2, so the product is the same.
     `embed` projects before it propagates, on u channels.
 
     Fitted: `mean_` (2q,), `weights_` (2q, u) float32, columns by falling share of the trace; `share_` (u,).
     """
 
-    def __init__(self, *, u: int = 12, hops: int = 4):
+    def __init__(self, *, u: int = 12, hops: int = 4, normalisation: Literal["symmetric", "walk"] = "symmetric"):
         self.u = u
         self.hops = hops
+        self.normalisation = normalisation
         if u < 1 or hops < 0:
             raise UserError(f"embedder: u = {u} must be at least 1 and hops = {hops} at least 0")
 
@@ -41,10 +48,8 @@ class LGCPrincipal(Embedder):
         mean = sum(graph.feature.sum(0, dtype=torch.float64) for graph in graphs) / max(nodes, 1)
         kept = torch.zeros(width, width, dtype=torch.float64)  # X^T Â X
         for graph in graphs:
-            X = graph.feature - mean.float()
-            for _ in range(self.hops):
-                X = graph.propagate(X)
-            kept += (X.T @ graph.propagate(X)).double().cpu()
+            X = self._propagated(graph, graph.feature - mean.float(), self.hops)
+            kept += (X.T @ self._propagated(graph, X, 1)).double().cpu()
         values, vectors = torch.linalg.eigh((kept + kept.T) / 2)
         missing = max(self.u - width, 0)  # coordinates that so few features cannot fill stay zero
         values, vectors = values.flip(0)[:self.u], vectors.flip(1)[:, :self.u]
@@ -55,10 +60,15 @@ class LGCPrincipal(Embedder):
 
     def embed(self, graph: RegionGraph) -> torch.Tensor:
         mean, W = (torch.from_numpy(value).to(graph.device) for value in (self.mean_, self.weights_))
-        Z = (graph.feature - mean) @ W
-        for _ in range(self.hops):
-            Z = graph.propagate(Z)
-        return Z
+        return self._propagated(graph, project(graph.feature, W) - mean @ W, self.hops)
+
+    def _propagated(self, graph: RegionGraph, X: torch.Tensor, times: int) -> torch.Tensor:
+        """Â^times X or (D^-1 A)^times X, (n_s, c); a node without edges has zeros."""
+        length = graph.degree.clamp(min=TINY).sqrt()[:, None] if self.normalisation == "walk" and times else None
+        X = X if length is None else X * length
+        for _ in range(times):
+            X = graph.propagate(X)
+        return X if length is None else X / length
 
     def get_state(self) -> dict[str, np.ndarray]:
         if not hasattr(self, "weights_"):

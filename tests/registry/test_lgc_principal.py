@@ -7,10 +7,11 @@ from registry.base import UserError
 from registry.embedder.lgc_principal import LGCPrincipal
 
 
-def propagated(graph, X: np.ndarray, times: int) -> np.ndarray:
+def propagated(graph, X: np.ndarray, times: int, normalisation: str = "symmetric") -> np.ndarray:
     A = graph.dense_affinity().double().numpy()
-    scale = 1 / np.sqrt(A.sum(1))
-    return np.linalg.matrix_power(scale[:, None] * A * scale, times) @ X
+    degree = A.sum(1)
+    P = A / degree[:, None] if normalisation == "walk" else A / np.sqrt(np.outer(degree, degree))
+    return np.linalg.matrix_power(P, times) @ X
 
 
 @pytest.fixture
@@ -18,25 +19,28 @@ def graphs(make_graph):
     return [make_graph(n=40, d=8, seed=seed) for seed in range(3)]
 
 
+@pytest.mark.parametrize("normalisation", ["symmetric", "walk"])
 @pytest.mark.parametrize("hops", [0, 1, 4])
-def test_the_trace_is_the_greatest_that_orthonormal_directions_have(graphs, hops):
-    part = LGCPrincipal(u=3, hops=hops)
+def test_the_trace_is_the_greatest_that_orthonormal_directions_have(graphs, hops, normalisation):
+    part = LGCPrincipal(u=3, hops=hops, normalisation=normalisation)
     part.fit(graphs)
     mean = np.concatenate([graph.feature.numpy() for graph in graphs]).mean(0)
     M = 0
     for graph in graphs:
-        X = propagated(graph, graph.feature.numpy() - mean, hops)
-        M = M + X.T @ propagated(graph, X, 1)
+        X = propagated(graph, graph.feature.numpy() - mean, hops, normalisation)
+        M = M + X.T @ propagated(graph, X, 1, normalisation)
+    M = (M + M.T) / 2
     W = part.weights_
     assert np.allclose(W.T @ W, np.eye(3), atol=1e-5)
     assert np.trace(W.T @ M @ W) == pytest.approx(np.sort(np.linalg.eigvalsh(M))[-3:].sum(), rel=1e-4)
     assert part.share_ == pytest.approx(np.sort(np.linalg.eigvalsh(M))[::-1][:3].clip(0) / np.trace(M), rel=1e-3)
 
 
-def test_coordinates_are_the_propagated_projections(graphs):
-    part = LGCPrincipal(u=3, hops=2)
+@pytest.mark.parametrize("normalisation", ["symmetric", "walk"])
+def test_coordinates_are_the_propagated_projections(graphs, normalisation):
+    part = LGCPrincipal(u=3, hops=2, normalisation=normalisation)
     part.fit(graphs)
-    expected = propagated(graphs[1], (graphs[1].feature.numpy() - part.mean_) @ part.weights_, 2)
+    expected = propagated(graphs[1], (graphs[1].feature.numpy() - part.mean_) @ part.weights_, 2, normalisation)
     assert np.allclose(part.embed(graphs[1]).numpy(), expected, atol=1e-5)
 
 

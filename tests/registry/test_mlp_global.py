@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from registry.base import UserError
-from registry.clusterer.mlp_global import MLPGlobal
+from registry.clusterer.mlp_global import MLPGlobal, mixture
 
 
 def blobs(make_graph, spread, counts, seed=0):
@@ -63,3 +63,32 @@ def test_smoothness_reaches_the_head(make_graph):
 def test_values_out_of_range_are_refused(options):
     with pytest.raises(UserError, match="clusterer"):
         MLPGlobal(**options)
+
+
+@pytest.mark.parametrize("spherical", [False, True])
+def test_a_mixture_is_that_of_scikit_learn(spherical):
+    from sklearn.mixture import GaussianMixture
+
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [300, 200, 60])
+    points = (np.array([[0, 0], [3, 1], [1, 4]])[labels] + rng.normal(size=(560, 2)) * [1, .5]).astype(np.float32)
+    means, variances, shares = mixture(points, labels, 3, spherical=spherical)
+    theirs = GaussianMixture(3, covariance_type="spherical" if spherical else "diag", tol=1e-7, max_iter=500,
+                             means_init=np.stack([points[labels == i].mean(0) for i in range(3)])).fit(points)
+    assert np.allclose(means, theirs.means_, atol=.05) and np.allclose(shares, theirs.weights_, atol=.02)
+    assert np.allclose(variances.T, theirs.covariances_.T, rtol=.1)
+
+
+def test_equal_shares_leave_a_rare_cluster_its_nodes():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [4000, 40])
+    points = (np.array([[0.], [3.]])[labels] + rng.normal(size=(4040, 1))).astype(np.float32)
+
+    def found(**options):
+        means, variances, shares = mixture(points, labels, 2, **options)
+        score = np.log(shares) - .5 * np.log(variances[:, 0]) - (points - means[:, 0])**2 / variances[:, 0] / 2
+        return (score.argmax(1) == 1)[labels == 1].mean(), shares
+
+    rare, shares = found()
+    kept, equal = found(equal=True)
+    assert kept > rare + .2 and shares[1] < .1 and equal.tolist() == [.5, .5]
