@@ -5,18 +5,20 @@ and are stitched where they agree (sccs/stitch.py).
 """
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from registry.base import UserError
 from sccs.blocks import EMPTY, Plan, Span, chosen_level, default_halo, make_plan
+from sccs.lock import held
 
 if TYPE_CHECKING:
     from sccs.data.readers import ImageSource
@@ -34,6 +36,20 @@ class Legend:
     colours: dict[int, tuple[int, int, int]]
 
 
+def one_at_a_time(function: Callable) -> Callable:
+    """`function(run, input, output, ...)`, while no other command writes that output."""
+    @functools.wraps(function)
+    def alone(run: str, input: str, output: str, **options: Any) -> None:
+        from sccs.data.writers import check_output
+
+        check_output(output, options.get("overwrite", False))
+        with held(output):
+            return function(run, input, output, **options)
+
+    return alone
+
+
+@one_at_a_time
 def segment(run: str, input: str, output: str, *, level: int | str | None = None,
             voxel_size: Sequence[float] | None = None, axes: str | None = None, plane: str = "xy",
             depth: float | None = None, classes: bool = False, overwrite: bool = False, device: str = "auto",

@@ -145,6 +145,24 @@ def test_a_killed_process_is_resumed_and_overwrite_begins_anew(run, scene, tmp_p
         assert np.array_equal(read(path), scene[1])
 
 
+@pytest.mark.parametrize("name", ["b.ome.zarr", "b.tif"])
+def test_a_second_command_on_the_same_output_is_refused(run, scene, tmp_path, monkeypatch, capsys, name):
+    out, codes = str(tmp_path / name), []
+
+    def meanwhile(*args):
+        if not codes:  # of the first FOV
+            codes.append(None)
+            codes[0] = [command(["segment", run, scene[0], out, *options])
+                        for options in ([], ["--overwrite"], *([["--resume"]] if name != "b.tif" else []))]
+        return REAL(*args)
+
+    monkeypatch.setattr(module, "label_fov", meanwhile)
+    segment(run, scene[0], out)
+    assert set(codes[0]) == {2} and f"is being written by another sccs segment (process {os.getpid()} on" in (
+        err := capsys.readouterr().err) and "--resume" not in err
+    assert np.array_equal(read(out), scene[1]) and [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def wait(condition, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
