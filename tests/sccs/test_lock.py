@@ -46,7 +46,8 @@ def test_the_lock_goes_when_the_work_fails(tmp_path):
 
 
 def test_the_lock_of_a_killed_process_is_taken_over_at_once(tmp_path, capsys):
-    code = f"from sccs.lock import held\nimport time\nwith held({str(tmp_path / 'a.tif')!r}):\n  print(1)\n  time.sleep(99)"
+    code = ("from sccs.lock import held\nimport time\n"
+            f"with held({str(tmp_path / 'a.tif')!r}):\n  print(1)\n  time.sleep(99)")
     process = subprocess.Popen([sys.executable, "-uc", code], stdout=subprocess.PIPE)
     process.stdout.readline()
     with pytest.raises(UserError, match=f"process {process.pid} "), held(tmp_path / "a.tif"):

@@ -16,6 +16,7 @@ import tifffile
 from registry.base import UserError
 from sccs import block_job, segment as module
 from sccs.cli import main as command
+from sccs.data.label_store import write_store
 from sccs.data.readers import open_image
 from sccs.data.volumes import Dataset, Volume
 from sccs.pipeline import Pipeline
@@ -270,6 +271,36 @@ def test_the_store_is_valid_and_keeps_transforms_names_and_colours(run, pyramid,
     assert (coarse == fine[:, ::2, ::2]).mean() > 0.9
 
 
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+def test_slices_make_the_store_that_blocks_make(run, pyramid, tmp_path, monkeypatch, version):
+    segment(run, str(pyramid), str(tmp_path / "a.ome.zarr"), ome=version)
+    about = zarr.open_group(tmp_path / "a.ome.zarr", mode="r").attrs["sccs"]
+    legend = module.cluster_legend({}, 3)
+    legend.names[255] = "not segmented"
+    labels = read(tmp_path / "a.ome.zarr")
+    monkeypatch.setattr("sccs.data.label_store.LAYER_BYTES", 1)  # slice by slice
+    write_store(tmp_path / "b.ome.zarr", iter(labels), labels.shape, "clusters", version=version, about=about,
+                voxel_size=(16, 4, 4), translation=(1000, 2000, 3000), names=legend.names, colours=legend.colours)
+    one, other = (zarr.open_group(tmp_path / name, mode="r") for name in ("a.ome.zarr", "b.ome.zarr"))
+    for inside in ("", "labels", "labels/clusters"):
+        assert zarr.open_group(tmp_path / "a.ome.zarr", path=inside, mode="r").attrs.asdict() == zarr.open_group(
+            tmp_path / "b.ome.zarr", path=inside, mode="r").attrs.asdict()
+    for level in range(3):
+        name = f"labels/clusters/{level}"
+        assert other[name].chunks[0] == 1 and np.array_equal(one[name][:], other[name][:])
+    assert one["labels/clusters/2"].shape == (2, 30, 275)
+
+
+def test_slices_that_fail_leave_no_store(tmp_path):
+    def slices():
+        yield np.zeros((90, 90), np.uint8)
+        raise UserError("damaged")
+
+    with pytest.raises(UserError, match="damaged"):
+        write_store(tmp_path / "b.ome.zarr", slices(), (2, 90, 90), "clusters")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_level_nearest_to_the_training_is_found(run, pyramid, tmp_path, capsys):
     assert command(["segment", run, str(pyramid), str(tmp_path / "b.ome.zarr"), "--level", "auto", "--region",
                     "0:1,,"]) == 2
@@ -319,6 +350,8 @@ def spy(function, counted):
     (dict(level="auto", voxel_size=(16, 8, 8)), "give --level L beside --voxel-size"),
     (dict(output="b.tif", workers=2), "name it .ome.zarr"),
     (dict(output="b.tif", resume=True), "name it .ome.zarr"),
+    (dict(output="b.tif", ome="0.5"), "--ome, .* are for OME-Zarr; name it .ome.zarr"),
+    (dict(output="b.tif", ome="0.4", plane="xz"), "--ome, .* are for OME-Zarr; name it .ome.zarr"),
 ])
 def test_bad_input_is_refused_before_anything_is_written(run, tmp_path, monkeypatch, options, word):
     monkeypatch.chdir(tmp_path)
