@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from registry.base import UserError
-from sccs.data.stored import Stored, level_name, listed, missing_package, nanometres, natural
+from sccs.data.stored import Stored, level_name, listed, missing_package, natural, ome_transform
 
 
 def is_zarr(folder: str) -> bool:
@@ -51,15 +51,7 @@ class ZarrArray(Stored):
         if len(axes) != len(self.shape):
             raise UserError(f"{self.path}: its metadata names {len(axes)} axes, its shape is {self.shape}: mend them")
         self.axes = "".join({"channel": "c", "time": "t"}.get(a.get("type"), str(a["name"])[:1].lower()) for a in axes)
-        scale, translation = np.ones(len(axes)), np.zeros(len(axes))
-        for step in (dataset.get("coordinateTransformations") or []) + (image.get("coordinateTransformations") or []):
-            if step.get("type") == "scale" and len(step.get("scale", ())) == len(axes):
-                scale, translation = (each * np.asarray(step["scale"], float) for each in (scale, translation))
-            if step.get("type") == "translation" and len(step.get("translation", ())) == len(axes):
-                translation = translation + np.asarray(step["translation"], float)
-        factors = [nanometres(a.get("unit")) for a in axes]
-        self.scales = tuple(float(s) * f if f else None for s, f in zip(scale, factors))
-        self.translations = tuple(float(t) * (f or 0) for t, f in zip(translation, factors))
+        self.scales, self.translations = ome_transform(image, dataset, axes)
 
     def _open(self) -> Any:
         import zarr

@@ -1,4 +1,4 @@
-"""`sccs segment`: levels, regions, masks; blocks that any number of workers do, any of whom may die; what is written."""
+"""`sccs segment`: levels, regions, masks; blocks that any number of workers do, any of whom may die; what's written."""
 import json
 import os
 import shutil
@@ -269,6 +269,22 @@ def test_the_store_is_valid_and_keeps_transforms_names_and_colours(run, pyramid,
         assert reader.voxel_size == (16, 8, 8) and reader.translation == (1016, 2002, 3042)
     fine, coarse = (group[f"labels/clusters/{level}"][:] for level in range(2))
     assert (coarse == fine[:, ::2, ::2]).mean() > 0.9
+
+
+@pytest.mark.parametrize("plane", ["xy", "xz"])
+def test_labels_of_n5_lie_where_the_image_does(run, tmp_path, plane):
+    tensorstore = pytest.importorskip("tensorstore")
+    data = image(1, (82, 84, 86))
+    path = tmp_path / "a.n5" / "em" / "s0"
+    tensorstore.open({"driver": "n5", "kvstore": {"driver": "file", "path": f"{path}/"}, "metadata": {
+        "dimensions": [86, 84, 82], "blockSize": [43, 42, 41], "dataType": "uint8", "compression": {"type": "raw"}},
+        }, create=True).result().write(data.T).result()
+    about = json.loads((path / "attributes.json").read_text())
+    about["transform"] = {"axes": ["z", "y", "x"], "scale": [8.0] * 3, "units": ["nm"] * 3,
+                          "translate": [100, 200, 300]}
+    (path / "attributes.json").write_text(json.dumps(about))
+    segment(run, str(tmp_path / "a.n5" / "em"), str(tmp_path / "b.ome.zarr"), plane=plane)
+    assert open_image(tmp_path / "b.ome.zarr").translation == (100, 200, 300)
 
 
 @pytest.mark.parametrize("version", ["0.5", "0.4"])
