@@ -13,6 +13,9 @@ from registry.base import UserError
 from sccs.data.stored import Stored, level_name, listed, missing_package, nanometres, natural, ome_transform
 
 
+_LEVEL = re.compile(r"s(\d+)")
+
+
 def _n5_attributes(folder: str) -> dict:
     file = os.path.join(folder, "attributes.json")
     return json.loads(Path(file).read_text()) if os.path.isfile(file) else {}
@@ -34,12 +37,13 @@ class N5Array(Stored):
         self._tensorstore(path)
         attributes = _n5_attributes(path)
         if "dimensions" not in attributes:
-            levels = sorted((n for n in os.listdir(path) if re.fullmatch(r"s\d+", n)), key=natural)
+            levels = _levels(path)
+            if not levels:
+                path = _only_dataset(path)
+                levels = _levels(path)
             if levels:
                 self.has_levels = True
                 path = os.path.join(path, level_name(path, level, levels))
-            else:
-                path = _only_dataset(path)
             attributes = _n5_attributes(path)
         self.path = path
         array = self.handle()
@@ -65,8 +69,17 @@ class N5Array(Stored):
         return self.handle()[spans[::-1]].read().result().T
 
 
+def _levels(path: str) -> list[str]:
+    """Names of the levels of a group, finest first."""
+    if "dimensions" in _n5_attributes(path):
+        return []
+    return sorted((n for n in os.listdir(path) if _LEVEL.fullmatch(n)), key=natural)
+
+
 def _only_dataset(path: str) -> str:
-    found = sorted(_n5_datasets(Path(path)), key=natural)
+    """The one data set under a group, or the one group of levels."""
+    each = (Path(inside) for inside in _n5_datasets(Path(path)))
+    found = sorted({str(inside.parent if _LEVEL.fullmatch(inside.name) else inside) for inside in each}, key=natural)
     if len(found) == 1:
         return os.path.join(path, found[0])
     if not found:
@@ -114,7 +127,7 @@ def _n5_transform(path: str, attributes: dict, ndim: int) -> tuple[tuple | None,
     for source in (attributes, group):
         sizes, factor = _n5_resolution(source)
         if sizes:
-            number = re.fullmatch(r"s(\d+)", name)
+            number = _LEVEL.fullmatch(name)
             steps = group.get("scales") or []
             listed = steps[int(number[1])] if number and int(number[1]) < len(steps) else [1] * ndim
             down = attributes.get("downsamplingFactors") or (listed if source is group else [1] * ndim)

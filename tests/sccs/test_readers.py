@@ -484,6 +484,12 @@ def test_zarr_groups(tmp_path):
     write_zarr(tmp_path / "a.zarr" / "labels", volume())
     fails(tmp_path / "a.zarr", "several arrays and none named", "em, labels")
     same(f"{tmp_path}/a.zarr:/em", volume())
+    zarr.create_group(str(tmp_path / "b.zarr"))
+    write_ome_zarr(tmp_path / "b.zarr" / "em", [volume((4, 10, 8)), volume((4, 5, 4))], [(8, 4, 4), (8, 8, 8)])
+    write_zarr(tmp_path / "b.zarr" / "em" / "labels" / "mito", volume((4, 10, 8), seed=1))
+    assert same(tmp_path / "b.zarr", volume((4, 5, 4)), level=1).voxel_size == (8, 8, 8)  # its labels do not count
+    write_ome_zarr(tmp_path / "b.zarr" / "sem", [volume()], [(1, 1, 1)])
+    fails(tmp_path / "b.zarr", "several arrays and none named", "<one of: em, sem>")
     fails(tmp_path / "a.zarr" / "em2", f"did you mean {tmp_path}/a.zarr/em?")
 
 
@@ -607,6 +613,11 @@ def test_n5_groups(tmp_path):
     write_n5(tmp_path / "a.n5" / "em", volume())
     write_n5(tmp_path / "a.n5" / "labels" / "mito", volume())
     fails(tmp_path / "a.n5", "several datasets and none named", "em, labels/mito")
+    for i, data in enumerate((volume((4, 10, 8)), volume((4, 5, 4)))):
+        write_n5(tmp_path / "c.n5" / "em" / f"s{i}", data)
+    same(tmp_path / "c.n5", volume((4, 5, 4)), level=1)
+    write_n5(tmp_path / "c.n5" / "labels" / "s0", volume())
+    fails(tmp_path / "c.n5", "several datasets and none named", "<one of: em, labels>")
     (tmp_path / "b.n5").mkdir()
     fails(tmp_path / "b.n5", "an N5 group without a dataset")
 
