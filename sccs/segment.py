@@ -75,9 +75,9 @@ def segment(run: str, input: str, output: str, *, level: int | str | None = None
         workers, scheduler: processes on this machine, or the address of a Dask scheduler.
         resume: go on with an unfinished segmentation, or begin.
 
-    `block`, `ome`, `workers`, `scheduler` and `resume` are for OME-Zarr; another `plane` and `depth` go slice by slice
-    over the whole image, and of the arguments from `region` on take `ome` alone. Raises UserError for bad input, before
-    anything is written.
+    `block`, `ome`, `workers`, `scheduler` and `resume` are for OME-Zarr. Another `plane` and `depth` go slice by slice,
+    with fields of view that only touch: with them, there is none of `halo`, `block`, `workers`, `scheduler` and
+    `resume`. Raises UserError for bad input, before anything is written.
     """
     from sccs import block_job
     from sccs.data.label_store import import_zarr, write_store
@@ -87,9 +87,9 @@ def segment(run: str, input: str, output: str, *, level: int | str | None = None
     from sccs.pipeline import Pipeline
 
     by_slices = plane != "xy" or depth is not None
-    if by_slices and (region or mask or halo is not None or block or workers > 1 or scheduler or resume):
-        raise UserError("--plane and --depth segment whole images slice by slice; leave out --region, --mask, --halo, "
-                        "--block, --workers, --scheduler and --resume")
+    if by_slices and (halo is not None or block or workers > 1 or scheduler or resume):
+        raise UserError("--plane and --depth go slice by slice, in one process, and fields of view only touch; leave out "
+                        "--halo, --block, --workers, --scheduler and --resume")
     as_zarr = Path(output).suffix.lower() in ZARR_SUFFIXES
     in_blocks = as_zarr and not by_slices
     if as_zarr:
@@ -114,7 +114,7 @@ def segment(run: str, input: str, output: str, *, level: int | str | None = None
         table, legend = class_codes(entries, model.k, known, model.info.get("ignore"), model.recipe.evaluation.rest)
     else:
         table, legend = np.arange(model.k, dtype=np.uint8), cluster_legend(entries, model.k)
-    if in_blocks or mask is not None:
+    if as_zarr or by_slices or mask is not None:
         legend.names.setdefault(EMPTY, "not segmented")
     settings: dict[str, Any] = {
         "run": absolute(run), "model": fingerprint_of(run), "input": absolute(input), "axes": axes, "level": level,
@@ -166,14 +166,42 @@ def report(output: str, shape: Sequence[int], k: int, entries: Mapping, legend: 
 
 def slice_labels(model: Pipeline, settings: Mapping[str, Any], plane: str, depth: float | None,
                  table: np.ndarray) -> Iterator[np.ndarray]:
-    """Labels (Y, X) of the region's slices, by planes of another axis or with edges between slices."""
+    """Labels (Y, X) of the region's slices, by planes of another axis or with edges between slices.
+
+    As with blocks, `EMPTY` where the mask is 0 and in FOVs of one grey value. A few planes are in memory; labels of
+    other planes than xy are gathered in a temporary file.
+    """
     from sccs import depth as slabs
     from sccs.data.planes import restored, turn_back
 
-    volume = open_volume(settings, model.min_side, plane=plane)
-    clusters = model.segment_slices(volume) if depth is None else slabs.segment_slices(model, volume, depth)
-    labels = (table[found] for found in progress(clusters, len(volume.z_slices)))
+    volume, mask = open_volume(settings, model.min_side, plane=plane), open_mask(settings, plane)
+    everything = slice(0, volume.shape[1]), slice(0, volume.shape[2])
+
+    @functools.lru_cache(maxsize=2 * slabs.REACH + 2)  # those that depth looks ahead to
+    def inside(z: int) -> np.ndarray:
+        if mask is None:
+            return np.ones(volume.shape[1:], bool)
+        return mask(z - volume.origin[0], *everything)
+
+    clusters = plane_clusters(model, volume, inside)
+    if depth is not None:
+        clusters = slabs.segment_slices(model, volume, depth, inside=inside)
+    codes = np.full(256, EMPTY, np.uint8)
+    codes[: len(table)] = table
+    labels = (np.where(inside(z), codes[found], EMPTY)
+              for z, found in zip(volume.z_slices, progress(clusters, len(volume.z_slices))))
     return restored(labels, turn_back(volume.shape, plane), plane)
+
+
+def plane_clusters(model: Pipeline, volume: Volume, inside: Callable[[int], np.ndarray]) -> Iterator[np.ndarray]:
+    """Clusters (H, W) uint8 of every plane; `EMPTY` in FOVs that have no place inside, or one grey value."""
+    fovs = volume.fovs()
+    for z in volume.z_slices:
+        plane = np.full(volume.shape[1:], EMPTY, np.uint8)
+        for tile, fov in zip(volume.tiles, fovs):
+            if inside(z)[tile.window].any() and fov.image.min() < fov.image.max():
+                plane[tile.window] = model.segment_fov(fov.image).clusters
+        yield plane
 
 
 # ------------------------------------------------------------------------------------------------------------ input
@@ -252,17 +280,23 @@ def open_volume(settings: Mapping[str, Any], min_side: int, statistics: tuple[fl
 
 
 class Mask:
-    """Where to segment, read in voxels of the region from an image that may be coarser."""
+    """Where to segment, read in voxels of the region from an image that may be coarser.
 
-    def __init__(self, array, shape: Sequence[int], origin: Sequence[int], path: str):
-        self.array, self.origin = array, origin
+    array, shape, origin: (z, y, x) of the file, as the mask, the image and the region have them.
+    """
+
+    def __init__(self, array, shape: Sequence[int], origin: Sequence[int], path: str, plane: str = "xy"):
+        from sccs.data.planes import turn, turned
+
+        self.array, self.origin = turned(array, plane), turn(origin, plane)
         self.factors = [max(1, round(n / m)) for n, m in zip(shape, array.shape)]
         if any(abs(n - m * f) >= f for n, m, f in zip(shape, array.shape, self.factors)):
             raise UserError(f"--mask {path}: has shape {tuple(array.shape)} (z, y, x), the image {tuple(shape)}; make "
                             "it of that shape, or coarser by whole factors")
+        self.factors = turn(self.factors, plane)
 
     def __call__(self, z: int, y: slice, x: slice) -> np.ndarray:
-        """(h, w) bool of a window of slice z."""
+        """(h, w) bool of a window of slice z, rows y, columns x of the plane."""
         index = []
         for axis, (start, stop) in enumerate(((z, z + 1), (y.start, y.stop), (x.start, x.stop))):
             at = (np.arange(start, stop) + self.origin[axis]) // self.factors[axis]
@@ -271,7 +305,7 @@ class Mask:
         return part[index[1] - index[1][0]][:, index[2] - index[2][0]]
 
 
-def open_mask(settings: Mapping[str, Any]) -> Mask | None:
+def open_mask(settings: Mapping[str, Any], plane: str = "xy") -> Mask | None:
     from sccs.data.readers import open_image
 
     if settings["mask"] is None:
@@ -279,7 +313,8 @@ def open_mask(settings: Mapping[str, Any]) -> Mask | None:
     source = open_image(settings["input"], axes=settings["axes"], voxel_size=settings["voxel_size"],
                         level=settings["level"])
     mask = open_image(settings["mask"])
-    return Mask(mask.array, source.shape, [start for start, _ in settings["region"]], settings["mask"])
+    return Mask(mask.array, source.shape, [start for start, _ in settings["region"]], settings["mask"],
+                plane)
 
 
 # ----------------------------------------------------------------------------------------------------------- labels

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from typing import Iterable, Iterator, Literal, Sequence
 
@@ -96,13 +97,17 @@ def turned(array, plane: Plane):
 def restored(planes: Iterable[np.ndarray], shape: Sequence[int], plane: Plane) -> Iterator[np.ndarray]:
     """Label planes (H, W) uint8 of a stack -> slices (Y, X) of the volume `shape` (Z, Y, X), in order.
 
-    xy planes pass through. Others are collected in a temporary file first, as every slice needs all of them.
+    xy planes pass through. Others are collected in a temporary file first, as every slice needs all of them. OSError
+    where the disk has no room for it.
     """
     if plane == "xy":
         yield from planes
         return
     with tempfile.TemporaryFile() as file:
-        file.truncate(math.prod(shape))
+        if hasattr(os, "posix_fallocate"):  # a page that finds no room later would end the process
+            os.posix_fallocate(file.fileno(), 0, math.prod(shape))
+        else:
+            file.truncate(math.prod(shape))
         volume = np.memmap(file, np.uint8, "r+", shape=tuple(shape))
         stack = volume.transpose(ORDERS[plane])  # a view
         for index, labels in enumerate(planes):

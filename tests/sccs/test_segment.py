@@ -347,6 +347,50 @@ def test_outside_of_the_mask_and_in_empty_places_nothing_is_segmented(run, tmp_p
     assert len([path for path in (tmp_path / "b.ome.zarr").rglob("c/*/*/*")]) == counted.count  # chunks
 
 
+PLANES = (176, 12, 250)  # xz planes have two by two FOVs of at most 160 px, yz planes one by two
+
+
+@pytest.mark.parametrize("plane, suffix", [("xz", "tif"), ("xz", "ome.zarr"), ("yz", "tif")])
+def test_a_region_of_planes_is_segmented_as_the_image_cut_out_is(run, tmp_path, plane, suffix):
+    shape = PLANES if plane == "xz" else (176, 90, 30)
+    picture = image(1, shape)
+    picture[:5] = 0  # outside of the region: it does not count for the standardisation
+    save(tmp_path / "a.tif", picture)
+    y = slice(2, 9) if plane == "xz" else slice(3, 90)
+    save(tmp_path / "cut.tif", picture[6:170, y, 7:])
+    for name, options in (("a", dict(region=f"6:170,{y.start}:{y.stop},7:")), ("cut", {})):
+        segment(run, str(tmp_path / f"{name}.tif"), str(tmp_path / f"{name}_labels.{suffix}"), plane=plane,
+                voxel_size=(8, 8, 8), **options)
+    one, other = (open_image(tmp_path / f"{name}_labels.{suffix}") for name in ("a", "cut"))
+    assert one.shape == picture[6:170, y, 7:].shape and np.array_equal(one.array[:], other.array[:])
+    if suffix == "ome.zarr":
+        assert one.translation == (48, 16, 56) and other.translation == (0, 0, 0)
+        assert zarr.open_group(tmp_path / "a_labels.ome.zarr", mode="r").attrs["sccs"]["plane"] == "xz"
+
+
+def test_planes_leave_out_what_the_mask_does_and_what_is_empty(run, tmp_path, monkeypatch):
+    picture = image(1, PLANES)
+    picture[88:, 3, 160:] = 7  # one FOV of one plane
+    mask = np.zeros((88, 12, 125), np.uint8)  # half as large along z and x
+    mask[50:, 1:, :60] = 1
+    mask[:, 3:5] = 1
+    save(tmp_path / "a.tif", picture)
+    save(tmp_path / "mask.tif", mask)
+    options = dict(plane="xz", voxel_size=(8, 8, 8), region=":,1:11,:")
+    segment(run, str(tmp_path / "a.tif"), str(tmp_path / "whole.tif"), **options)
+    counted = Counted()
+    monkeypatch.setattr(Pipeline, "segment_fov", spy(Pipeline.segment_fov, counted))
+    segment(run, str(tmp_path / "a.tif"), str(tmp_path / "b.tif"), mask=str(tmp_path / "mask.tif"), **options)
+    inside = mask.repeat(2, 0).repeat(2, 2)[:, 1:11].astype(bool)
+    whole, labels = read(tmp_path / "whole.tif"), read(tmp_path / "b.tif")
+    volume = Volume("a", picture, fov=160, plane="xz", voxel_size=(8, 8, 8))
+    assert len(volume.tiles) == 4 and volume.tiles[3].window == np.s_[88:176, 160:250]
+    assert np.array_equal(np.argwhere(whole == 255).min(0), (88, 2, 160)) and (whole == 255).sum() == 88 * 90
+    assert np.array_equal(labels, np.where(inside, whole, 255))
+    used = sum(int(inside[tile.y0: tile.y1, y, tile.x0: tile.x1].any()) for tile in volume.tiles for y in range(10))
+    assert counted.count == used - 1 < 4 * 10
+
+
 def spy(function, counted):
     def counting(*args, **options):
         counted.count += 1
@@ -366,6 +410,11 @@ def spy(function, counted):
     (dict(level="auto", voxel_size=(16, 8, 8)), "give --level L beside --voxel-size"),
     (dict(output="b.tif", workers=2), "name it .ome.zarr"),
     (dict(output="b.tif", resume=True), "name it .ome.zarr"),
+    (dict(plane="xz", voxel_size=(8, 8, 8), halo=0), "leave out --halo, --block"),
+    (dict(depth=16.0, block=(1, 1, 1)), "leave out --halo, --block"),
+    (dict(depth=16.0, resume=True), "leave out --halo, --block"),
+    (dict(plane="yz", voxel_size=(8, 8, 8), region=":,:,9:300"), "x 9:300 is not within"),
+    (dict(plane="xz", voxel_size=(8, 8, 8), mask="small.tif"), r"coarser by whole factors|smaller than a window"),
     (dict(output="b.tif", ome="0.5"), "--ome, .* are for OME-Zarr; name it .ome.zarr"),
     (dict(output="b.tif", ome="0.4", plane="xz"), "--ome, .* are for OME-Zarr; name it .ome.zarr"),
 ])
