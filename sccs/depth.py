@@ -94,7 +94,7 @@ def neighbourhood(z_slices: Sequence[int], position: int, reach: int) -> range:
 
 def segment_middle(model: Pipeline, graphs: Sequence[RegionGraph], links: Sequence[Link],
                    middle: int) -> np.ndarray:
-    """Clusters (H, W) uint8 of one of several neighbouring slices, given their graphs in order and the links between."""
+    """Clusters (H, W) uint8 of one of several neighbouring slices, given their graphs in order and the links."""
     start = sum(graph.n for graph in graphs[:middle])
     Z = model.embedder.embed(joined(graphs, links))[start:start + graphs[middle].n]  # (n_s, u)
     clusters = model.clusterer.predict(graphs[middle], Z).argmax(1)  # (n_s,)

@@ -88,8 +88,8 @@ def segment(run: str, input: str, output: str, *, level: int | str | None = None
 
     by_slices = plane != "xy" or depth is not None
     if by_slices and (halo is not None or block or workers > 1 or scheduler or resume):
-        raise UserError("--plane and --depth go slice by slice, in one process, and fields of view only touch; leave out "
-                        "--halo, --block, --workers, --scheduler and --resume")
+        raise UserError("--plane and --depth go slice by slice, in one process, and fields of view only touch; leave "
+                        "out --halo, --block, --workers, --scheduler and --resume")
     as_zarr = Path(output).suffix.lower() in ZARR_SUFFIXES
     in_blocks = as_zarr and not by_slices
     if as_zarr:
