@@ -26,8 +26,8 @@ from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
 import numpy as np
 
 from registry.base import UserError
-from sccs.blocks import EMPTY, Level, Plan, box, grid, halve, make_plan, pyramid
-from sccs.data.label_store import create_store, import_zarr, open_level
+from sccs.blocks import EMPTY, Level, Plan, box, grid, make_plan, pyramid
+from sccs.data.label_store import cells, create_store, halve_box, import_zarr, open_level
 from sccs.files import move_into_place, write_json
 from sccs.stitch import stitched
 
@@ -67,13 +67,13 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 
 def begin(output: str | os.PathLike, settings: Mapping[str, Any], statistics: tuple[float, float],
           **store: Any) -> None:
-    """Lay out OUTPUT.partial, without any block. store: arguments of `create_store` (names, colours, ...)."""
+    """Lay out OUTPUT.partial, without any block. store: arguments of `create_store` (voxel_size, names, ...)."""
     folder = partial_folder(output)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     plan, levels = layout(settings)
-    create_store(folder / "store", levels, plan.chunk, settings["kind"], version=settings["ome"],
-                 voxel_size=settings["voxel_size"], about=settings, **store)
+    create_store(folder / "store", levels, plan.chunk, settings["kind"], version=settings["ome"], about=settings,
+                 **store)
     slot = plan.slot
     import_zarr(output).create_array(
         folder / "fovs", shape=(plan.shape[0], len(plan.y) * slot[0], len(plan.x) * slot[1]),
@@ -205,17 +205,11 @@ class Job:
 
     @property
     def _cells(self) -> list[int]:
-        """Blocks of the pyramid: some chunks."""
-        return [self.plan.chunk[0], 2 * self.plan.chunk[1], 2 * self.plan.chunk[2]]
+        return cells(self.plan.chunk)
 
     def _halve(self, level: int, number: int) -> None:
-        before, here = self.levels[level - 1], self.levels[level]
-        area = box(here.shape, self._cells, number)
-        source = tuple(slice(side.start * step, min(side.stop * step, n))
-                       for side, step, n in zip(area, here.step, before.shape))
-        labels = self.level(level - 1)[source]
-        if (labels != EMPTY).any():
-            self.level(level)[area] = halve(labels, here.step)
+        here = self.levels[level]
+        halve_box(self.level(level - 1), self.level(level), here.step, box(here.shape, self._cells, number))
 
 
 _one_at_a_time = threading.Lock()  # also in a worker of several threads: a task has its threads of its own

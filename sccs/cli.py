@@ -130,7 +130,7 @@ def build_parser() -> argparse.ArgumentParser:
                          "another (default: 40, or a fourteenth of them); 0: they only touch")
     segment.add_argument("--block", type=_positive, nargs=3, metavar=("Z", "Y", "X"),
                          help="unit of work in voxels; y and x become whole fields of view (default: 32 1120 1120)")
-    segment.add_argument("--ome", choices=("0.5", "0.4"), default="0.5", help="version of OME-Zarr (default: 0.5)")
+    segment.add_argument("--ome", choices=("0.5", "0.4"), help="version of OME-Zarr (default: 0.5)")
     crew = segment.add_mutually_exclusive_group()
     crew.add_argument("--workers", type=_positive, default=1, metavar="N",
                       help="processes on this machine (default: 1)")

@@ -155,7 +155,8 @@ class Preview:
 
 def headline_numbers(metrics: dict) -> dict[str, float]:
     headline = metrics.get("headline")
-    numbers = {"clusters_used": metrics["clusters_used"]["test"]}
+    tested = sum(metrics.get("cluster_share", {}).get("test", [1])) > 0  # else there was no test volume
+    numbers = {"clusters_used": metrics["clusters_used"]["test" if tested else "train"]}
     if headline and metrics["test"]:
         numbers["mean_dsc"] = metrics["test"][headline]["mean"]["dsc"]
     return {name: value for name, value in numbers.items() if value is not None}

@@ -5,18 +5,20 @@ and are stitched where they agree (sccs/stitch.py).
 """
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from registry.base import UserError
 from sccs.blocks import EMPTY, Plan, Span, chosen_level, default_halo, make_plan
+from sccs.lock import held
 
 if TYPE_CHECKING:
     from sccs.data.readers import ImageSource
@@ -34,11 +36,25 @@ class Legend:
     colours: dict[int, tuple[int, int, int]]
 
 
+def one_at_a_time(function: Callable) -> Callable:
+    """`function(run, input, output, ...)`, while no other command writes that output."""
+    @functools.wraps(function)
+    def alone(run: str, input: str, output: str, **options: Any) -> None:
+        from sccs.data.writers import check_output
+
+        check_output(output, options.get("overwrite", False))
+        with held(output):
+            return function(run, input, output, **options)
+
+    return alone
+
+
+@one_at_a_time
 def segment(run: str, input: str, output: str, *, level: int | str | None = None,
             voxel_size: Sequence[float] | None = None, axes: str | None = None, plane: str = "xy",
             depth: float | None = None, classes: bool = False, overwrite: bool = False, device: str = "auto",
             region: str | None = None, mask: str | None = None, halo: int | None = None,
-            block: Sequence[int] | None = None, ome: str = "0.5", workers: int = 1, scheduler: str | None = None,
+            block: Sequence[int] | None = None, ome: str | None = None, workers: int = 1, scheduler: str | None = None,
             resume: bool = False) -> None:
     """Segment the image `input` with the run's model into `output` (.tif, .tiff or .ome.zarr), uint8 (Z, Y, X).
 
@@ -55,34 +71,36 @@ def segment(run: str, input: str, output: str, *, level: int | str | None = None
         mask: an image of the same shape, or coarser by whole factors; nothing is segmented where it is 0.
         halo: px that neighbouring fields of view see of one another; default 40, a fourteenth of smaller ones.
         block: shape (z, y, x) in voxels of the unit of work; y and x become whole fields of view.
-        ome: version of OME-Zarr, "0.5" or "0.4".
+        ome: version of OME-Zarr, "0.5" (default) or "0.4".
         workers, scheduler: processes on this machine, or the address of a Dask scheduler.
         resume: go on with an unfinished segmentation, or begin.
 
-    `block`, `ome`, `workers`, `scheduler` and `resume` are for OME-Zarr; another `plane` and `depth` go slice by slice
-    over the whole image, and with none of the arguments from `region` on. Raises UserError for bad input, before
-    anything is written.
+    `block`, `ome`, `workers`, `scheduler` and `resume` are for OME-Zarr. Another `plane` and `depth` go slice by slice,
+    with fields of view that only touch: with them, there is none of `halo`, `block`, `workers`, `scheduler` and
+    `resume`. Raises UserError for bad input, before anything is written.
     """
     from sccs import block_job
-    from sccs.data.label_store import import_zarr
-    from sccs.data.writers import ZARR_SUFFIXES, check_output, write_labels
+    from sccs.data.label_store import import_zarr, write_store
+    from sccs.data.writers import ZARR_SUFFIXES, write_labels
     from sccs.depth import check_depth
     from sccs.naming import read_names
     from sccs.pipeline import Pipeline
 
-    check_output(output, overwrite)
     by_slices = plane != "xy" or depth is not None
-    if by_slices and (region or mask or halo is not None or block or workers > 1 or scheduler or resume):
-        raise UserError("--plane and --depth segment whole images slice by slice; leave out --region, --mask, --halo, "
-                        "--block, --workers, --scheduler and --resume")
-    in_blocks = not by_slices and Path(output).suffix.lower() in ZARR_SUFFIXES
-    if in_blocks:
+    if by_slices and (halo is not None or block or workers > 1 or scheduler or resume):
+        raise UserError("--plane and --depth go slice by slice, in one process, and fields of view only touch; leave "
+                        "out --halo, --block, --workers, --scheduler and --resume")
+    as_zarr = Path(output).suffix.lower() in ZARR_SUFFIXES
+    in_blocks = as_zarr and not by_slices
+    if as_zarr:
         import_zarr(output)
+    if in_blocks:
         block_job.check_partial(output, resume, overwrite)
         if workers > 1 or scheduler is not None:
             block_job.import_distributed()
-    elif block is not None or resume or workers > 1 or scheduler is not None:
-        raise UserError(f"{output}: --block, --workers, --scheduler and --resume are for OME-Zarr; name it .ome.zarr")
+    if not as_zarr and (block is not None or ome is not None or resume or workers > 1 or scheduler is not None):
+        raise UserError(f"{output}: --block, --ome, --workers, --scheduler and --resume are for OME-Zarr; name it "
+                        ".ome.zarr, or leave them out")
     model = Pipeline.load(run, device)
     if depth is not None:
         check_depth(model, depth)
@@ -96,20 +114,29 @@ def segment(run: str, input: str, output: str, *, level: int | str | None = None
         table, legend = class_codes(entries, model.k, known, model.info.get("ignore"), model.recipe.evaluation.rest)
     else:
         table, legend = np.arange(model.k, dtype=np.uint8), cluster_legend(entries, model.k)
-    if by_slices:
-        shape = segment_stack(model, source, input, output, plane, depth, table, legend, overwrite)
-        return report(output, shape, len(table), entries, legend)
-    if in_blocks or mask is not None:
+    if as_zarr or by_slices or mask is not None:
         legend.names.setdefault(EMPTY, "not segmented")
     settings: dict[str, Any] = {
         "run": absolute(run), "model": fingerprint_of(run), "input": absolute(input), "axes": axes, "level": level,
         "voxel_size": source.voxel_size and list(source.voxel_size), "mask": mask and absolute(mask),
         "region": whole_region(parse_region(region), source.shape, input), "fov": model.fov,
         "halo": default_halo(model.fov) if halo is None else halo,
-        "block": block and list(block), "kind": "classes" if classes else "clusters", "ome": ome,
+        "block": block and list(block), "kind": "classes" if classes else "clusters", "ome": ome or "0.5",
         "table": table.tolist(),
     }
     shape = [stop - start for start, stop in settings["region"]]
+    store: dict[str, Any] = {"voxel_size": source.voxel_size, "names": legend.names, "colours": legend.colours}
+    first = np.array([start for start, _ in settings["region"]]) * (source.voxel_size or (1.0, 1.0, 1.0))
+    translation = (first + source.translation).tolist()
+    if by_slices:
+        slices = slice_labels(model, settings, plane, depth, table)
+        if as_zarr:
+            about = {**settings, "halo": 0, "plane": plane, "depth": depth}
+            write_store(output, slices, shape, settings["kind"], version=settings["ome"], translation=translation,
+                        about=about, overwrite=overwrite, **store)
+        else:
+            write_labels(output, slices, shape, overwrite=overwrite, **store)
+        return report(output, shape, len(table), entries, legend)
     plan = make_plan(shape, settings["fov"], settings["halo"], settings["block"])
     if mask is not None:
         open_mask(settings)
@@ -120,14 +147,11 @@ def segment(run: str, input: str, output: str, *, level: int | str | None = None
         volume = open_volume(settings, model.min_side)
     if not in_blocks:
         planes = progress(segmented_planes(model, volume, open_mask(settings), table, plan), shape[0])
-        write_labels(output, planes, shape, source.voxel_size, names=legend.names, overwrite=overwrite,
-                     colours=legend.colours)
+        write_labels(output, planes, shape, overwrite=overwrite, **store)
     else:
         del model  # workers have their own
         if before is None:
-            first = np.array([start for start, _ in settings["region"]]) * (source.voxel_size or (1.0, 1.0, 1.0))
-            block_job.begin(output, settings, (volume.mean, volume.std), names=legend.names, colours=legend.colours,
-                            translation=(first + source.translation).tolist())
+            block_job.begin(output, settings, (volume.mean, volume.std), translation=translation, **store)
         block_job.carry_out(output, device, workers, scheduler, bar)
         block_job.finish(output)
     report(output, shape, len(table), entries, legend)
@@ -140,21 +164,44 @@ def report(output: str, shape: Sequence[int], k: int, entries: Mapping, legend: 
     print(f"{output}: {' x '.join(map(str, shape))} (z, y, x), {labels}")
 
 
-def segment_stack(model: Pipeline, source: ImageSource, input: str, output: str, plane: str, depth: float | None,
-                  table: np.ndarray, legend: Legend, overwrite: bool) -> tuple[int, ...]:
-    """The whole image, by planes of another axis or with edges between slices; the shape (Z, Y, X) of the file."""
-    from sccs import depth as slabs
-    from sccs.data.planes import restored
-    from sccs.data.volumes import Volume
-    from sccs.data.writers import write_labels
+def slice_labels(model: Pipeline, settings: Mapping[str, Any], plane: str, depth: float | None,
+                 table: np.ndarray) -> Iterator[np.ndarray]:
+    """Labels (Y, X) of the region's slices, by planes of another axis or with edges between slices.
 
-    volume = Volume("volume", source.array, path=str(input), voxel_size=source.voxel_size, fov=model.fov,
-                    min_side=model.min_side, plane=plane)
-    clusters = model.segment_slices(volume) if depth is None else slabs.segment_slices(model, volume, depth)
-    slices = (table[labels] for labels in progress(clusters, len(volume.z_slices)))
-    write_labels(output, restored(slices, volume.file_shape, plane), volume.file_shape, source.voxel_size,
-                 names=legend.names, overwrite=overwrite, colours=legend.colours)
-    return volume.file_shape
+    As with blocks, `EMPTY` where the mask is 0 and in FOVs of one grey value. A few planes are in memory; labels of
+    other planes than xy are gathered in a temporary file.
+    """
+    from sccs import depth as slabs
+    from sccs.data.planes import restored, turn_back
+
+    volume, mask = open_volume(settings, model.min_side, plane=plane), open_mask(settings, plane)
+    everything = slice(0, volume.shape[1]), slice(0, volume.shape[2])
+
+    @functools.lru_cache(maxsize=2 * slabs.REACH + 2)  # those that depth looks ahead to
+    def inside(z: int) -> np.ndarray:
+        if mask is None:
+            return np.ones(volume.shape[1:], bool)
+        return mask(z - volume.origin[0], *everything)
+
+    clusters = plane_clusters(model, volume, inside)
+    if depth is not None:
+        clusters = slabs.segment_slices(model, volume, depth, inside=inside)
+    codes = np.full(256, EMPTY, np.uint8)
+    codes[: len(table)] = table
+    labels = (np.where(inside(z), codes[found], EMPTY)
+              for z, found in zip(volume.z_slices, progress(clusters, len(volume.z_slices))))
+    return restored(labels, turn_back(volume.shape, plane), plane)
+
+
+def plane_clusters(model: Pipeline, volume: Volume, inside: Callable[[int], np.ndarray]) -> Iterator[np.ndarray]:
+    """Clusters (H, W) uint8 of every plane; `EMPTY` in FOVs that have no place inside, or one grey value."""
+    fovs = volume.fovs()
+    for z in volume.z_slices:
+        plane = np.full(volume.shape[1:], EMPTY, np.uint8)
+        for tile, fov in zip(volume.tiles, fovs):
+            if inside(z)[tile.window].any() and fov.image.min() < fov.image.max():
+                plane[tile.window] = model.segment_fov(fov.image).clusters
+        yield plane
 
 
 # ------------------------------------------------------------------------------------------------------------ input
@@ -219,7 +266,8 @@ def whole_region(region: Sequence[tuple[int | None, int | None]], shape: Sequenc
     return found
 
 
-def open_volume(settings: Mapping[str, Any], min_side: int, statistics: tuple[float, float] | None = None) -> Volume:
+def open_volume(settings: Mapping[str, Any], min_side: int, statistics: tuple[float, float] | None = None,
+                plane: str = "xy") -> Volume:
     """The region of the image as standardised slices; statistics: its mean and deviation, where they are known."""
     from sccs.data.readers import open_image
     from sccs.data.volumes import Region, Volume
@@ -228,21 +276,27 @@ def open_volume(settings: Mapping[str, Any], min_side: int, statistics: tuple[fl
                         level=settings["level"])
     z, y, x = settings["region"]
     return Volume("volume", source.array, path=source.path, voxel_size=source.voxel_size, fov=settings["fov"],
-                  region=Region(z=z, y=y, x=x), min_side=min_side, statistics=statistics)
+                  region=Region(z=z, y=y, x=x), min_side=min_side, statistics=statistics, plane=plane)
 
 
 class Mask:
-    """Where to segment, read in voxels of the region from an image that may be coarser."""
+    """Where to segment, read in voxels of the region from an image that may be coarser.
 
-    def __init__(self, array, shape: Sequence[int], origin: Sequence[int], path: str):
-        self.array, self.origin = array, origin
+    array, shape, origin: (z, y, x) of the file, as the mask, the image and the region have them.
+    """
+
+    def __init__(self, array, shape: Sequence[int], origin: Sequence[int], path: str, plane: str = "xy"):
+        from sccs.data.planes import turn, turned
+
+        self.array, self.origin = turned(array, plane), turn(origin, plane)
         self.factors = [max(1, round(n / m)) for n, m in zip(shape, array.shape)]
         if any(abs(n - m * f) >= f for n, m, f in zip(shape, array.shape, self.factors)):
             raise UserError(f"--mask {path}: has shape {tuple(array.shape)} (z, y, x), the image {tuple(shape)}; make "
                             "it of that shape, or coarser by whole factors")
+        self.factors = turn(self.factors, plane)
 
     def __call__(self, z: int, y: slice, x: slice) -> np.ndarray:
-        """(h, w) bool of a window of slice z."""
+        """(h, w) bool of a window of slice z, rows y, columns x of the plane."""
         index = []
         for axis, (start, stop) in enumerate(((z, z + 1), (y.start, y.stop), (x.start, x.stop))):
             at = (np.arange(start, stop) + self.origin[axis]) // self.factors[axis]
@@ -251,7 +305,7 @@ class Mask:
         return part[index[1] - index[1][0]][:, index[2] - index[2][0]]
 
 
-def open_mask(settings: Mapping[str, Any]) -> Mask | None:
+def open_mask(settings: Mapping[str, Any], plane: str = "xy") -> Mask | None:
     from sccs.data.readers import open_image
 
     if settings["mask"] is None:
@@ -259,7 +313,8 @@ def open_mask(settings: Mapping[str, Any]) -> Mask | None:
     source = open_image(settings["input"], axes=settings["axes"], voxel_size=settings["voxel_size"],
                         level=settings["level"])
     mask = open_image(settings["mask"])
-    return Mask(mask.array, source.shape, [start for start, _ in settings["region"]], settings["mask"])
+    return Mask(mask.array, source.shape, [start for start, _ in settings["region"]], settings["mask"],
+                plane)
 
 
 # ----------------------------------------------------------------------------------------------------------- labels

@@ -19,6 +19,7 @@ from sccs.data.format_zarr import is_zarr
 from sccs.data.loading import stem
 from sccs.data.readers import ImageSource, expand, open_image
 from sccs.data.stored import natural
+from sccs.data.tiler import WINDOW as LEAST
 from sccs.data.volumes import evenly
 
 FLAT = (*FLAT_SUFFIXES, *TIFF_SUFFIXES)
@@ -176,7 +177,9 @@ def examine(path: str, *, axes: str | None = None, voxel_size: Sequence[float] |
         finest = sources[0].shape
         sizes = [tuple(float(f"{v * a / b:.6g}") for v, a, b in zip(voxel_size, finest, source.shape))
                  for source in sources]
-    chosen, why = (level, "asked for") if level is not None else choose_level(sizes)
+    chosen, why = level, "asked for"
+    if level is None:
+        chosen, why = choose_level(sizes, [source.shape for source in sources])
     source = sources[chosen or 0]
     levels = list(zip((s.shape for s in sources), sizes))
     return Found(path, source, look_at(source), levels, chosen if len(levels) > 1 else None, why)
@@ -194,12 +197,20 @@ def _levels(path: str, axes: str | None) -> list[ImageSource]:
     return sources
 
 
-def choose_level(sizes: Sequence[tuple[float, float, float] | None]) -> tuple[int, str]:
-    """The level whose pixels are nearest in size to those that the bundled MAE was trained on."""
+def choose_level(sizes: Sequence[tuple[float, float, float] | None],
+                 shapes: Sequence[tuple[int, int, int]] = ()) -> tuple[int, str]:
+    """The level whose pixels are nearest in size to those that the bundled MAE was trained on, and why; of the levels
+    whose slices hold one of its windows, if any do.
+
+    sizes: (z, y, x) nm. shapes: (Z, Y, X).
+    """
     if any(size is None for size in sizes):
         return 0, "the finest, as the file does not say how large its voxels are"
     distance = [abs(np.log((size[1] * size[2]) ** 0.5 / PIXEL)) for size in sizes]
-    return int(np.argmin(distance)), f"pixels nearest to {PIXEL:g} nm, as the bundled MAE was trained on"
+    large = [i for i, shape in enumerate(shapes) if min(shape[1:]) >= LEAST] or range(len(sizes))
+    chosen = min(large, key=distance.__getitem__)
+    why = f"pixels nearest to {PIXEL:g} nm, as the bundled MAE was trained on"
+    return chosen, why + ("" if chosen == np.argmin(distance) else f", of the levels of {LEAST} px and more")
 
 
 def look_at(source: ImageSource) -> Look:

@@ -5,12 +5,15 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Sequence
 
 import numpy as np
 
 from registry.base import UserError
-from sccs.data.stored import Stored, level_name, listed, missing_package, nanometres, natural
+from sccs.data.stored import Stored, level_name, listed, missing_package, nanometres, natural, ome_transform
+
+
+_LEVEL = re.compile(r"s(\d+)")
 
 
 def _n5_attributes(folder: str) -> dict:
@@ -34,19 +37,21 @@ class N5Array(Stored):
         self._tensorstore(path)
         attributes = _n5_attributes(path)
         if "dimensions" not in attributes:
-            levels = sorted((n for n in os.listdir(path) if re.fullmatch(r"s\d+", n)), key=natural)
+            levels = _levels(path)
+            if not levels:
+                path = _only_dataset(path)
+                levels = _levels(path)
             if levels:
                 self.has_levels = True
                 path = os.path.join(path, level_name(path, level, levels))
-            else:
-                path = _only_dataset(path)
             attributes = _n5_attributes(path)
         self.path = path
         array = self.handle()
         self.shape, self.dtype = tuple(array.shape)[::-1], np.dtype(array.dtype.numpy_dtype)
         self.chunks = tuple(array.chunk_layout.read_chunk.shape)[::-1]
         self.axes = "tczyx"[-len(self.shape) :] if len(self.shape) <= 5 else None
-        self.scales = _n5_scales(path, attributes, len(self.shape))
+        self.scales, translations = _n5_transform(path, attributes, len(self.shape))
+        self.translations = translations and tuple(t or 0.0 for t in translations)
 
     @staticmethod
     def _tensorstore(path: str) -> Any:
@@ -64,8 +69,17 @@ class N5Array(Stored):
         return self.handle()[spans[::-1]].read().result().T
 
 
+def _levels(path: str) -> list[str]:
+    """Names of the levels of a group, finest first."""
+    if "dimensions" in _n5_attributes(path):
+        return []
+    return sorted((n for n in os.listdir(path) if _LEVEL.fullmatch(n)), key=natural)
+
+
 def _only_dataset(path: str) -> str:
-    found = sorted(_n5_datasets(Path(path)), key=natural)
+    """The one data set under a group, or the one group of levels."""
+    each = (Path(inside) for inside in _n5_datasets(Path(path)))
+    found = sorted({str(inside.parent if _LEVEL.fullmatch(inside.name) else inside) for inside in each}, key=natural)
     if len(found) == 1:
         return os.path.join(path, found[0])
     if not found:
@@ -84,36 +98,59 @@ def _n5_datasets(root: Path) -> Iterator[str]:
             pending += [p for p in folder.iterdir() if p.is_dir()]
 
 
-def _n5_scales(path: str, attributes: dict, ndim: int) -> tuple[float | None, ...] | None:
-    """nm for each axis, slowest first, of the dataset at `path`.
+def _n5_transform(path: str, attributes: dict, ndim: int) -> tuple[tuple | None, tuple | None]:
+    """nm a voxel, and nm from the origin to the first voxel's centre, of each axis, slowest first, of a data set.
 
-    `transform` (OpenOrganelle) names its axes and holds for the level itself. `pixelResolution` (N5 viewer) and
-    `resolution` (Neuroglancer, Paintera) list x first and hold for the finest level; `downsamplingFactors` of the
-    level, or the group's `scales`, lead from there to this one.
+    `transform` (OpenOrganelle) names its axes and holds for the level itself, and so do the `coordinateTransformations`
+    of OME. Both may stand in the group's `multiscales`. `pixelResolution` (N5 viewer) and `resolution`, `offset`
+    (BigDataViewer, Neuroglancer, Paintera) list x first and hold for the finest level; `downsamplingFactors` of the
+    level, or the group's `scales`, lead from there to this one, whose voxels lie at the centre of those that they
+    stand for.
     """
     parent, name = os.path.split(os.path.abspath(path))
     group = _n5_attributes(parent)
     for image in group.get("multiscales") or []:
         for dataset in image.get("datasets", []):
-            if dataset.get("path", "").strip("/") == name and "transform" in dataset:
+            if dataset.get("path", "").strip("/") != name:
+                continue
+            if "transform" in dataset:
                 attributes = {"transform": dataset["transform"], **attributes}
+            elif "coordinateTransformations" in dataset and "transform" not in attributes:
+                return _ome(image, dataset, ndim)
     transform = attributes.get("transform")
     if isinstance(transform, dict) and "scale" in transform:
-        axes = transform.get("axes", "zyx"[-ndim:])
-        units = transform.get("units") or ["nm"] * len(axes)
-        found = {a: float(s) * f for a, s, u in zip(axes, transform["scale"], units) if (f := nanometres(u))}
-        return tuple(found.get(a) for a in "tczyx"[-ndim:])
+        axes = transform.get("axes") or "zyx"[-ndim:]
+        units = transform.get("units") or "nm"
+        factors = [nanometres(unit) for unit in ([units] * len(axes) if isinstance(units, str) else units)]
+        return (_named(axes, [float(s) * f if f else None for s, f in zip(transform["scale"], factors)], ndim),
+                _named(axes, [float(t) * (f or 0.0) for t, f in zip(transform.get("translate") or (), factors)], ndim))
     for source in (attributes, group):
         sizes, factor = _n5_resolution(source)
         if sizes:
-            number = re.fullmatch(r"s(\d+)", name)
+            number = _LEVEL.fullmatch(name)
             steps = group.get("scales") or []
             listed = steps[int(number[1])] if number and int(number[1]) < len(steps) else [1] * ndim
             down = attributes.get("downsamplingFactors") or (listed if source is group else [1] * ndim)
             down = list(down) if isinstance(down, (list, tuple)) else [down] * ndim
+            offset = [*(attributes.get("offset") or group.get("offset") or ()), *[0.0] * ndim]
             values = [float(s) * float(d) * factor for s, d in zip(sizes, down)][:ndim]
-            return tuple([None] * (ndim - len(values)) + values[::-1])
-    return None
+            firsts = [(float(o) + float(s) * (float(d) - 1) / 2) * factor for s, d, o in zip(sizes, down, offset)]
+            firsts = firsts[:ndim]
+            return (tuple([None] * (ndim - len(values)) + values[::-1]),
+                    tuple([0.0] * (ndim - len(firsts)) + firsts[::-1]))
+    return None, None
+
+
+def _ome(image: dict, dataset: dict, ndim: int) -> tuple[tuple, tuple]:
+    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in image.get("axes") or "tczyx"[-ndim:]]
+    names = [str(axis["name"])[:1].lower() for axis in axes]
+    return tuple(_named(names, values, ndim) for values in ome_transform(image, dataset, axes))
+
+
+def _named(axes: Sequence[str], values: Sequence[float | None], ndim: int) -> tuple[float | None, ...]:
+    """Values of named axes, in the order that arrays have here."""
+    found = dict(zip(axes, values))
+    return tuple(found.get(axis) for axis in "tczyx"[-ndim:])
 
 
 def _n5_resolution(attributes: dict) -> tuple[list | None, float]:

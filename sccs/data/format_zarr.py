@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from registry.base import UserError
-from sccs.data.stored import Stored, level_name, listed, missing_package, nanometres, natural
+from sccs.data.stored import Stored, level_name, listed, missing_package, natural, ome_transform
 
 
 def is_zarr(folder: str) -> bool:
@@ -26,9 +26,10 @@ class ZarrArray(Stored):
         if isinstance(node, zarr.Group):
             image = _multiscale(node.attrs)
             if image is None:
-                path = _only_array(node, path)
-                level = None
-            else:
+                path = os.path.join(path, _only_member(node, path))
+                node = zarr.open(path, mode="r")
+                image = _multiscale(node.attrs) if isinstance(node, zarr.Group) else None
+            if image is not None:
                 self.has_levels = True
                 chosen = level_name(path, level, [d["path"] for d in image["datasets"]])
                 path = os.path.join(path, chosen)
@@ -51,15 +52,7 @@ class ZarrArray(Stored):
         if len(axes) != len(self.shape):
             raise UserError(f"{self.path}: its metadata names {len(axes)} axes, its shape is {self.shape}: mend them")
         self.axes = "".join({"channel": "c", "time": "t"}.get(a.get("type"), str(a["name"])[:1].lower()) for a in axes)
-        scale, translation = np.ones(len(axes)), np.zeros(len(axes))
-        for step in (dataset.get("coordinateTransformations") or []) + (image.get("coordinateTransformations") or []):
-            if step.get("type") == "scale" and len(step.get("scale", ())) == len(axes):
-                scale, translation = (each * np.asarray(step["scale"], float) for each in (scale, translation))
-            if step.get("type") == "translation" and len(step.get("translation", ())) == len(axes):
-                translation = translation + np.asarray(step["translation"], float)
-        factors = [nanometres(a.get("unit")) for a in axes]
-        self.scales = tuple(float(s) * f if f else None for s, f in zip(scale, factors))
-        self.translations = tuple(float(t) * (f or 0) for t, f in zip(translation, factors))
+        self.scales, self.translations = ome_transform(image, dataset, axes)
 
     def _open(self) -> Any:
         import zarr
@@ -91,14 +84,17 @@ def _enclosing_multiscale(parent: str, name: str) -> tuple[dict | None, str]:
     return None, name
 
 
-def _only_array(group: Any, path: str) -> str:
+def _only_member(group: Any, path: str) -> str:
+    """Path in a group of the one image or array that it has; labels that belong to an image do not count."""
     import zarr
 
     members = sorted(group.members(max_depth=None), key=lambda item: natural(item[0]))
     images = [n for n, item in members if isinstance(item, zarr.Group) and _multiscale(item.attrs)]
+    images = [n for n in images if not any(n.startswith(f"{image}/") for image in images)]
     arrays = [n for n, item in members if isinstance(item, zarr.Array)]
-    if len(arrays) == 1:
-        return os.path.join(path, arrays[0])
-    if not arrays:
+    found = images + [n for n in arrays if not any(n.startswith(f"{image}/") for image in images)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
         raise UserError(f"{path}: a Zarr group without an array: give the path of an image inside it")
-    raise UserError(f"{path}: several arrays and none named; write {path}/<one of: {listed(images or arrays)}>")
+    raise UserError(f"{path}: several arrays and none named; write {path}/<one of: {listed(found)}>")

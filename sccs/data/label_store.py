@@ -1,4 +1,5 @@
-"""OME-Zarr label images that many processes fill: `labels/<kind>` with its pyramid, in a group that is an image itself.
+"""OME-Zarr label images that many processes fill, or one slice by slice: `labels/<kind>` with its pyramid, in a group
+that is an image itself.
 
 The finest level is also what the group at the top shows, so that every viewer opens the store, with or without regard
 to labels. Voxels that nobody wrote are 255, and take no space.
@@ -6,14 +7,17 @@ to labels. Voxels that nobody wrote are 255, and take no space.
 from __future__ import annotations
 
 import os
+from itertools import islice
+from math import prod
 from pathlib import Path
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Iterable, Mapping, Optional, Sequence
 
 import numpy as np
 
 from registry.base import UserError
-from sccs.blocks import EMPTY, Level
-from sccs.data.writers import image_label
+from sccs.blocks import CHUNK, EMPTY, Level, box, grid, halve, pyramid
+from sccs.data.writers import LAYER_BYTES, check_output, image_label
+from sccs.files import atomic_path
 
 
 def import_zarr(path: str | os.PathLike) -> Any:
@@ -58,6 +62,41 @@ def create_store(path: Path, levels: Sequence[Level], chunk: Sequence[int], kind
 def open_level(path: Path, kind: str, number: int) -> Any:
     """The zarr array of one level, to read and write."""
     return import_zarr(path).open_array(os.path.join(path, "labels", kind, str(number)), mode="r+")
+
+
+def write_store(path: str | os.PathLike, slices: Iterable[np.ndarray], shape: Sequence[int], kind: str, *,
+                voxel_size: Optional[Sequence[float]] = None, overwrite: bool = False, **store: Any) -> None:
+    """A store of slices (Y, X) uint8, taken one at a time, with its pyramid; whole or not at all.
+
+    shape: (Z, Y, X). store: the arguments of `create_store`. In memory is a layer of chunks, of a few slices where
+    slices are large. Raises UserError where `path` cannot be written.
+    """
+    path = check_output(path, overwrite)
+    levels = pyramid(shape, voxel_size)
+    chunk = (min(CHUNK[0], shape[0], max(1, LAYER_BYTES // prod(shape[1:]))), *map(min, CHUNK[1:], shape[1:]))
+    with atomic_path(path) as temporary:
+        create_store(temporary, levels, chunk, kind, voxel_size=voxel_size, **store)
+        arrays = [open_level(temporary, kind, number) for number in range(len(levels))]
+        left = iter(slices)
+        for start in range(0, shape[0], chunk[0]):
+            stop = min(start + chunk[0], shape[0])
+            arrays[0][start:stop] = np.stack(list(islice(left, stop - start)))
+        for number, level in enumerate(levels[1:], start=1):
+            for cell in range(prod(grid(level.shape, cells(chunk)))):
+                halve_box(arrays[number - 1], arrays[number], level.step, box(level.shape, cells(chunk), cell))
+
+
+def cells(chunk: Sequence[int]) -> list[int]:
+    """Unit of work of the pyramid, in voxels: some chunks."""
+    return [chunk[0], 2 * chunk[1], 2 * chunk[2]]
+
+
+def halve_box(before: Any, here: Any, step: Sequence[int], area: Sequence[slice]) -> None:
+    """Fill `area` of a level's array from the array of the level before it."""
+    source = tuple(slice(side.start * s, min(side.stop * s, n)) for side, s, n in zip(area, step, before.shape))
+    labels = before[source]
+    if (labels != EMPTY).any():
+        here[tuple(area)] = halve(labels, step)
 
 
 def _multiscale(levels: Sequence[Level], name: str, prefix: str, version: str, voxel_size, translation) -> dict:

@@ -1,7 +1,6 @@
 """Planes of the three axes: a volume (Z, Y, X) seen as a stack of xy, xz or yz planes, and the way back."""
 from __future__ import annotations
 
-import math
 import tempfile
 from typing import Iterable, Iterator, Literal, Sequence
 
@@ -96,16 +95,21 @@ def turned(array, plane: Plane):
 def restored(planes: Iterable[np.ndarray], shape: Sequence[int], plane: Plane) -> Iterator[np.ndarray]:
     """Label planes (H, W) uint8 of a stack -> slices (Y, X) of the volume `shape` (Z, Y, X), in order.
 
-    xy planes pass through. Others are collected in a temporary file first, as every slice needs all of them.
+    xy planes pass through. Others are collected in a temporary file first, as every slice needs all of them, and some
+    slices at a time are read from it. OSError where the disk has no room for it.
     """
     if plane == "xy":
         yield from planes
         return
+    across, rows, columns = turn(shape, plane)  # rows are along z
+    at_once = max(1, SLAB_BYTES // 4 // (across * columns))
     with tempfile.TemporaryFile() as file:
-        file.truncate(math.prod(shape))
-        volume = np.memmap(file, np.uint8, "r+", shape=tuple(shape))
-        stack = volume.transpose(ORDERS[plane])  # a view
-        for index, labels in enumerate(planes):
-            stack[index] = labels
-        for piece in volume:
-            yield np.array(piece)
+        for labels in planes:
+            file.write(np.ascontiguousarray(labels, np.uint8))
+        for first in range(0, rows, at_once):
+            slab = np.zeros((across, min(at_once, rows - first), columns), np.uint8)
+            for index in range(across):
+                file.seek((index * rows + first) * columns)
+                file.readinto(slab[index])
+            for piece in slab.transpose(turn_back(range(3), plane)):
+                yield np.array(piece)

@@ -40,7 +40,7 @@ class ImageSource:
 
     path: as expanded, with the path inside a container. array: lazy, shape (Z, Y, X), integer or float; basic
     indexing gives ndarrays. voxel_size: (z, y, x) in nm, or None where neither user nor file says. translation:
-    (z, y, x) in nm of the first voxel, as the file says (OME-Zarr), else 0.
+    (z, y, x) in nm of the first voxel, as the file says (OME-Zarr, N5), else 0.
     """
 
     path: str

@@ -73,6 +73,20 @@ def nanometres(unit: Any) -> float | None:
     return _NANOMETRES.get(str(unit).strip().lower()) if unit else None
 
 
+def ome_transform(image: dict, dataset: dict, axes: Sequence[dict]) -> tuple[tuple, tuple]:
+    """Scales (nm, None where unknown) and translations (nm) of each of OME's `axes`, of a data set of a multi-scale
+    image: its own transformations, then the image's."""
+    scale, translation = np.ones(len(axes)), np.zeros(len(axes))
+    for step in (dataset.get("coordinateTransformations") or []) + (image.get("coordinateTransformations") or []):
+        if step.get("type") == "scale" and len(step.get("scale", ())) == len(axes):
+            scale, translation = (each * np.asarray(step["scale"], float) for each in (scale, translation))
+        if step.get("type") == "translation" and len(step.get("translation", ())) == len(axes):
+            translation = translation + np.asarray(step["translation"], float)
+    factors = [nanometres(axis.get("unit")) for axis in axes]
+    return (tuple(float(s) * f if f else None for s, f in zip(scale, factors)),
+            tuple(float(t) * (f or 0) for t, f in zip(translation, factors)))
+
+
 def level_name(path: str, level: int | None, names: Sequence[str]) -> str:
     """The name of a pyramid's level; None is the finest."""
     number = level or 0

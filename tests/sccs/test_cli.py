@@ -135,7 +135,7 @@ def test_segment(calls):
     cli.main(["segment", "run", "a.zarr", "b.ome.zarr", "--level", "auto", "--region", "0:9,:,:", "--mask", "m.tif",
               "--halo", "0", "--block", "9", "80", "80", "--ome", "0.4", "--workers", "2", "--resume"])
     plain = dict(level=None, voxel_size=None, axes=None, plane="xy", depth=None, classes=False, overwrite=False,
-                 device="auto", region=None, mask=None, halo=None, block=None, ome="0.5", workers=1, scheduler=None,
+                 device="auto", region=None, mask=None, halo=None, block=None, ome=None, workers=1, scheduler=None,
                  resume=False)
     assert calls[0] == ("sccs.segment.segment", ("run", "a.tif", "b.ome.zarr"), plain)
     assert calls[1][2] == plain | dict(level=1, voxel_size=[16.0, 16.0, 16.0], axes="ZYX", plane="xz", depth=16.0,

@@ -1,4 +1,7 @@
 """Depth: which slices are neighbours, that a slice depends on these alone, that z-consistency rises, bad input."""
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import tifffile
@@ -78,6 +81,38 @@ def test_the_command_takes_a_weight(model, noisy, tmp_path, capsys):
     assert main([*arguments, "16"]) == 0
     expected = np.stack(list(segment_slices(model, Volume("v", noisy[0]), 16.0)))
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "out.tif"), expected)
+
+
+def test_only_what_is_inside_and_its_neighbours_is_looked_at(model, noisy, monkeypatch):
+    image = np.concatenate([noisy[0]] * 3)  # 18 slices
+    volume = Volume("v", image, fov=42)
+    tile = volume.tiles[0]
+    image[9][tile.window] = 100  # one grey value
+    inside = np.zeros(image.shape, bool)
+    inside[8:10, 3, 3] = True  # in the first tile
+    expected = list(segment_slices(model, volume, 16.0))
+    built, real = [], model.build
+    monkeypatch.setattr(model, "build", lambda *args, **options: built.append(1) or real(*args, **options))
+    found = list(segment_slices(model, volume, 16.0, inside=lambda z: inside[z]))
+    assert len(built) == 6 and len(volume.tiles) == 4  # slices 6 to 11, of one tile
+    np.testing.assert_array_equal(found[8][tile.window], expected[8][tile.window])
+    assert (found[8] != 255).sum() == found[8][tile.window].size
+    assert all((plane == 255).all() for z, plane in enumerate(found) if z != 8)
+
+
+def test_graphs_of_a_few_slices_are_kept(model, noisy, monkeypatch):
+    alive, most, real = weakref.WeakSet(), [], model.build
+
+    def build(*args, **options):
+        graph = real(*args, **options)
+        alive.add(graph)
+        most.append(len(alive))
+        return graph
+
+    monkeypatch.setattr(model, "build", build)
+    for _ in segment_slices(model, Volume("v", np.concatenate([noisy[0]] * 3)), 16.0):
+        gc.collect()
+    assert len(most) == 18 and max(most) <= 5
 
 
 def test_models_that_edges_cannot_change_are_refused(noisy):

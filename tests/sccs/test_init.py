@@ -1,4 +1,6 @@
 """`sccs init`: what it sees, which recipe it writes, that the recipe runs, and what odd input is answered with."""
+import json
+
 import numpy as np
 import pytest
 import tifffile
@@ -158,3 +160,104 @@ def test_empty_slices_at_the_ends_are_not_learnt_from(tmp_path):
 def test_minutes_are_positive():
     with pytest.raises(UserError, match="positive"):
         init("x.tif", minutes=0)
+
+
+# ------------------------------------------------------------------------------------------------- images with levels
+def halved(image):
+    Z, Y, X = image.shape
+    return image.reshape(Z, Y // 2, 2, X // 2, 2).mean((2, 4)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def levels():
+    """A synthetic phantom of 4 slices at 30 x 6 x 6 nm, and its coarser levels; the third is below 80 px."""
+    from sccs.data import load_dataset
+
+    shapes = [[4, 240, 256]] * 2
+    image = np.asarray(load_dataset({"name": "phantom", "shapes": shapes}, ".", 0).train[0].image[:])
+    return [image, halved(image), halved(halved(image))]
+
+
+def write_ome_zarr(path, levels, version, axes="zyx", inside=""):
+    zarr = pytest.importorskip("zarr")
+    top = zarr.create_group(str(path), zarr_format=3 if version == "0.5" else 2)
+    group = top.create_group(inside) if inside else top
+    datasets = []
+    for i, level in enumerate(levels):
+        data = level.reshape((1,) * (len(axes) - 3) + level.shape)
+        group.create_array(str(i), data=data, chunks=(1,) * (len(axes) - 2) + (64, 64))
+        scale = [1.0] * (len(axes) - 3) + [0.03, 0.006 * 2**i, 0.006 * 2**i]
+        datasets.append({"path": str(i), "coordinateTransformations": [{"type": "scale", "scale": scale}]})
+    kinds = {"t": {"type": "time"}, "c": {"type": "channel"}}
+    named = [{"name": a, **kinds.get(a, {"type": "space", "unit": "micrometer"})} for a in axes]
+    image = {"axes": named, "datasets": datasets}
+    group.attrs.update({"ome": {"version": version, "multiscales": [image]}} if version == "0.5" else {
+        "multiscales": [{"version": version, **image}]})
+
+
+def write_n5(path, levels, organelle=True):
+    tensorstore = pytest.importorskip("tensorstore")
+    for i, level in enumerate(levels):
+        place, factor = path / "em" / f"s{i}", 2**i
+        tensorstore.open({"driver": "n5", "kvstore": {"driver": "file", "path": f"{place}/"}, "metadata": {
+            "dimensions": list(level.shape[::-1]), "blockSize": [64, 64, 1], "dataType": "uint8",
+            "compression": {"type": "gzip"}}}, create=True).result().write(level.T).result()
+        about = json.loads((place / "attributes.json").read_text())
+        if organelle:
+            about["transform"] = {"axes": ["z", "y", "x"], "scale": [30, 6 * factor, 6 * factor],
+                                  "translate": [0, 3 * (factor - 1), 3 * (factor - 1)], "units": ["nm"] * 3}
+        else:
+            about |= {"downsamplingFactors": [factor, factor, 1]}
+        (place / "attributes.json").write_text(json.dumps(about))
+    (path / "attributes.json").write_text('{"n5": "2.0.0"}')
+    if not organelle:
+        pixels = {"pixelResolution": {"dimensions": [6, 6, 30], "unit": "nm"}}
+        (path / "em" / "attributes.json").write_text(json.dumps(pixels))
+
+
+PYRAMIDS = {
+    "a4.ome.zarr": lambda path, levels: write_ome_zarr(path, levels, "0.4"),
+    "a5.ome.zarr": lambda path, levels: write_ome_zarr(path, levels, "0.5"),
+    "channels.ome.zarr": lambda path, levels: write_ome_zarr(path, levels, "0.4", "tczyx"),
+    "inside.zarr": lambda path, levels: write_ome_zarr(path, levels, "0.5", inside="recon/em"),
+    "organelle.n5": write_n5,
+    "viewer.n5": lambda path, levels: write_n5(path, levels, organelle=False),
+}
+
+
+@pytest.mark.parametrize("name", PYRAMIDS)
+def test_the_recipe_for_a_pyramid_takes_the_level_that_suits_and_runs(levels, name, tmp_path, monkeypatch, small_parts,
+                                                                      capsys):
+    monkeypatch.chdir(tmp_path)
+    PYRAMIDS[name](tmp_path / name, levels)
+    assert main(["init", name, "--out", "r.yaml"]) == 0
+    said = capsys.readouterr().out
+    assert "level 1 is taken: pixels nearest to 12 nm" in said and "4 x 120 x 128 (z, y, x), uint8" in said
+    assert main(["show", "r.yaml"]) == 0
+    (entry,) = load_recipe("r.yaml").data["train"]
+    assert (entry["level"], tuple(entry["voxel_size"]), entry["image"]) == (1, (30, 12, 12), str(tmp_path / name))
+    capsys.readouterr()
+    assert main(["run", "r.yaml", "--out", "run", "--set", *FAST]) == 0
+    assert "3 of 3 clusters in use" in capsys.readouterr().err + (tmp_path / "run" / "log.txt").read_text()
+    (labels,) = (tmp_path / "run" / "segmentation").glob("*_clusters.tif")
+    assert open_image(labels).shape == (4, 120, 128) and open_image(labels).voxel_size == (30, 12, 12)
+
+
+def test_levels_smaller_than_a_window_are_not_chosen(levels, tmp_path):
+    assert choose_level([(6, 6, 6), (12, 12, 12)], [(9, 90, 150), (9, 45, 75)])[0] == 0
+    assert choose_level([(6, 6, 6), (12, 12, 12)], [(9, 45, 75), (9, 22, 37)])[0] == 1  # as none is large enough
+    write_ome_zarr(tmp_path / "a.ome.zarr", [level[:, :130, :130] for level in levels[:1]] + [levels[1][:, :65, :65]],
+                   "0.5")
+    found = examine(str(tmp_path / "a.ome.zarr"))
+    assert found.level == 0 and found.chosen_for.endswith("of the levels of 80 px and more")
+
+
+def test_the_finest_size_tells_those_of_all_levels(levels, tmp_path):
+    write_n5(tmp_path / "a.n5", levels)
+    for i in range(3):
+        file = tmp_path / "a.n5" / "em" / f"s{i}" / "attributes.json"
+        about = json.loads(file.read_text())
+        file.write_text(json.dumps({key: value for key, value in about.items() if key != "transform"}))
+    assert examine(str(tmp_path / "a.n5")).level == 0  # nobody knows
+    found = examine(str(tmp_path / "a.n5"), voxel_size=(30, 6, 6))
+    assert (found.level, found.voxel_size) == (1, (30, 12, 12))

@@ -124,3 +124,20 @@ def test_segment_takes_any_plane(cells, plane, tmp_path, capsys):
     if plane != "xy":
         assert main([*arguments, "--voxel-size", "40", "8", "8", "--overwrite"]) == 2
         assert "are no cubes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+def test_planes_go_to_both_versions_of_ome_zarr(cells, tmp_path, version):
+    zarr = pytest.importorskip("zarr")
+    folder, image, _ = cells
+    arguments = [str(folder / "run"), str(folder / "a.tif")]
+    options = ["--voxel-size", "8", "8", "9", "--plane", "xz"]
+    assert main(["segment", *arguments, str(tmp_path / "a.tif"), *options]) == 0
+    assert main(["segment", *arguments, str(tmp_path / "a.ome.zarr"), *options, "--ome", version]) == 0
+    labels = open_image(tmp_path / "a.ome.zarr")
+    np.testing.assert_array_equal(labels.array[:], tifffile.imread(tmp_path / "a.tif"))
+    assert labels.voxel_size == (8, 8, 9)
+    group = zarr.open_group(tmp_path / "a.ome.zarr", path="labels/clusters", mode="r")
+    assert group.metadata.zarr_format == (3 if version == "0.5" else 2)
+    image = group.attrs["ome"] if version == "0.5" else group.attrs["multiscales"][0]
+    assert image["version"] == version

@@ -484,6 +484,12 @@ def test_zarr_groups(tmp_path):
     write_zarr(tmp_path / "a.zarr" / "labels", volume())
     fails(tmp_path / "a.zarr", "several arrays and none named", "em, labels")
     same(f"{tmp_path}/a.zarr:/em", volume())
+    zarr.create_group(str(tmp_path / "b.zarr"))
+    write_ome_zarr(tmp_path / "b.zarr" / "em", [volume((4, 10, 8)), volume((4, 5, 4))], [(8, 4, 4), (8, 8, 8)])
+    write_zarr(tmp_path / "b.zarr" / "em" / "labels" / "mito", volume((4, 10, 8), seed=1))
+    assert same(tmp_path / "b.zarr", volume((4, 5, 4)), level=1).voxel_size == (8, 8, 8)  # its labels do not count
+    write_ome_zarr(tmp_path / "b.zarr" / "sem", [volume()], [(1, 1, 1)])
+    fails(tmp_path / "b.zarr", "several arrays and none named", "<one of: em, sem>")
     fails(tmp_path / "a.zarr" / "em2", f"did you mean {tmp_path}/a.zarr/em?")
 
 
@@ -557,10 +563,61 @@ def test_n5_levels_and_where_their_voxel_size_stands(tmp_path):
     fails(tmp_path / "group.n5" / "em", "has 2 level(s) (s0, s1)", level=5)
 
 
+UM = ["um"] * 3
+
+
+@pytest.mark.parametrize("group, each, translations", [
+    ({}, [{"transform": {"axes": ["z", "y", "x"], "scale": [0.016, 0.008 * f, 0.004 * f], "units": UM,
+                         "translate": [0.5, 0.02 + 0.004 * (f - 1), 0.03]}} for f in (1, 2)],
+     [(500, 20, 30), (500, 24, 30)]),
+    ({}, [{"transform": {"axes": ["x", "y", "z"], "scale": [4 * f, 8 * f, 16], "units": ["nm", "nm", "nm"],
+                         "translate": [3, 2, 1]}} for f in (1, 2)], [(1, 2, 3)] * 2),
+    ({"multiscales": [{"name": "em", "datasets": [
+        {"path": f"s{i}", "transform": {"axes": ["z", "y", "x"], "scale": [16, 8 * f, 4 * f], "units": ["nm"] * 3,
+                                        "translate": [1, 2 * f, 3]}} for i, f in enumerate((1, 2))]}]}, [{}, {}],
+     [(1, 2, 3), (1, 4, 3)]),
+    ({"multiscales": [{"axes": [{"name": a, "type": "space", "unit": "micrometer"} for a in "zyx"], "datasets": [
+        {"path": f"s{i}", "coordinateTransformations": [
+            {"type": "scale", "scale": [0.016, 0.008 * f, 0.004 * f]},
+            {"type": "translation", "translation": [1, 2 * f, 3]}]} for i, f in enumerate((1, 2))]}]}, [{}, {}],
+     [(1000, 2000, 3000), (1000, 4000, 3000)]),
+    ({"pixelResolution": {"dimensions": [0.004, 0.008, 0.016], "unit": "um"}, "scales": [[1, 1, 1], [2, 2, 1]]},
+     [{}, {}], [(0, 0, 0), (0, 4, 2)]),  # a voxel of the second level lies in the middle of four
+    ({"resolution": [4, 8, 16], "offset": [30, 20, 10]}, [{}, {"downsamplingFactors": [2, 2, 1]}],
+     [(10, 20, 30), (10, 24, 32)]),
+])
+def test_n5_says_where_its_first_voxel_is(tmp_path, group, each, translations):
+    fine = volume((4, 10, 8))
+    for i, data in enumerate((fine, fine[:, ::2, ::2])):
+        write_n5(tmp_path / "a.n5" / "em" / f"s{i}", data, each[i])
+    add_n5(tmp_path / "a.n5" / "em", group)
+    for i, (expected, size) in enumerate(zip(translations, [(16, 8, 4), (16, 16, 8)])):
+        for source in (open_image(tmp_path / "a.n5" / "em", level=i), open_image(tmp_path / "a.n5" / "em" / f"s{i}")):
+            assert source.translation == expected and source.voxel_size == size
+
+
+@pytest.mark.parametrize("attributes, size, translation", [
+    ({"transform": {"scale": [16, 8, 4], "units": "nm", "translate": [1, 2, 3]}}, (16, 8, 4), (1, 2, 3)),
+    ({"transform": {"scale": [16, 8, 4], "axes": ["z", "y", "x"]}}, (16, 8, 4), (0, 0, 0)),
+    ({"transform": {"scale": [1, 1, 1], "axes": ["z", "y", "x"], "units": ["pixel"] * 3, "translate": [5, 5, 5]}},
+     None, (0, 0, 0)),  # of no known length
+    ({}, None, (0, 0, 0)),
+])
+def test_n5_transforms_that_say_less(tmp_path, attributes, size, translation):
+    write_n5(tmp_path / "a.n5", volume(), attributes)
+    source = open_image(tmp_path / "a.n5")
+    assert (source.voxel_size, source.translation) == (size, translation)
+
+
 def test_n5_groups(tmp_path):
     write_n5(tmp_path / "a.n5" / "em", volume())
     write_n5(tmp_path / "a.n5" / "labels" / "mito", volume())
     fails(tmp_path / "a.n5", "several datasets and none named", "em, labels/mito")
+    for i, data in enumerate((volume((4, 10, 8)), volume((4, 5, 4)))):
+        write_n5(tmp_path / "c.n5" / "em" / f"s{i}", data)
+    same(tmp_path / "c.n5", volume((4, 5, 4)), level=1)
+    write_n5(tmp_path / "c.n5" / "labels" / "s0", volume())
+    fails(tmp_path / "c.n5", "several datasets and none named", "<one of: em, labels>")
     (tmp_path / "b.n5").mkdir()
     fails(tmp_path / "b.n5", "an N5 group without a dataset")
 

@@ -1,4 +1,4 @@
-"""`sccs segment`: levels, regions, masks; blocks that any number of workers do, any of whom may die; what is written."""
+"""`sccs segment`: levels, regions, masks; blocks that any number of workers do, any of whom may die; what's written."""
 import json
 import os
 import shutil
@@ -16,6 +16,7 @@ import tifffile
 from registry.base import UserError
 from sccs import block_job, segment as module
 from sccs.cli import main as command
+from sccs.data.label_store import write_store
 from sccs.data.readers import open_image
 from sccs.data.volumes import Dataset, Volume
 from sccs.pipeline import Pipeline
@@ -145,6 +146,24 @@ def test_a_killed_process_is_resumed_and_overwrite_begins_anew(run, scene, tmp_p
         assert np.array_equal(read(path), scene[1])
 
 
+@pytest.mark.parametrize("name", ["b.ome.zarr", "b.tif"])
+def test_a_second_command_on_the_same_output_is_refused(run, scene, tmp_path, monkeypatch, capsys, name):
+    out, codes = str(tmp_path / name), []
+
+    def meanwhile(*args):
+        if not codes:  # of the first FOV
+            codes.append(None)
+            codes[0] = [command(["segment", run, scene[0], out, *options])
+                        for options in ([], ["--overwrite"], *([["--resume"]] if name != "b.tif" else []))]
+        return REAL(*args)
+
+    monkeypatch.setattr(module, "label_fov", meanwhile)
+    segment(run, scene[0], out)
+    assert set(codes[0]) == {2} and f"is being written by another sccs segment (process {os.getpid()} on" in (
+        err := capsys.readouterr().err) and "--resume" not in err
+    assert np.array_equal(read(out), scene[1]) and [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def wait(condition, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
@@ -252,6 +271,52 @@ def test_the_store_is_valid_and_keeps_transforms_names_and_colours(run, pyramid,
     assert (coarse == fine[:, ::2, ::2]).mean() > 0.9
 
 
+@pytest.mark.parametrize("plane", ["xy", "xz"])
+def test_labels_of_n5_lie_where_the_image_does(run, tmp_path, plane):
+    tensorstore = pytest.importorskip("tensorstore")
+    data = image(1, (82, 84, 86))
+    path = tmp_path / "a.n5" / "em" / "s0"
+    tensorstore.open({"driver": "n5", "kvstore": {"driver": "file", "path": f"{path}/"}, "metadata": {
+        "dimensions": [86, 84, 82], "blockSize": [43, 42, 41], "dataType": "uint8", "compression": {"type": "raw"}},
+        }, create=True).result().write(data.T).result()
+    about = json.loads((path / "attributes.json").read_text())
+    about["transform"] = {"axes": ["z", "y", "x"], "scale": [8.0] * 3, "units": ["nm"] * 3,
+                          "translate": [100, 200, 300]}
+    (path / "attributes.json").write_text(json.dumps(about))
+    segment(run, str(tmp_path / "a.n5" / "em"), str(tmp_path / "b.ome.zarr"), plane=plane)
+    assert open_image(tmp_path / "b.ome.zarr").translation == (100, 200, 300)
+
+
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+def test_slices_make_the_store_that_blocks_make(run, pyramid, tmp_path, monkeypatch, version):
+    segment(run, str(pyramid), str(tmp_path / "a.ome.zarr"), ome=version)
+    about = zarr.open_group(tmp_path / "a.ome.zarr", mode="r").attrs["sccs"]
+    legend = module.cluster_legend({}, 3)
+    legend.names[255] = "not segmented"
+    labels = read(tmp_path / "a.ome.zarr")
+    monkeypatch.setattr("sccs.data.label_store.LAYER_BYTES", 1)  # slice by slice
+    write_store(tmp_path / "b.ome.zarr", iter(labels), labels.shape, "clusters", version=version, about=about,
+                voxel_size=(16, 4, 4), translation=(1000, 2000, 3000), names=legend.names, colours=legend.colours)
+    one, other = (zarr.open_group(tmp_path / name, mode="r") for name in ("a.ome.zarr", "b.ome.zarr"))
+    for inside in ("", "labels", "labels/clusters"):
+        assert zarr.open_group(tmp_path / "a.ome.zarr", path=inside, mode="r").attrs.asdict() == zarr.open_group(
+            tmp_path / "b.ome.zarr", path=inside, mode="r").attrs.asdict()
+    for level in range(3):
+        name = f"labels/clusters/{level}"
+        assert other[name].chunks[0] == 1 and np.array_equal(one[name][:], other[name][:])
+    assert one["labels/clusters/2"].shape == (2, 30, 275)
+
+
+def test_slices_that_fail_leave_no_store(tmp_path):
+    def slices():
+        yield np.zeros((90, 90), np.uint8)
+        raise UserError("damaged")
+
+    with pytest.raises(UserError, match="damaged"):
+        write_store(tmp_path / "b.ome.zarr", slices(), (2, 90, 90), "clusters")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_level_nearest_to_the_training_is_found(run, pyramid, tmp_path, capsys):
     assert command(["segment", run, str(pyramid), str(tmp_path / "b.ome.zarr"), "--level", "auto", "--region",
                     "0:1,,"]) == 2
@@ -282,6 +347,50 @@ def test_outside_of_the_mask_and_in_empty_places_nothing_is_segmented(run, tmp_p
     assert len([path for path in (tmp_path / "b.ome.zarr").rglob("c/*/*/*")]) == counted.count  # chunks
 
 
+PLANES = (176, 12, 250)  # xz planes have two by two FOVs of at most 160 px, yz planes one by two
+
+
+@pytest.mark.parametrize("plane, suffix", [("xz", "tif"), ("xz", "ome.zarr"), ("yz", "tif")])
+def test_a_region_of_planes_is_segmented_as_the_image_cut_out_is(run, tmp_path, plane, suffix):
+    shape = PLANES if plane == "xz" else (176, 90, 30)
+    picture = image(1, shape)
+    picture[:5] = 0  # outside of the region: it does not count for the standardisation
+    save(tmp_path / "a.tif", picture)
+    y = slice(2, 9) if plane == "xz" else slice(3, 90)
+    save(tmp_path / "cut.tif", picture[6:170, y, 7:])
+    for name, options in (("a", dict(region=f"6:170,{y.start}:{y.stop},7:")), ("cut", {})):
+        segment(run, str(tmp_path / f"{name}.tif"), str(tmp_path / f"{name}_labels.{suffix}"), plane=plane,
+                voxel_size=(8, 8, 8), **options)
+    one, other = (open_image(tmp_path / f"{name}_labels.{suffix}") for name in ("a", "cut"))
+    assert one.shape == picture[6:170, y, 7:].shape and np.array_equal(one.array[:], other.array[:])
+    if suffix == "ome.zarr":
+        assert one.translation == (48, 16, 56) and other.translation == (0, 0, 0)
+        assert zarr.open_group(tmp_path / "a_labels.ome.zarr", mode="r").attrs["sccs"]["plane"] == "xz"
+
+
+def test_planes_leave_out_what_the_mask_does_and_what_is_empty(run, tmp_path, monkeypatch):
+    picture = image(1, PLANES)
+    picture[88:, 3, 160:] = 7  # one FOV of one plane
+    mask = np.zeros((88, 12, 125), np.uint8)  # half as large along z and x
+    mask[50:, 1:, :60] = 1
+    mask[:, 3:5] = 1
+    save(tmp_path / "a.tif", picture)
+    save(tmp_path / "mask.tif", mask)
+    options = dict(plane="xz", voxel_size=(8, 8, 8), region=":,1:11,:")
+    segment(run, str(tmp_path / "a.tif"), str(tmp_path / "whole.tif"), **options)
+    counted = Counted()
+    monkeypatch.setattr(Pipeline, "segment_fov", spy(Pipeline.segment_fov, counted))
+    segment(run, str(tmp_path / "a.tif"), str(tmp_path / "b.tif"), mask=str(tmp_path / "mask.tif"), **options)
+    inside = mask.repeat(2, 0).repeat(2, 2)[:, 1:11].astype(bool)
+    whole, labels = read(tmp_path / "whole.tif"), read(tmp_path / "b.tif")
+    volume = Volume("a", picture, fov=160, plane="xz", voxel_size=(8, 8, 8))
+    assert len(volume.tiles) == 4 and volume.tiles[3].window == np.s_[88:176, 160:250]
+    assert np.array_equal(np.argwhere(whole == 255).min(0), (88, 2, 160)) and (whole == 255).sum() == 88 * 90
+    assert np.array_equal(labels, np.where(inside, whole, 255))
+    used = sum(int(inside[tile.y0: tile.y1, y, tile.x0: tile.x1].any()) for tile in volume.tiles for y in range(10))
+    assert counted.count == used - 1 < 4 * 10
+
+
 def spy(function, counted):
     def counting(*args, **options):
         counted.count += 1
@@ -301,6 +410,13 @@ def spy(function, counted):
     (dict(level="auto", voxel_size=(16, 8, 8)), "give --level L beside --voxel-size"),
     (dict(output="b.tif", workers=2), "name it .ome.zarr"),
     (dict(output="b.tif", resume=True), "name it .ome.zarr"),
+    (dict(plane="xz", voxel_size=(8, 8, 8), halo=0), "leave out --halo, --block"),
+    (dict(depth=16.0, block=(1, 1, 1)), "leave out --halo, --block"),
+    (dict(depth=16.0, resume=True), "leave out --halo, --block"),
+    (dict(plane="yz", voxel_size=(8, 8, 8), region=":,:,9:300"), "x 9:300 is not within"),
+    (dict(plane="xz", voxel_size=(8, 8, 8), mask="small.tif"), r"coarser by whole factors|smaller than a window"),
+    (dict(output="b.tif", ome="0.5"), "--ome, .* are for OME-Zarr; name it .ome.zarr"),
+    (dict(output="b.tif", ome="0.4", plane="xz"), "--ome, .* are for OME-Zarr; name it .ome.zarr"),
 ])
 def test_bad_input_is_refused_before_anything_is_written(run, tmp_path, monkeypatch, options, word):
     monkeypatch.chdir(tmp_path)
