@@ -29,8 +29,9 @@ class LGCPrincipal(Embedder):
 
     u: spectral coordinates. hops: propagations.
     normalisation: what propagates. `symmetric`: Â = D^-1/2 A D^-1/2, as in the paper. `walk`: D^-1 A, the mean over
-        neighbours; by Â a node with many neighbours has long features and one with few short ones, which says nothing
-        of what it shows. (D^-1 A)^t = D^-1/2 Â^t D^1/2, so the product is the same.
+        neighbours, where Â gives a node of many neighbours long features and one of few short ones, whatever it shows.
+        (D^-1 A)^t = D^-1/2 Â^t D^1/2, so the product is the same. X is then D^-1 A propagated hops times, and W its
+        principal directions: those of most variance that is left.
     `embed` projects before it propagates, on u channels.
 
     Fitted: `mean_` (2q,), `weights_` (2q, u) float32, columns by falling share of the trace; `share_` (u,).
@@ -46,10 +47,14 @@ class LGCPrincipal(Embedder):
     def fit(self, graphs: Sequence[RegionGraph]) -> None:
         width, nodes = graphs[0].feature.shape[1], sum(graph.n for graph in graphs)
         mean = sum(graph.feature.sum(0, dtype=torch.float64) for graph in graphs) / max(nodes, 1)
-        kept = torch.zeros(width, width, dtype=torch.float64)  # X^T Â X
+        kept = torch.zeros(width, width, dtype=torch.float64)  # X^T Â X; walk: the covariance of X, times its nodes
+        walk, total = self.normalisation == "walk", torch.zeros(width, dtype=torch.float64)
         for graph in graphs:
             X = self._propagated(graph, graph.feature - mean.float(), self.hops)
-            kept += (X.T @ self._propagated(graph, X, 1)).double().cpu()
+            kept += (X.T @ (X if walk else graph.propagate(X))).double().cpu()
+            total += X.sum(0, dtype=torch.float64).cpu()
+        if walk:
+            kept -= torch.outer(total, total) / max(nodes, 1)
         values, vectors = torch.linalg.eigh((kept + kept.T) / 2)
         missing = max(self.u - width, 0)  # coordinates that so few features cannot fill stay zero
         values, vectors = values.flip(0)[:self.u], vectors.flip(1)[:, :self.u]
