@@ -9,7 +9,7 @@ PIP := $(VENV)/bin/python -m pip install --quiet -c constraints.txt
 
 API := sccs.pipeline sccs.recipe sccs.segment sccs.data.readers registry.base registry.graphs registry.registry
 
-.PHONY: demo test docs clean
+.PHONY: demo test docs viewer clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/sccs run recipes/sccs.yaml --out $(OUT)
@@ -38,6 +38,13 @@ $(VENV)/.demo: $(VENV)/.torch setup.cfg
 $(VENV)/.test: $(VENV)/.torch setup.cfg
 	$(PIP) --editable '.[test]'
 	@touch $@ $(VENV)/.demo
+
+# For the tests that open a napari window, and that of the BioImage package: Qt and more, so not part of `test`.
+viewer: $(VENV)/.viewer
+
+$(VENV)/.viewer: $(VENV)/.test
+	$(PIP) --editable '.[napari,bioimage]' 'napari[pyside6]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis
