@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import math
 import os
-import resource
 import shutil
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,8 +174,16 @@ def measure(pipeline: "Pipeline", found: Found) -> tuple[Cost, Any]:
     arrays = sum(array.nbytes for array in nodes.to_arrays().values())
     # beside its nodes, a graph keeps ends, affinity, normalised weights and the sparse matrix of its edges
     edges = graph.affinity.numel() * (2 * 8 + 4 + 4 + 8 + 4)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Cost(image.size, nodes.n, seconds, connect, arrays + edges, arrays, peak), graph
+    return Cost(image.size, nodes.n, seconds, connect, arrays + edges, arrays, peak_memory()), graph
+
+
+def peak_memory() -> int:
+    """Bytes that this process has had in memory at most; a gibibyte, about what it takes, where nobody counts."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def time_training(pipeline: "Pipeline", graph, count: int) -> float:

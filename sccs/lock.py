@@ -6,7 +6,6 @@ touched it for a while, as its owner does every few seconds. Workers of a comman
 """
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -19,6 +18,11 @@ from pathlib import Path
 from typing import Iterator, Optional
 
 from registry.base import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 SUFFIX = ".lock"
 BEAT = 10.0  # seconds between two touches by the owner
@@ -89,7 +93,7 @@ def _read(path: Path) -> tuple[Optional[str], float]:
 def _lives(path: Path, found: str, touched: float) -> bool:
     """Whether the owner of the lock is at work; watches for its touch where the process cannot be looked for."""
     about = _parsed(found)
-    if all(about.get(key) == value for key, value in _here().items()):
+    if os.name == "posix" and all(about.get(key) == value for key, value in _here().items()):
         started = _started(about.get("pid", 0))
         return started is not None and started == about.get("started")
     print(f"sccs: {path} is of {_owner(found)}; looking for up to {SILENCE:.0f} s whether it is still at work",
@@ -109,7 +113,7 @@ def _remove_stale(path: Path, found: str) -> None:
         with open(path) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX)  # of those who found it stale, one after the other
-            except OSError:  # a file system without
+            except (AttributeError, OSError):  # a system, or a file system, without
                 pass
             if file.read() == found and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                 path.unlink()

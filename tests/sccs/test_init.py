@@ -1,5 +1,6 @@
 """`sccs init`: what it sees, which recipe it writes, that the recipe runs, and what odd input is answered with."""
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -261,3 +262,11 @@ def test_the_finest_size_tells_those_of_all_levels(levels, tmp_path):
     assert examine(str(tmp_path / "a.n5")).level == 0  # nobody knows
     found = examine(str(tmp_path / "a.n5"), voxel_size=(30, 6, 6))
     assert (found.level, found.voxel_size) == (1, (30, 12, 12))
+
+
+def test_memory_is_told_where_the_system_does_not_count_it(monkeypatch):
+    from sccs.init import peak_memory
+
+    assert peak_memory() > 2**24
+    monkeypatch.setitem(sys.modules, "resource", None)  # Windows has none
+    assert peak_memory() == 2**30
