@@ -41,6 +41,7 @@ FRAME = ("sccs.pipeline", "sccs.trainer")  # code outside the registry that resu
 SHORT = ["train.iterations=2000", "clusterer.warmup=1500"]
 QUICK = {
     "sccs": SHORT,
+    "sccs_fast": SHORT,
     "wo_smo": SHORT,
     "later_code": SHORT,
     "paper_letter": ["train.iterations=500"],  # a dense graph: an iteration costs n_s^2

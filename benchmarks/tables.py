@@ -305,7 +305,7 @@ PLUS = (
      ("embedder.hops=4", "embedder.normalisation=symmetric", "clusterer.teacher=kmeans")),
     ("our own SLIC", "sccs_plus", GRID),
     ("sccs", "sccs", ()),
-    ("sccs, our own SLIC", "sccs", GRID),
+    ("sccs_fast: sccs, our own SLIC", "sccs", GRID),
     ("kmeans on both features", "kmeans", (CONCAT,)),
     ("linear_probe on both features (supervised)", "linear_probe", (CONCAT,)),
     ("linear_probe on MAE features (supervised)", "linear_probe", ()),

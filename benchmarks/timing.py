@@ -34,19 +34,19 @@ CORNER = 160  # px, for MAESTER at the quick size
 PAPER = {"features": 1.997, "graph": 1.129, "embed + cluster": 0.003}  # s on an RTX 2080 Ti
 PAPER_RATIO, PAPER_NODES = 137.61, 6.53
 RELEASED_PASSES = 24_649  # of MAESTER's released code over 560 x 560 px; 19,600 would do
-SYSTEMS = ("sccs", "sccs_plus", "sccs_grid", "kmeans", "spectral", "wo_nsc", "deepcut_cc", "deepcut_ncut", "dsm", "han",
+SYSTEMS = ("sccs", "sccs_fast", "sccs_plus", "kmeans", "spectral", "wo_nsc", "deepcut_cc", "deepcut_ncut", "dsm", "han",
            "maester")
 BRIEF = ["train.iterations=40", "clusterer.warmup=20"]
-VARIANTS = {"sccs_grid": ("sccs", [*BRIEF, "graph.slic=grid", "graph.slic_iterations=5"])}  # SCCS with our own SLIC
 SHORT = {
     "sccs": BRIEF,
+    "sccs_fast": BRIEF,
     "sccs_plus": ["clusterer.iterations=20"],
     "han": ["features.steps=20"],
 }
 
 
 def trained(system: str) -> Pipeline:
-    pipeline = Pipeline.from_recipe(*VARIANTS.get(system, (system, SHORT.get(system, []))))
+    pipeline = Pipeline.from_recipe(system, SHORT.get(system, []))
     side = CORNER if system == "maester" else SIDE
     data = {"name": "phantom", "shapes": [[4, side, side]] * 2, "train_slices": 1, "test_slices": 1}
     return pipeline.fit(load_dataset(data, Path.cwd(), 0, pipeline.min_side))
