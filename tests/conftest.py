@@ -3,6 +3,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("sccs", deadline=None)  # a busy machine is no error
+settings.load_profile("sccs")
 
 
 @pytest.fixture(scope="session", autouse=True)

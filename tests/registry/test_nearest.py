@@ -33,7 +33,7 @@ def test_equals_a_plain_argmin(n, k, d):
     check(rng.normal(size=(n, d)).astype(np.float32), rng.normal(size=(k, d)).astype(np.float32))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 10), st.integers(1, 6),
        st.sampled_from([0.0, 1.0, 1e3, 1e6, -1e8]), st.sampled_from([1e-20, 1.0, 1e12]),
        st.sampled_from([np.float32, np.float64]))

@@ -14,7 +14,7 @@ def pooled_plainly(features: FeatureMap, regions: np.ndarray) -> np.ndarray:
     return np.stack([np.concatenate([row.mean(0), row.std(0)]) for row in rows])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([(5.0, 2.0), (4.0, 1.5), (1.0, 0.0)]),
        st.integers(0, 99))
 def test_pool_equals_mean_and_population_std_of_upsampled_pixels(H, W, grid, seed):

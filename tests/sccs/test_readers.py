@@ -107,7 +107,7 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_any_type_shape_and_region(tmp_path_factory, name, data):
     shape = data.draw(st.tuples(st.integers(1, 5), st.integers(2, 20), st.integers(5, 20)), "shape")

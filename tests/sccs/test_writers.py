@@ -32,7 +32,7 @@ def target(request, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["tif", "ome.zarr"])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     shape=st.tuples(st.integers(1, 5), st.integers(1, 9), st.integers(2, 9)),
     dtype=st.sampled_from(["u1", "u2", "i2", "i4", "i8", "?"]),
