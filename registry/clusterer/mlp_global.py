@@ -158,8 +158,9 @@ def mixture(points: np.ndarray, labels: np.ndarray, k: int, equal: bool = False,
     """Gaussians with diagonal covariance by expectation maximisation, from clusters `labels` of points (N, u): means
     (k, u), variances (k, u), shares (k,).
 
-    equal: every Gaussian has the share 1 / k. spherical: it has one variance in all directions. Variances are kept above a thousandth of the largest variance of the points: no cluster shrinks onto a point.
-    Ends when the mean log-likelihood of a point gains less than 1e-5, or after `STEPS` steps.
+    equal: every Gaussian has the share 1 / k. spherical: it has one variance in all directions. Variances are kept above
+    a thousandth of the largest variance of the points: no cluster shrinks onto a point. Ends when
+    the mean log-likelihood of a point gains less than 1e-5, or after `STEPS` steps.
     """
     X = np.concatenate([points, np.square(points)], axis=1).astype(np.float64)  # (N, 2u)
     u = points.shape[1]
