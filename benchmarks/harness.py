@@ -148,9 +148,9 @@ def carry_out(job: Job) -> tuple[dict, dict[str, np.ndarray]]:
             "nodes": [graph["nodes"] for graph in pipeline.diagnostics], "fragments": test.fragments,
             "mapping": metrics["mapping"]["train"], "test": metrics["test"],
             # for choices among systems, which test labels may not make
-            "train_images": scored(pipeline, dataset, train, train)["test"]["train"]["mean"]["dsc"], "per_image": metrics["per_image"],
-            "consistency": metrics["consistency"],
-            "classes": metrics["classes"], "codes": list(dataset.classes), "rest": metrics["rest"],
+            "train_images": scored(pipeline, dataset, train, train)["test"]["train"]["mean"]["dsc"],
+            "per_image": metrics["per_image"], "consistency": metrics["consistency"], "classes": metrics["classes"],
+            "codes": list(dataset.classes), "rest": metrics["rest"],
             "noise": noisy}, first_slice(dataset, test)
 
 
