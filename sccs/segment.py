@@ -107,7 +107,7 @@ def segment(run: str, input: str, output: str, *, level: int | str | None = None
     entries = {cluster: entry for cluster, entry in read_names(run).items() if 0 <= cluster < model.k}
     if classes and not entries:
         raise UserError(f"--classes: clusters of {run} have no names yet; give them with `sccs name {run} 3=nucleus`")
-    source, level = open_level(input, level, voxel_size, axes, model.info.get("voxel_size"))
+    source, level = open_level(input, level, voxel_size, axes, model.info.get("voxel_size"), model.min_side, plane)
     warn_of_voxels(source.voxel_size, model.info.get("voxel_size"))
     if classes:
         known = {int(code): name for code, name in model.info.get("classes", {}).items()}
@@ -223,8 +223,12 @@ def fingerprint_of(run: str) -> str:
 
 
 def open_level(input: str, level: int | str | None, voxel_size: Sequence[float] | None, axes: str | None,
-               trained: Sequence[float] | None) -> tuple[ImageSource, int | None]:
-    """The image at the level asked for, and its number; `trained`: voxel size (z, y, x) nm that the model knows."""
+               trained: Sequence[float] | None, min_side: int = 1, plane: str = "xy") -> tuple[ImageSource, int | None]:
+    """The image at the level asked for, and its number; `trained`: voxel size (z, y, x) nm that the model knows.
+
+    "auto" leaves out levels whose planes have a side below `min_side` px, as long as there is another.
+    """
+    from sccs.data.planes import turn
     from sccs.data.readers import level_sizes, open_image
 
     if level == "auto":
@@ -235,8 +239,14 @@ def open_level(input: str, level: int | str | None, voxel_size: Sequence[float] 
         sizes = level_sizes(input, axes)
         if None in sizes:
             raise UserError(f"--level auto: {input} does not say its voxel size; give --level L and --voxel-size")
-        level = chosen_level(sizes, trained)
-        print(f"level {level} of {len(sizes)}: {_nm(sizes[level])}, the nearest to the {_nm(trained)} of the training")
+        levels = list(range(len(sizes)))
+        if len(levels) > 1:
+            shapes = [open_image(input, axes=axes, level=number).shape for number in levels]
+            levels = [number for number in levels if min(turn(shapes[number], plane)[1:]) >= min_side] or levels
+        level = levels[chosen_level([sizes[number] for number in levels], trained)]
+        note = "" if len(levels) == len(sizes) else f", of those with at least {min_side} px a side"
+        print(f"level {level} of {len(sizes)}: {_nm(sizes[level])}, the nearest to the {_nm(trained)} of the "
+              f"training{note}")
         level = level if len(sizes) > 1 else None
     return open_image(input, axes=axes, voxel_size=voxel_size, level=level), level
 

@@ -218,12 +218,15 @@ def test_workers_without_dask_get_the_command_to_install_it(run, scene, tmp_path
 # -------------------------------------------------------------------------------------------- level, region and mask
 @pytest.fixture(scope="module")
 def pyramid(tmp_path_factory) -> Path:
+    return save_pyramid(tmp_path_factory.mktemp("pyramid") / "a.ome.zarr", (2, 120, 1100))
+
+
+def save_pyramid(path: Path, shape: tuple[int, int, int]) -> Path:
     """OME-Zarr of two levels, 16 x 4 x 4 and 16 x 8 x 8 nm, whose first voxel is not at the origin."""
-    path = tmp_path_factory.mktemp("pyramid") / "a.ome.zarr"
     group = zarr.create_group(path, zarr_format=3)
     levels = []
     for number, step in enumerate((1, 2)):
-        group.create_array(str(number), data=image(1, (2, 120, 1100))[:, ::step, ::step])
+        group.create_array(str(number), data=image(1, shape)[:, ::step, ::step])
         levels.append({"path": str(number), "coordinateTransformations": [
             {"type": "scale", "scale": [0.016, 0.004 * step, 0.004 * step]},
             {"type": "translation", "translation": [1.0, 2.0, 3.0]}]})
@@ -326,6 +329,13 @@ def test_the_level_nearest_to_the_training_is_found(run, pyramid, tmp_path, caps
     out, err = capsys.readouterr()
     assert "level 1 of 2: 16 x 8 x 8 nm" in out and "warning" not in err
     assert open_image(tmp_path / "b.ome.zarr").shape == (1, 50, 550)
+
+
+def test_a_level_too_small_for_the_features_is_not_chosen(run, tmp_path, capsys):
+    small = save_pyramid(tmp_path / "a.ome.zarr", (1, 24, 200))  # 12 px high at the voxels of the training
+    assert command(["segment", run, str(small), str(tmp_path / "b.ome.zarr"), "--level", "auto"]) == 0
+    assert "level 0 of 2: 16 x 4 x 4 nm" in (out := capsys.readouterr().out) and "at least 16 px a side" in out
+    assert open_image(tmp_path / "b.ome.zarr").shape == (1, 24, 200)
 
 
 def test_outside_of_the_mask_and_in_empty_places_nothing_is_segmented(run, tmp_path, monkeypatch):
