@@ -26,6 +26,21 @@ def real_data() -> Path:
     return Path(folder)
 
 
+@pytest.fixture
+def fails(capsys):
+    """fails(arguments, *words): the command ends with code 2 and one line that has all words."""
+    def check(arguments: list, *words: str) -> None:
+        from sccs.cli import main as command
+
+        capsys.readouterr()
+        assert command([str(argument) for argument in arguments]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("sccs: error: ") and error.count("\n") == 1
+        for word in words:
+            assert word in error
+    return check
+
+
 def pytest_runtest_setup(item):
     if item.get_closest_marker("gpu"):
         import torch

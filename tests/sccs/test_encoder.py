@@ -36,15 +36,6 @@ def model(tmp_path_factory) -> Path:
     return folder / "run"
 
 
-def fails(capsys, arguments: list, *words: str) -> None:
-    capsys.readouterr()
-    assert command([str(a) for a in arguments]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("sccs: error: ") and error.count("\n") == 1
-    for word in words:
-        assert word in error
-
-
 @pytest.fixture(scope="module")
 def exported(model, tmp_path_factory) -> Path:
     pytest.importorskip("onnxruntime")
@@ -78,17 +69,17 @@ def test_onnx_is_hashed_named_and_tells_nothing_of_this_computer(exported):
     assert sccs.load(exported).k == 2
 
 
-def test_onnx_that_differs_from_torch_is_not_written(model, tmp_path, capsys, monkeypatch):
+def test_onnx_that_differs_from_torch_is_not_written(model, tmp_path, fails, monkeypatch):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     monkeypatch.setattr(encoder, "TOLERANCE", -1)
-    fails(capsys, ["export", model, tmp_path / "out", "--onnx"], "differs from torch by")
+    fails(["export", model, tmp_path / "out", "--onnx"], "differs from torch by")
     assert not list(tmp_path.iterdir())
 
 
-def test_an_absent_package_is_said_with_the_command(model, tmp_path, capsys, monkeypatch):
+def test_an_absent_package_is_said_with_the_command(model, tmp_path, fails, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    fails(capsys, ["export", model, tmp_path / "out", "--onnx"], 'pip install "sccs[onnx]"')
+    fails(["export", model, tmp_path / "out", "--onnx"], 'pip install "sccs[onnx]"')
     assert not list(tmp_path.iterdir())
 
 
@@ -109,12 +100,12 @@ def test_the_encoder_is_found_within_concat_and_in_single_precision(monkeypatch)
 
 
 # ------------------------------------------------------------------------------------------------------- the model zoo
-def test_a_package_for_the_zoo_names_licence_and_author(model, tmp_path, capsys):
-    fails(capsys, ["export", model, tmp_path / "out", "--bioimage"], "*.zip")
-    fails(capsys, ["export", model, tmp_path / "out.zip", "--bioimage", "--author", "A. B."], "--licence")
+def test_a_package_for_the_zoo_names_licence_and_author(model, tmp_path, fails):
+    fails(["export", model, tmp_path / "out", "--bioimage"], "*.zip")
+    fails(["export", model, tmp_path / "out.zip", "--bioimage", "--author", "A. B."], "--licence")
 
 
-def test_the_zoo_accepts_the_package(model, tmp_path, capsys, monkeypatch):
+def test_the_zoo_accepts_the_package(model, tmp_path, capsys, fails, monkeypatch):
     pytest.importorskip("bioimageio.spec")
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -130,6 +121,6 @@ def test_the_zoo_accepts_the_package(model, tmp_path, capsys, monkeypatch):
     assert found.shape == (1, 8, 4, 4)
     np.testing.assert_allclose(found, tokens, atol=1e-5)
     monkeypatch.setattr("sccs.bioimage.export_onnx", lambda _, path, maps: path.write_bytes(content["encoder.onnx"]))
-    fails(capsys, ["export", model, tmp_path / "bad.zip", "--bioimage", "--licence", "none such", "--author", "A. B."],
+    fails(["export", model, tmp_path / "bad.zip", "--bioimage", "--licence", "none such", "--author", "A. B."],
           "license")
     assert [path.name for path in tmp_path.iterdir()] == ["out.zip"]

@@ -80,16 +80,6 @@ def contents(export: Path) -> dict[str, bytes]:
     return {path.relative_to(export).as_posix(): path.read_bytes() for path in export.rglob("*") if path.is_file()}
 
 
-def fails(capsys, arguments: list, *words: str) -> None:
-    """The command ends with code 2 and one line that has all `words`."""
-    capsys.readouterr()
-    assert command([str(a) for a in arguments]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("sccs: error: ") and error.count("\n") == 1
-    for word in words:
-        assert word in error
-
-
 # -------------------------------------------------------------------------------------------------------- the content
 def test_every_file_has_its_hash(exported):
     files = contents(exported)
@@ -239,12 +229,12 @@ def test_plug_ins_travel_and_run_only_where_they_are_trusted(tmp_path, monkeypat
     assert "plugins/half.py" in contents(out)["README.md"].decode()
 
 
-def test_a_plug_in_that_is_gone_is_said(tmp_path, capsys):
+def test_a_plug_in_that_is_gone_is_said(tmp_path, fails):
     plugin = tmp_path / "quarter.py"
     plugin.write_text(PLUGIN.replace("half", "quarter").replace("Half", "Quarter"))
     model = saved(tmp_path, {**SMALL, "features": "quarter", "plugins": [str(plugin)]}, volume(0)[0])
     plugin.unlink()
-    fails(capsys, ["export", model, tmp_path / "out"], "quarter.py", "no longer there")
+    fails(["export", model, tmp_path / "out"], "quarter.py", "no longer there")
     assert not (tmp_path / "out").exists()
 
 
@@ -267,41 +257,41 @@ def test_what_is_synthetic_is_called_so(run, tmp_path):
 
 
 # ----------------------------------------------------------------------------------------------------------- refusals
-def test_an_existing_output_is_refused_and_replaced_when_asked(run, exported, capsys):
+def test_an_existing_output_is_refused_and_replaced_when_asked(run, exported, fails):
     before = contents(exported)
-    fails(capsys, ["export", run, exported], "exists already", "--overwrite")
+    fails(["export", run, exported], "exists already", "--overwrite")
     assert contents(exported) == before
     assert command(["export", str(run), str(exported), "--overwrite"]) == 0
     assert contents(exported) != before  # without the licence
 
 
-def test_only_an_export_is_ever_written_over(run, tmp_path, capsys):
+def test_only_an_export_is_ever_written_over(run, tmp_path, fails):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("")
     (tmp_path / "notes.txt").write_text("")
-    fails(capsys, ["export", run, tmp_path / "mine", "--overwrite"], "no export")
-    fails(capsys, ["export", run, run, "--overwrite"], "no export")
-    fails(capsys, ["export", run, tmp_path / "notes.txt", "--overwrite"], "no zip")
-    fails(capsys, ["export", run, tmp_path / "encoder.onnx"], "a folder or a zip")
+    fails(["export", run, tmp_path / "mine", "--overwrite"], "no export")
+    fails(["export", run, run, "--overwrite"], "no export")
+    fails(["export", run, tmp_path / "notes.txt", "--overwrite"], "no zip")
+    fails(["export", run, tmp_path / "encoder.onnx"], "a folder or a zip")
     assert command(["export", str(run), str(tmp_path / "out")]) == 0
     (tmp_path / "out" / "notes.txt").write_text("")
-    fails(capsys, ["export", run, tmp_path / "out", "--overwrite"], "notes.txt")
+    fails(["export", run, tmp_path / "out", "--overwrite"], "notes.txt")
     assert (tmp_path / "mine" / "thesis.tex").exists() and (run / "report.html").exists()
 
 
-def test_what_is_no_run_is_refused_and_leaves_nothing(run, tmp_path, capsys):
+def test_what_is_no_run_is_refused_and_leaves_nothing(run, tmp_path, fails):
     for name in ("nowhere", "empty"):
-        fails(capsys, ["export", tmp_path / name, tmp_path / "out"], name, "no trained model")
+        fails(["export", tmp_path / name, tmp_path / "out"], name, "no trained model")
         (tmp_path / "empty").mkdir(exist_ok=True)
     (tmp_path / "pretrained" / "model").mkdir(parents=True)
     (tmp_path / "pretrained" / "model" / "mae.safetensors").write_bytes(b"")
-    fails(capsys, ["export", tmp_path / "pretrained", tmp_path / "out"], "a pre-training", "mae.safetensors")
+    fails(["export", tmp_path / "pretrained", tmp_path / "out"], "a pre-training", "mae.safetensors")
     shutil.copytree(run, tmp_path / "half")
     (tmp_path / "half" / "model" / "clusterer.safetensors").write_bytes(b"half")
-    fails(capsys, ["export", tmp_path / "half", tmp_path / "out.zip"], "damaged")
+    fails(["export", tmp_path / "half", tmp_path / "out.zip"], "damaged")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "half", "pretrained"]
 
 
-def test_an_export_is_not_named_or_compared(exported, capsys):
-    fails(capsys, ["name", exported, "1=dark"], "an export, not a run")
-    fails(capsys, ["compare", exported], "an export, not a run")
+def test_an_export_is_not_named_or_compared(exported, fails):
+    fails(["name", exported, "1=dark"], "an export, not a run")
+    fails(["compare", exported], "an export, not a run")
