@@ -286,8 +286,8 @@ class MAE(Features):
     window, patch (px), width, depth, heads: must be those of the checkpoint (paper: 80, 5, 192, 14, 1).
     stride: px between windows, a multiple of `patch`; where windows overlap (40) their tokens are averaged.
     normalize: `token` standardises each token over its channels (the group's later code); `none` leaves them.
-    precision: `bfloat16` computes in mixed precision: about three times as fast on CPUs that have it, far slower on
-        those that must emulate it.
+    precision: `bfloat16` computes in mixed precision: about twice as fast on CPUs that multiply it by themselves, far
+        slower on those that must emulate it. `auto`: bfloat16 where `multiplies_bfloat16`, else float32.
     batch: windows at once. layer: take the plain output of this many blocks; null: of all, after the final LayerNorm.
 
     The image is padded by reflection at its right and lower edge until windows cover it. Token (i, j) is centred on
@@ -297,7 +297,7 @@ class MAE(Features):
     def __init__(self, *, checkpoint: str = "bundled", window: int = 80, patch: int = 5, width: int = 192,
                  depth: int = 14, heads: int = 1, stride: int = 80, batch: int = 7, layer: int | None = None,
                  normalize: Literal["none", "token"] = "none",
-                 precision: Literal["float32", "bfloat16"] = "float32"):
+                 precision: Literal["float32", "bfloat16", "auto"] = "float32"):
         self.checkpoint = checkpoint
         self.window = window
         self.patch = patch
@@ -332,14 +332,17 @@ class MAE(Features):
 
     def encode(self, windows: Tensor) -> Tensor:
         """Windows (B, window, window) -> tokens (B, N, q) float32, on the part's device."""
-        kind = self.device.partition(":")[0]
-        with torch.autocast(kind, torch.bfloat16, enabled=self.precision == "bfloat16"):
+        with torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=self._mixed()):
             return self._load()(windows, layer=self.layer).float()
 
+    def _mixed(self) -> bool:
+        return self.precision == "bfloat16" or self.precision == "auto" and multiplies_bfloat16(self.device)
+
     def fingerprint(self) -> str:
+        """Of the weights; with `auto` also of what it comes to here, as a cache may be shared by several machines."""
         if self._hash is None:
             self._hash = weights_hash(self.get_state())
-        return self._hash
+        return f"{self._hash} bfloat16" if self.precision == "auto" and self._mixed() else self._hash
 
     def get_state(self) -> dict[str, np.ndarray]:
         """The encoder as it is stored (half precision stays half), so that a saved run needs no checkpoint file."""
@@ -364,6 +367,14 @@ class MAE(Features):
             self._encoder.load_state_dict({name: torch.from_numpy(value).float() for name, value in weights.items()})
             self._encoder.eval()
         return self._encoder.to(self.device)
+
+
+def multiplies_bfloat16(device: str) -> bool:
+    """Whether the device multiplies matrices of bfloat16 by itself: GPUs that do, and CPUs with AMX."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    known = getattr(torch.cpu, "_is_amx_tile_supported", None)  # PyTorch has no public name for it
+    return known is not None and bool(known())
 
 
 def windowed(image: np.ndarray, encode: Callable[[Tensor], Tensor], q: int, *, window: int, patch: int, stride: int,

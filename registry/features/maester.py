@@ -26,7 +26,7 @@ class Maester(MAE):
     def __init__(self, *, checkpoint: str = "bundled", window: int = 80, patch: int = 5, width: int = 192,
                  depth: int = 14, heads: int = 1, central: int = 4, batch: int = 64, layer: int | None = None,
                  normalize: Literal["none", "token"] = "none",
-                 precision: Literal["float32", "bfloat16"] = "float32"):
+                 precision: Literal["float32", "bfloat16", "auto"] = "float32"):
         super().__init__(checkpoint=checkpoint, window=window, patch=patch, width=width, depth=depth, heads=heads,
                          stride=window, batch=batch, layer=layer, normalize=normalize, precision=precision)
         self.central = central

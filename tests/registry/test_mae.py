@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from registry.base import UserError
+from registry.features import mae
 from registry.features.mae import (
     MAE, Encoder, MaskedAutoencoder, attention, encoder_arguments, patchify, sincos_position_embedding, unpatchify,
     weights_hash, write_checkpoint,
@@ -235,6 +236,32 @@ def test_mixed_precision_is_close(checkpoint):
                    for precision in ("float32", "bfloat16"))
     assert mixed.dtype == np.float32
     assert 0 < np.linalg.norm(mixed - full) < 0.03 * np.linalg.norm(full)
+
+
+@pytest.mark.parametrize("native, as_if", [(True, "bfloat16"), (False, "float32")])
+def test_auto_is_mixed_only_where_the_processor_does_it_by_itself(checkpoint, monkeypatch, native, as_if):
+    monkeypatch.setattr(mae, "multiplies_bfloat16", lambda device: native)
+    image = images(1, 40)[0].numpy()
+    chosen, same, other = (MAE(checkpoint=checkpoint, **PART, precision=precision) for precision in
+                           ("auto", as_if, "float32" if native else "bfloat16"))
+    assert np.array_equal(chosen.extract(image).values, same.extract(image).values)
+    assert not np.array_equal(chosen.extract(image).values, other.extract(image).values)
+
+
+def test_machines_that_share_a_cache_do_not_share_features_of_another_precision(checkpoint, monkeypatch):
+    prints = set()
+    for native in (True, False):
+        monkeypatch.setattr(mae, "multiplies_bfloat16", lambda device: native)
+        prints.add(MAE(checkpoint=checkpoint, **PART, precision="auto").fingerprint())
+    assert len(prints) == 2
+    assert MAE(checkpoint=checkpoint, **PART).fingerprint() in prints
+
+
+def test_the_processor_is_asked(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
+    assert mae.multiplies_bfloat16("cpu") is True
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
+    assert mae.multiplies_bfloat16("cpu") is False
 
 
 def test_an_image_smaller_than_a_window_is_padded(checkpoint):
