@@ -1,7 +1,10 @@
 """Classical filter responses at several scales: what a practitioner would try before any network."""
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
+import torch
 
 from registry.base import FeatureMap, Features, UserError
 
@@ -24,7 +27,10 @@ class Filters(Features):
 
     def extract(self, image: np.ndarray) -> FeatureMap:
         image = np.ascontiguousarray(image, np.float32)
-        values = np.concatenate([_responses(image, sigma) for sigma in self.sigmas], axis=2)
+        order = np.argsort(self.sigmas)[::-1].tolist()  # the widest, which takes longest, first
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+            found = dict(zip(order, threads.map(lambda i: _responses(image, self.sigmas[i]), order)))
+        values = np.concatenate([found[i] for i in range(len(order))], axis=2)
         return FeatureMap(values=values, step=1.0, offset=0.0, shape=image.shape)
 
 

@@ -1,6 +1,7 @@
 """Classical filters: what each response says of flat, straight, striped and blob-like images, and where it says so."""
 import numpy as np
 import pytest
+import torch
 
 from registry.base import UserError
 from registry.features.filters import Filters
@@ -29,6 +30,14 @@ def test_five_channels_for_each_scale_in_the_order_of_the_scales():
     several = Filters(sigmas=[4.0, 1.0]).extract(noise()).values
     assert np.array_equal(several[..., :5], responses(noise(), 4.0))
     assert np.array_equal(several[..., 5:], responses(noise(), 1.0))
+
+
+def test_the_number_of_threads_changes_nothing(monkeypatch):
+    found = []
+    for threads in (1, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+        found.append(Filters().extract(noise()).values)
+    assert np.array_equal(*found)
 
 
 def test_a_response_belongs_to_its_pixel():
