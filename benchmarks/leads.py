@@ -1,4 +1,4 @@
-"""Leads for SCCS+ that are no part of it: what each is worth, by the labels of training images. No test image is read.
+"""Leads for SCCS+ that are no part of it: what each is worth, by the labels of training images. No test image is used.
 
     python benchmarks/leads.py [--data platelet hela cdeep3m vnc phantom] [--leads N ...] [--seeds 0 1 2]
                                [--finetuned FOLDER] [--out benchmarks/results/leads] [--set a.b=c ...]
@@ -15,8 +15,8 @@ with `checkpoint: bundled`), for the lead `MAE fine-tuned on the set`. Writes OU
 from __future__ import annotations
 
 import argparse
-import json
 import sys
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Sequence
@@ -42,7 +42,7 @@ from sccs.run import environment  # noqa: E402
 K, U, HOPS = 8, 12, 6  # of the recipe
 FURTHER = {"cdeep3m": [2, 8, 2], "vnc": [2, 6, 2]}  # z of slices of the training part that `quick` leaves out
 PHANTOM_SLICES = 3  # of each training volume; `quick` has one
-SIGMAS = (1, 2, 4, 8, 16)  # px, of recipes/filters_kmeans.yaml
+SIGMAS = (1, 2, 4, 8, 16)  # px, those of `filters`
 MOST_SPECTRAL = 6000  # nodes of which a spectral teacher solves the eigenproblem
 
 Arrays = list[np.ndarray]  # one for each FOV
@@ -80,7 +80,6 @@ class Lead:
     weigh: Callable[[RegionGraph, View], torch.Tensor] | None = None
     project: Callable[[list[torch.Tensor], int], Arrays] | None = None
     teach: Callable[[Arrays, int, int], Arrays] | None = None
-    hops: int = HOPS
     kappa: float = 1.0  # times the recipe's
 
 
@@ -281,7 +280,7 @@ def views_of(data: str, overrides: Sequence[str]) -> Views:
     wanted = job("sccs_plus", data, 0, "quick", overrides)
     pipeline, block = wanted.pipeline, expanded(wanted.recipe["data"])
     dataset = load_dataset(block, Path.cwd(), 0, pipeline.min_side)
-    more = json.loads(json.dumps(block))
+    more = deepcopy(block)
     if data in FURTHER:
         more["train"][0]["region"] = {**(more["train"][0].get("region") or {}), "z": FURTHER[data]}
         more["max_train_slices"] = None
@@ -319,9 +318,9 @@ def trial(lead: Lead, found: Views, seeds: Sequence[int]) -> list[dict[str, floa
     if lead.teach is consensus:
         Z = [principal(propagated(hops), found.seen) for hops in (4, 5, 6, 7, 8)]
     elif lead.project is noise_whitened:
-        Z = noise_whitened(propagated(lead.hops), found.seen, graphs)
+        Z = noise_whitened(propagated(HOPS), found.seen, graphs)
     else:
-        Z = (lead.project or principal)(propagated(lead.hops), found.seen)
+        Z = (lead.project or principal)(propagated(HOPS), found.seen)
     return [judged((lead.teach or by_kmeans)(Z, found.seen, seed), found) for seed in seeds]
 
 
