@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from harness import describe, markdown, median_range, publish  # noqa: E402
 from registry.features.mae import MAE  # noqa: E402
 from registry.nearest import assign  # noqa: E402
-from registry.slic import grid_slic  # noqa: E402
+from registry.slic_grid import grid_slic  # noqa: E402
 from sccs.cli import guard  # noqa: E402
 from sccs.data import load_dataset  # noqa: E402
 from sccs.device import resolve_device  # noqa: E402

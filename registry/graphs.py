@@ -8,6 +8,8 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from registry.compiled import compiled
+
 DENSE_ABOVE = 0.25  # share of nonzero entries from which a dense product wins (benchmarks/propagation.py)
 
 
@@ -70,6 +72,23 @@ def region_geometry(regions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def region_means(image: np.ndarray, regions: np.ndarray, area: np.ndarray) -> np.ndarray:
     """Mean grey value (n,) float32 of every region of (H, W) labels 0 .. n - 1, whose areas (n,) are known."""
     return (np.bincount(regions.ravel(), image.ravel(), len(area)) / area).astype(np.float32)
+
+
+@compiled
+def _by_row(src, dst, n):
+    """Starts (n + 1,) of the rows, and the numbers (E,) of the edges by src and then dst: two counting sorts."""
+    order = np.arange(len(src))
+    for ends in (dst, src):
+        starts = np.zeros(n + 1, np.int64)
+        for end in ends:
+            starts[end + 1] += 1
+        for i in range(n):
+            starts[i + 1] += starts[i]
+        place, before, order = starts[:-1].copy(), order, np.empty_like(order)
+        for edge in before:
+            order[place[ends[edge]]] = edge
+            place[ends[edge]] += 1
+    return starts, order
 
 
 class _Symmetric(torch.autograd.Function):
@@ -215,10 +234,14 @@ class RegionGraph:
 
     def _csr(self) -> torch.Tensor:
         """Â in compressed rows, columns in order."""
-        order = torch.argsort(self.src * self.n + self.dst)
-        ends = torch.bincount(self.src, minlength=self.n).cumsum(0)
-        return torch.sparse_csr_tensor(torch.cat([ends.new_zeros(1), ends]), self.dst[order], self.normalised[order],
-                                       (self.n, self.n), check_invariants=False)
+        if self.device.type == "cpu":
+            starts, order = (torch.from_numpy(a) for a in _by_row(self.src.numpy(), self.dst.numpy(), self.n))
+        else:
+            order = torch.argsort(self.src * self.n + self.dst)
+            ends = torch.bincount(self.src, minlength=self.n).cumsum(0)
+            starts = torch.cat([ends.new_zeros(1), ends])
+        return torch.sparse_csr_tensor(starts, self.dst[order], self.normalised[order], (self.n, self.n),
+                                       check_invariants=False)
 
     def _message_passing(self):
         from registry.dgl_adapter import dgl

@@ -16,6 +16,7 @@ import torch
 from scipy.sparse import coo_matrix, csr_matrix
 
 from registry.base import FeatureMap, FeatureStack
+from registry.compiled import compiled
 
 
 def _cells(length: int, tokens: int, step: float, offset: float) -> tuple[np.ndarray, np.ndarray]:
@@ -56,7 +57,7 @@ def pool(features: FeatureMap | FeatureStack, regions: np.ndarray) -> np.ndarray
         return _pool_pixels(features.values.reshape(h * w, q), regions.ravel())
     V = features.values.astype(np.float64)  # squares are subtracted below
     centre = V.mean(axis=(0, 1))
-    V = V - centre
+    V -= centre
     H, W = regions.shape
     (i, fy), (j, fx) = (_cells(n, m, features.step, features.offset) for n, m in ((H, h), (W, w)))
     n = int(regions.max()) + 1
@@ -66,11 +67,7 @@ def pool(features: FeatureMap | FeatureStack, regions: np.ndarray) -> np.ndarray
     keys, member = np.unique(key.ravel(), return_inverse=True)
     region, cell = keys // (h * w), keys % (h * w)
     area = np.bincount(regions.ravel(), minlength=n)
-    moments = {}
-    for a in range(3):
-        for b in range(3):
-            weight = (fy[:, None] ** a * fx[None, :] ** b).ravel()
-            moments[a, b] = np.bincount(member, weight, len(keys)) / area[region]
+    moments = _moments(member.reshape(H, W), fy, fx, len(keys)) / area[region]  # (3, 3, pairs)
 
     def expected(py: dict[int, float], px: dict[int, float]) -> np.ndarray:
         """The share of the region's mean of a product of polynomials in fy and fx, per (region, cell)."""
@@ -113,8 +110,27 @@ def pool(features: FeatureMap | FeatureStack, regions: np.ndarray) -> np.ndarray
         square[:, channels] = total
 
     _by_channels(moments_of, q, 32)
-    std = np.sqrt(np.maximum(square - mean**2, 0))
-    return np.concatenate([mean + centre, std], axis=1).astype(np.float32)
+    pooled = np.empty((n, 2 * q), np.float32)
+    np.add(mean, centre, out=pooled[:, :q], casting="same_kind")
+    square -= np.square(mean, out=mean)
+    np.sqrt(np.maximum(square, 0, out=square), out=pooled[:, q:], casting="same_kind")
+    return pooled
+
+
+@compiled
+def _moments(member, fy, fx, n):
+    """Sums (3, 3, n) over the pixels of each (region, cell) of fy^a fx^b: member (H, W), fy (H,), fx (W,)."""
+    sums = np.zeros((n, 3, 3))
+    for y in range(len(fy)):
+        for x in range(len(fx)):
+            down = 1.0
+            for a in range(3):
+                across = 1.0
+                for b in range(3):
+                    sums[member[y, x], a, b] += down * across
+                    across *= fx[x]
+                down *= fy[y]
+    return sums.transpose(1, 2, 0).copy()
 
 
 def _pool_pixels(V: np.ndarray, regions: np.ndarray) -> np.ndarray:

@@ -4,13 +4,12 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
-
 from registry.affinity import AffinityGraph, Edges, Kappa, Standardize
 from registry.base import FeatureMap, UserError
 from registry.graphs import Nodes, region_geometry, region_means, touching_pairs
 from registry.pooling import blocks, pool
-from registry.slic import grid_slic
+from registry.slic import slic
+from registry.slic_grid import grid_slic
 
 
 def consecutive(regions: np.ndarray) -> np.ndarray:
@@ -24,8 +23,9 @@ class Superpixel(AffinityGraph):
 
     pixels_per_superpixel: mean area, in pixels (paper: 100, about 3,000 per 560 x 560 FOV).
     compactness: SLIC's weight of place against grey value, on images scaled to [0, 1] (paper: 0.2).
-    slic: whose implementation. `scikit-image`; `grid`, our own (`registry.slic`): about three times as fast; regions
-        leak less, and at compactness 0.15 follow more of the labels' borders, too (benchmarks/superpixels.py).
+    slic: `scikit-image`, its labels, computed by `registry.slic`; `grid` (`registry.slic_grid`), tensor operations that
+        also run on a GPU, with somewhat other regions: they leak less, and at compactness 0.15 follow more of the
+        labels' borders, too (benchmarks/superpixels.py).
     sigma: Gaussian smoothing before SLIC, in pixels. slic_iterations: of its k-means.
     standardize, kappa, alpha, warmup_alpha, distance, edges, neighbours: see `registry.affinity.AffinityGraph`.
     """
@@ -57,15 +57,13 @@ class Superpixel(AffinityGraph):
         # one fixed window of +-3 standard deviations, so that a bright speck does not rescale the whole FOV
         grey = np.clip(image / 6 + 0.5, 0, 1).astype(np.float32)
         count = max(1, round(image.size / self.pixels_per_superpixel))
-        if self.slic == "grid":
-            if self.sigma:
-                grey = gaussian_filter(grey, self.sigma)
-            return grid_slic(grey, count, self.compactness, self.slic_iterations, self.device)
-        from skimage.segmentation import slic
+        if self.slic == "scikit-image":
+            return consecutive(slic(grey, count, self.compactness, self.slic_iterations, self.sigma))
+        if self.sigma:
+            from scipy.ndimage import gaussian_filter
 
-        regions = slic(grey, n_segments=count, compactness=self.compactness, sigma=self.sigma, channel_axis=None,
-                       max_num_iter=self.slic_iterations, start_label=0)
-        return consecutive(regions)
+            grey = gaussian_filter(grey, self.sigma)
+        return grid_slic(grey, count, self.compactness, self.slic_iterations, self.device)
 
     def pool(self, image: np.ndarray, features: FeatureMap) -> Nodes:
         regions = self.decompose(image)
