@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from registry.base import GraphBuilder, UserError
+from registry.compiled import compiled
 from registry.graphs import Nodes, RegionGraph
 
 Standardize = Literal["set", "node", "node+l2", "none"]
@@ -20,39 +21,45 @@ def pairwise_squared(X: torch.Tensor, Y: torch.Tensor) -> torch.Tensor:
     return (X.square().sum(1)[:, None] + Y.square().sum(1)[None, :]).sub_(2 * X @ Y.T).clamp_(min=0)
 
 
-def nearest_pairs(X: torch.Tensor, m: int, rows: int = 2048) -> torch.Tensor:
-    """Pairs (2, n * m) of each node and its m nearest others by Euclidean distance; memory rows x n."""
+def nearest_pairs(X: torch.Tensor, m: int, rows: int = 512) -> torch.Tensor:
+    """Pairs (2, n * m) of each node and its m nearest others by Euclidean distance; memory rows x n. Of equally far
+    nodes the first on the CPU."""
     n = len(X)
-    m = min(m, n - 1)
-    pairs = []
+    m = max(min(m, n - 1), 0)
+    nearest = torch.empty(n, m, dtype=torch.int64, device=X.device)
+    square = X.square().sum(1)
     for start in range(0, n if m > 0 else 0, rows):
         block = torch.arange(start, min(start + rows, n), device=X.device)
-        d2 = pairwise_squared(X[block], X)
+        product = 2 * X[block] @ X.T
+        if X.device.type == "cpu":
+            _select(product.numpy(), square.numpy(), start, nearest.numpy())
+            continue
+        d2 = (square[block][:, None] + square[None, :]).sub_(product).clamp_(min=0)
         d2[torch.arange(len(block), device=X.device), block] = torch.inf
-        nearest = smallest(d2, m)  # (rows, m)
-        pairs.append(torch.stack([block[:, None].expand(-1, m).reshape(-1), nearest.reshape(-1)]))
-    return torch.cat(pairs, dim=1) if pairs else torch.zeros(2, 0, dtype=torch.int64, device=X.device)
+        nearest[block] = d2.topk(m, dim=1, largest=False).indices
+    return torch.stack([torch.arange(n, device=X.device)[:, None].expand(-1, m).reshape(-1), nearest.reshape(-1)])
 
 
-def smallest(values: torch.Tensor, m: int, groups: int = 256) -> torch.Tensor:
-    """Columns (rows, m) of the m smallest values of each row (rows, n), as `topk` finds them, ties apart.
-
-    The m smallest lie within the m groups of columns with the smallest minima: two searches of short rows take the
-    place of one of a long row.
-    """
-    rows, n = values.shape
-    size = n // groups  # group j: columns j, j + groups, j + 2 groups, ...; columns left over are groups of one
-    if size < 2 or groups < 2 * m:
-        return values.topk(m, dim=1, largest=False).indices
-    whole = values[:, : size * groups].view(rows, size, groups)
-    lows = torch.cat([whole.amin(1), values[:, size * groups :]], dim=1)
-    best = lows.topk(m, dim=1, largest=False).indices[:, :, None]  # (rows, m, 1)
-    columns = best + groups * torch.arange(size, device=values.device)  # (rows, m, size)
-    single = best >= groups
-    columns = torch.where(single, best + groups * (size - 1), columns).flatten(1)
-    inside = values.gather(1, columns).view(rows, m, size)
-    inside[:, :, 1:].masked_fill_(single, torch.inf)  # the same column again and again
-    return columns.gather(1, inside.flatten(1).topk(m, dim=1, largest=False).indices)
+@compiled
+def _select(product, square, start, nearest):
+    """Fill rows of `nearest` (n, m) from `start` on with the m least of ||x_i||^2 + ||x_j||^2 - 2 x_i.x_j over j != i:
+    product (rows, n), 2 x_i.x_j; square (n,)."""
+    m = nearest.shape[1]
+    least = np.empty(m, np.float32)
+    for r in range(len(product)):
+        own, i, line, found = square[start + r], start + r, product[r], nearest[start + r]
+        least[:] = np.inf
+        found[:] = i
+        worst = least[m - 1]
+        for j in range(len(line)):
+            d2 = max((own + square[j]) - line[j], np.float32(0))
+            if d2 < worst and j != i:
+                place = m - 1
+                while place > 0 and least[place - 1] > d2:
+                    least[place], found[place] = least[place - 1], found[place - 1]
+                    place -= 1
+                least[place], found[place] = d2, j
+                worst = least[m - 1]
 
 
 def squared_lengths(X: torch.Tensor, i: torch.Tensor, j: torch.Tensor, rows: int = 1024) -> torch.Tensor:

@@ -2,7 +2,10 @@
 from __future__ import annotations
 
 import functools
+from concurrent.futures import ThreadPoolExecutor
 from typing import Callable
+
+import torch
 
 
 def compiled(function: Callable) -> Callable:
@@ -23,3 +26,12 @@ def compiled(function: Callable) -> Callable:
                 made.append(njit(nogil=True)(function))
         return made[0](*args)
     return call
+
+
+def at_once(function: Callable[[slice], None], length: int, size: int | None = None) -> None:
+    """Calls `function` with slices of range(length), of `size` each or one for each thread that torch has, several at
+    once. NumPy, SciPy and compiled loops let go of the interpreter's lock."""
+    size = size or -(-length // torch.get_num_threads())
+    parts = [slice(start, min(start + size, length)) for start in range(0, length, max(size, 1))]
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        list(threads.map(function, parts))

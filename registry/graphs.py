@@ -50,13 +50,32 @@ class Nodes:
 def touching_pairs(regions: np.ndarray) -> np.ndarray:
     """Pairs i < j of region labels that share a pixel edge (4-neighbourhood): regions (H, W) -> (2, m) int64."""
     n = int(regions.max()) + 1
-    pairs = []
-    for a, b in ((regions[:, :-1], regions[:, 1:]), (regions[:-1], regions[1:])):
-        border = a != b
-        low, high = np.minimum(a[border], b[border]), np.maximum(a[border], b[border])
-        pairs.append(low.astype(np.int64) * n + high)
-    keys = np.unique(np.concatenate(pairs))
+    keys = np.unique(_borders(regions, n))
     return np.stack([keys // n, keys % n])
+
+
+@compiled
+def _borders(regions, n):
+    """i n + j of the regions i < j on the two sides of a pixel edge, less often than once for every edge."""
+    H, W = regions.shape
+    keys, count, before = np.empty(2 * H * W, np.int64), 0, np.full(W, -1)
+    for y in range(H):
+        last = -1
+        for x in range(W):
+            i = np.int64(regions[y, x])
+            if x + 1 < W and regions[y, x + 1] != i:
+                j = np.int64(regions[y, x + 1])
+                key = min(i, j) * n + max(i, j)
+                if key != before[x]:  # not the border that the row above has here
+                    before[x] = keys[count] = key
+                    count += 1
+            if y + 1 < H and regions[y + 1, x] != i:
+                j = np.int64(regions[y + 1, x])
+                key = min(i, j) * n + max(i, j)
+                if key != last:
+                    last = keys[count] = key
+                    count += 1
+    return keys[:count].copy()
 
 
 def region_geometry(regions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,15 +8,11 @@ sums f_y^a f_x^b, a, b <= 2, per (region, cell) gives them all.
 """
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from typing import Callable
-
 import numpy as np
-import torch
 from scipy.sparse import coo_matrix, csr_matrix
 
 from registry.base import FeatureMap, FeatureStack
-from registry.compiled import compiled
+from registry.compiled import at_once, compiled
 
 
 def _cells(length: int, tokens: int, step: float, offset: float) -> tuple[np.ndarray, np.ndarray]:
@@ -96,25 +92,48 @@ def pool(features: FeatureMap | FeatureStack, regions: np.ndarray) -> np.ndarray
         (1, 1): 2 * matrix([(cell, cross)]),
         (1, -1): 2 * matrix([(cell + right, cross)]),
     }
-    mean, square = np.empty((n, q)), np.empty((n, q))
-
-    def moments_of(channels: slice) -> None:
-        part = np.pad(V[:, :, channels], ((0, 1), (1, 1), (0, 0)))  # weights beyond the grid are zero
-        tokens = np.ascontiguousarray(part[:h, 1 : w + 1])
-        mean[:, channels] = first @ tokens.reshape(h * w, -1)
-        product = np.empty_like(tokens)
-        total = 0.0
-        for (rows, columns), weights in second.items():
-            np.multiply(tokens, part[rows : rows + h, 1 + columns : 1 + columns + w], out=product)
-            total = total + weights @ product.reshape(h * w, -1)
-        square[:, channels] = total
-
-    _by_channels(moments_of, q, 32)
+    weights = [first, *second.values()]
+    starts = np.stack([each.indptr for each in weights]).astype(np.int64)
+    starts += np.concatenate([[0], np.cumsum(starts[:, -1])[:-1]])[:, None]
+    columns = np.concatenate([each.indices for each in weights])
+    values = np.concatenate([each.data for each in weights])
+    partners = np.array([rows * w + columns for rows, columns in second])
     pooled = np.empty((n, 2 * q), np.float32)
-    np.add(mean, centre, out=pooled[:, :q], casting="same_kind")
-    square -= np.square(mean, out=mean)
-    np.sqrt(np.maximum(square, 0, out=square), out=pooled[:, q:], casting="same_kind")
+
+    def rows(part: slice) -> None:
+        _mean_and_deviation(V.reshape(h * w, q), centre, starts[:, part.start : part.stop + 1], columns, values, partners,
+                            pooled[part])
+
+    at_once(rows, n)
     return pooled
+
+
+@compiled
+def _mean_and_deviation(V, centre, starts, columns, values, partners, pooled):
+    """Rows of `pooled` (n, 2q) from tokens V (h w, q) less their `centre` (q,). Row r of weight matrix m has the entries
+    starts[m, r] to starts[m, r + 1] of columns and values: of tokens for m = 0, then of products with the token
+    `partners[m - 1]` further on (beyond the grid weights are zero, whatever stands there)."""
+    n, q = pooled.shape[0], V.shape[1]
+    mean, square, total = np.empty(q), np.empty(q), np.empty(q)
+    for r in range(n):
+        mean[:] = 0
+        square[:] = 0
+        for e in range(starts[0, r], starts[0, r + 1]):
+            weight, token = values[e], V[columns[e]]
+            for c in range(q):
+                mean[c] += weight * token[c]
+        for m in range(len(partners)):
+            total[:] = 0
+            for e in range(starts[m + 1, r], starts[m + 1, r + 1]):
+                other = min(max(columns[e] + partners[m], 0), len(V) - 1)
+                weight, token, partner = values[e], V[columns[e]], V[other]
+                for c in range(q):
+                    total[c] += weight * (token[c] * partner[c])
+            for c in range(q):
+                square[c] += total[c]
+        for c in range(q):
+            pooled[r, c] = mean[c] + centre[c]
+            pooled[r, q + c] = np.sqrt(max(square[c] - mean[c] * mean[c], 0.0))
 
 
 @compiled
@@ -149,13 +168,5 @@ def _pool_pixels(V: np.ndarray, regions: np.ndarray) -> np.ndarray:
         pooled[:, channels] = mean
         pooled[:, channels.start + q : channels.stop + q] = np.sqrt(np.maximum(square, 0))
 
-    _by_channels(moments_of, q, 4)
+    at_once(moments_of, q, 4)  # so many channels fit into a processor's cache
     return pooled
-
-
-def _by_channels(function: Callable[[slice], None], q: int, size: int) -> None:
-    """Calls `function` with slices of so many of q channels, several at once: NumPy and SciPy let go of the lock, and
-    that many channels fit into a processor's cache."""
-    channels = [slice(start, min(start + size, q)) for start in range(0, q, size)]
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool_of_threads:
-        list(pool_of_threads.map(function, channels))

@@ -60,7 +60,7 @@ def unpatchify(patches: Tensor, patch: int) -> Tensor:
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q kᵀ / sqrt(hs)) v. Shapes: (B, nh, N, hs) each -> the same."""
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and torch.is_grad_enabled():
         # Two plain products: in bfloat16 the fused CPU kernel takes twice as long for a whole training step.
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (B, nh, N, N)
         return scores.softmax(dim=-1).to(v.dtype) @ v
@@ -312,6 +312,7 @@ class MAE(Features):
         self.device = "cpu"
         self._weights: dict[str, np.ndarray] | None = None
         self._encoder: Encoder | None = None
+        self._kind: torch.dtype | None = None  # of the encoder's products
         self._hash: str | None = None
         if patch < 1 or window < patch or window % patch:
             raise UserError(f"features.window: {window} must be a multiple of features.patch ({patch}; paper: 80, 5)")
@@ -359,12 +360,17 @@ class MAE(Features):
         self._weights, self._encoder, self._hash = dict(state), None, None
 
     def _load(self) -> Encoder:
-        if self._encoder is None:
+        kind = torch.bfloat16 if self._mixed() else torch.float32
+        if self._encoder is None or self._kind not in (None, kind):
+            self._kind = kind
             weights = self.get_state()
             mlp_ratio, position_weight = float(weights.pop("mlp_ratio")[0]), float(weights.pop("position_weight")[0])
             self._encoder = Encoder(patch=self.patch, window=self.window, width=self.width, depth=self.depth,
                                     heads=self.heads, mlp_ratio=mlp_ratio, position_weight=position_weight)
             self._encoder.load_state_dict({name: torch.from_numpy(value).float() for name, value in weights.items()})
+            for module in self._encoder.modules():
+                if isinstance(module, nn.Linear):
+                    module.to(kind)  # once, where autocast would do it for every batch
             self._encoder.eval()
         return self._encoder.to(self.device)
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from registry.affinity import nearest_pairs, pairwise_squared, smallest, squared_lengths
+from registry.affinity import nearest_pairs, pairwise_squared, squared_lengths
 from registry.base import FeatureMap, UserError
 from registry.graph.patch import Patch
 from registry.graph.pixel import Pixel
@@ -213,12 +213,21 @@ def test_each_of_several_feature_maps_has_the_same_share_of_the_variance(feature
     assert both[:, :4].var(0).sum() == pytest.approx(2.5, abs=1e-3) == both[:, 4:].var(0).sum()
 
 
-@pytest.mark.parametrize("n", [5, 31, 64, 65, 130, 1000])
-@pytest.mark.parametrize("m", [1, 4])
-def test_the_search_by_groups_finds_what_a_search_of_whole_rows_finds(n, m):
-    values = torch.from_numpy(np.random.default_rng(n).permutation(7 * n).reshape(7, n)).float()
-    found = smallest(values, m, groups=32)
-    assert torch.equal(found.sort(1).values, values.topk(m, dim=1, largest=False).indices.sort(1).values)
+@pytest.mark.parametrize("n, m", [(2, 1), (5, 10), (130, 4), (1000, 10)])
+def test_nearest_pairs_are_those_of_all_distances(n, m):
+    X = torch.from_numpy(np.random.default_rng(n).standard_normal((n, 6), np.float32))
+    d2 = pairwise_squared(X, X).fill_diagonal_(torch.inf)
+    i, j = nearest_pairs(X, m)
+    m = min(m, n - 1)
+    assert torch.equal(i, torch.arange(n).repeat_interleave(m))
+    expected = d2.topk(m, dim=1, largest=False).indices
+    assert torch.equal(j.view(n, m).sort(1).values, expected.sort(1).values)
+
+
+def test_of_equally_near_nodes_the_first():
+    X = torch.tensor([[0.0], [1.0], [-1.0], [1.0], [5.0]])
+    assert nearest_pairs(X, 1)[1].tolist() == [1, 3, 0, 1, 1]
+    assert nearest_pairs(torch.zeros(4, 3), 2)[1].view(4, 2).tolist() == [[1, 2], [0, 2], [0, 1], [0, 1]]
 
 
 def test_lengths_by_blocks_are_the_lengths():

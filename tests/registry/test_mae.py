@@ -246,6 +246,16 @@ def test_auto_is_mixed_only_where_the_processor_does_it_by_itself(checkpoint, mo
                            ("auto", as_if, "float32" if native else "bfloat16"))
     assert np.array_equal(chosen.extract(image).values, same.extract(image).values)
     assert not np.array_equal(chosen.extract(image).values, other.extract(image).values)
+    monkeypatch.setattr(mae, "multiplies_bfloat16", lambda device: not native)  # moved to another device
+    assert np.array_equal(chosen.extract(image).values, other.extract(image).values)
+
+
+def test_the_fused_kernel_of_inference_attends_as_the_two_products_of_training_do():
+    q, k, v = torch.randn(3, 2, 1, 64, 32, generator=torch.Generator().manual_seed(0)).bfloat16()
+    plain = attention(q, k, v)
+    with torch.no_grad():
+        fused = attention(q, k, v)
+    torch.testing.assert_close(fused, plain, atol=0.02, rtol=0.02)
 
 
 def test_machines_that_share_a_cache_do_not_share_features_of_another_precision(checkpoint, monkeypatch):
