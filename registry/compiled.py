@@ -8,11 +8,15 @@ from typing import Callable
 import torch
 
 
-def compiled(function: Callable) -> Callable:
-    """The same function as machine code, without the interpreter's lock, rounding as written (no fused or reordered
-    operations). Compiling takes a second or so; Numba keeps the result beside the source or in the user's cache
-    folder (NUMBA_CACHE_DIR), and where neither can be written each process compiles for itself. Numba, half a second
-    to import, is imported by the first call."""
+def compiled(function: Callable | None = None, *, reordered: bool = False) -> Callable:
+    """The same function as machine code, without the interpreter's lock. It rounds as written, unless `reordered` lets
+    sums be taken in any order. It cannot call another compiled function.
+
+    Compiling takes a second or so; Numba keeps the result beside the source or in the user's cache folder
+    (NUMBA_CACHE_DIR), and where neither can be written each process compiles for itself. Numba, half a second to import,
+    is imported by the first call."""
+    if function is None:
+        return functools.partial(compiled, reordered=reordered)
     made = []
 
     @functools.wraps(function)
@@ -20,10 +24,11 @@ def compiled(function: Callable) -> Callable:
         if not made:
             from numba import njit
 
+            options = {"nogil": True, "fastmath": {"reassoc"} if reordered else False}
             try:
-                made.append(njit(nogil=True, cache=True)(function))
+                made.append(njit(cache=True, **options)(function))
             except RuntimeError:  # Numba found no folder to keep it in
-                made.append(njit(nogil=True)(function))
+                made.append(njit(**options)(function))
         return made[0](*args)
     return call
 

@@ -1,25 +1,32 @@
 """Nearest centroid and k-means, the only module that knows FAISS.
 
-FAISS is quick but not exact: for more than a few queries it expands ||x||^2 - 2 x.c + ||c||^2 in single precision,
-which cancels for points far from the origin and breaks ties in an order that depends on the batch. Here FAISS only
-proposes the two nearest centroids; wherever their distances lie within the rounding error of that expansion, the row
-is decided again from plainly computed distances. So labels equal a plain argmin, ties included (the lowest index
-wins), whatever the device, the batch or the number of threads.
+Labels equal a plain argmin of distances in double precision, ties included (the lowest index wins), whatever the device,
+the batch or the number of threads. Distances in single precision come first, and rows in which the two least lie within
+their rounding error are decided again. Those first distances are of two kinds:
+
+- up to FEW centroids on the CPU: sums of squared differences in compiled loops. They do not cancel, so that hardly any
+  row is left to decide, and few centroids leave a matrix product little to gain.
+- else FAISS's, which expands ||x||^2 - 2 x.c + ||c||^2: that cancels for points far from the origin and breaks ties in an
+  order that depends on the batch.
 """
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import cached_property
 from types import ModuleType
 from typing import Any, Iterator
 
 import numpy as np
 
 from registry.base import UserError
+from registry.compiled import at_once, compiled
 
+FEW = 32  # centroids
 CHUNK = 1 << 22  # numbers held at once in double precision (32 MiB)
 CACHED = 1 << 17  # the same where nothing is summed over points: 1 MiB stays in a processor's cache
 SEED_POINTS = 20_000  # restarts of k-means run on at most so many points; the best is refined on all
 TOLERANCE = 1e-4  # Lloyd's iterations stop when centroids move less than this fraction of the mean variance
+INFINITE = "k-means got NaN or infinite coordinates: look for NaN pixels in the images or a training that diverged"
 # Relative rounding of one product: single precision, and TF32, which GPU libraries may use for matrix products.
 ROUNDING = {"cpu": 2.0**-23, "gpu": 2.0**-10}
 
@@ -56,11 +63,14 @@ def assign(points: Any, centroids: Any, device: Any = "cpu") -> tuple[Any, Any]:
     x, c = as_floats(points), as_floats(centroids)
     if x.ndim != 2 or c.ndim != 2 or x.shape[1] != c.shape[1] or len(c) == 0:
         raise ValueError(f"expected points (n, d) and centroids (k >= 1, d), got {x.shape} and {c.shape}")
-    labels = np.empty(len(x), np.int64)
-    distances = np.empty(len(x), np.float32)
-    for part in _slices(len(x), x.shape[1], CACHED):
-        labels[part] = _Prepared(x[part], c.mean(axis=0, dtype=np.float64), device).nearest(c)
-        distances[part] = _own_distances(x[part], c, labels[part])
+    if _few(c, device):
+        labels, distances = _nearest_of_few(x, c)
+        distances = distances.astype(np.float32)
+    else:
+        labels, distances = np.empty(len(x), np.int64), np.empty(len(x), np.float32)
+        for part in _slices(len(x), x.shape[1], CACHED):
+            labels[part] = _Prepared(x[part], c.mean(axis=0, dtype=np.float64), device).nearest(c)
+            distances[part] = _own_distances(x[part], c, labels[part])
     if hasattr(points, "detach"):
         import torch
 
@@ -159,36 +169,141 @@ def as_floats(values: Any) -> np.ndarray:
     return np.ascontiguousarray(values, np.float64 if values.dtype == np.float64 else np.float32)
 
 
+def _few(centroids: np.ndarray, device: Any) -> bool:
+    return len(centroids) <= FEW and not str(device).startswith("cuda")
+
+
+def _nearest_of_few(points: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (n,) int64 and squared distances (n,) float64, all as `squared_distances` has them. Raises UserError."""
+    n, d = points.shape
+    if not np.isfinite(centroids).all():
+        raise UserError(INFINITE.replace("coordinates", "centroids"))
+    labels, unsure, distances = np.empty(n, np.int64), np.empty(n, np.bool_), np.empty(n)
+    leaves, merges = _pairwise_plan(d)
+
+    def rows(part: slice) -> None:
+        for block in _slices(part.stop - part.start, d, CACHED):
+            block = slice(part.start + block.start, part.start + block.stop)
+            _screen(points[block], centroids, labels[block], unsure[block])
+            _settle(points[block], centroids, leaves, merges, labels[block], unsure[block], distances[block])
+
+    at_once(rows, n, None if n * d > CACHED else n)
+    if not np.isfinite(distances).all() and not np.isfinite(points).all():
+        raise UserError(INFINITE)
+    return labels, distances
+
+
+@compiled(reordered=True)
+def _screen(points, centroids, labels, unsure):
+    """The nearest centroid by distances in single precision, and whether these are too close or too extreme to tell:
+    points (n, d), centroids (k, d) -> labels (n,), unsure (n,)."""
+    n, d = points.shape
+    # every distance is right but for its (d + 4) 2^-24th part, as it sums squares; twice that for two, and twice again
+    margin = np.float32(1 + (d + 8) * 2.0**-22)
+    for i in range(n):
+        point, best, second, label = points[i], np.float32(np.inf), np.float32(np.inf), 0
+        for j in range(len(centroids)):
+            centroid, total = centroids[j], np.float32(0)
+            for c in range(d):
+                difference = np.float32(point[c] - centroid[c])
+                total += difference * difference
+            if total < best:
+                best, second, label = total, best, j
+            elif total < second:
+                second = total
+        labels[i] = label
+        unsure[i] = not (best > np.float32(1e-30) and second < np.float32(1e38) and second > best * margin)
+
+
+@compiled
+def _settle(points, centroids, leaves, merges, labels, unsure, distances):
+    """Decide what is unsure by distances in double precision, and write each point's to its own centroid: sums in the
+    order of NumPy's, bit by bit. leaves (l, 2), merges (l - 1, 2): see `_pairwise_plan`."""
+    part = np.empty(len(leaves))
+    for i in range(len(points)):
+        first, last = (0, len(centroids)) if unsure[i] else (labels[i], labels[i] + 1)
+        best, label, point = np.inf, first, points[i]
+        for j in range(first, last):
+            centroid = centroids[j]
+            for leaf in range(len(leaves)):
+                start, size = leaves[leaf]
+                x, y = point[start : start + size], centroid[start : start + size]
+                whole = size - size % 8
+                total = 0.0
+                if whole:
+                    a, b, c, d, e, f, g, h = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+                    for s in range(0, whole, 8):
+                        a += (np.float64(x[s]) - np.float64(y[s])) ** 2
+                        b += (np.float64(x[s + 1]) - np.float64(y[s + 1])) ** 2
+                        c += (np.float64(x[s + 2]) - np.float64(y[s + 2])) ** 2
+                        d += (np.float64(x[s + 3]) - np.float64(y[s + 3])) ** 2
+                        e += (np.float64(x[s + 4]) - np.float64(y[s + 4])) ** 2
+                        f += (np.float64(x[s + 5]) - np.float64(y[s + 5])) ** 2
+                        g += (np.float64(x[s + 6]) - np.float64(y[s + 6])) ** 2
+                        h += (np.float64(x[s + 7]) - np.float64(y[s + 7])) ** 2
+                    total = ((a + b) + (c + d)) + ((e + f) + (g + h))
+                for s in range(whole, size):
+                    total += (np.float64(x[s]) - np.float64(y[s])) ** 2
+                part[leaf] = total
+            for into, source in merges:
+                part[into] += part[source]
+            if part[0] < best:
+                best, label = part[0], j
+        labels[i], distances[i] = label, best
+
+
+def _pairwise_plan(length: int) -> tuple[np.ndarray, np.ndarray]:
+    """How NumPy sums `length` numbers: leaves (l, 2) of up to 128, as (start, size), and merges (l - 1, 2) of leaf
+    sums, as (into, source), in order."""
+    leaves, merges = [], []
+
+    def split(start: int, size: int) -> int:
+        if size <= 128:
+            leaves.append((start, size))
+            return len(leaves) - 1
+        half = size // 2 - size // 2 % 8
+        into, source = split(start, half), split(start + half, size - half)
+        merges.append((into, source))
+        return into
+    split(0, length)
+    return np.array(leaves, np.int64), np.array(merges, np.int64).reshape(-1, 2)
+
+
 class _Prepared:
-    """Points made ready for many searches: centred and scaled copies for FAISS, so that single precision suffices."""
+    """Points made ready for many searches: for FAISS centred and scaled copies, so that single precision suffices."""
 
     def __init__(self, points: np.ndarray, centre: np.ndarray, device: Any = "cpu"):
         self.points, self.centre, self.device = points, centre, device
-        shifted = points.astype(np.float64) - centre
+
+    @cached_property
+    def _scaled(self) -> tuple[np.ndarray, float, np.ndarray]:
+        """Copies (n, d) float32, what they were multiplied by, and their lengths (n,)."""
+        shifted = self.points.astype(np.float64) - self.centre
         largest = np.abs(shifted).max(initial=0.0)
         if not np.isfinite(largest):
-            raise UserError(
-                "k-means got NaN or infinite coordinates: look for NaN pixels in the images or a training that diverged"
-            )
+            raise UserError(INFINITE)
         # A power of two near the largest coordinate keeps squares of any input within single precision.
-        self.scale = 2.0 ** -np.frexp(largest)[1] if largest > 0 else 1.0
-        self.single = (shifted * self.scale).astype(np.float32)
-        self.norms = np.sqrt(np.einsum("ij,ij->i", self.single, self.single).astype(np.float64))
+        scale = 2.0 ** -np.frexp(largest)[1] if largest > 0 else 1.0
+        single = (shifted * scale).astype(np.float32)
+        return single, scale, np.sqrt(np.einsum("ij,ij->i", single, single).astype(np.float64))
 
     def nearest(self, centroids: np.ndarray) -> np.ndarray:
         """Labels (n,) int64 of the nearest of centroids (k, d)."""
+        if _few(centroids, self.device):
+            return _nearest_of_few(self.points, centroids)[0]
+        single, scale, norms = self._scaled
         if len(centroids) == 1 or len(self.points) == 0:
             return np.zeros(len(self.points), np.int64)
-        shifted = (centroids.astype(np.float64) - self.centre) * self.scale
+        shifted = (centroids.astype(np.float64) - self.centre) * scale
         if not np.isfinite(shifted).all():
-            raise UserError("k-means got NaN or infinite centroids: look for a training that diverged")
+            raise UserError(INFINITE.replace("coordinates", "centroids"))
         radius = np.sqrt((shifted * shifted).sum(axis=1).max())
         if radius > 1e15:  # centroids far beyond the points: squares would leave single precision
             return self._decide(np.arange(len(self.points)), centroids)
-        distances, indices, unit = _search(self.single, shifted.astype(np.float32), self.device)
+        distances, indices, unit = _search(single, shifted.astype(np.float32), self.device)
         labels = indices[:, 0].astype(np.int64)
         # Either of the two distances is off by at most `error`; no other centroid is nearer than the second one.
-        error = (self.points.shape[1] + 8) * unit * (self.norms + radius) ** 2 + 1e-30
+        error = (self.points.shape[1] + 8) * unit * (norms + radius) ** 2 + 1e-30
         near = np.flatnonzero(~(distances[:, 1].astype(np.float64) - distances[:, 0] > 2 * error))
         labels[near] = self._decide(near, centroids)
         return labels

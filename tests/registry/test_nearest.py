@@ -4,12 +4,18 @@ import builtins
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from registry import nearest
 from registry.base import UserError
 from registry.nearest import assign, cluster_sums, farthest, squared_distances
+
+
+@pytest.fixture(params=[nearest.FEW, 0], ids=["compiled", "FAISS"], autouse=True)
+def way(request, monkeypatch):
+    """Few centroids go through compiled loops, many through FAISS: every test for both."""
+    monkeypatch.setattr(nearest, "FEW", request.param)
 
 
 def plain(points, centroids):
@@ -27,13 +33,13 @@ def check(points, centroids):
 
 @pytest.mark.parametrize("n", [0, 1, 19, 20, 500])  # FAISS changes its method at 20 queries
 @pytest.mark.parametrize("k", [1, 2, 8])
-@pytest.mark.parametrize("d", [1, 12])
+@pytest.mark.parametrize("d", [1, 12, 130, 300])
 def test_equals_a_plain_argmin(n, k, d):
     rng = np.random.default_rng(n + k + d)
     check(rng.normal(size=(n, d)).astype(np.float32), rng.normal(size=(k, d)).astype(np.float32))
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 10), st.integers(1, 6),
        st.sampled_from([0.0, 1.0, 1e3, 1e6, -1e8]), st.sampled_from([1e-20, 1.0, 1e12]),
        st.sampled_from([np.float32, np.float64]))
@@ -42,6 +48,12 @@ def test_equals_a_plain_argmin_on_lattices_full_of_ties(seed, n, k, d, offset, s
     points = ((rng.integers(-2, 3, (n, d)) + offset) * size).astype(dtype)
     centroids = ((rng.integers(-2, 3, (k, d)) + offset) * size).astype(dtype)
     check(points, centroids)
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 8, 127, 128, 129, 192, 255, 300, 1000])
+def test_sums_are_those_of_numpy_bit_by_bit(length):
+    points = np.random.default_rng(length).standard_normal((50, length)) * 1e3
+    np.testing.assert_array_equal(nearest._nearest_of_few(points, np.zeros((1, length)))[1], (points * points).sum(-1))
 
 
 def test_lowest_index_wins_among_duplicated_centroids():
@@ -118,6 +130,7 @@ def test_coarse_hardware_rounding_is_caught(monkeypatch):
         return np.take_along_axis(distances, order, 1).astype(np.float32), order, nearest.ROUNDING["gpu"]
 
     monkeypatch.setattr(nearest, "_search", coarse)
+    monkeypatch.setattr(nearest, "FEW", 0)
     check(points, centroids)
 
 
@@ -145,6 +158,7 @@ def test_missing_faiss_says_how_to_install_it(monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_faiss)
+    monkeypatch.setattr(nearest, "FEW", 1)
     with pytest.raises(UserError, match=r'pip install "sccs\[cpu\]"'):
         assign(np.zeros((3, 2)), np.zeros((2, 2)))
 
