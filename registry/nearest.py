@@ -219,31 +219,26 @@ def _screen(points, centroids, labels, unsure):
 def _settle(points, centroids, leaves, merges, labels, unsure, distances):
     """Decide what is unsure by distances in double precision, and write each point's to its own centroid: sums in the
     order of NumPy's, bit by bit. leaves (l, 2), merges (l - 1, 2): see `_pairwise_plan`."""
-    part = np.empty(len(leaves))
+    part, squares = np.empty(len(leaves)), np.empty(points.shape[1])
     for i in range(len(points)):
         first, last = (0, len(centroids)) if unsure[i] else (labels[i], labels[i] + 1)
         best, label, point = np.inf, first, points[i]
         for j in range(first, last):
             centroid = centroids[j]
+            for s in range(len(squares)):
+                difference = np.float64(point[s]) - np.float64(centroid[s])
+                squares[s] = difference * difference
             for leaf in range(len(leaves)):
-                start, size = leaves[leaf]
-                x, y = point[start : start + size], centroid[start : start + size]
-                whole = size - size % 8
-                total = 0.0
-                if whole:
-                    a, b, c, d, e, f, g, h = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-                    for s in range(0, whole, 8):
-                        a += (np.float64(x[s]) - np.float64(y[s])) ** 2
-                        b += (np.float64(x[s + 1]) - np.float64(y[s + 1])) ** 2
-                        c += (np.float64(x[s + 2]) - np.float64(y[s + 2])) ** 2
-                        d += (np.float64(x[s + 3]) - np.float64(y[s + 3])) ** 2
-                        e += (np.float64(x[s + 4]) - np.float64(y[s + 4])) ** 2
-                        f += (np.float64(x[s + 5]) - np.float64(y[s + 5])) ** 2
-                        g += (np.float64(x[s + 6]) - np.float64(y[s + 6])) ** 2
-                        h += (np.float64(x[s + 7]) - np.float64(y[s + 7])) ** 2
-                    total = ((a + b) + (c + d)) + ((e + f) + (g + h))
-                for s in range(whole, size):
-                    total += (np.float64(x[s]) - np.float64(y[s])) ** 2
+                x = squares[leaves[leaf, 0] : leaves[leaf, 0] + leaves[leaf, 1]]
+                whole = len(x) - len(x) % 8
+                a, b, c, d, e, f, g, h = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+                for s in range(0, whole, 8):
+                    u = x[s : s + 8]
+                    a, b, c, d = a + u[0], b + u[1], c + u[2], d + u[3]
+                    e, f, g, h = e + u[4], f + u[5], g + u[6], h + u[7]
+                total = ((a + b) + (c + d)) + ((e + f) + (g + h))
+                for s in range(whole, len(x)):
+                    total += x[s]
                 part[leaf] = total
             for into, source in merges:
                 part[into] += part[source]
