@@ -76,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     seconds = mae_steps(args.steps)
     rows += [["mae", step, "", f"{value:.4f}"] for step, value in enumerate(seconds)]
     lines.append(["mae", "one step", f"{BATCH} crops", "-", median_range(seconds, digits=3)])
-    text = (f"`python benchmarks/training.py`, {describe(environment('cpu'))}. Seconds, median (range) over "
+    command = f"python benchmarks/training.py --graphs {args.graphs}"
+    text = (f"`{command}`, {describe(environment('cpu'))}. Seconds, median (range) over "
             f"{args.repeats} trainings, {args.steps} steps. Graphs: seconds of the first run, with features unless cached. "
             f"The paper trains SCCS in {PAPER}.\n\n"
             + markdown(["system", "training", "on", "graphs, s", "training, s"], lines)

@@ -38,5 +38,8 @@ def at_once(function: Callable[[slice], None], length: int, size: int | None = N
     once. NumPy, SciPy and compiled loops let go of the interpreter's lock."""
     size = size or -(-length // torch.get_num_threads())
     parts = [slice(start, min(start + size, length)) for start in range(0, length, max(size, 1))]
+    if len(parts) == 1:
+        function(parts[0])
+        return
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         list(threads.map(function, parts))
