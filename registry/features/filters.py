@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from registry.base import FeatureMap, Features, UserError
+from registry.smoothing import gaussian
 
 
 class Filters(Features):
@@ -36,10 +37,10 @@ class Filters(Features):
 
 def _responses(image: np.ndarray, sigma: float) -> np.ndarray:
     """(H, W, 5) of one scale."""
-    from scipy.ndimage import gaussian_filter, laplace, sobel
+    from scipy.ndimage import laplace, sobel
 
     def smooth(x: np.ndarray) -> np.ndarray:
-        return gaussian_filter(x, sigma, mode="reflect")
+        return gaussian(x, sigma)
 
     mean = smooth(image)
     dy, dx = (sobel(mean, axis, mode="reflect") * (sigma / 8) for axis in (0, 1))  # sobel sums over eight pixels
