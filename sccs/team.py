@@ -114,14 +114,17 @@ def launched_team() -> Iterator[Team]:
     if any(name not in os.environ for name in LAUNCHED) or os.environ["WORLD_SIZE"] == "1":
         yield ALONE
         return
+    import torch
     import torch.distributed as dist
 
     dist.init_process_group("gloo")
     try:
         yield Team(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", 0)))
-    except RuntimeError as error:
-        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
-            raise
-        raise UserError("another process of this run has ended; its own output says why, and --resume goes on from "
-                        "the last saved state") from error
-    dist.destroy_process_group()  # after an error the process ends anyway, and NCCL would wait for the others
+    except BaseException as error:
+        if not torch.cuda.is_initialized():  # gloo's threads, left alone, may abort the exit; NCCL would wait for others
+            dist.destroy_process_group()
+        if isinstance(error, RuntimeError) and (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise UserError("another process of this run has ended; its own output says why, and --resume goes on from "
+                            "the last saved state") from error
+        raise
+    dist.destroy_process_group()
