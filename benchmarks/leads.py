@@ -271,6 +271,11 @@ LEADS = {
     "and eigenvalues of the structure tensor": Lead(nodes=more_filters(structure)),
     "and local minima, maxima, medians": Lead(nodes=more_filters(extremes)),
     "MAE fine-tuned on the set": Lead(overrides=(HERE,)),
+    "layer 8 of the MAE's 14": Lead(overrides=("features.of=[{name: mae, stride: 80, layer: 8}, {name: filters}]",)),
+    "layers 8 and 14": Lead(overrides=(
+        "features.of=[{name: mae, stride: 80, layer: 8}, {name: mae, stride: 80}, {name: filters}]",)),
+    "superpixels of 50 px": Lead(overrides=("graph.pixels_per_superpixel=50",)),
+    "superpixels of 200 px": Lead(overrides=("graph.pixels_per_superpixel=200",)),
 }
 
 
@@ -363,8 +368,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if not file or not file.is_file():
                     continue
                 lead = replace(lead, overrides=(HERE % file.resolve(),))
-            features = [o for o in lead.overrides if o.startswith("features")]
-            found = views_of(data, args.overrides + features) if features else plain
+            pooled = [o for o in lead.overrides if o.startswith(("features", "graph.pixels"))]
+            found = views_of(data, args.overrides + pooled) if pooled else plain
             results[name][data] = trial(lead, found, args.seeds)
             values = {key: np.mean([r[key] for r in results[name][data]]) for key in ("training", "further", "gap")}
             print(f"{data:9} {name:48}" + "  ".join(f"{key} {value:.3f}" for key, value in values.items()), flush=True)
