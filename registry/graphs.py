@@ -282,7 +282,7 @@ class RegionGraph:
 
     def propagate(self, X: torch.Tensor) -> torch.Tensor:
         """Â X, differentiable in X: (n_s, c) -> (n_s, c)."""
-        return _Symmetric.apply(self._multiply, X)
+        return _Symmetric.apply(self._multiply, X) if X.requires_grad else self._multiply(X)
 
     def hop(self, times: int) -> torch.Tensor:
         """Â^times F_s (n_s, d), kept: a linear network trained on the same graph again and again needs it each time."""
