@@ -27,14 +27,13 @@ def nearest_pairs(X: torch.Tensor, m: int, rows: int = 512) -> torch.Tensor:
     n = len(X)
     m = max(min(m, n - 1), 0)
     nearest = torch.empty(n, m, dtype=torch.int64, device=X.device)
-    square = X.square().sum(1)
+    square = X.square().sum(1).numpy() if X.device.type == "cpu" else None
     for start in range(0, n if m > 0 else 0, rows):
         block = torch.arange(start, min(start + rows, n), device=X.device)
-        product = 2 * X[block] @ X.T
         if X.device.type == "cpu":
-            _select(product.numpy(), square.numpy(), start, nearest.numpy())
+            _select((2 * X[block] @ X.T).numpy(), square, start, nearest.numpy())
             continue
-        d2 = (square[block][:, None] + square[None, :]).sub_(product).clamp_(min=0)
+        d2 = pairwise_squared(X[block], X)
         d2[torch.arange(len(block), device=X.device), block] = torch.inf
         nearest[block] = d2.topk(m, dim=1, largest=False).indices
     return torch.stack([torch.arange(n, device=X.device)[:, None].expand(-1, m).reshape(-1), nearest.reshape(-1)])
