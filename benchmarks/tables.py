@@ -279,14 +279,21 @@ def figure5_rows(systems: Sequence[str], size: str) -> list[Row]:
             *(Row(f"u = {u}", s, (f"embedder.u={u}",) if u != 12 else ()) for s in systems for u in (4, 8, 12, 16))]
 
 
-CONCAT = "features={name: concat, of: [{name: mae, stride: 80}, {name: filters}]}"
+SIDES, AREAS = ", sides: [3, 7, 15]", ", areas: [100, 400, 1600, 6400, 25600]"  # of sccs_plus
+FILTERS = "{name: filters%s}"
+PARTS = "[{name: mae, stride: 80%s}, {name: filters%s}]"
+CONCAT = f"features={{name: concat, of: {PARTS % ('', SIDES + AREAS)}}}"
 GRID = ("graph.slic=grid", "graph.slic_iterations=5")
 MIXTURE = ("clusterer.teacher=mixture", "clusterer.shares=equal")
 # recipes/sccs_plus.yaml with one choice changed; then what lies around it
 PLUS = (
     ("SCCS+", "sccs_plus", ()),
     ("MAE features alone", "sccs_plus", ("features={name: mae, stride: 80}",)),
-    ("classical filters alone", "sccs_plus", ("features=filters",)),
+    ("classical filters alone", "sccs_plus", (f"features={FILTERS % (SIDES + AREAS)}",)),
+    ("filters without `sides` and `areas`", "sccs_plus", (f"features.of={PARTS % ('', '')}",)),
+    ("filters without `sides`", "sccs_plus", (f"features.of={PARTS % ('', AREAS)}",)),
+    ("filters without `areas`", "sccs_plus", (f"features.of={PARTS % ('', SIDES)}",)),
+    ("layer 8 of the MAE's 14", "sccs_plus", (f"features.of={PARTS % (', layer: 8', SIDES + AREAS)}",)),
     ("no propagation", "sccs_plus", ("embedder.hops=0",)),
     ("2 propagations", "sccs_plus", ("embedder.hops=2",)),
     ("4 propagations", "sccs_plus", ("embedder.hops=4",)),

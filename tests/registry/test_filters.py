@@ -103,7 +103,63 @@ def test_coherence_tells_stripes_from_dots_and_noise():
     assert responses(noise((96, 96)), 4.0)[..., COHERENCE].mean() < 0.6
 
 
+# ---------------------------------------------------------------------------------------------- sides and areas
+def disks() -> np.ndarray:
+    """Bright disks of about 50, 450 and 3,200 px, and a dark one of 450."""
+    y, x = grid(200)
+    image = np.zeros((200, 200), np.float32)
+    for centre, radius, value in (((40, 40), 4, 1.5), ((40, 110), 12, 1.5), ((130, 60), 32, 1.5), ((130, 150), 12, -1.5)):
+        image[(y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= radius**2] = value
+    return image
+
+
+def test_more_channels_come_after_those_of_the_scales():
+    image = noise()
+    values = Filters(sides=[3, 7], areas=[10, 50, 200]).extract(image).values
+    assert values.shape == (64, 80, 25 + 4 + 9) and values.dtype == np.float32
+    assert np.array_equal(values[..., :25], Filters().extract(image).values)
+    assert np.array_equal(values[..., 25:29], Filters(sides=[3, 7]).extract(image).values[..., 25:])
+    assert np.array_equal(values[..., 29:], Filters(areas=[10, 50, 200]).extract(image).values[..., 25:])
+
+
+def test_areas_tell_how_large_a_structure_is_and_whether_it_is_bright_or_dark():
+    values = Filters(areas=[200, 1000, 5000]).extract(disks()).values[..., 25:].reshape(200, 200, 3, 3)
+    bright, dark, middle = np.moveaxis(values, 3, 0)
+    expected = {(40, 40): [1, 1, 1], (40, 110): [0, 1, 1], (130, 60): [0, 0, 1], (130, 150): [0, 0, 0], (90, 110): [0, 0, 0]}
+    for (y, x), sizes in expected.items():  # whether the structure is gone, by area
+        np.testing.assert_allclose(bright[y, x] > 0.75, sizes)
+    np.testing.assert_allclose(dark[130, 150], [0, 1.5, 1.5], atol=0.05)
+    assert dark[40, 40].max() == 0
+    np.testing.assert_allclose(middle[130, 60], [1.5, 1.5, 0.75], atol=0.05)  # opened to 0, closed to 1.5
+    np.testing.assert_allclose(middle[90, 110], 0, atol=0.05)
+
+
+def test_sides_are_minimum_and_maximum_of_a_square():
+    from scipy.ndimage import gaussian_filter
+
+    image = noise()
+    smooth, values = gaussian_filter(image, 1.0, mode="reflect"), Filters(sides=[7]).extract(image).values[..., 25:]
+    for y, x in ((30, 40), (3, 3), (60, 76)):
+        square = smooth[y - 3:y + 4, x - 3:x + 4]
+        np.testing.assert_array_equal(values[y, x], [square.min(), square.max()])
+
+
+@pytest.mark.parametrize("scale", [1, 1000])
+def test_grey_values_far_out_are_cut_and_do_not_wrap(scale):
+    values = Filters(areas=[50]).extract(disks() * scale).values[..., 25:]
+    assert np.isfinite(values).all() and -0.01 <= values[..., :2].min() and values[..., :2].max() <= 6
+
+
+# ------------------------------------------------------------------------------------------------------------ errors
 @pytest.mark.parametrize("sigmas", [[], [1.0, 0.0], [-2.0]])
 def test_scales_must_be_positive(sigmas):
     with pytest.raises(UserError, match=r"features.sigmas: \[.*\] must be one scale or more, each above 0 px"):
         Filters(sigmas=sigmas)
+
+
+@pytest.mark.parametrize("arguments, message", [({"areas": [100, 0]}, "features.areas: .* each at least 1"),
+                                                ({"sides": [3, 4]}, "features.sides: .* odd numbers of px"),
+                                                ({"sides": [-1]}, "features.sides: .* odd numbers of px")])
+def test_sizes_must_be_possible(arguments, message):
+    with pytest.raises(UserError, match=message):
+        Filters(**arguments)
