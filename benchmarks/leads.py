@@ -1,7 +1,7 @@
 """Leads for SCCS+ that are no part of it: what each is worth, by the labels of training images. No test image is used.
 
     python benchmarks/leads.py [--data platelet hela cdeep3m vnc phantom] [--leads N ...] [--seeds 0 1 2]
-                               [--finetuned FOLDER] [--out benchmarks/results/leads] [--set a.b=c ...]
+                               [--halves] [--finetuned FOLDER] [--out benchmarks/results/leads] [--set a.b=c ...]
 
 Each lead changes one thing in recipes/sccs_plus.yaml; most are no option of any part, and would become one if they
 paid. A trial ends with the head's teacher, from which the head hardly moves (`tables.py plus`).
@@ -9,8 +9,11 @@ paid. A trial ends with the head's teacher, from which the head hardly moves (`t
 Trained as `tables.py --size quick` does, on one slice of each thick volume. Scored there, and, with the same mapping, on
 the further slices of the training part of cdeep3m, vnc and phantom. platelet and hela have one slice.
 
+--halves: half of the places of the training part is trained on, and the other scored with that half's mapping; up to six
+divisions of a set. A place: a FOV's corner in all slices of a volume. Writes OUT/halves.md and OUT/halves.csv.
+
 --finetuned: folder with SET/model/mae.safetensors, the MAE trained on with that set's training slices (recipes/mae.yaml
-with `checkpoint: bundled`), for the lead `MAE fine-tuned on the set`. Writes OUT/leads.md and OUT/leads.csv.
+with `checkpoint: bundled`), for the lead `MAE fine-tuned on the set`. Otherwise writes OUT/leads.md and OUT/leads.csv.
 """
 from __future__ import annotations
 
@@ -18,12 +21,13 @@ import argparse
 import sys
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Callable, Sequence
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter, gaussian_gradient_magnitude, maximum_filter, median_filter, minimum_filter
+from scipy.ndimage import gaussian_filter, gaussian_gradient_magnitude, median_filter
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from harness import REAL, SETS, describe, expanded, job, markdown, mean_sd, publish  # noqa: E402
@@ -38,11 +42,13 @@ from sccs.cli import guard  # noqa: E402
 from sccs.data import load_dataset  # noqa: E402
 from sccs.evaluation import confusion, consistency, fit_mapping, rest_position, scores  # noqa: E402
 from sccs.run import environment  # noqa: E402
+from tables import AREAS, PARTS, SIDES  # noqa: E402
 
 K, U, HOPS = 8, 12, 6  # of the recipe
 FURTHER = {"cdeep3m": [2, 8, 2], "vnc": [2, 6, 2]}  # z of slices of the training part that `quick` leaves out
 PHANTOM_SLICES = 3  # of each training volume; `quick` has one
 SIGMAS = (1, 2, 4, 8, 16)  # px, those of `filters`
+DIVISIONS = 6  # of a set into halves, at most
 MOST_SPECTRAL = 6000  # nodes of which a spectral teacher solves the eigenproblem
 
 Arrays = list[np.ndarray]  # one for each FOV
@@ -50,11 +56,12 @@ Arrays = list[np.ndarray]  # one for each FOV
 
 @dataclass
 class View:
-    """A training FOV: nodes, image (H, W), pixels of each class in each region (n_s, C)."""
+    """A training FOV: nodes, image (H, W), pixels of each class in each region (n_s, C), volume and corner (y, x)."""
 
     nodes: Nodes
     image: np.ndarray
     counts: np.ndarray
+    place: tuple[str, int, int] = ("", 0, 0)
 
 
 @dataclass
@@ -81,6 +88,7 @@ class Lead:
     project: Callable[[list[torch.Tensor], int], Arrays] | None = None
     teach: Callable[[Arrays, int, int], Arrays] | None = None
     kappa: float = 1.0  # times the recipe's
+    hops: int = HOPS
 
 
 # -------------------------------------------------------------------------------------------------------- the recipe
@@ -244,15 +252,19 @@ def structure(image: np.ndarray) -> list[np.ndarray]:
     return found
 
 
-def extremes(image: np.ndarray) -> list[np.ndarray]:
-    smooth = gaussian_filter(image, 1)
-    ends = [of(smooth, side) for side in (3, 7, 15) for of in (minimum_filter, maximum_filter)]
-    return [*ends, median_filter(image, 3), median_filter(image, 7)]
+def medians(image: np.ndarray) -> list[np.ndarray]:
+    return [median_filter(gaussian_filter(image, 1), side) for side in (3, 7)]
 
 
-HERE = "features.of=[{name: mae, stride: 80, checkpoint: '%s'}, {name: filters}]"
+FILTERS = SIDES + AREAS
+HERE = "features.of=" + PARTS % (", checkpoint: '%s'", FILTERS)
 LEADS = {
     "SCCS+": Lead(),
+    "filters without `sides` and `areas`": Lead(overrides=(f"features.of={PARTS % ('', '')}",)),
+    "filters without `sides`": Lead(overrides=(f"features.of={PARTS % ('', AREAS)}",)),
+    "filters without `areas`": Lead(overrides=(f"features.of={PARTS % ('', SIDES)}",)),
+    "4 propagations": Lead(hops=4),
+    "8 propagations": Lead(hops=8),
     "teacher: spherical Gaussians of equal shares": Lead(teach=by_mixture(True)),
     "teacher: Gaussians of equal shares": Lead(teach=by_mixture(False)),
     "teacher: normalised cut of all training nodes": Lead(teach=by_spectral),
@@ -266,14 +278,14 @@ LEADS = {
     "kernel half as wide": Lead(kappa=0.5),
     "all edges of weight 1": Lead(weigh=equal_weights),
     "20 feature neighbours": Lead(overrides=("graph.neighbours=20",)),
-    "overlapping MAE windows": Lead(overrides=("features.of=[{name: mae, stride: 40}, {name: filters}]",)),
+    "overlapping MAE windows": Lead(overrides=(f"features.of={PARTS.replace('80', '40') % ('', FILTERS)}",)),
     "and eigenvalues of the Hessian": Lead(nodes=more_filters(hessian)),
     "and eigenvalues of the structure tensor": Lead(nodes=more_filters(structure)),
-    "and local minima, maxima, medians": Lead(nodes=more_filters(extremes)),
+    "and local medians": Lead(nodes=more_filters(medians)),
     "MAE fine-tuned on the set": Lead(overrides=(HERE,)),
-    "layer 8 of the MAE's 14": Lead(overrides=("features.of=[{name: mae, stride: 80, layer: 8}, {name: filters}]",)),
+    "layer 8 of the MAE's 14": Lead(overrides=(f"features.of={PARTS % (', layer: 8', FILTERS)}",)),
     "layers 8 and 14": Lead(overrides=(
-        "features.of=[{name: mae, stride: 80, layer: 8}, {name: mae, stride: 80}, {name: filters}]",)),
+        f"features.of=[{{name: mae, stride: 80, layer: 8}}, {PARTS[1:] % ('', FILTERS)}",)),
     "superpixels of 50 px": Lead(overrides=("graph.pixels_per_superpixel=50",)),
     "superpixels of 200 px": Lead(overrides=("graph.pixels_per_superpixel=200",)),
 }
@@ -298,7 +310,8 @@ def views_of(data: str, overrides: Sequence[str]) -> Views:
                 keys.add(fov.key)
                 nodes = pipeline.pool(fov.image)
                 counts = confusion(nodes.regions, fov.labels, nodes.n, list(dataset.classes), dataset.ignore)
-                views.append(View(nodes, np.asarray(fov.image, np.float32), counts))
+                place = fov.volume, fov.y, fov.x
+                views.append(View(nodes, np.asarray(fov.image, np.float32), counts, place))
         if source is dataset:
             seen = len(views)
     return Views(list(dataset.classes.values()), views, seen)
@@ -323,10 +336,33 @@ def trial(lead: Lead, found: Views, seeds: Sequence[int]) -> list[dict[str, floa
     if lead.teach is consensus:
         Z = [principal(propagated(hops), found.seen) for hops in (4, 5, 6, 7, 8)]
     elif lead.project is noise_whitened:
-        Z = noise_whitened(propagated(HOPS), found.seen, graphs)
+        Z = noise_whitened(propagated(lead.hops), found.seen, graphs)
     else:
-        Z = (lead.project or principal)(propagated(HOPS), found.seen)
+        Z = (lead.project or principal)(propagated(lead.hops), found.seen)
     return [judged((lead.teach or by_kmeans)(Z, found.seen, seed), found) for seed in seeds]
+
+
+def halves(found: Views) -> list[Views]:
+    """Divisions of the FOVs by place: those of half of the places come first. Raises UserError where there is one."""
+    places = sorted({view.place for view in found.views})
+    if len(places) < 2:
+        raise UserError("--halves: the training part is a single place, which cannot be divided")
+    divisions = list(combinations(places, len(places) // 2))
+    if len(divisions) > DIVISIONS:
+        picks = np.random.default_rng(0).choice(len(divisions), DIVISIONS, replace=False)
+        divisions = [divisions[i] for i in sorted(picks)]
+    parted = []
+    for first in divisions:
+        trained = [view for view in found.views if view.place in first]
+        others = [view for view in found.views if view.place not in first]
+        parted.append(Views(found.classes, trained + others, len(trained)))
+    return parted
+
+
+def in_halves(lead: Lead, found: Views, seeds: Sequence[int]) -> list[dict[str, float]]:
+    """Mean over the divisions, for each seed."""
+    results = [trial(lead, each, seeds) for each in halves(found)]
+    return [{key: float(np.mean([each[i][key] for each in results])) for key in results[0][i]} for i in range(len(seeds))]
 
 
 def judged(clusters: Arrays, found: Views) -> dict[str, float]:
@@ -351,6 +387,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", nargs="+", default=list(SETS), choices=SETS, metavar="SET")
     parser.add_argument("--leads", nargs="+", type=int, metavar="N", help="numbers of rows, from 0 (default: all)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--halves", action="store_true")
     parser.add_argument("--finetuned", type=Path, metavar="FOLDER")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/leads"))
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="a.b=c", dest="overrides")
@@ -370,7 +407,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 lead = replace(lead, overrides=(HERE % file.resolve(),))
             pooled = [o for o in lead.overrides if o.startswith(("features", "graph.pixels"))]
             found = views_of(data, args.overrides + pooled) if pooled else plain
-            results[name][data] = trial(lead, found, args.seeds)
+            results[name][data] = (in_halves if args.halves else trial)(lead, found, args.seeds)
             values = {key: np.mean([r[key] for r in results[name][data]]) for key in ("training", "further", "gap")}
             print(f"{data:9} {name:48}" + "  ".join(f"{key} {value:.3f}" for key, value in values.items()), flush=True)
     print(written(args, {name: found for name, found in results.items() if found}))
@@ -389,15 +426,19 @@ def written(args, results: dict[str, dict[str, list[dict]]]) -> Path:
         real = [data for data in args.data if data in REAL]
         rows.append([name, *(mean_sd([r["further"] for r in found.get(data, [])]) for data in args.data),
                      over("further", args.data), over("training", args.data), over("gap", real)])
+    scored = "the half trained on" if args.halves else "trained on"
     heads = ["lead", *("phantom (synthetic)" if data == "phantom" else data for data in args.data), "mean",
-             "mean, trained on", "gap, mean of real sets"]
-    text = (f"`python benchmarks/leads.py`; seeds {', '.join(map(str, args.seeds))}: mean ± standard deviation; "
-            f"{describe(environment('cpu'))}. Mean DSC over classes, mapping `train`, training images only: sets and "
-            "`mean`: slices of the training part that were not trained on, where a set has such (cdeep3m, vnc, "
-            "phantom); `mean, trained on`: the images trained on.\n\n" + markdown(heads, rows))
+             f"mean, {scored}", "gap, mean of real sets"]
+    which = ("half of the places of the training part is trained on; sets and `mean`: the other half; up to "
+             f"{DIVISIONS} divisions of a set" if args.halves else
+             "sets and `mean`: slices of the training part that were not trained on, where a set has such (cdeep3m, vnc, "
+             "phantom); `mean, trained on`: the images trained on")
+    text = (f"`python benchmarks/leads.py{' --halves' if args.halves else ''}`; seeds "
+            f"{', '.join(map(str, args.seeds))}: mean ± standard deviation; {describe(environment('cpu'))}. "
+            f"Mean DSC over classes, mapping `train`, training images only: {which}.\n\n" + markdown(heads, rows))
     values = [[name, data, seed, key, f"{value:.6g}"] for name, found in results.items() for data, each in found.items()
               for seed, result in zip(args.seeds, each) for key, value in result.items()]
-    return publish(args.out, "leads", "Leads for SCCS+", text, ["lead", "set", "seed", "measure", "value"], values)
+    return publish(args.out, "halves" if args.halves else "leads", "Leads for SCCS+", text, ["lead", "set", "seed", "measure", "value"], values)
 
 
 if __name__ == "__main__":

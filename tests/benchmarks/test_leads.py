@@ -106,3 +106,27 @@ def test_the_command_scores_training_images_and_writes_what_it_saw(leads, tmp_pa
 def test_a_number_that_is_no_lead_is_refused(leads, capsys):
     assert leads.guard(leads.main)(["--leads", "99"]) == 2
     assert "--leads: numbers from 0 to" in capsys.readouterr().err
+
+
+def test_halves_divide_places_and_not_slices_of_one_place(leads):
+    def view(volume, z, x):
+        return leads.View(None, None, np.array([[z]]), (volume, 0, x))
+
+    found = leads.Views(["a"], [view(v, z, x) for v in "uv" for z in range(3) for x in (0, 480)], 2)
+    parts = leads.halves(found)
+    assert len(parts) == 6  # of four places, two at a time
+    for part in parts:
+        first, second = ({view.place for view in views} for views in (part.views[:part.seen], part.views[part.seen:]))
+        assert len(first) == len(second) == 2 and not first & second and part.seen == 6 and len(part.views) == 12
+    assert len({tuple(view.place for view in part.views) for part in parts}) == 6
+    with pytest.raises(leads.UserError, match="--halves: .* cannot be divided"):
+        leads.halves(leads.Views(["a"], [view("u", 0, 0), view("u", 1, 0)], 1))
+
+
+def test_the_other_half_can_be_scored(leads, tmp_path):
+    assert leads.main(["--data", "phantom", "--leads", "0", "--halves", "--seeds", "0", "--out", str(tmp_path), "--set",
+                       *SMALL, "data.shapes=[[4,240,240],[4,240,240],[4,240,240]]"]) == 0
+    with open(tmp_path / "halves.csv", newline="") as file:
+        rows = {row["measure"]: float(row["value"]) for row in csv.DictReader(file)}
+    assert 0 < rows["further"] < 1 and 0 < rows["training"] < 1
+    assert "the other half" in (tmp_path / "halves.md").read_text()
