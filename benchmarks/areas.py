@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from harness import QUICK_DATA, REAL, SETS, describe, markdown, publish  # noqa: E402
 from registry.areas import area_closings, area_openings  # noqa: E402
 from registry.base import UserError  # noqa: E402
-from registry.features.filters import FINEST, LEVELS  # noqa: E402
+from registry.features.filters import FINEST, grey_levels  # noqa: E402
 from registry.smoothing import gaussian  # noqa: E402
 from sccs.cli import guard  # noqa: E402
 from sccs.data import load_dataset  # noqa: E402
@@ -56,8 +56,7 @@ def levels_of(data: str) -> np.ndarray:
     """The first training FOV (H, W) uint8."""
     block = load_recipe("sccs" if data == "phantom" else data, QUICK_DATA.get(data, [])).data
     fov = next(load_dataset(block, Path.cwd(), 0).train[0].fovs())
-    smooth = gaussian(np.ascontiguousarray(fov.image, np.float32), FINEST)
-    return np.clip(np.round((smooth + 3) * LEVELS), 0, 255).astype(np.uint8)
+    return grey_levels(gaussian(np.ascontiguousarray(fov.image, np.float32), FINEST))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,8 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows, values = [], []
     for data in args.data:
         levels = levels_of(data)
-        expected = {name: method(levels, args.areas) for name, method in METHODS.items()}  # warms up, too
-        if any(not np.array_equal(found, expected["scikit-image"]) for found in expected.values()):
+        answers = [method(levels, args.areas) for method in METHODS.values()]  # warms up, too
+        if not all(np.array_equal(answer, answers[0]) for answer in answers):
             raise UserError(f"{data}: the methods' numbers differ")
         seconds: dict[str, list[float]] = {name: [] for name in METHODS}
         for _ in range(args.repeats):
@@ -86,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                      *(f"{value:.3f}" for value in middle.values()),
                      f"{middle['scikit-image, one tree'] / middle['registry.areas']:.0f}"])
         print(rows[-1], flush=True)
-    text = (f"`python benchmarks/areas.py`, {describe(environment('cpu'))}. Seconds for openings and closings by "
+    text = (f"`python benchmarks/areas.py --data {' '.join(args.data)} --repeats {args.repeats}`, {describe(environment('cpu'))}. Seconds for openings and closings by "
             f"{', '.join(map(str, args.areas))} px, medians of {args.repeats}, one thread, methods in turn; all give the "
             "same numbers.\n\n" + markdown(["FOV", "px", *METHODS, "one tree / ours"], rows))
     print(publish(args.out, "areas", "Openings and closings by area", text, ["set", "method", "round", "seconds"], values))

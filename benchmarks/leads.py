@@ -9,11 +9,13 @@ paid. A trial ends with the head's teacher, from which the head hardly moves (`t
 Trained as `tables.py --size quick` does, on one slice of each thick volume. Scored there, and, with the same mapping, on
 the further slices of the training part of cdeep3m, vnc and phantom. platelet and hela have one slice.
 
+Writes OUT/leads.md and OUT/leads.csv.
+
 --halves: half of the places of the training part is trained on, and the other scored with that half's mapping; up to six
-divisions of a set. A place: a FOV's corner in all slices of a volume. Writes OUT/halves.md and OUT/halves.csv.
+divisions of a set. A place: a FOV's corner in all slices of a volume. Writes OUT/halves.md and OUT/halves.csv instead.
 
 --finetuned: folder with SET/model/mae.safetensors, the MAE trained on with that set's training slices (recipes/mae.yaml
-with `checkpoint: bundled`), for the lead `MAE fine-tuned on the set`. Otherwise writes OUT/leads.md and OUT/leads.csv.
+with `checkpoint: bundled`), for the lead `MAE fine-tuned on the set`.
 """
 from __future__ import annotations
 
@@ -433,7 +435,8 @@ def written(args, results: dict[str, dict[str, list[dict]]]) -> Path:
              f"{DIVISIONS} divisions of a set" if args.halves else
              "sets and `mean`: slices of the training part that were not trained on, where a set has such (cdeep3m, vnc, "
              "phantom); `mean, trained on`: the images trained on")
-    text = (f"`python benchmarks/leads.py{' --halves' if args.halves else ''}`; seeds "
+    chosen = f" --leads {' '.join(map(str, args.leads))}" if args.leads else ""
+    text = (f"`python benchmarks/leads.py{chosen}{' --halves' if args.halves else ''}`; seeds "
             f"{', '.join(map(str, args.seeds))}: mean ± standard deviation; {describe(environment('cpu'))}. "
             f"Mean DSC over classes, mapping `train`, training images only: {which}.\n\n" + markdown(heads, rows))
     values = [[name, data, seed, key, f"{value:.6g}"] for name, found in results.items() for data, each in found.items()

@@ -54,7 +54,7 @@ class Filters(Features):
             smooth = gaussian(image, FINEST)
             jobs += [(1.0, partial(_extremes, smooth, side)) for side in self.sides]
         if self.areas:
-            levels = np.clip(np.round((smooth + 3) * LEVELS), 0, 255).astype(np.uint8)
+            levels = grey_levels(smooth)
             jobs += [(8.0, partial(change, levels, self.areas)) for change in (area_openings, area_closings)]
         order = sorted(range(len(jobs)), key=lambda i: -jobs[i][0])  # what takes longest first
         with ThreadPoolExecutor(torch.get_num_threads()) as threads:
@@ -63,6 +63,11 @@ class Filters(Features):
         if self.areas:
             parts = [*parts[:-2], _profile(levels, *parts[-2:], LEVELS)]
         return FeatureMap(values=np.concatenate(parts, axis=2), step=1.0, offset=0.0, shape=image.shape)
+
+
+def grey_levels(image: np.ndarray) -> np.ndarray:
+    """Of a standardised image (H, W): uint8, 0 for -3 standard deviations or less, 255 for 3 or more."""
+    return np.clip(np.round((image + 3) * LEVELS), 0, 255).astype(np.uint8)
 
 
 def _responses(image: np.ndarray, sigma: float) -> np.ndarray:
