@@ -344,14 +344,18 @@ def trial(lead: Lead, found: Views, seeds: Sequence[int]) -> list[dict[str, floa
     return [judged((lead.teach or by_kmeans)(Z, found.seen, seed), found) for seed in seeds]
 
 
-def halves(found: Views) -> list[Views]:
-    """Divisions of the FOVs by place: those of half of the places come first. Raises UserError where there is one."""
+def halves(found: Views, most: int | None = None) -> list[Views]:
+    """Up to `most` (DIVISIONS) divisions of the FOVs by place: those of half of the places come first.
+
+    Raises UserError where there is a single place.
+    """
+    most = DIVISIONS if most is None else most
     places = sorted({view.place for view in found.views})
     if len(places) < 2:
         raise UserError("--halves: the training part is a single place, which cannot be divided")
     divisions = list(combinations(places, len(places) // 2))
-    if len(divisions) > DIVISIONS:
-        picks = np.random.default_rng(0).choice(len(divisions), DIVISIONS, replace=False)
+    if len(divisions) > most:
+        picks = np.random.default_rng(0).choice(len(divisions), most, replace=False)
         divisions = [divisions[i] for i in sorted(picks)]
     parted = []
     for first in divisions:

@@ -3,12 +3,13 @@
     SCCS_DATA=DIR python benchmarks/limits.py [--data platelet hela cdeep3m vnc phantom] [--seeds 0 1 2] [--steps 800]
                                               [--jobs 1] [--out benchmarks/results/leads] [--set a.b=c ...]
 
-On training images alone, cut in halves by place as `leads.py --halves` does: one half is trained on, the other scored.
+On training images alone, cut in halves by place as `leads.py --halves` does (up to three divisions of a set): one half is
+trained on, the other scored.
 For several node features: the linear probe on them, the probe on the coordinates Z (n_s, u), and 64, 32, 16 and 8
 clusters of Z, each cluster mapped to a class by the labels of the half trained on. What the first loses to the second is
 the embedding's, to the third the clusters', from 64 to 8 that of their number.
 
-Among the features: those of a small convolutional net (0.3 M weights) that is trained here, on the set's images and
+Among the features: those of a small convolutional net (0.5 M weights) that is trained here, on the set's images and
 without labels, to find a place again in another view of it (turned, mirrored, scaled, brighter, noisier) among the other
 places of the batch (InfoNCE, van den Oord et al. 2018). It is no part of SCCS: it tells whether features that a probe
 likes better give better clusters. It sees the images of both halves.
@@ -45,13 +46,13 @@ from sccs.evaluation import fit_mapping, rest_position, scores  # noqa: E402
 from sccs.run import environment  # noqa: E402
 
 CLUSTERS = (64, 32, 16, 8)
+DIVISIONS = 3  # of a set into halves, at most
 CROP, BATCH, POINTS = 128, 12, 48  # px; crops a step; places of a crop
 SHIFT, TEMPERATURE = 4.0, 0.2  # px that a place moves between views; of InfoNCE
 RATE, WARMUP = 2e-3, 50  # of Adam; steps
 FEATURES = {  # which blocks of the node features: 0 the MAE's, 1 the filters', 2 the net's
     "MAE and filters (SCCS+)": (0, 1),
     "MAE": (0,),
-    "filters": (1,),
     "contrastive net": (2,),
     "contrastive net and filters": (2, 1),
     "all three": (0, 1, 2),
@@ -205,7 +206,7 @@ def stages(found: Views, blocks: Sequence[int], seeds: Sequence[int]) -> dict[st
 
 def of_set(data: str, seeds: Sequence[int], steps: int, overrides: Sequence[str]) -> dict[str, dict[str, list[float]]]:
     found = with_net(views_of(data, overrides), steps, 0)
-    divisions = halves(found)
+    divisions = halves(found, DIVISIONS)
     answer = {}
     for name, blocks in FEATURES.items():
         each = [stages(division, blocks, seeds) for division in divisions]

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import os
 import signal
 import sys
 import threading
@@ -210,30 +209,25 @@ def _dispatch(args: argparse.Namespace, arguments: list[str]) -> int | None:
 
         return compare(args.runs, args.csv)
     if args.command == "name":
+        from sccs.log import say
         from sccs.naming import main as name
 
         code = name(args.run, args.names)
         if args.names:
             from sccs.report import refresh
 
-            print(f"report: {refresh(Path(args.run))}")
+            say(f"report: {refresh(Path(args.run))}")
         return code
     from sccs import listing
+    from sccs.log import say
 
     if args.command == "list":
-        _print(listing.tables(args.what))
+        say(listing.tables(args.what))
     elif args.command == "show":
-        _print(listing.recipe(args.recipe, args.set))
+        say(listing.recipe(args.recipe, args.set))
     else:
-        _print(listing.information())
+        say(listing.information())
     return 0
-
-
-def _print(text: str) -> None:
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:  # who reads us (head, less) has seen enough; nothing is left to flush at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _level(text: str) -> int | str:

@@ -18,6 +18,7 @@ import yaml
 from registry.base import UserError
 from sccs.evaluation import mean_sd
 from sccs.files import write_text
+from sccs.log import say
 from sccs.naming import read_metrics
 
 STAGES = ("features", "graph", "embed", "cluster")
@@ -51,9 +52,9 @@ def main(runs: Sequence[str], csv: str | None = None) -> int:
     if csv == "-":
         sys.stdout.write(as_csv(rows, names))
         return 0
-    print(as_markdown(rows, names))
     if csv is not None:
         write_text(csv, as_csv(rows, names))
+    say(as_markdown(rows, names))
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -16,6 +17,14 @@ from sccs.files import write_text
 # Parts cannot import sccs, so they speak through the standard logger of their package; a run's log listens to both.
 HEARD = ("sccs", "registry")
 PAUSE = 1.0  # s between two lines of progress, so that short loops say little
+
+
+def say(text: str) -> None:
+    """Print what a command answers. Who reads us (head, less) may have seen enough; the command still does its work."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # nothing is left to flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class RunLog:

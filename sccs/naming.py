@@ -24,6 +24,7 @@ from sccs.archive import is_export, read_text
 from sccs.colours import class_colours
 from sccs.evaluation import MAPPINGS, evaluate
 from sccs.files import write_json, write_text
+from sccs.log import say
 
 FILE = "classes.yaml"
 TABLES = "tables.json"
@@ -37,8 +38,8 @@ def main(run: str | Path, assignments: Sequence[str]) -> int:
     k = int(read_metrics(Path(run))["k"])
     names, colours = parse_assignments(assignments, k)
     entries = name_clusters(Path(run), names, colours) if names else read_names(Path(run))
-    for cluster, name in enumerate(cluster_names(entries, k)):
-        print(f"{cluster:3d}  {entries[cluster]['colour'] if cluster in entries else '       '}  {name}")
+    say("\n".join(f"{cluster:3d}  {entries[cluster]['colour'] if cluster in entries else '       '}  {name}"
+                  for cluster, name in enumerate(cluster_names(entries, k))))
     return 0
 
 

@@ -79,7 +79,7 @@ def test_clusters_are_mapped_by_the_half_trained_on_and_scored_on_the_other(limi
 
 def test_the_command_writes_every_stage(limits, tmp_path, monkeypatch):
     import leads
-    monkeypatch.setattr(leads, "DIVISIONS", 1)
+    monkeypatch.setattr(limits, "DIVISIONS", 1)
     monkeypatch.setattr(leads, "PHANTOM_SLICES", 1)
     monkeypatch.setattr(limits, "FEATURES", {"filters": (1,), "all three": (0, 1, 2)})
     assert limits.main(["--data", "phantom", "--steps", "2", "--seeds", "0", "1", "--out", str(tmp_path), "--set",

@@ -1,6 +1,8 @@
 """The run's log: what stands in which file, and what a resumed run keeps."""
 import json
 import logging
+import os
+import subprocess
 import sys
 
 import pytest
@@ -135,3 +137,13 @@ def test_tensorboard_holds_scalars_images_and_hyper_parameters(tmp_path):
 @pytest.mark.parametrize("seconds, text", [(0.44, "0.4 s"), (12.3, "12 s"), (185, "3:05 min"), (3723, "1:02:03 h")])
 def test_clock(seconds, text):
     assert clock(seconds) == text
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_a_command_answers_may_go_unread(unbuffered):
+    code = "from sccs.log import say; say('x'); say('y'); import sys; print('at work', file=sys.stderr)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               env={**os.environ, "PYTHONUNBUFFERED": unbuffered})
+    process.stdout.close()
+    with process.stderr:
+        assert (process.stderr.read(), process.wait()) == (b"at work\n", 0)

@@ -20,7 +20,7 @@ WITHOUT = {"platelet", "hela", "cdeep3m", "vnc", "betaseg", "mae"}  # data sets 
 # issue B: these must be there
 PROMISED = {"sccs", "filters_kmeans", "intensity_kmeans", "kmeans", "spectral", "dsm", "deepcut_ncut", "deepcut_cc",
             "han", "maester", "wo_nsc", "wo_nc_hm", "wo_nc_inc", "wo_smo", "segmenter", "vit", "paper_letter",
-            "later_code", "dino", "sccs_plus", "sccs_fast"}
+            "later_code", "dino", "sccs_plus", "sccs_plus_fine", "sccs_fast"}
 SYSTEMS = sorted(set(packaged_recipes()) - WITHOUT)
 
 
