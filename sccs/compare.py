@@ -7,7 +7,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import sys
 from csv import writer as csv_writer
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +49,7 @@ def main(runs: Sequence[str], csv: str | None = None) -> int:
     rows = [read_run(folder) for folder in folders]
     names = columns(rows)
     if csv == "-":
-        sys.stdout.write(as_csv(rows, names))
+        say(as_csv(rows, names).rstrip("\n"))
         return 0
     if csv is not None:
         write_text(csv, as_csv(rows, names))
