@@ -49,7 +49,7 @@ CLUSTERS = (64, 32, 16, 8)
 DIVISIONS = 3  # of a set into halves, at most
 CROP, BATCH, POINTS = 128, 12, 48  # px; crops a step; places of a crop
 SHIFT, TEMPERATURE = 4.0, 0.2  # px that a place moves between views; of InfoNCE
-RATE, WARMUP = 2e-3, 50  # of Adam; steps
+RATE, WARMUP = 2e-3, 50  # of AdamW; steps
 FEATURES = {  # which blocks of the node features: 0 the MAE's, 1 the filters', 2 the net's
     "MAE and filters (SCCS+)": (0, 1),
     "MAE": (0,),
