@@ -7,7 +7,7 @@ OUT ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 TORCH := $(shell grep '^torch==' constraints.txt | cut -d';' -f1)
 PIP := $(VENV)/bin/python -m pip install --quiet -c constraints.txt
 
-API := sccs.pipeline sccs.recipe sccs.segment sccs.data.readers registry.base registry.graphs registry.registry
+API := sccs.pipeline sccs.recipe.grammar sccs.inference.segment sccs.data.readers registry.base registry.spg.graphs registry.registry
 
 .PHONY: demo test docs viewer clean
 

@@ -21,22 +21,22 @@ import numpy as np
 import registry
 from noise import degraded
 from registry.base import UserError
-from sccs.cache import code_of, fingerprint
-from sccs.colours import to_grey
+from sccs.system.cache import code_of, fingerprint
+from sccs.system.colours import to_grey
 from sccs.data import load_dataset
 from sccs.data.volumes import Dataset, Volume
-from sccs.evaluation import MAPPINGS, evaluate, usage
-from sccs.files import atomic_path, write_json, write_text
-from sccs.log import quiet_log
+from sccs.evaluation.scores import MAPPINGS, evaluate, usage
+from sccs.system.files import atomic_path, write_json, write_text
+from sccs.system.log import quiet_log
 from sccs.pipeline import Pipeline
 from sccs.products import UNSEGMENTED, segment_volume
-from sccs.recipe import load_recipe
+from sccs.recipe.grammar import load_recipe
 from sccs.run import environment
 
 REAL = ("platelet", "hela", "cdeep3m", "vnc")
 SETS = (*REAL, "phantom")
 ELSEWHERE = ("data", "seed", "description", "device", "plugins")  # of a recipe: what is not the system
-FRAME = ("sccs.pipeline", "sccs.trainer")  # code outside the registry that results depend on
+FRAME = ("sccs.pipeline", "sccs.training.trainer")  # code outside the registry that results depend on
 
 SHORT = ["train.iterations=2000", "clusterer.warmup=1500"]
 QUICK = {

@@ -5,6 +5,7 @@ checked against that signature. Parts are imported only when a recipe names them
 Third parties add parts with an entry point ``role.name = module:Class`` in the group ``sccs.components``, or with a
 module that a recipe lists under ``plugins:`` (`registry.registry` tells how).
 """
+from registry import moved  # noqa: F401  # old module names go on working
 from registry.registry import Registry
 
 # image (H, W) -> dense features (h, w, q) on a regular grid

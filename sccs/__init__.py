@@ -6,12 +6,28 @@
     sccs.Pipeline.from_recipe("recipes/sccs.yaml").fit(volumes)
 """
 import importlib
+import importlib.util
+from pathlib import Path
+from typing import Any
 
 __version__ = "0.1.0"
 __all__ = ["Pipeline", "load", "__version__"]
 
 
-def __getattr__(name: str):
+def _check_registry() -> None:
+    """Raises ImportError where Python finds another package called `registry` before ours. Ours is not imported yet."""
+    spec = importlib.util.find_spec("registry")
+    page = Path(spec.origin) if spec is not None and spec.origin else None
+    if page is None or "sccs.components" not in page.read_text(encoding="utf-8", errors="replace"):
+        found = "none" if spec is None else page or f"the folder {', '.join(spec.submodule_search_locations or [])}"
+        raise ImportError(f"sccs needs its own package `registry`, but Python finds {found} first; uninstall that "
+                          "package, take its folder off PYTHONPATH, or start Python in another folder")
+
+
+_check_registry()
+
+
+def __getattr__(name: str) -> Any:
     # PyTorch and DGL take seconds to import: only who uses a pipeline waits for them.
     if name in ("Pipeline", "load"):
         pipeline = importlib.import_module("sccs.pipeline").Pipeline

@@ -192,7 +192,7 @@ def _dispatch(args: argparse.Namespace, arguments: list[str]) -> int | None:
              level=args.level, minutes=args.minutes, device=args.device or "auto")
         return 0
     if args.command == "segment":
-        from sccs.segment import segment
+        from sccs.inference.segment import segment
 
         return segment(args.run, args.input, args.output, level=args.level, voxel_size=args.voxel_size, axes=args.axes,
                        plane=args.plane, depth=args.depth, classes=args.classes, overwrite=args.overwrite,
@@ -200,26 +200,26 @@ def _dispatch(args: argparse.Namespace, arguments: list[str]) -> int | None:
                        block=args.block, ome=args.ome, workers=args.workers, scheduler=args.scheduler,
                        resume=args.resume)
     if args.command == "export":
-        from sccs.export import main as export
+        from sccs.sharing.export import main as export
 
         return export(args.run, args.out, onnx=args.onnx, bioimage=args.bioimage, licence=args.licence,
                       authors=args.authors, overwrite=args.overwrite)
     if args.command == "compare":
-        from sccs.compare import main as compare
+        from sccs.evaluation.compare import main as compare
 
         return compare(args.runs, args.csv)
     if args.command == "name":
-        from sccs.log import say
-        from sccs.naming import main as name
+        from sccs.system.log import say
+        from sccs.evaluation.naming import main as name
 
         code = name(args.run, args.names)
         if args.names:
-            from sccs.report import refresh
+            from sccs.report.page import refresh
 
             say(f"report: {refresh(Path(args.run))}")
         return code
-    from sccs import listing
-    from sccs.log import say
+    from sccs.recipe import listing
+    from sccs.system.log import say
 
     if args.command == "list":
         say(listing.tables(args.what))

@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from registry.base import UserError
-from registry.nearest import assign, kmeans
+from registry.numeric.nearest import assign, kmeans
 from sccs.pipeline import Pipeline
 
 

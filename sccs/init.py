@@ -17,9 +17,9 @@ from registry.base import UserError
 from sccs.data.loading import stem
 from sccs.data.tiler import tiles
 from sccs.data.volumes import Region, Volume
-from sccs.files import write_text
-from sccs.log import clock
-from sccs.survey import PIXEL, Found, survey
+from sccs.system.files import write_text
+from sccs.system.log import clock
+from sccs.data.survey import PIXEL, Found, survey
 
 if TYPE_CHECKING:
     from sccs.pipeline import Pipeline

@@ -15,19 +15,19 @@ import torch
 
 import registry
 from registry.base import FeatureMap, FeatureStack, UserError
-from registry.graphs import Nodes, RegionGraph
-from sccs.archive import carried, opened
-from sccs.cache import cached, code_version, fingerprint, report_growth
+from registry.spg.graphs import Nodes, RegionGraph
+from sccs.system.archive import carried, opened
+from sccs.system.cache import cached, code_version, fingerprint, report_growth
 from sccs.data.planes import turn_back
 from sccs.data.tiler import WINDOW
 from sccs.data.volumes import FOV, Dataset, Volume, voxel_mismatch
-from sccs.device import resolve_device
-from sccs.files import atomic_path, write_json
-from sccs.recipe import Recipe, load_recipe
+from sccs.system.device import resolve_device
+from sccs.system.files import atomic_path, write_json
+from sccs.recipe.grammar import Recipe, load_recipe
 
 STAGES = ("features", "graph", "embed", "cluster")
 FORMAT = 1  # of the model folder
-SHARED_CODE = ("registry.base", "registry.graphs", "registry.pooling")  # what pooled nodes depend on
+SHARED_CODE = ("registry.base", "registry.spg.graphs", "registry.spg.pooling")  # what pooled nodes depend on
 MOST_CLUSTERS = 255  # clusters are written as uint8, where 255 is a pixel that was not segmented
 SMALLEST_SIDE = 16  # px of a volume, for features that work without a window
 
@@ -158,8 +158,8 @@ class Pipeline:
         voxel_size: (z, y, x) nm of arrays, and of files that do not say. checkpoints: folder for the trainer's state.
         preview(step, pipeline, graph, fov): called with the anchor. Raises UserError for data that cannot be used.
         """
-        from sccs.log import quiet_log
-        from sccs.trainer import Trainer
+        from sccs.system.log import quiet_log
+        from sccs.training.trainer import Trainer
 
         log = log or quiet_log()
         dataset = data if isinstance(data, Dataset) else self._as_dataset(data, voxel_size)

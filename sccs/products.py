@@ -8,19 +8,19 @@ import numpy as np
 import torch
 
 from registry.base import UserError
-from sccs.cache import report_growth
-from sccs.colours import to_grey
-from sccs.continuity import NeighbourTables
+from sccs.system.cache import report_growth
+from sccs.system.colours import to_grey
+from sccs.evaluation.continuity import NeighbourTables
 from sccs.data.planes import restored
 from sccs.data.volumes import Dataset, Volume, evenly
 from sccs.data.writers import write_labels
-from sccs.evaluation import confusion
-from sccs.figures import SliceView, basis_mosaic, cluster_overlay
-from sccs.files import write_json
-from sccs.naming import read_names, write_metrics
+from sccs.evaluation.scores import confusion
+from sccs.report.figures import SliceView, basis_mosaic, cluster_overlay
+from sccs.system.files import write_json
+from sccs.evaluation.naming import read_names, write_metrics
 from sccs.pipeline import STAGES, Pipeline
-from sccs.report import refresh
-from sccs.segment import class_legend, cluster_legend
+from sccs.report.page import refresh
+from sccs.inference.segment import class_legend, cluster_legend
 
 TIMED_FOVS = 3  # whose stages are timed, without the cache
 VIEWS = {"test": 6, "train": 2}  # slices kept for figures and report, spread over the volumes
@@ -114,7 +114,7 @@ def segment_volume(pipeline: Pipeline, volume: Volume, dataset: Dataset, codes: 
 
 def view_of(pipeline: Pipeline, volume: Volume, z: int, part: str, dataset: Dataset, pieces) -> SliceView:
     """One slice put together from its FOVs, with per-FOV k-means of Z beside it (Figure 4c)."""
-    from registry.nearest import kmeans
+    from registry.numeric.nearest import kmeans
 
     shape = volume.shape[1:]
     image, regions = np.zeros(shape, np.float32), np.zeros(shape, np.int32)

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Callable, Sequence
 
 from registry.base import UserError
 from sccs.cli import add_run_arguments, guard
-from sccs.recipe import Recipe, load_recipe
-from sccs.team import ALONE, Team, launched_team
+from sccs.recipe.grammar import Recipe, load_recipe
+from sccs.training.team import ALONE, Team, launched_team
 
 if TYPE_CHECKING:
     from sccs.data.volumes import Dataset
@@ -80,9 +80,9 @@ def prepare_training(recipe: Recipe) -> Work:
     import torch
 
     from sccs.data import load_dataset
-    from sccs.evaluation import rest_position
+    from sccs.evaluation.scores import rest_position
     from sccs.pipeline import Pipeline
-    from sccs.trainer import check_length
+    from sccs.training.trainer import check_length
 
     if recipe.data is None:
         raise UserError(f"{recipe.name}: the recipe has no `data` block; see `sccs list datasets`")
@@ -98,7 +98,7 @@ def prepare_training(recipe: Recipe) -> Work:
 
 
 def train_and_segment(pipeline: "Pipeline", dataset: "Dataset", out: Path, resume: bool) -> Path:
-    from sccs.log import RunLog
+    from sccs.system.log import RunLog
     from sccs.products import make_products
 
     recipe = pipeline.recipe
@@ -116,7 +116,7 @@ def train_and_segment(pipeline: "Pipeline", dataset: "Dataset", out: Path, resum
 
 def prepare_pretraining(recipe: Recipe, device: str, team: Team = ALONE) -> Work:
     """The same for a recipe with a `pretrain` block."""
-    from sccs.pretrain import Pretrain, carry_out, check_batch, prepare
+    from sccs.training.pretrain import Pretrain, carry_out, check_batch, prepare
 
     def prepared():
         check_batch(recipe.validate("pretrain", Pretrain), team)
@@ -140,8 +140,8 @@ class Preview:
     def __call__(self, step: int, pipeline, graph, fov) -> None:
         import torch
 
-        from sccs.colours import cluster_colours, colourise
-        from sccs.figures import basis_mosaic
+        from sccs.system.colours import cluster_colours, colourise
+        from sccs.report.figures import basis_mosaic
 
         with torch.no_grad():
             Z = pipeline.embedder.embed(graph)
@@ -233,7 +233,7 @@ def _yaml(value) -> str:
 
 def prepare_folder(recipe: Recipe, out: Path, device: str, resume: bool) -> None:
     """recipe.yaml (as it was written), resolved.yaml, environment.json. What an old run left goes, but to resume."""
-    from sccs.files import write_json, write_text
+    from sccs.system.files import write_json, write_text
 
     if not resume:
         for name in ("checkpoints", "model", "tensorboard", "figures", "segmentation"):

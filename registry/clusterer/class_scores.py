@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from registry.base import Clusterer, UserError
-from registry.graphs import RegionGraph
+from registry.spg.graphs import RegionGraph
 
 
 class ClassScores(Clusterer):

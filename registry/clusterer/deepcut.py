@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import elu
 
 from registry.base import Clusterer, UserError
-from registry.graphs import RegionGraph
+from registry.spg.graphs import RegionGraph
 
 LARGEST = 46_000  # nodes whose n_s x n_s similarities, 8 GiB, are still made
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from registry.base import Clusterer, UserError
-from registry.centroids import IncrementalCentroids
-from registry.graphs import RegionGraph
-from registry.nearest import assign
+from registry.numeric.centroids import IncrementalCentroids
+from registry.spg.graphs import RegionGraph
+from registry.numeric.nearest import assign
 
 
 class IncrementalKMeans(Clusterer):

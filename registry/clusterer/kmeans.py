@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from registry.base import Clusterer, UserError
-from registry.graphs import RegionGraph
-from registry.nearest import as_floats, assign, kmeans
+from registry.spg.graphs import RegionGraph
+from registry.numeric.nearest import as_floats, assign, kmeans
 
 
 class KMeans(Clusterer):

@@ -8,7 +8,7 @@ import numpy as np
 
 from registry.base import UserError
 from registry.clusterer.kmeans import KMeans
-from registry.graphs import RegionGraph
+from registry.spg.graphs import RegionGraph
 
 
 class MiniBatchKMeans(KMeans):

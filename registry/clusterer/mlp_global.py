@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from registry.base import Clusterer, UserError
-from registry.graphs import RegionGraph
-from registry.losses import clustering, smoothness
-from registry.nearest import as_floats, kmeans
+from registry.spg.graphs import RegionGraph
+from registry.spg.losses import clustering, smoothness
+from registry.numeric.nearest import as_floats, kmeans
 
 STEPS = 200  # of expectation maximisation, at most
 

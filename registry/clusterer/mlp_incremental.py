@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from registry.base import Clusterer, UserError
-from registry.centroids import IncrementalCentroids
-from registry.graphs import RegionGraph
-from registry.losses import clustering, smoothness
+from registry.numeric.centroids import IncrementalCentroids
+from registry.spg.graphs import RegionGraph
+from registry.spg.losses import clustering, smoothness
 
 
 class MLPIncremental(torch.nn.Module, Clusterer):
@@ -19,7 +19,7 @@ class MLPIncremental(torch.nn.Module, Clusterer):
 
     After `warmup` iterations, in which the embedding is trained alone, k-means on the anchor graph's Z gives k
     centroids; from then on each graph's nodes go to the nearest centroid, which is the target of L_clu, and
-    centroids are running means, moved once per `update_every` graphs (`registry.centroids`).
+    centroids are running means, moved once per `update_every` graphs (`registry.numeric.centroids`).
 
     decay: forgetting of the running means per update; null keeps all nodes ever seen with equal weight.
     reseed: place a cluster that went empty on a node far from all centroids.

@@ -8,7 +8,7 @@ import torch
 
 from registry.base import Embedder, UserError
 from registry.embedder.eigsh import DENSE_BELOW, JITTER, fix_signs
-from registry.graphs import RegionGraph
+from registry.spg.graphs import RegionGraph
 
 LARGEST = 46_000  # nodes whose n_s x n_s similarities, 8 GiB, are still made
 BLOCK = 1024  # rows of them made at a time

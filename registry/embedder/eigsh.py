@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from registry.base import Embedder, UserError
-from registry.graphs import RegionGraph
+from registry.spg.graphs import RegionGraph
 
 DENSE_BELOW = 256  # nodes up to which a full decomposition is as quick as an iteration, and always converges
 TOLERANCE = 1e-9  # relative residual of the Lanczos iteration

@@ -4,7 +4,7 @@ from __future__ import annotations
 import torch
 
 from registry.base import Embedder
-from registry.graphs import RegionGraph
+from registry.spg.graphs import RegionGraph
 
 
 class Identity(Embedder):

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from registry.base import Embedder, UserError
-from registry.graphs import RegionGraph
-from registry.losses import Orthogonality, spectral, spectral_of_products
-from registry.projection import project
+from registry.spg.graphs import RegionGraph
+from registry.spg.losses import Orthogonality, spectral, spectral_of_products
+from registry.numeric.projection import project
 
 TINY = 1e-24
 
@@ -18,7 +18,7 @@ class LGC(torch.nn.Module, Embedder):
     """Z^(l+1) = Â Z^(l) W^(l), Z^(0) = F_s, no nonlinearity: 2q -> channels -> u (paper: 384 -> 96 -> 48 -> 12).
 
     u: spectral coordinates. channels: widths between. bias: off (paper) or on (the group's later code).
-    mu, orthogonality: of L_spe (`registry.losses.spectral`).
+    mu, orthogonality: of L_spe (`registry.spg.losses.spectral`).
     Graphs for the warm-up (`graph.warmup_alpha`) act with `columns: graph`; `shared` moments are of the final graphs.
     columns: the nodes over which L_spe takes norms and products of columns. `shared`: those of all training graphs;
         `graph`: those of each graph by itself.

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from registry.base import Embedder, UserError
-from registry.graphs import RegionGraph
-from registry.projection import project
+from registry.spg.graphs import RegionGraph
+from registry.numeric.projection import project
 
 TINY = 1e-24
 

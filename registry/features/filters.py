@@ -7,10 +7,10 @@ from functools import partial
 import numpy as np
 import torch
 
-from registry.areas import area_closings, area_openings
+from registry.numeric.areas import area_closings, area_openings
 from registry.base import FeatureMap, Features, UserError
-from registry.compiled import compiled
-from registry.smoothing import gaussian
+from registry.numeric.compiled import compiled
+from registry.numeric.smoothing import gaussian
 
 FINEST = 1.0  # px, the smoothing before structures are sought
 LEVELS = 255 / 6  # grey levels of a standard deviation, of the 256 that +-3 of them are cut into

@@ -5,10 +5,10 @@ from typing import Literal
 
 import numpy as np
 
-from registry.affinity import AffinityGraph, Edges, Kappa, Standardize
+from registry.spg.affinity import AffinityGraph, Edges, Kappa, Standardize
 from registry.base import FeatureMap, UserError
-from registry.graphs import Nodes, region_geometry, region_means, touching_pairs
-from registry.pooling import blocks, pool
+from registry.spg.graphs import Nodes, region_geometry, region_means, touching_pairs
+from registry.spg.pooling import blocks, pool
 
 
 class Patch(AffinityGraph):
@@ -16,7 +16,7 @@ class Patch(AffinityGraph):
 
     cell: 4 px gives 19,600 nodes per 560 x 560 FOV, 6.53 times the spG's 3,000 (paper). With so many, `edges: all`
     needs n_s^2 floats.
-    standardize, kappa, alpha, distance, edges, neighbours: see `registry.affinity.AffinityGraph`.
+    standardize, kappa, alpha, distance, edges, neighbours: see `registry.spg.affinity.AffinityGraph`.
     """
 
     def __init__(self, *, cell: int = 4, standardize: Standardize = "set", kappa: Kappa = "median",

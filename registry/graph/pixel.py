@@ -5,16 +5,16 @@ from typing import Literal
 
 import numpy as np
 
-from registry.affinity import AffinityGraph
+from registry.spg.affinity import AffinityGraph
 from registry.base import FeatureMap
-from registry.graphs import Nodes, RegionGraph
-from registry.pooling import upsample
+from registry.spg.graphs import Nodes, RegionGraph
+from registry.spg.pooling import upsample
 
 
 class Pixel(AffinityGraph):
     """H x W nodes with the q features of the pixel (there is no deviation to speak of), without edges.
 
-    standardize: `none` (default, as MAESTER clusters) or the scales of `registry.affinity.AffinityGraph`.
+    standardize: `none` (default, as MAESTER clusters) or the scales of `registry.spg.affinity.AffinityGraph`.
     """
 
     cacheable = False

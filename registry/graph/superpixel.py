@@ -4,12 +4,12 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from registry.affinity import AffinityGraph, Edges, Kappa, Standardize
+from registry.spg.affinity import AffinityGraph, Edges, Kappa, Standardize
 from registry.base import FeatureMap, UserError
-from registry.graphs import Nodes, region_geometry, region_means, touching_pairs
-from registry.pooling import blocks, pool
-from registry.slic import slic
-from registry.slic_grid import grid_slic
+from registry.spg.graphs import Nodes, region_geometry, region_means, touching_pairs
+from registry.spg.pooling import blocks, pool
+from registry.spg.slic import slic
+from registry.spg.slic_grid import grid_slic
 
 
 def consecutive(regions: np.ndarray) -> np.ndarray:
@@ -23,11 +23,11 @@ class Superpixel(AffinityGraph):
 
     pixels_per_superpixel: mean area, in pixels (paper: 100, about 3,000 per 560 x 560 FOV).
     compactness: SLIC's weight of place against grey value, on images scaled to [0, 1] (paper: 0.2).
-    slic: `scikit-image`, its labels, computed by `registry.slic`; `grid` (`registry.slic_grid`), tensor operations that
+    slic: `scikit-image`, its labels, computed by `registry.spg.slic`; `grid` (`registry.spg.slic_grid`), tensor operations that
         also run on a GPU, with somewhat other regions: they leak less, and at compactness 0.15 follow more of the
-        labels' borders, too (benchmarks/superpixels.py).
+        labels' borders, too (benchmarks/speed/superpixels.py).
     sigma: Gaussian smoothing before SLIC, in pixels. slic_iterations: of its k-means.
-    standardize, kappa, alpha, warmup_alpha, distance, edges, neighbours: see `registry.affinity.AffinityGraph`.
+    standardize, kappa, alpha, warmup_alpha, distance, edges, neighbours: see `registry.spg.affinity.AffinityGraph`.
     """
 
     def __init__(self, *, pixels_per_superpixel: float = 100.0, compactness: float = 0.2, sigma: float = 0.0,

@@ -15,9 +15,9 @@ from typing import Any, Iterable, Mapping, Optional, Sequence
 import numpy as np
 
 from registry.base import UserError
-from sccs.blocks import CHUNK, EMPTY, Level, box, grid, halve, pyramid
+from sccs.inference.blocks import CHUNK, EMPTY, Level, box, grid, halve, pyramid
 from sccs.data.writers import LAYER_BYTES, check_output, image_label
-from sccs.files import atomic_path
+from sccs.system.files import atomic_path
 
 
 def import_zarr(path: str | os.PathLike) -> Any:

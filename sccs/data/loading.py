@@ -13,7 +13,7 @@ from typing import Any, Mapping, Optional
 import numpy as np
 
 from registry.base import UserError
-from sccs.cache import usable_folder
+from sccs.system.cache import usable_folder
 from sccs.data.readers import expand, open_image
 from sccs.data.volumes import (
     BetasegBlock, Dataset, LabelCodes, PhantomBlock, Volume, VolumesBlock, parse_block,

@@ -18,12 +18,12 @@ from typing import Sequence
 import numpy as np
 
 from registry.base import UserError
-from sccs.data.format_flat import FLAT_SUFFIXES, FlatImages, folder_images
-from sccs.data.format_hdf5 import HDF5Array
-from sccs.data.format_mrc import MRC_SUFFIXES, MRCArray
-from sccs.data.format_n5 import N5Array, is_n5
-from sccs.data.format_tiff import TIFF_SUFFIXES, TiffStack
-from sccs.data.format_zarr import ZarrArray, is_zarr
+from sccs.data.formats.flat import FLAT_SUFFIXES, FlatImages, folder_images
+from sccs.data.formats.hdf5 import HDF5Array
+from sccs.data.formats.mrc import MRC_SUFFIXES, MRCArray
+from sccs.data.formats.n5 import N5Array, is_n5
+from sccs.data.formats.tiff import TIFF_SUFFIXES, TiffStack
+from sccs.data.formats.zarr import ZarrArray, is_zarr
 from sccs.data.lazy import (
     LazyArray, check_finite, check_type, resolve_axes, stored_translation, stored_voxel_size,
 )

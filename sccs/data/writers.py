@@ -9,7 +9,7 @@ from typing import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from registry.base import UserError
-from sccs.files import atomic_path
+from sccs.system.files import atomic_path
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 ZARR_SUFFIXES = (".zarr",)

@@ -5,7 +5,7 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from sccs.segment import Legend
+from sccs.inference.segment import Legend
 
 SAMPLE = (12, 560, 560)  # (Z, Y, X) of the synthetic volume
 TRUTH = "true classes (synthetic)"
@@ -16,7 +16,7 @@ def phantom() -> list[tuple]:
     import json
 
     from sccs.data.loading import CELL_CLASSES, phantom_folder
-    from sccs.segment import class_legend
+    from sccs.inference.segment import class_legend
 
     folder = phantom_folder({"seed": 0, "shapes": [list(SAMPLE)]})
     (cell,) = json.loads((folder / "cells.json").read_text(encoding="utf-8"))

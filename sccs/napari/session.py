@@ -20,10 +20,10 @@ import numpy as np
 from registry.base import UserError
 from sccs.data.volumes import FOV, Dataset, Volume
 from sccs.data.writers import check_output, write_labels
-from sccs.files import atomic_path
-from sccs.log import Progress, RunLog
-from sccs.recipe import load_recipe
-from sccs.segment import Legend, class_codes, cluster_legend
+from sccs.system.files import atomic_path
+from sccs.system.log import Progress, RunLog
+from sccs.recipe.grammar import load_recipe
+from sccs.inference.segment import Legend, class_codes, cluster_legend
 
 Watch = Callable[[int, int, str], None]
 
@@ -62,7 +62,7 @@ class Session:
         from sccs.pipeline import Pipeline
         from sccs.products import make_products
         from sccs.run import check_folder, prepare_folder
-        from sccs.trainer import check_length
+        from sccs.training.trainer import check_length
 
         run = Path(run)
         check_folder(run, resume=False, overwrite=False)
@@ -111,7 +111,7 @@ class Session:
     @property
     def names(self) -> dict[int, dict]:
         """{cluster: {"name": ..., "colour": "#rrggbb"}} of the clusters that a person named in this run."""
-        from sccs.naming import read_names
+        from sccs.evaluation.naming import read_names
 
         return {c: entry for c, entry in read_names(self.run).items() if c < self.model.k} if self.run else {}
 
@@ -120,7 +120,7 @@ class Session:
 
         Raises UserError for an empty name or a cluster that the run does not have.
         """
-        from sccs.naming import name_clusters, parse_assignments
+        from sccs.evaluation.naming import name_clusters, parse_assignments
 
         names, colours = parse_assignments([f"{cluster}={text}"], self.model.k)
         name_clusters(self.run, names, colours)

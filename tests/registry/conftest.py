@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from registry.graphs import RegionGraph
+from registry.spg.graphs import RegionGraph
 
 
 def random_graph(n: int = 12, d: int = 6, density: float = 0.4, seed: int = 0) -> RegionGraph:

@@ -14,7 +14,7 @@ from sklearn.base import clone
 
 import registry
 from registry.base import FeatureMap, FeatureStack, UserError
-from registry.graphs import Nodes, RegionGraph
+from registry.spg.graphs import Nodes, RegionGraph
 from tests.registry.dino_checkpoint import made_up_dino
 
 EVERYWHERE = {"seed": 0, "k": 3, "u": 3}

@@ -4,9 +4,9 @@ import json
 import numpy as np
 import pytest
 
-from sccs.evaluation import confusion
-from sccs.figures import SliceView
-from sccs.naming import write_metrics
+from sccs.evaluation.scores import confusion
+from sccs.report.figures import SliceView
+from sccs.evaluation.naming import write_metrics
 
 CLASSES = {0: "unrecognized", 1: "nucleus", 2: "granules"}
 K = 4

@@ -16,8 +16,8 @@ import registry
 import sccs
 from registry.base import UserError
 from sccs import cli
-from sccs.device import resolve_device
-from sccs.recipe import load_recipe, packaged_recipes
+from sccs.system.device import resolve_device
+from sccs.recipe.grammar import load_recipe, packaged_recipes
 
 HEAVY = {"torch", "dgl", "faiss", "napari", "dask", "zarr", "skimage", "sklearn", "matplotlib", "tensorboard"}
 RECIPE = "data: phantom\nfeatures: intensity\ngraph: pixel\nembedder: identity\nclusterer: {name: kmeans, k: 3}\n"
@@ -40,8 +40,8 @@ def calls(monkeypatch):
         setattr(fake, function, lambda *args, **options: made.append((f"{module}.{function}", args, options)))
         monkeypatch.setitem(sys.modules, module, fake)
 
-    for module, function in (("sccs.run", "main"), ("sccs.segment", "segment"), ("sccs.compare", "main"),
-                             ("sccs.naming", "main"), ("sccs.report", "refresh")):
+    for module, function in (("sccs.run", "main"), ("sccs.inference.segment", "segment"), ("sccs.evaluation.compare", "main"),
+                             ("sccs.evaluation.naming", "main"), ("sccs.report.page", "refresh")):
         stand_in(module, function)
     return made
 
@@ -137,7 +137,7 @@ def test_segment(calls):
     plain = dict(level=None, voxel_size=None, axes=None, plane="xy", depth=None, classes=False, overwrite=False,
                  device="auto", region=None, mask=None, halo=None, block=None, ome=None, workers=1, scheduler=None,
                  resume=False)
-    assert calls[0] == ("sccs.segment.segment", ("run", "a.tif", "b.ome.zarr"), plain)
+    assert calls[0] == ("sccs.inference.segment.segment", ("run", "a.tif", "b.ome.zarr"), plain)
     assert calls[1][2] == plain | dict(level=1, voxel_size=[16.0, 16.0, 16.0], axes="ZYX", plane="xz", depth=16.0,
                                        classes=True, overwrite=True, device="cpu")
     assert calls[2][2] == plain | dict(level="auto", region="0:9,:,:", mask="m.tif", halo=0, block=[9, 80, 80],
@@ -148,10 +148,10 @@ def test_compare_and_name(calls):
     cli.main(["compare", "a", "b", "--csv", "-"])
     cli.main(["name", "run", "3=nucleus", "5=mitochondria:#00ff00"])
     cli.main(["name", "run"])  # only prints: the report stays as it is
-    assert calls == [("sccs.compare.main", (["a", "b"], "-"), {}),
-                     ("sccs.naming.main", ("run", ["3=nucleus", "5=mitochondria:#00ff00"]), {}),
-                     ("sccs.report.refresh", (Path("run"),), {}),
-                     ("sccs.naming.main", ("run", []), {})]
+    assert calls == [("sccs.evaluation.compare.main", (["a", "b"], "-"), {}),
+                     ("sccs.evaluation.naming.main", ("run", ["3=nucleus", "5=mitochondria:#00ff00"]), {}),
+                     ("sccs.report.page.refresh", (Path("run"),), {}),
+                     ("sccs.evaluation.naming.main", ("run", []), {})]
 
 
 # ---- list, show, info
@@ -207,7 +207,7 @@ def loaded_by(code: str) -> set[str]:
 
 @pytest.mark.parametrize("code", [
     "import sccs, registry",
-    "import sccs.recipe, sccs.cli, sccs.data, sccs.device",
+    "import sccs.recipe.grammar, sccs.cli, sccs.data, sccs.system.device",
     "from sccs.cli import main; main(['list'])",
 ])
 def test_imports_are_light(code):

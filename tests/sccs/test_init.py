@@ -13,8 +13,8 @@ from registry.base import UserError
 from sccs.cli import main
 from sccs.data.readers import open_image
 from sccs.init import Cost, init, make_plan, shown_path
-from sccs.recipe import load_recipe
-from sccs.survey import choose_level, examine, find_volumes, look_at, survey
+from sccs.recipe.grammar import load_recipe
+from sccs.data.survey import choose_level, examine, find_volumes, look_at, survey
 
 FAST = ["features=intensity", "embedder=identity", "clusterer={name: kmeans, k: 3}", "graph.pixels_per_superpixel=64"]
 COST = Cost(pixels=10_000, nodes=100, seconds=1.0, connect=0.1, graph_bytes=1000, cache_bytes=500, peak=10**8)

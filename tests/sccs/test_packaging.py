@@ -45,7 +45,7 @@ def test_every_module_is_there(contents):
 
 @pytest.mark.parametrize("folder, pattern, place", [
     ("recipes", "*.yaml", "sccs/recipes"),
-    ("sccs/templates", "*", "sccs/templates"),
+    ("sccs/report", "*.j2", "sccs/report"),
     ("sccs/napari", "*.yaml", "sccs/napari"),
     ("registry/features/weights", "*", "registry/features/weights"),
 ])

@@ -9,9 +9,9 @@ import tifffile
 import registry
 import sccs
 from registry.base import FeatureMap, Features, UserError
-from sccs import cache
+from sccs.system import cache
 from sccs.data.volumes import FOV, Dataset, LabelCodes, Volume
-from sccs.log import quiet_log
+from sccs.system.log import quiet_log
 from sccs.pipeline import Pipeline, TrainingLabels, anchor_score, node_labels
 
 RECIPE = {

@@ -178,7 +178,7 @@ def test_two_runs_of_one_second_have_a_folder_each(folder, monkeypatch):
     import datetime as clock
 
     from sccs import run
-    from sccs.recipe import load_recipe
+    from sccs.recipe.grammar import load_recipe
 
     class Stopped(clock.datetime):
         @classmethod
@@ -267,7 +267,7 @@ CLASSES = {0: "unrecognized", 1: "nucleus", 4: "mitochondria"}
     ({254: "nucleus"}, 0, entries(c0="golgi"), {0: 1}, (255, "unnamed")),
 ])
 def test_class_codes_are_the_runs_own_then_the_next_free(classes, ignore, named, codes, rest):
-    from sccs.segment import class_codes
+    from sccs.inference.segment import class_codes
 
     table, legend = class_codes(named, 8, classes, ignore)
     assert {cluster: int(table[cluster]) for cluster in named} == codes
@@ -299,7 +299,7 @@ def test_only_drawn_slices_are_held(finished):
 
 
 def test_pixels_of_another_size_are_warned_of(capsys):
-    from sccs.segment import warn_of_voxels
+    from sccs.inference.segment import warn_of_voxels
 
     for here, trained in ((None, (16, 16, 16)), ((16, 16, 16), None), ((50, 5, 5), (16, 5.5, 5.5))):
         warn_of_voxels(here, trained)

@@ -1,0 +1,95 @@
+"""Points to their nearest centroid: `registry.numeric.nearest.assign` against FAISS alone, scikit-learn and torch.
+
+    python benchmarks/speed/assignment.py [--points 10000 ... 100000000] [--dimensions 12 192] [--k 8] [--repeats 3]
+                                    [--device cpu|cuda] [--out benchmarks/results/quick]
+
+Synthetic points (normal, one blob per centroid). More points than fit into `--block` (a million) are sent as blocks of
+that size, one after the other, each the same memory: 10^8 points of 192 dimensions are 72 GiB, and no method keeps more
+than a block. Methods take turns. `wrong`: points whose label differs from plain distances in double precision (first
+block). Above 10^6 points the time of one round; below medians. Writes OUT/assignment.md and .csv.
+"""
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Callable, Sequence
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from harness import describe, markdown, median_range, publish  # noqa: E402
+from registry.numeric.nearest import assign, load_faiss, squared_distances  # noqa: E402
+from sccs.cli import guard  # noqa: E402
+from sccs.system.device import resolve_device  # noqa: E402
+from sccs.run import environment  # noqa: E402
+
+
+def methods(centroids: np.ndarray, device: str) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+    from sklearn.metrics import pairwise_distances_argmin
+
+    faiss = load_faiss()
+    flat = faiss.IndexFlatL2(centroids.shape[1])
+    if device != "cpu" and hasattr(faiss, "StandardGpuResources"):
+        flat = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, flat)
+    flat.add(centroids)
+    c = torch.from_numpy(centroids).to(device)
+
+    def plain(x: np.ndarray) -> np.ndarray:
+        return torch.cdist(torch.from_numpy(x).to(device), c).argmin(1).cpu().numpy()
+
+    return {
+        "assign": lambda x: assign(x, centroids, device)[0],
+        "FAISS": lambda x: flat.search(x, 1)[1][:, 0],
+        "scikit-learn": lambda x: pairwise_distances_argmin(x, centroids),
+        "torch": plain,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--points", type=int, nargs="+", default=[10**4, 10**5, 10**6, 10**7, 10**8])
+    parser.add_argument("--dimensions", type=int, nargs="+", default=[12, 192])
+    parser.add_argument("--k", type=int, default=8)
+    parser.add_argument("--block", type=int, default=10**6)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))
+    args = parser.parse_args(argv)
+    device = resolve_device(args.device)
+    rows, lines = [], []
+    for d in args.dimensions:
+        rng = np.random.default_rng(0)
+        centroids = rng.standard_normal((args.k, d)).astype(np.float32)
+        size = min(args.block, max(args.points))
+        block = centroids[rng.integers(args.k, size=size)] + rng.standard_normal((size, d), np.float32)
+        true = np.concatenate([squared_distances(part, centroids).argmin(1) for part in np.array_split(block, 64)])
+        found = methods(centroids, device)
+        wrong = {name: int((method(block) != true).sum()) for name, method in found.items()}  # and warms up
+        for n in args.points:
+            sizes = [args.block] * (n // args.block) + [n % args.block] * (n % args.block > 0)
+            seconds: dict[str, list[float]] = {name: [] for name in found}
+            for _ in range(args.repeats if n <= 10**6 else 1):
+                for name, method in found.items():
+                    start = time.perf_counter()
+                    for count in sizes:
+                        method(block[:count])
+                    seconds[name].append(time.perf_counter() - start)
+            for name, values in seconds.items():
+                rows += [[d, n, name, turn, f"{value:.6f}"] for turn, value in enumerate(values)]
+                lines.append([str(d), f"{n:,}", name, median_range(values), f"{n / np.median(values) / 1e6:.1f}",
+                              str(wrong[name])])
+                print(*lines[-1], sep="  ", flush=True)
+    text = (f"`python benchmarks/speed/assignment.py`, {describe(environment(device))}. k = {args.k}, synthetic points; "
+            "seconds.\n\n"
+            + markdown(["dimensions", "points", "method", "seconds: median (range)", "million points per second",
+                        f"wrong of {size:,}"], lines))
+    print(publish(args.out, "assignment", "Nearest centroids", text,
+                  ["dimensions", "points", "method", "round", "seconds"], rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guard(main)())

@@ -1,0 +1,171 @@
+"""What each dependency costs, as a table in docs/decisions.md: megabytes on disk, seconds to import.
+
+    python benchmarks/speed/dependencies.py          # prints the page
+    python benchmarks/speed/dependencies.py --write  # writes docs/decisions.md
+
+Names come from setup.cfg, sizes from the files that pip installed (the package alone, and with what it needs beyond the
+packages that stand above it in the table), times from fresh processes (processor time, the less of two, less an empty
+one's: it hardly depends on what else runs). The reasons are ours: `WHY`.
+"""
+from __future__ import annotations
+
+import argparse
+import configparser
+import os
+import platform
+import resource
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = {"scikit-image": "skimage", "scikit-learn": "sklearn", "pyyaml": "yaml", "pillow": "PIL",
+           "faiss-cpu": "faiss", "faiss-gpu-cu12": "faiss", "dask-jobqueue": "dask_jobqueue",
+           "dask-kubernetes": "dask_kubernetes",
+           "pytest-timeout": "pytest_timeout", "bioimageio-core": "bioimageio.core",
+           "bioimageio-spec": "bioimageio.spec", "ome-zarr-models": "ome_zarr_models", "pytest-qt": "pytestqt"}
+WHY = {
+    "numpy": "arrays; what everything else speaks",
+    "scipy": "filters, sparse eigensolvers, Hungarian matching, components: code that one must not write anew",
+    "torch": "the MAE, trained parts, GPU; replaces hand-written gradients and kernels",
+    "dgl": "container and interchange of graphs (anyone's DGL layer works on them); only asked for when one is needed",
+    "pandas": "dgl imports it without declaring it; we do not use it",
+    "numba": "compiles the few loops over pixels (SLIC, pooling); replaces a compiled extension of our own",
+    "scikit-image": "label tools, and the SLIC that ours must equal",
+    "scikit-learn": "Gaussian mixtures, mini-batch k-means, logistic regression; replaces solvers of our own",
+    "pydantic": "checks recipes against signatures and says where they are wrong; replaces a validator of our own",
+    "pyyaml": "reads recipes, with the line of each value",
+    "tqdm": "progress bars of sccs segment",
+    "matplotlib": "figures and inline SVG charts; replaces a drawing library of our own",
+    "jinja2": "the template of report.html",
+    "safetensors": "models without pickle, readable anywhere; replaces a file format of our own",
+    "tifffile": "TIFF of every kind: BigTIFF, OME, ImageJ, pyramids",
+    "pillow": "PNG, JPEG, BMP, PGM, and pictures in the report",
+    "tensorboard": "losses and pictures while a run goes on",
+    "faiss-cpu": "nearest centroids and k-means (the paper's choice)",
+    "faiss-gpu-cu12": "the same on a GPU",
+    "zarr": "OME-Zarr and Zarr, local or not",
+    "tensorstore": "N5, which zarr-python 3 no longer reads",
+    "h5py": "HDF5",
+    "mrcfile": "reference reader and validator of MRC in our tests; our reader of the fixed header needs no library",
+    "imagecodecs": "compressed TIFF (LZW, JPEG, Zstandard)",
+    "pytest": "tests",
+    "pytest-timeout": "ends a test that hangs",
+    "hypothesis": "property tests of readers, tiling and mapping",
+    "pdoc": "API pages from docstrings; the smallest generator that does it (Sphinx, mkdocs: themes, plug-ins)",
+    "dask": "work shared between processes and machines, lazy arrays; replaces a scheduler of our own",
+    "distributed": "the scheduler of Dask for several machines",
+    "dask-jobqueue": "starts Dask workers under SLURM and other queues",
+    "onnx": "the encoder as a file that other runtimes read",
+    "onnxscript": "what torch.onnx.export writes the file with",
+    "onnxruntime": "checks the exported encoder against torch",
+    "bioimageio-core": "packages and validates models for the BioImage Model Zoo",
+    "bioimageio-spec": "the Zoo's own description and validator",
+    "napari": "the viewer that the plug-in lives in",
+    "npe2": "the plug-in's manifest",
+    "magicgui": "the plug-in's forms",
+    "qtpy": "one name for the Qt that napari found; no Qt of our own",
+    "ome-zarr-models": "public validator of OME-Zarr in our tests",
+    "ome-zarr": "public reader of OME-Zarr in our tests",
+}
+
+
+def listed() -> list[tuple[str, Requirement]]:
+    """(group, requirement) of setup.cfg: "core", then each extra, a package only where it is named first."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    groups = {"core": setup["options"]["install_requires"], **setup["options.extras_require"]}
+    seen, found = {"sccs"}, []
+    for group, text in groups.items():
+        for line in text.splitlines():
+            if line.strip() and not line.strip().startswith("#"):
+                requirement = Requirement(line)
+                if (name := canonicalize_name(requirement.name)) not in seen:
+                    seen.add(name)
+                    found.append((group, requirement))
+    return found
+
+
+def size(name: str) -> int | None:
+    """Bytes of a package's files; None where it is not installed."""
+    try:
+        files = metadata.files(name) or []
+    except metadata.PackageNotFoundError:
+        return None
+    paths = (Path(file.locate()) for file in files if file.suffix != ".pyc")
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+def needs(name: str, found: set[str] | None = None) -> set[str]:
+    """The package and everything installed that it requires, without extras."""
+    found = set() if found is None else found
+    name = canonicalize_name(name)
+    if name in found or size(name) is None:
+        return found
+    found.add(name)
+    for line in metadata.requires(name) or []:
+        requirement = Requirement(line)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            needs(requirement.name, found)
+    return found
+
+
+def seconds(code: str) -> float | None:
+    """Processor time of a fresh process that runs `code`, the less of two; None where it fails."""
+    times = []
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        environment = {**os.environ, "DGLBACKEND": "pytorch", "OMP_NUM_THREADS": "1"}
+        if subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, cwd=ROOT).returncode:
+            return None
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(times)
+
+
+def import_time(name: str, empty: float) -> float | None:
+    module = MODULES.get(name, name.replace("-", "_"))
+    # the way that the project imports it: DGL through its adapter
+    took = seconds("import registry.spg.dgl_adapter" if name == "dgl" else f"import {module}")
+    return None if took is None else max(0.0, took - empty)
+
+
+def page() -> str:
+    empty = seconds("pass")
+    rows, known = [], set()
+    for group, requirement in listed():
+        name = canonicalize_name(requirement.name)
+        own, why = size(name), WHY.get(name, "no reason written down (WHY)")
+        if own is None:
+            rows.append(f"| {group} | {requirement.name} | not installed here | | | {why} |")
+            continue
+        new = needs(name) - known
+        known |= new
+        total = sum(size(each) for each in new)
+        took = import_time(name, empty)
+        rows.append(f"| {group} | {requirement.name} {metadata.version(name)} | {own / 1e6:.1f} | {total / 1e6:.1f} | "
+                    f"{'fails here' if took is None else f'{took:.2f}'} | {why} |")
+    start = seconds("import sccs.cli; sccs.cli.build_parser().format_help()") - empty
+    whole = sum(size(each) for each in known)
+    return "\n".join([
+        "# Dependencies: what each replaces and costs", "",
+        "Written by `python benchmarks/speed/dependencies.py --write`. MB: the package's own installed files. New MB: with",
+        "what it needs beyond the rows above. Seconds: processor time of the import in a fresh process, the less of",
+        f"two, with all that it draws in (Python {platform.python_version()}). A CUDA build of torch is larger.",
+        "", "| group | package | MB | new MB | import, s | why it, and what it replaces |", "|---|---|---|---|---|---|",
+        *rows, "", f"All that is installed here: {whole / 1e6:.0f} MB. `sccs --help` imports none of them and takes "
+        f"{max(start, 0):.2f} s.",
+        "Everything beyond the core is an extra: without it, what needs it names the pip command.", ""])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--write", action="store_true", help="write docs/decisions.md")
+    if parser.parse_args().write:
+        (ROOT / "docs" / "decisions.md").write_text(page())
+    else:
+        print(page())

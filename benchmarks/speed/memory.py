@@ -1,0 +1,147 @@
+"""Peak memory of `sccs segment` against the size of the volume, from made-up OME-Zarr volumes.
+
+    python benchmarks/speed/memory.py [--sizes 0.1 0.25 0.5 1 2 4 8] [--textured 32] [--workers N] [--run RUN]
+                                [--folder DIR] [--out benchmarks/results/segment]
+
+Volumes are uint8 of GiB `--sizes`, four times as high and wide as deep, in chunks of 64 x 256 x 256. Every block is
+read, and statistics are taken as always, but only `--textured` fields of view hold noise and go through the model; each
+other one is of one grey, a grey of its own, and is left empty, so that the run ends in minutes. Time is therefore that
+of reading and writing, and no measure of segmentation. Memory is the resident set of the process with all its children
+(pages that they share count for each), looked at every 50 ms. Without --run, SCCS is trained for a few steps first.
+Writes OUT/memory.md, memory.csv and memory.png. Needs psutil.
+"""
+from __future__ import annotations
+
+import argparse
+import csv
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from harness import describe, markdown  # noqa: E402
+from sccs.inference.blocks import default_halo, make_plan  # noqa: E402
+from sccs.cli import guard  # noqa: E402
+from sccs.report.figures import INK, new_figure, save_png  # noqa: E402
+from sccs.system.files import atomic_path, write_text  # noqa: E402
+from sccs.pipeline import Pipeline  # noqa: E402
+from sccs.run import environment  # noqa: E402
+
+CHUNK = (64, 256, 256)
+TARGET = 2.0  # GiB
+HEADER = ["volume, GiB", "shape (z, y, x)", "peak memory, GiB", "seconds"]
+
+
+def trained(folder: Path) -> Path:
+    from timing import trained as short
+
+    short("sccs").save(folder / "model")
+    return folder
+
+
+def shape_of(size: float) -> tuple[int, int, int]:
+    depth = round((size * 2**30 / 16) ** (1 / 3))
+    return depth, 4 * depth, 4 * depth
+
+
+def make_volume(path: Path, shape: tuple[int, int, int], fov: int, textured: int) -> None:
+    import zarr
+
+    group = zarr.create_group(path, overwrite=True, attributes={"ome": {"version": "0.5", "multiscales": [{
+        "axes": [{"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"],
+        "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [16.0] * 3}]}]}]}})
+    array = group.create_array("0", shape=shape, chunks=CHUNK, dtype="uint8")
+    plan, rng = make_plan(shape, fov, default_halo(fov)), np.random.default_rng(0)
+    columns = np.repeat(np.arange(len(plan.x)), [span.stop - span.start for span in plan.x])
+    for z in range(0, shape[0], CHUNK[0]):
+        depth = min(CHUNK[0], shape[0] - z)
+        for i, span in enumerate(plan.y):
+            grey = (80 + (23 * columns + 37 * i) % 90).astype(np.uint8)
+            part = np.broadcast_to(grey, (depth, span.stop - span.start, shape[2])).copy()
+            if i == 0 and z < textured:
+                width = plan.x[0].stop
+                part[: textured - z, :, :width] = rng.integers(60, 200, part[: textured - z, :, :width].shape)
+            array[z: z + depth, span.start: span.stop] = part
+
+
+def peak_of(command: list[str]) -> tuple[float, float]:
+    """GiB and seconds of a command with all its children."""
+    import psutil
+
+    start, peak = time.perf_counter(), 0
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    top = psutil.Process(process.pid)
+    while process.poll() is None:
+        total = 0
+        try:
+            for each in (top, *top.children(recursive=True)):
+                try:
+                    total += each.memory_info().rss
+                except psutil.NoSuchProcess:
+                    continue
+        except psutil.NoSuchProcess:
+            pass
+        peak = max(peak, total)
+        time.sleep(0.05)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {process.stderr.read()[-2000:]}")
+    return peak / 2**30, time.perf_counter() - start
+
+
+def picture(sizes: Sequence[float], peaks: Sequence[float], path: Path) -> None:
+    figure, axes = new_figure(5, 3)
+    axis = axes[0, 0]
+    axis.plot(sizes, peaks, "o-", color="#3d6fa8", label="peak memory of sccs segment")
+    axis.plot(sizes, sizes, ":", color="#8d8d8d", label="size of the volume")
+    axis.axhline(TARGET, color="#c8553d", linewidth=1, label=f"target, {TARGET:g} GiB")
+    axis.set(xlabel="volume, GiB", ylabel="GiB", ylim=(0, 1.3 * max(TARGET, *peaks)))
+    for label in (axis.xaxis.label, axis.yaxis.label):
+        label.set(fontsize=8, color=INK)
+    axis.tick_params(labelsize=7)
+    axis.legend(fontsize=7, frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    save_png(figure, path)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--sizes", type=float, nargs="+", default=[0.1, 0.25, 0.5, 1, 2, 4, 8], help="GiB")
+    parser.add_argument("--textured", type=int, default=32, help="fields of view that go through the model")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--run", type=Path, help="a trained run; its model's fields of view have 560 px")
+    parser.add_argument("--folder", type=Path, help="where volumes are made and removed (default: a temporary folder)")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/segment"))
+    args = parser.parse_args(argv)
+    lines, peaks = [], []
+    with tempfile.TemporaryDirectory(dir=args.folder) as scratch:
+        run = args.run or trained(Path(scratch) / "run")
+        fov = Pipeline.load(run, "cpu").fov
+        for size in args.sizes:
+            shape, volume = shape_of(size), Path(scratch) / "volume.ome.zarr"
+            make_volume(volume, shape, fov, args.textured)
+            peak, seconds = peak_of([sys.executable, "-m", "sccs", "segment", str(run), str(volume),
+                                     str(Path(scratch) / "labels.ome.zarr"), "--overwrite", "--device", "cpu",
+                                     "--workers", str(args.workers)])
+            peaks.append(peak)
+            lines.append([f"{size:g}", " x ".join(map(str, shape)), f"{peak:.2f}", f"{seconds:.0f}"])
+            print(*lines[-1], sep=", ", flush=True)
+    notes = (f"Synthetic volumes, mostly empty: {args.textured} fields of view go through the model, all others are "
+             f"read and left out, so that seconds say nothing of segmentation. {args.workers} worker"
+             f"{'s' if args.workers > 1 else ''}. Largest over smallest peak: {max(peaks) / min(peaks):.2f}; target: "
+             f"flat, at most {TARGET:g} GiB.")
+    write_text(args.out / "memory.md", f"# Peak memory of sccs segment\n\n`benchmarks/speed/memory.py`, "
+               f"{describe(environment('cpu'))}. {notes}\n\n{markdown(HEADER, lines)}\n")
+    with atomic_path(args.out / "memory.csv") as scratch, open(scratch, "w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([HEADER, *lines])
+    picture(args.sizes, peaks, args.out / "memory.png")
+    print(args.out / "memory.md")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guard(main)())

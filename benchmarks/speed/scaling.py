@@ -1,0 +1,240 @@
+"""LGC embedding against numerical eigensolvers, by the number of nodes at a fixed mean degree: time, memory, growth.
+
+    python benchmarks/speed/scaling.py [--nodes 1000 3000 10000 30000 100000] [--repeats 5] [--out benchmarks/results/quick]
+
+Synthetic graphs: nodes on a grid, 384 features each (smooth random fields and noise), joined to their ten nearest in
+features and to their four neighbours in the grid, as the recipes' graphs are. At 3,000 nodes also with all pairs
+joined, as the paper's graphs are. Twelve coordinates each. Building the normalised affinity from the list of edges, which
+everything needs, and the embedding are timed one by one.
+
+  lgc             384 -> 96 -> 48 -> 12, three propagations (the paper's network; its weights do not matter to time)
+  lgc_principal   384 -> 12, six propagations (recipe sccs_plus)
+  eigsh           ARPACK on Â in double precision, to machine precision
+  eigsh float32   the same in single precision, to single precision: the quickest exact solver
+  lobpcg          from a random block, relative residual 1e-4, at most 200 iterations
+  eigh            dense, up to 3,000 nodes
+
+Methods take turns, round by round (`eigh` once), each after a pause in which the threads of the one before go to sleep;
+up to 3,000 nodes each is called four times in a row. Memory: growth of the peak of a process of its own. Residual: the
+largest |Â z - lambda z| of a solver's columns. Writes OUT/scaling.md, .csv and .png.
+"""
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Sequence
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from harness import describe, markdown, median_range, publish  # noqa: E402
+from registry.embedder.lgc import LGC  # noqa: E402
+from registry.embedder.lgc_principal import LGCPrincipal  # noqa: E402
+from registry.graph.superpixel import Superpixel  # noqa: E402
+from registry.spg.graphs import DENSE_ABOVE, Nodes, RegionGraph  # noqa: E402
+from sccs.cli import guard  # noqa: E402
+from sccs.report.figures import INK, new_figure, save_png  # noqa: E402
+from sccs.run import environment  # noqa: E402
+
+U, FEATURES, FIELDS = 12, 384, 16
+DENSE_UP_TO, PAPER_NODES = 3000, 3000
+MORE = 4  # calls in a row where they take milliseconds
+PAUSE = 0.2  # s: threads of a library keep a core busy for a while after its last product
+OURS = ("lgc", "lgc_principal")
+
+
+def made_graph(n: int, edges: str = "knn+adjacent") -> RegionGraph:
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(0)
+    side = int(np.sqrt(n))
+    n, index = side * side, np.arange(side * side).reshape(side, side)
+    fields = np.stack([gaussian_filter(rng.standard_normal((side, side)), 4, mode="wrap") for _ in range(FIELDS)], 2)
+    fields = fields.reshape(n, FIELDS) / fields.std()
+    feature = fields @ rng.standard_normal((FIELDS, FEATURES)) + rng.standard_normal((n, FEATURES))
+    touching = np.concatenate([np.stack([index[:, :-1].ravel(), index[:, 1:].ravel()]),
+                               np.stack([index[:-1].ravel(), index[1:].ravel()])], axis=1)
+    nodes = Nodes(index.astype(np.int32), feature.astype(np.float32), np.ones(n, np.float32),
+                  np.stack(np.divmod(np.arange(n), side), 1).astype(np.float32), touching)
+    part = Superpixel(edges=edges, kappa="median", alpha=None)
+    part.fit([nodes])
+    return part.connect(nodes)
+
+
+def fresh(graph: RegionGraph) -> RegionGraph:
+    """The same graph with nothing computed yet."""
+    return RegionGraph(graph.regions, graph.feature, graph.area, graph.centroid, graph.src, graph.dst, graph.affinity)
+
+
+@dataclass
+class Method:
+    """build: graph -> the operator Â in the form that the method works on. solve: that -> eigenvalues, if any, and
+    coordinates (n, U)."""
+
+    build: Callable[[RegionGraph], Any]
+    solve: Callable[[Any], tuple[np.ndarray | None, np.ndarray]]
+
+
+def method(name: str) -> Method:
+    if name in OURS:
+        part = LGC(u=U, seed=0) if name == "lgc" else LGCPrincipal(u=U, hops=6, normalisation="walk")
+        part.fit([made_graph(400)])
+        if part.trainable:
+            part.eval()
+
+        def embed(graph):
+            with torch.inference_mode():
+                return None, part.embed(graph).numpy()
+        return Method(with_operator, embed)
+
+    def matrix(graph):
+        from scipy.sparse import csr_matrix
+
+        dtype = np.float32 if name == "eigsh float32" else np.float64
+        M = csr_matrix((graph.normalised.numpy().astype(dtype), (graph.src.numpy(), graph.dst.numpy())), (graph.n,) * 2)
+        return M.toarray() if graph.density > DENSE_ABOVE or name == "eigh" else M
+
+    def solve(M):
+        from scipy.sparse.linalg import eigsh, lobpcg
+
+        if name == "eigh":
+            values, vectors = np.linalg.eigh(M)
+            return values[-U:], vectors[:, -U:]
+        start = np.random.default_rng(0).standard_normal((M.shape[0], U)).astype(M.dtype)
+        if name != "lobpcg":
+            return eigsh(M, U, which="LA", v0=start[:, 0])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the table says how far it came
+            return lobpcg(M, start, largest=True, tol=1e-4, maxiter=200)
+    return Method(matrix, solve)
+
+
+def with_operator(graph: RegionGraph) -> RegionGraph:
+    graph.propagate(torch.zeros(graph.n, 1))  # makes the operator and keeps it
+    return graph
+
+
+METHODS = (*OURS, "eigsh", "eigsh float32", "lobpcg", "eigh")
+
+
+def residual(graph: RegionGraph, values: np.ndarray, vectors: np.ndarray) -> float:
+    Z = torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float64))
+    M = torch.sparse_coo_tensor(torch.stack([graph.src, graph.dst]), graph.normalised.double(), (graph.n, graph.n),
+                                check_invariants=False)
+    return float((M @ Z - Z * torch.from_numpy(np.asarray(values, dtype=np.float64))).norm(dim=0).max())
+
+
+def peak(name: str, graph: RegionGraph, queue) -> None:
+    """Linux: the mark of the highest memory use is set back before, and read afterwards."""
+    how, status = method(name), Path("/proc/self/status")
+    how.solve(how.build(made_graph(400)))  # imports
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status(status, "VmRSS")
+    how.solve(how.build(fresh(graph)))
+    queue.put((_status(status, "VmHWM") - before) / 1024)
+
+
+def _status(path: Path, field: str) -> int:
+    return int(next(line for line in path.read_text().splitlines() if line.startswith(field)).split()[1])
+
+
+def memory(name: str, graph: RegionGraph) -> float:
+    """MiB that a call adds to the peak of a process that has the graph already."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=peak, args=(name, graph, queue))
+    process.start()
+    try:
+        return queue.get(timeout=600)
+    finally:
+        process.join()
+
+
+def growth(edges: Sequence[float], seconds: Sequence[float]) -> float:
+    """Exponent of time in edges, by least squares over the logarithms."""
+    return float(np.polyfit(np.log(edges), np.log(seconds), 1)[0])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--nodes", type=int, nargs="+", default=[1000, 3000, 10_000, 30_000, 100_000])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True, help="a process for each number")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))
+    args = parser.parse_args(argv)
+    kinds = [(n, "knn+adjacent") for n in args.nodes]
+    if PAPER_NODES in args.nodes:
+        kinds.append((PAPER_NODES, "all"))
+    rows, lines, curves = [], [], {name: [] for name in METHODS}
+    for n, kind in kinds:
+        graph = made_graph(n, kind)
+        methods = {name: method(name) for name in METHODS if name != "eigh" or n <= DENSE_UP_TO}
+        seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in methods}  # build, solve
+        errors = {}
+        calls = MORE if n <= PAPER_NODES else 1
+        for turn in range(args.repeats + 1):  # the first warms up
+            for name, how in methods.items():
+                if name == "eigh" and turn > 1:
+                    continue
+                time.sleep(PAUSE)
+                for _ in range(calls if turn and name != "eigh" else 1):
+                    here, clock = fresh(graph), [time.perf_counter()]
+                    operator = how.build(here)
+                    clock.append(time.perf_counter())
+                    values, Z = how.solve(operator)
+                    clock.append(time.perf_counter())
+                    if turn:
+                        seconds[name].append(tuple(np.diff(clock)))
+                    elif values is not None:
+                        errors[name] = residual(graph, values, Z)
+        medians = {name: np.median(values, axis=0) for name, values in seconds.items()}
+        quickest = min((medians[name] for name in methods if name not in OURS), key=lambda value: value[1])
+        edges = graph.affinity.numel()
+        for name in methods:
+            mib = memory(name, graph) if args.memory else np.nan
+            rows += [[graph.n, kind, edges, name, turn, f"{build:.6f}", f"{solve:.6f}", f"{mib:.1f}"]
+                     for turn, (build, solve) in enumerate(seconds[name])]
+            build, solve = medians[name]
+            faster = [f"{quickest[1] / solve:.1f}", f"{quickest.sum() / (build + solve):.1f}"]
+            lines.append([f"{graph.n:,}" + (" (all pairs)" if kind == "all" else ""), f"{edges:,}", name, f"{build:.4f}",
+                          median_range([s for _, s in seconds[name]]), f"{mib:.0f}" if args.memory else "-",
+                          f"{errors[name]:.1e}" if name in errors else "-", *(faster if name in OURS else "--")])
+            if kind != "all":
+                curves[name].append((edges, solve))
+            print(*lines[-1], sep="  ", flush=True)
+    exponents = {name: growth(*zip(*points)) for name, points in curves.items() if len(points) > 2}
+    command = f"python benchmarks/speed/scaling.py --nodes {' '.join(map(str, args.nodes))}" + " --no-memory" * (not args.memory)
+    text = (f"`{command}`, {describe(environment('cpu'))}. Synthetic graphs. Median of {args.repeats} "
+            f"rounds ({MORE} calls a round up to {PAPER_NODES:,} nodes) in which the methods take turns; seconds, MiB.\n\n"
+            + markdown(["nodes", "nonzero entries of A", "method", "operator", "embedding: median (range)", "MiB",
+                        "residual", "faster than the quickest solver", "operator included"], lines)
+            + "\n\nTime of the embedding grows with the number of entries to the power of "
+            + ", ".join(f"{value:.2f} ({name})" for name, value in exponents.items()) + ".")
+    picture(curves, args.out / "scaling.png")
+    print(publish(args.out, "scaling", "Embedding by the size of the graph", text,
+                  ["nodes", "edges", "entries", "method", "round", "operator seconds", "embedding seconds", "MiB"], rows))
+    return 0
+
+
+def picture(curves: dict[str, list[tuple[int, float]]], path: Path) -> None:
+    figure, axes = new_figure(5.5, 3.6)
+    axis = axes[0, 0]
+    for name, points in curves.items():
+        axis.plot(*zip(*points), "o-" if name in OURS else "s--", markersize=4, linewidth=1.2, label=name)
+    axis.set(xscale="log", yscale="log")
+    axis.set_xlabel("nonzero entries of the affinity", fontsize=8, color=INK)
+    axis.set_ylabel("seconds", fontsize=8, color=INK)
+    axis.tick_params(labelsize=7)
+    axis.legend(fontsize=7, frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    save_png(figure, path)
+
+
+if __name__ == "__main__":
+    sys.exit(guard(main)())

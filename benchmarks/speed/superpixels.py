@@ -1,0 +1,125 @@
+"""How well superpixels follow the borders of labels, and their time: scikit-image's SLIC, `registry.spg.slic`, which has its
+labels, and `registry.spg.slic_grid`.
+
+    python benchmarks/speed/superpixels.py [--data platelet hela ...] [--pixels 100] [--repeats 3]
+                                     [--out benchmarks/results/quick]
+
+Labelled slices (at most four FOVs a set) of the sets in SCCS_DATA, otherwise of the synthetic phantom. Boundary recall:
+share of label borders with a border of superpixels at most 2 px away. Undersegmentation error (Neubert and Protzel
+2012): pixels of superpixels that leak out of a label, counted on the smaller side. Achievable accuracy: pixels right
+if every superpixel had its best label. Methods take turns on each FOV. Writes OUT/superpixels.md and .csv.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from harness import QUICK_DATA, REAL, describe, markdown, publish  # noqa: E402
+from registry.graph.superpixel import Superpixel, consecutive  # noqa: E402
+from sccs.cli import guard  # noqa: E402
+from sccs.data import load_dataset  # noqa: E402
+from sccs.recipe.grammar import load_recipe  # noqa: E402
+from sccs.run import environment  # noqa: E402
+
+ITSELF = "scikit-image's own function, 10 iterations"
+METHODS = {
+    "its labels, 10 iterations": {},
+    "its labels, 5 iterations": {"slic_iterations": 5},
+    "grid, 10 iterations": {"slic": "grid"},
+    "grid, 5 iterations": {"slic": "grid", "slic_iterations": 5},
+    "grid, 5 iterations, compactness 0.15": {"slic": "grid", "slic_iterations": 5, "compactness": 0.15},
+}
+
+
+class OfScikitImage(Superpixel):
+    """The same superpixels by the function that `registry.spg.slic` must equal."""
+
+    def decompose(self, image: np.ndarray) -> np.ndarray:
+        from skimage.segmentation import slic
+
+        grey = np.clip(image / 6 + 0.5, 0, 1).astype(np.float32)
+        return consecutive(slic(grey, max(1, round(image.size / self.pixels_per_superpixel)), self.compactness,
+                                self.slic_iterations, channel_axis=None, start_label=0))
+
+
+MEASURES = ("superpixels", "boundary recall", "undersegmentation error", "achievable accuracy",
+            "seconds per 560 x 560 px")
+NEAR = 2  # px
+FOVS = 4
+
+
+def borders(labels: np.ndarray) -> np.ndarray:
+    found = np.zeros(labels.shape, bool)
+    found[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    found[1:] |= labels[1:] != labels[:-1]
+    return found
+
+
+def quality(regions: np.ndarray, labels: np.ndarray, scored: np.ndarray) -> tuple[float, ...]:
+    """Superpixels, boundary recall, undersegmentation error, achievable accuracy; scored: (H, W) bool."""
+    from scipy.ndimage import binary_dilation
+
+    true = borders(labels) & scored
+    near = binary_dilation(borders(regions), np.ones((2 * NEAR + 1,) * 2))
+    n, classes = int(regions.max()) + 1, int(labels.max()) + 1
+    table = np.bincount((regions.astype(np.int64) * classes + labels)[scored], minlength=n * classes).reshape(n, classes)
+    leaks = np.minimum(table, table.sum(1, keepdims=True) - table).sum()
+    return n, (true & near).sum() / max(true.sum(), 1), leaks / scored.sum(), table.max(1).sum() / scored.sum()
+
+
+def labelled(data: str):
+    """Image (H, W), labels (H, W) and where they count, of at most FOVS fields of view."""
+    block = load_recipe("sccs" if data == "phantom" else data, QUICK_DATA.get(data, [])).data
+    dataset = load_dataset(block, Path.cwd(), 0)
+    seen = 0
+    for volume in (*dataset.train, *dataset.test):
+        for fov in volume.fovs():
+            if fov.labels is not None and seen < FOVS:
+                seen += 1
+                scored = np.isin(fov.labels, list(dataset.classes))
+                yield fov.image, np.where(scored, fov.labels, 0).astype(np.int64), scored
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--data", nargs="+", default=list(REAL) if os.environ.get("SCCS_DATA") else ["phantom"])
+    parser.add_argument("--pixels", type=float, default=100.0, help="per superpixel")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))
+    args = parser.parse_args(argv)
+    parts = {ITSELF: OfScikitImage(pixels_per_superpixel=args.pixels),
+             **{name: Superpixel(pixels_per_superpixel=args.pixels, **options) for name, options in METHODS.items()}}
+    rows = []
+    for data in args.data:
+        for number, (image, labels, scored) in enumerate(labelled(data)):
+            seconds: dict[str, list[float]] = {name: [] for name in parts}
+            found = {}
+            for _ in range(args.repeats):
+                for name, part in parts.items():
+                    start = time.perf_counter()
+                    found[name] = part.decompose(image)
+                    seconds[name].append((time.perf_counter() - start) * 560**2 / image.size)
+            rows += [[data, number, name, *quality(regions, labels, scored), np.median(seconds[name])]
+                     for name, regions in found.items()]
+    lines = []
+    for data in args.data:
+        for name in parts:
+            values = np.mean([row[3:] for row in rows if row[0] == data and row[2] == name], axis=0)
+            lines.append([data + (" (synthetic)" if data == "phantom" else ""), name, f"{values[0]:.0f}",
+                          *(f"{value:.4f}" for value in values[1:])])
+    command = f"python benchmarks/speed/superpixels.py --data {' '.join(args.data)}"
+    print(publish(args.out, "superpixels", "Superpixels against labels",
+                  f"`{command}`, {describe(environment('cpu'))}. Means over FOVs; times are medians of {args.repeats}.\n\n"
+                  + markdown(["set", "SLIC", *MEASURES], lines), ["set", "fov", "SLIC", *MEASURES], rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guard(main)())

@@ -1,0 +1,160 @@
+"""Seconds per 560 x 560 field of view by stage, and nodes of the graph, for SCCS and its rivals, side by side in one run.
+
+    python benchmarks/speed/timing.py [--systems sccs ...] [--repeats 5] [--size quick|full] [--threads N]
+                                [--out benchmarks/results/SIZE]
+
+The image is a FOV of the synthetic phantom; its content hardly matters to any stage. Systems take turns, round by
+round, so that a busy machine slows all of them alike; medians and ranges are reported. MAESTER sends every pixel
+through the encoder: `full` times it once over the whole FOV, `quick` over a corner of 160 x 160 px, in proportion to
+its passes (and says so). Trainings before the clock are as short as they can be: nothing timed depends on them.
+Writes OUT/timing.md, .csv and .png. The paper's times are of an RTX 2080 Ti.
+"""
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from harness import describe, markdown  # noqa: E402
+from sccs.cli import guard  # noqa: E402
+from sccs.data import load_dataset  # noqa: E402
+from sccs.report.figures import INK, new_figure, save_png  # noqa: E402
+from sccs.system.files import atomic_path, write_text  # noqa: E402
+from sccs.pipeline import STAGES, Pipeline  # noqa: E402
+from sccs.run import environment  # noqa: E402
+
+SIDE = 560  # px of the FOV (paper)
+CORNER = 160  # px, for MAESTER at the quick size
+PAPER = {"features": 1.997, "graph": 1.129, "embed + cluster": 0.003}  # s on an RTX 2080 Ti
+PAPER_RATIO, PAPER_NODES = 137.61, 6.53
+RELEASED_PASSES = 24_649  # of MAESTER's released code over 560 x 560 px; 19,600 would do
+SYSTEMS = ("sccs", "sccs_fast", "sccs_plus", "kmeans", "spectral", "wo_nsc", "deepcut_cc", "deepcut_ncut", "dsm", "han",
+           "maester")
+BRIEF = ["train.iterations=40", "clusterer.warmup=20"]
+SHORT = {
+    "sccs": BRIEF,
+    "sccs_fast": BRIEF,
+    "sccs_plus": ["clusterer.iterations=20"],
+    "han": ["features.steps=20"],
+}
+
+
+def trained(system: str) -> Pipeline:
+    pipeline = Pipeline.from_recipe(system, SHORT.get(system, []))
+    side = CORNER if system == "maester" else SIDE
+    data = {"name": "phantom", "shapes": [[4, side, side]] * 2, "train_slices": 1, "test_slices": 1}
+    return pipeline.fit(load_dataset(data, Path.cwd(), 0, pipeline.min_side))
+
+
+def fov(side: int) -> np.ndarray:
+    data = {"name": "phantom", "shapes": [[4, side, side]] * 2, "train_slices": 1, "test_slices": 1}
+    return next(load_dataset(data, Path.cwd(), 0).test[0].fovs()).image
+
+
+def measure(pipelines: dict[str, Pipeline], repeats: int, whole: bool) -> dict[str, tuple[np.ndarray, int]]:
+    """(rounds, stages) seconds and nodes of each system."""
+    images = {name: fov(CORNER if name == "maester" and not whole else SIDE) for name in pipelines}
+    rounds: dict[str, list] = {name: [] for name in pipelines}
+    nodes = {}
+    for turn in range(-1, repeats):  # the first round warms up
+        for name, pipeline in pipelines.items():
+            if name == "maester" and (turn > 0 or whole and turn < 0):
+                continue
+            result = pipeline.segment_fov(images[name])
+            nodes[name] = result.graph.n
+            if turn >= 0:
+                rounds[name].append([result.seconds[stage] for stage in STAGES])
+            print(f"{name}: {', '.join(f'{s} {v:.3f}' for s, v in result.seconds.items())} s", flush=True)
+    seconds = {name: np.array(values) for name, values in rounds.items()}
+    if "maester" in seconds and not whole:
+        features = pipelines["maester"].features
+        seconds["maester"] *= (SIDE / CORNER) ** 2
+        seconds["maester"][:, 0] *= (features.passes(SIDE, SIDE) / features.passes(CORNER, CORNER)
+                                     / (SIDE / CORNER) ** 2)
+        nodes["maester"] = SIDE * SIDE
+    return {name: (seconds[name], nodes[name]) for name in pipelines}
+
+
+def table(measured: dict[str, tuple[np.ndarray, int]], whole: bool) -> str:
+    base = np.median(measured["sccs"][0].sum(1)) if "sccs" in measured else np.nan
+    lines = []
+    for name, (seconds, nodes) in measured.items():
+        stages, total = np.median(seconds, axis=0), seconds.sum(1)
+        lines.append([name, f"{nodes:,}", *(f"{value:.4f}" for value in stages),
+                      f"{np.median(total):.3f} ({total.min():.3f} to {total.max():.3f})",
+                      f"{np.median(total) / base:.2f}"])
+    lines.append(["SCCS, paper (RTX 2080 Ti)", "about 3,000", f"{PAPER['features']:.3f}", f"{PAPER['graph']:.3f}",
+                  f"{PAPER['embed + cluster']:.3f}", "(with the former)", f"{sum(PAPER.values()):.3f}", "-"])
+    text = markdown(["system", "nodes", *STAGES, "total: median (range)", "of sccs"], lines)
+    notes = []
+    if "maester" in measured and "sccs" in measured:
+        total = np.median(measured["maester"][0].sum(1))
+        passes = measured_passes()
+        notes.append(f"SCCS is {total / base:.0f} times faster than MAESTER at {passes:,} passes over the FOV"
+                     + ("" if whole else f", timed on {CORNER} x {CORNER} px in proportion to passes")
+                     + f"; at the {RELEASED_PASSES:,} of the released code (calculated) "
+                     f"{total / base * RELEASED_PASSES / passes:.0f} times. Paper: {PAPER_RATIO} times.")
+    if "dsm" in measured and "sccs" in measured:
+        notes.append(f"The patch graph of DSM has {measured['dsm'][1] / measured['sccs'][1]:.2f} times the nodes of the "
+                     f"spG. Paper: {PAPER_NODES} times.")
+    return "\n\n".join([text, *notes])
+
+
+def measured_passes() -> int:
+    return Pipeline.from_recipe("maester").features.passes(SIDE, SIDE)
+
+
+def picture(measured: dict[str, tuple[np.ndarray, int]], path: Path) -> None:
+    figure, axes = new_figure(6, 0.3 * len(measured) + 1)
+    axis, left = axes[0, 0], np.zeros(len(measured))
+    for i, (stage, colour) in enumerate(zip(STAGES, ("#3d6fa8", "#e0a458", "#7a9e7e", "#c8553d"))):
+        values = np.array([np.median(seconds[:, i]) for seconds, _ in measured.values()])
+        axis.barh(range(len(measured)), values, left=left, color=colour, label=stage)
+        left += values
+    axis.set_yticks(range(len(measured)), measured, fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xscale("symlog", linthresh=1)
+    axis.set_xlabel("seconds per 560 x 560 FOV (linear to 1 s, then logarithmic)", fontsize=8, color=INK)
+    axis.tick_params(axis="x", labelsize=7)
+    axis.legend(fontsize=7, frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    save_png(figure, path)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--size", choices=("quick", "full"), default="quick")
+    parser.add_argument("--threads", type=int, help="CPU threads; default: PyTorch's own choice")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args(argv)
+    out = args.out or Path("benchmarks/results") / args.size
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    whole = args.size == "full"
+    measured = measure({name: trained(name) for name in args.systems}, args.repeats, whole)
+    machine = describe(environment("cpu"))
+    command = f"python benchmarks/speed/timing.py --size {args.size} --repeats {args.repeats}"
+    if tuple(args.systems) != SYSTEMS:
+        command += f" --systems {' '.join(args.systems)}"
+    write_text(out / "timing.md", f"# Time per field of view and nodes\n\n`{command}`, {machine}. Median of "
+               f"{args.repeats} rounds in which the systems take turns; seconds.\n\n{table(measured, whole)}\n")
+    with atomic_path(out / "timing.csv") as scratch, open(scratch, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["system", "nodes", "round", *STAGES])
+        for name, (seconds, nodes) in measured.items():
+            writer.writerows([name, nodes, i, *(f"{v:.6f}" for v in row)] for i, row in enumerate(seconds))
+    picture(measured, out / "timing.png")
+    print(out / "timing.md")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guard(main)())

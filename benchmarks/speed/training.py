@@ -1,0 +1,90 @@
+"""Seconds that trainings take: SCCS and SCCS+ on graphs that are there already, and steps of the MAE.
+
+    python benchmarks/speed/training.py [--graphs 8] [--side 560] [--iterations 6000] [--repeats 3] [--steps 20]
+                                  [--out benchmarks/results/quick]
+
+Graphs of synthetic phantom slices, 560 x 560 px each. `sccs` is trained for the paper's 6,000 iterations as its recipe
+has it; the seconds are those of the training alone (nodes come from the cache, and the time that graphs took stands
+beside). `sccs_plus` fits instead. MAE: steps per second of recipes/mae.yaml's architecture with 8 crops a step, the
+first two left out. Writes OUT/training.md and .csv.
+"""
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from harness import describe, markdown, median_range, publish  # noqa: E402
+from sccs.cli import guard  # noqa: E402
+from sccs.data import load_dataset  # noqa: E402
+from sccs.pipeline import Pipeline  # noqa: E402
+from sccs.training.pretrain import prepare  # noqa: E402
+from sccs.recipe.grammar import load_recipe  # noqa: E402
+from sccs.run import environment  # noqa: E402
+
+PAPER = "6 h on an RTX 2080 Ti"
+BATCH = 8
+
+
+def phantom(side: int, slices: int) -> dict:
+    return {"name": "phantom", "shapes": [[max(4, slices), side, side]] * 2, "train_slices": slices, "test_slices": 1}
+
+
+def train(system: str, side: int, slices: int, options: Sequence[str], seed: int) -> tuple[float, float, int]:
+    """Seconds of graphs and of the training, and nodes of all graphs."""
+    pipeline = Pipeline.from_recipe(system, options, seed=seed)
+    pipeline.fit(load_dataset(phantom(side, slices), Path.cwd(), 0, pipeline.min_side))
+    return pipeline.seconds["graphs"], pipeline.seconds["training"], sum(g["nodes"] for g in pipeline.diagnostics)
+
+
+def mae_steps(steps: int) -> list[float]:
+    """Seconds of single steps of pre-training."""
+    recipe = load_recipe("mae").resolved()["pretrain"]
+    data = {**phantom(400, 2), "shapes": [[8, 400, 400]] * 2}
+    trainer = prepare({**recipe, "data": [data], "batch": BATCH, "amp": False}, "cpu", 0, Path.cwd())
+    seconds = []
+    for _ in range(steps + 2):
+        start = time.perf_counter()
+        trainer.step()
+        seconds.append(time.perf_counter() - start)
+    return seconds[2:]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--graphs", type=int, default=8)
+    parser.add_argument("--side", type=int, default=560, help="px of a slice")
+    parser.add_argument("--iterations", type=int, default=6000)
+    parser.add_argument("--repeats", type=int, default=3, help="trainings, with seeds 0, 1, ...")
+    parser.add_argument("--steps", type=int, default=20, help="of the MAE")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))
+    args = parser.parse_args(argv)
+    rows, lines = [], []
+    systems = {"sccs": [f"train.iterations={args.iterations}",
+                        f"clusterer.warmup={args.iterations * 3 // 4}"], "sccs_plus": []}
+    for system, options in systems.items():
+        runs = [train(system, args.side, args.graphs, options, seed) for seed in range(args.repeats)]
+        rows += [[system, seed, f"{graphs:.3f}", f"{training:.3f}"] for seed, (graphs, training, _) in enumerate(runs)]
+        what = f"{args.iterations:,} iterations" if system == "sccs" else "fit, and iterations of the head"
+        lines.append([system, what, f"{args.graphs} graphs, {runs[0][2]:,} nodes", f"{runs[0][0]:.1f}",
+                      median_range([training for _, training, _ in runs], digits=1)])
+    seconds = mae_steps(args.steps)
+    rows += [["mae", step, "", f"{value:.4f}"] for step, value in enumerate(seconds)]
+    lines.append(["mae", "one step", f"{BATCH} crops", "-", median_range(seconds, digits=3)])
+    command = f"python benchmarks/speed/training.py --graphs {args.graphs}"
+    text = (f"`{command}`, {describe(environment('cpu'))}. Seconds, median (range) over "
+            f"{args.repeats} trainings, {args.steps} steps. Graphs: seconds of the first run, with features unless cached. "
+            f"The paper trains SCCS in {PAPER}.\n\n"
+            + markdown(["system", "training", "on", "graphs, s", "training, s"], lines)
+            + f"\n\nMAE: {1 / np.median(seconds):.2f} steps ({BATCH / np.median(seconds):.1f} crops) per second.")
+    print(publish(args.out, "training", "Time of trainings", text, ["system", "seed or step", "graphs", "training"], rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guard(main)())

@@ -1,0 +1,171 @@
+"""Depth: does a link between neighbouring slices raise DSC and the consistency along z? Decides `sccs segment --depth`.
+
+    SCCS_DATA=DIR python benchmarks/studies/depth.py [--sets cdeep3m phantom] [--systems sccs_plus sccs] [--seeds 0 1 2]
+
+Each system is trained slice by slice, as its recipe says (`sccs` with the quick length of the tables), on a few slices.
+Then neighbouring test slices are segmented in several ways: one by one; after averaging Z with that of overlapping
+regions of the slices next to it; with edges of several weights between the graphs of neighbouring slices. Clusters
+become classes by the mapping of the training slices, which know nothing of depth. Writes depth.md and depth.csv.
+"""
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import time
+from pathlib import Path
+from typing import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from harness import QUICK, markdown, mean_sd
+from registry.spg.graphs import RegionGraph
+from registry.spg.slab import link, overlaps
+from sccs.evaluation.continuity import NeighbourTables, z_consistency
+from sccs.data import load_dataset
+from sccs.data.volumes import Dataset, Volume
+from sccs.inference.depth import neighbourhood, segment_middle
+from sccs.evaluation.scores import confusion, fit_mapping, rest_position, scores
+from sccs.system.files import write_text
+from sccs.system.log import quiet_log
+from sccs.pipeline import Pipeline
+from sccs.recipe.grammar import load_recipe
+
+# cdeep3m: neighbouring test slices instead of every second one. phantom (synthetic): fewer and smaller volumes.
+SETS = {
+    "cdeep3m": ["data.test.0.region.z=[12,18]"],
+    "phantom": ["data.shapes=[[16,560,560],[16,560,560],[24,560,560]]", "data.train_slices=2",
+                "data.test_slices=null"],
+}
+WAYS = {  # how -> weight of the edges or share of the neighbours' mean, slices on either side
+    "slice by slice": None,
+    "mean of Z, 1/2": ("mean", 0.5, 1),
+    "edges, weight 8": ("edges", 8.0, 2),
+    "edges, weight 16": ("edges", 16.0, 2),
+    "edges, weight 32": ("edges", 32.0, 2),
+    "edges, weight 64": ("edges", 64.0, 2),
+    "edges, weight 16, reach 1": ("edges", 16.0, 1),
+}
+
+
+def averaged(model: Pipeline, graphs: Sequence[RegionGraph], middle: int, share: float) -> np.ndarray:
+    """Clusters (H, W) of the middle slice after Z <- (1 - share) Z + share * mean of the overlapping neighbours' Z."""
+    graph = graphs[middle]
+    Z, near = model.embedder.embed(graph), []
+    for other in [graphs[i] for i in (middle - 1, middle + 1) if 0 <= i < len(graphs)]:
+        i, j, _ = overlaps(graph.regions, other.regions)
+        flat = graph.regions.ravel().astype(np.int64) * other.n + other.regions.ravel()
+        pixels = torch.from_numpy(np.unique(flat, return_counts=True)[1]).float()
+        summed = torch.zeros_like(Z).index_add_(0, i, pixels[:, None] * model.embedder.embed(other)[j])
+        near.append(summed / graph.area[:, None])
+    Z = (1 - share) * Z + share * sum(near) / len(near) if near else Z
+    return model.clusterer.predict(graph, Z).argmax(1).to(torch.uint8).numpy()[graph.regions]
+
+
+@torch.no_grad()
+def segment(model: Pipeline, volume: Volume, layers: Sequence[Sequence[RegionGraph]], way) -> Iterator[np.ndarray]:
+    """Cluster planes of a volume's slices, given the graphs of each one's tiles."""
+    links = []
+    if way and way[0] == "edges":
+        links = [[link(model.graph, a, b, way[1]) for a, b in zip(one, two)] for one, two in zip(layers, layers[1:])]
+    for position in range(len(layers)):
+        near = neighbourhood(volume.z_slices, position, way[2] if way else 0)
+        plane = np.zeros(volume.shape[1:], np.uint8)
+        for number, tile in enumerate(volume.tiles):
+            column, middle = [layers[i][number] for i in near], position - near.start
+            if links:
+                between = [links[i][number] for i in near[:-1]]
+                plane[tile.window] = segment_middle(model, column, between, middle)
+            else:
+                plane[tile.window] = averaged(model, column, middle, way[1] if way else 0.0)
+        yield plane
+
+
+def measure(system: str, data: str, seed: int) -> list[dict]:
+    own = load_recipe(system, QUICK.get(system, []), seed=seed, device="cpu").resolved()
+    own["data"] = load_recipe("sccs" if data == "phantom" else data, SETS[data]).resolved()["data"]
+    model = Pipeline.from_recipe(own)
+    dataset = load_dataset(own["data"], Path.cwd(), seed, model.min_side)
+    model.fit(dataset, log=quiet_log())
+    names, codes = list(dataset.classes.values()), list(dataset.classes)
+    table = np.zeros((model.k, len(codes)), np.int64)
+    for volume in dataset.train:
+        for fov in volume.fovs():
+            table += confusion(model.segment_fov(fov.image, keep=True).clusters, fov.labels, model.k, codes,
+                               dataset.ignore)
+    mapping = fit_mapping("train", table, rest=rest_position(names))
+    (volume,) = dataset.test
+    fovs = volume.fovs()
+    layers = [[model.build(next(fovs).image) for _ in volume.tiles] for _ in volume.z_slices]
+    rows = []
+    for name, way in WAYS.items():
+        start = time.perf_counter()
+        planes = list(segment(model, volume, layers, way))
+        seconds = (time.perf_counter() - start) / (len(planes) * len(volume.tiles))
+        rows.append({"set": data, "system": system, "seed": seed, "way": name, "seconds_per_fov": seconds,
+                     **scored(dataset, volume, planes, mapping, model.k)})
+        print(rows[-1], flush=True)
+    return rows
+
+
+def scored(dataset: Dataset, volume: Volume, planes: Sequence[np.ndarray], mapping: np.ndarray, k: int) -> dict:
+    names, codes = list(dataset.classes.values()), list(dataset.classes)
+    _, y, x = volume.origin
+    whole = np.zeros(volume.image.shape, np.uint8)
+    whole[volume.z_slices, y:y + volume.shape[1], x:x + volume.shape[2]] = planes
+    tables = NeighbourTables(k, dataset)
+    for _ in tables.watch(whole, volume):
+        pass
+    table = sum(confusion(plane, volume.read_labels(z), k, codes, dataset.ignore)
+                for z, plane in zip(volume.z_slices, planes))
+    position = rest_position(names)
+    along = z_consistency(tables.to_lists(), {"train": mapping}, position)
+    return {"dsc": scores(table, mapping, names)["mean"]["dsc"],
+            "z_agreement": along["classes"]["train"]["agreement"],
+            "z_kappa": along["classes"]["train"]["beyond_chance"],
+            "z_kappa_clusters": along["clusters"]["beyond_chance"], "z_kappa_labels": along["labels"]["beyond_chance"]}
+
+
+def page(rows: Sequence[dict]) -> str:
+    """Markdown: a table for each set and system."""
+    parts = ["# Depth", "", "Mean DSC (mapping `train`) and consistency along z: Cohen's kappa between the classes of "
+             "neighbouring slices, of the true labels in the heading; mean ± sd over seeds, all of the same images. "
+             "The phantom is synthetic. `python benchmarks/studies/depth.py`", ""]
+    for data, system in dict.fromkeys((row["set"], row["system"]) for row in rows):
+        here = [row for row in rows if (row["set"], row["system"]) == (data, system)]
+        seeds = len({row["seed"] for row in here})
+        named = f"{data} (synthetic)" if data == "phantom" else data
+        count = f"{seeds} seed{'s' if seeds > 1 else ''}"
+        parts += [f"## {named}, {system}: {count}, kappa of the labels {here[0]['z_kappa_labels']:.3f}", ""]
+        lines = []
+        for way in WAYS:
+            mine = [row for row in here if row["way"] == way]
+            numbers = [mean_sd([row[key] for row in mine]) for key in ("dsc", "z_kappa", "z_kappa_clusters")]
+            lines.append([way, *numbers])
+        parts += [markdown(["", "mean DSC", "kappa of classes", "kappa of clusters"], lines), ""]
+    return "\n".join(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--systems", nargs="+", default=["sccs_plus", "sccs"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results" / "depth")
+    args = parser.parse_args()
+    rows = []
+    for system in args.systems:
+        for data in args.sets:
+            for seed in args.seeds:
+                rows += measure(system, data, seed)
+                text = io.StringIO()
+                writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+                write_text(args.out / "depth.csv", text.getvalue())
+                write_text(args.out / "depth.md", page(rows))
+
+
+if __name__ == "__main__":
+    main()

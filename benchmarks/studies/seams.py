@@ -1,0 +1,157 @@
+"""Seam rate of `sccs segment`: how often neighbouring pixels differ in label across the borders of fields of view, and
+how often inside of them, by halo and by how the fields of view are put together.
+
+    [SCCS_DATA=DIR] python benchmarks/studies/seams.py [RUN IMAGE ...] [--data phantom vnc] [--system sccs_plus]
+                                               [--halo 0 20 40] [--slices 2] [--out benchmarks/results/segment]
+
+`--data` names sets of the tables: the system is trained on the set (quick length, without labels, seed 0), and applied
+to its first test volume; the synthetic phantom has slices of 1200 x 1200 px here. RUN IMAGE is a trained run and a file
+that it is applied to. "Cut straight" puts each field of view's centre beside the next one's; "stitched" is what `sccs
+segment` does. Borders are where the owner of neighbouring pixels changes, as stitched. A ratio of 1 is parity: no step.
+Cost: pixels that go through the model for each pixel that is written, and what a slice takes to stitch. Writes
+OUT/seams.md and seams.csv.
+"""
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from harness import SETS, describe, expanded, job, markdown  # noqa: E402
+from sccs.inference.blocks import EMPTY, spans  # noqa: E402
+from sccs.cli import guard  # noqa: E402
+from sccs.data import load_dataset  # noqa: E402
+from sccs.data.readers import open_image  # noqa: E402
+from sccs.data.volumes import Volume, evenly  # noqa: E402
+from sccs.system.files import atomic_path, write_text  # noqa: E402
+from sccs.system.log import quiet_log  # noqa: E402
+from sccs.pipeline import Pipeline  # noqa: E402
+from sccs.run import environment  # noqa: E402
+from sccs.inference.stitch import stitched  # noqa: E402
+
+# Several FOVs a slice, and all slices of a test volume.
+CHANGED = {"phantom": ["data.shapes=[[4,1200,1200],[4,1200,1200]]"], **dict.fromkeys(("cdeep3m", "vnc"),
+                                                                                     ["data.max_test_slices=null"])}
+HEADER = ["image", "model", "halo, px", "put together", "FOVs a slice", "differ across borders", "differ inside",
+          "ratio", "pixels computed / written", "stitching, s a slice"]
+
+
+@dataclass
+class Subject:
+    """What is measured: a model, said in words by `trained`, on a volume."""
+
+    name: str
+    trained: str
+    model: Pipeline
+    volume: Volume
+
+
+def of_set(data: str, system: str) -> Subject:
+    """A system trained on a set of the tables, and the set's first test volume."""
+    work = job(system, data, 0, "quick", CHANGED.get(data, ()))
+    dataset = load_dataset(expanded(work.recipe["data"]), Path.cwd(), 0, work.pipeline.min_side)
+    work.pipeline.fit(dataset, log=quiet_log())
+    name = "phantom (synthetic)" if data == "phantom" else data
+    return Subject(name, f"{system}, trained on other slices", work.pipeline, dataset.test[0])
+
+
+def of_run(run: str, image: str) -> Subject:
+    model = Pipeline.load(run)
+    volume = Volume("seams", open_image(image).array, path=image, fov=model.fov, min_side=model.min_side)
+    return Subject(Path(image).parent.name + "/" + Path(image).name, Path(run).name, model, volume)
+
+
+def segmented(model: Pipeline, volume: Volume, z: int, halo: int) -> tuple[list, list, dict]:
+    """FOVs along y and x, and the labels (1, h, w) that each sees."""
+    rows, columns = (spans(length, model.fov, halo) for length in volume.shape[1:])
+    labels = {}
+    for i, y in enumerate(rows):
+        for j, x in enumerate(columns):
+            pixels = volume.read_window(z, slice(y.low, y.high), slice(x.low, x.high))
+            labels[i, j] = model.segment_fov(np.ascontiguousarray(pixels)).clusters[None]
+    return rows, columns, labels
+
+
+def put_together(rows: list, columns: list, labels: dict, halo: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Labels (Y, X), the number of the FOV that each is of, seconds."""
+    def read(i, j, y, x):
+        return labels[i, j][:, y.start - rows[i].low: y.stop - rows[i].low,
+                            x.start - columns[j].low: x.stop - columns[j].low]
+
+    def number(i, j, y, x):
+        return np.full((1, y.stop - y.start, x.stop - x.start), i * len(columns) + j)
+
+    def whole(values):
+        return np.block([[stitched(i, j, rows, columns, halo, read, EMPTY, values)[0] for j in range(len(columns))]
+                         for i in range(len(rows))])
+
+    start = time.perf_counter()
+    found = whole(None)
+    seconds = time.perf_counter() - start
+    return found, whole(number), seconds
+
+
+def rates(labels: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """Pairs across borders that differ, all of them; the same of pairs inside."""
+    counts = np.zeros(4, np.int64)
+    for axis in (0, 1):
+        differ, border = (np.diff(each.astype(np.int64), axis=axis) != 0 for each in (labels, owner))
+        counts += [(differ & border).sum(), border.sum(), (differ & ~border).sum(), (~border).sum()]
+    return counts
+
+
+def measure(subject: Subject, halos: Sequence[int], slices: int) -> list[list]:
+    model, volume = subject.model, subject.volume
+    used = evenly(volume.z_slices, slices)
+    lines = []
+    for halo in halos:
+        ways = {"cut straight": 0, "stitched": halo} if halo else {"cut straight": 0}
+        counts, seconds = {way: np.zeros(4, np.int64) for way in ways}, dict.fromkeys(ways, 0.0)
+        for z in used:
+            rows, columns, labels = segmented(model, volume, z, halo)
+            for way, reach in ways.items():
+                found, owner, took = put_together(rows, columns, labels, reach)
+                counts[way] += rates(found, owner)
+                seconds[way] += took / len(used)
+        cost = sum(part.size for part in labels.values()) / (volume.shape[1] * volume.shape[2])
+        for way, (across, borders, inside, others) in counts.items():
+            ratio = across / borders / (inside / others)
+            lines.append([subject.name, subject.trained, str(halo), way, str(len(labels)), f"{across / borders:.4f}",
+                          f"{inside / others:.4f}", f"{ratio:.2f}", f"{cost:.2f}",
+                          f"{seconds[way]:.2f}" if way == "stitched" else "-"])
+            print(*lines[-1], sep=", ", flush=True)
+    return lines
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0], allow_abbrev=False)
+    parser.add_argument("pairs", nargs="*", metavar="RUN IMAGE", default=[])
+    parser.add_argument("--data", nargs="+", choices=SETS, default=[], help="sets to train on and to measure")
+    parser.add_argument("--system", default="sccs_plus", help="recipe that is trained on sets")
+    parser.add_argument("--halo", type=int, nargs="+", default=[0, 20, 40])
+    parser.add_argument("--slices", type=int, default=2, help="of each image, evenly spaced")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/segment"))
+    args = parser.parse_args(argv)
+    if len(args.pairs) % 2 or not (args.pairs or args.data):
+        parser.error("give --data, or a run and an image, in turn")
+    subjects = [(of_set, data, args.system) for data in args.data]
+    subjects += [(of_run, *pair) for pair in zip(args.pairs[::2], args.pairs[1::2])]
+    lines = [line for make, *what in subjects for line in measure(make(*what), args.halo, args.slices)]
+    text = (f"`benchmarks/studies/seams.py`, up to {args.slices} slices of each image, {describe(environment('cpu'))}.\n\n"
+            f"{markdown(HEADER, lines)}")
+    write_text(args.out / "seams.md", f"# Seams between fields of view\n\n{text}\n")
+    with atomic_path(args.out / "seams.csv") as scratch, open(scratch, "w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([HEADER, *lines])
+    print(args.out / "seams.md")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guard(main)())

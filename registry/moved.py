@@ -1,0 +1,48 @@
+"""Old names of modules, kept for plug-ins: they import the module under its new name, with a DeprecationWarning.
+
+Plug-ins live in other people's packages and inside exported models, which must load for as long as they are used.
+"""
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+GONE_WITH = "1.0"  # the version that forgets the old names
+NAMES = {
+    **{f"registry.{name}": f"registry.spg.{name}"
+       for name in ("affinity", "dgl_adapter", "graphs", "losses", "pooling", "slab", "slic", "slic_grid")},
+    **{f"registry.{name}": f"registry.numeric.{name}"
+       for name in ("areas", "centroids", "compiled", "nearest", "projection", "smoothing")},
+    **{f"sccs.{name}": f"sccs.inference.{name}" for name in ("depth", "segment", "stitch")},
+    **{f"sccs.{name}": f"sccs.evaluation.{name}" for name in ("compare", "continuity", "naming")},
+    **{f"sccs.{name}": f"sccs.system.{name}" for name in ("cache", "colours", "device", "files", "log")},
+    **{f"sccs.{name}": f"sccs.training.{name}" for name in ("pretrain", "trainer")},
+    "sccs.export": "sccs.sharing.export",
+    "sccs.figures": "sccs.report.figures",
+}
+
+
+class Forwarder:
+    """Finder and loader of the old names, after all others."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self) if fullname in NAMES else None  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        new = NAMES[spec.name]
+        warnings.warn(f"{spec.name} is now {new}; the old name goes with version {GONE_WITH}", DeprecationWarning,
+                      stacklevel=2)
+        module = importlib.import_module(new)
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        assert module.__spec__ is not None
+        module.__spec__ = module.__spec__.loader_state  # the import system has put the old name's spec there
+
+
+sys.meta_path.append(Forwarder())  # type: ignore[arg-type]

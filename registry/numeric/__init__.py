@@ -1,0 +1,1 @@
+"""Number work that knows no graph."""

@@ -1,0 +1,1 @@
+"""The superpixel graph (spG): what graph, embedder and clusterer parts share."""

@@ -1,0 +1,189 @@
+"""From pooled nodes to a weighted graph: the scale of node features, the kernel, the choice of edges (paper, Eq. 1)."""
+from __future__ import annotations
+
+from typing import Literal, Sequence
+
+import numpy as np
+import torch
+
+from registry.base import GraphBuilder, UserError
+from registry.numeric.compiled import compiled
+from registry.spg.graphs import Nodes, RegionGraph
+
+Standardize = Literal["set", "node", "node+l2", "none"]
+Edges = Literal["all", "knn", "adjacent", "knn+adjacent"]
+Kappa = Literal["median", "neighbour"] | float
+SAMPLE = 4096  # nodes from which the kernel's width is read, an equal share of each training graph
+
+
+def pairwise_squared(X: torch.Tensor, Y: torch.Tensor) -> torch.Tensor:
+    """||x_i - y_j||^2: (a, d), (b, d) -> (a, b), never negative."""
+    return (X.square().sum(1)[:, None] + Y.square().sum(1)[None, :]).sub_(2 * X @ Y.T).clamp_(min=0)
+
+
+def nearest_pairs(X: torch.Tensor, m: int, rows: int = 512) -> torch.Tensor:
+    """Pairs (2, n * m) of each node and its m nearest others by Euclidean distance; memory rows x n. Of equally far
+    nodes the first on the CPU."""
+    n = len(X)
+    m = max(min(m, n - 1), 0)
+    nearest = torch.empty(n, m, dtype=torch.int64, device=X.device)
+    square = X.square().sum(1).numpy() if X.device.type == "cpu" else None
+    for start in range(0, n if m > 0 else 0, rows):
+        block = torch.arange(start, min(start + rows, n), device=X.device)
+        if X.device.type == "cpu":
+            _select((2 * X[block] @ X.T).numpy(), square, start, nearest.numpy())
+            continue
+        d2 = pairwise_squared(X[block], X)
+        d2[torch.arange(len(block), device=X.device), block] = torch.inf
+        nearest[block] = d2.topk(m, dim=1, largest=False).indices
+    return torch.stack([torch.arange(n, device=X.device)[:, None].expand(-1, m).reshape(-1), nearest.reshape(-1)])
+
+
+@compiled
+def _select(product, square, start, nearest):
+    """Fill rows of `nearest` (n, m) from `start` on with the m least of ||x_i||^2 + ||x_j||^2 - 2 x_i.x_j over j != i:
+    product (rows, n), 2 x_i.x_j; square (n,)."""
+    m = nearest.shape[1]
+    least = np.empty(m, np.float32)
+    for r in range(len(product)):
+        own, i, line, found = square[start + r], start + r, product[r], nearest[start + r]
+        least[:] = np.inf
+        found[:] = i
+        worst = least[m - 1]
+        for j in range(len(line)):
+            d2 = max((own + square[j]) - line[j], np.float32(0))
+            if d2 < worst and j != i:
+                place = m - 1
+                while place > 0 and least[place - 1] > d2:
+                    least[place], found[place] = least[place - 1], found[place - 1]
+                    place -= 1
+                least[place], found[place] = d2, j
+                worst = least[m - 1]
+
+
+def squared_lengths(X: torch.Tensor, i: torch.Tensor, j: torch.Tensor, rows: int = 1024) -> torch.Tensor:
+    """||x_i - x_j||^2 of pairs (E,), as many at a time as a processor's cache holds."""
+    return torch.cat([(X[a] - X[b]).square_().sum(1) for a, b in zip(i.split(rows), j.split(rows))])
+
+
+class AffinityGraph(GraphBuilder):
+    """Shared second half of the graph parts: standardise node features, then a_ij = exp(-||F_i - F_j||^2 / kappa),
+    then A <- max(A - max(A) / alpha, 0) (paper, Eq. 1; max(A) = 1, the diagonal, which is kept as self-loop).
+
+    standardize: `set` by mean and deviation of each channel over all training nodes (default; the paper gives
+        kappa = 2 and no scale), and of several feature maps (`features: concat`) each has the same total variance;
+        `node` over the channels of each node; `node+l2` also to unit length; `none`.
+    kappa: a number; `median`, of squared distances between training nodes; `neighbour`, the median of those from
+        training nodes to their `neighbours` nearest in the same graph. alpha: None leaves Eq. 1 out.
+    warmup_alpha: alpha of the graphs that the embedding is trained on until the clusterer begins (the later code: 8,
+        then 4); null: the same graphs throughout.
+    distance: `squared` (paper) or `plain`, exp(-||F_i - F_j|| / kappa) (the group's later code).
+    edges: `all` pairs (as printed); `knn`, each node's `neighbours` nearest, symmetrised; `adjacent`, regions that
+        touch; `knn+adjacent`, both.
+    """
+
+    standardize: Standardize
+    kappa: Kappa
+    alpha: float | None
+    distance: Literal["squared", "plain"]
+    edges: Edges
+    neighbours: int
+    warmup_alpha: float | None = None
+
+    def check(self) -> None:
+        for key in ("alpha", "warmup_alpha"):
+            value = getattr(self, key)
+            if value is not None and value <= 1:
+                raise UserError(f"graph.{key}: {value} leaves no edge at all; it must be above 1 (paper: 4) or null")
+        if not isinstance(self.kappa, str) and self.kappa <= 0:
+            raise UserError(f"graph.kappa: {self.kappa} must be above 0 (paper: 2), 'median' or 'neighbour'")
+        if self.neighbours < 1:
+            raise UserError(f"graph.neighbours: {self.neighbours} must be at least 1")
+
+    def fit(self, nodes: Sequence[Nodes]) -> None:
+        count, total, square = 0, 0.0, 0.0
+        for each in nodes:
+            F = each.feature.astype(np.float64)
+            count, total, square = count + len(F), total + F.sum(0), square + np.square(F).sum(0)
+        if not count:
+            raise UserError("data.train: no training node to fit the graph on; give at least one training image")
+        self.mean_ = (total / count).astype(np.float32)
+        deviation = np.sqrt(np.maximum(square / count - np.square(total / count), 0))
+        # a channel that never varies carries nothing: leave it at zero instead of dividing by rounding errors
+        self.scale_ = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0).astype(np.float32)
+        if (sizes := nodes[0].blocks) is not None:  # of several feature maps each gives the same share of the variance
+            self.scale_ *= np.repeat(np.sqrt(sizes.sum() / (len(sizes) * sizes)), sizes).astype(np.float32)
+        self.kappa_ = self._width(nodes) if isinstance(self.kappa, str) else float(self.kappa)
+
+    def _width(self, nodes: Sequence[Nodes]) -> float:
+        """The kernel's width, in the units of its distance; 1 when there are no two nodes to measure."""
+        share = max(1, SAMPLE // len(nodes))
+        picks = [np.unique(np.linspace(0, each.n - 1, min(share, each.n)).astype(int)) for each in nodes]
+        if self.kappa == "median":
+            X = self._scaled(np.concatenate([each.feature[pick] for each, pick in zip(nodes, picks)]))
+            values = pairwise_squared(X, X)[~torch.eye(len(X), dtype=torch.bool)]
+        else:
+            values = torch.cat([self._to_neighbours(each, pick) for each, pick in zip(nodes, picks)])
+        if self.distance == "plain":
+            values = values.sqrt()
+        return max(float(values.median()), 1e-6) if len(values) else 1.0
+
+    def _to_neighbours(self, nodes: Nodes, pick: np.ndarray) -> torch.Tensor:
+        """Squared distances (len(pick) * m,) of some nodes to the m nearest others of their graph."""
+        X, rows = self._scaled(nodes.feature), torch.from_numpy(pick)
+        d2 = pairwise_squared(X[rows], X)  # (len(pick), n_s)
+        d2[torch.arange(len(rows)), rows] = torch.inf
+        return d2.topk(min(self.neighbours, nodes.n - 1), dim=1, largest=False).values.reshape(-1)
+
+    def _scaled(self, features: np.ndarray) -> torch.Tensor:
+        if self.standardize == "set":
+            return torch.from_numpy((features - self.mean_) * self.scale_)
+        X = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
+        if self.standardize == "none":
+            return X
+        X = (X - X.mean(1, keepdim=True)) / (X.std(1, keepdim=True, unbiased=False) + 1e-6)
+        return torch.nn.functional.normalize(X, dim=1) if self.standardize == "node+l2" else X
+
+    def connect(self, nodes: Nodes) -> RegionGraph:
+        X = self._scaled(nodes.feature)
+        graph = self._joined(X, nodes, self.alpha)
+        if self.warmup_alpha is not None:
+            graph.warmup = self._joined(X, nodes, self.warmup_alpha)
+        return graph
+
+    def _joined(self, X: torch.Tensor, nodes: Nodes, alpha: float | None) -> RegionGraph:
+        if self.edges == "all":
+            weight = self._kernel(pairwise_squared(X, X), alpha)
+            weight.fill_diagonal_(self._kernel(torch.zeros(1), alpha).item())
+            src, dst = weight.nonzero(as_tuple=True)
+            affinity = weight[src, dst]
+        else:
+            src, dst, affinity = self._sparse(X, nodes, alpha)
+        return RegionGraph.from_edges(nodes.regions, X, nodes.area, nodes.centroid, src, dst, affinity, nodes.grey)
+
+    def _sparse(self, X: torch.Tensor, nodes: Nodes, alpha: float | None) -> tuple[torch.Tensor, ...]:
+        n = len(X)
+        pairs = []
+        if "knn" in self.edges:
+            pairs.append(nearest_pairs(X, self.neighbours))
+        if "adjacent" in self.edges:
+            pairs.append(torch.from_numpy(nodes.touching))
+        i, j = torch.cat(pairs, dim=1)
+        keys = torch.unique(torch.minimum(i, j) * n + torch.maximum(i, j))
+        i, j = keys // n, keys % n
+        weight = self._kernel(squared_lengths(X, i, j), alpha)
+        kept = weight > 0
+        i, j, weight = i[kept], j[kept], weight[kept]
+        loop = torch.arange(n)
+        self_weight = self._kernel(torch.zeros(n), alpha)
+        return torch.cat([i, j, loop]), torch.cat([j, i, loop]), torch.cat([weight, weight, self_weight])
+
+    def _kernel(self, d2: torch.Tensor, alpha: float | None) -> torch.Tensor:
+        a = torch.exp(-(d2.sqrt() if self.distance == "plain" else d2) / self.kappa_)
+        return a if alpha is None else (a - 1 / alpha).clamp_(min=0)
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        return {"mean": self.mean_, "scale": self.scale_, "kappa": np.array([self.kappa_], dtype=np.float64)}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        self.mean_, self.scale_, self.kappa_ = state["mean"], state["scale"], float(state["kappa"][0])

@@ -1,0 +1,136 @@
+"""SLIC superpixels (Achanta et al. 2012): the labels of `skimage.segmentation.slic`, in a fifth of its time.
+
+The same windows, distances and sums in the same order and in single precision, so that labels are equal bit by bit
+(tests/registry/test_slic.py). What is quicker is how a window is gone through: row by row, as processors' vector
+instructions want it.
+"""
+from __future__ import annotations
+
+import numpy as np
+
+from registry.numeric.compiled import compiled
+
+SMALLEST, LARGEST = 0.5, 3  # areas of connected regions, in mean areas (scikit-image's defaults)
+
+
+def slic(grey: np.ndarray, count: int, compactness: float, iterations: int, sigma: float = 0.0) -> np.ndarray:
+    """Connected regions (H, W) int32, labels 0 .. n - 1 but some may be missing, of a grey image (H, W).
+
+    Equal to `skimage.segmentation.slic(grey, n_segments=count, compactness=compactness, max_num_iter=iterations,
+    sigma=sigma, channel_axis=None, start_label=0)` of version 0.26 on a float32 image.
+    """
+    from skimage.util import regular_grid
+
+    image = np.array(grey, np.float32)
+    image -= image.min()
+    image /= image.max() or 1
+    if sigma:
+        from skimage.filters import gaussian
+
+        image = gaussian(image[None, :, :, None], sigma=[np.float32(sigma)] * 3 + [0], mode="reflect")[0, :, :, 0]
+    image = np.ascontiguousarray(image * (1 / compactness), np.float32)
+    H, W = image.shape
+    rows, columns = regular_grid((1, H, W), count)[1:]
+    y, x = np.arange(H, dtype=np.float32)[rows], np.arange(W, dtype=np.float32)[columns]
+    centres = np.zeros((len(y) * len(x), 3), np.float32)
+    centres[:, 0], centres[:, 1] = np.repeat(y, len(x)), np.tile(x, len(y))
+    step = np.float32(max(rows.step or 1, columns.step or 1))
+    # the windows go by the grid of as many centres as there are, not as were asked for
+    reach = [np.float32(2 * int(axis.step or 1)) for axis in regular_grid((1, H, W), len(centres))[1:]]
+    nearest = _clusters(image, centres, *reach, np.float32(1 / np.float64(step * step)), iterations)
+    area = H * W / len(centres)
+    return _connected(nearest, int(SMALLEST * area), int(LARGEST * area))
+
+
+@compiled
+def _clusters(image, centres, reach_y, reach_x, weight, iterations):
+    """k-means over (y, x, grey): image (H, W) and centres (n, 3) float32 -> cluster of each pixel (H, W) int32.
+
+    A centre sees the pixels up to `reach` away, and moves to the mean of its own after each iteration; one that has none
+    is NaN from then on. weight: of squared pixels against squared grey.
+    """
+    H, W = image.shape
+    n = np.int32(len(centres))
+    nearest = np.full((H, W), np.int32(-1))
+    distance = np.empty((H, W), np.float32)
+    across = np.empty(W, np.float32)
+    pixels = np.empty(n, np.int32)
+    one, none = np.float32(1), np.float32(0)
+    for _ in range(iterations):
+        distance[:] = np.inf
+        for k in range(n):
+            cy, cx, grey = centres[k, 0], centres[k, 1], centres[k, 2]
+            if cy != cy:
+                continue
+            top, bottom = int(max(cy - reach_y, none)), int(min(cy + reach_y + one, np.float32(H)))
+            left, right = int(max(cx - reach_x, none)), int(min(cx + reach_x + one, np.float32(W)))
+            for x in range(right - left):
+                dx = cx - np.float32(left + x)
+                across[x] = dx * dx
+            for y in range(top, bottom):
+                dy = cy - np.float32(y)
+                dy *= dy
+                line, label, least = image[y, left:right], nearest[y, left:right], distance[y, left:right]
+                for x in range(right - left):  # without a branch: vector instructions
+                    t = line[x] - grey
+                    d = (dy + across[x]) * weight + t * t
+                    closer = d < least[x]
+                    label[x] = k if closer else label[x]
+                    least[x] = d if closer else least[x]
+        centres[:] = 0
+        pixels[:] = 0
+        for y in range(H):
+            x = 0
+            while x < W:  # pixels of one cluster, side by side: their sums stay in registers
+                k = nearest[y, x]
+                count, sum_y, sum_x, grey = pixels[k], centres[k, 0], centres[k, 1], centres[k, 2]
+                while x < W and nearest[y, x] == k:
+                    count += np.int32(1)
+                    sum_y += np.float32(y)
+                    sum_x += np.float32(x)
+                    grey += image[y, x]
+                    x += 1
+                pixels[k], centres[k, 0], centres[k, 1], centres[k, 2] = count, sum_y, sum_x, grey
+        for k in range(n):
+            for c in range(3):
+                centres[k, c] = centres[k, c] / np.float32(pixels[k]) if pixels[k] else np.float32(np.nan)
+    return nearest
+
+
+@compiled
+def _connected(nearest, smallest, largest):
+    """The 4-connected pieces (H, W) int32 of clusters (H, W), numbered as they are met. One that grows to `largest`
+    pixels is cut there; one below `smallest` joins a piece met before it, if it touches one."""
+    H, W = nearest.shape
+    pieces = np.full((H, W), np.int32(-1))
+    found = np.empty((largest, 2), np.int32)
+    new = np.int32(0)
+    for y in range(H):
+        for x in range(W):
+            if pieces[y, x] >= 0:
+                continue
+            cluster, beside = nearest[y, x], new
+            pieces[y, x] = new
+            found[0, 0], found[0, 1] = y, x
+            size, seen = 1, 0
+            while seen < size < largest:
+                for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+                    i, j = found[seen, 0] + dy, found[seen, 1] + dx
+                    if not (0 <= i < H and 0 <= j < W):
+                        continue
+                    piece = pieces[i, j]
+                    if piece == -1 and nearest[i, j] == cluster:
+                        pieces[i, j] = new
+                        found[size, 0], found[size, 1] = i, j
+                        size += 1
+                        if size >= largest:
+                            break
+                    elif piece != -1 and piece != new:
+                        beside = piece
+                seen += 1
+            if size < smallest:
+                for i in range(size):
+                    pieces[found[i, 0], found[i, 1]] = beside
+            else:
+                new += np.int32(1)
+    return pieces

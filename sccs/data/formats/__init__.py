@@ -1,0 +1,1 @@
+"""Image formats, one file each; `sccs.data.readers` chooses among them."""

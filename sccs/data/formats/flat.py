@@ -1,0 +1,101 @@
+"""Folders and globs of 2-D images, one file a slice; single PNG, JPEG, BMP and PGM files."""
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from registry.base import UserError
+from sccs.data.formats.tiff import TIFF_SUFFIXES, TiffStack
+from sccs.data.lazy import LazyArray, check_type, resolve_axes
+from sccs.data.stored import Stored, guarded, listed, natural
+
+FLAT_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm")
+
+
+class FlatImages(Stored):
+    """2-D images in a row, (Z, Y, X), one file a slice; also a single PNG or JPEG."""
+
+    axes = "zyx"
+
+    def __init__(self, path: str, files: list[str]):
+        self.path, self.files = path, files
+        kinds = [_flat_kind(file) for file in files]
+        usual, count = Counter(kinds).most_common(1)[0]
+        odd = next((i for i, kind in enumerate(kinds) if kind != usual), None)
+        if odd is not None:
+            raise UserError(
+                f"{files[odd]}: is {kinds[odd][0]} {kinds[odd][1]}, {count} of {len(files)} images beside it are "
+                f"{usual[0]} {usual[1]}: slices of a volume must be alike; mend it or move it away"
+            )
+        self.shape, self.dtype = (len(files), *usual[0]), np.dtype(usual[1])
+        self._last: tuple[int, np.ndarray] | None = None
+
+    def __getstate__(self) -> dict:
+        return {**super().__getstate__(), "_last": None}
+
+    def read(self, spans: tuple[slice, ...]) -> np.ndarray:
+        z, y, x = spans
+        return np.stack([self._slice(i)[y, x] for i in range(z.start, z.stop)])
+
+    def _slice(self, number: int) -> np.ndarray:
+        last = self._last
+        if last is None or last[0] != number:
+            file = self.files[number]
+            last = self._last = (number, guarded(file, lambda: _flat_read(file)))
+        return last[1]
+
+
+def folder_images(folder: str) -> list[str]:
+    names = [n for n in os.listdir(folder) if not n.startswith(".")]
+    images = [n for n in names if Path(n).suffix.lower() in (*TIFF_SUFFIXES, *FLAT_SUFFIXES)]
+    if not images:
+        what = "an empty folder" if not names else f"a folder without images (holds {listed(sorted(names), 5)})"
+        raise UserError(f"{folder}: {what}: give a folder of TIFF, PNG or JPEG slices, a Zarr or an N5 folder")
+    return [os.path.join(folder, n) for n in sorted(images, key=natural)]
+
+
+def _flat_kind(file: str) -> tuple[tuple[int, int], str]:
+    """((H, W), dtype) of a grey 2-D image, from its header."""
+    if Path(file).suffix.lower() in TIFF_SUFFIXES:
+        array = _tiff(file)
+        if array.shape[0] != 1:
+            raise UserError(f"{file}: is a stack of {array.shape[0]} slices: give the file itself, not its folder")
+        return array.shape[1:], str(array.dtype)
+    if Path(file).suffix.lower() not in FLAT_SUFFIXES:
+        raise UserError(f"{file}: not a 2-D image format that SCCS knows: slices are TIFF, PNG, JPEG, BMP or PGM")
+    with _pillow(file) as image:
+        bands = len(image.getbands())
+        if bands > 1:
+            colour = f"{bands} channels ({image.mode})"
+            raise UserError(
+                f"{file}: has {colour}, SCCS takes grey images: convert it to grey (Fiji: Image > Type > 8-bit)"
+            )
+        kind = {"1": "uint8", "L": "uint8", "P": "uint8", "I": "int32", "F": "float32"}.get(image.mode, "uint16")
+        return (image.height, image.width), kind
+
+
+def _flat_read(file: str) -> np.ndarray:
+    if Path(file).suffix.lower() in TIFF_SUFFIXES:
+        return _tiff(file)[0]
+    with _pillow(file) as image:
+        return np.asarray(image)
+
+
+def _tiff(file: str) -> LazyArray:
+    stored = guarded(file, lambda: TiffStack(file, None))
+    check_type(stored)
+    return LazyArray(stored, resolve_axes(None, stored))
+
+
+def _pillow(file: str) -> Any:
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = None  # slices of EM volumes exceed Pillow's guard against hostile downloads
+    try:
+        return Image.open(file)
+    except Exception as error:
+        raise UserError(f"{file}: not a readable image, damaged or of another format: write it anew") from error

@@ -1,0 +1,1 @@
+"""Scores, mappings of clusters to classes, names, comparison of runs."""

@@ -1,0 +1,193 @@
+"""``sccs compare RUN...``: finished runs side by side, and mean ± sd over the seeds of one recipe.
+
+Runs belong together when their resolved recipes agree in everything but seed and device.
+"""
+from __future__ import annotations
+
+import io
+import json
+import re
+from csv import writer as csv_writer
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Sequence
+
+import yaml
+
+from registry.base import UserError
+from sccs.evaluation.scores import mean_sd
+from sccs.system.files import write_text
+from sccs.system.log import say
+from sccs.evaluation.naming import read_metrics
+
+STAGES = ("features", "graph", "embed", "cluster")
+FREE = ("seed", "device", "description")  # keys in which runs of one group may differ
+ORDER = ("train", "hungarian", "greedy", "majority", "oracle", "named")
+
+
+@dataclass
+class Row:
+    """One run, as the table shows it. `values`: column -> number or None, in the order of `columns`."""
+
+    recipe: str
+    data: str
+    seed: int
+    group: str
+    headline: str | None
+    values: dict[str, float | None]
+    notes: list[str]
+
+
+def main(runs: Sequence[str], csv: str | None = None) -> int:
+    """Prints the comparison as Markdown; `csv` names a file that gets one line per run ("-": printed instead).
+
+    Returns 0. UserError names a run folder that is missing, unfinished or damaged.
+    """
+    folders = list(dict.fromkeys(Path(run).resolve() for run in runs))
+    if not folders:
+        raise UserError("compare: name at least one run folder, such as runs/sccs/20250131-120000-s0")
+    rows = [read_run(folder) for folder in folders]
+    names = columns(rows)
+    if csv == "-":
+        say(as_csv(rows, names).rstrip("\n"))
+        return 0
+    if csv is not None:
+        write_text(csv, as_csv(rows, names))
+    say(as_markdown(rows, names))
+    return 0
+
+
+def read_run(folder: Path) -> Row:
+    """Reads `metrics.json`, `resolved.yaml` and, if the run took times, `timing.json`; UserError if one is unfit."""
+    metrics = read_metrics(folder)
+    recipe = _resolved(folder)
+    test = metrics.get("test", {})
+    headline = metrics.get("headline") if metrics.get("headline") in test else None  # without labels it scores nothing
+    values: dict[str, float | None] = {f"DSC {name}": s["mean"]["dsc"] for name, s in test.items()}
+    if headline:
+        values["DSC without rest"] = test[headline]["mean_without_rest"]["dsc"]
+        values |= {name: measures["dsc"] for name, measures in test[headline]["classes"].items()}
+    for part in ("train", "test"):
+        seen = sum(metrics.get("cluster_share", {}).get(part, [1])) > 0  # else there was no such volume
+        values[f"clusters used {part}"] = metrics["clusters_used"][part] if seen else None
+    values["s/FOV"] = _seconds_per_fov(folder / "timing.json")
+    data = recipe.get("data")
+    return Row(
+        recipe=_label(folder),
+        data=str(data.get("name", "") if isinstance(data, dict) else data or ""),
+        seed=int(recipe.get("seed", 0)),
+        group=json.dumps({key: v for key, v in recipe.items() if key not in FREE}, sort_keys=True, default=str),
+        headline=headline,
+        values=values,
+        notes=metrics.get("notes", []),
+    )
+
+
+def _resolved(folder: Path) -> dict[str, Any]:
+    path = folder / "resolved.yaml"
+    if not path.exists():
+        raise UserError(f"{folder}: no resolved.yaml; is this a run folder, and did the run finish?")
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(recipe, dict):
+        raise UserError(f"{path}: holds no recipe")
+    return recipe
+
+
+def _label(folder: Path) -> str:
+    """``runs/<recipe>/<time>-s<seed>`` -> recipe; another folder (`--out`) goes by its own name."""
+    return folder.parent.name if re.search(r"\d-s\d+$", folder.name) else folder.name
+
+
+def _seconds_per_fov(path: Path) -> float | None:
+    """Sum over the stages in `timing.json`, None where the run took no times."""
+    if not path.exists():
+        return None
+    try:
+        timing = json.loads(path.read_text(encoding="utf-8"))
+        seconds = [float(timing[stage]) for stage in STAGES if timing.get(stage) is not None]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not the timing of a run ({error})") from error
+    return sum(seconds) if seconds else None
+
+
+def columns(rows: Sequence[Row]) -> list[str]:
+    """All columns of all runs: mappings in their fixed order, then classes as they come, then use and time."""
+    seen = list(dict.fromkeys(name for row in rows for name in row.values))
+    first = [f"DSC {name}" for name in ORDER if f"DSC {name}" in seen] + ["DSC without rest"]
+    last = ["clusters used train", "clusters used test", "s/FOV"]
+    return [n for n in first if n in seen] + [n for n in seen if n not in first + last] + last
+
+
+def groups(rows: Sequence[Row]) -> list[list[Row]]:
+    """Runs of one recipe, whatever their seed, in the order given."""
+    by_group: dict[str, list[Row]] = {}
+    for row in rows:
+        by_group.setdefault(row.group, []).append(row)
+    return list(by_group.values())
+
+
+def as_markdown(rows: Sequence[Row], names: Sequence[str]) -> str:
+    """The table of runs, the table of recipes with several runs, and what must be said about them."""
+    heads = [name + " (upper bound)" if name == "DSC oracle" else name for name in names]
+    headlines = sorted({row.headline for row in rows if row.headline})
+    body = [[_name(r, headlines), r.data, str(r.seed), *(_number(r.values.get(n), n) for n in names)] for r in rows]
+    parts = [_table(["recipe", "data", "seed", *heads], body)]
+    repeated = [group for group in groups(rows) if len(group) > 1]
+    if repeated:
+        parts.append("Mean ± sd over runs of one recipe:")
+        summary = []
+        for group in repeated:
+            head = [_name(group[0], headlines), group[0].data, str(len(group))]
+            summary.append(head + [_spread(group, name) for name in names])
+        parts.append(_table(["recipe", "data", "runs", *heads], summary))
+    said = list(dict.fromkeys(f"- {row.recipe}, seed {row.seed}: {note}" for row in rows for note in row.notes))
+    if headlines:
+        which = headlines[0] if len(headlines) == 1 else "in brackets behind the recipe"
+        said.insert(0, f"- DSC per class and without rest are by the mapping {which}, on the test volumes")
+    return "\n\n".join(parts + (["\n".join(said)] if said else []))
+
+
+def as_csv(rows: Sequence[Row], names: Sequence[str]) -> str:
+    """One line per run, full precision, empty where a run has no such value."""
+    out = io.StringIO()
+    writer = csv_writer(out, lineterminator="\n")
+    writer.writerow(["recipe", "data", "seed", "headline", *names])
+    for r in rows:
+        cells = [r.values.get(name) for name in names]
+        writer.writerow([r.recipe, r.data, r.seed, r.headline or "", *("" if c is None else c for c in cells)])
+    return out.getvalue()
+
+
+def _name(row: Row, headlines: Sequence[str]) -> str:
+    """The recipe, with the run's headline mapping where the runs shown do not share one."""
+    return f"{row.recipe} ({row.headline or 'no labels'})" if len(headlines) > 1 else row.recipe
+
+
+def _number(value: float | None, name: str) -> str:
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) and name.startswith("clusters") else f"{value:.3f}"
+
+
+def _spread(group: Sequence[Row], name: str) -> str:
+    values = [row.values[name] for row in group if row.values.get(name) is not None]
+    if not values:
+        return "-"
+    over = mean_sd(values)
+    few = f" (n = {over['n']})" if over["n"] < len(group) else ""
+    digits = 1 if name.startswith("clusters") else 3
+    sd = f" ± {over['sd']:.{digits}f}" if over["n"] > 1 else ""
+    return f"{over['mean']:.{digits}f}{sd}{few}"
+
+
+def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns are also aligned in a terminal."""
+    lines = [[cell.replace("|", "\\|") for cell in line] for line in (head, *body)]
+    widths = [max(3, *(len(line[c]) for line in lines)) for c in range(len(head))]
+    text = [c < 2 for c in range(len(head))]  # recipe and data to the left, numbers to the right
+    rule = ["-" * w if left else "-" * (w - 1) + ":" for w, left in zip(widths, text)]
+    cells = [[c.ljust(w) if left else c.rjust(w) for c, w, left in zip(line, widths, text)] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [cells[0], rule, *cells[1:]])

@@ -1,0 +1,227 @@
+"""A person's names and colours for the clusters of a run, kept in its `classes.yaml` (``sccs name RUN 3=nucleus``).
+
+The file gives each named cluster its class and colour; clusters without an entry go by "cluster 4"::
+
+    clusters:
+      3: {name: nucleus, colour: '#f5c518'}
+      5: {name: mitochondria, colour: '#27a35a'}
+
+Several clusters may share a name: together they are that class, in one colour. `sccs segment` and the report use the
+names, and the evaluation scores them as the mapping `named`.
+"""
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Iterable, Mapping, Sequence
+
+import numpy as np
+import yaml
+
+from registry.base import UserError
+from sccs.system.archive import is_export, read_text
+from sccs.system.colours import class_colours
+from sccs.evaluation.scores import MAPPINGS, evaluate
+from sccs.system.files import write_json, write_text
+from sccs.system.log import say
+
+FILE = "classes.yaml"
+TABLES = "tables.json"
+
+
+def main(run: str | Path, assignments: Sequence[str]) -> int:
+    """``sccs name RUN 3=nucleus 5=mitochondria:#00ff00``: names clusters, prints what every cluster is called now.
+
+    Without assignments it only prints. Returns 0; raises UserError like `parse_assignments` and `name_clusters`.
+    """
+    k = int(read_metrics(Path(run))["k"])
+    names, colours = parse_assignments(assignments, k)
+    entries = name_clusters(Path(run), names, colours) if names else read_names(Path(run))
+    say("\n".join(f"{cluster:3d}  {entries[cluster]['colour'] if cluster in entries else '       '}  {name}"
+                  for cluster, name in enumerate(cluster_names(entries, k))))
+    return 0
+
+
+def parse_assignments(items: Iterable[str], k: int | None = None) -> tuple[dict[int, str], dict[int, str]]:
+    """["3=nucleus", "5=mitochondria:#00ff00"] -> ({3: "nucleus", 5: "mitochondria"}, {5: "#00ff00"}).
+
+    `k` is the number of clusters, if known. UserError for anything that is not CLUSTER=NAME[:#rrggbb], a cluster that
+    the run does not have or that comes twice, an empty name, a colour that is none.
+    """
+    names: dict[int, str] = {}
+    colours: dict[int, str] = {}
+    for item in items:
+        number, equals, rest = item.partition("=")
+        name, colon, colour = rest.partition(":")
+        name = name.strip()
+        if not equals:
+            raise UserError(f"{item!r} gives no name: write CLUSTER=NAME, such as 3=nucleus")
+        if not re.fullmatch(r"\s*\d+\s*", number):
+            raise UserError(f"{item!r}: {number.strip()!r} is no cluster number: write CLUSTER=NAME, such as 3=nucleus")
+        cluster = int(number)
+        if cluster in names:
+            raise UserError(f"{item!r}: cluster {cluster} already got the name {names[cluster]!r}; name it once")
+        _check_cluster(cluster, k, item)
+        if not name:
+            raise UserError(f"{item!r}: the name is empty: write {cluster}=NAME, such as {cluster}=nucleus")
+        names[cluster] = name
+        if colon:
+            colours[cluster] = parse_colour(colour, item)
+    return names, colours
+
+
+def parse_colour(text: str, where: str) -> str:
+    """'#0F0' or '00FF00' -> '#00ff00'; UserError otherwise, which names `where` it stood."""
+    digits = text.strip().lower().removeprefix("#")
+    if not re.fullmatch(r"[0-9a-f]{3}|[0-9a-f]{6}", digits):
+        raise UserError(f"{where!r}: {text.strip()!r} is not a colour: write six hex digits, such as #00ff00")
+    return "#" + ("".join(2 * digit for digit in digits) if len(digits) == 3 else digits)
+
+
+def name_clusters(run: Path, names: Mapping[int, str], colours: Mapping[int, str] | None = None) -> dict[int, dict]:
+    """Adds `names` (and `colours`) of clusters to the run's `classes.yaml` and scores the mapping `named` anew.
+
+    Earlier names of other clusters stay. A colour holds for every cluster of that name; a name without a chosen colour
+    takes one of the project's table. Returns what `read_names` will give. UserError if the run is not finished, lacks
+    the cluster, or one name was given two colours.
+    """
+    run = Path(run)
+    k = int(read_metrics(run)["k"])
+    colours = dict(colours or {})
+    for cluster in [*names, *colours]:
+        _check_cluster(cluster, k, f"{cluster}={names.get(cluster, '')}")
+    entries = read_names(run)
+    merged = {c: entry["name"] for c, entry in entries.items()} | {int(c): name for c, name in names.items()}
+    chosen: dict[str, str] = {}
+    for cluster, colour in colours.items():
+        name = merged[cluster] if cluster in merged else _unnamed(cluster)
+        colour = parse_colour(colour, f"{cluster}={name}:{colour}")
+        if chosen.setdefault(name, colour) != colour:
+            raise UserError(f"{name!r} was given two colours, {chosen[name]} and {colour}; one class has one colour")
+    for entry in entries.values():
+        chosen.setdefault(entry["name"], entry["colour"])
+    table = class_colours(list(dict.fromkeys(merged[c] for c in sorted(merged))), chosen)
+    merged_entries = {c: {"name": merged[c], "colour": table[merged[c]]} for c in sorted(merged)}
+    heading = "# Names and colours of clusters; written by `sccs name`, free to edit.\n"
+    write_text(run / FILE, heading + yaml.safe_dump({"clusters": merged_entries}, sort_keys=False, allow_unicode=True))
+    if (run / TABLES).exists():
+        rescore(run)
+    return merged_entries
+
+
+def read_names(run: Path) -> dict[int, dict]:
+    """The `classes.yaml` of a run or export, {cluster: {"name": ..., "colour": "#rrggbb"}}; {} without the file.
+
+    UserError, with the file's path, if a person's edit left it in another form.
+    """
+    path = Path(run) / FILE
+    if (text := read_text(run, FILE)) is None:
+        return {}
+    try:
+        content = yaml.safe_load(text) or {}
+        clusters = content.get("clusters") or {}
+        named = {int(cluster): (str(entry["name"]).strip(), entry.get("colour")) for cluster, entry in clusters.items()}
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({' '.join(str(error).split())}); "
+            "write lines such as `3: {name: nucleus, colour: '#f5c518'}` under `clusters:`"
+        ) from error
+    chosen = {name: parse_colour(str(colour), f"{path}: {name}") for name, colour in named.values() if colour}
+    table = class_colours(list(dict.fromkeys(name for name, _ in named.values())), chosen)
+    return {c: {"name": named[c][0], "colour": table[named[c][0]]} for c in sorted(named)}
+
+
+def cluster_names(entries: Mapping[int, Mapping[str, str]], k: int) -> list[str]:
+    """The name of every cluster 0..k-1 (`entries` from `read_names`); "cluster 4" where nobody gave one."""
+    return [entries[c]["name"] if c in entries else _unnamed(c) for c in range(k)]
+
+
+def named_mapping(entries: Mapping[int, Mapping[str, str]], class_names: Sequence[str], k: int) -> np.ndarray:
+    """The mapping `named`, (k,) int64 positions in `class_names`: -1 for clusters without name and for other names.
+
+    Names match whatever their case.
+    """
+    position = {name.strip().lower(): c for c, name in reversed(list(enumerate(class_names)))}
+    return np.array([position.get(name.strip().lower(), -1) for name in cluster_names(entries, k)], np.int64)
+
+
+def write_metrics(
+    run: Path,
+    train: Mapping[str, np.ndarray],
+    test: Mapping[str, np.ndarray],
+    class_names: Sequence[str],
+    *,
+    k: int,
+    rest: str | None = None,
+    mappings: Sequence[str] = MAPPINGS,
+    headline: str = "train",
+    train_pixels: np.ndarray | None = None,
+    test_pixels: np.ndarray | None = None,
+    supervised: Sequence[str] = (),
+    neighbours: Mapping[str, Mapping] | None = None,
+) -> dict[str, Any]:
+    """Evaluates a run (arguments as `evaluation.evaluate`) into its `metrics.json`, which is returned.
+
+    The tables are kept beside it in `tables.json`, so that names given later are scored without the images.
+    """
+
+    def plain(tables: Mapping[str, np.ndarray]) -> dict[str, list]:
+        return {key: np.asarray(table).tolist() for key, table in tables.items()}
+
+    def counts(pixels: np.ndarray | None) -> list[int] | None:
+        return None if pixels is None else np.asarray(pixels).tolist()
+
+    stored = {
+        "train": plain(train), "test": plain(test), "class_names": list(class_names), "k": k, "rest": rest,
+        "mappings": list(mappings), "headline": headline,
+        "train_pixels": counts(train_pixels), "test_pixels": counts(test_pixels), "supervised": list(supervised),
+        "neighbours": dict(neighbours or {}),
+    }  # fmt: skip
+    write_text(Path(run) / TABLES, json.dumps(stored) + "\n")
+    return rescore(run)
+
+
+def rescore(run: Path) -> dict[str, Any]:
+    """Evaluates the run's tables again, with the names it has now, and rewrites `metrics.json`, which is returned."""
+    run = Path(run)
+    stored = json.loads((run / TABLES).read_text(encoding="utf-8"))
+    class_names, k = stored["class_names"], stored["k"]
+    for part in ("train", "test"):
+        tables = {key: np.array(table, np.int64) for key, table in stored[part].items()}
+        stored[part] = {key: table.reshape(k, len(class_names)) for key, table in tables.items()}
+    entries = read_names(run)
+    named = named_mapping(entries, class_names, k) if entries else None
+    metrics = evaluate(**stored, named=named)
+    other = sorted({e["name"] for c, e in entries.items() if c < k and named[c] < 0})
+    if other and class_names:
+        metrics["notes"].append(f"named, but no labelled class: {', '.join(other)}; scored as {metrics['rest']}")
+    write_json(run / "metrics.json", metrics)
+    return metrics
+
+
+def read_metrics(run: Path) -> dict[str, Any]:
+    """The run's `metrics.json`; UserError if it is not there (no run, or not finished), damaged, or of pre-training."""
+    path = Path(run) / "metrics.json"
+    if is_export(run):
+        raise UserError(f"{run}: an export, not a run; do this with the run that it came from, and export that again")
+    if not Path(run).is_dir():
+        raise UserError(f"{run}: no such run folder")
+    if not path.exists():
+        raise UserError(f"{run}: no metrics.json; is this a run folder, and did the run finish? (sccs run --resume)")
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); run it again with --resume") from error
+    if "clusters_used" not in metrics:
+        raise UserError(f"{run}: has no clusters, it seems to be a pre-training; name a run that segmented")
+    return metrics
+
+
+def _check_cluster(cluster: int, k: int | None, item: str) -> None:
+    if k is not None and not 0 <= cluster < k:
+        raise UserError(f"{item!r}: the run has no cluster {cluster}; its clusters are 0 to {k - 1}")
+
+
+def _unnamed(cluster: int) -> str:
+    return f"cluster {cluster}"

@@ -1,0 +1,321 @@
+"""A segmentation in blocks, carried out by any number of processes on any number of machines; any of them may die.
+
+While it lasts, OUTPUT.partial/ holds job.json (all that a worker must know), the store, what each field of view (FOV)
+has given, and done/, an empty file for each block that is written. A block is done again unless its file is there, so
+that a killed job loses the blocks at work and nothing else. Three stages, each block by block: `fovs` segments, "0"
+stitches the FOVs of a block and of its neighbours to the finest level, "1" and on are the levels of the pyramid.
+What a block holds follows from job.json alone: not from who computes it, when, or beside whom.
+"""
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import math
+import os
+import secrets
+import shutil
+import socket
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
+
+import numpy as np
+
+from registry.base import UserError
+from sccs.inference.blocks import EMPTY, Level, Plan, box, grid, make_plan, pyramid
+from sccs.data.label_store import cells, create_store, halve_box, import_zarr, open_level
+from sccs.system.files import move_into_place, write_json
+from sccs.inference.stitch import stitched
+
+PARTIAL = ".partial"
+STAGES = {"fovs": "segmenting", "0": "stitching"}  # what they do, for the progress
+ALLOWED_FAILURES = 10  # workers that may die of one block before it is to blame
+
+
+def partial_folder(output: str | os.PathLike) -> Path:
+    return Path(output).with_name(Path(output).name + PARTIAL)
+
+
+def check_partial(output: str | os.PathLike, resume: bool, overwrite: bool) -> None:
+    """Raises UserError where an unfinished segmentation lies in the way."""
+    folder = partial_folder(output)
+    if folder.exists() and not (resume or overwrite):
+        raise UserError(f"{folder}: an unfinished segmentation; give --resume to go on with it, --overwrite to begin "
+                        "anew, or another OUTPUT")
+
+
+def begun(output: str | os.PathLike) -> Optional[dict]:
+    """job.json of an unfinished segmentation, None where there is none."""
+    try:
+        return json.loads((partial_folder(output) / "job.json").read_text())
+    except FileNotFoundError:
+        return None
+
+
+def check_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises UserError where a resumed segmentation would mix two kinds of blocks."""
+    changed = [key for key in now if before.get(key) != now[key]]
+    if changed:
+        key = changed[0]
+        raise UserError(f"--resume: {key} is {now[key]}, but the segmentation began with {before.get(key)}; resume "
+                        "with its own options, or give --overwrite to begin anew")
+
+
+def begin(output: str | os.PathLike, settings: Mapping[str, Any], statistics: tuple[float, float],
+          **store: Any) -> None:
+    """Lay out OUTPUT.partial, without any block. store: arguments of `create_store` (voxel_size, names, ...)."""
+    folder = partial_folder(output)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    plan, levels = layout(settings)
+    create_store(folder / "store", levels, plan.chunk, settings["kind"], version=settings["ome"], about=settings,
+                 **store)
+    slot = plan.slot
+    import_zarr(output).create_array(
+        folder / "fovs", shape=(plan.shape[0], len(plan.y) * slot[0], len(plan.x) * slot[1]),
+        chunks=(plan.chunk[0], *slot), dtype="uint8", fill_value=EMPTY)
+    for stage in ("fovs", *range(len(levels))):
+        (folder / "done" / str(stage)).mkdir(parents=True)
+    write_json(folder / "job.json", {"settings": settings, "statistics": statistics, "token": secrets.token_hex(8)})
+
+
+def finish(output: str | os.PathLike) -> None:
+    """The store takes its final name; what stood there goes."""
+    folder = partial_folder(output)
+    move_into_place(folder / "store", Path(output))
+    shutil.rmtree(folder)
+
+
+def layout(settings: Mapping[str, Any]) -> tuple[Plan, list[Level]]:
+    shape = [stop - start for start, stop in settings["region"]]
+    plan = make_plan(shape, settings["fov"], settings["halo"], settings["block"])
+    return plan, pyramid(shape, settings["voxel_size"])
+
+
+# ------------------------------------------------------------------------------------------------------------- work
+@dataclass(frozen=True)
+class Task:
+    """Block `number` of a stage: "fovs", or the number of a level. size: FOVs, for the progress."""
+
+    stage: str
+    number: int
+    size: int = 1
+
+
+class Job:
+    """What a process keeps open of a segmentation: model, volume, mask and arrays, each from its first use."""
+
+    def __init__(self, folder: str, device: str):
+        about = json.loads((Path(folder) / "job.json").read_text())
+        self.folder, self.device = Path(folder), device
+        self.settings, self.statistics = about["settings"], tuple(about["statistics"])
+        self.plan, self.levels = layout(self.settings)
+        self.stages = ["fovs", *map(str, range(len(self.levels)))]
+
+    @functools.cached_property
+    def model(self):
+        from sccs.pipeline import Pipeline
+
+        return Pipeline.load(self.settings["run"], self.device)
+
+    @functools.cached_property
+    def volume(self):
+        from sccs.inference.segment import open_volume
+
+        return open_volume(self.settings, self.model.min_side, self.statistics)
+
+    @functools.cached_property
+    def mask(self):
+        from sccs.inference.segment import open_mask
+
+        return open_mask(self.settings)
+
+    @functools.cached_property
+    def fovs(self):
+        """What all FOVs see, beside one another: (Z, rows * slot, columns * slot)."""
+        return import_zarr(self.folder).open_array(self.folder / "fovs", mode="r+")
+
+    def level(self, number: int):
+        return open_level(self.folder / "store", self.settings["kind"], number)
+
+    def marker(self, task: Task) -> Path:
+        return self.folder / "done" / task.stage / str(task.number)
+
+    def tasks(self, stage: str) -> list[Task]:
+        """Blocks of a stage that are still to do."""
+        done = set(os.listdir(self.folder / "done" / stage))
+        count = self.plan.count
+        if stage not in ("fovs", "0"):
+            count = math.prod(grid(self.levels[int(stage)].shape, self._cells))
+        left = [number for number in range(count) if str(number) not in done]
+        if stage == "fovs":
+            return [Task(stage, number, math.prod(map(len, self.plan.within(number)))) for number in left]
+        return [Task(stage, number) for number in left]
+
+    def do(self, task: Task, tick: Callable[[], Any] = lambda: None) -> None:
+        """tick: called after every FOV."""
+        if self.marker(task).exists():  # by a worker that died before it could say so
+            return
+        if task.stage == "fovs":
+            self._segment(task.number, tick)
+        elif task.stage == "0":
+            self._stitch(task.number)
+        else:
+            self._halve(int(task.stage), task.number)
+        self.marker(task).touch()
+
+    def _segment(self, number: int, tick: Callable[[], Any]) -> None:
+        from sccs.inference.segment import label_fov
+
+        zs, rows, columns = self.plan.within(number)
+        for i in rows:
+            for j in columns:
+                y, x = self.plan.y[i], self.plan.x[j]
+                labels = np.full((len(zs), *self.plan.slot), EMPTY, np.uint8)
+                for z in zs:  # innermost: a chunk is many slices deep, and is read once
+                    found = label_fov(self.model, self.volume, self.mask, self.table, z, y, x)
+                    labels[z - zs.start, : y.high - y.low, : x.high - x.low] = found
+                    tick()
+                top, left = self.plan.corner(i, j)
+                self.fovs[zs.start: zs.stop, top: top + labels.shape[1], left: left + labels.shape[2]] = labels
+
+    @functools.cached_property
+    def table(self) -> np.ndarray:
+        return np.array(self.settings["table"], np.uint8)
+
+    def _stitch(self, number: int) -> None:
+        area, (zs, rows, columns) = self.plan.box(number), self.plan.within(number)
+
+        def read(i: int, j: int, y: slice, x: slice) -> np.ndarray:
+            top, left = self.plan.corner(i, j)
+            down, right = top - self.plan.y[i].low, left - self.plan.x[j].low
+            return self.fovs[zs.start: zs.stop, y.start + down: y.stop + down, x.start + right: x.stop + right]
+
+        labels = np.empty([side.stop - side.start for side in area], np.uint8)
+        for i in rows:
+            for j in columns:
+                y, x = (span.start - side.start for span, side in zip((self.plan.y[i], self.plan.x[j]), area[1:]))
+                found = stitched(i, j, self.plan.y, self.plan.x, self.plan.halo, read, EMPTY)
+                labels[:, y: y + found.shape[1], x: x + found.shape[2]] = found
+        self.level(0)[area] = labels
+
+    @property
+    def _cells(self) -> list[int]:
+        return cells(self.plan.chunk)
+
+    def _halve(self, level: int, number: int) -> None:
+        here = self.levels[level]
+        halve_box(self.level(level - 1), self.level(level), here.step, box(here.shape, self._cells, number))
+
+
+_one_at_a_time = threading.Lock()  # also in a worker of several threads: a task has its threads of its own
+
+
+@functools.lru_cache(maxsize=1)
+def _job(folder: str, device: str, token: str) -> Job:
+    try:
+        return Job(folder, device)
+    except FileNotFoundError:
+        raise UserError(f"{folder}: not there on {socket.gethostname()}, where a worker runs; put OUTPUT, INPUT and "
+                        "RUN on a disk that all machines have under the same path") from None
+
+
+def do(folder: str, device: str, token: str, task: Task) -> Task:
+    """A task in a worker's process, which keeps the job open for the next. token: tells jobs of one name apart."""
+    with _one_at_a_time:
+        _job(folder, device, token).do(task)
+    return task
+
+
+def carry_out(output: str | os.PathLike, device: str, workers: int, scheduler: Optional[str],
+              progress: Callable[[int, str], Any]) -> None:
+    """Do what is left of the job, stage by stage. progress(total, what) is a context whose value has update(n)."""
+    folder = str(partial_folder(output).absolute())
+    token = json.loads((Path(folder) / "job.json").read_text())["token"]
+    job = Job(folder, device)
+    with kept(folder), cluster(workers, scheduler) as client:
+        for stage in job.stages:
+            tasks = job.tasks(stage)
+            if not tasks:
+                continue
+            with progress(sum(task.size for task in tasks), STAGES.get(stage, f"level {stage}")) as bar:
+                if client is not None:
+                    for task in on_cluster(client, functools.partial(do, folder, device, token), tasks):
+                        bar.update(task.size)
+                else:
+                    for task in tasks:
+                        job.do(task, bar.update)
+                        if stage != "fovs":
+                            bar.update()
+
+
+@contextmanager
+def kept(folder: str) -> Iterator[None]:
+    """Says where the work is, when something ends it early."""
+    try:
+        yield
+    except BaseException:
+        print(f"sccs: {folder} keeps what is done; --resume goes on", file=sys.stderr)
+        raise
+
+
+# -------------------------------------------------------------------------------------------------------------- Dask
+def import_distributed() -> Any:
+    try:
+        import distributed
+    except ImportError as error:
+        raise UserError('--workers and --scheduler need Dask: pip install "sccs[dask]"') from error
+    return distributed
+
+
+class cluster:
+    """Context: a Dask client of the scheduler at that address, or of a local cluster; None for one worker alone."""
+
+    def __init__(self, workers: int, scheduler: Optional[str]):
+        self.workers, self.scheduler, self.opened = workers, scheduler, []
+
+    def __enter__(self) -> Any:
+        if self.scheduler is None and self.workers == 1:
+            return None
+        distributed = import_distributed()
+        if self.scheduler is not None:
+            try:
+                self.opened = [distributed.Client(self.scheduler)]
+            except (OSError, ValueError, TypeError) as error:
+                raise UserError(f"--scheduler {self.scheduler}: no Dask scheduler answers there ({error})") from None
+            return self.opened[0]
+        import dask
+
+        threads = str(max(1, (os.cpu_count() or 1) // self.workers))
+        variables = {name: threads for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        with dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES}):
+            local = distributed.LocalCluster(n_workers=self.workers, threads_per_worker=1, dashboard_address=None,
+                                             memory_limit=0, env=variables, silence_logs=logging.ERROR)
+        self.opened = [distributed.Client(local), local]
+        return self.opened[0]
+
+    def __exit__(self, *raised: Any) -> None:
+        for each in self.opened:
+            each.close()
+
+
+def on_cluster(client: Any, function: Callable[[Task], Task], tasks: Sequence[Task]) -> Iterator[Task]:
+    """The tasks as they are done, by whatever workers there are; those of a worker that dies go to another."""
+    distributed = import_distributed()
+    if not client.scheduler_info()["workers"]:
+        print("sccs: the scheduler has no workers yet; waiting for some", file=sys.stderr)
+    futures = client.map(function, tasks, pure=False)
+    try:
+        for future in distributed.as_completed(futures):
+            yield future.result()
+    except ImportError as error:
+        raise UserError(f"a worker lacks a package ({error}); install sccs of this version where workers run") from None
+    except distributed.KilledWorker as error:
+        raise UserError(f"a block ended {ALLOWED_FAILURES} workers ({error}); perhaps they lack memory. What is "
+                        "done is kept: mend it and give --resume") from None
+    finally:
+        client.cancel(futures)

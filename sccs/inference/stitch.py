@@ -1,0 +1,97 @@
+"""FOVs that overlap, put together without a step: each border between two runs where both say the same.
+
+Two neighbouring FOVs have labelled the pixels within `halo` of their border both. The border is moved to the path of
+least disagreement there (the cut of Efros and Freeman, 2001), by dynamic programming, slice by slice. It is pinned at
+the corners where four FOVs meet and leaves them at 45 degrees at most, so that borders along y and along x never meet
+elsewhere: a pixel's label depends on its FOV and the four neighbours, which is why blocks do not matter.
+"""
+from __future__ import annotations
+
+from typing import Callable, Sequence
+
+import numpy as np
+
+from sccs.inference.blocks import Span
+
+Read = Callable[[int, int, slice, slice], np.ndarray]  # FOV (i, j); rows, columns of the region -> (Z, h, w)
+
+
+def stitched(i: int, j: int, rows: Sequence[Span], columns: Sequence[Span], halo: int, labels: Read, empty: int,
+             values: Read | None = None) -> np.ndarray:
+    """What belongs at the centre of FOV (i, j): (Z, h, w), from it and, beyond moved borders, from its neighbours.
+
+    labels: of all FOVs, over all that they see. A FOV that is `empty` throughout, in a slice, keeps straight borders.
+    values: what is put together, where it is not the labels (the FOVs' numbers, to see whose pixel is whose).
+    """
+    values = values or labels
+    y, x = rows[i], columns[j]
+    out = np.array(values(i, j, slice(y.start, y.stop), slice(x.start, x.stop)))
+    for across, spans, at, along, along_spans in ((2, columns, j, y, rows), (1, rows, i, x, columns)):
+        for side in (-1, 0):  # the border before the FOV, the border after it
+            first = at + side
+            if not 0 <= first < len(spans) - 1:
+                continue
+            border = spans[first].stop
+            reach = min(halo, *((span.stop - span.start) // 2 for span in spans[first: first + 2]))
+            if reach < 2:
+                continue
+            strip = slice(border - reach, border + reach)
+            pair = [(i, n) if across == 2 else (n, j) for n in (first, first + 1)]
+            window = (slice(along.start, along.stop), strip) if across == 2 else (strip, slice(along.start, along.stop))
+            one, other = (turned(labels(*fov, *window), across) for fov in pair)  # (Z, length, 2 reach)
+            pinned = along.start > 0, along.stop < along_spans[-1].stop
+            path = cut(one, other, pinned, empty)  # (Z, length), px from the strip's middle
+            there = pair[1 if side == 0 else 0]
+            theirs, mine = turned(values(*there, *window), across), turned(out, across)
+            steps = np.arange(reach)
+            if side == 0:  # they own the last -path pixels
+                taken = steps >= reach + path[..., None]
+                mine[:, :, -reach:][taken] = theirs[:, :, :reach][taken]
+            else:  # they own the first `path` pixels
+                taken = steps < path[..., None]
+                mine[:, :, :reach][taken] = theirs[:, :, reach:][taken]
+    return out
+
+
+def turned(array: np.ndarray, across: int) -> np.ndarray:
+    """The axis that the border lies across comes last."""
+    return array if across == 2 else array.swapaxes(1, 2)
+
+
+def cut(one: np.ndarray, other: np.ndarray, pinned: tuple[bool, bool], empty: int) -> np.ndarray:
+    """The path of least disagreement between two labellings of a strip (Z, length, 2 reach), as (Z, length) int.
+
+    At p, pixels before the middle plus p are `one`'s, those from there on `other`'s; p changes by one px at most from
+    row to row, and is 0 at a pinned end. Of paths as good, the straighter.
+    """
+    depth, length, width = one.shape
+    reach = width // 2
+    differ = one != other
+    # p = -(reach - 1) .. reach - 1: both labellings at both pixels beside the cut, and the step from one's to other's
+    cost = differ[..., :-1].astype(np.int32) + differ[..., 1:] + (one[..., :-1] != other[..., 1:])
+    offsets = np.arange(1 - reach, reach)
+    rows = np.arange(length)[:, None]
+    limit = np.full((length, 1), reach)
+    if pinned[0]:
+        limit = np.minimum(limit, rows)
+    if pinned[1]:
+        limit = np.minimum(limit, length - 1 - rows)
+    never = 4 * length
+    cost = np.where(abs(offsets) <= limit, cost, never)
+    best = cost[:, 0]
+    moves = np.zeros(cost.shape, np.int8)
+    beyond = np.full((depth, 1), never * (length + 1), np.int32)
+    for row in range(1, length):
+        choices = np.stack([best, np.hstack([beyond, best[:, :-1]]), np.hstack([best[:, 1:], beyond])])
+        move = choices.argmin(0)
+        moves[:, row] = np.array([0, -1, 1], np.int8)[move]
+        best = np.take_along_axis(choices, move[None], 0)[0] + cost[:, row]
+    order = np.argsort(abs(offsets), kind="stable")
+    at = order[best[:, order].argmin(1)]
+    path = np.empty((depth, length), np.int64)
+    for row in range(length - 1, -1, -1):
+        path[:, row] = offsets[at]
+        at = at + moves[np.arange(depth), row, at]
+    plain = (one == empty).all((1, 2)) | (other == empty).all((1, 2))
+    path[plain] = 0
+    return path

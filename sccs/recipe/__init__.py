@@ -1,0 +1,1 @@
+"""Recipes: grammar, YAML with places, listings."""

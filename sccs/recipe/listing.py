@@ -1,0 +1,114 @@
+"""What `sccs list`, `sccs show` and `sccs info` print."""
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+import shutil
+from pathlib import Path
+from typing import Any, Sequence
+
+import yaml
+
+import registry
+import sccs
+from sccs.recipe.located import read_yaml
+from sccs.recipe.grammar import load_recipe, packaged_recipes
+
+PACKAGES = ("numpy", "scipy", "torch", "dgl", "scikit-image", "scikit-learn", "faiss-cpu", "faiss-gpu-cu12", "zarr",
+            "tensorstore", "h5py", "mrcfile", "tifffile", "imagecodecs", "pydantic")
+
+
+def tables(what: str | None = None) -> str:
+    """One table for each role, then recipes and data sets; or only the table `what`."""
+    from sccs.data import DATASETS
+
+    everything = {role: registry.available(role) for role in registry.ROLES}
+    everything["recipes"] = {name: _description(path) for name, path in packaged_recipes().items()}
+    everything["datasets"] = DATASETS
+    chosen = everything if what is None else {what: everything[what]}
+    wide = shutil.get_terminal_size((120, 24)).columns
+    width = max(len(name) for table in chosen.values() for name in table)
+    return "\n\n".join(
+        "\n".join([title, *(f"  {name:<{width}}  {_cut(text, wide - width - 4)}" for name, text in table.items())])
+        for title, table in chosen.items()
+    )
+
+
+def recipe(source: str, overrides: Sequence[str] = ()) -> str:
+    """The resolved recipe as YAML; a comment behind each key says where its value was written."""
+    loaded = load_recipe(source, overrides)
+    lines: list[str] = []
+    for key, value in loaded.resolved().items():
+        if isinstance(value, dict):
+            lines.append(f"{key}:")
+            for inner, item in value.items():
+                lines += _commented(inner, item, loaded.where(key, inner), indent="  ")
+        else:
+            lines += _commented(key, value, loaded.where(key), indent="")
+    return "\n".join(lines)
+
+
+def information() -> str:
+    """Versions, device, threads, FAISS, cache folder and the bundled MAE checkpoint."""
+    import torch
+
+    from sccs.system.cache import cache_folder
+    from sccs.system.device import resolve_device
+
+    device = resolve_device("auto")
+    rows = {
+        "sccs": f"{sccs.__version__} in {Path(sccs.__file__).parent}",
+        "python": f"{platform.python_version()} on {platform.platform()}",
+        **{name: found for name in PACKAGES if (found := _version(name))},
+        "device": device + (f" ({torch.cuda.get_device_name(device)})" if device != "cpu" else ""),
+        "threads": str(torch.get_num_threads()),
+        "faiss": _faiss(),
+        "cache": str(cache_folder() or "off"),
+        "recipes": ", ".join(packaged_recipes()),
+    }
+    weights = sorted((Path(registry.__file__).parent / "features" / "weights").glob("*.safetensors"))
+    for path in weights:
+        rows[path.name] = f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    if not weights:
+        rows["checkpoint"] = "no MAE is bundled with this installation"
+    width = max(map(len, rows))
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows.items())
+
+
+def _commented(key: Any, value: Any, where: str, indent: str) -> list[str]:
+    # None: the innermost lists and mappings stay on one line, together with the comment
+    flow = None if isinstance(value, (dict, list)) and value else False
+    text = yaml.safe_dump({key: value}, sort_keys=False, default_flow_style=flow, width=10**6, allow_unicode=True)
+    lines = text.rstrip("\n").split("\n")
+    if len(lines) == 1 or isinstance(value, (dict, list)):  # else a text of several lines, where # would be text
+        lines[0] += f"  # {where}"
+    return [indent + line for line in lines]
+
+
+def _description(path: Path) -> str:
+    """The recipe's own description, else the comment that it begins with."""
+    if (node := read_yaml(path).child("description")) is not None:
+        return str(node.value)
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    return first.lstrip("# ") if first.startswith("#") else ""
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= max(width, 20) else text[: max(width, 20) - 3] + "..."
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _faiss() -> str:
+    try:
+        import faiss
+    except ImportError:
+        return "not installed; pip install 'sccs[cpu]' or 'sccs[gpu]'"
+    gpus = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
+    return f"{faiss.__version__}, {f'{gpus} GPU' if gpus else 'CPU'}"

@@ -1,0 +1,251 @@
+"""The log of a run: log.txt for people, metrics.jsonl for scripts, TensorBoard for curves, and a progress bar."""
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, Mapping
+
+import numpy as np
+
+from sccs.system.files import write_text
+
+# Parts cannot import sccs, so they speak through the standard logger of their package; a run's log listens to both.
+HEARD = ("sccs", "registry")
+PAUSE = 1.0  # s between two lines of progress, so that short loops say little
+
+
+def say(text: str) -> None:
+    """Print what a command answers. Who reads us (head, less) may have seen enough; the command still does its work."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # nothing is left to flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class RunLog:
+    """Everything a run says, written into its folder.
+
+    log.txt        one line a message, with time and level; the console (stderr) shows the same without the date
+    metrics.jsonl  one JSON object a line: {"step": 12, "loss/total": 0.3, ...}; NaN and infinity become null
+    tensorboard/   the same scalars, images, histograms, hyper-parameters; left out, with a note, without the package
+
+    resume appends to what is there; with `resume_step` = n, what was logged beyond step n is dropped first, so that a
+    run that was killed after its last checkpoint does not hold any step twice.
+
+    Without a folder (`quiet_log`) nothing is written, and messages go to Python's logger "sccs", where the program that
+    uses us as a library decides: by default warnings are shown and the rest is not.
+    """
+
+    def __init__(
+        self, folder: Path | None, tensorboard: bool = True, resume: bool = False, resume_step: int | None = None
+    ) -> None:
+        self._handlers: list[logging.Handler] = []
+        self._before: list[tuple[logging.Logger, int, bool]] = []
+        self._file = self._metrics = self._board = None
+        self.folder = folder
+        if folder is None:
+            return
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        resume = resume or resume_step is not None
+        mode = "a" if resume else "w"
+        file = logging.FileHandler(self.folder / "log.txt", mode=mode, encoding="utf-8")
+        file.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        console = _Console()
+        console.setFormatter(_OneLine("%(asctime)s %(warned)s%(message)s", "%H:%M:%S"))
+        self._handlers = [file, console]
+        self._file = file
+        for name in HEARD:
+            logger = logging.getLogger(name)
+            self._before.append((logger, logger.level, logger.propagate))
+            logger.setLevel(logging.INFO)
+            logger.propagate = False
+            for handler in self._handlers:
+                logger.addHandler(handler)
+        metrics = self.folder / "metrics.jsonl"
+        if resume and metrics.exists():
+            _keep_until(metrics, resume_step)
+        self._metrics = open(metrics, mode, encoding="utf-8")
+        if tensorboard:
+            self._board = self._open_board(resume_step)
+
+    def _open_board(self, resume_step: int | None) -> Any:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self.info("TensorBoard is not installed: curves go to metrics.jsonl only (pip install tensorboard)")
+            return None
+        purge = None if resume_step is None else resume_step + 1
+        return SummaryWriter(log_dir=str(self.folder / "tensorboard"), purge_step=purge)
+
+    def info(self, message: str) -> None:
+        self._say(logging.INFO, message)
+
+    def warning(self, message: str) -> None:
+        self._say(logging.WARNING, message)
+
+    def _say(self, level: int, message: str, file_only: bool = False) -> None:
+        if self.folder is None:
+            logging.getLogger("sccs").log(level, "%s", message)
+            return
+        record = logging.LogRecord("sccs", level, __file__, 0, message, None, None)
+        for handler in [self._file] if file_only else self._handlers:
+            handler.handle(record)
+
+    def scalar(self, tag: str, value: float, step: int) -> None:
+        self.scalars({tag: value}, step)
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Several numbers of one step as one line."""
+        numbers = {tag: float(value) for tag, value in values.items()}
+        line = {tag: value if math.isfinite(value) else None for tag, value in numbers.items()}
+        if self._metrics is not None:
+            self._metrics.write(json.dumps({"step": int(step), **line}) + "\n")
+            self._metrics.flush()
+        if self._board is not None:
+            for tag, value in numbers.items():
+                self._board.add_scalar(tag, value, step)
+
+    def image(self, tag: str, rgb: np.ndarray, step: int) -> None:
+        """rgb: (H, W, 3) uint8."""
+        if self._board is not None:
+            self._board.add_image(tag, rgb, step, dataformats="HWC")
+
+    def histogram(self, tag: str, values: np.ndarray, step: int) -> None:
+        if self._board is not None:
+            self._board.add_histogram(tag, np.asarray(values), step)
+
+    def hparams(self, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """TensorBoard's table of runs: settings (a resolved recipe, nested keys joined by dots) and final numbers."""
+        if self._board is None:
+            return
+        plain = (bool, int, float, str)
+        flat = {key: value if isinstance(value, plain) else str(value) for key, value in _flat(settings)}
+        self._board.add_hparams(flat, {f"final/{k}": float(v) for k, v in metrics.items()}, run_name=".")
+
+    def progress(self, total: int, desc: str, initial: int = 0) -> "Progress":
+        """`with log.progress(6000, "training") as bar: bar.update(1, loss=0.3)`."""
+        return Progress(self, total, desc, initial)
+
+    def close(self) -> None:
+        """Idempotent. Loggers of the parts get back what they had."""
+        for logger, level, propagate in self._before:
+            for handler in self._handlers:
+                logger.removeHandler(handler)
+            logger.setLevel(level)
+            logger.propagate = propagate
+        self._before = []
+        for stream in (self._file, self._metrics):
+            if stream is not None:
+                stream.close()
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def quiet_log() -> RunLog:
+    """For use as a library: no files, no bar, no output but warnings."""
+    return RunLog(None)
+
+
+class Progress:
+    """A bar on a terminal (loss, iterations per second, time left); elsewhere, and in log.txt, a line every tenth,
+    unless the last one is less than `PAUSE` old."""
+
+    def __init__(self, log: RunLog, total: int, desc: str, initial: int) -> None:
+        self.log, self.total, self.desc = log, total, desc
+        self.done = self.initial = initial
+        self._values: dict[str, float] = {}
+
+    def __enter__(self) -> "Progress":
+        from tqdm import tqdm
+
+        self._start = self._said = time.monotonic()
+        self._tenth = 10 * self.done // max(self.total, 1)
+        self._on_terminal = self.log.folder is not None and sys.stderr.isatty()
+        self._bar = tqdm(
+            total=self.total, desc=self.desc, initial=self.initial, file=sys.stderr, disable=not self._on_terminal,
+            dynamic_ncols=True, leave=True, smoothing=0.05,
+        )
+        return self
+
+    def update(self, n: int = 1, **values: float) -> None:
+        """n further units are done; `values` (loss=...) are shown as they are now."""
+        self.done += n
+        self._values.update(values)
+        if self._on_terminal:
+            self._bar.set_postfix({name: f"{float(value):.4g}" for name, value in values.items()}, refresh=False)
+            self._bar.update(n)
+        tenth, now = 10 * self.done // max(self.total, 1), time.monotonic()
+        if tenth > self._tenth and (now - self._said >= PAUSE or self.done >= self.total):
+            self._tenth, self._said = tenth, now
+            self.log._say(logging.INFO, self._line(), file_only=self._on_terminal)
+
+    def _line(self) -> str:
+        passed = time.monotonic() - self._start
+        rate = (self.done - self.initial) / max(passed, 1e-9)
+        left = max(self.total - self.done, 0) / max(rate, 1e-9)
+        parts = [f"{self.desc} {self.done}/{self.total}"]
+        parts += [f"{name} {float(value):.4g}" for name, value in self._values.items()]
+        parts.append(f"{rate:.3g} it/s")
+        parts.append(f"{clock(left)} left" if self.done < self.total else f"took {clock(passed)}")
+        return ", ".join(parts)
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.close()
+
+
+def clock(seconds: float) -> str:
+    """0.4 s, 12 s, 3:05 min, 1:02:03 h."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(int(round(seconds)), 60)
+    return f"{minutes}:{rest:02d} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d} h"
+
+
+class _OneLine(logging.Formatter):
+    """Messages of several lines become one, so that log.txt can be searched line by line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.warned = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        return " ".join(super().format(record).splitlines())
+
+
+class _Console(logging.Handler):
+    """stderr as it is now (tests and notebooks replace it), without tearing a progress bar apart."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def _keep_until(path: Path, step: int | None) -> None:
+    """Drop lines beyond `step`, and a last line that a kill tore off."""
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if step is None or entry.get("step", 0) <= step:
+            kept.append(line + "\n")
+    write_text(path, "".join(kept))
+
+
+def _flat(settings: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for key, value in settings.items():
+        pairs += _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else [(f"{above}{key}", value)]
+    return pairs

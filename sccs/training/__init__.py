@@ -1,0 +1,1 @@
+"""What learns: graph training, MAE pre-training, checkpoints, several processes."""

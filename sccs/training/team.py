@@ -1,0 +1,130 @@
+"""The processes of one run: those that `torchrun` or another launcher started, or this one alone.
+
+Agreement and small values go through gloo on the CPU; gradients through NCCL where the model is on a GPU.
+"""
+from __future__ import annotations
+
+import os
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Callable, Iterator, Sequence
+
+from registry.base import UserError
+from sccs.system.device import resolve_device
+
+LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # variables that every launcher sets
+
+
+@dataclass(frozen=True)
+class Team:
+    """`size` processes, of which this is number `rank`, and number `local` on its machine.
+
+    Every method but `device` is a meeting: all processes must call it. In a team of one it costs nothing.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0
+
+    def together(self, work: Callable[[], Any], first_ahead: bool = False) -> Any:
+        """work() in every process; where it fails in one, it fails in all, so that nobody waits for those that ended.
+
+        first_ahead: the first process works before the others, which then find what it left in the cache.
+        Raises the process's own error, or UserError with that of another.
+        """
+        if self.size == 1:
+            return work()
+        if first_ahead:
+            ready = self.together(work if self.rank == 0 else lambda: None)
+            return self.together(lambda: ready if self.rank == 0 else work())
+        import torch.distributed as dist
+
+        value = error = None
+        try:
+            value = work()
+        except Exception as caught:
+            error = caught
+        if self.any(error is not None):
+            texts: list[str | None] = [None] * self.size
+            dist.all_gather_object(texts, error and f"{'' if isinstance(error, UserError) else 'failed: '}{error}")
+            if error is not None:
+                raise error
+            rank = next(rank for rank, text in enumerate(texts) if text is not None)
+            raise UserError(f"process {rank} of this run: {texts[rank]}")
+        return value
+
+    def on_first(self, work: Callable[[], Any]) -> Any:
+        """work() in the first process only; every process gets what it returns, or fails with it."""
+        value = self.together(work if self.rank == 0 else lambda: None)
+        if self.size == 1:
+            return value
+        import torch.distributed as dist
+
+        box = [value]
+        dist.broadcast_object_list(box)
+        return box[0]
+
+    def mean(self, values: Sequence[float]) -> list[float]:
+        """Means over the processes, the same bits in all of them."""
+        return list(values) if self.size == 1 else [total / self.size for total in self._sum(values)]
+
+    def any(self, flag: bool) -> bool:
+        return flag if self.size == 1 else self._sum([float(flag)])[0] > 0
+
+    def _sum(self, values: Sequence[float]) -> list[float]:
+        import torch
+        import torch.distributed as dist
+
+        numbers = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(numbers)
+        return numbers.tolist()
+
+    def device(self, word: str) -> str:
+        """As `resolve_device`; in a larger team each process has a GPU of its own, or all have the CPU."""
+        if self.size > 1 and re.fullmatch(r"cuda:\d+", word):
+            raise UserError(f"device {word!r}: {self.size} processes cannot share one GPU; use cuda, auto or cpu")
+        device = resolve_device(word)
+        return resolve_device(f"cuda:{self.local}") if self.size > 1 and device != "cpu" else device
+
+    def parallel(self, model, device):
+        """The module with its gradients averaged over the team in `backward`."""
+        if self.size == 1:
+            return model
+        import torch
+        import torch.distributed as dist
+        from torch.nn.parallel import DistributedDataParallel
+
+        gpu = device.type == "cuda"
+        if gpu:
+            torch.cuda.set_device(device)
+        return DistributedDataParallel(model, device_ids=[device] if gpu else None,
+                                       process_group=dist.new_group(backend="nccl") if gpu else None)
+
+
+ALONE = Team()
+
+
+@contextmanager
+def launched_team() -> Iterator[Team]:
+    """The team that a launcher's variables in the environment tell of; `ALONE` without them.
+
+    Raises UserError where another process of the team ends while this one works.
+    """
+    if any(name not in os.environ for name in LAUNCHED) or os.environ["WORLD_SIZE"] == "1":
+        yield ALONE
+        return
+    import torch
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo")
+    try:
+        yield Team(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", 0)))
+    except BaseException as error:
+        if not torch.cuda.is_initialized():  # gloo's threads, left alone, may abort the exit; NCCL would wait for others
+            dist.destroy_process_group()
+        if isinstance(error, RuntimeError) and (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise UserError("another process of this run has ended; its own output says why, and --resume goes on from "
+                            "the last saved state") from error
+        raise
+    dist.destroy_process_group()

@@ -1,0 +1,219 @@
+"""Training of whatever in a pipeline is trainable: one loop for SCCS, its ablations, and frozen embeddings.
+
+The trainer sums the loss terms that the parts offer, with the recipe's weights (paper, Eq. 5):
+L = L_spe + gamma_1 L_clu + gamma_2 L_smo, as `train.weights: {spe: 1, clu: 1, smo: .1}`.
+"""
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from registry.base import Clusterer, Embedder, UserError
+from registry.spg.graphs import RegionGraph
+from sccs.training.checkpoint import below, optimizer_values, read_tensors, restore_optimizer, write_tensors
+from sccs.evaluation.scores import IN_USE
+from sccs.system.log import RunLog
+
+KEPT = 2  # checkpoints
+
+
+def check_length(embedder: Embedder, clusterer: Clusterer, iterations: int) -> None:
+    """Raises UserError when `train.iterations` leave nothing of the training to a clusterer that needs one.
+
+    Without iterations a trainable embedder stays as it started, which is a system of its own.
+    """
+    if not clusterer.trainable:
+        return
+    if iterations == 0:
+        raise UserError("train.iterations: 0 leaves the clusterer untrained; raise it, or take a clusterer that needs "
+                        "no training, such as kmeans")
+    if embedder.trainable and clusterer.warmup >= iterations:
+        raise UserError(f"clusterer.warmup: {clusterer.warmup} leaves none of train.iterations: {iterations} to train "
+                        "the head; lower the first or raise the second")
+
+
+class Trainer:
+    """Adam over the parameters of the trainable parts, one graph per iteration (paper: lr .01, batch 1, 6,000).
+
+    graphs: the training spGs. anchor: index of the anchor graph. options: the recipe's `train` block.
+    checkpoints: folder, or None to keep none. A run that is resumed from a checkpoint ends, on the CPU, with the
+    same bits as one that was never stopped: the order of graphs is a function of seed and epoch, and the state of
+    parts, optimiser and random numbers is saved whole. Raises UserError as `check_length` does.
+    """
+
+    def __init__(self, embedder: Embedder, clusterer: Clusterer, graphs: Sequence[RegionGraph], options, *, seed: int,
+                 anchor: int = 0, log: RunLog, checkpoints: Path | None = None):
+        check_length(embedder, clusterer, options.iterations)
+        self.embedder, self.clusterer, self.graphs, self.options = embedder, clusterer, graphs, options
+        self.seed, self.anchor, self.log, self.checkpoints = seed, anchor, log, checkpoints
+        self.step = 0
+
+    @property
+    def modules(self) -> list[torch.nn.Module]:
+        return [part for part in (self.embedder, self.clusterer) if part.trainable]
+
+    def run(self, resume: bool = False, preview=None) -> None:
+        """Train to the end. `preview(step)` is called at each checkpoint, to draw. Raises KeyboardInterrupt, with
+        everything saved, on SIGINT and SIGTERM."""
+        if not self.modules:
+            return
+        options, total = self.options, self.options.iterations
+        torch.manual_seed(self.seed)
+        if self.clusterer.trainable:
+            with torch.no_grad():
+                self.clusterer.prepare(self.embedder.embed(self.graphs[0]).shape[1], self.graphs[0].device)
+        self._make_optimizer()
+        if resume:
+            self._load_latest()
+        frozen = None
+        if not self.embedder.trainable:
+            frozen = [self.embedder.embed(graph) for graph in self.graphs]
+        for module in self.modules:
+            module.train()
+        with deferred_interrupt() as interrupted, self.log.progress(total, "training", initial=self.step) as bar:
+            while self.step < total:
+                terms = self._iterate(frozen)
+                self.step += 1
+                last = self.step == total
+                if self.step % options.log_every == 0 or last:
+                    self._report(terms)
+                    bar.update(min(options.log_every, self.step - bar.done), loss=terms["total"].item())
+                if self.step % options.checkpoint_every == 0 or last or interrupted():
+                    self._save()
+                    if interrupted():
+                        raise KeyboardInterrupt
+                    if preview is not None:
+                        preview(self.step)
+            if interrupted():  # during the last preview
+                raise KeyboardInterrupt
+        for module in self.modules:
+            module.eval()
+
+    def _make_optimizer(self) -> None:
+        parameters = [p for module in self.modules for p in module.parameters()]
+        self.optimizer = torch.optim.Adam(parameters, lr=self.options.lr, betas=(0.9, 0.999))
+
+    def _iterate(self, frozen: Sequence[torch.Tensor] | None) -> dict[str, torch.Tensor]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(self.step)
+        warmup = self.clusterer.warmup if frozen is None else 0
+        if self.clusterer.trainable and not self.clusterer.begun and self.step >= warmup:
+            with torch.no_grad():
+                Z = self.embedder.embed(self.graphs[self.anchor])
+            self.clusterer.begin(self.graphs[self.anchor], Z)
+        terms: dict[str, torch.Tensor] = {}
+        total = 0.0
+        drawn = self._batch(self.step)
+        seen = []
+        for index in drawn:
+            graph = self.graphs[index]
+            if self.step < warmup and graph.warmup is not None:
+                graph = graph.warmup
+            clustering = self.clusterer.trainable and self.clusterer.begun
+            if frozen is not None:
+                Z = frozen[index]
+            else:
+                Z = self.embedder.embed(graph) if clustering or self.embedder.loss_uses_Z else None
+            here = self.embedder.loss(graph, Z) if self.embedder.trainable else {}
+            if clustering:
+                here = {**here, **self.clusterer.loss(graph, Z)}
+            seen.append((graph, None if Z is None else Z.detach()))
+            for name, value in here.items():
+                terms[name] = terms.get(name, 0.0) + value / len(drawn)
+                total = total + self._weight(name) * value / len(drawn)
+        self.optimizer.zero_grad(set_to_none=True)
+        if torch.is_tensor(total) and total.requires_grad:
+            if not torch.isfinite(total):
+                raise UserError(f"training: the loss is {total.item()} at iteration {self.step}; lower train.lr "
+                                f"({self.options.lr}) or look for degenerate graphs in the log")
+            total.backward()
+            self.optimizer.step()
+        if self.embedder.trainable:
+            for graph, Z in seen:
+                self.embedder.after_step(self.step, graph, Z)
+        return {**terms, "total": torch.as_tensor(total)}
+
+    def _weight(self, name: str) -> float:
+        return self.options.weights.get(name, 1.0)
+
+    def _batch(self, step: int) -> list[int]:
+        """Indices of the graphs of an iteration: a new permutation in every epoch."""
+        n, size = len(self.graphs), self.options.batch
+        places = range(step * size, (step + 1) * size)
+        return [int(np.random.default_rng([self.seed, place // n]).permutation(n)[place % n]) for place in places]
+
+    def learning_rate(self, step: int) -> float:
+        options = self.options
+        if options.schedule == "constant":
+            return options.lr
+        return options.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / max(options.iterations, 1))))
+
+    def _report(self, terms: dict[str, torch.Tensor]) -> None:
+        values = {f"loss/{name}": value.item() for name, value in terms.items()}
+        values["lr"] = self.learning_rate(self.step - 1)
+        use = self.clusterer.use() if self.clusterer.trainable and self.clusterer.begun else None
+        if use is not None:
+            share = use / max(use.sum(), 1)
+            values["clusters/in_use"] = int((share >= IN_USE).sum())
+            values |= {f"clusters/share_{i}": float(s) for i, s in enumerate(share)}
+        self.log.scalars(values, self.step)
+
+    # ------------------------------------------------------------------------------------------------ checkpoints
+    def _parts(self) -> dict[str, torch.nn.Module]:
+        named = {"embedder": self.embedder, "clusterer": self.clusterer}
+        return {name: part for name, part in named.items() if part.trainable}
+
+    def _save(self) -> None:
+        if self.checkpoints is None:
+            return
+        values = {f"{role}.{name}": value for role, part in self._parts().items()
+                  for name, value in part.get_state().items()}
+        values |= {**optimizer_values(self.optimizer), "random": torch.get_rng_state()}
+        write_tensors(self.checkpoints / f"step_{self.step:08d}.safetensors", values,
+                         {"step": str(self.step), "options": json.dumps(self.options.model_dump())})
+        for old in sorted(self.checkpoints.glob("step_*.safetensors"))[:-KEPT]:
+            old.unlink()
+
+    def _load_latest(self) -> None:
+        found = sorted(self.checkpoints.glob("step_*.safetensors")) if self.checkpoints else []
+        if not found:
+            self.log.info("no checkpoint to resume from: training starts at iteration 0")
+            return
+        arrays, facts = read_tensors(found[-1])
+        self.step = int(facts["step"])
+        for role, part in self._parts().items():
+            part.set_state(below(f"{role}.", arrays))
+            part.to(self.graphs[0].device)
+        self._make_optimizer()  # over the parameters that the states made
+        restore_optimizer(self.optimizer, arrays)
+        torch.set_rng_state(torch.from_numpy(arrays["random"]))
+        self.log.info(f"resumed at iteration {self.step} from {found[-1].name}")
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator:
+    """SIGINT and SIGTERM only set a flag, so that an iteration is never cut in two; a second one stops at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    seen: list[int] = []
+
+    def note(number, frame):
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+
+    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,97 @@
+"""How a volume is cut: fields of view with halos, blocks of whole chunks, levels of the label pyramid."""
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registry.base import UserError
+from sccs.inference.blocks import box, chosen_level, grid, halve, make_plan, pyramid, spans
+from sccs.data.tiler import WINDOW, tiles
+
+LENGTHS, FOVS = st.integers(1, 3000), st.integers(80, 700) | st.just("full")
+
+
+@given(length=LENGTHS, fov=FOVS, halo=st.integers(0, 39))
+def test_centres_cover_a_side_once_and_see_their_halo(length, fov, halo):
+    found = spans(length, fov, halo)
+    assert found[0].start == 0 and found[-1].stop == length
+    for one, other in zip(found, found[1:]):
+        assert one.stop == other.start
+    for span in found:
+        assert 0 <= span.low <= max(0, span.start - halo) and min(length, span.stop + halo) <= span.high <= length
+        assert fov == "full" or span.high - span.low < fov + WINDOW
+    assert len({span.stop - span.start for span in found[:-1]}) <= 1
+
+
+@pytest.mark.parametrize("length, fov, halo, seen", [
+    (560, 560, 40, [(0, 560)]), (1120, 560, 0, [(0, 560), (560, 1120)]), (1024, 560, 0, [(0, 560), (560, 1024)]),
+    (1000, 560, 40, [(0, 480), (360, 840), (560, 1000)]), (1130, 560, 0, [(0, 400), (400, 800), (800, 1130)]),
+    (2242, 560, 0, [(0, 480), (480, 960), (960, 1440), (1440, 1920), (1920, 2242)]),
+    (1285, 160, 0, [*((i, i + 160) for i in range(0, 1120, 160)), (1120, 1280), (1200, 1285)]),
+])
+def test_what_fovs_see(length, fov, halo, seen):
+    assert [(span.low, span.high) for span in spans(length, fov, halo)] == seen
+
+
+def test_without_a_halo_fovs_are_the_tiles_of_the_pipeline():
+    for shape in ((300, 560), (800, 1024), (1120, 1680)):
+        cut = [(y.low, y.high, x.low, x.high) for y in spans(shape[0], 560, 0) for x in spans(shape[1], 560, 0)]
+        assert cut == [tuple(tile) for tile in tiles(shape, 560)]
+
+
+@pytest.mark.parametrize("halo", [-1, 80, 200])
+def test_a_halo_that_leaves_no_centre_is_refused(halo):
+    with pytest.raises(UserError, match="--halo .*: FOVs of 160 px take a halo of 0 to 79 px"):
+        spans(500, 160, halo)
+
+
+@given(shape=st.tuples(st.integers(1, 80), st.integers(1, 2500), st.integers(1, 2500)), fov=FOVS,
+       halo=st.integers(0, 39), block=st.none() | st.tuples(*[st.integers(1, 2000)] * 3))
+def test_blocks_are_whole_fovs_and_whole_chunks_and_each_once(shape, fov, halo, block):
+    plan = make_plan(shape, fov, halo, block)
+    fovs, voxels = Counter(), 0
+    for number in range(plan.count):
+        area, (zs, rows, columns) = plan.box(number), plan.within(number)
+        assert all(side.start % chunk == 0 for side, chunk in zip(area, plan.chunk))
+        assert (area[0].start, area[0].stop) == (zs.start, zs.stop)
+        for numbers, spans_, side in ((rows, plan.y, area[1]), (columns, plan.x, area[2])):
+            assert (spans_[numbers[0]].start, spans_[numbers[-1]].stop) == (side.start, side.stop)
+        fovs.update((z, i, j) for z in (zs[0], zs[-1]) for i in rows for j in columns)
+        voxels += np.prod([side.stop - side.start for side in area])
+    assert voxels == np.prod(shape) and set(fovs.values()) <= {1, 2}
+    inner = [n for n, b in zip(plan.shape, plan.block) if n > b]
+    assert all(b % c == 0 for b, c, n in zip(plan.block, plan.chunk, plan.shape) if n in inner)
+
+
+def test_boxes_are_in_c_order_and_end_with_the_volume():
+    assert grid((5, 7, 8), (2, 4, 8)) == (3, 2, 1)
+    assert box((5, 7, 8), (2, 4, 8), 3) == (slice(2, 4), slice(4, 7), slice(0, 8))
+    assert box((5, 7, 8), (2, 4, 8), 5) == (slice(4, 5), slice(4, 7), slice(0, 8))
+
+
+def test_the_pyramid_makes_voxels_as_long_as_they_are_wide():
+    levels = pyramid((40, 5000, 1100), (50, 5, 5))
+    assert [level.factor for level in levels] == [(1, 1, 1), (1, 2, 2), (1, 4, 4), (1, 8, 8), (2, 16, 16)]
+    assert [level.shape for level in levels][-2:] == [(40, 625, 138), (20, 313, 69)]
+    assert [level.shape for level in pyramid((9, 513, 3))] == [(9, 513, 3), (5, 257, 2)]
+    assert len(pyramid((900, 512, 512))) == 1
+
+
+@given(shape=st.tuples(*[st.integers(1, 5)] * 3), step=st.tuples(*[st.integers(1, 2)] * 3), seed=st.integers(0, 99))
+def test_halving_takes_the_most_frequent_label_of_a_cell(shape, step, seed):
+    labels = np.random.default_rng(seed).choice(np.array([0, 1, 2, 255], np.uint8), shape)
+    small = halve(labels, step)
+    padded = np.pad(labels, [(0, -n % s) for n, s in zip(shape, step)], mode="edge")
+    for at in np.ndindex(*small.shape):
+        cell = padded[tuple(slice(i * s, (i + 1) * s) for i, s in zip(at, step))].ravel()
+        counts = Counter(cell.tolist())
+        assert counts[small[at]] == max(counts.values())
+        assert small[at] == next(label for label in cell if counts[label] == max(counts.values()))
+
+
+def test_the_level_nearest_by_ratio_and_of_two_the_finer():
+    sizes = [(16, 4, 4), (16, 8, 8), (32, 16, 16)]
+    assert [chosen_level(sizes, (50, xy, xy)) for xy in (1, 5, 6.5, 9, 100)] == [0, 0, 1, 1, 2]
+    assert chosen_level([(8, 4, 4), (8, 16, 16)], (8, 8, 8)) == 0
