@@ -7,31 +7,32 @@ and the code that the system uses, so that no table mixes two configurations of 
 Sizes: `full` is every recipe as it stands. `quick` keeps methods, features, graphs and k, and shortens what `QUICK` and
 `QUICK_DATA` say: fewer slices of thick volumes, shorter trainings, coarser grids where a system has one.
 """
+
 from __future__ import annotations
 
 import csv
 import json
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Iterator, Sequence
 
 import numpy as np
+from noise import degraded
 
 import registry
-from noise import degraded
 from registry.base import UserError
-from sccs.system.cache import code_of, fingerprint
-from sccs.system.colours import to_grey
 from sccs.data import load_dataset
 from sccs.data.volumes import Dataset, Volume
 from sccs.evaluation.scores import MAPPINGS, evaluate, usage
-from sccs.system.files import atomic_path, write_json, write_text
-from sccs.system.log import quiet_log
 from sccs.pipeline import Pipeline
 from sccs.products import UNSEGMENTED, segment_volume
 from sccs.recipe.grammar import load_recipe
 from sccs.run import environment
+from sccs.system.cache import code_of, fingerprint
+from sccs.system.colours import to_grey
+from sccs.system.files import atomic_path, write_json, write_text
+from sccs.system.log import quiet_log
 
 REAL = ("platelet", "hela", "cdeep3m", "vnc")
 SETS = (*REAL, "phantom")
@@ -81,8 +82,14 @@ class Job:
         return f"{self.data}-{self.system}-s{self.seed}-{key}.json"
 
 
-def job(system: str, data: str, seed: int, size: str = "full", overrides: Sequence[str] = (),
-        noise: Sequence[tuple[str, float]] = ()) -> Job:
+def job(
+    system: str,
+    data: str,
+    seed: int,
+    size: str = "full",
+    overrides: Sequence[str] = (),
+    noise: Sequence[tuple[str, float]] = (),
+) -> Job:
     """`overrides` of `data` are for the set, all others for the system; they come after those of the size."""
     quick = size == "quick"
     given = [o for o in overrides if not o.startswith("data.")]
@@ -142,25 +149,41 @@ def carry_out(job: Job) -> tuple[dict, dict[str, np.ndarray]]:
         metrics = scored(pipeline, dataset, train, segment_all(pipeline, volumes, dataset))
         noisy[f"{kind} {strength:g}"] = {rule: scores["mean"]["dsc"] for rule, scores in metrics["test"].items()}
     metrics = scored(pipeline, dataset, train, test)
-    return {"system": job.system, "set": job.data, "seed": job.seed, "configuration": job.configuration,
-            "recipe": job.recipe, "machine": machine, "training_seconds": pipeline.seconds["training"],
-            "graph_seconds": pipeline.seconds["graphs"], "used_per_test_volume": test.used,
-            "nodes": [graph["nodes"] for graph in pipeline.diagnostics], "fragments": test.fragments,
-            "mapping": metrics["mapping"]["train"], "test": metrics["test"],
-            # for choices among systems, which test labels may not make
-            "train_images": scored(pipeline, dataset, train, train)["test"]["train"]["mean"]["dsc"],
-            "per_image": metrics["per_image"], "consistency": metrics["consistency"], "classes": metrics["classes"],
-            "codes": list(dataset.classes), "rest": metrics["rest"],
-            "noise": noisy}, first_slice(dataset, test)
+    return {
+        "system": job.system,
+        "set": job.data,
+        "seed": job.seed,
+        "configuration": job.configuration,
+        "recipe": job.recipe,
+        "machine": machine,
+        "training_seconds": pipeline.seconds["training"],
+        "graph_seconds": pipeline.seconds["graphs"],
+        "used_per_test_volume": test.used,
+        "nodes": [graph["nodes"] for graph in pipeline.diagnostics],
+        "fragments": test.fragments,
+        "mapping": metrics["mapping"]["train"],
+        "test": metrics["test"],
+        # for choices among systems, which test labels may not make
+        "train_images": scored(pipeline, dataset, train, train)["test"]["train"]["mean"]["dsc"],
+        "per_image": metrics["per_image"],
+        "consistency": metrics["consistency"],
+        "classes": metrics["classes"],
+        "codes": list(dataset.classes),
+        "rest": metrics["rest"],
+        "noise": noisy,
+    }, first_slice(dataset, test)
 
 
-def first_slice(dataset: Dataset, test: "Segmentation") -> dict[str, np.ndarray]:
+def first_slice(dataset: Dataset, test: Segmentation) -> dict[str, np.ndarray]:
     volume = dataset.test[0]
     z, (_, y, x) = volume.z_slices[0], volume.origin
     window = slice(y, y + volume.shape[1]), slice(x, x + volume.shape[2])
     labels = volume.read_labels(z)
-    return {"image": to_grey(volume.read_slice(z)), "clusters": test.first[window],
-            "labels": np.zeros(volume.shape[1:], np.int32) if labels is None else labels}
+    return {
+        "image": to_grey(volume.read_slice(z)),
+        "clusters": test.first[window],
+        "labels": np.zeros(volume.shape[1:], np.int32) if labels is None else labels,
+    }
 
 
 def expanded(block: dict) -> dict:
@@ -207,8 +230,15 @@ def connected_pieces(plane: np.ndarray) -> int:
 
 
 def scored(pipeline: Pipeline, dataset: Dataset, train: Segmentation, test: Segmentation) -> dict:
-    return evaluate(train.tables, test.tables, list(dataset.classes.values()), k=pipeline.k, mappings=list(MAPPINGS),
-                    train_pixels=train.pixels, test_pixels=test.pixels)
+    return evaluate(
+        train.tables,
+        test.tables,
+        list(dataset.classes.values()),
+        k=pipeline.k,
+        mappings=list(MAPPINGS),
+        train_pixels=train.pixels,
+        test_pixels=test.pixels,
+    )
 
 
 def describe(machine: dict) -> str:
@@ -218,7 +248,7 @@ def describe(machine: dict) -> str:
 
 # -------------------------------------------------------------------------------------------------------------- numbers
 def mean_sd(values: Sequence[float | None]) -> str:
-    """"0.481 ± 0.012" over seeds; "-" without any value."""
+    """ "0.481 ± 0.012" over seeds; "-" without any value."""
     known = [v for v in values if v is not None and np.isfinite(v)]
     if not known:
         return "-"
@@ -239,7 +269,7 @@ def publish(out: Path, name: str, title: str, text: str, heads: Sequence[str], r
 
 
 def median_range(values: Sequence[float], unit: float = 1.0, digits: int = 4) -> str:
-    """"0.0120 (0.0110 to 0.0134)": median and range of repeated times."""
+    """ "0.0120 (0.0110 to 0.0134)": median and range of repeated times."""
     values = np.asarray(values) * unit
     return f"{np.median(values):.{digits}f} ({values.min():.{digits}f} to {values.max():.{digits}f})"
 

@@ -5,6 +5,7 @@ for 8- and 16-bit images: it is the deviation of what is added (gaussian), the d
 intensity (poisson), the share of pixels set to the darkest or brightest 0.1 % (salt_and_pepper), the deviation of a
 Gaussian in px (blur), or the factor of contrast about the mean (contrast).
 """
+
 from __future__ import annotations
 
 import copy
@@ -45,8 +46,15 @@ class DegradedImage:
         return degrade(plane, self.kind, self.strength, rng, self.mean, self.std, self.limits).astype(np.float32)
 
 
-def degrade(plane: np.ndarray, kind: str, strength: float, rng: np.random.Generator, mean: float, std: float,
-            limits: tuple[float, float]) -> np.ndarray:
+def degrade(
+    plane: np.ndarray,
+    kind: str,
+    strength: float,
+    rng: np.random.Generator,
+    mean: float,
+    std: float,
+    limits: tuple[float, float],
+) -> np.ndarray:
     """One slice (Y, X) float32. mean, std, limits (darkest, brightest): of the volume."""
     from scipy.ndimage import gaussian_filter
 

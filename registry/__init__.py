@@ -5,6 +5,7 @@ checked against that signature. Parts are imported only when a recipe names them
 Third parties add parts with an entry point ``role.name = module:Class`` in the group ``sccs.components``, or with a
 module that a recipe lists under ``plugins:`` (`registry.registry` tells how).
 """
+
 from registry import moved  # noqa: F401  # old module names go on working
 from registry.registry import Registry
 
@@ -17,8 +18,10 @@ FEATURES = {
     "concat": ("registry.features.concat:Concat", "several features parts side by side, each with the same weight"),
     "vae": ("registry.features.vae:VAE", "semantic code of a VAE with metric learning, on patches (Han et al. 2022)"),
     "vit": ("registry.features.vit:ViT", "keys of a vision transformer from a local checkpoint of DINO's layout"),
-    "segmenter": ("registry.features.segmenter:Segmenter",
-                  "class scores of a vision transformer trained on labels (supervised reference)"),
+    "segmenter": (
+        "registry.features.segmenter:Segmenter",
+        "class scores of a vision transformer trained on labels (supervised reference)",
+    ),
 }
 
 # image and features -> region graph: nodes, node features, affinity
@@ -31,8 +34,10 @@ GRAPH = {
 # region graph -> spectral coordinates Z (n, u) of its nodes
 EMBEDDER = {
     "lgc": ("registry.embedder.lgc:LGC", "linear graph convolutions trained with the spectral loss (paper)"),
-    "lgc_principal": ("registry.embedder.lgc_principal:LGCPrincipal",
-                      "linear graph convolution along the directions of most variance that the graph keeps"),
+    "lgc_principal": (
+        "registry.embedder.lgc_principal:LGCPrincipal",
+        "linear graph convolution along the directions of most variance that the graph keeps",
+    ),
     "eigsh": ("registry.embedder.eigsh:Eigsh", "eigenvectors of the graph's Laplacian, by numerical solver, per graph"),
     "dsm": ("registry.embedder.dsm:DSM", "eigensegments of feature similarity, per graph (Deep Spectral Methods)"),
     "identity": ("registry.embedder.identity:Identity", "the node features as they are"),
@@ -40,33 +45,51 @@ EMBEDDER = {
 
 # region graph and Z -> cluster probabilities P (n, k)
 CLUSTERER = {
-    "mlp_incremental": ("registry.clusterer.mlp_incremental:MLPIncremental",
-                        "MLP taught by incremental centroids, with smoothness (paper)"),
-    "mlp_global": ("registry.clusterer.mlp_global:MLPGlobal",
-                   "MLP taught by clusters over the nodes of all training graphs, with smoothness"),
-    "incremental_kmeans": ("registry.clusterer.incremental_kmeans:IncrementalKMeans",
-                           "running centroids over the training graphs, no network"),
-    "hungarian_kmeans": ("registry.clusterer.hungarian_kmeans:HungarianKMeans",
-                         "k-means on each graph by itself, clusters matched between graphs"),
+    "mlp_incremental": (
+        "registry.clusterer.mlp_incremental:MLPIncremental",
+        "MLP taught by incremental centroids, with smoothness (paper)",
+    ),
+    "mlp_global": (
+        "registry.clusterer.mlp_global:MLPGlobal",
+        "MLP taught by clusters over the nodes of all training graphs, with smoothness",
+    ),
+    "incremental_kmeans": (
+        "registry.clusterer.incremental_kmeans:IncrementalKMeans",
+        "running centroids over the training graphs, no network",
+    ),
+    "hungarian_kmeans": (
+        "registry.clusterer.hungarian_kmeans:HungarianKMeans",
+        "k-means on each graph by itself, clusters matched between graphs",
+    ),
     "kmeans": ("registry.clusterer.kmeans:KMeans", "k-means over the nodes of all training graphs"),
-    "minibatch_kmeans": ("registry.clusterer.minibatch_kmeans:MiniBatchKMeans",
-                         "the same by mini-batches, for very many nodes (Han et al. 2022)"),
-    "segment_kmeans": ("registry.clusterer.segment_kmeans:SegmentKMeans",
-                       "k-means in each graph, then k-means over the segments of all (Deep Spectral Methods)"),
-    "deepcut": ("registry.clusterer.deepcut:DeepCut",
-                "a GNN trained on each graph by itself, N-cut or correlation clustering (DeepCut)"),
-    "class_scores": ("registry.clusterer.class_scores:ClassScores",
-                     "the class of the highest score, for features trained on labels (supervised reference)"),
-    "linear_probe": ("registry.clusterer.linear_probe:LinearProbe",
-                     "logistic regression on labelled nodes (supervised yardstick of features)"),
+    "minibatch_kmeans": (
+        "registry.clusterer.minibatch_kmeans:MiniBatchKMeans",
+        "the same by mini-batches, for very many nodes (Han et al. 2022)",
+    ),
+    "segment_kmeans": (
+        "registry.clusterer.segment_kmeans:SegmentKMeans",
+        "k-means in each graph, then k-means over the segments of all (Deep Spectral Methods)",
+    ),
+    "deepcut": (
+        "registry.clusterer.deepcut:DeepCut",
+        "a GNN trained on each graph by itself, N-cut or correlation clustering (DeepCut)",
+    ),
+    "class_scores": (
+        "registry.clusterer.class_scores:ClassScores",
+        "the class of the highest score, for features trained on labels (supervised reference)",
+    ),
+    "linear_probe": (
+        "registry.clusterer.linear_probe:LinearProbe",
+        "logistic regression on labelled nodes (supervised yardstick of features)",
+    ),
 }
 
 PARTS = Registry(features=FEATURES, graph=GRAPH, embedder=EMBEDDER, clusterer=CLUSTERER)
 
-ROLES = PARTS.roles          # ("features", "graph", "embedder", "clusterer")
+ROLES = PARTS.roles  # ("features", "graph", "embedder", "clusterer")
 available = PARTS.available  # available(role) -> {name: one-line description}
-resolve = PARTS.resolve      # resolve(role, name) -> the name as it is registered
-get = PARTS.get              # get(role, name) -> class
-schema = PARTS.schema        # schema(role, name) -> pydantic model of the class's arguments
-register = PARTS.register    # register(role, name, class or "module:Class", description="")
+resolve = PARTS.resolve  # resolve(role, name) -> the name as it is registered
+get = PARTS.get  # get(role, name) -> class
+schema = PARTS.schema  # schema(role, name) -> pydantic model of the class's arguments
+register = PARTS.register  # register(role, name, class or "module:Class", description="")
 load_plugin = PARTS.load_plugin  # load_plugin(module name or path of a .py file)

@@ -8,13 +8,18 @@ The way of the data (paper, Figure 1)::
 Symbols are the paper's: H, W pixels of a field of view (FOV); q channels of the feature map; n_s superpixels
 (nodes of the spG); u spectral coordinates; k clusters.
 """
+
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:  # the types that parts exchange; at run time nothing is imported upwards
+    from registry.spg.graphs import Nodes, RegionGraph
 
 
 class UserError(Exception):
@@ -82,7 +87,7 @@ class Part:
     """
 
     supervised = False
-    parts: tuple["Part", ...] = ()  # of the same role, that this one is made of
+    parts: tuple[Part, ...] = ()  # of the same role, that this one is made of
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The arguments by name, as scikit-learn's estimators give them; `sklearn.base.clone` works on parts."""
@@ -90,12 +95,13 @@ class Part:
         names = [] if owner is object else list(inspect.signature(owner.__init__).parameters)[1:]
         return {name: getattr(self, name) for name in names}
 
-    def set_params(self, **params: Any) -> "Part":
+    def set_params(self, **params: Any) -> Part:
         """Set arguments, checked as the constructor checks them; `fit` anew. Raises UserError, changing nothing then."""
         arguments = self.get_params()
         if unknown := sorted(set(params) - set(arguments)):
-            raise UserError(f"{type(self).__name__} has no argument {unknown[0]!r}; it has "
-                            f"{', '.join(arguments) or 'none'}")
+            raise UserError(
+                f"{type(self).__name__} has no argument {unknown[0]!r}; it has {', '.join(arguments) or 'none'}"
+            )
         device = getattr(self, "device", None)
         type(self)(**{**arguments, **params})  # raises, if anything does
         self.__init__(**{**arguments, **params})
@@ -132,16 +138,16 @@ class GraphBuilder(Part):
 
     cacheable = True  # pooled nodes are small enough to keep on disk
 
-    def pool(self, image: np.ndarray, features: FeatureMap) -> "Nodes":
+    def pool(self, image: np.ndarray, features: FeatureMap) -> Nodes:
         raise NotImplementedError
 
-    def fit(self, nodes: Sequence["Nodes"]) -> None:
+    def fit(self, nodes: Sequence[Nodes]) -> None:
         """Learn the scale of node features over the training set; may go through it more than once."""
 
-    def connect(self, nodes: "Nodes") -> "RegionGraph":
+    def connect(self, nodes: Nodes) -> RegionGraph:
         raise NotImplementedError
 
-    def build(self, image: np.ndarray, features: FeatureMap) -> "RegionGraph":
+    def build(self, image: np.ndarray, features: FeatureMap) -> RegionGraph:
         return self.connect(self.pool(image, features))
 
 
@@ -155,17 +161,17 @@ class Embedder(Part):
     terms: tuple[str, ...] = ()  # names of the loss terms, the keys of `train.weights`
     loss_uses_Z = True  # where false, `loss` and `after_step` get None for Z while nobody else needs it either
 
-    def fit(self, graphs: Sequence["RegionGraph"]) -> None:
+    def fit(self, graphs: Sequence[RegionGraph]) -> None:
         """Prepare on the training graphs, before any training step."""
 
-    def embed(self, graph: "RegionGraph") -> Any:
+    def embed(self, graph: RegionGraph) -> Any:
         raise NotImplementedError
 
-    def loss(self, graph: "RegionGraph", Z: Any) -> dict[str, Any]:
+    def loss(self, graph: RegionGraph, Z: Any) -> dict[str, Any]:
         """Terms, each a scalar tensor, of one training graph and its Z = embed(graph), which carries gradients."""
         return {}
 
-    def after_step(self, step: int, graph: "RegionGraph", Z: Any) -> None:
+    def after_step(self, step: int, graph: RegionGraph, Z: Any) -> None:
         """After the optimiser's step number `step` (from 0), once for each graph in it; Z as the losses saw it."""
 
 
@@ -185,19 +191,19 @@ class Clusterer(Part):
     begun: bool = True  # whether `loss` may be called; a part that overrides `begin` is not, before it
     k: int
 
-    def fit(self, graphs: Sequence["RegionGraph"], embeddings: Sequence[Any]) -> None:
+    def fit(self, graphs: Sequence[RegionGraph], embeddings: Sequence[Any]) -> None:
         raise NotImplementedError
 
-    def predict(self, graph: "RegionGraph", Z: Any) -> Any:
+    def predict(self, graph: RegionGraph, Z: Any) -> Any:
         raise NotImplementedError
 
     def prepare(self, u: int, device: Any) -> None:
         """Make the parameters, for u coordinates, on a torch device; before the optimiser is made."""
 
-    def begin(self, anchor: "RegionGraph", Z: Any) -> None:
+    def begin(self, anchor: RegionGraph, Z: Any) -> None:
         """Start from the anchor graph and its Z; `begun` is true afterwards, also in a part restored from a state."""
 
-    def loss(self, graph: "RegionGraph", Z: Any) -> dict[str, Any]:
+    def loss(self, graph: RegionGraph, Z: Any) -> dict[str, Any]:
         """Terms, each a scalar tensor, of one training graph and its Z, which carries the embedder's gradients."""
         return {}
 

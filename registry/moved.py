@@ -2,6 +2,7 @@
 
 Plug-ins live in other people's packages and inside exported models, which must load for as long as they are used.
 """
+
 from __future__ import annotations
 
 import importlib
@@ -13,10 +14,14 @@ from typing import Any
 
 GONE_WITH = "1.0"  # the version that forgets the old names
 NAMES = {
-    **{f"registry.{name}": f"registry.spg.{name}"
-       for name in ("affinity", "dgl_adapter", "graphs", "losses", "pooling", "slab", "slic", "slic_grid")},
-    **{f"registry.{name}": f"registry.numeric.{name}"
-       for name in ("areas", "centroids", "compiled", "nearest", "projection", "smoothing")},
+    **{
+        f"registry.{name}": f"registry.spg.{name}"
+        for name in ("affinity", "dgl_adapter", "graphs", "losses", "pooling", "slab", "slic", "slic_grid")
+    },
+    **{
+        f"registry.{name}": f"registry.numeric.{name}"
+        for name in ("areas", "centroids", "compiled", "nearest", "projection", "smoothing")
+    },
     **{f"sccs.{name}": f"sccs.inference.{name}" for name in ("depth", "segment", "stitch")},
     **{f"sccs.{name}": f"sccs.evaluation.{name}" for name in ("compare", "continuity", "naming")},
     **{f"sccs.{name}": f"sccs.system.{name}" for name in ("cache", "colours", "device", "files", "log")},
@@ -34,8 +39,9 @@ class Forwarder:
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         new = NAMES[spec.name]
-        warnings.warn(f"{spec.name} is now {new}; the old name goes with version {GONE_WITH}", DeprecationWarning,
-                      stacklevel=2)
+        warnings.warn(
+            f"{spec.name} is now {new}; the old name goes with version {GONE_WITH}", DeprecationWarning, stacklevel=2
+        )
         module = importlib.import_module(new)
         spec.loader_state = module.__spec__
         return module

@@ -9,6 +9,7 @@ A third party adds parts in one of two ways:
 
 A name that is already taken is refused, never replaced. Names are compared without case, ``-`` and ``_``.
 """
+
 from __future__ import annotations
 
 import difflib
@@ -173,8 +174,10 @@ def signature_model(cls: type, name: str) -> Any:
         hints = typing.get_type_hints(owner.__init__, include_extras=True)
         for parameter in list(inspect.signature(owner.__init__).parameters.values())[1:]:
             if parameter.kind is not parameter.KEYWORD_ONLY or parameter.name not in hints:
-                raise TypeError(f"{cls.__module__}:{cls.__qualname__}: argument {parameter.name!r} "
-                                "must be keyword-only and have a type")
+                raise TypeError(
+                    f"{cls.__module__}:{cls.__qualname__}: argument {parameter.name!r} "
+                    "must be keyword-only and have a type"
+                )
             default = ... if parameter.default is parameter.empty else parameter.default
             fields[parameter.name] = (hints[parameter.name], default)
     config = ConfigDict(extra="forbid", strict=True, protected_namespaces=(), arbitrary_types_allowed=True)

@@ -1,17 +1,18 @@
 """SCCS: unsupervised segmentation of electron microscopy volumes by spectral clustering of superpixel graphs.
 
-    import sccs
-    model = sccs.load("runs/sccs/...")                          # a trained run
-    labels = model.segment(volume, voxel_size=(16, 16, 16))      # (Z, Y, X)
-    sccs.Pipeline.from_recipe("recipes/sccs.yaml").fit(volumes)
+import sccs
+model = sccs.load("runs/sccs/...")                          # a trained run
+labels = model.segment(volume, voxel_size=(16, 16, 16))      # (Z, Y, X)
+sccs.Pipeline.from_recipe("recipes/sccs.yaml").fit(volumes)
 """
+
 import importlib
 import importlib.util
 from pathlib import Path
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Pipeline", "load", "__version__"]
+__all__ = ["Pipeline", "__version__", "load"]
 
 
 def _check_registry() -> None:
@@ -20,8 +21,10 @@ def _check_registry() -> None:
     page = Path(spec.origin) if spec is not None and spec.origin else None
     if page is None or "sccs.components" not in page.read_text(encoding="utf-8", errors="replace"):
         found = "none" if spec is None else page or f"the folder {', '.join(spec.submodule_search_locations or [])}"
-        raise ImportError(f"sccs needs its own package `registry`, but Python finds {found} first; uninstall that "
-                          "package, take its folder off PYTHONPATH, or start Python in another folder")
+        raise ImportError(
+            f"sccs needs its own package `registry`, but Python finds {found} first; uninstall that "
+            "package, take its folder off PYTHONPATH, or start Python in another folder"
+        )
 
 
 _check_registry()

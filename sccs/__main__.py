@@ -1,4 +1,5 @@
 """``python -m sccs`` is the `sccs` command."""
+
 import sys
 
 from sccs.cli import main

@@ -1,4 +1,5 @@
 """The `sccs` command. Exit codes: 0 done, 2 the user's input, 1 a defect of ours, 130 interrupted."""
+
 from __future__ import annotations
 
 import argparse
@@ -7,9 +8,10 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any
 
 import sccs
 from registry.base import UserError
@@ -65,8 +67,14 @@ def defect() -> int:
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a packaged recipe")
-    parser.add_argument("--set", metavar="a.b=c", nargs="+", action="extend", default=[],
-                        help="change values of the recipe: --set graph.kappa=3 train.lr=1e-3")
+    parser.add_argument(
+        "--set",
+        metavar="a.b=c",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="change values of the recipe: --set graph.kappa=3 train.lr=1e-3",
+    )
 
 
 def add_device_argument(parser: argparse.ArgumentParser, default: str) -> None:
@@ -85,8 +93,11 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="sccs", description=sccs.__doc__.partition("\n")[0],
-                                     epilog="exit codes: 0 done, 2 your input, 1 a defect of sccs, 130 interrupted")
+    parser = argparse.ArgumentParser(
+        prog="sccs",
+        description=sccs.__doc__.partition("\n")[0],
+        epilog="exit codes: 0 done, 2 your input, 1 a defect of sccs, 130 interrupted",
+    )
     parser.add_argument("--version", action="version", version=f"sccs {sccs.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
@@ -96,8 +107,13 @@ def build_parser() -> argparse.ArgumentParser:
     start.add_argument("--overwrite", action="store_true", help="replace an existing recipe")
     start.add_argument("--minutes", type=float, default=30, metavar="N", help="how long the run may take (default: 30)")
     start.add_argument("--level", type=_natural, metavar="L", help="resolution level (default: chosen by pixel size)")
-    start.add_argument("--voxel-size", type=float, nargs=3, metavar=("Z", "Y", "X"),
-                       help="nm, of the finest level, for files that do not say")
+    start.add_argument(
+        "--voxel-size",
+        type=float,
+        nargs=3,
+        metavar=("Z", "Y", "X"),
+        help="nm, of the finest level, for files that do not say",
+    )
     start.add_argument("--axes", help="order of the image's axes, such as ZYX, for files that do not say so")
     add_device_argument(start, default="auto, the first GPU if there is one")
 
@@ -108,31 +124,65 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument("run", metavar="RUN", help="folder of a finished run, or an export")
     segment.add_argument("input", metavar="INPUT", help="image: TIFF, PNG, folder, HDF5 (file.h5:/path), MRC, Zarr, N5")
     segment.add_argument("output", metavar="OUTPUT", help="where to write: *.tif or *.ome.zarr")
-    segment.add_argument("--level", type=_level, metavar="L|auto", help="resolution level of a multi-scale image; "
-                         "auto: the one of voxels nearest in size to those trained on (default: 0, the finest)")
-    segment.add_argument("--voxel-size", type=float, nargs=3, metavar=("Z", "Y", "X"),
-                         help="nm, for files that do not say")
+    segment.add_argument(
+        "--level",
+        type=_level,
+        metavar="L|auto",
+        help="resolution level of a multi-scale image; "
+        "auto: the one of voxels nearest in size to those trained on (default: 0, the finest)",
+    )
+    segment.add_argument(
+        "--voxel-size", type=float, nargs=3, metavar=("Z", "Y", "X"), help="nm, for files that do not say"
+    )
     segment.add_argument("--axes", help="order of the image's axes, such as ZYX, for files that do not say so")
-    segment.add_argument("--plane", choices=("xy", "xz", "yz"), default="xy",
-                         help="which planes are segmented (default: xy); others need voxels that are nearly cubes")
-    segment.add_argument("--depth", type=float, metavar="WEIGHT",
-                         help="link the graphs of neighbouring slices by edges of that weight, such as 16: smoother "
-                         "along z (default: slice by slice)")
-    segment.add_argument("--classes", action="store_true",
-                         help="write classes (sccs name) instead of clusters: the run's own class codes, "
-                         "then further names; unnamed clusters count as the rest class, or are 255")
-    segment.add_argument("--region", metavar="Z0:Z1,Y0:Y1,X0:X1", help="part to segment, in voxels of the level; "
-                         "a number left out is the image's end: 0:100,:,512:")
-    segment.add_argument("--mask", metavar="FILE", help="segment only where this image is not 0; of the image's shape, "
-                         "or coarser by whole factors")
-    segment.add_argument("--halo", type=_natural, metavar="PX", help="what neighbouring fields of view see of one "
-                         "another (default: 40, or a fourteenth of them); 0: they only touch")
-    segment.add_argument("--block", type=_positive, nargs=3, metavar=("Z", "Y", "X"),
-                         help="unit of work in voxels; y and x become whole fields of view (default: 32 1120 1120)")
+    segment.add_argument(
+        "--plane",
+        choices=("xy", "xz", "yz"),
+        default="xy",
+        help="which planes are segmented (default: xy); others need voxels that are nearly cubes",
+    )
+    segment.add_argument(
+        "--depth",
+        type=float,
+        metavar="WEIGHT",
+        help="link the graphs of neighbouring slices by edges of that weight, such as 16: smoother "
+        "along z (default: slice by slice)",
+    )
+    segment.add_argument(
+        "--classes",
+        action="store_true",
+        help="write classes (sccs name) instead of clusters: the run's own class codes, "
+        "then further names; unnamed clusters count as the rest class, or are 255",
+    )
+    segment.add_argument(
+        "--region",
+        metavar="Z0:Z1,Y0:Y1,X0:X1",
+        help="part to segment, in voxels of the level; a number left out is the image's end: 0:100,:,512:",
+    )
+    segment.add_argument(
+        "--mask",
+        metavar="FILE",
+        help="segment only where this image is not 0; of the image's shape, or coarser by whole factors",
+    )
+    segment.add_argument(
+        "--halo",
+        type=_natural,
+        metavar="PX",
+        help="what neighbouring fields of view see of one "
+        "another (default: 40, or a fourteenth of them); 0: they only touch",
+    )
+    segment.add_argument(
+        "--block",
+        type=_positive,
+        nargs=3,
+        metavar=("Z", "Y", "X"),
+        help="unit of work in voxels; y and x become whole fields of view (default: 32 1120 1120)",
+    )
     segment.add_argument("--ome", choices=("0.5", "0.4"), help="version of OME-Zarr (default: 0.5)")
     crew = segment.add_mutually_exclusive_group()
-    crew.add_argument("--workers", type=_positive, default=1, metavar="N",
-                      help="processes on this machine (default: 1)")
+    crew.add_argument(
+        "--workers", type=_positive, default=1, metavar="N", help="processes on this machine (default: 1)"
+    )
     crew.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="a Dask scheduler, whose workers do the blocks")
     existing = segment.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="go on with an unfinished OUTPUT, or begin")
@@ -144,11 +194,18 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("out", metavar="OUT", help="a new folder, or *.zip")
     extra = export.add_mutually_exclusive_group()
     extra.add_argument("--onnx", action="store_true", help="with the MAE encoder as encoder.onnx")
-    extra.add_argument("--bioimage", action="store_true",
-                       help="write a BioImage Model Zoo package of the MAE encoder instead, OUT.zip")
+    extra.add_argument(
+        "--bioimage", action="store_true", help="write a BioImage Model Zoo package of the MAE encoder instead, OUT.zip"
+    )
     export.add_argument("--licence", metavar="SPDX", help="licence of the weights, such as CC-BY-4.0")
-    export.add_argument("--author", metavar="NAME", action="append", default=[], dest="authors",
-                        help="of the weights; may be given several times")
+    export.add_argument(
+        "--author",
+        metavar="NAME",
+        action="append",
+        default=[],
+        dest="authors",
+        help="of the weights; may be given several times",
+    )
     export.add_argument("--overwrite", action="store_true", help="replace an existing export")
 
     compare = commands.add_parser("compare", help="put finished runs side by side")
@@ -157,8 +214,12 @@ def build_parser() -> argparse.ArgumentParser:
 
     name = commands.add_parser("name", help="give clusters of a run names, which segment and report then use")
     name.add_argument("run", metavar="RUN", help="folder of a finished run")
-    name.add_argument("names", nargs="*", metavar="3=nucleus[:#rrggbb]", 
-                      help="cluster number, name and, if you like, colour; without any: print the names so far")
+    name.add_argument(
+        "names",
+        nargs="*",
+        metavar="3=nucleus[:#rrggbb]",
+        help="cluster number, name and, if you like, colour; without any: print the names so far",
+    )
 
     listing = commands.add_parser("list", help="parts, recipes and data sets that are there")
     listing.add_argument("what", nargs="?", choices=LISTS)
@@ -188,29 +249,60 @@ def _dispatch(args: argparse.Namespace, arguments: list[str]) -> int | None:
     if args.command == "init":
         from sccs.init import init
 
-        init(args.input, args.out, overwrite=args.overwrite, axes=args.axes, voxel_size=args.voxel_size,
-             level=args.level, minutes=args.minutes, device=args.device or "auto")
+        init(
+            args.input,
+            args.out,
+            overwrite=args.overwrite,
+            axes=args.axes,
+            voxel_size=args.voxel_size,
+            level=args.level,
+            minutes=args.minutes,
+            device=args.device or "auto",
+        )
         return 0
     if args.command == "segment":
         from sccs.inference.segment import segment
 
-        return segment(args.run, args.input, args.output, level=args.level, voxel_size=args.voxel_size, axes=args.axes,
-                       plane=args.plane, depth=args.depth, classes=args.classes, overwrite=args.overwrite,
-                       device=args.device or "auto", region=args.region, mask=args.mask, halo=args.halo,
-                       block=args.block, ome=args.ome, workers=args.workers, scheduler=args.scheduler,
-                       resume=args.resume)
+        return segment(
+            args.run,
+            args.input,
+            args.output,
+            level=args.level,
+            voxel_size=args.voxel_size,
+            axes=args.axes,
+            plane=args.plane,
+            depth=args.depth,
+            classes=args.classes,
+            overwrite=args.overwrite,
+            device=args.device or "auto",
+            region=args.region,
+            mask=args.mask,
+            halo=args.halo,
+            block=args.block,
+            ome=args.ome,
+            workers=args.workers,
+            scheduler=args.scheduler,
+            resume=args.resume,
+        )
     if args.command == "export":
         from sccs.sharing.export import main as export
 
-        return export(args.run, args.out, onnx=args.onnx, bioimage=args.bioimage, licence=args.licence,
-                      authors=args.authors, overwrite=args.overwrite)
+        return export(
+            args.run,
+            args.out,
+            onnx=args.onnx,
+            bioimage=args.bioimage,
+            licence=args.licence,
+            authors=args.authors,
+            overwrite=args.overwrite,
+        )
     if args.command == "compare":
         from sccs.evaluation.compare import main as compare
 
         return compare(args.runs, args.csv)
     if args.command == "name":
-        from sccs.system.log import say
         from sccs.evaluation.naming import main as name
+        from sccs.system.log import say
 
         code = name(args.run, args.names)
         if args.names:

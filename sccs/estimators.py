@@ -5,10 +5,12 @@
 
 Parts of a recipe (`registry`) have `get_params` and `set_params` as well, and can be cloned.
 """
+
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClusterMixin
@@ -36,9 +38,16 @@ class Segmenter(ClusterMixin, BaseEstimator):
     of scikit-learn, this one takes no table (n_samples, n_features). Raises `registry.base.UserError`, as SCCS does.
     """
 
-    def __init__(self, recipe: str | Path | Mapping = "sccs", *, options: Sequence[str] = (),
-                 n_clusters: int | None = None, seed: int | None = None, device: str | None = None,
-                 voxel_size: Sequence[float] | None = None):
+    def __init__(
+        self,
+        recipe: str | Path | Mapping = "sccs",
+        *,
+        options: Sequence[str] = (),
+        n_clusters: int | None = None,
+        seed: int | None = None,
+        device: str | None = None,
+        voxel_size: Sequence[float] | None = None,
+    ):
         self.recipe = recipe
         self.options = options
         self.n_clusters = n_clusters
@@ -51,7 +60,7 @@ class Segmenter(ClusterMixin, BaseEstimator):
         tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
         return tags
 
-    def fit(self, X: Any, y: None = None) -> "Segmenter":
+    def fit(self, X: Any, y: None = None) -> Segmenter:
         """Train on one or several images; `y` is not used."""
         k = [] if self.n_clusters is None else [f"clusterer.k={self.n_clusters}"]
         model = Pipeline.from_recipe(self.recipe, [*self.options, *k], seed=self.seed, device=self.device)
@@ -87,7 +96,7 @@ class KMeans(ClusterMixin, BaseEstimator):
         self.iterations = iterations
         self.random_state = random_state
 
-    def fit(self, X: Any, y: None = None) -> "KMeans":
+    def fit(self, X: Any, y: None = None) -> KMeans:
         """Find the centres. Raises ValueError for fewer than `n_clusters` distinct points."""
         X = validate_data(self, X, dtype=[np.float64, np.float32])
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))

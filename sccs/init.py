@@ -2,6 +2,7 @@
 
 Nothing is guessed that can be measured: one field of view goes through the recipe's parts on this machine.
 """
+
 from __future__ import annotations
 
 import math
@@ -9,17 +10,18 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Sequence
+from typing import TYPE_CHECKING, Any
 
 from registry.base import UserError
 from sccs.data.loading import stem
+from sccs.data.survey import PIXEL, Found, survey
 from sccs.data.tiler import tiles
 from sccs.data.volumes import Region, Volume
 from sccs.system.files import write_text
 from sccs.system.log import clock
-from sccs.data.survey import PIXEL, Found, survey
 
 if TYPE_CHECKING:
     from sccs.pipeline import Pipeline
@@ -77,9 +79,17 @@ class Plan:
         return min(entry.shape[0], self.slices or entry.shape[0]) if part == "test" else entry.shape[0]
 
 
-def init(given: str, out: str | None = None, *, overwrite: bool = False, axes: str | None = None,
-         voxel_size: Sequence[float] | None = None, level: int | None = None, minutes: float = 30,
-         device: str = "auto") -> Path:
+def init(
+    given: str,
+    out: str | None = None,
+    *,
+    overwrite: bool = False,
+    axes: str | None = None,
+    voxel_size: Sequence[float] | None = None,
+    level: int | None = None,
+    minutes: float = 30,
+    device: str = "auto",
+) -> Path:
     """Look at the image or folder `given`, write a recipe to `out` (default: its name with .yaml), print all that.
 
     minutes: about how long the run may take. axes, voxel_size, level: as in a recipe's `data.train`; voxel_size
@@ -117,19 +127,27 @@ def describe(found: Found, axes: str | None = None) -> list[str]:
     source, look = found.source, found.look
     size = f"voxels {_times(found.voxel_size)} nm" if found.voxel_size else "voxel size not in the file"
     order = (axes or source.array.stored.axes or "?" * len(source.array.stored.shape)).upper()
-    lines = [f"{source.path}: {_times(source.shape)} (z, y, x), {source.dtype}, axes of the file {order}, {size}, "
-             f"values {look.low:g} to {look.high:g}"]
+    lines = [
+        f"{source.path}: {_times(source.shape)} (z, y, x), {source.dtype}, axes of the file {order}, {size}, "
+        f"values {look.low:g} to {look.high:g}"
+    ]
     if found.level is not None:
-        shown = ", ".join(f"{i}: {_times(shape)}" + (f" at {_times(size)} nm" if size else "")
-                          for i, (shape, size) in enumerate(found.levels))
+        shown = ", ".join(
+            f"{i}: {_times(shape)}" + (f" at {_times(size)} nm" if size else "")
+            for i, (shape, size) in enumerate(found.levels)
+        )
         lines.append(f"  levels {shown}; level {found.level} is taken: {found.chosen_for}")
     if found.voxel_size is None:
-        lines.append("  voxel size unknown: write it into the recipe (voxel_size), so that sccs segment can warn of "
-                     "images at another resolution")
+        lines.append(
+            "  voxel size unknown: write it into the recipe (voxel_size), so that sccs segment can warn of "
+            "images at another resolution"
+        )
     elif not 1 / PLAIN < (ratio := found.voxel_size[2] / PIXEL) < PLAIN:
-        lines.append(f"  pixels of {found.voxel_size[2]:g} nm: the bundled MAE was trained at 10 to 16 nm; expect "
-                     f"{'coarser' if ratio > 1 else 'other'} clusters" +
-                     ("" if ratio > 1 else ", or rescale the images by about " + f"{ratio:.2g}"))
+        lines.append(
+            f"  pixels of {found.voxel_size[2]:g} nm: the bundled MAE was trained at 10 to 16 nm; expect "
+            f"{'coarser' if ratio > 1 else 'other'} clusters"
+            + ("" if ratio > 1 else ", or rescale the images by about " + f"{ratio:.2g}")
+        )
     return lines + [f"  {remark}" for remark in look.remarks()]
 
 
@@ -150,14 +168,19 @@ def free_memory() -> int:
 
 
 # -------------------------------------------------------------------------------------------------------- measurement
-def measure(pipeline: "Pipeline", found: Found) -> tuple[Cost, Any]:
+def measure(pipeline: Pipeline, found: Found) -> tuple[Cost, Any]:
     """One FOV of the slice of most contrast, through every part, nothing from the cache; and its graph."""
     import torch
 
     z = found.look.busiest
     y, x = (((n - min(n, FOV)) // 2, (n - min(n, FOV)) // 2 + min(n, FOV)) for n in found.source.shape[1:])
-    volume = Volume(found.name, found.source.array, path=found.path, min_side=pipeline.min_side,
-                    region=Region(z=[z, z + 1], y=list(y), x=list(x)))
+    volume = Volume(
+        found.name,
+        found.source.array,
+        path=found.path,
+        min_side=pipeline.min_side,
+        region=Region(z=[z, z + 1], y=list(y), x=list(x)),
+    )
     image = volume.read_slice(z)
     pipeline.features.fit([image])
     nodes = pipeline.pool(image, keep=False)  # the first time also loads libraries
@@ -186,7 +209,7 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def time_training(pipeline: "Pipeline", graph, count: int) -> float:
+def time_training(pipeline: Pipeline, graph, count: int) -> float:
     """Seconds that the embedder and the clusterer take to learn from `count` graphs as large as this one."""
     import torch
 
@@ -200,7 +223,7 @@ def time_training(pipeline: "Pipeline", graph, count: int) -> float:
     return each * count + time.perf_counter() - start
 
 
-def most_graphs(pipeline: "Pipeline", cost: Cost, free: int, minutes: float) -> int:
+def most_graphs(pipeline: Pipeline, cost: Cost, free: int, minutes: float) -> int:
     """How many FOVs to learn from: no more than the clusterer looks at, than fit into memory, than time allows."""
     seen = (pipeline.clusterer.max_points + cost.nodes - 1) // cost.nodes
     fit = int(MEMORY * free / cost.graph_bytes)
@@ -215,7 +238,7 @@ def make_plan(volumes: list[Found], most: int, cost: Cost, minutes: float) -> Pl
     last = max(1, len(volumes) // 4) if len(volumes) > 1 else 0
     learnt = volumes[: max(1, min(len(volumes) - last, most))]
     train = [Entry(found, region_of(found, max(1, most // len(learnt)))) for found in learnt]
-    rest = [Entry(found, {}) for found in volumes[len(learnt):]]
+    rest = [Entry(found, {}) for found in volumes[len(learnt) :]]
     if not rest and train[0].shape != train[0].found.source.shape:
         rest = [Entry(train[0].found, {})]
     left = Plan(train, rest, None)
@@ -252,8 +275,10 @@ def middle(found: Found, most: int) -> dict[str, list[int]]:
     if len(tiles(found.source.shape[1:], FOV)) <= most:
         return {}
     side = FOV * math.isqrt(most)
-    return {axis: [max(0, (n - side) // 2), min(n, max(0, (n - side) // 2) + side)]
-            for axis, n in zip("yx", found.source.shape[1:])}
+    return {
+        axis: [max(0, (n - side) // 2), min(n, max(0, (n - side) // 2) + side)]
+        for axis, n in zip("yx", found.source.shape[1:])
+    }
 
 
 # --------------------------------------------------------------------------------------------------------------- cost
@@ -285,16 +310,23 @@ def say_cost(plan: Plan, cost: Cost, volumes: list[Found], free: int, device: st
 
 
 # ------------------------------------------------------------------------------------------------------------- recipe
-def recipe_text(plan: Plan, volumes: list[Found], notes: list[str], said: list[str], folder: Path, axes: str | None,
-                minutes: float) -> str:
+def recipe_text(
+    plan: Plan, volumes: list[Found], notes: list[str], said: list[str], folder: Path, axes: str | None, minutes: float
+) -> str:
     """The recipe as YAML, with what was seen as comments."""
     seen = [line for found in volumes for line in describe(found, axes)]
     size = volumes[0].voxel_size
-    lines = ["# Written by sccs init, which looked at:", *(f"#   {line}" for line in [*seen, *notes]),
-             "# What it costs, estimated from one field of view:", *(f"#   {line}" for line in said),
-             f"extends: {PARENT}", "data:", "  name: volumes",
-             f"  fov: {FOV}                    # px, longest side of a field of view",
-             f"  train:                      # to learn from: {plan.fovs('train')} FOVs; more cost time and memory"]
+    lines = [
+        "# Written by sccs init, which looked at:",
+        *(f"#   {line}" for line in [*seen, *notes]),
+        "# What it costs, estimated from one field of view:",
+        *(f"#   {line}" for line in said),
+        f"extends: {PARENT}",
+        "data:",
+        "  name: volumes",
+        f"  fov: {FOV}                    # px, longest side of a field of view",
+        f"  train:                      # to learn from: {plan.fovs('train')} FOVs; more cost time and memory",
+    ]
     for entry in plan.train:
         lines += _entry(entry, folder, axes)
     if plan.test:
@@ -302,12 +334,16 @@ def recipe_text(plan: Plan, volumes: list[Found], notes: list[str], said: list[s
         for entry in plan.test:
             lines += _entry(entry, folder, axes)
     if plan.slices:
-        lines.append(f"  max_test_slices: {plan.slices}          # evenly spaced, for a run of about {minutes:g} "
-                     "minutes; sccs segment does the rest")
+        lines.append(
+            f"  max_test_slices: {plan.slices}          # evenly spaced, for a run of about {minutes:g} "
+            "minutes; sccs segment does the rest"
+        )
     area = f"{10 * size[1]:.0f} x {10 * size[2]:.0f} nm" if size else "10 x 10 px"
-    lines += [f"graph:\n  pixels_per_superpixel: 100  # about {area}: smaller structures are not told apart",
-              "clusterer:\n  k: 8                        # clusters; more of them find rarer structures, and take more "
-              "naming"]
+    lines += [
+        f"graph:\n  pixels_per_superpixel: 100  # about {area}: smaller structures are not told apart",
+        "clusterer:\n  k: 8                        # clusters; more of them find rarer structures, and take more "
+        "naming",
+    ]
     return "\n".join(lines) + "\n"
 
 

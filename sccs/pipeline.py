@@ -1,14 +1,16 @@
 """Data in, labels out, in the order of the paper's Figure 1: features, superpixel graph, embedding, clustering."""
+
 from __future__ import annotations
 
 import json
 import logging
 import os
 import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,14 +18,14 @@ import torch
 import registry
 from registry.base import FeatureMap, FeatureStack, UserError
 from registry.spg.graphs import Nodes, RegionGraph
-from sccs.system.archive import carried, opened
-from sccs.system.cache import cached, code_version, fingerprint, report_growth
 from sccs.data.planes import turn_back
 from sccs.data.tiler import WINDOW
 from sccs.data.volumes import FOV, Dataset, Volume, voxel_mismatch
+from sccs.recipe.grammar import Recipe, load_recipe
+from sccs.system.archive import carried, opened
+from sccs.system.cache import cached, code_version, fingerprint, report_growth
 from sccs.system.device import resolve_device
 from sccs.system.files import atomic_path, write_json
-from sccs.recipe.grammar import Recipe, load_recipe
 
 STAGES = ("features", "graph", "embed", "cluster")
 FORMAT = 1  # of the model folder
@@ -56,14 +58,16 @@ class Pipeline:
         self.features, self.graph, self.embedder, self.clusterer = (self._build(role) for role in registry.ROLES)
         if not 1 <= self.k <= MOST_CLUSTERS:
             place = recipe.where("clusterer", "k")
-            raise UserError(f"{'' if place == 'default' else f'{place}: '}clusterer.k: {self.k} is not within 1 to "
-                            f"{MOST_CLUSTERS} (segmentations are written as uint8)")
+            raise UserError(
+                f"{'' if place == 'default' else f'{place}: '}clusterer.k: {self.k} is not within 1 to "
+                f"{MOST_CLUSTERS} (segmentations are written as uint8)"
+            )
         self.info: dict[str, Any] = {}
         self.diagnostics: list[dict[str, Any]] = []  # of each training graph
         self.seconds: dict[str, float] = {}  # what `fit` took: "graphs" (with features, less if cached), "training"
 
     @classmethod
-    def from_recipe(cls, recipe: str | Path | Mapping, overrides: Sequence[str] = (), **options) -> "Pipeline":
+    def from_recipe(cls, recipe: str | Path | Mapping, overrides: Sequence[str] = (), **options) -> Pipeline:
         """From a recipe's file, a packaged recipe's name, or a dict of the same form. Raises UserError."""
         return cls(load_recipe(recipe, overrides, **options))
 
@@ -90,8 +94,10 @@ class Pipeline:
     def check_labels(self, dataset: Dataset) -> None:
         """Raises UserError where a part is fitted on labels and no training volume has any."""
         if self.supervised and all(volume.labels is None for volume in dataset.train):
-            raise UserError(f"data.train: {' and '.join(self.supervised)} must learn from labels, but no training "
-                            "volume has any; give `labels`, or take an unsupervised recipe such as sccs")
+            raise UserError(
+                f"data.train: {' and '.join(self.supervised)} must learn from labels, but no training "
+                "volume has any; give `labels`, or take an unsupervised recipe such as sccs"
+            )
 
     @property
     def fov(self) -> int | str:
@@ -115,24 +121,30 @@ class Pipeline:
         def make() -> dict[str, np.ndarray]:
             features = self.features.extract(image)
             maps = features.maps if isinstance(features, FeatureStack) else (features,)
-            return {**{f"values{i}": each.values for i, each in enumerate(maps)},
-                    "grids": np.array([[each.step, each.offset] for each in maps])}
+            return {
+                **{f"values{i}": each.values for i, each in enumerate(maps)},
+                "grids": np.array([[each.step, each.offset] for each in maps]),
+            }
 
         arrays = cached("features", self._features_key(image), make)
-        maps = tuple(FeatureMap(arrays[f"values{i}"], float(step), float(offset), image.shape)
-                     for i, (step, offset) in enumerate(arrays["grids"]))
+        maps = tuple(
+            FeatureMap(arrays[f"values{i}"], float(step), float(offset), image.shape)
+            for i, (step, offset) in enumerate(arrays["grids"])
+        )
         return FeatureStack(maps) if len(maps) > 1 else maps[0]
 
     def pool(self, image: np.ndarray, keep: bool = True) -> Nodes:
         """Nodes of an image (H, W), before any training-set statistic enters; from the cache if `keep`."""
         if not keep or not self.graph.cacheable:
             return self.graph.pool(image, self.extract(image, keep))
-        return Nodes.from_arrays(cached("nodes", self._nodes_key(image),
-                                        lambda: self.graph.pool(image, self.extract(image)).to_arrays()))
+        return Nodes.from_arrays(
+            cached("nodes", self._nodes_key(image), lambda: self.graph.pool(image, self.extract(image)).to_arrays())
+        )
 
     def _features_key(self, image: np.ndarray) -> str | None:
-        code = code_version(type(self.features), "registry.base",
-                            *(type(part).__module__ for part in self.features.parts))
+        code = code_version(
+            type(self.features), "registry.base", *(type(part).__module__ for part in self.features.parts)
+        )
         state = sorted(self.features.get_state().items())
         learned = self.features.fingerprint() or fingerprint(*(thing for item in state for thing in item))
         where = self.device.partition(":")[0]  # a GPU rounds otherwise
@@ -151,8 +163,9 @@ class Pipeline:
         return self.graph.connect(self.pool(image, keep)).to(self.device)
 
     # ----------------------------------------------------------------------------------------------------- training
-    def fit(self, data, *, voxel_size=None, log=None, checkpoints: Path | None = None, resume: bool = False,
-            preview=None) -> "Pipeline":
+    def fit(
+        self, data, *, voxel_size=None, log=None, checkpoints: Path | None = None, resume: bool = False, preview=None
+    ) -> Pipeline:
         """Train on a Dataset, or on volumes: files, arrays (Z, Y, X) or (Y, X), one or a list of them.
 
         voxel_size: (z, y, x) nm of arrays, and of files that do not say. checkpoints: folder for the trainer's state.
@@ -167,8 +180,14 @@ class Pipeline:
         if self.supervised:
             log.info(f"supervised: labels of the training volumes are used to train {' and '.join(self.supervised)}")
         first = dataset.train[0]
-        self.info = {"fov": first.fov, "data": dataset.name, "voxel_size": first.voxel_size, "k": self.k,
-                     "classes": {str(code): name for code, name in dataset.classes.items()}, "ignore": dataset.ignore}
+        self.info = {
+            "fov": first.fov,
+            "data": dataset.name,
+            "voxel_size": first.voxel_size,
+            "k": self.k,
+            "classes": {str(code): name for code, name in dataset.classes.items()},
+            "ignore": dataset.ignore,
+        }
         count = sum(len(volume.z_slices) * len(volume.tiles) for volume in dataset.train)
         log.info(f"{count} training FOVs; features: {self.recipe.features.name}, graph: {self.recipe.graph.name}")
         start = time.perf_counter()
@@ -192,10 +211,17 @@ class Pipeline:
         self.seconds = {"graphs": time.perf_counter() - start}
         start = time.perf_counter()
         self.embedder.fit(graphs)
-        trainer = Trainer(self.embedder, self.clusterer, graphs, self.recipe.train, seed=self.recipe.seed,
-                          anchor=self.anchor, log=log, checkpoints=checkpoints)
-        trainer.run(resume, None if preview is None else
-                    lambda step: preview(step, self, graphs[self.anchor], anchor))
+        trainer = Trainer(
+            self.embedder,
+            self.clusterer,
+            graphs,
+            self.recipe.train,
+            seed=self.recipe.seed,
+            anchor=self.anchor,
+            log=log,
+            checkpoints=checkpoints,
+        )
+        trainer.run(resume, None if preview is None else lambda step: preview(step, self, graphs[self.anchor], anchor))
         if not self.clusterer.trainable:
             with torch.no_grad():
                 embeddings = [self.embedder.embed(graph) for graph in graphs]
@@ -233,25 +259,33 @@ class Pipeline:
         """Of graphs in which spectral clustering has little to go by; UserError where no graph has k nodes."""
         largest = max(entry["nodes"] for entry in self.diagnostics)
         if largest < self.k:
-            raise UserError(f"clusterer.k: {self.k} clusters, but the largest training graph has {largest} "
-                            f"node{'s' if largest > 1 else ''}; lower k or graph.pixels_per_superpixel, or use larger "
-                            "FOVs")
+            raise UserError(
+                f"clusterer.k: {self.k} clusters, but the largest training graph has {largest} "
+                f"node{'s' if largest > 1 else ''}; lower k or graph.pixels_per_superpixel, or use larger "
+                "FOVs"
+            )
         whole = len(self.diagnostics)
         lonely = [entry for entry in self.diagnostics if entry["nodes"] > 1 and entry["isolated"] > entry["nodes"] / 10]
         if lonely and self.recipe.embedder.name != "identity":
             worst = max(lonely, key=lambda entry: entry["isolated"] / entry["nodes"])
-            log.warning(f"{len(lonely)} of {whole} graphs have many nodes without a neighbour (most: {worst['key']}, "
-                        f"{worst['isolated']} of {worst['nodes']}); raise graph.kappa or graph.alpha, or take edges: "
-                        "knn+adjacent with kappa: median")
+            log.warning(
+                f"{len(lonely)} of {whole} graphs have many nodes without a neighbour (most: {worst['key']}, "
+                f"{worst['isolated']} of {worst['nodes']}); raise graph.kappa or graph.alpha, or take edges: "
+                "knn+adjacent with kappa: median"
+            )
         crowded = [entry for entry in self.diagnostics if entry["nodes"] > 100 and entry["density"] > 0.9]
         if crowded:
             worst = max(crowded, key=lambda entry: entry["density"])
-            log.warning(f"{len(crowded)} of {whole} graphs join nearly all pairs of nodes (most: {worst['key']}, "
-                        f"{worst['density']:.0%}), which smooths everything into one; lower graph.kappa or take "
-                        "edges: knn+adjacent")
+            log.warning(
+                f"{len(crowded)} of {whole} graphs join nearly all pairs of nodes (most: {worst['key']}, "
+                f"{worst['density']:.0%}), which smooths everything into one; lower graph.kappa or take "
+                "edges: knn+adjacent"
+            )
         density, parts = ([entry[name] for entry in self.diagnostics] for name in ("density", "components"))
-        log.info(f"graphs: {largest} nodes at most, density {np.mean(density):.4f}, "
-                 f"{np.mean(parts):.1f} components on average")
+        log.info(
+            f"graphs: {largest} nodes at most, density {np.mean(density):.4f}, "
+            f"{np.mean(parts):.1f} components on average"
+        )
 
     # ---------------------------------------------------------------------------------------------------- inference
     @torch.no_grad()
@@ -287,7 +321,7 @@ class Pipeline:
             plane = np.zeros(volume.shape[1:], np.uint8)
             for tile in volume.tiles:
                 fov = next(fovs)
-                plane[tile.y0:tile.y1, tile.x0:tile.x1] = self.segment_fov(fov.image).clusters
+                plane[tile.y0 : tile.y1, tile.x0 : tile.x1] = self.segment_fov(fov.image).clusters
             yield plane
 
     def segment(self, volume, voxel_size: Sequence[float] | None = None) -> np.ndarray:
@@ -316,7 +350,7 @@ class Pipeline:
         write_json(folder / "model.json", {"format": FORMAT, "recipe": self.recipe.resolved(), **self.info})
 
     @classmethod
-    def load(cls, run: str | Path, device: str | None = None) -> "Pipeline":
+    def load(cls, run: str | Path, device: str | None = None) -> Pipeline:
         """A trained pipeline from a run folder, its `model` folder, or the folder or zip that `sccs export` wrote.
 
         Raises UserError for what is none of these, is damaged, or brings plug-ins that the user does not trust.
@@ -325,14 +359,15 @@ class Pipeline:
             return cls._restored(folder, run, device)
 
     @classmethod
-    def _restored(cls, folder: Path, run: str | Path, device: str | None) -> "Pipeline":
+    def _restored(cls, folder: Path, run: str | Path, device: str | None) -> Pipeline:
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
         folder = folder / "model" if (folder / "model").is_dir() else folder
         if not (folder / "model.json").is_file():
-            raise UserError(f"{run}: no trained model there (model/model.json is missing); "
-                            "give the folder of a finished `sccs run`")
+            raise UserError(
+                f"{run}: no trained model there (model/model.json is missing); give the folder of a finished `sccs run`"
+            )
         about = json.loads((folder / "model.json").read_text())
         if about.get("format") != FORMAT:
             raise UserError(f"{run}: model format {about.get('format')}, this version reads {FORMAT}")
@@ -345,8 +380,10 @@ class Pipeline:
         except (FileNotFoundError, SafetensorError) as error:
             raise UserError(f"{run}: the model is incomplete or damaged ({error}); train again") from None
         except (KeyError, ValueError, RuntimeError) as error:  # arrays of other names or shapes than this code keeps
-            raise UserError(f"{run}: the model's {role} was saved by another version of sccs "
-                            f"({str(error).splitlines()[0]}); train again") from None
+            raise UserError(
+                f"{run}: the model's {role} was saved by another version of sccs "
+                f"({str(error).splitlines()[0]}); train again"
+            ) from None
         for part in (model.embedder, model.clusterer):
             if isinstance(part, torch.nn.Module):
                 part.to(model.device).eval()
@@ -406,8 +443,14 @@ def as_volume(given, name: str, voxel_size=None, fov: int | str = 560, min_side:
         from sccs.data.readers import open_image
 
         source = open_image(given, voxel_size=voxel_size)
-        return Volume(stem(os.fspath(given)), source.array, path=source.path, voxel_size=source.voxel_size, fov=fov,
-                      min_side=min_side)
+        return Volume(
+            stem(os.fspath(given)),
+            source.array,
+            path=source.path,
+            voxel_size=source.voxel_size,
+            fov=fov,
+            min_side=min_side,
+        )
     if not hasattr(given, "shape"):
         raise UserError(f"{name}: a {type(given).__name__} is no image; give a file's path or an array (Z, Y, X)")
     if len(given.shape) not in (2, 3):

@@ -1,26 +1,27 @@
 """What a finished training leaves in its run folder: segmentations, tables, timings, views for figures, the report."""
+
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 
 from registry.base import UserError
-from sccs.system.cache import report_growth
-from sccs.system.colours import to_grey
-from sccs.evaluation.continuity import NeighbourTables
 from sccs.data.planes import restored
 from sccs.data.volumes import Dataset, Volume, evenly
 from sccs.data.writers import write_labels
-from sccs.evaluation.scores import confusion
-from sccs.report.figures import SliceView, basis_mosaic, cluster_overlay
-from sccs.system.files import write_json
+from sccs.evaluation.continuity import NeighbourTables
 from sccs.evaluation.naming import read_names, write_metrics
-from sccs.pipeline import STAGES, Pipeline
-from sccs.report.page import refresh
+from sccs.evaluation.scores import confusion
 from sccs.inference.segment import class_legend, cluster_legend
+from sccs.pipeline import STAGES, Pipeline
+from sccs.report.figures import SliceView, basis_mosaic, cluster_overlay
+from sccs.report.page import refresh
+from sccs.system.cache import report_growth
+from sccs.system.colours import to_grey
+from sccs.system.files import write_json
 
 TIMED_FOVS = 3  # whose stages are timed, without the cache
 VIEWS = {"test": 6, "train": 2}  # slices kept for figures and report, spread over the volumes
@@ -42,24 +43,50 @@ def make_products(pipeline: Pipeline, dataset: Dataset, out: Path, log, training
             volumes = getattr(dataset, part)
             shown = {volume.name: share for volume, share in zip(volumes, shares(volumes, VIEWS[part]))}
             for volume in volumes:
+
                 def draw(z: int, pieces: list) -> None:
                     view = view_of(pipeline, volume, z, part, dataset, pieces)
                     view.save(out / "figures" / "data")
                     log.image(f"{part}/{view.key}/clusters", cluster_overlay(view, pipeline.k), 0)
                     log.image(f"{part}/{view.key}/bases", basis_mosaic(view.bases, view.regions), 0)
 
-                planes = segment_volume(pipeline, volume, dataset, codes, tables[part], pixels[part],
-                                        drawn=shown[volume.name], draw=draw, done=bar.update)
+                planes = segment_volume(
+                    pipeline,
+                    volume,
+                    dataset,
+                    codes,
+                    tables[part],
+                    pixels[part],
+                    drawn=shown[volume.name],
+                    draw=draw,
+                    done=bar.update,
+                )
                 planes = restored(neighbours[part].watch(planes, volume), volume.file_shape, volume.plane)
-                write_labels(out / "segmentation" / f"{volume.name}_clusters.tif", planes, overwrite=True,
-                             shape=volume.file_shape, voxel_size=volume.file_voxel_size, colours=legend.colours,
-                             names={**legend.names, UNSEGMENTED: "not segmented"})
+                write_labels(
+                    out / "segmentation" / f"{volume.name}_clusters.tif",
+                    planes,
+                    overwrite=True,
+                    shape=volume.file_shape,
+                    voxel_size=volume.file_voxel_size,
+                    colours=legend.colours,
+                    names={**legend.names, UNSEGMENTED: "not segmented"},
+                )
     report_growth(log)
     headline = pipeline.recipe.evaluation
-    metrics = write_metrics(out, tables["train"], tables["test"], names, k=pipeline.k, rest=headline.rest,
-                            mappings=headline.mappings, headline=headline.headline,
-                            train_pixels=pixels["train"], test_pixels=pixels["test"], supervised=pipeline.supervised,
-                            neighbours={part: each.to_lists() for part, each in neighbours.items()})
+    metrics = write_metrics(
+        out,
+        tables["train"],
+        tables["test"],
+        names,
+        k=pipeline.k,
+        rest=headline.rest,
+        mappings=headline.mappings,
+        headline=headline.headline,
+        train_pixels=pixels["train"],
+        test_pixels=pixels["test"],
+        supervised=pipeline.supervised,
+        neighbours={part: each.to_lists() for part, each in neighbours.items()},
+    )
     for note in metrics["notes"]:
         log.warning(note)
     write_json(out / "graphs.json", pipeline.diagnostics)
@@ -79,10 +106,18 @@ def shares(volumes: list[Volume], count: int) -> list[list[int]]:
     return [evenly(volume.z_slices, each) for volume in volumes]
 
 
-def segment_volume(pipeline: Pipeline, volume: Volume, dataset: Dataset, codes: list[int],
-                   tables: dict[str, np.ndarray], pixels: np.ndarray, *, drawn: Sequence[int] = (),
-                   draw: Callable[[int, list], None] | None = None,
-                   done: Callable[[], None] = lambda: None) -> Iterator[np.ndarray]:
+def segment_volume(
+    pipeline: Pipeline,
+    volume: Volume,
+    dataset: Dataset,
+    codes: list[int],
+    tables: dict[str, np.ndarray],
+    pixels: np.ndarray,
+    *,
+    drawn: Sequence[int] = (),
+    draw: Callable[[int, list], None] | None = None,
+    done: Callable[[], None] = lambda: None,
+) -> Iterator[np.ndarray]:
     """Yields planes (Y, X) uint8 of the whole file, `UNSEGMENTED` where the recipe does not look.
 
     Adds each FOV's confusion to `tables` and its clusters to `pixels` (k,), then calls done(). For the slices in
@@ -100,7 +135,7 @@ def segment_volume(pipeline: Pipeline, volume: Volume, dataset: Dataset, codes: 
         for tile in volume.tiles:
             fov = next(fovs)
             result = pipeline.segment_fov(fov.image, keep=True)
-            plane[y0 + tile.y0:y0 + tile.y1, x0 + tile.x0:x0 + tile.x1] = result.clusters
+            plane[y0 + tile.y0 : y0 + tile.y1, x0 + tile.x0 : x0 + tile.x1] = result.clusters
             pixels += np.bincount(result.clusters.ravel(), minlength=pipeline.k)
             if fov.labels is not None:
                 tables[fov.key] = confusion(result.clusters, fov.labels, pipeline.k, codes, dataset.ignore)
@@ -135,9 +170,20 @@ def view_of(pipeline: Pipeline, volume: Volume, z: int, part: str, dataset: Data
             alone.append(result.assignment)
         offset += result.graph.n
     tiles = [(tile.y0, tile.x0, tile.y1 - tile.y0, tile.x1 - tile.x0) for _, tile, _ in pieces]
-    return SliceView(volume.name, z, part, to_grey(image), labels, regions, np.concatenate(bases),
-                     np.concatenate(clusters), np.concatenate(alone), dataset.ignore, tiles,
-                     voxel_size=volume.voxel_size)
+    return SliceView(
+        volume.name,
+        z,
+        part,
+        to_grey(image),
+        labels,
+        regions,
+        np.concatenate(bases),
+        np.concatenate(clusters),
+        np.concatenate(alone),
+        dataset.ignore,
+        tiles,
+        voxel_size=volume.voxel_size,
+    )
 
 
 @torch.no_grad()
@@ -154,8 +200,12 @@ def time_stages(pipeline: Pipeline, dataset: Dataset) -> dict:
             break
     seconds = [pipeline.segment_fov(image).seconds for image in [images[0], *images]][1:]  # the first warms up
     stages = {stage: float(np.median([each[stage] for each in seconds])) for stage in STAGES}
-    return {**stages, "total": sum(stages.values()), "fovs": len(seconds),
-            "pixels_per_fov": float(np.median([image.size for image in images]))}
+    return {
+        **stages,
+        "total": sum(stages.values()),
+        "fovs": len(seconds),
+        "pixels_per_fov": float(np.median([image.size for image in images])),
+    }
 
 
 def write_classes(out: Path, volume: Volume, metrics: dict, dataset: Dataset) -> None:
@@ -168,10 +218,16 @@ def write_classes(out: Path, volume: Volume, metrics: dict, dataset: Dataset) ->
     code_of = {name: code for code, name in dataset.classes.items()}
     rest = code_of.get(metrics.get("rest"), UNSEGMENTED)
     table = np.full(256, UNSEGMENTED, np.uint8)
-    table[:len(mapping)] = [rest if name is None else code_of[name] for name in mapping]
+    table[: len(mapping)] = [rest if name is None else code_of[name] for name in mapping]
     legend = class_legend(dataset.classes)
     with tifffile.TiffFile(out / "segmentation" / f"{volume.name}_clusters.tif") as source:
         planes = (table[page.asarray()] for page in source.pages)
-        write_labels(out / "segmentation" / f"{volume.name}_classes.tif", planes, overwrite=True,
-                     shape=volume.file_shape, voxel_size=volume.file_voxel_size, colours=legend.colours,
-                     names={**legend.names, UNSEGMENTED: "no class"})
+        write_labels(
+            out / "segmentation" / f"{volume.name}_classes.tif",
+            planes,
+            overwrite=True,
+            shape=volume.file_shape,
+            voxel_size=volume.file_voxel_size,
+            colours=legend.colours,
+            names={**legend.names, UNSEGMENTED: "no class"},
+        )

@@ -1,9 +1,10 @@
 """`python -m sccs.run RECIPE.yaml`, the main job: train, segment, score, log, draw. Run folder: design, section 4.
 
-    runs/<recipe>/<time>-s<seed>/
-        recipe.yaml resolved.yaml environment.json log.txt metrics.json metrics.jsonl tables.json graphs.json
-        timing.json report.html classes.yaml model/ checkpoints/ tensorboard/ figures/ segmentation/
+runs/<recipe>/<time>-s<seed>/
+    recipe.yaml resolved.yaml environment.json log.txt metrics.json metrics.jsonl tables.json graphs.json
+    timing.json report.html classes.yaml model/ checkpoints/ tensorboard/ figures/ segmentation/
 """
+
 from __future__ import annotations
 
 import argparse
@@ -12,10 +13,11 @@ import platform
 import shutil
 import sys
 import time
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Sequence
+from typing import TYPE_CHECKING
 
 from registry.base import UserError
 from sccs.cli import add_run_arguments, guard
@@ -35,15 +37,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     with launched_team() as team:
         recipe = team.together(lambda: load_recipe(args.recipe, args.set, args.seed, args.device))
-        done = run(recipe, Path(args.out) if args.out else None, resume=args.resume, overwrite=args.overwrite,
-                   team=team)
+        done = run(
+            recipe, Path(args.out) if args.out else None, resume=args.resume, overwrite=args.overwrite, team=team
+        )
         if team.rank == 0:
             print(done)
     return 0
 
 
-def run(recipe: Recipe, out: Path | None = None, *, resume: bool = False, overwrite: bool = False,
-        team: Team = ALONE) -> Path:
+def run(
+    recipe: Recipe, out: Path | None = None, *, resume: bool = False, overwrite: bool = False, team: Team = ALONE
+) -> Path:
     """The whole job of a recipe into the folder `out` (None: a new one); returns the report, or the MAE's checkpoint.
 
     team: the processes that do it together; all call this, and only the first reads and writes the folder.
@@ -53,8 +57,9 @@ def run(recipe: Recipe, out: Path | None = None, *, resume: bool = False, overwr
     if out is None and resume:
         raise UserError("--resume: say with --out which run to go on with")
     if team.size > 1 and recipe.pretrain is None:
-        raise UserError(f"{recipe.name}: only recipes with a `pretrain` block run in several processes; start it "
-                        "without torchrun")
+        raise UserError(
+            f"{recipe.name}: only recipes with a `pretrain` block run in several processes; start it without torchrun"
+        )
 
     def check() -> None:
         if out is not None:
@@ -97,15 +102,16 @@ def prepare_training(recipe: Recipe) -> Work:
     return lambda out, resume: train_and_segment(pipeline, dataset, out, resume)
 
 
-def train_and_segment(pipeline: "Pipeline", dataset: "Dataset", out: Path, resume: bool) -> Path:
-    from sccs.system.log import RunLog
+def train_and_segment(pipeline: Pipeline, dataset: Dataset, out: Path, resume: bool) -> Path:
     from sccs.products import make_products
+    from sccs.system.log import RunLog
 
     recipe = pipeline.recipe
     start = time.perf_counter()
     with RunLog(out, resume=resume, resume_step=last_checkpoint(out) if resume else None) as log:
-        log.info(f"recipe {recipe.name}, data {dataset.name}, seed {recipe.seed}, device {pipeline.device}, "
-                 f"run folder {out}")
+        log.info(
+            f"recipe {recipe.name}, data {dataset.name}, seed {recipe.seed}, device {pipeline.device}, run folder {out}"
+        )
         pipeline.fit(dataset, log=log, checkpoints=out / "checkpoints", resume=resume, preview=Preview(log))
         pipeline.save(out / "model")
         metrics = make_products(pipeline, dataset, out, log, training_seconds=time.perf_counter() - start)
@@ -140,8 +146,8 @@ class Preview:
     def __call__(self, step: int, pipeline, graph, fov) -> None:
         import torch
 
-        from sccs.system.colours import cluster_colours, colourise
         from sccs.report.figures import basis_mosaic
+        from sccs.system.colours import cluster_colours, colourise
 
         with torch.no_grad():
             Z = pipeline.embedder.embed(graph)
@@ -214,8 +220,10 @@ def check_same_recipe(recipe: Recipe, out: Path, resume: bool) -> None:
     if changed:
         key = changed[0]
         more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
-        raise UserError(f"--resume: {key} is {now.get(key)!r}, but the run in {out} began with {before.get(key)!r}"
-                        f"{more}; resume with its own settings or give another --out")
+        raise UserError(
+            f"--resume: {key} is {now.get(key)!r}, but the run in {out} began with {before.get(key)!r}"
+            f"{more}; resume with its own settings or give another --out"
+        )
 
 
 def _flat(value, path: str = "") -> dict[str, object]:
@@ -261,10 +269,19 @@ def environment(device: str) -> dict:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return {"sccs": sccs.__version__, "python": platform.python_version(), "platform": platform.platform(),
-            "processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "device": device,
-            "gpu": torch.cuda.get_device_name(device) if device != "cpu" else None,
-            "command": " ".join(sys.argv), "time": datetime.now().isoformat(timespec="seconds"), "packages": versions}
+    return {
+        "sccs": sccs.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": device,
+        "gpu": torch.cuda.get_device_name(device) if device != "cpu" else None,
+        "command": " ".join(sys.argv),
+        "time": datetime.now().isoformat(timespec="seconds"),
+        "packages": versions,
+    }
 
 
 def processor() -> str:

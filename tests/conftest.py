@@ -1,4 +1,5 @@
 """What all tests share: a cache of their own, the real images if they are there, and no GPU test without a GPU."""
+
 import os
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def real_data() -> Path:
 @pytest.fixture
 def fails(capsys):
     """fails(arguments, *words): the command ends with code 2 and one line that has all words."""
+
     def check(arguments: list, *words: str) -> None:
         from sccs.cli import main as command
 
@@ -38,6 +40,7 @@ def fails(capsys):
         assert error.startswith("sccs: error: ") and error.count("\n") == 1
         for word in words:
             assert word in error
+
     return check
 
 

@@ -6,26 +6,28 @@
 One FOV of each set, smoothed and cut into 256 levels as `features: filters` does. Methods take turns. Writes
 OUT/areas.md and .csv; ends with an error if the numbers differ.
 """
+
 from __future__ import annotations
 
 import argparse
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Callable, Sequence
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import QUICK_DATA, REAL, SETS, describe, markdown, publish  # noqa: E402
-from registry.numeric.areas import area_closings, area_openings  # noqa: E402
-from registry.base import UserError  # noqa: E402
-from registry.features.filters import FINEST, grey_levels  # noqa: E402
-from registry.numeric.smoothing import gaussian  # noqa: E402
-from sccs.cli import guard  # noqa: E402
-from sccs.data import load_dataset  # noqa: E402
-from sccs.recipe.grammar import load_recipe  # noqa: E402
-from sccs.run import environment  # noqa: E402
+from harness import QUICK_DATA, REAL, SETS, describe, markdown, publish
+
+from registry.base import UserError
+from registry.features.filters import FINEST, grey_levels
+from registry.numeric.areas import area_closings, area_openings
+from registry.numeric.smoothing import gaussian
+from sccs.cli import guard
+from sccs.data import load_dataset
+from sccs.recipe.grammar import load_recipe
+from sccs.run import environment
 
 
 def ours(levels: np.ndarray, areas: Sequence[int]) -> np.ndarray:
@@ -49,7 +51,11 @@ def one_tree(levels: np.ndarray, areas: Sequence[int]) -> np.ndarray:
     return np.stack(found[0] + [255 - image for image in found[1]])
 
 
-METHODS: dict[str, Callable] = {"registry.numeric.areas": ours, "scikit-image, one tree": one_tree, "scikit-image": one_by_one}
+METHODS: dict[str, Callable] = {
+    "registry.numeric.areas": ours,
+    "scikit-image, one tree": one_tree,
+    "scikit-image": one_by_one,
+}
 
 
 def levels_of(data: str) -> np.ndarray:
@@ -81,14 +87,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, found in seconds.items():
             values += [[data, name, i, f"{each:.6f}"] for i, each in enumerate(found)]
         middle = {name: float(np.median(found)) for name, found in seconds.items()}
-        rows.append([data if data in REAL else f"{data} (synthetic)", " x ".join(map(str, levels.shape)),
-                     *(f"{value:.3f}" for value in middle.values()),
-                     f"{middle['scikit-image, one tree'] / middle['registry.numeric.areas']:.0f}"])
+        rows.append(
+            [
+                data if data in REAL else f"{data} (synthetic)",
+                " x ".join(map(str, levels.shape)),
+                *(f"{value:.3f}" for value in middle.values()),
+                f"{middle['scikit-image, one tree'] / middle['registry.numeric.areas']:.0f}",
+            ]
+        )
         print(rows[-1], flush=True)
-    text = (f"`python benchmarks/speed/areas.py --data {' '.join(args.data)} --repeats {args.repeats}`, {describe(environment('cpu'))}. Seconds for openings and closings by "
-            f"{', '.join(map(str, args.areas))} px, medians of {args.repeats}, one thread, methods in turn; all give the "
-            "same numbers.\n\n" + markdown(["FOV", "px", *METHODS, "one tree / ours"], rows))
-    print(publish(args.out, "areas", "Openings and closings by area", text, ["set", "method", "round", "seconds"], values))
+    text = (
+        f"`python benchmarks/speed/areas.py --data {' '.join(args.data)} --repeats {args.repeats}`, {describe(environment('cpu'))}. Seconds for openings and closings by "
+        f"{', '.join(map(str, args.areas))} px, medians of {args.repeats}, one thread, methods in turn; all give the "
+        "same numbers.\n\n" + markdown(["FOV", "px", *METHODS, "one tree / ours"], rows)
+    )
+    print(
+        publish(args.out, "areas", "Openings and closings by area", text, ["set", "method", "round", "seconds"], values)
+    )
     return 0
 
 

@@ -8,23 +8,25 @@ that size, one after the other, each the same memory: 10^8 points of 192 dimensi
 than a block. Methods take turns. `wrong`: points whose label differs from plain distances in double precision (first
 block). Above 10^6 points the time of one round; below medians. Writes OUT/assignment.md and .csv.
 """
+
 from __future__ import annotations
 
 import argparse
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Callable, Sequence
 
 import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import describe, markdown, median_range, publish  # noqa: E402
-from registry.numeric.nearest import assign, load_faiss, squared_distances  # noqa: E402
-from sccs.cli import guard  # noqa: E402
-from sccs.system.device import resolve_device  # noqa: E402
-from sccs.run import environment  # noqa: E402
+from harness import describe, markdown, median_range, publish
+
+from registry.numeric.nearest import assign, load_faiss, squared_distances
+from sccs.cli import guard
+from sccs.run import environment
+from sccs.system.device import resolve_device
 
 
 def methods(centroids: np.ndarray, device: str) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
@@ -79,15 +81,42 @@ def main(argv: Sequence[str] | None = None) -> int:
                     seconds[name].append(time.perf_counter() - start)
             for name, values in seconds.items():
                 rows += [[d, n, name, turn, f"{value:.6f}"] for turn, value in enumerate(values)]
-                lines.append([str(d), f"{n:,}", name, median_range(values), f"{n / np.median(values) / 1e6:.1f}",
-                              str(wrong[name])])
+                lines.append(
+                    [
+                        str(d),
+                        f"{n:,}",
+                        name,
+                        median_range(values),
+                        f"{n / np.median(values) / 1e6:.1f}",
+                        str(wrong[name]),
+                    ]
+                )
                 print(*lines[-1], sep="  ", flush=True)
-    text = (f"`python benchmarks/speed/assignment.py`, {describe(environment(device))}. k = {args.k}, synthetic points; "
-            "seconds.\n\n"
-            + markdown(["dimensions", "points", "method", "seconds: median (range)", "million points per second",
-                        f"wrong of {size:,}"], lines))
-    print(publish(args.out, "assignment", "Nearest centroids", text,
-                  ["dimensions", "points", "method", "round", "seconds"], rows))
+    text = (
+        f"`python benchmarks/speed/assignment.py`, {describe(environment(device))}. k = {args.k}, synthetic points; "
+        "seconds.\n\n"
+        + markdown(
+            [
+                "dimensions",
+                "points",
+                "method",
+                "seconds: median (range)",
+                "million points per second",
+                f"wrong of {size:,}",
+            ],
+            lines,
+        )
+    )
+    print(
+        publish(
+            args.out,
+            "assignment",
+            "Nearest centroids",
+            text,
+            ["dimensions", "points", "method", "round", "seconds"],
+            rows,
+        )
+    )
     return 0
 
 

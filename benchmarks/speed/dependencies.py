@@ -7,6 +7,7 @@ Names come from setup.cfg, sizes from the files that pip installed (the package 
 packages that stand above it in the table), times from fresh processes (processor time, the less of two, less an empty
 one's: it hardly depends on what else runs). The reasons are ours: `WHY`.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -23,11 +24,21 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = {"scikit-image": "skimage", "scikit-learn": "sklearn", "pyyaml": "yaml", "pillow": "PIL",
-           "faiss-cpu": "faiss", "faiss-gpu-cu12": "faiss", "dask-jobqueue": "dask_jobqueue",
-           "dask-kubernetes": "dask_kubernetes",
-           "pytest-timeout": "pytest_timeout", "bioimageio-core": "bioimageio.core",
-           "bioimageio-spec": "bioimageio.spec", "ome-zarr-models": "ome_zarr_models", "pytest-qt": "pytestqt"}
+MODULES = {
+    "scikit-image": "skimage",
+    "scikit-learn": "sklearn",
+    "pyyaml": "yaml",
+    "pillow": "PIL",
+    "faiss-cpu": "faiss",
+    "faiss-gpu-cu12": "faiss",
+    "dask-jobqueue": "dask_jobqueue",
+    "dask-kubernetes": "dask_kubernetes",
+    "pytest-timeout": "pytest_timeout",
+    "bioimageio-core": "bioimageio.core",
+    "bioimageio-spec": "bioimageio.spec",
+    "ome-zarr-models": "ome_zarr_models",
+    "pytest-qt": "pytestqt",
+}
 WHY = {
     "numpy": "arrays; what everything else speaks",
     "scipy": "filters, sparse eigensolvers, Hungarian matching, components: code that one must not write anew",
@@ -147,19 +158,30 @@ def page() -> str:
         known |= new
         total = sum(size(each) for each in new)
         took = import_time(name, empty)
-        rows.append(f"| {group} | {requirement.name} {metadata.version(name)} | {own / 1e6:.1f} | {total / 1e6:.1f} | "
-                    f"{'fails here' if took is None else f'{took:.2f}'} | {why} |")
+        rows.append(
+            f"| {group} | {requirement.name} {metadata.version(name)} | {own / 1e6:.1f} | {total / 1e6:.1f} | "
+            f"{'fails here' if took is None else f'{took:.2f}'} | {why} |"
+        )
     start = seconds("import sccs.cli; sccs.cli.build_parser().format_help()") - empty
     whole = sum(size(each) for each in known)
-    return "\n".join([
-        "# Dependencies: what each replaces and costs", "",
-        "Written by `python benchmarks/speed/dependencies.py --write`. MB: the package's own installed files. New MB: with",
-        "what it needs beyond the rows above. Seconds: processor time of the import in a fresh process, the less of",
-        f"two, with all that it draws in (Python {platform.python_version()}). A CUDA build of torch is larger.",
-        "", "| group | package | MB | new MB | import, s | why it, and what it replaces |", "|---|---|---|---|---|---|",
-        *rows, "", f"All that is installed here: {whole / 1e6:.0f} MB. `sccs --help` imports none of them and takes "
-        f"{max(start, 0):.2f} s.",
-        "Everything beyond the core is an extra: without it, what needs it names the pip command.", ""])
+    return "\n".join(
+        [
+            "# Dependencies: what each replaces and costs",
+            "",
+            "Written by `python benchmarks/speed/dependencies.py --write`. MB: the package's own installed files. New MB: with",
+            "what it needs beyond the rows above. Seconds: processor time of the import in a fresh process, the less of",
+            f"two, with all that it draws in (Python {platform.python_version()}). A CUDA build of torch is larger.",
+            "",
+            "| group | package | MB | new MB | import, s | why it, and what it replaces |",
+            "|---|---|---|---|---|---|",
+            *rows,
+            "",
+            f"All that is installed here: {whole / 1e6:.0f} MB. `sccs --help` imports none of them and takes "
+            f"{max(start, 0):.2f} s.",
+            "Everything beyond the core is an extra: without it, what needs it names the pip command.",
+            "",
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -8,25 +8,27 @@ execution hint in OpenVINO; ONNX Runtime has none on CPUs. Difference: the large
 precision, over the deviation of token values. Ways whose package is not installed are left out, and the page says so.
 Writes OUT/encoder.md and .csv.
 """
+
 from __future__ import annotations
 
 import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Callable, Sequence
 
 import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import describe, markdown, median_range, publish  # noqa: E402
-from registry.features.mae import MAE  # noqa: E402
-from sccs.cli import guard  # noqa: E402
-from sccs.sharing.encoder import export_onnx  # noqa: E402
-from sccs.run import environment  # noqa: E402
+from harness import describe, markdown, median_range, publish
+
+from registry.features.mae import MAE
+from sccs.cli import guard
+from sccs.run import environment
+from sccs.sharing.encoder import export_onnx
 
 Way = Callable[[torch.Tensor], np.ndarray]  # windows (B, window, window) -> tokens (B, N, q)
 NEEDS = {"ONNX Runtime": ("onnxruntime", "onnxscript"), "OpenVINO": ("openvino", "onnxscript")}
@@ -56,8 +58,11 @@ def by_openvino(precision: str) -> Way:
     import openvino
 
     core = openvino.Core()
-    hints = {"INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
-             "INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
+    hints = {
+        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
     model = core.compile_model(core.read_model(onnx_bytes()), "CPU", hints)
     return lambda windows: model(windows.numpy())[0]
 
@@ -69,9 +74,15 @@ def onnx_bytes() -> bytes:
         return path.read_bytes()
 
 
-WAYS = {("torch", "float32"): plain, ("torch.compile", "float32"): by_inductor,
-        ("ONNX Runtime", "float32"): by_onnxruntime, ("OpenVINO", "float32"): by_openvino,
-        ("torch", "bfloat16"): plain, ("torch.compile", "bfloat16"): by_inductor, ("OpenVINO", "bfloat16"): by_openvino}
+WAYS = {
+    ("torch", "float32"): plain,
+    ("torch.compile", "float32"): by_inductor,
+    ("ONNX Runtime", "float32"): by_onnxruntime,
+    ("OpenVINO", "float32"): by_openvino,
+    ("torch", "bfloat16"): plain,
+    ("torch.compile", "bfloat16"): by_inductor,
+    ("OpenVINO", "bfloat16"): by_openvino,
+}
 
 
 def batches(side: int, size: int) -> list[torch.Tensor]:
@@ -108,18 +119,36 @@ def main(argv: Sequence[str] | None = None) -> int:
                 seconds[key].append(time.perf_counter() - start)
     exact = tokens["torch", "float32"]
     base = np.median(seconds["torch", "float32"])
-    lines = [[name, precision, f"{compiling[name, precision]:.1f}", median_range(taken), f"{np.median(taken) / base:.2f}",
-              f"{np.abs(tokens[name, precision] - exact).max() / exact.std():.1e}"]
-             for (name, precision), taken in seconds.items()]
+    lines = [
+        [
+            name,
+            precision,
+            f"{compiling[name, precision]:.1f}",
+            median_range(taken),
+            f"{np.median(taken) / base:.2f}",
+            f"{np.abs(tokens[name, precision] - exact).max() / exact.std():.1e}",
+        ]
+        for (name, precision), taken in seconds.items()
+    ]
     rows = [[*key, turn, f"{value:.6f}"] for key, taken in seconds.items() for turn, value in enumerate(taken)]
-    absent = [f"{name} was left out: {', '.join(packages)} not installed." for name, packages in missing.items() if packages]
+    absent = [
+        f"{name} was left out: {', '.join(packages)} not installed." for name, packages in missing.items() if packages
+    ]
     command = f"python benchmarks/speed/encoder.py --side {args.side} --repeats {args.repeats}"
-    text = "\n\n".join([
-        f"`{command}`, {describe(environment('cpu'))}. {sum(map(len, windows))} windows. Median of {args.repeats} rounds in "
-        "which the ways take turns; seconds.",
-        markdown(["run by", "precision", "getting ready", "a FOV: median (range)", "of torch", "largest difference"], lines),
-        *absent])
-    print(publish(args.out, "encoder", "What runs the encoder", text, ["run by", "precision", "round", "seconds"], rows))
+    text = "\n\n".join(
+        [
+            f"`{command}`, {describe(environment('cpu'))}. {sum(map(len, windows))} windows. Median of {args.repeats} rounds in "
+            "which the ways take turns; seconds.",
+            markdown(
+                ["run by", "precision", "getting ready", "a FOV: median (range)", "of torch", "largest difference"],
+                lines,
+            ),
+            *absent,
+        ]
+    )
+    print(
+        publish(args.out, "encoder", "What runs the encoder", text, ["run by", "precision", "round", "seconds"], rows)
+    )
     return 0
 
 

@@ -12,33 +12,33 @@ Synthetic phantom. One `sccs` and one `sccs_plus` model are trained on the CPU, 
 
 Writes OUT/gpu.md and .csv. Without a GPU the device is the CPU, and the report says so.
 """
+
 from __future__ import annotations
 
 import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import describe, markdown, median_range, publish  # noqa: E402
-from registry.features.mae import MAE  # noqa: E402
-from registry.numeric.nearest import assign  # noqa: E402
-from registry.spg.slic_grid import grid_slic  # noqa: E402
-from sccs.cli import guard  # noqa: E402
-from sccs.data import load_dataset  # noqa: E402
-from sccs.system.device import resolve_device  # noqa: E402
-from sccs.pipeline import STAGES, Pipeline  # noqa: E402
-from sccs.run import environment  # noqa: E402
+from harness import describe, markdown, median_range, publish
 
-SYSTEMS = {
-    "sccs": ["train.iterations=40", "clusterer.warmup=20"],
-    "sccs_plus": ["clusterer.iterations=20"],
-}
+from registry.features.mae import MAE
+from registry.numeric.nearest import assign
+from registry.spg.slic_grid import grid_slic
+from sccs.cli import guard
+from sccs.data import load_dataset
+from sccs.pipeline import STAGES, Pipeline
+from sccs.run import environment
+from sccs.system.device import resolve_device
+
+SYSTEMS = {"sccs": ["train.iterations=40", "clusterer.warmup=20"], "sccs_plus": ["clusterer.iterations=20"]}
 BATCHES = (1, 2, 4, 8)  # FOVs
 TARGET = 0.01  # s per FOV in throughput, on one H100
 
@@ -156,10 +156,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             found = [model.segment_fov(fovs[i % len(fovs)]).seconds for i in range(args.repeats + 1)][1:]
             for stage in STAGES:
                 note(f"stages {where}", f"{system} {stage}", [each[stage] for each in found])
-            lines.append([system, where, *(f"{np.median([each[stage] for each in found]):.4f}" for stage in STAGES),
-                          median_range([sum(each.values()) for each in found])])
-    sections.append("## Seconds per FOV by stage, one after the other\n\n"
-                    + markdown(["system", "where", *STAGES, "total: median (range)"], lines))
+            lines.append(
+                [
+                    system,
+                    where,
+                    *(f"{np.median([each[stage] for each in found]):.4f}" for stage in STAGES),
+                    median_range([sum(each.values()) for each in found]),
+                ]
+            )
+    sections.append(
+        "## Seconds per FOV by stage, one after the other\n\n"
+        + markdown(["system", "where", *STAGES, "total: median (range)"], lines)
+    )
 
     lines = []
     with torch.inference_mode():
@@ -169,9 +177,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 values = [v / size for v in clock.seconds(lambda: encoder.encode(batch))]
                 note("throughput", f"encoder {precision} {size}", values)
                 lines.append([precision, str(size), str(len(batch)), median_range(values)])
-    sections.append(f"## Encoder: seconds per FOV of {args.side} x {args.side} px\n\n"
-                    + markdown(["precision", "FOVs at once", "windows", "seconds per FOV: median (range)"], lines)
-                    + f"\n\nTarget of the whole pipeline on one H100: {TARGET} s per FOV in throughput.")
+    sections.append(
+        f"## Encoder: seconds per FOV of {args.side} x {args.side} px\n\n"
+        + markdown(["precision", "FOVs at once", "windows", "seconds per FOV: median (range)"], lines)
+        + f"\n\nTarget of the whole pipeline on one H100: {TARGET} s per FOV in throughput."
+    )
 
     rng = np.random.default_rng(0)
     points, centroids = (rng.standard_normal((n, 192), np.float32) for n in (args.points, 8))
@@ -182,10 +192,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     for mode in ("csr", "dense"):
         a, b, Y = graph.operator(mode), moved.operator(mode), X.to(device)
         operators[f"propagation, {mode}, {graph.n} nodes"] = (lambda a=a: a(X)), (lambda b=b, Y=Y: b(Y))
-    operators[f"superpixels, {count}"] = (lambda: grid_slic(grey, count, 0.2, 5)), \
-        (lambda: grid_slic(grey, count, 0.2, 5, device))
-    operators[f"assignment, {args.points:,} x 192"] = (lambda: assign(points, centroids)), \
-        (lambda: assign(points, centroids, device))
+    operators[f"superpixels, {count}"] = (
+        (lambda: grid_slic(grey, count, 0.2, 5)),
+        (lambda: grid_slic(grey, count, 0.2, 5, device)),
+    )
+    operators[f"assignment, {args.points:,} x 192"] = (
+        (lambda: assign(points, centroids)),
+        (lambda: assign(points, centroids, device)),
+    )
     lines = []
     for name, (on_host, on_device) in operators.items():
         values = host.seconds(on_host), clock.seconds(on_device)
@@ -193,13 +207,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         note(f"operators {device}", name, values[1])
         lines.append([name, *(median_range(v) for v in values)])
     equal = float((assign(points, centroids)[0] == assign(points, centroids, device)[0]).mean())
-    sections.append("## Operators\n\n" + markdown(["what", "CPU, s", f"{device}, s"], lines)
-                    + f"\n\nAssignment on the device: {equal:.6f} of labels equal to the CPU's.")
+    sections.append(
+        "## Operators\n\n"
+        + markdown(["what", "CPU, s", f"{device}, s"], lines)
+        + f"\n\nAssignment on the device: {equal:.6f} of labels equal to the CPU's."
+    )
     note("parity", "assignment", [equal])
 
     title = "GPU" if device != "cpu" else "GPU script, run on the CPU (no GPU at hand)"
-    text = (f"`python benchmarks/speed/gpu.py --device {args.device}`, {describe(environment(device))}. Synthetic phantom; "
-            f"medians of {args.repeats}.\n\n" + "\n\n".join(sections))
+    text = (
+        f"`python benchmarks/speed/gpu.py --device {args.device}`, {describe(environment(device))}. Synthetic phantom; "
+        f"medians of {args.repeats}.\n\n" + "\n\n".join(sections)
+    )
     print(publish(args.out, "gpu", title, text, ["group", "what", "round", "value"], rows))
     return 0
 

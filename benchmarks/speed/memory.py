@@ -10,6 +10,7 @@ of reading and writing, and no measure of segmentation. Memory is the resident s
 (pages that they share count for each), looked at every 50 ms. Without --run, SCCS is trained for a few steps first.
 Writes OUT/memory.md, memory.csv and memory.png. Needs psutil.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -18,19 +19,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import describe, markdown  # noqa: E402
-from sccs.inference.blocks import default_halo, make_plan  # noqa: E402
-from sccs.cli import guard  # noqa: E402
-from sccs.report.figures import INK, new_figure, save_png  # noqa: E402
-from sccs.system.files import atomic_path, write_text  # noqa: E402
-from sccs.pipeline import Pipeline  # noqa: E402
-from sccs.run import environment  # noqa: E402
+from harness import describe, markdown
+
+from sccs.cli import guard
+from sccs.inference.blocks import default_halo, make_plan
+from sccs.pipeline import Pipeline
+from sccs.report.figures import INK, new_figure, save_png
+from sccs.run import environment
+from sccs.system.files import atomic_path, write_text
 
 CHUNK = (64, 256, 256)
 TARGET = 2.0  # GiB
@@ -52,9 +54,23 @@ def shape_of(size: float) -> tuple[int, int, int]:
 def make_volume(path: Path, shape: tuple[int, int, int], fov: int, textured: int) -> None:
     import zarr
 
-    group = zarr.create_group(path, overwrite=True, attributes={"ome": {"version": "0.5", "multiscales": [{
-        "axes": [{"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"],
-        "datasets": [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [16.0] * 3}]}]}]}})
+    group = zarr.create_group(
+        path,
+        overwrite=True,
+        attributes={
+            "ome": {
+                "version": "0.5",
+                "multiscales": [
+                    {
+                        "axes": [{"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"],
+                        "datasets": [
+                            {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [16.0] * 3}]}
+                        ],
+                    }
+                ],
+            }
+        },
+    )
     array = group.create_array("0", shape=shape, chunks=CHUNK, dtype="uint8")
     plan, rng = make_plan(shape, fov, default_halo(fov)), np.random.default_rng(0)
     columns = np.repeat(np.arange(len(plan.x)), [span.stop - span.start for span in plan.x])
@@ -66,7 +82,7 @@ def make_volume(path: Path, shape: tuple[int, int, int], fov: int, textured: int
             if i == 0 and z < textured:
                 width = plan.x[0].stop
                 part[: textured - z, :, :width] = rng.integers(60, 200, part[: textured - z, :, :width].shape)
-            array[z: z + depth, span.start: span.stop] = part
+            array[z : z + depth, span.start : span.stop] = part
 
 
 def peak_of(command: list[str]) -> tuple[float, float]:
@@ -124,18 +140,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         for size in args.sizes:
             shape, volume = shape_of(size), Path(scratch) / "volume.ome.zarr"
             make_volume(volume, shape, fov, args.textured)
-            peak, seconds = peak_of([sys.executable, "-m", "sccs", "segment", str(run), str(volume),
-                                     str(Path(scratch) / "labels.ome.zarr"), "--overwrite", "--device", "cpu",
-                                     "--workers", str(args.workers)])
+            peak, seconds = peak_of(
+                [
+                    sys.executable,
+                    "-m",
+                    "sccs",
+                    "segment",
+                    str(run),
+                    str(volume),
+                    str(Path(scratch) / "labels.ome.zarr"),
+                    "--overwrite",
+                    "--device",
+                    "cpu",
+                    "--workers",
+                    str(args.workers),
+                ]
+            )
             peaks.append(peak)
             lines.append([f"{size:g}", " x ".join(map(str, shape)), f"{peak:.2f}", f"{seconds:.0f}"])
             print(*lines[-1], sep=", ", flush=True)
-    notes = (f"Synthetic volumes, mostly empty: {args.textured} fields of view go through the model, all others are "
-             f"read and left out, so that seconds say nothing of segmentation. {args.workers} worker"
-             f"{'s' if args.workers > 1 else ''}. Largest over smallest peak: {max(peaks) / min(peaks):.2f}; target: "
-             f"flat, at most {TARGET:g} GiB.")
-    write_text(args.out / "memory.md", f"# Peak memory of sccs segment\n\n`benchmarks/speed/memory.py`, "
-               f"{describe(environment('cpu'))}. {notes}\n\n{markdown(HEADER, lines)}\n")
+    notes = (
+        f"Synthetic volumes, mostly empty: {args.textured} fields of view go through the model, all others are "
+        f"read and left out, so that seconds say nothing of segmentation. {args.workers} worker"
+        f"{'s' if args.workers > 1 else ''}. Largest over smallest peak: {max(peaks) / min(peaks):.2f}; target: "
+        f"flat, at most {TARGET:g} GiB."
+    )
+    write_text(
+        args.out / "memory.md",
+        f"# Peak memory of sccs segment\n\n`benchmarks/speed/memory.py`, "
+        f"{describe(environment('cpu'))}. {notes}\n\n{markdown(HEADER, lines)}\n",
+    )
     with atomic_path(args.out / "memory.csv") as scratch, open(scratch, "w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([HEADER, *lines])
     picture(args.sizes, peaks, args.out / "memory.png")

@@ -4,6 +4,7 @@
 
 Random symmetric graphs; median milliseconds of one forward product, all three on the same graph in turn.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -21,8 +22,9 @@ def random_graph(n: int, density: float) -> RegionGraph:
     rng = np.random.default_rng(0)
     A = np.triu(rng.random((n, n)) * (rng.random((n, n)) < density), 1)
     src, dst = np.nonzero(A + A.T + np.eye(n))
-    return RegionGraph.from_edges(np.arange(n).reshape(1, n), np.zeros((n, 1)), np.ones(n), np.zeros((n, 2)), src, dst,
-                                  np.ones(len(src)))
+    return RegionGraph.from_edges(
+        np.arange(n).reshape(1, n), np.zeros((n, 1)), np.ones(n), np.zeros((n, 2)), src, dst, np.ones(len(src))
+    )
 
 
 def main() -> None:
@@ -43,8 +45,10 @@ def main() -> None:
                     start = time.perf_counter()
                     operator(X)
                     seconds[mode].append(time.perf_counter() - start)
-            print(f"density {graph.density:.3f}, {channels:3} channels: "
-                  + ", ".join(f"{mode} {1000 * np.median(values[1:]):.2f}" for mode, values in seconds.items()))
+            print(
+                f"density {graph.density:.3f}, {channels:3} channels: "
+                + ", ".join(f"{mode} {1000 * np.median(values[1:]):.2f}" for mode, values in seconds.items())
+            )
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ Methods take turns, round by round (`eigh` once), each after a pause in which th
 up to 3,000 nodes each is called four times in a row. Memory: growth of the peak of a process of its own. Residual: the
 largest |Â z - lambda z| of a solver's columns. Writes OUT/scaling.md, .csv and .png.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -25,22 +26,24 @@ import multiprocessing
 import sys
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import describe, markdown, median_range, publish  # noqa: E402
-from registry.embedder.lgc import LGC  # noqa: E402
-from registry.embedder.lgc_principal import LGCPrincipal  # noqa: E402
-from registry.graph.superpixel import Superpixel  # noqa: E402
-from registry.spg.graphs import DENSE_ABOVE, Nodes, RegionGraph  # noqa: E402
-from sccs.cli import guard  # noqa: E402
-from sccs.report.figures import INK, new_figure, save_png  # noqa: E402
-from sccs.run import environment  # noqa: E402
+from harness import describe, markdown, median_range, publish
+
+from registry.embedder.lgc import LGC
+from registry.embedder.lgc_principal import LGCPrincipal
+from registry.graph.superpixel import Superpixel
+from registry.spg.graphs import DENSE_ABOVE, Nodes, RegionGraph
+from sccs.cli import guard
+from sccs.report.figures import INK, new_figure, save_png
+from sccs.run import environment
 
 U, FEATURES, FIELDS = 12, 384, 16
 DENSE_UP_TO, PAPER_NODES = 3000, 3000
@@ -58,10 +61,17 @@ def made_graph(n: int, edges: str = "knn+adjacent") -> RegionGraph:
     fields = np.stack([gaussian_filter(rng.standard_normal((side, side)), 4, mode="wrap") for _ in range(FIELDS)], 2)
     fields = fields.reshape(n, FIELDS) / fields.std()
     feature = fields @ rng.standard_normal((FIELDS, FEATURES)) + rng.standard_normal((n, FEATURES))
-    touching = np.concatenate([np.stack([index[:, :-1].ravel(), index[:, 1:].ravel()]),
-                               np.stack([index[:-1].ravel(), index[1:].ravel()])], axis=1)
-    nodes = Nodes(index.astype(np.int32), feature.astype(np.float32), np.ones(n, np.float32),
-                  np.stack(np.divmod(np.arange(n), side), 1).astype(np.float32), touching)
+    touching = np.concatenate(
+        [np.stack([index[:, :-1].ravel(), index[:, 1:].ravel()]), np.stack([index[:-1].ravel(), index[1:].ravel()])],
+        axis=1,
+    )
+    nodes = Nodes(
+        index.astype(np.int32),
+        feature.astype(np.float32),
+        np.ones(n, np.float32),
+        np.stack(np.divmod(np.arange(n), side), 1).astype(np.float32),
+        touching,
+    )
     part = Superpixel(edges=edges, kappa="median", alpha=None)
     part.fit([nodes])
     return part.connect(nodes)
@@ -91,6 +101,7 @@ def method(name: str) -> Method:
         def embed(graph):
             with torch.inference_mode():
                 return None, part.embed(graph).numpy()
+
         return Method(with_operator, embed)
 
     def matrix(graph):
@@ -112,6 +123,7 @@ def method(name: str) -> Method:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the table says how far it came
             return lobpcg(M, start, largest=True, tol=1e-4, maxiter=200)
+
     return Method(matrix, solve)
 
 
@@ -125,8 +137,9 @@ METHODS = (*OURS, "eigsh", "eigsh float32", "lobpcg", "eigh")
 
 def residual(graph: RegionGraph, values: np.ndarray, vectors: np.ndarray) -> float:
     Z = torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float64))
-    M = torch.sparse_coo_tensor(torch.stack([graph.src, graph.dst]), graph.normalised.double(), (graph.n, graph.n),
-                                check_invariants=False)
+    M = torch.sparse_coo_tensor(
+        torch.stack([graph.src, graph.dst]), graph.normalised.double(), (graph.n, graph.n), check_invariants=False
+    )
     return float((M @ Z - Z * torch.from_numpy(np.asarray(values, dtype=np.float64))).norm(dim=0).max())
 
 
@@ -165,7 +178,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--nodes", type=int, nargs="+", default=[1000, 3000, 10_000, 30_000, 100_000])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True, help="a process for each number")
+    parser.add_argument(
+        "--memory", action=argparse.BooleanOptionalAction, default=True, help="a process for each number"
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))
     args = parser.parse_args(argv)
     kinds = [(n, "knn+adjacent") for n in args.nodes]
@@ -198,27 +213,63 @@ def main(argv: Sequence[str] | None = None) -> int:
         edges = graph.affinity.numel()
         for name in methods:
             mib = memory(name, graph) if args.memory else np.nan
-            rows += [[graph.n, kind, edges, name, turn, f"{build:.6f}", f"{solve:.6f}", f"{mib:.1f}"]
-                     for turn, (build, solve) in enumerate(seconds[name])]
+            rows += [
+                [graph.n, kind, edges, name, turn, f"{build:.6f}", f"{solve:.6f}", f"{mib:.1f}"]
+                for turn, (build, solve) in enumerate(seconds[name])
+            ]
             build, solve = medians[name]
             faster = [f"{quickest[1] / solve:.1f}", f"{quickest.sum() / (build + solve):.1f}"]
-            lines.append([f"{graph.n:,}" + (" (all pairs)" if kind == "all" else ""), f"{edges:,}", name, f"{build:.4f}",
-                          median_range([s for _, s in seconds[name]]), f"{mib:.0f}" if args.memory else "-",
-                          f"{errors[name]:.1e}" if name in errors else "-", *(faster if name in OURS else "--")])
+            lines.append(
+                [
+                    f"{graph.n:,}" + (" (all pairs)" if kind == "all" else ""),
+                    f"{edges:,}",
+                    name,
+                    f"{build:.4f}",
+                    median_range([s for _, s in seconds[name]]),
+                    f"{mib:.0f}" if args.memory else "-",
+                    f"{errors[name]:.1e}" if name in errors else "-",
+                    *(faster if name in OURS else "--"),
+                ]
+            )
             if kind != "all":
                 curves[name].append((edges, solve))
             print(*lines[-1], sep="  ", flush=True)
     exponents = {name: growth(*zip(*points)) for name, points in curves.items() if len(points) > 2}
-    command = f"python benchmarks/speed/scaling.py --nodes {' '.join(map(str, args.nodes))}" + " --no-memory" * (not args.memory)
-    text = (f"`{command}`, {describe(environment('cpu'))}. Synthetic graphs. Median of {args.repeats} "
-            f"rounds ({MORE} calls a round up to {PAPER_NODES:,} nodes) in which the methods take turns; seconds, MiB.\n\n"
-            + markdown(["nodes", "nonzero entries of A", "method", "operator", "embedding: median (range)", "MiB",
-                        "residual", "faster than the quickest solver", "operator included"], lines)
-            + "\n\nTime of the embedding grows with the number of entries to the power of "
-            + ", ".join(f"{value:.2f} ({name})" for name, value in exponents.items()) + ".")
+    command = f"python benchmarks/speed/scaling.py --nodes {' '.join(map(str, args.nodes))}" + " --no-memory" * (
+        not args.memory
+    )
+    text = (
+        f"`{command}`, {describe(environment('cpu'))}. Synthetic graphs. Median of {args.repeats} "
+        f"rounds ({MORE} calls a round up to {PAPER_NODES:,} nodes) in which the methods take turns; seconds, MiB.\n\n"
+        + markdown(
+            [
+                "nodes",
+                "nonzero entries of A",
+                "method",
+                "operator",
+                "embedding: median (range)",
+                "MiB",
+                "residual",
+                "faster than the quickest solver",
+                "operator included",
+            ],
+            lines,
+        )
+        + "\n\nTime of the embedding grows with the number of entries to the power of "
+        + ", ".join(f"{value:.2f} ({name})" for name, value in exponents.items())
+        + "."
+    )
     picture(curves, args.out / "scaling.png")
-    print(publish(args.out, "scaling", "Embedding by the size of the graph", text,
-                  ["nodes", "edges", "entries", "method", "round", "operator seconds", "embedding seconds", "MiB"], rows))
+    print(
+        publish(
+            args.out,
+            "scaling",
+            "Embedding by the size of the graph",
+            text,
+            ["nodes", "edges", "entries", "method", "round", "operator seconds", "embedding seconds", "MiB"],
+            rows,
+        )
+    )
     return 0
 
 

@@ -9,24 +9,26 @@ share of label borders with a border of superpixels at most 2 px away. Undersegm
 2012): pixels of superpixels that leak out of a label, counted on the smaller side. Achievable accuracy: pixels right
 if every superpixel had its best label. Methods take turns on each FOV. Writes OUT/superpixels.md and .csv.
 """
+
 from __future__ import annotations
 
 import argparse
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import QUICK_DATA, REAL, describe, markdown, publish  # noqa: E402
-from registry.graph.superpixel import Superpixel, consecutive  # noqa: E402
-from sccs.cli import guard  # noqa: E402
-from sccs.data import load_dataset  # noqa: E402
-from sccs.recipe.grammar import load_recipe  # noqa: E402
-from sccs.run import environment  # noqa: E402
+from harness import QUICK_DATA, REAL, describe, markdown, publish
+
+from registry.graph.superpixel import Superpixel, consecutive
+from sccs.cli import guard
+from sccs.data import load_dataset
+from sccs.recipe.grammar import load_recipe
+from sccs.run import environment
 
 ITSELF = "scikit-image's own function, 10 iterations"
 METHODS = {
@@ -45,12 +47,25 @@ class OfScikitImage(Superpixel):
         from skimage.segmentation import slic
 
         grey = np.clip(image / 6 + 0.5, 0, 1).astype(np.float32)
-        return consecutive(slic(grey, max(1, round(image.size / self.pixels_per_superpixel)), self.compactness,
-                                self.slic_iterations, channel_axis=None, start_label=0))
+        return consecutive(
+            slic(
+                grey,
+                max(1, round(image.size / self.pixels_per_superpixel)),
+                self.compactness,
+                self.slic_iterations,
+                channel_axis=None,
+                start_label=0,
+            )
+        )
 
 
-MEASURES = ("superpixels", "boundary recall", "undersegmentation error", "achievable accuracy",
-            "seconds per 560 x 560 px")
+MEASURES = (
+    "superpixels",
+    "boundary recall",
+    "undersegmentation error",
+    "achievable accuracy",
+    "seconds per 560 x 560 px",
+)
 NEAR = 2  # px
 FOVS = 4
 
@@ -69,7 +84,9 @@ def quality(regions: np.ndarray, labels: np.ndarray, scored: np.ndarray) -> tupl
     true = borders(labels) & scored
     near = binary_dilation(borders(regions), np.ones((2 * NEAR + 1,) * 2))
     n, classes = int(regions.max()) + 1, int(labels.max()) + 1
-    table = np.bincount((regions.astype(np.int64) * classes + labels)[scored], minlength=n * classes).reshape(n, classes)
+    table = np.bincount((regions.astype(np.int64) * classes + labels)[scored], minlength=n * classes).reshape(
+        n, classes
+    )
     leaks = np.minimum(table, table.sum(1, keepdims=True) - table).sum()
     return n, (true & near).sum() / max(true.sum(), 1), leaks / scored.sum(), table.max(1).sum() / scored.sum()
 
@@ -94,8 +111,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))
     args = parser.parse_args(argv)
-    parts = {ITSELF: OfScikitImage(pixels_per_superpixel=args.pixels),
-             **{name: Superpixel(pixels_per_superpixel=args.pixels, **options) for name, options in METHODS.items()}}
+    parts = {
+        ITSELF: OfScikitImage(pixels_per_superpixel=args.pixels),
+        **{name: Superpixel(pixels_per_superpixel=args.pixels, **options) for name, options in METHODS.items()},
+    }
     rows = []
     for data in args.data:
         for number, (image, labels, scored) in enumerate(labelled(data)):
@@ -106,18 +125,34 @@ def main(argv: Sequence[str] | None = None) -> int:
                     start = time.perf_counter()
                     found[name] = part.decompose(image)
                     seconds[name].append((time.perf_counter() - start) * 560**2 / image.size)
-            rows += [[data, number, name, *quality(regions, labels, scored), np.median(seconds[name])]
-                     for name, regions in found.items()]
+            rows += [
+                [data, number, name, *quality(regions, labels, scored), np.median(seconds[name])]
+                for name, regions in found.items()
+            ]
     lines = []
     for data in args.data:
         for name in parts:
             values = np.mean([row[3:] for row in rows if row[0] == data and row[2] == name], axis=0)
-            lines.append([data + (" (synthetic)" if data == "phantom" else ""), name, f"{values[0]:.0f}",
-                          *(f"{value:.4f}" for value in values[1:])])
+            lines.append(
+                [
+                    data + (" (synthetic)" if data == "phantom" else ""),
+                    name,
+                    f"{values[0]:.0f}",
+                    *(f"{value:.4f}" for value in values[1:]),
+                ]
+            )
     command = f"python benchmarks/speed/superpixels.py --data {' '.join(args.data)}"
-    print(publish(args.out, "superpixels", "Superpixels against labels",
-                  f"`{command}`, {describe(environment('cpu'))}. Means over FOVs; times are medians of {args.repeats}.\n\n"
-                  + markdown(["set", "SLIC", *MEASURES], lines), ["set", "fov", "SLIC", *MEASURES], rows))
+    print(
+        publish(
+            args.out,
+            "superpixels",
+            "Superpixels against labels",
+            f"`{command}`, {describe(environment('cpu'))}. Means over FOVs; times are medians of {args.repeats}.\n\n"
+            + markdown(["set", "SLIC", *MEASURES], lines),
+            ["set", "fov", "SLIC", *MEASURES],
+            rows,
+        )
+    )
     return 0
 
 

@@ -9,40 +9,48 @@ through the encoder: `full` times it once over the whole FOV, `quick` over a cor
 its passes (and says so). Trainings before the clock are as short as they can be: nothing timed depends on them.
 Writes OUT/timing.md, .csv and .png. The paper's times are of an RTX 2080 Ti.
 """
+
 from __future__ import annotations
 
 import argparse
 import csv
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import describe, markdown  # noqa: E402
-from sccs.cli import guard  # noqa: E402
-from sccs.data import load_dataset  # noqa: E402
-from sccs.report.figures import INK, new_figure, save_png  # noqa: E402
-from sccs.system.files import atomic_path, write_text  # noqa: E402
-from sccs.pipeline import STAGES, Pipeline  # noqa: E402
-from sccs.run import environment  # noqa: E402
+from harness import describe, markdown
+
+from sccs.cli import guard
+from sccs.data import load_dataset
+from sccs.pipeline import STAGES, Pipeline
+from sccs.report.figures import INK, new_figure, save_png
+from sccs.run import environment
+from sccs.system.files import atomic_path, write_text
 
 SIDE = 560  # px of the FOV (paper)
 CORNER = 160  # px, for MAESTER at the quick size
 PAPER = {"features": 1.997, "graph": 1.129, "embed + cluster": 0.003}  # s on an RTX 2080 Ti
 PAPER_RATIO, PAPER_NODES = 137.61, 6.53
 RELEASED_PASSES = 24_649  # of MAESTER's released code over 560 x 560 px; 19,600 would do
-SYSTEMS = ("sccs", "sccs_fast", "sccs_plus", "kmeans", "spectral", "wo_nsc", "deepcut_cc", "deepcut_ncut", "dsm", "han",
-           "maester")
+SYSTEMS = (
+    "sccs",
+    "sccs_fast",
+    "sccs_plus",
+    "kmeans",
+    "spectral",
+    "wo_nsc",
+    "deepcut_cc",
+    "deepcut_ncut",
+    "dsm",
+    "han",
+    "maester",
+)
 BRIEF = ["train.iterations=40", "clusterer.warmup=20"]
-SHORT = {
-    "sccs": BRIEF,
-    "sccs_fast": BRIEF,
-    "sccs_plus": ["clusterer.iterations=20"],
-    "han": ["features.steps=20"],
-}
+SHORT = {"sccs": BRIEF, "sccs_fast": BRIEF, "sccs_plus": ["clusterer.iterations=20"], "han": ["features.steps=20"]}
 
 
 def trained(system: str) -> Pipeline:
@@ -64,7 +72,7 @@ def measure(pipelines: dict[str, Pipeline], repeats: int, whole: bool) -> dict[s
     nodes = {}
     for turn in range(-1, repeats):  # the first round warms up
         for name, pipeline in pipelines.items():
-            if name == "maester" and (turn > 0 or whole and turn < 0):
+            if name == "maester" and (turn > 0 or (whole and turn < 0)):
                 continue
             result = pipeline.segment_fov(images[name])
             nodes[name] = result.graph.n
@@ -75,8 +83,7 @@ def measure(pipelines: dict[str, Pipeline], repeats: int, whole: bool) -> dict[s
     if "maester" in seconds and not whole:
         features = pipelines["maester"].features
         seconds["maester"] *= (SIDE / CORNER) ** 2
-        seconds["maester"][:, 0] *= (features.passes(SIDE, SIDE) / features.passes(CORNER, CORNER)
-                                     / (SIDE / CORNER) ** 2)
+        seconds["maester"][:, 0] *= features.passes(SIDE, SIDE) / features.passes(CORNER, CORNER) / (SIDE / CORNER) ** 2
         nodes["maester"] = SIDE * SIDE
     return {name: (seconds[name], nodes[name]) for name in pipelines}
 
@@ -86,23 +93,43 @@ def table(measured: dict[str, tuple[np.ndarray, int]], whole: bool) -> str:
     lines = []
     for name, (seconds, nodes) in measured.items():
         stages, total = np.median(seconds, axis=0), seconds.sum(1)
-        lines.append([name, f"{nodes:,}", *(f"{value:.4f}" for value in stages),
-                      f"{np.median(total):.3f} ({total.min():.3f} to {total.max():.3f})",
-                      f"{np.median(total) / base:.2f}"])
-    lines.append(["SCCS, paper (RTX 2080 Ti)", "about 3,000", f"{PAPER['features']:.3f}", f"{PAPER['graph']:.3f}",
-                  f"{PAPER['embed + cluster']:.3f}", "(with the former)", f"{sum(PAPER.values()):.3f}", "-"])
+        lines.append(
+            [
+                name,
+                f"{nodes:,}",
+                *(f"{value:.4f}" for value in stages),
+                f"{np.median(total):.3f} ({total.min():.3f} to {total.max():.3f})",
+                f"{np.median(total) / base:.2f}",
+            ]
+        )
+    lines.append(
+        [
+            "SCCS, paper (RTX 2080 Ti)",
+            "about 3,000",
+            f"{PAPER['features']:.3f}",
+            f"{PAPER['graph']:.3f}",
+            f"{PAPER['embed + cluster']:.3f}",
+            "(with the former)",
+            f"{sum(PAPER.values()):.3f}",
+            "-",
+        ]
+    )
     text = markdown(["system", "nodes", *STAGES, "total: median (range)", "of sccs"], lines)
     notes = []
     if "maester" in measured and "sccs" in measured:
         total = np.median(measured["maester"][0].sum(1))
         passes = measured_passes()
-        notes.append(f"SCCS is {total / base:.0f} times faster than MAESTER at {passes:,} passes over the FOV"
-                     + ("" if whole else f", timed on {CORNER} x {CORNER} px in proportion to passes")
-                     + f"; at the {RELEASED_PASSES:,} of the released code (calculated) "
-                     f"{total / base * RELEASED_PASSES / passes:.0f} times. Paper: {PAPER_RATIO} times.")
+        notes.append(
+            f"SCCS is {total / base:.0f} times faster than MAESTER at {passes:,} passes over the FOV"
+            + ("" if whole else f", timed on {CORNER} x {CORNER} px in proportion to passes")
+            + f"; at the {RELEASED_PASSES:,} of the released code (calculated) "
+            f"{total / base * RELEASED_PASSES / passes:.0f} times. Paper: {PAPER_RATIO} times."
+        )
     if "dsm" in measured and "sccs" in measured:
-        notes.append(f"The patch graph of DSM has {measured['dsm'][1] / measured['sccs'][1]:.2f} times the nodes of the "
-                     f"spG. Paper: {PAPER_NODES} times.")
+        notes.append(
+            f"The patch graph of DSM has {measured['dsm'][1] / measured['sccs'][1]:.2f} times the nodes of the "
+            f"spG. Paper: {PAPER_NODES} times."
+        )
     return "\n\n".join([text, *notes])
 
 
@@ -144,8 +171,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = f"python benchmarks/speed/timing.py --size {args.size} --repeats {args.repeats}"
     if tuple(args.systems) != SYSTEMS:
         command += f" --systems {' '.join(args.systems)}"
-    write_text(out / "timing.md", f"# Time per field of view and nodes\n\n`{command}`, {machine}. Median of "
-               f"{args.repeats} rounds in which the systems take turns; seconds.\n\n{table(measured, whole)}\n")
+    write_text(
+        out / "timing.md",
+        f"# Time per field of view and nodes\n\n`{command}`, {machine}. Median of "
+        f"{args.repeats} rounds in which the systems take turns; seconds.\n\n{table(measured, whole)}\n",
+    )
     with atomic_path(out / "timing.csv") as scratch, open(scratch, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["system", "nodes", "round", *STAGES])

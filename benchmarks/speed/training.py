@@ -8,24 +8,26 @@ has it; the seconds are those of the training alone (nodes come from the cache, 
 beside). `sccs_plus` fits instead. MAE: steps per second of recipes/mae.yaml's architecture with 8 crops a step, the
 first two left out. Writes OUT/training.md and .csv.
 """
+
 from __future__ import annotations
 
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import describe, markdown, median_range, publish  # noqa: E402
-from sccs.cli import guard  # noqa: E402
-from sccs.data import load_dataset  # noqa: E402
-from sccs.pipeline import Pipeline  # noqa: E402
-from sccs.training.pretrain import prepare  # noqa: E402
-from sccs.recipe.grammar import load_recipe  # noqa: E402
-from sccs.run import environment  # noqa: E402
+from harness import describe, markdown, median_range, publish
+
+from sccs.cli import guard
+from sccs.data import load_dataset
+from sccs.pipeline import Pipeline
+from sccs.recipe.grammar import load_recipe
+from sccs.run import environment
+from sccs.training.pretrain import prepare
 
 PAPER = "6 h on an RTX 2080 Ti"
 BATCH = 8
@@ -65,24 +67,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))
     args = parser.parse_args(argv)
     rows, lines = [], []
-    systems = {"sccs": [f"train.iterations={args.iterations}",
-                        f"clusterer.warmup={args.iterations * 3 // 4}"], "sccs_plus": []}
+    systems = {
+        "sccs": [f"train.iterations={args.iterations}", f"clusterer.warmup={args.iterations * 3 // 4}"],
+        "sccs_plus": [],
+    }
     for system, options in systems.items():
         runs = [train(system, args.side, args.graphs, options, seed) for seed in range(args.repeats)]
         rows += [[system, seed, f"{graphs:.3f}", f"{training:.3f}"] for seed, (graphs, training, _) in enumerate(runs)]
         what = f"{args.iterations:,} iterations" if system == "sccs" else "fit, and iterations of the head"
-        lines.append([system, what, f"{args.graphs} graphs, {runs[0][2]:,} nodes", f"{runs[0][0]:.1f}",
-                      median_range([training for _, training, _ in runs], digits=1)])
+        lines.append(
+            [
+                system,
+                what,
+                f"{args.graphs} graphs, {runs[0][2]:,} nodes",
+                f"{runs[0][0]:.1f}",
+                median_range([training for _, training, _ in runs], digits=1),
+            ]
+        )
     seconds = mae_steps(args.steps)
     rows += [["mae", step, "", f"{value:.4f}"] for step, value in enumerate(seconds)]
     lines.append(["mae", "one step", f"{BATCH} crops", "-", median_range(seconds, digits=3)])
     command = f"python benchmarks/speed/training.py --graphs {args.graphs}"
-    text = (f"`{command}`, {describe(environment('cpu'))}. Seconds, median (range) over "
-            f"{args.repeats} trainings, {args.steps} steps. Graphs: seconds of the first run, with features unless cached. "
-            f"The paper trains SCCS in {PAPER}.\n\n"
-            + markdown(["system", "training", "on", "graphs, s", "training, s"], lines)
-            + f"\n\nMAE: {1 / np.median(seconds):.2f} steps ({BATCH / np.median(seconds):.1f} crops) per second.")
-    print(publish(args.out, "training", "Time of trainings", text, ["system", "seed or step", "graphs", "training"], rows))
+    text = (
+        f"`{command}`, {describe(environment('cpu'))}. Seconds, median (range) over "
+        f"{args.repeats} trainings, {args.steps} steps. Graphs: seconds of the first run, with features unless cached. "
+        f"The paper trains SCCS in {PAPER}.\n\n"
+        + markdown(["system", "training", "on", "graphs, s", "training, s"], lines)
+        + f"\n\nMAE: {1 / np.median(seconds):.2f} steps ({BATCH / np.median(seconds):.1f} crops) per second."
+    )
+    print(
+        publish(args.out, "training", "Time of trainings", text, ["system", "seed or step", "graphs", "training"], rows)
+    )
     return 0
 
 

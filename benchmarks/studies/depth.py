@@ -7,36 +7,37 @@ Then neighbouring test slices are segmented in several ways: one by one; after a
 regions of the slices next to it; with edges of several weights between the graphs of neighbouring slices. Clusters
 become classes by the mapping of the training slices, which know nothing of depth. Writes depth.md and depth.csv.
 """
+
 from __future__ import annotations
 
 import argparse
 import csv
 import io
+import itertools
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Iterator, Sequence
 
 import numpy as np
 import torch
-
 from harness import QUICK, markdown, mean_sd
+
 from registry.spg.graphs import RegionGraph
 from registry.spg.slab import link, overlaps
-from sccs.evaluation.continuity import NeighbourTables, z_consistency
 from sccs.data import load_dataset
 from sccs.data.volumes import Dataset, Volume
-from sccs.inference.depth import neighbourhood, segment_middle
+from sccs.evaluation.continuity import NeighbourTables, z_consistency
 from sccs.evaluation.scores import confusion, fit_mapping, rest_position, scores
-from sccs.system.files import write_text
-from sccs.system.log import quiet_log
+from sccs.inference.depth import neighbourhood, segment_middle
 from sccs.pipeline import Pipeline
 from sccs.recipe.grammar import load_recipe
+from sccs.system.files import write_text
+from sccs.system.log import quiet_log
 
 # cdeep3m: neighbouring test slices instead of every second one. phantom (synthetic): fewer and smaller volumes.
 SETS = {
     "cdeep3m": ["data.test.0.region.z=[12,18]"],
-    "phantom": ["data.shapes=[[16,560,560],[16,560,560],[24,560,560]]", "data.train_slices=2",
-                "data.test_slices=null"],
+    "phantom": ["data.shapes=[[16,560,560],[16,560,560],[24,560,560]]", "data.train_slices=2", "data.test_slices=null"],
 }
 WAYS = {  # how -> weight of the edges or share of the neighbours' mean, slices on either side
     "slice by slice": None,
@@ -68,7 +69,7 @@ def segment(model: Pipeline, volume: Volume, layers: Sequence[Sequence[RegionGra
     """Cluster planes of a volume's slices, given the graphs of each one's tiles."""
     links = []
     if way and way[0] == "edges":
-        links = [[link(model.graph, a, b, way[1]) for a, b in zip(one, two)] for one, two in zip(layers, layers[1:])]
+        links = [[link(model.graph, a, b, way[1]) for a, b in zip(one, two)] for one, two in itertools.pairwise(layers)]
     for position in range(len(layers)):
         near = neighbourhood(volume.z_slices, position, way[2] if way else 0)
         plane = np.zeros(volume.shape[1:], np.uint8)
@@ -92,8 +93,9 @@ def measure(system: str, data: str, seed: int) -> list[dict]:
     table = np.zeros((model.k, len(codes)), np.int64)
     for volume in dataset.train:
         for fov in volume.fovs():
-            table += confusion(model.segment_fov(fov.image, keep=True).clusters, fov.labels, model.k, codes,
-                               dataset.ignore)
+            table += confusion(
+                model.segment_fov(fov.image, keep=True).clusters, fov.labels, model.k, codes, dataset.ignore
+            )
     mapping = fit_mapping("train", table, rest=rest_position(names))
     (volume,) = dataset.test
     fovs = volume.fovs()
@@ -103,8 +105,16 @@ def measure(system: str, data: str, seed: int) -> list[dict]:
         start = time.perf_counter()
         planes = list(segment(model, volume, layers, way))
         seconds = (time.perf_counter() - start) / (len(planes) * len(volume.tiles))
-        rows.append({"set": data, "system": system, "seed": seed, "way": name, "seconds_per_fov": seconds,
-                     **scored(dataset, volume, planes, mapping, model.k)})
+        rows.append(
+            {
+                "set": data,
+                "system": system,
+                "seed": seed,
+                "way": name,
+                "seconds_per_fov": seconds,
+                **scored(dataset, volume, planes, mapping, model.k),
+            }
+        )
         print(rows[-1], flush=True)
     return rows
 
@@ -113,25 +123,34 @@ def scored(dataset: Dataset, volume: Volume, planes: Sequence[np.ndarray], mappi
     names, codes = list(dataset.classes.values()), list(dataset.classes)
     _, y, x = volume.origin
     whole = np.zeros(volume.image.shape, np.uint8)
-    whole[volume.z_slices, y:y + volume.shape[1], x:x + volume.shape[2]] = planes
+    whole[volume.z_slices, y : y + volume.shape[1], x : x + volume.shape[2]] = planes
     tables = NeighbourTables(k, dataset)
     for _ in tables.watch(whole, volume):
         pass
-    table = sum(confusion(plane, volume.read_labels(z), k, codes, dataset.ignore)
-                for z, plane in zip(volume.z_slices, planes))
+    table = sum(
+        confusion(plane, volume.read_labels(z), k, codes, dataset.ignore) for z, plane in zip(volume.z_slices, planes)
+    )
     position = rest_position(names)
     along = z_consistency(tables.to_lists(), {"train": mapping}, position)
-    return {"dsc": scores(table, mapping, names)["mean"]["dsc"],
-            "z_agreement": along["classes"]["train"]["agreement"],
-            "z_kappa": along["classes"]["train"]["beyond_chance"],
-            "z_kappa_clusters": along["clusters"]["beyond_chance"], "z_kappa_labels": along["labels"]["beyond_chance"]}
+    return {
+        "dsc": scores(table, mapping, names)["mean"]["dsc"],
+        "z_agreement": along["classes"]["train"]["agreement"],
+        "z_kappa": along["classes"]["train"]["beyond_chance"],
+        "z_kappa_clusters": along["clusters"]["beyond_chance"],
+        "z_kappa_labels": along["labels"]["beyond_chance"],
+    }
 
 
 def page(rows: Sequence[dict]) -> str:
     """Markdown: a table for each set and system."""
-    parts = ["# Depth", "", "Mean DSC (mapping `train`) and consistency along z: Cohen's kappa between the classes of "
-             "neighbouring slices, of the true labels in the heading; mean ± sd over seeds, all of the same images. "
-             "The phantom is synthetic. `python benchmarks/studies/depth.py`", ""]
+    parts = [
+        "# Depth",
+        "",
+        "Mean DSC (mapping `train`) and consistency along z: Cohen's kappa between the classes of "
+        "neighbouring slices, of the true labels in the heading; mean ± sd over seeds, all of the same images. "
+        "The phantom is synthetic. `python benchmarks/studies/depth.py`",
+        "",
+    ]
     for data, system in dict.fromkeys((row["set"], row["system"]) for row in rows):
         here = [row for row in rows if (row["set"], row["system"]) == (data, system)]
         seeds = len({row["seed"] for row in here})

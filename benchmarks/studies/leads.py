@@ -17,34 +17,36 @@ divisions of a set. A place: a FOV's corner in all slices of a volume. Writes OU
 --finetuned: folder with SET/model/mae.safetensors, the MAE trained on with that set's training slices (recipes/mae.yaml
 with `checkpoint: bundled`), for the lead `MAE fine-tuned on the set`.
 """
+
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Callable, Sequence
 
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter, gaussian_gradient_magnitude, median_filter
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import REAL, SETS, describe, expanded, job, markdown, mean_sd, publish  # noqa: E402
-from registry.spg.affinity import squared_lengths  # noqa: E402
-from registry.base import FeatureMap, UserError  # noqa: E402
-from registry.clusterer.mlp_global import mixture  # noqa: E402
-from registry.embedder.lgc_principal import LGCPrincipal  # noqa: E402
-from registry.spg.graphs import Nodes, RegionGraph  # noqa: E402
-from registry.numeric.nearest import cluster_sums, kmeans, squared_distances  # noqa: E402
-from registry.spg.pooling import pool  # noqa: E402
-from sccs.cli import guard  # noqa: E402
-from sccs.data import load_dataset  # noqa: E402
-from sccs.evaluation.scores import confusion, consistency, fit_mapping, rest_position, scores  # noqa: E402
-from sccs.run import environment  # noqa: E402
-from tables import AREAS, PARTS, SIDES  # noqa: E402
+from harness import REAL, SETS, describe, expanded, job, markdown, mean_sd, publish
+from tables import AREAS, PARTS, SIDES
+
+from registry.base import FeatureMap, UserError
+from registry.clusterer.mlp_global import mixture
+from registry.embedder.lgc_principal import LGCPrincipal
+from registry.numeric.nearest import cluster_sums, kmeans, squared_distances
+from registry.spg.affinity import squared_lengths
+from registry.spg.graphs import Nodes, RegionGraph
+from registry.spg.pooling import pool
+from sccs.cli import guard
+from sccs.data import load_dataset
+from sccs.evaluation.scores import confusion, consistency, fit_mapping, rest_position, scores
+from sccs.run import environment
 
 K, U, HOPS = 8, 12, 6  # of the recipe
 FURTHER = {"cdeep3m": [2, 8, 2], "vnc": [2, 6, 2]}  # z of slices of the training part that `quick` leaves out
@@ -113,6 +115,7 @@ def by_mixture(spherical: bool) -> Callable:
         m, v, share = mixture(points, kmeans(points, K, seed)[1], K, True, spherical)
         bias = np.log(share) - 0.5 * (m**2 / v + np.log(v)).sum(1)
         return [(z @ (m / v).T - z**2 @ (0.5 / v).T + bias).argmax(1) for z in Z]
+
     return teach
 
 
@@ -156,7 +159,7 @@ def discriminant(X: list[torch.Tensor], seen: int, shrink: float = 0.1, rounds: 
         member = torch.nn.functional.one_hot(torch.from_numpy(labels), K).double()
         M = (member.T @ A) / member.sum(0).clamp(min=1).sqrt()[:, None]  # M^T M: scatter between clusters
         half = torch.linalg.solve_triangular(L, M.T, upper=False)
-        W = torch.linalg.solve_triangular(L.T, torch.linalg.eigh(half @ half.T)[1].flip(1)[:, :K - 1], upper=True)
+        W = torch.linalg.solve_triangular(L.T, torch.linalg.eigh(half @ half.T)[1].flip(1)[:, : K - 1], upper=True)
         Z = [((x.double() - mean) @ W).float().numpy() for x in X]
         points = np.concatenate(Z[:seen])
         for _ in range(rounds):  # Lloyd, from the clusters so far
@@ -188,6 +191,7 @@ def consensus(Z: Sequence[Arrays], seen: int, seed: int) -> Arrays:
 
 def by_borders(strength: float) -> Callable:
     """Affinity of touching regions times exp(-strength b / median b), b the mean gradient along their border."""
+
     def weigh(graph: RegionGraph, view: View) -> torch.Tensor:
         n, R = graph.n, graph.regions.astype(np.int64)
         steep = gaussian_gradient_magnitude(view.image, 1.0)
@@ -204,6 +208,7 @@ def by_borders(strength: float) -> Callable:
         edge = np.minimum(src, dst) * n + np.maximum(src, dst)
         place = np.searchsorted(pairs, edge).clip(max=len(pairs) - 1)
         return graph.affinity * torch.from_numpy(np.where(pairs[place] == edge, factor[place], 1).astype(np.float32))
+
     return weigh
 
 
@@ -226,11 +231,13 @@ def equal_weights(graph: RegionGraph, view: View) -> torch.Tensor:
 
 def more_filters(responses: Callable[[np.ndarray], list[np.ndarray]]) -> Callable[[View], Nodes]:
     """Further channels in the map of the classical filters."""
+
     def nodes(view: View) -> Nodes:
         values = np.stack(responses(view.image), axis=2).astype(np.float32)
         more = pool(FeatureMap(values=values, step=1.0, offset=0.0, shape=view.image.shape), view.nodes.regions)
         blocks = view.nodes.blocks + np.array([0, more.shape[1]])
         return replace(view.nodes, feature=np.concatenate([view.nodes.feature, more], axis=1), blocks=blocks)
+
     return nodes
 
 
@@ -241,8 +248,11 @@ def eigenvalues(yy: np.ndarray, xx: np.ndarray, yx: np.ndarray) -> list[np.ndarr
 
 def hessian(image: np.ndarray) -> list[np.ndarray]:
     orders = (2, 0), (0, 2), (1, 1)
-    return [value for s in SIGMAS
-            for value in eigenvalues(*(gaussian_filter(image, s, order=order) * s**2 for order in orders))]
+    return [
+        value
+        for s in SIGMAS
+        for value in eigenvalues(*(gaussian_filter(image, s, order=order) * s**2 for order in orders))
+    ]
 
 
 def structure(image: np.ndarray) -> list[np.ndarray]:
@@ -286,8 +296,9 @@ LEADS = {
     "and local medians": Lead(nodes=more_filters(medians)),
     "MAE fine-tuned on the set": Lead(overrides=(HERE,)),
     "layer 8 of the MAE's 14": Lead(overrides=(f"features.of={PARTS % (', layer: 8', FILTERS)}",)),
-    "layers 8 and 14": Lead(overrides=(
-        f"features.of=[{{name: mae, stride: 80, layer: 8}}, {PARTS[1:] % ('', FILTERS)}",)),
+    "layers 8 and 14": Lead(
+        overrides=(f"features.of=[{{name: mae, stride: 80, layer: 8}}, {PARTS[1:] % ('', FILTERS)}",)
+    ),
     "superpixels of 50 px": Lead(overrides=("graph.pixels_per_superpixel=50",)),
     "superpixels of 200 px": Lead(overrides=("graph.pixels_per_superpixel=200",)),
 }
@@ -324,12 +335,14 @@ def trial(lead: Lead, found: Views, seeds: Sequence[int]) -> list[dict[str, floa
     changed = [o for o in lead.overrides if o.startswith("graph")]
     builder = job("sccs_plus", "phantom", 0, "quick", changed).pipeline.graph
     nodes = [lead.nodes(view) if lead.nodes else view.nodes for view in found.views]
-    builder.fit(nodes[:found.seen])
+    builder.fit(nodes[: found.seen])
     builder.kappa_ *= lead.kappa
     graphs = [builder.connect(each) for each in nodes]
     if lead.weigh:
-        graphs = [RegionGraph(g.regions, g.feature, g.area, g.centroid, g.src, g.dst, lead.weigh(g, view), g.grey)
-                  for g, view in zip(graphs, found.views)]
+        graphs = [
+            RegionGraph(g.regions, g.feature, g.area, g.centroid, g.src, g.dst, lead.weigh(g, view), g.grey)
+            for g, view in zip(graphs, found.views)
+        ]
 
     def propagated(hops: int) -> list[torch.Tensor]:
         walk = LGCPrincipal(u=U, hops=hops, normalisation="walk")
@@ -368,7 +381,9 @@ def halves(found: Views, most: int | None = None) -> list[Views]:
 def in_halves(lead: Lead, found: Views, seeds: Sequence[int]) -> list[dict[str, float]]:
     """Mean over the divisions, for each seed."""
     results = [trial(lead, each, seeds) for each in halves(found)]
-    return [{key: float(np.mean([each[i][key] for each in results])) for key in results[0][i]} for i in range(len(seeds))]
+    return [
+        {key: float(np.mean([each[i][key] for each in results])) for key in results[0][i]} for i in range(len(seeds))
+    ]
 
 
 def judged(clusters: Arrays, found: Views) -> dict[str, float]:
@@ -377,15 +392,18 @@ def judged(clusters: Arrays, found: Views) -> dict[str, float]:
         table = np.zeros((K, len(found.classes)), np.int64)
         np.add.at(table, assignment, view.counts)
         tables.append(table)
-    fitted = np.sum(tables[:found.seen], axis=0)
-    further = tables[found.seen:] or tables
+    fitted = np.sum(tables[: found.seen], axis=0)
+    further = tables[found.seen :] or tables
     mapping = fit_mapping("train", fitted, rest=rest_position(found.classes, None))
 
     def mean(table: np.ndarray) -> float:
         return scores(table, mapping, found.classes)["mean"]["dsc"]
 
-    return {"training": mean(fitted), "further": mean(np.sum(further, axis=0)),
-            "gap": consistency(further, found.classes)["gap"]}
+    return {
+        "training": mean(fitted),
+        "further": mean(np.sum(further, axis=0)),
+        "gap": consistency(further, found.classes)["gap"],
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -423,6 +441,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def written(args, results: dict[str, dict[str, list[dict]]]) -> Path:
     rows = []
     for name, found in results.items():
+
         def over(key: str, sets: Sequence[str]) -> str:
             if not sets or any(data not in found for data in sets):
                 return "-"
@@ -430,22 +449,51 @@ def written(args, results: dict[str, dict[str, list[dict]]]) -> Path:
             return mean_sd(np.mean(by_set, axis=0).tolist())
 
         real = [data for data in args.data if data in REAL]
-        rows.append([name, *(mean_sd([r["further"] for r in found.get(data, [])]) for data in args.data),
-                     over("further", args.data), over("training", args.data), over("gap", real)])
+        rows.append(
+            [
+                name,
+                *(mean_sd([r["further"] for r in found.get(data, [])]) for data in args.data),
+                over("further", args.data),
+                over("training", args.data),
+                over("gap", real),
+            ]
+        )
     scored = "the half trained on" if args.halves else "trained on"
-    heads = ["lead", *("phantom (synthetic)" if data == "phantom" else data for data in args.data), "mean",
-             f"mean, {scored}", "gap, mean of real sets"]
-    which = ("half of the places of the training part is trained on; sets and `mean`: the other half; up to "
-             f"{DIVISIONS} divisions of a set" if args.halves else
-             "sets and `mean`: slices of the training part that were not trained on, where a set has such (cdeep3m, vnc, "
-             "phantom); `mean, trained on`: the images trained on")
+    heads = [
+        "lead",
+        *("phantom (synthetic)" if data == "phantom" else data for data in args.data),
+        "mean",
+        f"mean, {scored}",
+        "gap, mean of real sets",
+    ]
+    which = (
+        "half of the places of the training part is trained on; sets and `mean`: the other half; up to "
+        f"{DIVISIONS} divisions of a set"
+        if args.halves
+        else "sets and `mean`: slices of the training part that were not trained on, where a set has such (cdeep3m, vnc, "
+        "phantom); `mean, trained on`: the images trained on"
+    )
     chosen = f" --leads {' '.join(map(str, args.leads))}" if args.leads else ""
-    text = (f"`python benchmarks/studies/leads.py{chosen}{' --halves' if args.halves else ''}`; seeds "
-            f"{', '.join(map(str, args.seeds))}: mean ± standard deviation; {describe(environment('cpu'))}. "
-            f"Mean DSC over classes, mapping `train`, training images only: {which}.\n\n" + markdown(heads, rows))
-    values = [[name, data, seed, key, f"{value:.6g}"] for name, found in results.items() for data, each in found.items()
-              for seed, result in zip(args.seeds, each) for key, value in result.items()]
-    return publish(args.out, "halves" if args.halves else "leads", "Leads for SCCS+", text, ["lead", "set", "seed", "measure", "value"], values)
+    text = (
+        f"`python benchmarks/studies/leads.py{chosen}{' --halves' if args.halves else ''}`; seeds "
+        f"{', '.join(map(str, args.seeds))}: mean ± standard deviation; {describe(environment('cpu'))}. "
+        f"Mean DSC over classes, mapping `train`, training images only: {which}.\n\n" + markdown(heads, rows)
+    )
+    values = [
+        [name, data, seed, key, f"{value:.6g}"]
+        for name, found in results.items()
+        for data, each in found.items()
+        for seed, result in zip(args.seeds, each)
+        for key, value in result.items()
+    ]
+    return publish(
+        args.out,
+        "halves" if args.halves else "leads",
+        "Leads for SCCS+",
+        text,
+        ["lead", "set", "seed", "measure", "value"],
+        values,
+    )
 
 
 if __name__ == "__main__":

@@ -16,16 +16,17 @@ likes better give better clusters. It sees the images of both halves.
 
 --jobs: sets at a time, each in a process of one thread. Writes OUT/limits.md and OUT/limits.csv.
 """
+
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 import torch
@@ -33,17 +34,18 @@ from torch import nn
 from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import SETS, describe, job, markdown, mean_sd, publish  # noqa: E402
-from leads import HOPS, U, Arrays, Views, halves, principal, views_of  # noqa: E402
-from registry.base import FeatureMap  # noqa: E402
-from registry.clusterer.linear_probe import LinearProbe  # noqa: E402
-from registry.embedder.lgc_principal import LGCPrincipal  # noqa: E402
-from registry.spg.graphs import Nodes  # noqa: E402
-from registry.numeric.nearest import kmeans, squared_distances  # noqa: E402
-from registry.spg.pooling import pool  # noqa: E402
-from sccs.cli import guard  # noqa: E402
-from sccs.evaluation.scores import fit_mapping, rest_position, scores  # noqa: E402
-from sccs.run import environment  # noqa: E402
+from harness import SETS, describe, job, markdown, mean_sd, publish
+from leads import HOPS, Arrays, U, Views, halves, principal, views_of
+
+from registry.base import FeatureMap
+from registry.clusterer.linear_probe import LinearProbe
+from registry.embedder.lgc_principal import LGCPrincipal
+from registry.numeric.nearest import kmeans, squared_distances
+from registry.spg.graphs import Nodes
+from registry.spg.pooling import pool
+from sccs.cli import guard
+from sccs.evaluation.scores import fit_mapping, rest_position, scores
+from sccs.run import environment
 
 CLUSTERS = (64, 32, 16, 8)
 DIVISIONS = 3  # of a set into halves, at most
@@ -125,7 +127,8 @@ def contrastive(images: Sequence[torch.Tensor], steps: int, seed: int) -> Net:
     net = Net().to(memory_format=torch.channels_last)
     adam = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=1e-4)
     rate = torch.optim.lr_scheduler.LambdaLR(
-        adam, lambda i: min(1, (i + 1) / WARMUP) * (1 + np.cos(np.pi * i / max(steps, 1))) / 2)
+        adam, lambda i: min(1, (i + 1) / WARMUP) * (1 + np.cos(np.pi * i / max(steps, 1))) / 2
+    )
     for _ in range(steps):
         pairs = [pair(images[rng.integers(len(images))], rng) for _ in range(BATCH)]
         views, places = (torch.stack([both[i][j] for i in (0, 1) for both in pairs]) for j in (0, 1))
@@ -153,8 +156,11 @@ def with_net(found: Views, steps: int, seed: int) -> Views:
             values = functional.interpolate(net(image[None]), size=view.image.shape, mode="bilinear")[0]
         pixels = values.permute(1, 2, 0).contiguous().numpy()
         more = pool(FeatureMap(values=pixels, step=1.0, offset=0.0, shape=view.image.shape), view.nodes.regions)
-        nodes = replace(view.nodes, feature=np.concatenate([view.nodes.feature, more], 1),
-                        blocks=np.append(view.nodes.blocks, more.shape[1]))
+        nodes = replace(
+            view.nodes,
+            feature=np.concatenate([view.nodes.feature, more], 1),
+            blocks=np.append(view.nodes.blocks, more.shape[1]),
+        )
         views.append(replace(view, nodes=nodes))
     return replace(found, views=views)
 
@@ -168,7 +174,7 @@ def only(nodes: Nodes, blocks: Sequence[int]) -> Nodes:
 def probed(values: Arrays, graphs: Sequence, found: Views) -> Arrays:
     """Classes (n_s,) by a linear probe that the first half's labels teach."""
     probe = LinearProbe(k=max(8, len(found.classes)))
-    probe.fit(graphs[:found.seen], values[:found.seen], [view.counts for view in found.views[:found.seen]])
+    probe.fit(graphs[: found.seen], values[: found.seen], [view.counts for view in found.views[: found.seen]])
     return [probe.predict(graph, torch.as_tensor(Z)).argmax(1).numpy() for graph, Z in zip(graphs, values)]
 
 
@@ -179,15 +185,15 @@ def scored(assigned: Arrays, k: int, found: Views, mapped: bool) -> float:
         np.add.at(table, each, view.counts)
     mapping = np.arange(k)
     if mapped:
-        mapping = fit_mapping("train", tables[:found.seen].sum(0), rest=rest_position(found.classes, None))
-    return scores(tables[found.seen:].sum(0), mapping, found.classes)["mean"]["dsc"]
+        mapping = fit_mapping("train", tables[: found.seen].sum(0), rest=rest_position(found.classes, None))
+    return scores(tables[found.seen :].sum(0), mapping, found.classes)["mean"]["dsc"]
 
 
 def stages(found: Views, blocks: Sequence[int], seeds: Sequence[int]) -> dict[str, list[float]]:
     """DSC by stage, for each seed, of one division."""
     builder = job("sccs_plus", "phantom", 0, "quick").pipeline.graph
     nodes = [only(view.nodes, blocks) for view in found.views]
-    builder.fit(nodes[:found.seen])
+    builder.fit(nodes[: found.seen])
     graphs = [builder.connect(each) for each in nodes]
     walk = LGCPrincipal(u=U, hops=HOPS, normalisation="walk")
     Z = principal([walk._propagated(graph, graph.feature, HOPS) for graph in graphs], found.seen)
@@ -198,7 +204,7 @@ def stages(found: Views, blocks: Sequence[int], seeds: Sequence[int]) -> dict[st
     for k in CLUSTERS:
         result[f"{k} clusters"] = []
         for seed in seeds:
-            means = kmeans(np.concatenate(Z[:found.seen]), k, seed)[0]
+            means = kmeans(np.concatenate(Z[: found.seen]), k, seed)[0]
             assigned = [squared_distances(z, means).argmin(1) for z in Z]
             result[f"{k} clusters"].append(scored(assigned, k, found, True))
     return result
@@ -237,18 +243,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def written(args, results: dict[str, dict[str, dict[str, list[float]]]]) -> Path:
-    rows = [[name, *(mean_sd(np.mean([results[data][name][stage] for data in results], axis=0).tolist())
-                     for stage in STAGES)] for name in FEATURES]
+    rows = [
+        [
+            name,
+            *(mean_sd(np.mean([results[data][name][stage] for data in results], axis=0).tolist()) for stage in STAGES),
+        ]
+        for name in FEATURES
+    ]
     for row in rows:  # probes have no seed
         row[1:3] = [cell.partition(" ")[0] for cell in row[1:3]]
     sets = ", ".join("phantom (synthetic)" if data == "phantom" else data for data in results)
-    text = (f"`python benchmarks/studies/limits.py`; mean of {sets}; seeds {', '.join(map(str, args.seeds))} of the clusters, "
-            f"mean ± standard deviation; {describe(environment('cpu'))}. Mean DSC over classes on the half of the "
-            f"training places that was not trained on, its clusters mapped by the other half's labels (rule `train`); "
-            f"{args.steps} steps of the net.\n\n"
-            + markdown(["features of a node", *STAGES], rows))
-    values = [[name, data, stage, seed, f"{value:.6g}"] for data, found in results.items() for name, by in found.items()
-              for stage, each in by.items() for seed, value in zip(args.seeds, each)]
+    text = (
+        f"`python benchmarks/studies/limits.py`; mean of {sets}; seeds {', '.join(map(str, args.seeds))} of the clusters, "
+        f"mean ± standard deviation; {describe(environment('cpu'))}. Mean DSC over classes on the half of the "
+        f"training places that was not trained on, its clusters mapped by the other half's labels (rule `train`); "
+        f"{args.steps} steps of the net.\n\n" + markdown(["features of a node", *STAGES], rows)
+    )
+    values = [
+        [name, data, stage, seed, f"{value:.6g}"]
+        for data, found in results.items()
+        for name, by in found.items()
+        for stage, each in by.items()
+        for seed, value in zip(args.seeds, each)
+    ]
     return publish(args.out, "limits", "What limits SCCS+", text, ["features", "set", "stage", "seed", "dsc"], values)
 
 

@@ -11,36 +11,50 @@ segment` does. Borders are where the owner of neighbouring pixels changes, as st
 Cost: pixels that go through the model for each pixel that is written, and what a slice takes to stitch. Writes
 OUT/seams.md and seams.csv.
 """
+
 from __future__ import annotations
 
 import argparse
 import csv
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import SETS, describe, expanded, job, markdown  # noqa: E402
-from sccs.inference.blocks import EMPTY, spans  # noqa: E402
-from sccs.cli import guard  # noqa: E402
-from sccs.data import load_dataset  # noqa: E402
-from sccs.data.readers import open_image  # noqa: E402
-from sccs.data.volumes import Volume, evenly  # noqa: E402
-from sccs.system.files import atomic_path, write_text  # noqa: E402
-from sccs.system.log import quiet_log  # noqa: E402
-from sccs.pipeline import Pipeline  # noqa: E402
-from sccs.run import environment  # noqa: E402
-from sccs.inference.stitch import stitched  # noqa: E402
+from harness import SETS, describe, expanded, job, markdown
+
+from sccs.cli import guard
+from sccs.data import load_dataset
+from sccs.data.readers import open_image
+from sccs.data.volumes import Volume, evenly
+from sccs.inference.blocks import EMPTY, spans
+from sccs.inference.stitch import stitched
+from sccs.pipeline import Pipeline
+from sccs.run import environment
+from sccs.system.files import atomic_path, write_text
+from sccs.system.log import quiet_log
 
 # Several FOVs a slice, and all slices of a test volume.
-CHANGED = {"phantom": ["data.shapes=[[4,1200,1200],[4,1200,1200]]"], **dict.fromkeys(("cdeep3m", "vnc"),
-                                                                                     ["data.max_test_slices=null"])}
-HEADER = ["image", "model", "halo, px", "put together", "FOVs a slice", "differ across borders", "differ inside",
-          "ratio", "pixels computed / written", "stitching, s a slice"]
+CHANGED = {
+    "phantom": ["data.shapes=[[4,1200,1200],[4,1200,1200]]"],
+    **dict.fromkeys(("cdeep3m", "vnc"), ["data.max_test_slices=null"]),
+}
+HEADER = [
+    "image",
+    "model",
+    "halo, px",
+    "put together",
+    "FOVs a slice",
+    "differ across borders",
+    "differ inside",
+    "ratio",
+    "pixels computed / written",
+    "stitching, s a slice",
+]
 
 
 @dataclass
@@ -81,16 +95,22 @@ def segmented(model: Pipeline, volume: Volume, z: int, halo: int) -> tuple[list,
 
 def put_together(rows: list, columns: list, labels: dict, halo: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Labels (Y, X), the number of the FOV that each is of, seconds."""
+
     def read(i, j, y, x):
-        return labels[i, j][:, y.start - rows[i].low: y.stop - rows[i].low,
-                            x.start - columns[j].low: x.stop - columns[j].low]
+        return labels[i, j][
+            :, y.start - rows[i].low : y.stop - rows[i].low, x.start - columns[j].low : x.stop - columns[j].low
+        ]
 
     def number(i, j, y, x):
         return np.full((1, y.stop - y.start, x.stop - x.start), i * len(columns) + j)
 
     def whole(values):
-        return np.block([[stitched(i, j, rows, columns, halo, read, EMPTY, values)[0] for j in range(len(columns))]
-                         for i in range(len(rows))])
+        return np.block(
+            [
+                [stitched(i, j, rows, columns, halo, read, EMPTY, values)[0] for j in range(len(columns))]
+                for i in range(len(rows))
+            ]
+        )
 
     start = time.perf_counter()
     found = whole(None)
@@ -123,9 +143,20 @@ def measure(subject: Subject, halos: Sequence[int], slices: int) -> list[list]:
         cost = sum(part.size for part in labels.values()) / (volume.shape[1] * volume.shape[2])
         for way, (across, borders, inside, others) in counts.items():
             ratio = across / borders / (inside / others)
-            lines.append([subject.name, subject.trained, str(halo), way, str(len(labels)), f"{across / borders:.4f}",
-                          f"{inside / others:.4f}", f"{ratio:.2f}", f"{cost:.2f}",
-                          f"{seconds[way]:.2f}" if way == "stitched" else "-"])
+            lines.append(
+                [
+                    subject.name,
+                    subject.trained,
+                    str(halo),
+                    way,
+                    str(len(labels)),
+                    f"{across / borders:.4f}",
+                    f"{inside / others:.4f}",
+                    f"{ratio:.2f}",
+                    f"{cost:.2f}",
+                    f"{seconds[way]:.2f}" if way == "stitched" else "-",
+                ]
+            )
             print(*lines[-1], sep=", ", flush=True)
     return lines
 
@@ -144,8 +175,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     subjects = [(of_set, data, args.system) for data in args.data]
     subjects += [(of_run, *pair) for pair in zip(args.pairs[::2], args.pairs[1::2])]
     lines = [line for make, *what in subjects for line in measure(make(*what), args.halo, args.slices)]
-    text = (f"`benchmarks/studies/seams.py`, up to {args.slices} slices of each image, {describe(environment('cpu'))}.\n\n"
-            f"{markdown(HEADER, lines)}")
+    text = (
+        f"`benchmarks/studies/seams.py`, up to {args.slices} slices of each image, {describe(environment('cpu'))}.\n\n"
+        f"{markdown(HEADER, lines)}"
+    )
     write_text(args.out / "seams.md", f"# Seams between fields of view\n\n{text}\n")
     with atomic_path(args.out / "seams.csv") as scratch, open(scratch, "w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([HEADER, *lines])

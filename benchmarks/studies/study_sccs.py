@@ -6,6 +6,7 @@
 Shorter than the recipe (2,000 iterations, warm-up 400) so that all of it takes minutes. Results are kept and resumed as
 benchmarks/harness.py says. Writes OUT/table.md.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -15,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import REAL, describe, job, markdown, mean_sd, result_of  # noqa: E402
-from sccs.cli import guard  # noqa: E402
-from sccs.system.files import write_text  # noqa: E402
+from harness import REAL, describe, job, markdown, mean_sd, result_of
+
+from sccs.cli import guard
+from sccs.system.files import write_text
 
 VARIANTS = {
     "as in recipes/sccs.yaml": [],
@@ -31,9 +33,16 @@ VARIANTS = {
     "feature neighbours only": ["graph.edges=knn"],
     "touching regions only": ["graph.edges=adjacent"],
     "kappa 2 on features as they are": ["graph.standardize=none", "graph.kappa=2"],
-    "the paper's letter": ["graph.standardize=none", "graph.kappa=2", "graph.edges=all", "embedder.columns=graph",
-                           "embedder.scale=graph", "embedder.orthogonality=paper", "clusterer.detach=false",
-                           "train.schedule=constant"],
+    "the paper's letter": [
+        "graph.standardize=none",
+        "graph.kappa=2",
+        "graph.edges=all",
+        "embedder.columns=graph",
+        "embedder.scale=graph",
+        "embedder.orthogonality=paper",
+        "clusterer.detach=false",
+        "train.schedule=constant",
+    ],
 }
 
 
@@ -49,8 +58,10 @@ def main() -> int:
     rows, machines = [], set()
     chosen = list(VARIANTS.items())
     for name, overrides in chosen if args.variants is None else [chosen[i] for i in args.variants]:
-        found = {data: [result_of(job("sccs", data, seed, overrides=length + overrides), args.out)
-                        for seed in args.seeds] for data in args.data}
+        found = {
+            data: [result_of(job("sccs", data, seed, overrides=length + overrides), args.out) for seed in args.seeds]
+            for data in args.data
+        }
         done = {data: [r for r in results if "failed" not in r] for data, results in found.items()}
         scores = {data: [r["test"]["train"]["mean"]["dsc"] for r in results] for data, results in done.items()}
         machines |= {describe(r["machine"]) for results in done.values() for r in results}
@@ -59,8 +70,10 @@ def main() -> int:
         mean = f"{np.mean([np.mean(values) for values in scores.values()]):.3f}" if complete else "-"
         rows.append([name, *(mean_sd(values) for values in scores.values()), mean, str(min(used, default=0))])
         print(" | ".join(rows[-1]), flush=True)
-    about = (f"Mean DSC on test images, mapping `train`, seeds {args.seeds}, {args.iterations} iterations, "
-             f"{'; '.join(sorted(machines))}.")
+    about = (
+        f"Mean DSC on test images, mapping `train`, seeds {args.seeds}, {args.iterations} iterations, "
+        f"{'; '.join(sorted(machines))}."
+    )
     text = markdown(["choice", *args.data, "mean", "clusters in use, least"], rows)
     write_text(args.out / "table.md", f"{about}\n\n{text}\n")
     return 0

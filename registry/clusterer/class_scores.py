@@ -1,9 +1,10 @@
 """The class of the highest score, for features that are class scores (supervised references, Appendix Table 2)."""
+
 from __future__ import annotations
 
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 import torch
 
 from registry.base import Clusterer, UserError
@@ -37,5 +38,7 @@ class ClassScores(Clusterer):
 
     def _check(self, Z: torch.Tensor) -> None:
         if Z.shape[1] > self.k:
-            raise UserError(f"clusterer.k: {self.k} is less than the {Z.shape[1]} scores of each node; raise it, and "
-                            "take features that are class scores, such as segmenter, with graph: pixel")
+            raise UserError(
+                f"clusterer.k: {self.k} is less than the {Z.shape[1]} scores of each node; raise it, and "
+                "take features that are class scores, such as segmenter, with graph: pixel"
+            )

@@ -1,7 +1,9 @@
 """A small graph network trained on each graph by itself, by the cut its clusters make (DeepCut, Aflalo et al. 2022)."""
+
 from __future__ import annotations
 
-from typing import Any, Literal, Sequence
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -46,9 +48,21 @@ class DeepCut(Clusterer):
     loss. The code reads clusters from the last step, under dropout; here they are read after it, without dropout.
     """
 
-    def __init__(self, *, cut: Literal["ncut", "cc"] = "ncut", k: int = 8, alpha: float = 3.0, hidden: int = 64,
-                 mlp_hidden: int = 32, dropout: float = 0.25, epochs: int = 100, lr: float = 1e-3,
-                 channels: Literal["mean", "all"] = "mean", length: float | None = 100.0, seed: int | None = None):
+    def __init__(
+        self,
+        *,
+        cut: Literal["ncut", "cc"] = "ncut",
+        k: int = 8,
+        alpha: float = 3.0,
+        hidden: int = 64,
+        mlp_hidden: int = 32,
+        dropout: float = 0.25,
+        epochs: int = 100,
+        lr: float = 1e-3,
+        channels: Literal["mean", "all"] = "mean",
+        length: float | None = 100.0,
+        seed: int | None = None,
+    ):
         self.cut = cut
         self.k = k
         self.alpha = alpha
@@ -74,8 +88,10 @@ class DeepCut(Clusterer):
     def fit(self, graphs: Sequence[RegionGraph], embeddings: Sequence[Tensor]) -> None:
         largest = max((len(Z) for Z in embeddings), default=0)
         if largest < self.k:
-            raise UserError(f"clusterer.k: {self.k} is larger than the {largest} nodes of the largest training graph; "
-                            "lower it, or use finer regions or larger images")
+            raise UserError(
+                f"clusterer.k: {self.k} is larger than the {largest} nodes of the largest training graph; "
+                "lower it, or use finer regions or larger images"
+            )
         self.weights_ = self._draw(self._features(embeddings[0]).shape[1])
 
     def predict(self, graph: RegionGraph, Z: Tensor) -> Tensor:
@@ -147,8 +163,10 @@ class DeepCut(Clusterer):
         """
         n = len(F)
         if n > LARGEST:
-            raise UserError(f"clusterer: deepcut compares every pair of nodes, and {n} nodes in one image take "
-                            f"{4e-9 * n * n:.0f} GB; use larger cells or superpixels, or a smaller data.fov")
+            raise UserError(
+                f"clusterer: deepcut compares every pair of nodes, and {n} nodes in one image take "
+                f"{4e-9 * n * n:.0f} GB; use larger cells or superpixels, or a smaller data.fov"
+            )
         largest = float(F.square().sum(1).max())  # of F F^T: no product exceeds the larger of two squared lengths
         if not np.isfinite(largest):
             raise UserError("deepcut got NaN or infinite features: look for NaN pixels in the images")

@@ -1,14 +1,16 @@
 """k-means on every graph by itself, its clusters then matched to those of an anchor graph."""
+
 from __future__ import annotations
 
-from typing import Any, Literal, Sequence
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from registry.base import Clusterer, UserError
-from registry.spg.graphs import RegionGraph
 from registry.numeric.nearest import as_floats, cluster_sums, kmeans, squared_distances
+from registry.spg.graphs import RegionGraph
 
 
 class HungarianKMeans(Clusterer):
@@ -27,8 +29,15 @@ class HungarianKMeans(Clusterer):
 
     anchor: int = 0
 
-    def __init__(self, *, k: int = 8, match: Literal["feature", "embedding"] = "feature", n_init: int = 10,
-                 iterations: int = 100, seed: int | None = None):
+    def __init__(
+        self,
+        *,
+        k: int = 8,
+        match: Literal["feature", "embedding"] = "feature",
+        n_init: int = 10,
+        iterations: int = 100,
+        seed: int | None = None,
+    ):
         self.k = k
         self.match = match
         self.n_init = n_init

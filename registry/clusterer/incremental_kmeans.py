@@ -1,15 +1,17 @@
 """Incremental k-means without a network (paper, ablation "w/o NC_inc"): the MLP's teacher in SCCS, used directly."""
+
 from __future__ import annotations
 
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from registry.base import Clusterer, UserError
 from registry.numeric.centroids import IncrementalCentroids
-from registry.spg.graphs import RegionGraph
 from registry.numeric.nearest import assign
+from registry.spg.graphs import RegionGraph
 
 
 class IncrementalKMeans(Clusterer):
@@ -29,8 +31,17 @@ class IncrementalKMeans(Clusterer):
 
     anchor: int = 0
 
-    def __init__(self, *, k: int = 8, update_every: int = 8, decay: float | None = None, reseed: bool = True,
-                 passes: int = 1, n_init: int = 10, seed: int | None = None):
+    def __init__(
+        self,
+        *,
+        k: int = 8,
+        update_every: int = 8,
+        decay: float | None = None,
+        reseed: bool = True,
+        passes: int = 1,
+        n_init: int = 10,
+        seed: int | None = None,
+    ):
         self.k = k
         self.update_every = update_every
         self.decay = decay

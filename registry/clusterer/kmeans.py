@@ -1,14 +1,16 @@
 """k-means over the nodes of all training graphs at once: one set of centroids, hence consistent between images."""
+
 from __future__ import annotations
 
-from typing import Any, Literal, Sequence
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from registry.base import Clusterer, UserError
-from registry.spg.graphs import RegionGraph
 from registry.numeric.nearest import as_floats, assign, kmeans
+from registry.spg.graphs import RegionGraph
 
 
 class KMeans(Clusterer):
@@ -21,9 +23,16 @@ class KMeans(Clusterer):
     `fit` raises UserError when the training graphs have fewer than k distinct nodes.
     """
 
-    def __init__(self, *, k: int = 8, n_init: int = 10, iterations: int = 100,
-                 scale: Literal["none", "standardize"] = "none", max_points: int | None = 200_000,
-                 seed: int | None = None):
+    def __init__(
+        self,
+        *,
+        k: int = 8,
+        n_init: int = 10,
+        iterations: int = 100,
+        scale: Literal["none", "standardize"] = "none",
+        max_points: int | None = 200_000,
+        seed: int | None = None,
+    ):
         self.k = k
         self.n_init = n_init
         self.iterations = iterations

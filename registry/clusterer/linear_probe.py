@@ -1,15 +1,17 @@
 """Logistic regression on labelled nodes: what a linear model could get from the features, were there labels."""
+
 from __future__ import annotations
 
 import warnings
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from registry.base import Clusterer, UserError
-from registry.spg.graphs import RegionGraph
 from registry.numeric.nearest import as_floats
+from registry.spg.graphs import RegionGraph
 
 
 class LinearProbe(Clusterer):
@@ -69,8 +71,9 @@ class LinearProbe(Clusterer):
             self.weights_[:, classes], self.bias_[classes] = model.coef_.T, model.intercept_
 
     def predict(self, graph: RegionGraph, Z: torch.Tensor) -> torch.Tensor:
-        parts = (torch.from_numpy(value).to(Z.device) for value in (self.mean_, self.deviation_, self.weights_,
-                                                                    self.bias_))
+        parts = (
+            torch.from_numpy(value).to(Z.device) for value in (self.mean_, self.deviation_, self.weights_, self.bias_)
+        )
         mean, deviation, weights, bias = parts
         return (((Z.float() - mean) / deviation) @ weights + bias).softmax(1)
 

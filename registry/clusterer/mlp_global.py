@@ -1,16 +1,18 @@
 """Neural clustering taught by clusters over all training graphs at once."""
+
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Sequence
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from registry.base import Clusterer, UserError
+from registry.numeric.nearest import as_floats, kmeans
 from registry.spg.graphs import RegionGraph
 from registry.spg.losses import clustering, smoothness
-from registry.numeric.nearest import as_floats, kmeans
 
 STEPS = 200  # of expectation maximisation, at most
 
@@ -34,11 +36,23 @@ class MLPGlobal(Clusterer):
     Raises UserError when the training graphs have fewer than k distinct nodes.
     """
 
-    def __init__(self, *, k: int = 8, hidden: int = 12, teacher: Literal["kmeans", "mixture"] = "kmeans",
-                 covariance: Literal["diagonal", "spherical"] = "diagonal",
-                 shares: Literal["fitted", "equal"] = "fitted", n_init: int = 10, max_points: int = 200_000,
-                 iterations: int = 1000, lr: float = 0.003, smo: float = 0.1, eta: float = 0.1, nu: float = 0.1,
-                 seed: int | None = None):
+    def __init__(
+        self,
+        *,
+        k: int = 8,
+        hidden: int = 12,
+        teacher: Literal["kmeans", "mixture"] = "kmeans",
+        covariance: Literal["diagonal", "spherical"] = "diagonal",
+        shares: Literal["fitted", "equal"] = "fitted",
+        n_init: int = 10,
+        max_points: int = 200_000,
+        iterations: int = 1000,
+        lr: float = 0.003,
+        smo: float = 0.1,
+        eta: float = 0.1,
+        nu: float = 0.1,
+        seed: int | None = None,
+    ):
         self.k = k
         self.hidden = hidden
         self.teacher = teacher
@@ -69,8 +83,7 @@ class MLPGlobal(Clusterer):
             points = points[np.sort(rng.choice(len(points), self.max_points, replace=False))]
         means, labels, _ = kmeans(points, self.k, self.seed or 0, self.n_init, device=device)
         if self.teacher == "mixture":
-            gaussians = mixture(points, labels, self.k, self.shares == "equal",
-                                self.covariance == "spherical")
+            gaussians = mixture(points, labels, self.k, self.shares == "equal", self.covariance == "spherical")
         else:  # nearest mean: Gaussians of one variance and one share
             variance = max(float(np.square(points - means[labels]).mean()), 1e-12)
             gaussians = means, np.full(means.shape, variance), np.full(self.k, 1 / self.k)
@@ -98,7 +111,7 @@ class MLPGlobal(Clusterer):
                 optimizer.step()
         self.loss_ = float(loss.detach())
 
-    def _create(self, u: int) -> "_Head":
+    def _create(self, u: int) -> _Head:
         return _Head(u, self.hidden, self.k, self.seed or 0)
 
     @torch.no_grad()
@@ -108,16 +121,23 @@ class MLPGlobal(Clusterer):
     def get_state(self) -> dict[str, np.ndarray]:
         if self._head is None:
             return {}
-        return {"means": self.means_, **{f"head.{name}": value.detach().cpu().numpy()
-                                         for name, value in self._head.state_dict().items()}}
+        return {
+            "means": self.means_,
+            **{f"head.{name}": value.detach().cpu().numpy() for name, value in self._head.state_dict().items()},
+        }
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
         if not state:
             return
         self.means_ = np.array(state["means"])
         head = self._create(self.means_.shape[1])
-        head.load_state_dict({name.removeprefix("head."): torch.from_numpy(np.array(value))
-                              for name, value in state.items() if name.startswith("head.")})
+        head.load_state_dict(
+            {
+                name.removeprefix("head."): torch.from_numpy(np.array(value))
+                for name, value in state.items()
+                if name.startswith("head.")
+            }
+        )
         self._head = head
 
 
@@ -144,8 +164,12 @@ class _Head(torch.nn.Module):
         m, v = (means - centre) / scale, variances / scale**2
         bias = np.log(np.maximum(shares, 1e-30)) - 0.5 * (np.square(m) / v + np.log(v)).sum(1)
         with torch.no_grad():
-            for buffer, value in ((self.mean, centre), (self.scale, [scale]), (self.bias, bias),
-                                  (self.weight, np.concatenate([m / v, -0.5 / v], axis=1).T)):
+            for buffer, value in (
+                (self.mean, centre),
+                (self.scale, [scale]),
+                (self.bias, bias),
+                (self.weight, np.concatenate([m / v, -0.5 / v], axis=1).T),
+            ):
                 buffer.copy_(torch.as_tensor(np.asarray(value), dtype=torch.float32))
 
     def forward(self, Z: torch.Tensor) -> torch.Tensor:
@@ -153,8 +177,9 @@ class _Head(torch.nn.Module):
         return (torch.cat([z, z * z], 1) @ self.weight + self.bias + self.residual(z)).softmax(1)
 
 
-def mixture(points: np.ndarray, labels: np.ndarray, k: int, equal: bool = False,
-            spherical: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def mixture(
+    points: np.ndarray, labels: np.ndarray, k: int, equal: bool = False, spherical: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gaussians with diagonal covariance by expectation maximisation, from clusters `labels` of points (N, u): means
     (k, u), variances (k, u), shares (k,).
 

@@ -1,4 +1,5 @@
 """Neural clustering supervised by incremental k-means: the clustering head of SCCS (paper, Eq. 3 and 4)."""
+
 from __future__ import annotations
 
 from typing import Literal
@@ -33,10 +34,22 @@ class MLPIncremental(torch.nn.Module, Clusterer):
     trainable = True
     terms = ("clu", "smo")
 
-    def __init__(self, *, k: int = 8, hidden: int = 12, warmup: int = 1000, update_every: int = 8,
-                 decay: float | None = 0.9, reseed: bool = True, detach: bool = True,
-                 head: Literal["softmax", "sigmoid", "elu+softmax"] = "softmax", dropout: float = 0.0,
-                 eta: float = 0.1, nu: float = 0.1, seed: int | None = None):
+    def __init__(
+        self,
+        *,
+        k: int = 8,
+        hidden: int = 12,
+        warmup: int = 1000,
+        update_every: int = 8,
+        decay: float | None = 0.9,
+        reseed: bool = True,
+        detach: bool = True,
+        head: Literal["softmax", "sigmoid", "elu+softmax"] = "softmax",
+        dropout: float = 0.0,
+        eta: float = 0.1,
+        nu: float = 0.1,
+        seed: int | None = None,
+    ):
         super().__init__()
         self.k = k
         self.hidden = hidden
@@ -103,12 +116,15 @@ class MLPIncremental(torch.nn.Module, Clusterer):
         return self.centroids.window_use_
 
     def get_state(self) -> dict[str, np.ndarray]:
-        return {**{name: value.detach().cpu().numpy() for name, value in self.state_dict().items()},
-                **{f"centroids.{name}": value for name, value in self.centroids.get_state().items()}}
+        return {
+            **{name: value.detach().cpu().numpy() for name, value in self.state_dict().items()},
+            **{f"centroids.{name}": value for name, value in self.centroids.get_state().items()},
+        }
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
         self._create(state["layers.0.weight"].shape[1])
         own = {name: value for name, value in state.items() if not name.startswith("centroids.")}
         self.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in own.items()})
-        self.centroids.set_state({name.removeprefix("centroids."): value for name, value in state.items()
-                                  if name.startswith("centroids.")})
+        self.centroids.set_state(
+            {name.removeprefix("centroids."): value for name, value in state.items() if name.startswith("centroids.")}
+        )

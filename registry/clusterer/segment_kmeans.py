@@ -1,14 +1,16 @@
 """Segments of each image by k-means, then k-means over the segments of all images (Melas-Kyriazi et al. 2022)."""
+
 from __future__ import annotations
 
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from registry.base import Clusterer, UserError
-from registry.spg.graphs import RegionGraph
 from registry.numeric.nearest import as_floats, assign, cluster_sums, kmeans
+from registry.spg.graphs import RegionGraph
 
 
 class SegmentKMeans(Clusterer):
@@ -28,8 +30,9 @@ class SegmentKMeans(Clusterer):
     `fit` raises UserError when the training graphs have fewer than k segments that differ. Fitted: `centroids_` (k, d).
     """
 
-    def __init__(self, *, k: int = 8, segments: int = 15, n_init: int = 10, iterations: int = 100,
-                 seed: int | None = None):
+    def __init__(
+        self, *, k: int = 8, segments: int = 15, n_init: int = 10, iterations: int = 100, seed: int | None = None
+    ):
         self.k = k
         self.segments = segments
         self.n_init = n_init
@@ -44,8 +47,10 @@ class SegmentKMeans(Clusterer):
         points = np.concatenate(described) if described else np.zeros((0, 1), np.float32)  # (N, d)
         distinct = len(np.unique(points, axis=0))
         if distinct < self.k:
-            raise UserError(f"clusterer.k: {self.k} is larger than the {distinct} segments that differ; lower it, or "
-                            "raise clusterer.segments, or use finer regions or more data")
+            raise UserError(
+                f"clusterer.k: {self.k} is larger than the {distinct} segments that differ; lower it, or "
+                "raise clusterer.segments, or use finer regions or more data"
+            )
         self.centroids_ = self._kmeans(points, self.k, graphs[0].device)[0].astype(np.float32)
 
     def predict(self, graph: RegionGraph, Z: Any) -> torch.Tensor:

@@ -1,4 +1,5 @@
 """Eigensegments of Deep Spectral Methods (Melas-Kyriazi et al. 2022): spectral coordinates of each image by itself."""
+
 from __future__ import annotations
 
 from typing import Literal
@@ -138,8 +139,10 @@ class _Dense:
     def __init__(self, F: torch.Tensor, colour=None):
         n = len(F)
         if n > LARGEST:
-            raise UserError(f"embedder: dsm compares every pair of nodes, and {n} nodes in one image take "
-                            f"{4e-9 * n * n:.0f} GB; use larger cells or superpixels, or a smaller data.fov")
+            raise UserError(
+                f"embedder: dsm compares every pair of nodes, and {n} nodes in one image take "
+                f"{4e-9 * n * n:.0f} GB; use larger cells or superpixels, or a smaller data.fov"
+            )
         self.colour = colour
         self.W = torch.empty(n, n, device=F.device)
         degree = []
@@ -185,7 +188,13 @@ def largest(similarity: _Product | _Dense, m: int, scale: np.ndarray, trivial: n
         return scale * similarity.multiply(scale * x) - 3 * trivial * (trivial @ x) + diagonal * x
 
     start = rng.standard_normal(n)
-    values, V = eigsh(LinearOperator((n, n), matvec=multiply, dtype=np.float64), k=m, which="LA",
-                      v0=start - trivial * (trivial @ start), ncv=min(n, max(2 * m + 10, 40)), tol=TOLERANCE)
+    values, V = eigsh(
+        LinearOperator((n, n), matvec=multiply, dtype=np.float64),
+        k=m,
+        which="LA",
+        v0=start - trivial * (trivial @ start),
+        ncv=min(n, max(2 * m + 10, 40)),
+        tol=TOLERANCE,
+    )
     order = np.argsort(-values, kind="stable")
     return values[order] - 1, V[:, order]

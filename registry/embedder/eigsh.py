@@ -1,4 +1,5 @@
 """Numerical spectral embedding: eigenvectors of each graph's Laplacian (paper, ablation "w/o NSC"; DSM)."""
+
 from __future__ import annotations
 
 import warnings
@@ -31,8 +32,15 @@ class Eigsh(Embedder):
     solver's way, which thus has no multiple eigenvalue 0 to miss. Signs: the entry of largest magnitude is positive.
     """
 
-    def __init__(self, *, u: int = 12, drop_first: bool = True, solver: Literal["eigsh", "lobpcg", "dense"] = "eigsh",
-                 vectors: Literal["symmetric", "random_walk"] = "symmetric", row_normalize: bool = False):
+    def __init__(
+        self,
+        *,
+        u: int = 12,
+        drop_first: bool = True,
+        solver: Literal["eigsh", "lobpcg", "dense"] = "eigsh",
+        vectors: Literal["symmetric", "random_walk"] = "symmetric",
+        row_normalize: bool = False,
+    ):
         self.u = u
         self.drop_first = drop_first
         self.solver = solver
@@ -103,8 +111,14 @@ class Eigsh(Embedder):
                 warnings.warn(f"lobpcg stopped at a residual of {residual:.1g}; embedder.solver: eigsh is more exact")
         else:
             start = rng.standard_normal(n)
-            values, V = eigsh(operator, k=m, which="LA", v0=start - null @ (transposed @ start),
-                              ncv=min(n, max(4 * m, 40)), tol=TOLERANCE)
+            values, V = eigsh(
+                operator,
+                k=m,
+                which="LA",
+                v0=start - null @ (transposed @ start),
+                ncv=min(n, max(4 * m, 40)),
+                tol=TOLERANCE,
+            )
         order = np.argsort(-values, kind="stable")
         return values[order], V[:, order]
 

@@ -1,4 +1,5 @@
 """No embedding: Z is the node features, already standardised by the graph part."""
+
 from __future__ import annotations
 
 import torch

@@ -1,15 +1,18 @@
 """Linear graph convolution: the neural spectral embedding of the paper."""
+
 from __future__ import annotations
 
-from typing import Literal, Sequence
+import itertools
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 
 from registry.base import Embedder, UserError
+from registry.numeric.projection import project
 from registry.spg.graphs import RegionGraph
 from registry.spg.losses import Orthogonality, spectral, spectral_of_products
-from registry.numeric.projection import project
 
 TINY = 1e-24
 
@@ -38,11 +41,19 @@ class LGC(torch.nn.Module, Embedder):
     trainable = True
     terms = ("spe",)
 
-    def __init__(self, *, u: int = 12, channels: list[int] = [96, 48], bias: bool = False, mu: float = 1.0,
-                 orthogonality: Orthogonality = "squared",
-                 columns: Literal["shared", "graph"] = "shared",
-                 scale: Literal["explained", "unit", "graph", "none"] = "explained",
-                 init: Literal["random", "pca"] = "random", seed: int | None = None):
+    def __init__(
+        self,
+        *,
+        u: int = 12,
+        channels: list[int] = [96, 48],
+        bias: bool = False,
+        mu: float = 1.0,
+        orthogonality: Orthogonality = "squared",
+        columns: Literal["shared", "graph"] = "shared",
+        scale: Literal["explained", "unit", "graph", "none"] = "explained",
+        init: Literal["random", "pca"] = "random",
+        seed: int | None = None,
+    ):
         super().__init__()
         self.u = u
         self.channels = channels
@@ -69,7 +80,7 @@ class LGC(torch.nn.Module, Embedder):
 
     def _create(self, d: int) -> None:
         widths = [d, *self.channels, self.u]
-        self.weights = torch.nn.ParameterList([torch.zeros(a, b) for a, b in zip(widths, widths[1:])])
+        self.weights = torch.nn.ParameterList([torch.zeros(a, b) for a, b in itertools.pairwise(widths)])
         self.biases = torch.nn.ParameterList([torch.zeros(b) for b in widths[1:]] if self.bias else [])
 
     def fit(self, graphs: Sequence[RegionGraph]) -> None:
@@ -77,8 +88,11 @@ class LGC(torch.nn.Module, Embedder):
         generator = torch.Generator().manual_seed(self.seed or 0)
         nodes = sum(graph.n for graph in graphs)
         with torch.no_grad():
-            self.moments = sum(torch.stack([X.T @ X, X.T @ graph.propagate(X)]) / nodes
-                               for graph in graphs for X in [graph.hop(self.layers)])
+            self.moments = sum(
+                torch.stack([X.T @ X, X.T @ graph.propagate(X)]) / nodes
+                for graph in graphs
+                for X in [graph.hop(self.layers)]
+            )
             if self.init == "pca":
                 self._start_at_principal_directions()
             else:
@@ -90,7 +104,9 @@ class LGC(torch.nn.Module, Embedder):
     def _start_at_principal_directions(self) -> None:
         _, vectors = torch.linalg.eigh(self.moments[0].double().cpu())
         vectors = vectors.flip(1).float()  # (2q, 2q), largest variance first
-        vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()  # no solver's choice of signs
+        vectors = (
+            vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
+        )  # no solver's choice of signs
         for layer, W in enumerate(self.weights):
             start = vectors if layer == 0 else torch.eye(W.shape[0])
             kept = min(start.shape[1], W.shape[1])

@@ -1,14 +1,16 @@
 """Linear graph convolution along the directions of most variance that the graph keeps."""
+
 from __future__ import annotations
 
-from typing import Literal, Sequence
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 
 from registry.base import Embedder, UserError
-from registry.spg.graphs import RegionGraph
 from registry.numeric.projection import project
+from registry.spg.graphs import RegionGraph
 
 TINY = 1e-24
 
@@ -57,8 +59,10 @@ class LGCPrincipal(Embedder):
             kept -= torch.outer(total, total) / max(nodes, 1)
         values, vectors = torch.linalg.eigh((kept + kept.T) / 2)
         missing = max(self.u - width, 0)  # coordinates that so few features cannot fill stay zero
-        values, vectors = values.flip(0)[:self.u], vectors.flip(1)[:, :self.u]
-        vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()  # no solver's choice of signs
+        values, vectors = values.flip(0)[: self.u], vectors.flip(1)[:, : self.u]
+        vectors = (
+            vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
+        )  # no solver's choice of signs
         self.mean_ = mean.float().cpu().numpy()
         self.weights_ = np.pad(vectors.float().numpy(), ((0, 0), (0, missing)))
         self.share_ = np.pad((values.clamp(min=0) / kept.trace().clamp(min=1e-30)).float().numpy(), (0, missing))

@@ -1,7 +1,9 @@
 """Several features parts side by side."""
+
 from __future__ import annotations
 
-from typing import Any, Iterable
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -69,8 +71,9 @@ class Concat(Features):
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
         for i, part in enumerate(self.parts):
-            part.set_state({name.removeprefix(f"{i}."): value for name, value in state.items()
-                            if name.startswith(f"{i}.")})
+            part.set_state(
+                {name.removeprefix(f"{i}."): value for name, value in state.items() if name.startswith(f"{i}.")}
+            )
 
 
 def _built(block: Any, place: str) -> Features:
@@ -79,7 +82,9 @@ def _built(block: Any, place: str) -> Features:
 
     block = {"name": block} if isinstance(block, str) else block
     if not isinstance(block, dict) or not isinstance(block.get("name"), str):
-        raise UserError(f"{place}: {block!r} is no part; write a name or a block with `name`, such as {{name: filters}}")
+        raise UserError(
+            f"{place}: {block!r} is no part; write a name or a block with `name`, such as {{name: filters}}"
+        )
     options = {key: value for key, value in block.items() if key != "name"}
     try:
         arguments = registry.schema("features", block["name"])(**options)

@@ -1,4 +1,5 @@
 """Classical filter responses at several scales: what a practitioner would try before any network."""
+
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
@@ -7,8 +8,8 @@ from functools import partial
 import numpy as np
 import torch
 
-from registry.numeric.areas import area_closings, area_openings
 from registry.base import FeatureMap, Features, UserError
+from registry.numeric.areas import area_closings, area_openings
 from registry.numeric.compiled import compiled
 from registry.numeric.smoothing import gaussian
 
@@ -35,8 +36,9 @@ class Filters(Features):
     sigmas: scales, in px. areas: in pixels. sides: in px, odd.
     """
 
-    def __init__(self, *, sigmas: list[float] = [1.0, 2.0, 4.0, 8.0, 16.0], sides: list[int] = [],
-                 areas: list[int] = []):
+    def __init__(
+        self, *, sigmas: list[float] = [1.0, 2.0, 4.0, 8.0, 16.0], sides: list[int] = [], areas: list[int] = []
+    ):
         self.sigmas = sigmas
         self.sides = sides
         self.areas = areas

@@ -1,4 +1,5 @@
 """Raw intensity: the grey value of a pixel is its only feature (paper, Table 1: the k-means baseline)."""
+
 from __future__ import annotations
 
 import numpy as np

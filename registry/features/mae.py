@@ -10,13 +10,15 @@ p pixels along a patch's side.
 Differences from the published code (reference: He et al. 2022; MAESTER): no class token, since nothing dense reads it;
 attention through the fused kernel.
 """
+
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -154,7 +156,12 @@ class MaskedAutoencoder(nn.Module):
         super().__init__()
         self.patch, self.tokens = patch, (window // patch) ** 2
         self.encoder = Encoder(
-            patch=patch, window=window, width=width, depth=depth, heads=heads, mlp_ratio=mlp_ratio,
+            patch=patch,
+            window=window,
+            width=width,
+            depth=depth,
+            heads=heads,
+            mlp_ratio=mlp_ratio,
             position_weight=position_weight,
         )
         self.decoder_embed = nn.Linear(width, decoder_width)
@@ -218,7 +225,7 @@ def encoder_arguments(architecture: dict) -> dict:
 
 
 def checkpoint_path(checkpoint: str, base: Path = Path()) -> Path:
-    """"bundled" or a file's name (``~`` and ``${VARIABLE}`` allowed, relative to `base`) -> path of the file.
+    """ "bundled" or a file's name (``~`` and ``${VARIABLE}`` allowed, relative to `base`) -> path of the file.
 
     Raises UserError if there is no such file.
     """
@@ -251,8 +258,9 @@ def read_checkpoint(path: Path, block: str, **wanted: float) -> tuple[dict[str, 
     trained = facts["architecture"]
     other = {name: value for name, value in wanted.items() if trained[name] != value}
     if other:
-        said = ", ".join(f"{block}.{name} is {value} but the checkpoint has {trained[name]}"
-                         for name, value in other.items())
+        said = ", ".join(
+            f"{block}.{name} is {value} but the checkpoint has {trained[name]}" for name, value in other.items()
+        )
         mend = ", ".join(f"{name}: {trained[name]}" for name in other)
         raise UserError(f"{path}: {said}; write {mend}, or give a checkpoint trained as the recipe says")
     if weights_hash(weights) != facts["sha256"]:
@@ -264,8 +272,11 @@ def write_checkpoint(path: Path, weights: dict[str, np.ndarray], facts: dict) ->
     """`facts` must hold `architecture` and the `sha256` of the weights (`weights_hash`)."""
     from safetensors.numpy import save_file
 
-    save_file({name: np.ascontiguousarray(value) for name, value in weights.items()}, path,
-              metadata={"format": FORMAT, "facts": json.dumps(facts, sort_keys=True)})
+    save_file(
+        {name: np.ascontiguousarray(value) for name, value in weights.items()},
+        path,
+        metadata={"format": FORMAT, "facts": json.dumps(facts, sort_keys=True)},
+    )
 
 
 def weights_hash(weights: dict[str, np.ndarray]) -> str:
@@ -294,10 +305,21 @@ class MAE(Features):
     pixel (5i + 2, 5j + 2). `device` is where the encoder computes.
     """
 
-    def __init__(self, *, checkpoint: str = "bundled", window: int = 80, patch: int = 5, width: int = 192,
-                 depth: int = 14, heads: int = 1, stride: int = 80, batch: int = 7, layer: int | None = None,
-                 normalize: Literal["none", "token"] = "none",
-                 precision: Literal["float32", "bfloat16", "auto"] = "float32"):
+    def __init__(
+        self,
+        *,
+        checkpoint: str = "bundled",
+        window: int = 80,
+        patch: int = 5,
+        width: int = 192,
+        depth: int = 14,
+        heads: int = 1,
+        stride: int = 80,
+        batch: int = 7,
+        layer: int | None = None,
+        normalize: Literal["none", "token"] = "none",
+        precision: Literal["float32", "bfloat16", "auto"] = "float32",
+    ):
         self.checkpoint = checkpoint
         self.window = window
         self.patch = patch
@@ -317,16 +339,26 @@ class MAE(Features):
         if patch < 1 or window < patch or window % patch:
             raise UserError(f"features.window: {window} must be a multiple of features.patch ({patch}; paper: 80, 5)")
         if not patch <= stride <= window or stride % patch:
-            raise UserError(f"features.stride: {stride} must be a multiple of the patch ({patch}) and at most the "
-                            f"window ({window}); {window} or {window // 2 // patch * patch} are usual")
+            raise UserError(
+                f"features.stride: {stride} must be a multiple of the patch ({patch}) and at most the "
+                f"window ({window}); {window} or {window // 2 // patch * patch} are usual"
+            )
         if batch < 1:
             raise UserError(f"features.batch: {batch} must be at least 1")
         if layer is not None and not 1 <= layer <= depth:
             raise UserError(f"features.layer: {layer} must be 1 to {depth} (features.depth), or null for the last")
 
     def extract(self, image: np.ndarray) -> FeatureMap:
-        values = windowed(image, self.encode, self.width, window=self.window, patch=self.patch, stride=self.stride,
-                          batch=self.batch, device=self.device)
+        values = windowed(
+            image,
+            self.encode,
+            self.width,
+            window=self.window,
+            patch=self.patch,
+            stride=self.stride,
+            batch=self.batch,
+            device=self.device,
+        )
         if self.normalize == "token":
             values = standardised(values)
         return FeatureMap(values=values, step=float(self.patch), offset=(self.patch - 1) / 2, shape=image.shape)
@@ -337,7 +369,7 @@ class MAE(Features):
             return self._load()(windows, layer=self.layer).float()
 
     def _mixed(self) -> bool:
-        return self.precision == "bfloat16" or self.precision == "auto" and multiplies_bfloat16(self.device)
+        return self.precision == "bfloat16" or (self.precision == "auto" and multiplies_bfloat16(self.device))
 
     def fingerprint(self) -> str:
         """Of the weights; with `auto` also of what it comes to here, as a cache may be shared by several machines."""
@@ -349,8 +381,13 @@ class MAE(Features):
         """The encoder as it is stored (half precision stays half), so that a saved run needs no checkpoint file."""
         if self._weights is None:
             weights, facts = read_checkpoint(
-                checkpoint_path(self.checkpoint), "features", patch=self.patch, window=self.window, width=self.width,
-                depth=self.depth, heads=self.heads,
+                checkpoint_path(self.checkpoint),
+                "features",
+                patch=self.patch,
+                window=self.window,
+                width=self.width,
+                depth=self.depth,
+                heads=self.heads,
             )
             scale = {name: np.float32(facts["architecture"][name]) for name in ("mlp_ratio", "position_weight")}
             self._weights = {**weights, **{name: np.array([value]) for name, value in scale.items()}}
@@ -365,8 +402,15 @@ class MAE(Features):
             self._kind = kind
             weights = self.get_state()
             mlp_ratio, position_weight = float(weights.pop("mlp_ratio")[0]), float(weights.pop("position_weight")[0])
-            self._encoder = Encoder(patch=self.patch, window=self.window, width=self.width, depth=self.depth,
-                                    heads=self.heads, mlp_ratio=mlp_ratio, position_weight=position_weight)
+            self._encoder = Encoder(
+                patch=self.patch,
+                window=self.window,
+                width=self.width,
+                depth=self.depth,
+                heads=self.heads,
+                mlp_ratio=mlp_ratio,
+                position_weight=position_weight,
+            )
             self._encoder.load_state_dict({name: torch.from_numpy(value).float() for name, value in weights.items()})
             for module in self._encoder.modules():
                 if isinstance(module, nn.Linear):
@@ -383,8 +427,17 @@ def multiplies_bfloat16(device: str) -> bool:
     return known is not None and bool(known())
 
 
-def windowed(image: np.ndarray, encode: Callable[[Tensor], Tensor], q: int, *, window: int, patch: int, stride: int,
-             batch: int, device: str) -> np.ndarray:
+def windowed(
+    image: np.ndarray,
+    encode: Callable[[Tensor], Tensor],
+    q: int,
+    *,
+    window: int,
+    patch: int,
+    stride: int,
+    batch: int,
+    device: str,
+) -> np.ndarray:
     """Tokens (ceil(H/p), ceil(W/p), q) float32 of an image (H, W) by windows, averaged where windows overlap.
 
     encode: windows (B, window, window) -> (B, N, q). The image is padded by reflection at its right and lower edge

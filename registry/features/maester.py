@@ -1,4 +1,5 @@
 """MAESTER's feature of every pixel (Xie et al. 2023): the MAE token that is centred on it, by shifted windows."""
+
 from __future__ import annotations
 
 from typing import Literal
@@ -23,18 +24,42 @@ class Maester(MAE):
     checkpoint, window, patch, width, depth, heads, batch, layer, normalize, precision: as of `mae`.
     """
 
-    def __init__(self, *, checkpoint: str = "bundled", window: int = 80, patch: int = 5, width: int = 192,
-                 depth: int = 14, heads: int = 1, central: int = 4, batch: int = 64, layer: int | None = None,
-                 normalize: Literal["none", "token"] = "none",
-                 precision: Literal["float32", "bfloat16", "auto"] = "float32"):
-        super().__init__(checkpoint=checkpoint, window=window, patch=patch, width=width, depth=depth, heads=heads,
-                         stride=window, batch=batch, layer=layer, normalize=normalize, precision=precision)
+    def __init__(
+        self,
+        *,
+        checkpoint: str = "bundled",
+        window: int = 80,
+        patch: int = 5,
+        width: int = 192,
+        depth: int = 14,
+        heads: int = 1,
+        central: int = 4,
+        batch: int = 64,
+        layer: int | None = None,
+        normalize: Literal["none", "token"] = "none",
+        precision: Literal["float32", "bfloat16", "auto"] = "float32",
+    ):
+        super().__init__(
+            checkpoint=checkpoint,
+            window=window,
+            patch=patch,
+            width=width,
+            depth=depth,
+            heads=heads,
+            stride=window,
+            batch=batch,
+            layer=layer,
+            normalize=normalize,
+            precision=precision,
+        )
         self.central = central
         if patch % 2 == 0:
             raise UserError(f"features.patch: {patch} must be odd, so that a token has a pixel at its centre")
         if not 1 <= central <= window // patch or (window // patch - central) % 2:
-            raise UserError(f"features.central: {central} tokens do not lie in the middle of {window // patch}; "
-                            "MAESTER takes 4, and 16 is the quickest for windows of 80 px")
+            raise UserError(
+                f"features.central: {central} tokens do not lie in the middle of {window // patch}; "
+                "MAESTER takes 4, and 16 is the quickest for windows of 80 px"
+            )
 
     def passes(self, H: int, W: int) -> int:
         """Windows that an image (H, W) takes."""
@@ -52,9 +77,13 @@ class Maester(MAE):
         margin = (window // p - central) // 2  # tokens of a window before its central ones
         before = margin * p + p // 2  # px: the first central token of the window at 0 is centred on pixel 0
         rows, columns = self._corners(H), self._corners(W)
-        padded = torch.from_numpy(np.pad(
-            np.asarray(image, np.float32),
-            ((before, rows[-1] + window - before - H), (before, columns[-1] + window - before - W)), mode="reflect"))
+        padded = torch.from_numpy(
+            np.pad(
+                np.asarray(image, np.float32),
+                ((before, rows[-1] + window - before - H), (before, columns[-1] + window - before - W)),
+                mode="reflect",
+            )
+        )
         windows = padded.to(self.device).unfold(0, window, 1).unfold(1, window, 1)  # (., ., window, window), a view
         block = central * p
         values = torch.empty(-(-H // block) * block, -(-W // block) * block, self.width)

@@ -1,9 +1,11 @@
 """Supervised references: a vision transformer trained on labels, with a mask transformer (Segmenter, Strudel et al.
 2021) or a linear head (ViT, Dosovitskiy et al. 2021) over its tokens; own code."""
+
 from __future__ import annotations
 
 import math
-from typing import Iterable, Literal
+from collections.abc import Iterable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -73,10 +75,19 @@ class Segmenter(Features):
     supervised = True
     window, patch = 80, 5
 
-    def __init__(self, *, head: Literal["mask_transformer", "linear"] = "mask_transformer",
-                 checkpoint: str | None = "bundled", depth: int = 6, steps: int = 1000, batch: int = 8,
-                 lr: float = 1e-3, stride: int = 40, precision: Literal["float32", "bfloat16"] = "float32",
-                 seed: int | None = None):
+    def __init__(
+        self,
+        *,
+        head: Literal["mask_transformer", "linear"] = "mask_transformer",
+        checkpoint: str | None = "bundled",
+        depth: int = 6,
+        steps: int = 1000,
+        batch: int = 8,
+        lr: float = 1e-3,
+        stride: int = 40,
+        precision: Literal["float32", "bfloat16"] = "float32",
+        seed: int | None = None,
+    ):
         self.head = head
         self.checkpoint = checkpoint
         self.depth = depth
@@ -137,8 +148,10 @@ class Segmenter(Features):
         weights, facts = read_checkpoint(checkpoint_path(self.checkpoint), "features", patch=self.patch)
         trained = facts["architecture"]
         if self.depth > trained["depth"]:
-            raise UserError(f"features.depth: {self.depth}, but the checkpoint has {trained['depth']} blocks; lower it "
-                            "or give checkpoint: null")
+            raise UserError(
+                f"features.depth: {self.depth}, but the checkpoint has {trained['depth']} blocks; lower it "
+                "or give checkpoint: null"
+            )
         return weights, {name: trained[name] for name in PAPER}
 
     def _build(self) -> nn.Sequential:
@@ -166,8 +179,16 @@ class Segmenter(Features):
             with self._autocast():
                 return network(windows).float()
 
-        values = windowed(image, scores, self.classes_, window=self.window, patch=self.patch, stride=self.stride,
-                          batch=WINDOWS, device=self.device)
+        values = windowed(
+            image,
+            scores,
+            self.classes_,
+            window=self.window,
+            patch=self.patch,
+            stride=self.stride,
+            batch=WINDOWS,
+            device=self.device,
+        )
         return FeatureMap(values, float(self.patch), (self.patch - 1) / 2, image.shape)
 
     def get_state(self) -> dict[str, np.ndarray]:
@@ -175,8 +196,12 @@ class Segmenter(Features):
             return {}
         weights = {name: value.detach().cpu().numpy() for name, value in self._network.state_dict().items()}
         sizes = {f"encoder.{name}": np.array([value], np.float64) for name, value in self.architecture_.items()}
-        return {**{f"network.{name}": value for name, value in weights.items()}, **sizes,
-                "classes": np.array([self.classes_]), "losses": self.losses_}
+        return {
+            **{f"network.{name}": value for name, value in weights.items()},
+            **sizes,
+            "classes": np.array([self.classes_]),
+            "losses": self.losses_,
+        }
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
         if not state:
@@ -185,8 +210,13 @@ class Segmenter(Features):
         self.architecture_ = {name: float(state[f"encoder.{name}"][0]) for name in PAPER}  # no checkpoint is needed
         network = self._build()
         prefix = "network."
-        network.load_state_dict({name.removeprefix(prefix): torch.from_numpy(np.array(value))
-                                 for name, value in state.items() if name.startswith(prefix)})
+        network.load_state_dict(
+            {
+                name.removeprefix(prefix): torch.from_numpy(np.array(value))
+                for name, value in state.items()
+                if name.startswith(prefix)
+            }
+        )
         self._network = network.eval()
 
 

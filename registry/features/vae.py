@@ -11,9 +11,12 @@ along a patch's side, q_s and q_t dimensions of the two subspaces.
 Sources: the abstract of the paper, and the authors' published code for sizes, losses and transformations; none of it
 is copied. What is theirs and what is not is told in `VAE`.
 """
+
 from __future__ import annotations
 
-from typing import Iterable, Iterator, Literal
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Literal
 
 import numpy as np
 import torch
@@ -59,8 +62,9 @@ class Decoder(nn.Module):
     def __init__(self, side: int, channels: list[int], hidden: int, code: int):
         super().__init__()
         self.first = channels[-1], side >> len(channels)
-        self.hidden = nn.Sequential(nn.Linear(code, hidden), nn.Linear(hidden, self.first[0] * self.first[1] ** 2),
-                                    nn.ReLU())
+        self.hidden = nn.Sequential(
+            nn.Linear(code, hidden), nn.Linear(hidden, self.first[0] * self.first[1] ** 2), nn.ReLU()
+        )
         layers: list[nn.Module] = []
         for before, after in zip(channels[::-1], [*channels[-2::-1], 2]):
             layers += [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
@@ -124,8 +128,8 @@ class Pieces:
     def _cut(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         for image in images:
             rows, columns = (np.linspace(0, side, -(-side // TILE) + 1).astype(int) for side in image.shape)
-            for y0, y1 in zip(rows, rows[1:]):
-                for x0, x1 in zip(columns, columns[1:]):
+            for y0, y1 in itertools.pairwise(rows):
+                for x0, x1 in itertools.pairwise(columns):
                     yield image[y0:y1, x0:x1]
 
     def sample(self, which: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -169,11 +173,27 @@ class VAE(Features):
     Images are continued by reflection. `device` is where training and coding run.
     """
 
-    def __init__(self, *, patch: int = 32, stride: int = 4, semantic: int = 8, transform: int = 56,
-                 channels: list[int] = [16, 32, 64, 128], hidden: int = 256,
-                 standardize: Literal["patch", "none"] = "patch", steps: int = 800, batch: int = 32, copies: int = 4,
-                 lr: float = 1e-3, jitter: float = 4.0, scale: list[float] = [0.5, 1.5], beta: float = 1e-3,
-                 metric: float = 1e3, margin: float = 1.0, seed: int | None = None):
+    def __init__(
+        self,
+        *,
+        patch: int = 32,
+        stride: int = 4,
+        semantic: int = 8,
+        transform: int = 56,
+        channels: list[int] = [16, 32, 64, 128],
+        hidden: int = 256,
+        standardize: Literal["patch", "none"] = "patch",
+        steps: int = 800,
+        batch: int = 32,
+        copies: int = 4,
+        lr: float = 1e-3,
+        jitter: float = 4.0,
+        scale: list[float] = [0.5, 1.5],
+        beta: float = 1e-3,
+        metric: float = 1e3,
+        margin: float = 1.0,
+        seed: int | None = None,
+    ):
         self.patch = patch
         self.stride = stride
         self.semantic = semantic
@@ -196,8 +216,18 @@ class VAE(Features):
         self._check()
 
     def _check(self) -> None:
-        for name, least in (("semantic", 1), ("transform", 0), ("hidden", 1), ("steps", 1), ("batch", 2),
-                            ("copies", 1), ("jitter", 0), ("beta", 0), ("metric", 0), ("margin", 0)):
+        for name, least in (
+            ("semantic", 1),
+            ("transform", 0),
+            ("hidden", 1),
+            ("steps", 1),
+            ("batch", 2),
+            ("copies", 1),
+            ("jitter", 0),
+            ("beta", 0),
+            ("metric", 0),
+            ("margin", 0),
+        ):
             if getattr(self, name) < least:
                 raise UserError(f"features.{name}: {getattr(self, name)} must be at least {least}")
         if not self.channels or min(self.channels) < 1:
@@ -208,8 +238,10 @@ class VAE(Features):
             raise UserError(f"features.scale: {self.scale} must be two numbers above 0, the smaller one first")
         halvings = 2 ** len(self.channels)
         if self.patch < 1 or self.patch % halvings:
-            raise UserError(f"features.patch: {self.patch} must be a multiple of {halvings}, since each of the "
-                            f"{len(self.channels)} entries of features.channels halves the side")
+            raise UserError(
+                f"features.patch: {self.patch} must be a multiple of {halvings}, since each of the "
+                f"{len(self.channels)} entries of features.channels halves the side"
+            )
         if not 2 <= self.stride <= self.patch or self.stride % 2:  # an even patch cannot lie around an odd cell
             raise UserError(f"features.stride: {self.stride} must be even, from 2 to features.patch ({self.patch})")
 

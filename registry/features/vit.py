@@ -5,6 +5,7 @@ cluster. No weights come with the package and none are fetched.
 
 Symbols: p px along a patch's side, h x w patches of an image, N = h w of them, q width of the transformer.
 """
+
 from __future__ import annotations
 
 import os
@@ -20,12 +21,17 @@ from torch import Tensor, nn
 from registry.base import FeatureMap, Features, UserError
 from registry.features.mae import Block, weights_hash
 
-HOW = ("weights of DINO, a .pth file of github.com/facebookresearch/dino (dino_deitsmall8_pretrain.pth is what DeepCut "
-       "takes) or the same from timm as .safetensors")
+HOW = (
+    "weights of DINO, a .pth file of github.com/facebookresearch/dino (dino_deitsmall8_pretrain.pth is what DeepCut "
+    "takes) or the same from timm as .safetensors"
+)
 WRAPPERS = ("teacher", "state_dict", "model")  # names under which a training run's file keeps the weights
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's three channels
-BLOCK = {f"{layer}.{kind}" for layer in ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
-         for kind in ("weight", "bias")}  # the tensors of one block
+BLOCK = {
+    f"{layer}.{kind}"
+    for layer in ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
+    for kind in ("weight", "bias")
+}  # the tensors of one block
 STEM = {"cls_token", "pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias", "norm.weight", "norm.bias"}
 
 
@@ -100,20 +106,27 @@ def read_dino(path: Path) -> dict[str, Tensor]:
             table = table[name]
             break
     table = table if isinstance(table, dict) else {}
-    table = {re.sub(r"^(module\.|backbone\.)*", "", str(name)): value for name, value in table.items()
-             if isinstance(value, Tensor)}
+    table = {
+        re.sub(r"^(module\.|backbone\.)*", "", str(name)): value
+        for name, value in table.items()
+        if isinstance(value, Tensor)
+    }
     weights = {name: value for name, value in table.items() if name in STEM or name.startswith("blocks.")}
     wanted = STEM | {f"blocks.{number}.{name}" for number in range(max(depth_of(weights), 1)) for name in BLOCK}
     others = [name for name in table if name.startswith(("reg_token", "register_token"))]
     for what, names in (("lacks", wanted - weights.keys()), ("has", {*(weights.keys() - wanted), *others})):
         if names:
-            raise UserError(f"features.checkpoint: {path} is no ViT of DINO's layout, it {what} {min(names)}"
-                            f"{f' and {len(names) - 1} tensors more' if len(names) > 1 else ''}; {HOW}")
+            raise UserError(
+                f"features.checkpoint: {path} is no ViT of DINO's layout, it {what} {min(names)}"
+                f"{f' and {len(names) - 1} tensors more' if len(names) > 1 else ''}; {HOW}"
+            )
     projection, position = weights["patch_embed.proj.weight"], weights["pos_embed"]
     grid = position.shape[1] - 1 if position.ndim == 3 else 0
     if projection.ndim != 4 or projection.shape[1] != 3 or projection.shape[2] != projection.shape[3]:
-        raise UserError(f"features.checkpoint: {path}: patches of shape {tuple(projection.shape[1:])}; a ViT of DINO's "
-                        f"layout has square ones of 3 colours; {HOW}")
+        raise UserError(
+            f"features.checkpoint: {path}: patches of shape {tuple(projection.shape[1:])}; a ViT of DINO's "
+            f"layout has square ones of 3 colours; {HOW}"
+        )
     if grid < 1 or round(grid**0.5) ** 2 != grid:
         raise UserError(f"features.checkpoint: {path}: {grid} positions are no square grid beside a class token; {HOW}")
     return weights
@@ -157,8 +170,15 @@ class ViT(Features):
     (p - stride) // 2 px before the image. `device` is where the transformer computes.
     """
 
-    def __init__(self, *, checkpoint: str = "", facet: Literal["key", "token"] = "key", layer: int | None = None,
-                 heads: int | None = None, stride: int | None = None):
+    def __init__(
+        self,
+        *,
+        checkpoint: str = "",
+        facet: Literal["key", "token"] = "key",
+        layer: int | None = None,
+        heads: int | None = None,
+        stride: int | None = None,
+    ):
         self.checkpoint = checkpoint
         self.facet = facet
         self.layer = layer
@@ -195,8 +215,10 @@ class ViT(Features):
         """The weights as they are stored, so that a saved run needs no checkpoint file."""
         if self._weights is None:
             weights = read_dino(self._path())
-            self._weights = {name: (value.float() if value.dtype == torch.bfloat16 else value).contiguous().numpy()
-                             for name, value in weights.items()}
+            self._weights = {
+                name: (value.float() if value.dtype == torch.bfloat16 else value).contiguous().numpy()
+                for name, value in weights.items()
+            }
         return dict(self._weights)
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
@@ -208,8 +230,10 @@ class ViT(Features):
             raise UserError(f"features.checkpoint: none given; {HOW}")
         expanded = os.path.expanduser(os.path.expandvars(self.checkpoint))
         if (variable := re.search(r"\$\{?(\w+)", expanded)) is not None:
-            raise UserError(f"features.checkpoint: the environment variable {variable[1]} is not set: export it as the "
-                            f"path of {HOW}")
+            raise UserError(
+                f"features.checkpoint: the environment variable {variable[1]} is not set: export it as the "
+                f"path of {HOW}"
+            )
         if not Path(expanded).is_file():
             raise UserError(f"features.checkpoint: no file {expanded}; {HOW}")
         return Path(expanded)
@@ -228,6 +252,8 @@ class ViT(Features):
             try:
                 self._network = VisionTransformer(weights, heads).eval()
             except RuntimeError as error:  # tensors of shapes that do not fit together
-                raise UserError(f"features.checkpoint: {self.checkpoint}: no ViT of DINO's layout "
-                                f"({str(error).splitlines()[-1].strip()}); {HOW}") from None
+                raise UserError(
+                    f"features.checkpoint: {self.checkpoint}: no ViT of DINO's layout "
+                    f"({str(error).splitlines()[-1].strip()}); {HOW}"
+                ) from None
         return self._network.to(self.device)

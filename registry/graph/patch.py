@@ -1,12 +1,13 @@
 """The patch graph of DSM and DeepCut: square cells of a grid as nodes."""
+
 from __future__ import annotations
 
 from typing import Literal
 
 import numpy as np
 
-from registry.spg.affinity import AffinityGraph, Edges, Kappa, Standardize
 from registry.base import FeatureMap, UserError
+from registry.spg.affinity import AffinityGraph, Edges, Kappa, Standardize
 from registry.spg.graphs import Nodes, region_geometry, region_means, touching_pairs
 from registry.spg.pooling import blocks, pool
 
@@ -19,9 +20,17 @@ class Patch(AffinityGraph):
     standardize, kappa, alpha, distance, edges, neighbours: see `registry.spg.affinity.AffinityGraph`.
     """
 
-    def __init__(self, *, cell: int = 4, standardize: Standardize = "set", kappa: Kappa = "median",
-                 alpha: float | None = 4.0, distance: Literal["squared", "plain"] = "squared",
-                 edges: Edges = "knn+adjacent", neighbours: int = 10):
+    def __init__(
+        self,
+        *,
+        cell: int = 4,
+        standardize: Standardize = "set",
+        kappa: Kappa = "median",
+        alpha: float | None = 4.0,
+        distance: Literal["squared", "plain"] = "squared",
+        edges: Edges = "knn+adjacent",
+        neighbours: int = 10,
+    ):
         self.cell = cell
         self.standardize = standardize
         self.kappa = kappa
@@ -37,5 +46,12 @@ class Patch(AffinityGraph):
         rows, cols = (np.arange(n) // self.cell for n in image.shape)
         regions = (rows[:, None] * (cols[-1] + 1) + cols[None, :]).astype(np.int32)
         area, centroid = region_geometry(regions)
-        return Nodes(regions, pool(features, regions), area, centroid, touching_pairs(regions),
-                     region_means(image, regions, area), blocks(features))
+        return Nodes(
+            regions,
+            pool(features, regions),
+            area,
+            centroid,
+            touching_pairs(regions),
+            region_means(image, regions, area),
+            blocks(features),
+        )

@@ -1,12 +1,13 @@
 """Every pixel a node, no edges: MAESTER's and raw k-means' view of an image."""
+
 from __future__ import annotations
 
 from typing import Literal
 
 import numpy as np
 
-from registry.spg.affinity import AffinityGraph
 from registry.base import FeatureMap
+from registry.spg.affinity import AffinityGraph
 from registry.spg.graphs import Nodes, RegionGraph
 from registry.spg.pooling import upsample
 
@@ -26,11 +27,24 @@ class Pixel(AffinityGraph):
     def pool(self, image: np.ndarray, features: FeatureMap) -> Nodes:
         H, W = image.shape
         y, x = np.indices((H, W), dtype=np.float32)
-        return Nodes(np.arange(H * W, dtype=np.int32).reshape(H, W), upsample(features).reshape(H * W, -1),
-                     np.ones(H * W, np.float32), np.stack([y.ravel(), x.ravel()], axis=1),
-                     np.zeros((2, 0), np.int64), np.asarray(image, np.float32).ravel())
+        return Nodes(
+            np.arange(H * W, dtype=np.int32).reshape(H, W),
+            upsample(features).reshape(H * W, -1),
+            np.ones(H * W, np.float32),
+            np.stack([y.ravel(), x.ravel()], axis=1),
+            np.zeros((2, 0), np.int64),
+            np.asarray(image, np.float32).ravel(),
+        )
 
     def connect(self, nodes: Nodes) -> RegionGraph:
         none = np.zeros(0, np.int64)
-        return RegionGraph.from_edges(nodes.regions, self._scaled(nodes.feature), nodes.area, nodes.centroid,
-                                      none, none, np.zeros(0, np.float32), nodes.grey)
+        return RegionGraph.from_edges(
+            nodes.regions,
+            self._scaled(nodes.feature),
+            nodes.area,
+            nodes.centroid,
+            none,
+            none,
+            np.zeros(0, np.float32),
+            nodes.grey,
+        )

@@ -1,11 +1,13 @@
 """The superpixel graph (spG) of the paper: SLIC regions (Achanta et al. 2012) as nodes."""
+
 from __future__ import annotations
 
 from typing import Literal
 
 import numpy as np
-from registry.spg.affinity import AffinityGraph, Edges, Kappa, Standardize
+
 from registry.base import FeatureMap, UserError
+from registry.spg.affinity import AffinityGraph, Edges, Kappa, Standardize
 from registry.spg.graphs import Nodes, region_geometry, region_means, touching_pairs
 from registry.spg.pooling import blocks, pool
 from registry.spg.slic import slic
@@ -30,11 +32,22 @@ class Superpixel(AffinityGraph):
     standardize, kappa, alpha, warmup_alpha, distance, edges, neighbours: see `registry.spg.affinity.AffinityGraph`.
     """
 
-    def __init__(self, *, pixels_per_superpixel: float = 100.0, compactness: float = 0.2, sigma: float = 0.0,
-                 slic: Literal["scikit-image", "grid"] = "scikit-image", slic_iterations: int = 10,
-                 standardize: Standardize = "set", kappa: Kappa = "median", alpha: float | None = 4.0,
-                 distance: Literal["squared", "plain"] = "squared", edges: Edges = "knn+adjacent", neighbours: int = 10,
-                 warmup_alpha: float | None = None):
+    def __init__(
+        self,
+        *,
+        pixels_per_superpixel: float = 100.0,
+        compactness: float = 0.2,
+        sigma: float = 0.0,
+        slic: Literal["scikit-image", "grid"] = "scikit-image",
+        slic_iterations: int = 10,
+        standardize: Standardize = "set",
+        kappa: Kappa = "median",
+        alpha: float | None = 4.0,
+        distance: Literal["squared", "plain"] = "squared",
+        edges: Edges = "knn+adjacent",
+        neighbours: int = 10,
+        warmup_alpha: float | None = None,
+    ):
         self.pixels_per_superpixel = pixels_per_superpixel
         self.compactness = compactness
         self.sigma = sigma
@@ -68,5 +81,12 @@ class Superpixel(AffinityGraph):
     def pool(self, image: np.ndarray, features: FeatureMap) -> Nodes:
         regions = self.decompose(image)
         area, centroid = region_geometry(regions)
-        return Nodes(regions, pool(features, regions), area, centroid, touching_pairs(regions),
-                     region_means(image, regions, area), blocks(features))
+        return Nodes(
+            regions,
+            pool(features, regions),
+            area,
+            centroid,
+            touching_pairs(regions),
+            region_means(image, regions, area),
+            blocks(features),
+        )

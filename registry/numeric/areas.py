@@ -1,7 +1,8 @@
 """Openings and closings by area: what is left of an image without its bright, or dark, structures below some size."""
+
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 

@@ -1,4 +1,5 @@
 """Incremental k-means centroids that keep their identity over a stream of graphs (paper, "Neural Clustering")."""
+
 from __future__ import annotations
 
 from typing import Any

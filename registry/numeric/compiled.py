@@ -1,9 +1,10 @@
 """Loops over pixels and edges, compiled by Numba the first time they are called, and kept for later processes."""
+
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Callable
 
 import torch
 
@@ -30,6 +31,7 @@ def compiled(function: Callable | None = None, *, reordered: bool = False) -> Ca
             except RuntimeError:  # Numba found no folder to keep it in
                 made.append(njit(**options)(function))
         return made[0](*args)
+
     return call
 
 

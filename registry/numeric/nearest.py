@@ -9,12 +9,14 @@ their rounding error are decided again. Those first distances are of two kinds:
 - else FAISS's, which expands ||x||^2 - 2 x.c + ||c||^2: that cancels for points far from the origin and breaks ties in an
   order that depends on the batch.
 """
+
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from types import ModuleType
-from typing import Any, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -79,13 +81,7 @@ def assign(points: Any, centroids: Any, device: Any = "cpu") -> tuple[Any, Any]:
 
 
 def kmeans(
-    points: Any,
-    k: int,
-    seed: int,
-    n_init: int = 10,
-    iterations: int = 100,
-    weights: Any = None,
-    device: Any = "cpu",
+    points: Any, k: int, seed: int, n_init: int = 10, iterations: int = 100, weights: Any = None, device: Any = "cpu"
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Lloyd's k-means from greedy k-means++ seeds, best of `n_init` restarts; the same for the same seed.
 
@@ -260,6 +256,7 @@ def _pairwise_plan(length: int) -> tuple[np.ndarray, np.ndarray]:
         into, source = split(start, half), split(start + half, size - half)
         merges.append((into, source))
         return into
+
     split(0, length)
     return np.array(leaves, np.int64), np.array(merges, np.int64).reshape(-1, 2)
 

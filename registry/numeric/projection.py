@@ -1,4 +1,5 @@
 """X W for a W of few columns: a product whose shape the kernels of matrix libraries are not made for."""
+
 from __future__ import annotations
 
 import torch
@@ -11,4 +12,4 @@ def project(X: torch.Tensor, W: torch.Tensor) -> torch.Tensor:
     missing = -W.shape[1] % WIDTH
     if X.device.type != "cpu" or missing == 0 or W.shape[1] > 4 * WIDTH:
         return X @ W
-    return (X @ torch.nn.functional.pad(W, (0, missing)))[:, :W.shape[1]].contiguous()
+    return (X @ torch.nn.functional.pad(W, (0, missing)))[:, : W.shape[1]].contiguous()

@@ -1,4 +1,5 @@
 """The Gaussian filter of the classical features: SciPy's numbers, bit by bit, in half of its time."""
+
 from __future__ import annotations
 
 import numpy as np

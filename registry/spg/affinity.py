@@ -1,7 +1,9 @@
 """From pooled nodes to a weighted graph: the scale of node features, the kernel, the choice of edges (paper, Eq. 1)."""
+
 from __future__ import annotations
 
-from typing import Literal, Sequence
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch

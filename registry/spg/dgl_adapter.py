@@ -6,6 +6,7 @@ empty module of that name is put into `sys.modules` first. Checked with torch 2.
 passing with autograd, batch, save and load, GraphConv. Not usable with that wheel: `dgl.sparse`, CUDA graphs.
 DGL also imports pandas without declaring it; `setup.cfg` does.
 """
+
 from __future__ import annotations
 
 import os

@@ -1,14 +1,19 @@
 """The superpixel graph (spG): pooled nodes, edges, the product with the normalised affinity, and the way to DGL."""
+
 from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from registry.numeric.compiled import compiled
+
+if TYPE_CHECKING:
+    import dgl
 
 DENSE_ABOVE = 0.25  # share of nonzero entries from which a dense product wins (benchmarks/speed/propagation.py)
 
@@ -43,7 +48,7 @@ class Nodes:
         return {name: np.ascontiguousarray(value) for name, value in values.items() if value is not None}
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Nodes":
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Nodes:
         return cls(**{name: np.asarray(value) for name, value in arrays.items()})
 
 
@@ -137,8 +142,17 @@ class RegionGraph:
     The tensors are the graph's own and live on one device; `graph` hands them to DGL, whose wheels know the CPU only.
     """
 
-    def __init__(self, regions: np.ndarray, feature: torch.Tensor, area: torch.Tensor, centroid: torch.Tensor,
-                 src: torch.Tensor, dst: torch.Tensor, affinity: torch.Tensor, grey: torch.Tensor | None = None):
+    def __init__(
+        self,
+        regions: np.ndarray,
+        feature: torch.Tensor,
+        area: torch.Tensor,
+        centroid: torch.Tensor,
+        src: torch.Tensor,
+        dst: torch.Tensor,
+        affinity: torch.Tensor,
+        grey: torch.Tensor | None = None,
+    ):
         self.regions = regions
         self.feature = feature
         self.area = area
@@ -151,7 +165,7 @@ class RegionGraph:
         self._hops: dict[int, torch.Tensor] = {}
 
     @classmethod
-    def from_edges(cls, regions, feature, area, centroid, src, dst, affinity, grey=None) -> "RegionGraph":
+    def from_edges(cls, regions, feature, area, centroid, src, dst, affinity, grey=None) -> RegionGraph:
         """From arrays, tensors or lists of any number type."""
         floats = [torch.as_tensor(value, dtype=torch.float32) for value in (feature, area, centroid, affinity)]
         ends = [torch.as_tensor(value, dtype=torch.int64) for value in (src, dst)]
@@ -159,14 +173,22 @@ class RegionGraph:
         return cls(np.asarray(regions, dtype=np.int32), *floats[:3], *ends, floats[3], grey)
 
     @classmethod
-    def from_dgl(cls, graph: "dgl.DGLGraph", regions: np.ndarray) -> "RegionGraph":
+    def from_dgl(cls, graph: dgl.DGLGraph, regions: np.ndarray) -> RegionGraph:
         """From a DGLGraph with the names that `graph` gives, and the regions (H, W) of its nodes."""
         src, dst = graph.edges(order="eid")
-        return cls.from_edges(regions, graph.ndata["feature"], graph.ndata["area"], graph.ndata["centroid"], src, dst,
-                              graph.edata["affinity"], graph.ndata.get("grey"))
+        return cls.from_edges(
+            regions,
+            graph.ndata["feature"],
+            graph.ndata["area"],
+            graph.ndata["centroid"],
+            src,
+            dst,
+            graph.edata["affinity"],
+            graph.ndata.get("grey"),
+        )
 
     @cached_property
-    def graph(self) -> "dgl.DGLGraph":
+    def graph(self) -> dgl.DGLGraph:
         """For DGL, on the CPU: ndata `feature`, `area`, `centroid`, `grey` if known; edata `affinity`. Made when first
         asked for."""
         from registry.spg.dgl_adapter import dgl  # over a second, and few runs need it
@@ -186,7 +208,7 @@ class RegionGraph:
         return {"regions": self.regions, **{name: t.cpu().numpy() for name, t in self._tensors().items()}}
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "RegionGraph":
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> RegionGraph:
         return cls.from_edges(**{name: np.array(value) for name, value in arrays.items()})
 
     @property
@@ -206,7 +228,7 @@ class RegionGraph:
         """Share of the n_s x n_s entries of A that are not zero."""
         return self.affinity.numel() / max(self.n, 1) ** 2
 
-    def to(self, device: str | torch.device) -> "RegionGraph":
+    def to(self, device: str | torch.device) -> RegionGraph:
         """The same graph with its tensors on `device`; itself when they are there already."""
         if self.device == torch.device(device):
             return self
@@ -259,8 +281,9 @@ class RegionGraph:
             order = torch.argsort(self.src * self.n + self.dst)
             ends = torch.bincount(self.src, minlength=self.n).cumsum(0)
             starts = torch.cat([ends.new_zeros(1), ends])
-        return torch.sparse_csr_tensor(starts, self.dst[order], self.normalised[order], (self.n, self.n),
-                                       check_invariants=False)
+        return torch.sparse_csr_tensor(
+            starts, self.dst[order], self.normalised[order], (self.n, self.n), check_invariants=False
+        )
 
     def _message_passing(self):
         from registry.spg.dgl_adapter import dgl
@@ -274,6 +297,7 @@ class RegionGraph:
                 self.graph.edata["w"] = self.normalised
                 self.graph.update_all(dgl.function.u_mul_e("x", "w", "m"), dgl.function.sum("m", "y"))
                 return self.graph.ndata["y"]
+
         return multiply
 
     @cached_property
@@ -303,5 +327,10 @@ class RegionGraph:
         proper = src != dst
         matrix = coo_matrix((np.ones(proper.sum()), (src[proper], dst[proper])), shape=(self.n, self.n))
         degree = np.bincount(src[proper], minlength=self.n)
-        return {"nodes": self.n, "edges": int(proper.sum()) // 2, "density": float(self.density),
-                "isolated": int((degree == 0).sum()), "components": int(connected_components(matrix, False)[0])}
+        return {
+            "nodes": self.n,
+            "edges": int(proper.sum()) // 2,
+            "density": float(self.density),
+            "isolated": int((degree == 0).sum()),
+            "components": int(connected_components(matrix, False)[0]),
+        }

@@ -2,6 +2,7 @@
 
 Z (n_s, u) spectral coordinates, P (n_s, k) assignments, Â the normalised affinity, L = I - Â.
 """
+
 from __future__ import annotations
 
 from typing import Literal
@@ -15,8 +16,9 @@ EPS = 1e-7
 Orthogonality = Literal["squared", "paper", "later"]
 
 
-def spectral(graph: RegionGraph, Z: torch.Tensor, mu: float = 1.0,
-             orthogonality: Orthogonality = "squared") -> torch.Tensor:
+def spectral(
+    graph: RegionGraph, Z: torch.Tensor, mu: float = 1.0, orthogonality: Orthogonality = "squared"
+) -> torch.Tensor:
     """L_spe, Eq. 2, on columns of unit norm.
 
     `squared` (default): mean over i != j of (z_i^T z_j)^2 + mu (z_i^T L z_j)^2, and the diagonal term that ties Z^T Z
@@ -29,8 +31,9 @@ def spectral(graph: RegionGraph, Z: torch.Tensor, mu: float = 1.0,
     return spectral_of_products(Z.T @ Z, Z.T @ graph.propagate(Z), mu, orthogonality)
 
 
-def spectral_of_products(gram: torch.Tensor, smooth: torch.Tensor, mu: float = 1.0,
-                         orthogonality: Orthogonality = "squared") -> torch.Tensor:
+def spectral_of_products(
+    gram: torch.Tensor, smooth: torch.Tensor, mu: float = 1.0, orthogonality: Orthogonality = "squared"
+) -> torch.Tensor:
     """L_spe of Z^T Z and Z^T Â Z, (u, u) each, of columns of any norm; also of their means over several graphs."""
     u = len(gram)
     norm = gram.diagonal().clamp(min=1e-24).rsqrt()  # (u,)

@@ -6,6 +6,7 @@ itself, with its right, lower, lower-right and lower-left neighbour: five sparse
 sums over the region's pixels of polynomials in the pixel's place (f_y, f_x) inside its cell, so that one pass that
 sums f_y^a f_x^b, a, b <= 2, per (region, cell) gives them all.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -82,11 +83,23 @@ def pool(features: FeatureMap | FeatureStack, regions: np.ndarray) -> np.ndarray
     lo, hi = {0: 1.0, 1: -1.0}, {1: 1.0}  # 1 - f and f
     lo2, hi2, lohi = {0: 1.0, 1: -2.0, 2: 1.0}, {2: 1.0}, {1: 1.0, 2: -1.0}  # their products
     cross = expected(lohi, lohi)
-    first = matrix([(cell, expected(lo, lo)), (cell + right, expected(lo, hi)),
-                    (cell + lower, expected(hi, lo)), (cell + lower + right, expected(hi, hi))])
+    first = matrix(
+        [
+            (cell, expected(lo, lo)),
+            (cell + right, expected(lo, hi)),
+            (cell + lower, expected(hi, lo)),
+            (cell + lower + right, expected(hi, hi)),
+        ]
+    )
     second = {  # weights of V(token) * V(token moved by rows, columns)
-        (0, 0): matrix([(cell, expected(lo2, lo2)), (cell + right, expected(lo2, hi2)),
-                        (cell + lower, expected(hi2, lo2)), (cell + lower + right, expected(hi2, hi2))]),
+        (0, 0): matrix(
+            [
+                (cell, expected(lo2, lo2)),
+                (cell + right, expected(lo2, hi2)),
+                (cell + lower, expected(hi2, lo2)),
+                (cell + lower + right, expected(hi2, hi2)),
+            ]
+        ),
         (0, 1): 2 * matrix([(cell, expected(lo2, lohi)), (cell + lower, expected(hi2, lohi))]),
         (1, 0): 2 * matrix([(cell, expected(lohi, lo2)), (cell + right, expected(lohi, hi2))]),
         (1, 1): 2 * matrix([(cell, cross)]),
@@ -101,8 +114,9 @@ def pool(features: FeatureMap | FeatureStack, regions: np.ndarray) -> np.ndarray
     pooled = np.empty((n, 2 * q), np.float32)
 
     def rows(part: slice) -> None:
-        _mean_and_deviation(V.reshape(h * w, q), centre, starts[:, part.start : part.stop + 1], columns, values, partners,
-                            pooled[part])
+        _mean_and_deviation(
+            V.reshape(h * w, q), centre, starts[:, part.start : part.stop + 1], columns, values, partners, pooled[part]
+        )
 
     at_once(rows, n)
     return pooled

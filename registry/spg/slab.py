@@ -6,16 +6,16 @@ Laid on one another, regions i and j of neighbouring slices are linked with the 
 
 where k is the kernel that weighs the edges within a slice (paper, Eq. 1).
 """
+
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from registry.spg.affinity import AffinityGraph
 from registry.spg.graphs import RegionGraph
-
 
 Link = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # nodes i of a slice, j of the next, their affinity: (E,) each
 

@@ -4,6 +4,7 @@ The same windows, distances and sums in the same order and in single precision, 
 (tests/registry/test_slic.py). What is quicker is how a window is gone through: row by row, as processors' vector
 instructions want it.
 """
+
 from __future__ import annotations
 
 import numpy as np

@@ -6,6 +6,7 @@ product (cells, 9, 3) x (cells, 3, pixels of a cell), the new means another, and
 Distances are those of scikit-image's: ((y - c_y)^2 + (x - c_x)^2) / S^2 + (g - c_g)^2 / compactness^2, with S the grid
 step in pixels. benchmarks/speed/superpixels.py holds both against labels.
 """
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,8 +1,10 @@
 """Data: readers and writers, volumes, the tiler, and the data sets that a recipe's `data` block can name."""
+
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sccs.data.volumes import Dataset
@@ -15,7 +17,7 @@ DATASETS = {
 }
 
 
-def load_dataset(data: Mapping[str, Any], base: Path, seed: int = 0, min_side: int = 80) -> "Dataset":
+def load_dataset(data: Mapping[str, Any], base: Path, seed: int = 0, min_side: int = 80) -> Dataset:
     """Open the data set that a recipe's `data` block describes; images stay on disk until they are read.
 
     Arguments
@@ -31,7 +33,7 @@ def load_dataset(data: Mapping[str, Any], base: Path, seed: int = 0, min_side: i
     return load(data, Path(base), seed, min_side)
 
 
-def describe(dataset: "Dataset") -> str:
+def describe(dataset: Dataset) -> str:
     """A line per volume: what is used of it, how it is cut, its intensities and labels."""
     from sccs.data.loading import summary
 

@@ -6,6 +6,7 @@ Where masks overlap, nucleus wins over mitochondria over granules: a granule det
 mitochondrion is a false positive of the detection, while the other order would punch holes into larger bodies.
 Split of MAESTER and SCCS: c1 to c3 train, c4 test.
 """
+
 from __future__ import annotations
 
 import hashlib

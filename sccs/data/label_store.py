@@ -4,19 +4,21 @@ that is an image itself.
 The finest level is also what the group at the top shows, so that every viewer opens the store, with or without regard
 to labels. Voxels that nobody wrote are 255, and take no space.
 """
+
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from math import prod
 from pathlib import Path
-from typing import Any, Iterable, Mapping, Optional, Sequence
+from typing import Any
 
 import numpy as np
 
 from registry.base import UserError
-from sccs.inference.blocks import CHUNK, EMPTY, Level, box, grid, halve, pyramid
 from sccs.data.writers import LAYER_BYTES, check_output, image_label
+from sccs.inference.blocks import CHUNK, EMPTY, Level, box, grid, halve, pyramid
 from sccs.system.files import atomic_path
 
 
@@ -28,10 +30,19 @@ def import_zarr(path: str | os.PathLike) -> Any:
     return zarr
 
 
-def create_store(path: Path, levels: Sequence[Level], chunk: Sequence[int], kind: str, *, version: str = "0.5",
-                 voxel_size: Optional[Sequence[float]] = None, translation: Sequence[float] = (0.0, 0.0, 0.0),
-                 names: Mapping[int, str] = {}, colours: Mapping[int, Sequence[int]] = {},
-                 about: Mapping[str, Any] = {}) -> None:
+def create_store(
+    path: Path,
+    levels: Sequence[Level],
+    chunk: Sequence[int],
+    kind: str,
+    *,
+    version: str = "0.5",
+    voxel_size: Sequence[float] | None = None,
+    translation: Sequence[float] = (0.0, 0.0, 0.0),
+    names: Mapping[int, str] = {},
+    colours: Mapping[int, Sequence[int]] = {},
+    about: Mapping[str, Any] = {},
+) -> None:
     """An empty store of uint8 labels, kind "clusters" or "classes", of OME-Zarr `version` "0.5" or "0.4".
 
     voxel_size, translation: (z, y, x) nm of the finest level's voxels, and of its first voxel's centre; in voxels
@@ -50,8 +61,10 @@ def create_store(path: Path, levels: Sequence[Level], chunk: Sequence[int], kind
     for group, content in (
         (top, {**_multiscale(levels, kind, f"{folder}/", version, voxel_size, translation)}),
         (top.create_group("labels"), {"labels": [kind]}),
-        (top.create_group(folder), {**_multiscale(levels, kind, "", version, voxel_size, translation),
-                                    "image-label": label}),
+        (
+            top.create_group(folder),
+            {**_multiscale(levels, kind, "", version, voxel_size, translation), "image-label": label},
+        ),
     ):
         group.attrs.update({"ome": {"version": version, **content}} if version == "0.5" else content)
     top.attrs["sccs"] = dict(about)
@@ -64,8 +77,16 @@ def open_level(path: Path, kind: str, number: int) -> Any:
     return import_zarr(path).open_array(os.path.join(path, "labels", kind, str(number)), mode="r+")
 
 
-def write_store(path: str | os.PathLike, slices: Iterable[np.ndarray], shape: Sequence[int], kind: str, *,
-                voxel_size: Optional[Sequence[float]] = None, overwrite: bool = False, **store: Any) -> None:
+def write_store(
+    path: str | os.PathLike,
+    slices: Iterable[np.ndarray],
+    shape: Sequence[int],
+    kind: str,
+    *,
+    voxel_size: Sequence[float] | None = None,
+    overwrite: bool = False,
+    **store: Any,
+) -> None:
     """A store of slices (Y, X) uint8, taken one at a time, with its pyramid; whole or not at all.
 
     shape: (Z, Y, X). store: the arguments of `create_store`. In memory is a layer of chunks, of a few slices where
@@ -106,9 +127,15 @@ def _multiscale(levels: Sequence[Level], name: str, prefix: str, version: str, v
     for number, level in enumerate(levels):
         factor = np.array(level.factor)
         first = np.array(translation) + size * (factor - 1) / 2  # a voxel's centre is that of the voxels it stands for
-        datasets.append({"path": f"{prefix}{number}", "coordinateTransformations": [
-            {"type": "scale", "scale": (size * factor).tolist()},
-            {"type": "translation", "translation": first.tolist()}]})
+        datasets.append(
+            {
+                "path": f"{prefix}{number}",
+                "coordinateTransformations": [
+                    {"type": "scale", "scale": (size * factor).tolist()},
+                    {"type": "translation", "translation": first.tolist()},
+                ],
+            }
+        )
     axes = [{"name": axis, "type": "space", **unit} for axis in "zyx"]
     multiscale = {"name": name, "type": "mode", "axes": axes, "datasets": datasets}
     return {"multiscales": [multiscale if version == "0.5" else {"version": version, **multiscale}]}

@@ -1,4 +1,5 @@
 """The lazy (Z, Y, X) array over a stored array of any axis order, and what it takes to be one."""
+
 from __future__ import annotations
 
 import math

@@ -1,4 +1,5 @@
 """From a recipe's `data` block to a Dataset: paths, the phantom's cache, the published BetaSeg layout."""
+
 from __future__ import annotations
 
 import hashlib
@@ -7,22 +8,32 @@ import re
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping, Optional
+from typing import Any
 
 import numpy as np
 
 from registry.base import UserError
-from sccs.system.cache import usable_folder
 from sccs.data.readers import expand, open_image
-from sccs.data.volumes import (
-    BetasegBlock, Dataset, LabelCodes, PhantomBlock, Volume, VolumesBlock, parse_block,
-)
+from sccs.data.volumes import BetasegBlock, Dataset, LabelCodes, PhantomBlock, Volume, VolumesBlock, parse_block
+from sccs.system.cache import usable_folder
 
 CELL_CLASSES = {0: "unrecognized", 1: "nucleus", 2: "granules", 3: "mitochondria"}
 CELL_IGNORE = 255  # outside the cell
 FILE_SUFFIXES = (
-    ".ome.zarr", ".ome.tiff", ".ome.tif", ".zarr", ".n5", ".tiff", ".tif", ".png", ".mrc", ".rec", ".h5", ".hdf5",
+    ".ome.zarr",
+    ".ome.tiff",
+    ".ome.tif",
+    ".zarr",
+    ".n5",
+    ".tiff",
+    ".tif",
+    ".png",
+    ".mrc",
+    ".rec",
+    ".h5",
+    ".hdf5",
 )
 
 
@@ -62,15 +73,26 @@ def _volumes(block: VolumesBlock, base: Path, min_side: int) -> Dataset:
                     entry.labels, base, f"{key}.labels", axes, entry.voxel_size, entry.labels_level
                 )
                 voxel_size = voxel_size or stated
-            parts[part].append(Volume(
-                names[part, position], image, path=path, labels=labels, labels_path=labels_path,
-                voxel_size=voxel_size, codes=codes, region=entry.region, fov=block.fov, max_slices=limit,
-                min_side=min_side, plane=block.plane,
-            ))
+            parts[part].append(
+                Volume(
+                    names[part, position],
+                    image,
+                    path=path,
+                    labels=labels,
+                    labels_path=labels_path,
+                    voxel_size=voxel_size,
+                    codes=codes,
+                    region=entry.region,
+                    fov=block.fov,
+                    max_slices=limit,
+                    min_side=min_side,
+                    plane=block.plane,
+                )
+            )
     return Dataset("volumes", parts["train"], parts["test"], block.classes, block.ignore, block.anchor)
 
 
-def _open(given, base: Path, key: str, axes: Optional[str], voxel_size, level: Optional[int]):
+def _open(given, base: Path, key: str, axes: str | None, voxel_size, level: int | None):
     """A file or an array -> lazy (Z, Y, X) array, a name for messages, voxel size or None."""
     if isinstance(given, np.ndarray):
         if given.ndim not in (2, 3):
@@ -99,8 +121,11 @@ def _names(block: VolumesBlock) -> dict[tuple[str, int], str]:
         if count > 1:
             raise UserError(f"data: {count} volumes are named {name!r}; give each its own name, as output files use it")
     names = {key: entry.name for key, entry in entries.items() if entry.name is not None}
-    stems = {key: "volume" if isinstance(entry.image, np.ndarray) else stem(entry.image)
-             for key, entry in entries.items() if entry.name is None}
+    stems = {
+        key: "volume" if isinstance(entry.image, np.ndarray) else stem(entry.image)
+        for key, entry in entries.items()
+        if entry.name is None
+    }
     often = Counter(stems.values())
     for (part, position), plain in stems.items():
         wanted = plain if often[plain] == 1 and plain not in given else f"{plain}-{part}"
@@ -133,11 +158,21 @@ def _phantom(block: PhantomBlock, seed: int, min_side: int) -> Dataset:
     for number, cell in enumerate(cells):
         last = number == len(cells) - 1
         image, labels = (np.load(folder / f"{cell['name']}_{kind}.npy", mmap_mode="r") for kind in ("image", "labels"))
-        volumes.append(Volume(
-            cell["name"], image, path=cell["name"], labels=labels, labels_path=f"labels of {cell['name']}",
-            voxel_size=cell["voxel_size"], codes=LabelCodes(CELL_CLASSES, CELL_IGNORE), fov=block.fov,
-            max_slices=block.test_slices if last else block.train_slices, min_side=min_side, plane=block.plane,
-        ))
+        volumes.append(
+            Volume(
+                cell["name"],
+                image,
+                path=cell["name"],
+                labels=labels,
+                labels_path=f"labels of {cell['name']}",
+                voxel_size=cell["voxel_size"],
+                codes=LabelCodes(CELL_CLASSES, CELL_IGNORE),
+                fov=block.fov,
+                max_slices=block.test_slices if last else block.train_slices,
+                min_side=min_side,
+                plane=block.plane,
+            )
+        )
     return Dataset("phantom", volumes[:-1], volumes[-1:], CELL_CLASSES, CELL_IGNORE, block.anchor)
 
 
@@ -185,10 +220,17 @@ def _betaseg(block: BetasegBlock, base: Path, min_side: int) -> Dataset:
     for name, folder in folders.items():
         source, labels = betaseg.open_volume(name, folder)
         volumes[name] = Volume(
-            f"{name}_source", source.array, path=source.path, labels=labels, labels_path=f"{folder} (merged masks)",
-            voxel_size=source.voxel_size or betaseg.VOXEL_SIZE, codes=LabelCodes(CELL_CLASSES, CELL_IGNORE),
-            fov=block.fov, max_slices=block.test_slices if name in betaseg.TEST else block.train_slices,
-            min_side=min_side, plane=block.plane,
+            f"{name}_source",
+            source.array,
+            path=source.path,
+            labels=labels,
+            labels_path=f"{folder} (merged masks)",
+            voxel_size=source.voxel_size or betaseg.VOXEL_SIZE,
+            codes=LabelCodes(CELL_CLASSES, CELL_IGNORE),
+            fov=block.fov,
+            max_slices=block.test_slices if name in betaseg.TEST else block.train_slices,
+            min_side=min_side,
+            plane=block.plane,
         )
     train, test = ([volumes[name] for name in part] for part in (betaseg.TRAIN, betaseg.TEST))
     return Dataset("betaseg", train, test, CELL_CLASSES, CELL_IGNORE, block.anchor)

@@ -11,10 +11,13 @@ far more than in mean intensity, as in real data.
 Results must not depend on the machine: whatever may differ in its last bits (sums, sines) is evaluated in float64
 and rounded later, the rest is plain arithmetic, and every volume draws from a seed sequence of its own.
 """
+
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -78,13 +81,53 @@ class Stain:
 
 STAINS = (
     Stain(),
-    Stain(cytoplasm=0.60, euchromatin=0.62, heterochromatin=0.38, heterochromatin_share=0.15, core=0.22, matrix=0.51,
-          halo=0.80, gain=1.15, bias=0.02, shot=0.058, granule_fraction=0.075, immature_share=0.3, curtain=0.012),
-    Stain(cytoplasm=0.55, euchromatin=0.60, heterochromatin=0.44, heterochromatin_share=0.0, core=0.14, matrix=0.43,
-          halo=0.72, gain=0.85, bias=-0.03, blur=0.85, shot=0.042, read=0.03, granule_fraction=0.105, curtain=0.025),
-    Stain(cytoplasm=0.59, euchromatin=0.61, heterochromatin=0.41, heterochromatin_share=0.05, core=0.19, matrix=0.47,
-          halo=0.78, gain=0.95, bias=0.03, blur=0.75, shot=0.054, granule_fraction=0.09, immature_share=0.25,
-          mitochondria_fraction=0.09),
+    Stain(
+        cytoplasm=0.60,
+        euchromatin=0.62,
+        heterochromatin=0.38,
+        heterochromatin_share=0.15,
+        core=0.22,
+        matrix=0.51,
+        halo=0.80,
+        gain=1.15,
+        bias=0.02,
+        shot=0.058,
+        granule_fraction=0.075,
+        immature_share=0.3,
+        curtain=0.012,
+    ),
+    Stain(
+        cytoplasm=0.55,
+        euchromatin=0.60,
+        heterochromatin=0.44,
+        heterochromatin_share=0.0,
+        core=0.14,
+        matrix=0.43,
+        halo=0.72,
+        gain=0.85,
+        bias=-0.03,
+        blur=0.85,
+        shot=0.042,
+        read=0.03,
+        granule_fraction=0.105,
+        curtain=0.025,
+    ),
+    Stain(
+        cytoplasm=0.59,
+        euchromatin=0.61,
+        heterochromatin=0.41,
+        heterochromatin_share=0.05,
+        core=0.19,
+        matrix=0.47,
+        halo=0.78,
+        gain=0.95,
+        bias=0.03,
+        blur=0.75,
+        shot=0.054,
+        granule_fraction=0.09,
+        immature_share=0.25,
+        mitochondria_fraction=0.09,
+    ),
 )
 
 
@@ -206,7 +249,7 @@ def _tube(points: np.ndarray, radii: np.ndarray, frame: np.ndarray, shape: Seque
     s, u, v = np.zeros(size), np.zeros(size), np.zeros(size)
     start = 0.0
     last = len(points) - 2
-    for i, (a, b) in enumerate(zip(points[:-1], points[1:])):
+    for i, (a, b) in enumerate(itertools.pairwise(points)):
         axis = b - a
         length = np.sqrt(axis @ axis)
         part = _box(np.minimum(a, b) - reach, np.maximum(a, b) + reach, shape)
@@ -220,9 +263,12 @@ def _tube(points: np.ndarray, radii: np.ndarray, frame: np.ndarray, shape: Seque
             # beyond the two ends s goes on growing, so that what is drawn across the tube also fills its caps
             run = np.clip(along, -9.0 if i == 0 else 0, 9.0 if i == last else 1)
             near = distance < d[inner]
-            for target, value in ((d, distance), (s, start + run * length),
-                                  (u, z * frame[0, 0] + y * frame[0, 1] + x * frame[0, 2]),
-                                  (v, z * frame[1, 0] + y * frame[1, 1] + x * frame[1, 2])):
+            for target, value in (
+                (d, distance),
+                (s, start + run * length),
+                (u, z * frame[0, 0] + y * frame[0, 1] + x * frame[0, 2]),
+                (v, z * frame[1, 0] + y * frame[1, 1] + x * frame[1, 2]),
+            ):
                 np.copyto(target[inner], value, where=near)
         start += length
     return Tube(box, d, s, u, v)
@@ -279,8 +325,10 @@ class _Scene:
         self.cell = first + round_off * round_off / 240 + bumps
         gap = 3.5 + 9 * _ramp(_field(rng, shape, 60), 0.4, 1.6)
         self.neighbour = np.minimum(self.cell - gap, 1.1 * (first - second) - 2.2)  # > 0 inside
-        z, y, x = (((np.arange(n) - c) / r).astype(np.float32)
-                   for n, c, r in zip(shape, self.nucleus_centre, self.nucleus_radii))
+        z, y, x = (
+            ((np.arange(n) - c) / r).astype(np.float32)
+            for n, c, r in zip(shape, self.nucleus_centre, self.nucleus_radii)
+        )
         q = np.sqrt((z * z)[:, None, None] + (y * y)[:, None] + x * x)
         self.nucleus = (q - 1) * np.float32(self.nucleus_radii.min()) + 2.5 * self.swell[::-1] + 0.6 * self.wobble
         self.nucleus += 7 * _field(rng, shape, 55)
@@ -323,8 +371,11 @@ class _Scene:
         for _ in range(int(rng.integers(1, 3))):
             self._paint_nucleolus()
         # outer membrane at d = 0, inner at d = -3, the light perinuclear space between
-        shell = np.interp(d, (-5, -4, -3, -1.5, 0, 1.2), (s.heterochromatin, s.membrane, s.membrane + 0.03,
-                                                         s.lumen, s.membrane, s.membrane + 0.05))
+        shell = np.interp(
+            d,
+            (-5, -4, -3, -1.5, 0, 1.2),
+            (s.heterochromatin, s.membrane, s.membrane + 0.03, s.lumen, s.membrane, s.membrane + 0.05),
+        )
         alpha = np.interp(d, (-5, -4, 1, 2), (0, 1, 1, 0))
         self._blend(box, shell, alpha * (1 - pores))
         self.labels[box][d < 0.5] = NUCLEUS
@@ -461,9 +512,10 @@ class _Scene:
         cristae = self._cristae(tube, d, wobble, radius)
         matrix = s.matrix + rng.uniform(-0.03, 0.03) + 0.02 * self.mottle[box] + 0.025 * self.grain[box]
         value = matrix + cristae
-        wall = np.interp(d, (-5, -4, -3, -1.7, -0.3, 1), (0, .5, .8, .75, 1, 1))
-        tone = np.interp(d, (-4, -3, -1.7, -0.3, 1), (s.membrane + .04, s.membrane + .04, s.matrix + .10,
-                                                      s.membrane, s.membrane))
+        wall = np.interp(d, (-5, -4, -3, -1.7, -0.3, 1), (0, 0.5, 0.8, 0.75, 1, 1))
+        tone = np.interp(
+            d, (-4, -3, -1.7, -0.3, 1), (s.membrane + 0.04, s.membrane + 0.04, s.matrix + 0.10, s.membrane, s.membrane)
+        )
         value = value + wall * (tone - value)
         self._blend(box, value, _ramp(-d, -1.3, 0.2))
         return np.count_nonzero((d < 0.5) & (self.cell[box] < 0.5))

@@ -1,8 +1,10 @@
 """Planes of the three axes: a volume (Z, Y, X) seen as a stack of xy, xz or yz planes, and the way back."""
+
 from __future__ import annotations
 
 import tempfile
-from typing import Iterable, Iterator, Literal, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -37,12 +39,16 @@ def check_plane(plane: Plane, voxel_size: Sequence[float] | None, path: str) -> 
     if plane == "xy":
         return
     if voxel_size is None:
-        raise UserError(f"{path}: its voxel size is not known, but {plane} planes need voxels that are nearly cubes; "
-                        "give the voxel size (z, y, x in nm), or take plane xy")
+        raise UserError(
+            f"{path}: its voxel size is not known, but {plane} planes need voxels that are nearly cubes; "
+            "give the voxel size (z, y, x in nm), or take plane xy"
+        )
     if max(voxel_size) > ISOTROPIC * min(voxel_size):
         sizes = " x ".join(f"{size:g}" for size in voxel_size)
-        raise UserError(f"{path}: voxels of {sizes} nm (z, y, x) are no cubes, so {plane} planes would be distorted; "
-                        "rescale the image to equal sides, or take plane xy")
+        raise UserError(
+            f"{path}: voxels of {sizes} nm (z, y, x) are no cubes, so {plane} planes would be distorted; "
+            "rescale the image to equal sides, or take plane xy"
+        )
 
 
 class TurnedArray:

@@ -4,6 +4,7 @@
 necessary: a page or its strips and tiles of a TIFF, the chunks that a region touches in HDF5, Zarr and N5. An opened
 image holds a path and numbers, so that it can be pickled; each process opens its own file handles.
 """
+
 from __future__ import annotations
 
 import difflib
@@ -11,9 +12,9 @@ import glob
 import math
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 
@@ -24,9 +25,7 @@ from sccs.data.formats.mrc import MRC_SUFFIXES, MRCArray
 from sccs.data.formats.n5 import N5Array, is_n5
 from sccs.data.formats.tiff import TIFF_SUFFIXES, TiffStack
 from sccs.data.formats.zarr import ZarrArray, is_zarr
-from sccs.data.lazy import (
-    LazyArray, check_finite, check_type, resolve_axes, stored_translation, stored_voxel_size,
-)
+from sccs.data.lazy import LazyArray, check_finite, check_type, resolve_axes, stored_translation, stored_voxel_size
 from sccs.data.stored import NoSuchLevel, Stored, guarded, natural
 
 _HDF5 = re.compile(r"^(?P<file>.*?\.(?:h5|hdf5|hdf|he5))(?::(?P<inside>.*))?$", re.IGNORECASE)
@@ -83,8 +82,12 @@ def open_image(
         raise UserError(f"{stored.path}: has no levels, `level: {level}` was asked for: leave it out")
     check_type(stored)
     letters = resolve_axes(axes, stored)
-    return ImageSource(stored.path, LazyArray(stored, letters), size or stored_voxel_size(stored, letters),
-                       stored_translation(stored, letters))
+    return ImageSource(
+        stored.path,
+        LazyArray(stored, letters),
+        size or stored_voxel_size(stored, letters),
+        stored_translation(stored, letters),
+    )
 
 
 def level_sizes(path: str | os.PathLike, axes: str | None = None) -> list[tuple[float, float, float] | None]:

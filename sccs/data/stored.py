@@ -1,23 +1,43 @@
 """An array in a file, in the file's own axis order: what the formats (`format_*.py`) have in common."""
+
 from __future__ import annotations
 
 import os
 import re
-from typing import Any, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from registry.base import UserError
 
 _NANOMETRES = {
-    "pm": 1e-3, "picometer": 1e-3,
-    "a": 0.1, "å": 0.1, "angstrom": 0.1, "ångström": 0.1,
-    "nm": 1.0, "nanometer": 1.0, "nanometre": 1.0,
-    "um": 1e3, "µm": 1e3, "μm": 1e3, "\\u00b5m": 1e3, "micron": 1e3, "microns": 1e3, "micrometer": 1e3,
+    "pm": 1e-3,
+    "picometer": 1e-3,
+    "a": 0.1,
+    "å": 0.1,
+    "angstrom": 0.1,
+    "ångström": 0.1,
+    "nm": 1.0,
+    "nanometer": 1.0,
+    "nanometre": 1.0,
+    "um": 1e3,
+    "µm": 1e3,
+    "μm": 1e3,
+    "\\u00b5m": 1e3,
+    "micron": 1e3,
+    "microns": 1e3,
+    "micrometer": 1e3,
     "micrometre": 1e3,
-    "mm": 1e6, "millimeter": 1e6, "millimetre": 1e6,
-    "cm": 1e7, "centimeter": 1e7, "centimetre": 1e7,
-    "m": 1e9, "meter": 1e9, "metre": 1e9,
+    "mm": 1e6,
+    "millimeter": 1e6,
+    "millimetre": 1e6,
+    "cm": 1e7,
+    "centimeter": 1e7,
+    "centimetre": 1e7,
+    "m": 1e9,
+    "meter": 1e9,
+    "metre": 1e9,
     "inch": 2.54e7,
 }
 
@@ -61,9 +81,7 @@ class Stored:
         return {k: v for k, v in self.__dict__.items() if k != "_opened"}
 
 
-def read_plain(
-    path: str, dtype: np.dtype, offset: int, shape: tuple[int, ...], spans: tuple[slice, ...]
-) -> np.ndarray:
+def read_plain(path: str, dtype: np.dtype, offset: int, shape: tuple[int, ...], spans: tuple[slice, ...]) -> np.ndarray:
     """A region of an uncompressed array. The file is mapped for this one read, so that pages do not pile up."""
     return np.array(np.memmap(path, dtype, "r", offset, shape)[spans])
 
@@ -83,8 +101,10 @@ def ome_transform(image: dict, dataset: dict, axes: Sequence[dict]) -> tuple[tup
         if step.get("type") == "translation" and len(step.get("translation", ())) == len(axes):
             translation = translation + np.asarray(step["translation"], float)
     factors = [nanometres(axis.get("unit")) for axis in axes]
-    return (tuple(float(s) * f if f else None for s, f in zip(scale, factors)),
-            tuple(float(t) * (f or 0) for t, f in zip(translation, factors)))
+    return (
+        tuple(float(s) * f if f else None for s, f in zip(scale, factors)),
+        tuple(float(t) * (f or 0) for t, f in zip(translation, factors)),
+    )
 
 
 def level_name(path: str, level: int | None, names: Sequence[str]) -> str:

@@ -1,12 +1,13 @@
 """What a file or folder holds, as `sccs init` sees it: volumes, their resolution levels, and what slices look like."""
+
 from __future__ import annotations
 
 import glob
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 
@@ -56,8 +57,10 @@ class Look:
         """What a person should know before segmenting, one line each."""
         found = []
         if self.empty:
-            found.append(f"{len(self.empty)} of {len(self.slices)} slices looked at are empty (one and the same value "
-                         f"everywhere): z = {', '.join(map(str, self.empty))}")
+            found.append(
+                f"{len(self.empty)} of {len(self.slices)} slices looked at are empty (one and the same value "
+                f"everywhere): z = {', '.join(map(str, self.empty))}"
+            )
         for share, value in zip(self.ends, (self.low, self.high)):
             if share > 0.02:
                 found.append(f"{share:.0%} of the pixels are exactly {value:g}: saturated, or padding around tissue")
@@ -66,8 +69,10 @@ class Look:
         elif self.greys < 40:
             found.append(f"only {self.greys} grey values: faint contrast was lost when the file was written")
         if self.skew > INVERTED:
-            found.append("contrast looks inverted (fine structures are bright): features expect dark stain on bright "
-                         "ground; invert the images (Fiji: Edit > Invert)")
+            found.append(
+                "contrast looks inverted (fine structures are bright): features expect dark stain on bright "
+                "ground; invert the images (Fiji: Edit > Invert)"
+            )
         return found
 
 
@@ -92,8 +97,9 @@ class Found:
         return self.levels[self.level or 0][1]
 
 
-def survey(given: str, *, axes: str | None = None, voxel_size: Sequence[float] | None = None,
-           level: int | None = None) -> tuple[list[Found], list[str]]:
+def survey(
+    given: str, *, axes: str | None = None, voxel_size: Sequence[float] | None = None, level: int | None = None
+) -> tuple[list[Found], list[str]]:
     """The volumes in a file or folder, and what is said about those left out.
 
     axes, level: as `sccs.data.readers.open_image`. voxel_size: (z, y, x) nm of the finest level, where files do not
@@ -130,7 +136,7 @@ def find_volumes(given: str) -> tuple[list[str], list[str]]:
     for name in names:
         path = os.path.join(folder, name)
         suffix = Path(name).suffix.lower()
-        image = suffix in (*FLAT, *STACKS) or os.path.isdir(path) and (is_zarr(path) or is_n5(path) or _holds(path))
+        image = suffix in (*FLAT, *STACKS) or (os.path.isdir(path) and (is_zarr(path) or is_n5(path) or _holds(path)))
         if image and LABELS.search(stem(path)):
             notes.append(f"left out: {path}: labels, by its name")
         elif suffix in FLAT and os.path.isfile(path) and (kind := _flat_kind(path)) is not None:
@@ -145,11 +151,15 @@ def find_volumes(given: str) -> tuple[list[str], list[str]]:
             volumes += files
             continue
         volumes.append(folder if len(files) == len(names) else whole)
-        notes.append(f"{len(files)} images of one size, {Path(files[0]).name} to {Path(files[-1]).name}: taken as "
-                     "slices of one volume")
+        notes.append(
+            f"{len(files)} images of one size, {Path(files[0]).name} to {Path(files[-1]).name}: taken as "
+            "slices of one volume"
+        )
     if not volumes:
-        raise UserError(f"{folder}: no image to segment; give TIFF, PNG, HDF5, MRC, Zarr or N5, or a folder of them"
-                        + (f" ({notes[0]})" if notes else ""))
+        raise UserError(
+            f"{folder}: no image to segment; give TIFF, PNG, HDF5, MRC, Zarr or N5, or a folder of them"
+            + (f" ({notes[0]})" if notes else "")
+        )
     return sorted(volumes, key=natural), notes
 
 
@@ -166,8 +176,9 @@ def _flat_kind(path: str) -> tuple | None:
     return (source.shape, str(source.dtype)) if source.shape[0] == 1 else None
 
 
-def examine(path: str, *, axes: str | None = None, voxel_size: Sequence[float] | None = None,
-            level: int | None = None) -> Found:
+def examine(
+    path: str, *, axes: str | None = None, voxel_size: Sequence[float] | None = None, level: int | None = None
+) -> Found:
     """Open a volume at the level that suits the features, and look at it."""
     sources = _levels(path, axes)
     if level is not None:
@@ -175,8 +186,9 @@ def examine(path: str, *, axes: str | None = None, voxel_size: Sequence[float] |
     sizes = [source.voxel_size for source in sources]
     if voxel_size is not None:
         finest = sources[0].shape
-        sizes = [tuple(float(f"{v * a / b:.6g}") for v, a, b in zip(voxel_size, finest, source.shape))
-                 for source in sources]
+        sizes = [
+            tuple(float(f"{v * a / b:.6g}") for v, a, b in zip(voxel_size, finest, source.shape)) for source in sources
+        ]
     chosen, why = level, "asked for"
     if level is None:
         chosen, why = choose_level(sizes, [source.shape for source in sources])
@@ -197,8 +209,9 @@ def _levels(path: str, axes: str | None) -> list[ImageSource]:
     return sources
 
 
-def choose_level(sizes: Sequence[tuple[float, float, float] | None],
-                 shapes: Sequence[tuple[int, int, int]] = ()) -> tuple[int, str]:
+def choose_level(
+    sizes: Sequence[tuple[float, float, float] | None], shapes: Sequence[tuple[int, int, int]] = ()
+) -> tuple[int, str]:
     """The level whose pixels are nearest in size to those that the bundled MAE was trained on, and why; of the levels
     whose slices hold one of its windows, if any do.
 
@@ -234,8 +247,17 @@ def look_at(source: ImageSource) -> Look:
         contrast[z] = float(pixels.std(dtype=np.float64))
         skew.append(float((detail.astype(np.float64) ** 3).mean() / max(detail.std(dtype=np.float64), 1e-30) ** 3))
     if not contrast:
-        raise UserError(f"{source.path}: every slice looked at is empty (one and the same value, {values[0]}): check "
-                        "the file")
+        raise UserError(
+            f"{source.path}: every slice looked at is empty (one and the same value, {values[0]}): check the file"
+        )
     ends = (counts[0] / counts.sum(), counts[-1] / counts.sum())
-    return Look(slices, empty, float(values[0]), float(values[-1]), len(values), (float(ends[0]), float(ends[1])),
-                float(np.median(skew)), max(contrast, key=contrast.get))
+    return Look(
+        slices,
+        empty,
+        float(values[0]),
+        float(values[-1]),
+        len(values),
+        (float(ends[0]), float(ends[1])),
+        float(np.median(skew)),
+        max(contrast, key=contrast.get),
+    )

@@ -5,9 +5,12 @@ into the fewest tiles; inner borders lie on multiples of the MAE's window (80 px
 that no window is padded inside the slice, and sizes are balanced, so that all graphs have about the same number of
 nodes: 800 -> 400 + 400, 1024 -> 560 + 464, 2000 -> 560 + 480 + 480 + 480.
 """
+
 from __future__ import annotations
 
-from typing import Iterable, NamedTuple
+import itertools
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,7 +47,7 @@ def split(length: int, limit: int, grid: int = WINDOW) -> list[tuple[int, int]]:
         small, larger = divmod(length, count)
         sizes = [small + (i < larger) for i in range(count)]
     borders = np.concatenate([[0], np.cumsum(sizes)]).tolist()
-    return list(zip(borders[:-1], borders[1:]))
+    return list(itertools.pairwise(borders))
 
 
 def tiles(shape: tuple[int, int], fov: int | str) -> list[Tile]:

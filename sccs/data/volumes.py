@@ -3,12 +3,13 @@
 Axis order is (Z, Y, X) everywhere, voxel sizes are (z, y, x) in nm, images are read lazily and standardised per
 volume: (x - mean) / std, over the volume's region.
 """
+
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Iterator, Literal, Optional, Sequence, Union
+from typing import Annotated, Literal, Optional, Union
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, field_validator, model_validator
@@ -32,12 +33,12 @@ class Block(BaseModel):
 class Region(Block):
     """Part of a volume in voxels, half-open; an axis left out is used whole. Only z may have a step, of xy planes."""
 
-    z: Optional[list[int]] = None
-    y: Optional[list[int]] = None
-    x: Optional[list[int]] = None
+    z: list[int] | None = None
+    y: list[int] | None = None
+    x: list[int] | None = None
 
     @model_validator(mode="after")
-    def _ranges(self) -> "Region":
+    def _ranges(self) -> Region:
         for axis in "zyx":
             value = getattr(self, axis)
             lengths = (2, 3) if axis == "z" else (2,)
@@ -60,18 +61,18 @@ class VolumeEntry(Block):
     """One volume: a file (see sccs.data.readers for the formats) or, from Python, an array (Z, Y, X) or (Y, X)."""
 
     image: Image
-    labels: Optional[Image] = None
-    name: Optional[str] = None  # default: the image file's stem
-    voxel_size: Optional[tuple[float, float, float]] = None  # (z, y, x) nm; default: what the file says
-    axes: Optional[str] = None
-    level: Optional[int] = None
-    labels_axes: Optional[str] = None  # default: `axes`
-    labels_level: Optional[int] = None
+    labels: Image | None = None
+    name: str | None = None  # default: the image file's stem
+    voxel_size: tuple[float, float, float] | None = None  # (z, y, x) nm; default: what the file says
+    axes: str | None = None
+    level: int | None = None
+    labels_axes: str | None = None  # default: `axes`
+    labels_level: int | None = None
     region: Region = Region()
 
     @field_validator("name")
     @classmethod
-    def _safe(cls, name: Optional[str]) -> Optional[str]:
+    def _safe(cls, name: str | None) -> str | None:
         if name is not None and not re.fullmatch(r"[\w.+-]+", name):
             raise ValueError("a volume's name has only letters, digits and . _ + - (it names files)")
         return name
@@ -84,8 +85,8 @@ class VolumeEntry(Block):
         return size
 
 
-Fov = Union[Annotated[int, Field(ge=WINDOW)], Literal["full"]]
-Count = Optional[Annotated[int, Field(ge=1)]]
+Fov = Annotated[int, Field(ge=WINDOW)] | Literal["full"]
+Count = Annotated[int, Field(ge=1)] | None
 
 
 class VolumesBlock(Block):
@@ -96,22 +97,24 @@ class VolumesBlock(Block):
     train: list[VolumeEntry] = []
     test: list[VolumeEntry] = []
     classes: dict[int, str] = {}
-    ignore: Optional[int] = None
+    ignore: int | None = None
     merge: dict[int, int] = {}  # label code -> the code it counts as
-    anchor: Optional[str] = None  # "volume:z:y:x", a training FOV
+    anchor: str | None = None  # "volume:z:y:x", a training FOV
     plane: Plane = "xy"  # what a FOV is cut from; other planes are stacked along y (xz) or x (yz) instead of z
     max_train_slices: Count = None  # evenly spaced slices per volume; null: all
     max_test_slices: Count = None
 
     @model_validator(mode="after")
-    def _codes(self) -> "VolumesBlock":
+    def _codes(self) -> VolumesBlock:
         if len(set(self.classes.values())) < len(self.classes):
             raise ValueError(f"classes: names are not unique: {list(self.classes.values())} (merge joins codes)")
         for code, name in self.classes.items():
             if not 0 <= code <= MOST_CODE:
                 free = next((c for c in range(MOST_CODE) if c not in {*self.classes, self.ignore}), MOST_CODE)
-                raise ValueError(f"classes: code {code} of {name!r} is not within 0 to {MOST_CODE} (segmentations are "
-                                 f"written as uint8); name a code {free} and write merge: {{{code}: {free}}}")
+                raise ValueError(
+                    f"classes: code {code} of {name!r} is not within 0 to {MOST_CODE} (segmentations are "
+                    f"written as uint8); name a code {free} and write merge: {{{code}: {free}}}"
+                )
         if self.ignore in self.classes:
             raise ValueError(f"ignore: code {self.ignore} is also a class, {self.classes[self.ignore]!r}")
         for code, target in self.merge.items():
@@ -124,12 +127,12 @@ class PhantomBlock(Block):
     """Synthetic beta-like cells, generated once and kept in the cache folder: the last is the test volume."""
 
     name: Literal["phantom"] = "phantom"
-    seed: Optional[int] = 0  # of the generator; null: the run's seed
-    shapes: Annotated[Optional[list[tuple[int, int, int]]], Field(min_length=2)] = None  # (Z, Y, X) of each volume
+    seed: int | None = 0  # of the generator; null: the run's seed
+    shapes: Annotated[list[tuple[int, int, int]] | None, Field(min_length=2)] = None  # (Z, Y, X) of each volume
     fov: Fov = 560
     train_slices: Count = 4
     test_slices: Count = 4
-    anchor: Optional[str] = None
+    anchor: str | None = None
     plane: Plane = "xy"
 
 
@@ -142,7 +145,7 @@ class BetasegBlock(Block):
     train_slices: Count = None
     test_slices: Count = None
     checksum: bool = True  # compare the zip's sha256, if the zip is there
-    anchor: Optional[str] = None
+    anchor: str | None = None
     plane: Plane = "xy"
 
 
@@ -168,7 +171,7 @@ class FOV:
     """One field of view. `y`, `x`: its corner within the volume's region; `z`: the slice's index in the file."""
 
     image: np.ndarray  # (H, W) float32, standardised, contiguous
-    labels: Optional[np.ndarray]  # (H, W) int32 class codes, `ignore` where not scored; None: unlabelled
+    labels: np.ndarray | None  # (H, W) int32 class codes, `ignore` where not scored; None: unlabelled
     volume: str
     z: int
     y: int
@@ -184,7 +187,7 @@ class LabelCodes:
     """Which codes label files may hold, and what they count as."""
 
     classes: dict[int, str] = field(default_factory=dict)
-    ignore: Optional[int] = None
+    ignore: int | None = None
     merge: dict[int, int] = field(default_factory=dict)
 
     def read(self, raw: np.ndarray, path: str) -> np.ndarray:
@@ -197,8 +200,10 @@ class LabelCodes:
         if not named.all():
             strange = np.unique(raw[~named])
             listed = ", ".join(map(str, strange[:20])) + (f" and {len(strange) - 20} more" if len(strange) > 20 else "")
-            raise UserError(f"{path}: label codes {listed} are neither in data.classes nor data.ignore; "
-                            "name them, or map them with data.merge")
+            raise UserError(
+                f"{path}: label codes {listed} are neither in data.classes nor data.ignore; "
+                "name them, or map them with data.merge"
+            )
         codes = raw.astype(np.int32)
         for code, target in self.merge.items():
             codes[raw == code] = target
@@ -237,29 +242,32 @@ class Volume:
         path: str = "image",
         labels=None,
         labels_path: str = "labels",
-        voxel_size: Optional[Sequence[float]] = None,
+        voxel_size: Sequence[float] | None = None,
         codes: LabelCodes = LabelCodes(),
         region: Region = Region(),
         fov: int | str = 560,
-        max_slices: Optional[int] = None,
+        max_slices: int | None = None,
         min_side: int = WINDOW,
         plane: Plane = "xy",
-        statistics: Optional[tuple[float, float]] = None,
+        statistics: tuple[float, float] | None = None,
     ) -> None:
         self.name, self.codes, self.fov, self.plane = name, codes, fov, plane
         self.path, self.labels_path = path, labels_path
         check_plane(plane, voxel_size, path)
         self.voxel_size = None if voxel_size is None else turn([float(size) for size in voxel_size], plane)
         if labels is not None and tuple(labels.shape) != tuple(image.shape):
-            raise UserError(f"{labels_path}: labels have shape {tuple(labels.shape)} (z, y, x), "
-                            f"but the image {path} has {tuple(image.shape)}")
+            raise UserError(
+                f"{labels_path}: labels have shape {tuple(labels.shape)} (z, y, x), "
+                f"but the image {path} has {tuple(image.shape)}"
+            )
         self.image, self.labels = turned(image, plane), None if labels is None else turned(labels, plane)
         axes, ranges = axes_of(plane), []
         for axis, size in zip(axes, self.image.shape):
             start, stop, *step = getattr(region, axis) or (0, size)
             if step and axis != axes[0]:
-                raise UserError(f"{path}: region {axis}: a step leaves rows out of {plane} planes; write "
-                                f"[{start}, {stop}]")
+                raise UserError(
+                    f"{path}: region {axis}: a step leaves rows out of {plane} planes; write [{start}, {stop}]"
+                )
             if stop > size:
                 raise UserError(f"{path}: region {axis}: [{start}, {stop}] is out of range, the image has {size}")
             ranges.append(range(start, stop, *step))
@@ -272,8 +280,10 @@ class Volume:
                 mend = "use a larger region, or plane xy"
             elif image.shape[2] in (3, 4) and min(image.shape[:2]) >= min_side:
                 mend = "it looks like a colour image: convert it to grey"
-            raise UserError(f"{path}: {height} x {width} px ({axes[1]}, {axes[2]}) is smaller than a window of "
-                            f"{min_side} x {min_side} px; {mend}")
+            raise UserError(
+                f"{path}: {height} x {width} px ({axes[1]}, {axes[2]}) is smaller than a window of "
+                f"{min_side} x {min_side} px; {mend}"
+            )
         self.z_slices = evenly(ranges[0], max_slices)
         self.mean, self.std = statistics or self._statistics(evenly(ranges[0], SAMPLED_SLICES))
         if labels is not None:
@@ -285,7 +295,7 @@ class Volume:
         return turn_back(self.image.shape, self.plane)
 
     @property
-    def file_voxel_size(self) -> Optional[tuple[float, float, float]]:
+    def file_voxel_size(self) -> tuple[float, float, float] | None:
         """(z, y, x) nm."""
         return None if self.voxel_size is None else turn_back(self.voxel_size, self.plane)
 
@@ -298,7 +308,7 @@ class Volume:
         """Slice z of the region -> (H, W) float32, standardised."""
         return self._read(z, 0, self.shape[1])
 
-    def read_labels(self, z: int) -> Optional[np.ndarray]:
+    def read_labels(self, z: int) -> np.ndarray | None:
         """Slice z of the region -> (H, W) int32 class codes, or None without labels."""
         return self._read_labels(z, 0, self.shape[1])
 
@@ -315,7 +325,10 @@ class Volume:
                 yield FOV(
                     np.ascontiguousarray(image[window]),
                     None if labels is None else np.ascontiguousarray(labels[window]),
-                    self.name, z, tile.y0, tile.x0,
+                    self.name,
+                    z,
+                    tile.y0,
+                    tile.x0,
                 )
 
     def read_window(self, z: int, y: slice, x: slice) -> np.ndarray:
@@ -338,7 +351,7 @@ class Volume:
         standard /= np.float32(self.std)
         return standard
 
-    def _read_labels(self, z: int, top: int, bottom: int) -> Optional[np.ndarray]:
+    def _read_labels(self, z: int, top: int, bottom: int) -> np.ndarray | None:
         if self.labels is None:
             return None
         return self.codes.read(self._raw(self.labels, z, top, bottom), self.labels_path)
@@ -386,18 +399,20 @@ class Volume:
             self.codes.read(np.array(sorted(strange)), self.labels_path)
 
 
-def voxel_mismatch(here: Optional[Sequence[float]], trained: Optional[Sequence[float]]) -> Optional[str]:
+def voxel_mismatch(here: Sequence[float] | None, trained: Sequence[float] | None) -> str | None:
     """What to tell a person where an image's pixels are of another size than those that the model was trained on.
 
     Both sizes are (z, y, x) in nm, None where nobody knows. None: nothing to tell.
     """
     if here is None or trained is None or 1 / MISMATCH < here[-1] / trained[-1] < MISMATCH:
         return None
-    return (f"the image has {here[-1]:.4g} nm pixels, the model was trained at {trained[-1]:.4g} nm: "
-            "expect worse results; choose another resolution level or rescale the image")
+    return (
+        f"the image has {here[-1]:.4g} nm pixels, the model was trained at {trained[-1]:.4g} nm: "
+        "expect worse results; choose another resolution level or rescale the image"
+    )
 
 
-def evenly(items: Sequence[int], count: Optional[int]) -> list[int]:
+def evenly(items: Sequence[int], count: int | None) -> list[int]:
     """`count` evenly spaced items (the middles of equal parts), all of them if there are not more."""
     if count is None or count >= len(items):
         return list(items)
@@ -410,16 +425,18 @@ class Dataset:
     train: list[Volume]
     test: list[Volume]
     classes: dict[int, str]
-    ignore: Optional[int] = None
-    anchor: Optional[str] = None  # key of a training FOV
+    ignore: int | None = None
+    anchor: str | None = None  # key of a training FOV
 
     def __post_init__(self) -> None:
         if not self.train:
             raise UserError("data.train: the training list is empty; give at least one volume")
         if self.anchor is not None and not any(self.anchor in _keys(volume) for volume in self.train):
             volume = next((v for v in self.train if v.name == self.anchor.split(":")[0]), self.train[0])
-            raise UserError(f"data.anchor: no training FOV {self.anchor!r}; a FOV of volume {volume.name} "
-                            f"reads like {next(_keys(volume))}, with z among {_short(volume.z_slices)}")
+            raise UserError(
+                f"data.anchor: no training FOV {self.anchor!r}; a FOV of volume {volume.name} "
+                f"reads like {next(_keys(volume))}, with z among {_short(volume.z_slices)}"
+            )
 
 
 def _keys(volume: Volume) -> Iterator[str]:

@@ -1,10 +1,11 @@
 """Label volumes to TIFF or OME-Zarr, slice by slice, with voxel size, names and colours; whole or not at all."""
+
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -108,8 +109,14 @@ def _write_tiff(path: Path, slices: Iterator[np.ndarray], shape, voxel_size, nam
             metadata |= {"LUTs": [_lookup_table(colours)], "Ranges": (0.0, 255.0)}
     with tifffile.TiffWriter(path, bigtiff=big, ome=big, imagej=not big) as tif:
         tif.write(
-            _exactly(slices, shape[0]), shape=shape, dtype=np.uint8, photometric="minisblack", compression="zlib",
-            resolution=resolution, metadata=metadata, maxworkers=1,
+            _exactly(slices, shape[0]),
+            shape=shape,
+            dtype=np.uint8,
+            photometric="minisblack",
+            compression="zlib",
+            resolution=resolution,
+            metadata=metadata,
+            maxworkers=1,
         )
 
 
@@ -138,7 +145,11 @@ def _write_zarr(path: Path, slices: Iterator[np.ndarray], shape, voxel_size, nam
     depth = max(1, min(_CHUNK[0], shape[0], LAYER_BYTES // (shape[1] * shape[2])))
     group = zarr.create_group(path, zarr_format=3, attributes={"ome": _ome(shape, voxel_size, names, colours)})
     array = group.create_array(
-        "0", shape=shape, dtype="uint8", chunks=(depth, *map(min, _CHUNK[1:], shape[1:])), fill_value=0,
+        "0",
+        shape=shape,
+        dtype="uint8",
+        chunks=(depth, *map(min, _CHUNK[1:], shape[1:])),
+        fill_value=0,
         dimension_names=("z", "y", "x"),
     )
     for start in range(0, shape[0], depth):

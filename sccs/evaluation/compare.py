@@ -2,23 +2,25 @@
 
 Runs belong together when their resolved recipes agree in everything but seed and device.
 """
+
 from __future__ import annotations
 
 import io
 import json
 import re
+from collections.abc import Sequence
 from csv import writer as csv_writer
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 import yaml
 
 from registry.base import UserError
+from sccs.evaluation.naming import read_metrics
 from sccs.evaluation.scores import mean_sd
 from sccs.system.files import write_text
 from sccs.system.log import say
-from sccs.evaluation.naming import read_metrics
 
 STAGES = ("features", "graph", "embed", "cluster")
 FREE = ("seed", "device", "description")  # keys in which runs of one group may differ

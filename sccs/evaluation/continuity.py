@@ -1,7 +1,9 @@
 """Counts for the consistency along z: which cluster, and which class, follows which from a slice to the next one."""
+
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 

@@ -9,20 +9,22 @@ The file gives each named cluster its class and colour; clusters without an entr
 Several clusters may share a name: together they are that class, in one colour. `sccs segment` and the report use the
 names, and the evaluation scores them as the mapping `named`.
 """
+
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import yaml
 
 from registry.base import UserError
+from sccs.evaluation.scores import MAPPINGS, evaluate
 from sccs.system.archive import is_export, read_text
 from sccs.system.colours import class_colours
-from sccs.evaluation.scores import MAPPINGS, evaluate
 from sccs.system.files import write_json, write_text
 from sccs.system.log import say
 
@@ -38,8 +40,12 @@ def main(run: str | Path, assignments: Sequence[str]) -> int:
     k = int(read_metrics(Path(run))["k"])
     names, colours = parse_assignments(assignments, k)
     entries = name_clusters(Path(run), names, colours) if names else read_names(Path(run))
-    say("\n".join(f"{cluster:3d}  {entries[cluster]['colour'] if cluster in entries else '       '}  {name}"
-                  for cluster, name in enumerate(cluster_names(entries, k))))
+    say(
+        "\n".join(
+            f"{cluster:3d}  {entries[cluster]['colour'] if cluster in entries else '       '}  {name}"
+            for cluster, name in enumerate(cluster_names(entries, k))
+        )
+    )
     return 0
 
 

@@ -17,10 +17,12 @@ named       a person named the clusters (`sccs name`)
 A mapping is a (k,) int array of class positions; -1 is a cluster without class. Where there is a rest class
 ("unrecognized"), such clusters count as that class, otherwise their pixels are missed by every class.
 """
+
 from __future__ import annotations
 
 import math
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -289,9 +291,7 @@ def mean_sd(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def consistency(
-    tables: Sequence[np.ndarray], class_names: Sequence[str], rest: str | None = None
-) -> dict[str, float]:
+def consistency(tables: Sequence[np.ndarray], class_names: Sequence[str], rest: str | None = None) -> dict[str, float]:
     """Do clusters mean the same in every image? The mean DSC per image, averaged over images, under two oracles:
 
     ``one_mapping``: one `oracle` map for all images together; ``per_image``: an `oracle` map of its own for each
@@ -375,8 +375,10 @@ def evaluate(
     notes = []
     fitted = {}
     if supervised:
-        notes.append(f"supervised: {' and '.join(supervised)} learned from the labels of the training volumes, so this "
-                     "is a reference and no unsupervised result")
+        notes.append(
+            f"supervised: {' and '.join(supervised)} learned from the labels of the training volumes, so this "
+            "is a reference and no unsupervised result"
+        )
     if not (train_table.any() or test_table.any()):
         notes.append("no labels, hence no scores; the report shows the clusters, and `sccs name` gives them names")
     elif not train_table.any():
@@ -413,8 +415,11 @@ def evaluate(
             "per_slice": {n: slice_spread(slices, m, class_names, rest) for n, m in fitted.items()} if slices else {},
             "consistency": consistency(list(test.values()), class_names, rest),
             "per_image": {rule: per_image(list(test.values()), rule, class_names, rest) for rule in PER_IMAGE},
-            "z_consistency": {part: along for part, tables in (neighbours or {}).items()
-                              if (along := z_consistency(tables, fitted, position))},
+            "z_consistency": {
+                part: along
+                for part, tables in (neighbours or {}).items()
+                if (along := z_consistency(tables, fitted, position))
+            },
             "clusters_used": {part: usage(count)[1] for part, count in pixels.items()},
             "clusters_any": {part: int((count > 0).sum()) for part, count in pixels.items()},
             "cluster_share": {part: usage(count)[0] for part, count in pixels.items()},

@@ -6,6 +6,7 @@ that a killed job loses the blocks at work and nothing else. Three stages, each 
 stitches the FOVs of a block and of its neighbours to the finest level, "1" and on are the levels of the pyramid.
 What a block holds follows from job.json alone: not from who computes it, when, or beside whom.
 """
+
 from __future__ import annotations
 
 import functools
@@ -18,18 +19,19 @@ import shutil
 import socket
 import sys
 import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Optional, Sequence
+from typing import Any
 
 import numpy as np
 
 from registry.base import UserError
-from sccs.inference.blocks import EMPTY, Level, Plan, box, grid, make_plan, pyramid
 from sccs.data.label_store import cells, create_store, halve_box, import_zarr, open_level
-from sccs.system.files import move_into_place, write_json
+from sccs.inference.blocks import EMPTY, Level, Plan, box, grid, make_plan, pyramid
 from sccs.inference.stitch import stitched
+from sccs.system.files import move_into_place, write_json
 
 PARTIAL = ".partial"
 STAGES = {"fovs": "segmenting", "0": "stitching"}  # what they do, for the progress
@@ -44,11 +46,13 @@ def check_partial(output: str | os.PathLike, resume: bool, overwrite: bool) -> N
     """Raises UserError where an unfinished segmentation lies in the way."""
     folder = partial_folder(output)
     if folder.exists() and not (resume or overwrite):
-        raise UserError(f"{folder}: an unfinished segmentation; give --resume to go on with it, --overwrite to begin "
-                        "anew, or another OUTPUT")
+        raise UserError(
+            f"{folder}: an unfinished segmentation; give --resume to go on with it, --overwrite to begin "
+            "anew, or another OUTPUT"
+        )
 
 
-def begun(output: str | os.PathLike) -> Optional[dict]:
+def begun(output: str | os.PathLike) -> dict | None:
     """job.json of an unfinished segmentation, None where there is none."""
     try:
         return json.loads((partial_folder(output) / "job.json").read_text())
@@ -61,23 +65,31 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     changed = [key for key in now if before.get(key) != now[key]]
     if changed:
         key = changed[0]
-        raise UserError(f"--resume: {key} is {now[key]}, but the segmentation began with {before.get(key)}; resume "
-                        "with its own options, or give --overwrite to begin anew")
+        raise UserError(
+            f"--resume: {key} is {now[key]}, but the segmentation began with {before.get(key)}; resume "
+            "with its own options, or give --overwrite to begin anew"
+        )
 
 
-def begin(output: str | os.PathLike, settings: Mapping[str, Any], statistics: tuple[float, float],
-          **store: Any) -> None:
+def begin(
+    output: str | os.PathLike, settings: Mapping[str, Any], statistics: tuple[float, float], **store: Any
+) -> None:
     """Lay out OUTPUT.partial, without any block. store: arguments of `create_store` (voxel_size, names, ...)."""
     folder = partial_folder(output)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     plan, levels = layout(settings)
-    create_store(folder / "store", levels, plan.chunk, settings["kind"], version=settings["ome"], about=settings,
-                 **store)
+    create_store(
+        folder / "store", levels, plan.chunk, settings["kind"], version=settings["ome"], about=settings, **store
+    )
     slot = plan.slot
     import_zarr(output).create_array(
-        folder / "fovs", shape=(plan.shape[0], len(plan.y) * slot[0], len(plan.x) * slot[1]),
-        chunks=(plan.chunk[0], *slot), dtype="uint8", fill_value=EMPTY)
+        folder / "fovs",
+        shape=(plan.shape[0], len(plan.y) * slot[0], len(plan.x) * slot[1]),
+        chunks=(plan.chunk[0], *slot),
+        dtype="uint8",
+        fill_value=EMPTY,
+    )
     for stage in ("fovs", *range(len(levels))):
         (folder / "done" / str(stage)).mkdir(parents=True)
     write_json(folder / "job.json", {"settings": settings, "statistics": statistics, "token": secrets.token_hex(8)})
@@ -181,7 +193,7 @@ class Job:
                     labels[z - zs.start, : y.high - y.low, : x.high - x.low] = found
                     tick()
                 top, left = self.plan.corner(i, j)
-                self.fovs[zs.start: zs.stop, top: top + labels.shape[1], left: left + labels.shape[2]] = labels
+                self.fovs[zs.start : zs.stop, top : top + labels.shape[1], left : left + labels.shape[2]] = labels
 
     @functools.cached_property
     def table(self) -> np.ndarray:
@@ -193,14 +205,14 @@ class Job:
         def read(i: int, j: int, y: slice, x: slice) -> np.ndarray:
             top, left = self.plan.corner(i, j)
             down, right = top - self.plan.y[i].low, left - self.plan.x[j].low
-            return self.fovs[zs.start: zs.stop, y.start + down: y.stop + down, x.start + right: x.stop + right]
+            return self.fovs[zs.start : zs.stop, y.start + down : y.stop + down, x.start + right : x.stop + right]
 
         labels = np.empty([side.stop - side.start for side in area], np.uint8)
         for i in rows:
             for j in columns:
                 y, x = (span.start - side.start for span, side in zip((self.plan.y[i], self.plan.x[j]), area[1:]))
                 found = stitched(i, j, self.plan.y, self.plan.x, self.plan.halo, read, EMPTY)
-                labels[:, y: y + found.shape[1], x: x + found.shape[2]] = found
+                labels[:, y : y + found.shape[1], x : x + found.shape[2]] = found
         self.level(0)[area] = labels
 
     @property
@@ -220,8 +232,10 @@ def _job(folder: str, device: str, token: str) -> Job:
     try:
         return Job(folder, device)
     except FileNotFoundError:
-        raise UserError(f"{folder}: not there on {socket.gethostname()}, where a worker runs; put OUTPUT, INPUT and "
-                        "RUN on a disk that all machines have under the same path") from None
+        raise UserError(
+            f"{folder}: not there on {socket.gethostname()}, where a worker runs; put OUTPUT, INPUT and "
+            "RUN on a disk that all machines have under the same path"
+        ) from None
 
 
 def do(folder: str, device: str, token: str, task: Task) -> Task:
@@ -231,8 +245,9 @@ def do(folder: str, device: str, token: str, task: Task) -> Task:
     return task
 
 
-def carry_out(output: str | os.PathLike, device: str, workers: int, scheduler: Optional[str],
-              progress: Callable[[int, str], Any]) -> None:
+def carry_out(
+    output: str | os.PathLike, device: str, workers: int, scheduler: str | None, progress: Callable[[int, str], Any]
+) -> None:
     """Do what is left of the job, stage by stage. progress(total, what) is a context whose value has update(n)."""
     folder = str(partial_folder(output).absolute())
     token = json.loads((Path(folder) / "job.json").read_text())["token"]
@@ -275,7 +290,7 @@ def import_distributed() -> Any:
 class cluster:
     """Context: a Dask client of the scheduler at that address, or of a local cluster; None for one worker alone."""
 
-    def __init__(self, workers: int, scheduler: Optional[str]):
+    def __init__(self, workers: int, scheduler: str | None):
         self.workers, self.scheduler, self.opened = workers, scheduler, []
 
     def __enter__(self) -> Any:
@@ -291,10 +306,16 @@ class cluster:
         import dask
 
         threads = str(max(1, (os.cpu_count() or 1) // self.workers))
-        variables = {name: threads for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        variables = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
         with dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES}):
-            local = distributed.LocalCluster(n_workers=self.workers, threads_per_worker=1, dashboard_address=None,
-                                             memory_limit=0, env=variables, silence_logs=logging.ERROR)
+            local = distributed.LocalCluster(
+                n_workers=self.workers,
+                threads_per_worker=1,
+                dashboard_address=None,
+                memory_limit=0,
+                env=variables,
+                silence_logs=logging.ERROR,
+            )
         self.opened = [distributed.Client(local), local]
         return self.opened[0]
 
@@ -315,7 +336,9 @@ def on_cluster(client: Any, function: Callable[[Task], Task], tasks: Sequence[Ta
     except ImportError as error:
         raise UserError(f"a worker lacks a package ({error}); install sccs of this version where workers run") from None
     except distributed.KilledWorker as error:
-        raise UserError(f"a block ended {ALLOWED_FAILURES} workers ({error}); perhaps they lack memory. What is "
-                        "done is kept: mend it and give --resume") from None
+        raise UserError(
+            f"a block ended {ALLOWED_FAILURES} workers ({error}); perhaps they lack memory. What is "
+            "done is kept: mend it and give --resume"
+        ) from None
     finally:
         client.cancel(futures)

@@ -4,11 +4,13 @@ levels of the label pyramid. Plain numbers; nothing here reads pixels or knows a
 The FOVs follow from the region's shape, the FOV's side and the halo alone. Blocks are whole FOVs and whole chunks, so
 that no FOV is computed twice, no two workers write one chunk, and labels depend neither on blocks nor on their order.
 """
+
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Optional, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -61,8 +63,10 @@ def spans(length: int, fov: int | str, halo: int) -> list[Span]:
     # Windows of the last FOV lie as those of its neighbours do; it sees one whole window at least.
     last = min(math.ceil((length - least) / grid), (length - grid) // grid) * grid
     lows = [max(0, min(start - halo, last)) for start in range(0, length, step)]
-    return [Span(start, min(start + step, length), low, min(max(start + step + halo, low + least), length))
-            for start, low in zip(range(0, length, step), lows)]
+    return [
+        Span(start, min(start + step, length), low, min(max(start + step + halo, low + least), length))
+        for start, low in zip(range(0, length, step), lows)
+    ]
 
 
 @dataclass(frozen=True)
@@ -97,12 +101,14 @@ class Plan:
     def within(self, number: int) -> tuple[range, list[int], list[int]]:
         """Slices of a block, and the numbers of its FOVs along y and x."""
         z, *sides = self.box(number)
-        y, x = ([n for n, span in enumerate(along) if side.start <= span.start < side.stop]
-                for along, side in zip((self.y, self.x), sides))
+        y, x = (
+            [n for n, span in enumerate(along) if side.start <= span.start < side.stop]
+            for along, side in zip((self.y, self.x), sides)
+        )
         return range(z.start, z.stop), y, x
 
 
-def make_plan(shape: Sequence[int], fov: int | str, halo: int, block: Optional[Sequence[int]] = None) -> Plan:
+def make_plan(shape: Sequence[int], fov: int | str, halo: int, block: Sequence[int] | None = None) -> Plan:
     """`block`: wished for, in voxels (z, y, x); y and x become whole FOVs, at least one."""
     shape = tuple(map(int, shape))
     wished = block or BLOCK
@@ -144,7 +150,7 @@ class Level:
     factor: tuple[int, int, int]
 
 
-def pyramid(shape: Sequence[int], voxel_size: Optional[Sequence[float]] = None) -> list[Level]:
+def pyramid(shape: Sequence[int], voxel_size: Sequence[float] | None = None) -> list[Level]:
     """Levels from the finest on, until no side exceeds 512 px. An axis is halved where its voxels are less than twice
     as long as the shortest, so that voxels become as long as they are wide."""
     size = np.array(voxel_size or (1.0, 1.0, 1.0))
@@ -153,15 +159,20 @@ def pyramid(shape: Sequence[int], voxel_size: Optional[Sequence[float]] = None) 
         last = levels[-1]
         now = size * last.factor
         step = tuple(2 if s < 2 * now.min() and n > 1 else 1 for s, n in zip(now, last.shape))
-        levels.append(Level(tuple(-(-n // s) for n, s in zip(last.shape, step)), step,
-                            tuple(f * s for f, s in zip(last.factor, step))))
+        levels.append(
+            Level(
+                tuple(-(-n // s) for n, s in zip(last.shape, step)),
+                step,
+                tuple(f * s for f, s in zip(last.factor, step)),
+            )
+        )
     return levels
 
 
 def halve(labels: np.ndarray, step: Sequence[int]) -> np.ndarray:
     """The most frequent label of each cell of `step` voxels; of labels equally frequent, that of the first voxel."""
     padded = np.pad(labels, [(0, -n % s) for n, s in zip(labels.shape, step)], mode="edge")
-    voxels = [padded[z::step[0], y::step[1], x::step[2]] for z, y, x in np.ndindex(*step)]
+    voxels = [padded[z :: step[0], y :: step[1], x :: step[2]] for z, y, x in np.ndindex(*step)]
     best, most = voxels[0].copy(), np.zeros(voxels[0].shape, np.uint8)
     for voxel in voxels:
         votes = np.zeros(best.shape, np.uint8)

@@ -5,19 +5,20 @@ A model is trained, and by default applied, slice by slice. Here the graphs of a
 head clusters the nodes of the middle slice. Nothing is trained anew, there is no eigensolver, and a slice depends on
 its neighbours' images alone, not on the order in which slices are segmented.
 """
+
 from __future__ import annotations
 
-from typing import Callable, Iterator, Optional, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 
-from registry.spg.affinity import AffinityGraph
 from registry.base import UserError
+from registry.spg.affinity import AffinityGraph
 from registry.spg.graphs import RegionGraph
 from registry.spg.slab import Link, joined, link
-from sccs.inference.blocks import EMPTY
 from sccs.data.volumes import Volume
+from sccs.inference.blocks import EMPTY
 from sccs.pipeline import Pipeline
 
 REACH = 2  # slices on either side
@@ -28,15 +29,21 @@ def check_depth(model: Pipeline, weight: float) -> None:
     if not 0 < weight < float("inf"):
         raise UserError(f"--depth: the weight of edges between slices must be above 0, not {weight:g}")
     if not isinstance(model.graph, AffinityGraph):
-        raise UserError(f"--depth: graph {model.recipe.graph.name!r} has no kernel for edges between slices; leave "
-                        "--depth out")
+        raise UserError(
+            f"--depth: graph {model.recipe.graph.name!r} has no kernel for edges between slices; leave --depth out"
+        )
     if model.recipe.embedder.name == "identity":
         raise UserError("--depth: embedder 'identity' does not look at edges, so depth changes nothing; leave it out")
 
 
 @torch.no_grad()
-def segment_slices(model: Pipeline, volume: Volume, weight: float, reach: int = REACH,
-                   inside: Optional[Callable[[int], np.ndarray]] = None) -> Iterator[np.ndarray]:
+def segment_slices(
+    model: Pipeline,
+    volume: Volume,
+    weight: float,
+    reach: int = REACH,
+    inside: Callable[[int], np.ndarray] | None = None,
+) -> Iterator[np.ndarray]:
     """Clusters (Y, X) uint8 of every used slice of a volume, as `Pipeline.segment_slices` gives them, with depth.
 
     Slices are neighbours where they are in the file; up to `reach` on either side are joined. In memory are the graphs
@@ -71,14 +78,19 @@ def segment_slices(model: Pipeline, volume: Volume, weight: float, reach: int = 
                 layers[other].append(model.build(image, keep=False) if needed else None)
                 flat[other].append(bool(image.min() == image.max()))
             if other > near.start:
-                links[other - 1] = [None if one is None or two is None else link(model.graph, one, two, weight)
-                                    for one, two in zip(layers[other - 1], layers[other])]
+                links[other - 1] = [
+                    None if one is None or two is None else link(model.graph, one, two, weight)
+                    for one, two in zip(layers[other - 1], layers[other])
+                ]
         plane = np.full(volume.shape[1:], EMPTY, np.uint8)
         for number, tile in enumerate(volume.tiles):
             if wanted[position][number] and not (inside is not None and flat[position][number]):
-                plane[tile.window] = segment_middle(model, [layers[other][number] for other in near],
-                                                    [links[other][number] for other in near[:-1]],
-                                                    position - near.start)
+                plane[tile.window] = segment_middle(
+                    model,
+                    [layers[other][number] for other in near],
+                    [links[other][number] for other in near[:-1]],
+                    position - near.start,
+                )
         yield plane
 
 
@@ -92,10 +104,9 @@ def neighbourhood(z_slices: Sequence[int], position: int, reach: int) -> range:
     return range(first, last + 1)
 
 
-def segment_middle(model: Pipeline, graphs: Sequence[RegionGraph], links: Sequence[Link],
-                   middle: int) -> np.ndarray:
+def segment_middle(model: Pipeline, graphs: Sequence[RegionGraph], links: Sequence[Link], middle: int) -> np.ndarray:
     """Clusters (H, W) uint8 of one of several neighbouring slices, given their graphs in order and the links."""
     start = sum(graph.n for graph in graphs[:middle])
-    Z = model.embedder.embed(joined(graphs, links))[start:start + graphs[middle].n]  # (n_s, u)
+    Z = model.embedder.embed(joined(graphs, links))[start : start + graphs[middle].n]  # (n_s, u)
     clusters = model.clusterer.predict(graphs[middle], Z).argmax(1)  # (n_s,)
     return clusters.to(torch.uint8).cpu().numpy()[graphs[middle].regions]

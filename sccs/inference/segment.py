@@ -3,6 +3,7 @@
 To TIFF slice by slice, to OME-Zarr block by block (sccs/inference/block_job.py), with the same labels. Fields of view overlap,
 and are stitched where they agree (sccs/inference/stitch.py).
 """
+
 from __future__ import annotations
 
 import functools
@@ -10,9 +11,10 @@ import hashlib
 import os
 import re
 import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,6 +40,7 @@ class Legend:
 
 def one_at_a_time(function: Callable) -> Callable:
     """`function(run, input, output, ...)`, while no other command writes that output."""
+
     @functools.wraps(function)
     def alone(run: str, input: str, output: str, **options: Any) -> None:
         from sccs.data.writers import check_output
@@ -50,12 +53,28 @@ def one_at_a_time(function: Callable) -> Callable:
 
 
 @one_at_a_time
-def segment(run: str, input: str, output: str, *, level: int | str | None = None,
-            voxel_size: Sequence[float] | None = None, axes: str | None = None, plane: str = "xy",
-            depth: float | None = None, classes: bool = False, overwrite: bool = False, device: str = "auto",
-            region: str | None = None, mask: str | None = None, halo: int | None = None,
-            block: Sequence[int] | None = None, ome: str | None = None, workers: int = 1, scheduler: str | None = None,
-            resume: bool = False) -> None:
+def segment(
+    run: str,
+    input: str,
+    output: str,
+    *,
+    level: int | str | None = None,
+    voxel_size: Sequence[float] | None = None,
+    axes: str | None = None,
+    plane: str = "xy",
+    depth: float | None = None,
+    classes: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    region: str | None = None,
+    mask: str | None = None,
+    halo: int | None = None,
+    block: Sequence[int] | None = None,
+    ome: str | None = None,
+    workers: int = 1,
+    scheduler: str | None = None,
+    resume: bool = False,
+) -> None:
     """Segment the image `input` with the run's model into `output` (.tif, .tiff or .ome.zarr), uint8 (Z, Y, X).
 
     Labels are cluster numbers 0 .. k-1, with the names and colours that `sccs name` gave them; with `classes`, class
@@ -79,17 +98,19 @@ def segment(run: str, input: str, output: str, *, level: int | str | None = None
     with fields of view that only touch: with them, there is none of `halo`, `block`, `workers`, `scheduler` and
     `resume`. Raises UserError for bad input, before anything is written.
     """
-    from sccs.inference import block_job
     from sccs.data.label_store import import_zarr, write_store
     from sccs.data.writers import ZARR_SUFFIXES, write_labels
-    from sccs.inference.depth import check_depth
     from sccs.evaluation.naming import read_names
+    from sccs.inference import block_job
+    from sccs.inference.depth import check_depth
     from sccs.pipeline import Pipeline
 
     by_slices = plane != "xy" or depth is not None
     if by_slices and (halo is not None or block or workers > 1 or scheduler or resume):
-        raise UserError("--plane and --depth go slice by slice, in one process, and fields of view only touch; leave "
-                        "out --halo, --block, --workers, --scheduler and --resume")
+        raise UserError(
+            "--plane and --depth go slice by slice, in one process, and fields of view only touch; leave "
+            "out --halo, --block, --workers, --scheduler and --resume"
+        )
     as_zarr = Path(output).suffix.lower() in ZARR_SUFFIXES
     in_blocks = as_zarr and not by_slices
     if as_zarr:
@@ -99,8 +120,10 @@ def segment(run: str, input: str, output: str, *, level: int | str | None = None
         if workers > 1 or scheduler is not None:
             block_job.import_distributed()
     if not as_zarr and (block is not None or ome is not None or resume or workers > 1 or scheduler is not None):
-        raise UserError(f"{output}: --block, --ome, --workers, --scheduler and --resume are for OME-Zarr; name it "
-                        ".ome.zarr, or leave them out")
+        raise UserError(
+            f"{output}: --block, --ome, --workers, --scheduler and --resume are for OME-Zarr; name it "
+            ".ome.zarr, or leave them out"
+        )
     model = Pipeline.load(run, device)
     if depth is not None:
         check_depth(model, depth)
@@ -117,11 +140,19 @@ def segment(run: str, input: str, output: str, *, level: int | str | None = None
     if as_zarr or by_slices or mask is not None:
         legend.names.setdefault(EMPTY, "not segmented")
     settings: dict[str, Any] = {
-        "run": absolute(run), "model": fingerprint_of(run), "input": absolute(input), "axes": axes, "level": level,
-        "voxel_size": source.voxel_size and list(source.voxel_size), "mask": mask and absolute(mask),
-        "region": whole_region(parse_region(region), source.shape, input), "fov": model.fov,
+        "run": absolute(run),
+        "model": fingerprint_of(run),
+        "input": absolute(input),
+        "axes": axes,
+        "level": level,
+        "voxel_size": source.voxel_size and list(source.voxel_size),
+        "mask": mask and absolute(mask),
+        "region": whole_region(parse_region(region), source.shape, input),
+        "fov": model.fov,
         "halo": default_halo(model.fov) if halo is None else halo,
-        "block": block and list(block), "kind": "classes" if classes else "clusters", "ome": ome or "0.5",
+        "block": block and list(block),
+        "kind": "classes" if classes else "clusters",
+        "ome": ome or "0.5",
         "table": table.tolist(),
     }
     shape = [stop - start for start, stop in settings["region"]]
@@ -132,8 +163,17 @@ def segment(run: str, input: str, output: str, *, level: int | str | None = None
         slices = slice_labels(model, settings, plane, depth, table)
         if as_zarr:
             about = {**settings, "halo": 0, "plane": plane, "depth": depth}
-            write_store(output, slices, shape, settings["kind"], version=settings["ome"], translation=translation,
-                        about=about, overwrite=overwrite, **store)
+            write_store(
+                output,
+                slices,
+                shape,
+                settings["kind"],
+                version=settings["ome"],
+                translation=translation,
+                about=about,
+                overwrite=overwrite,
+                **store,
+            )
         else:
             write_labels(output, slices, shape, overwrite=overwrite, **store)
         return report(output, shape, len(table), entries, legend)
@@ -164,15 +204,16 @@ def report(output: str, shape: Sequence[int], k: int, entries: Mapping, legend: 
     print(f"{output}: {' x '.join(map(str, shape))} (z, y, x), {labels}")
 
 
-def slice_labels(model: Pipeline, settings: Mapping[str, Any], plane: str, depth: float | None,
-                 table: np.ndarray) -> Iterator[np.ndarray]:
+def slice_labels(
+    model: Pipeline, settings: Mapping[str, Any], plane: str, depth: float | None, table: np.ndarray
+) -> Iterator[np.ndarray]:
     """Labels (Y, X) of the region's slices, by planes of another axis or with edges between slices.
 
     As with blocks, `EMPTY` where the mask is 0 and in FOVs of one grey value. A few planes are in memory; labels of
     other planes than xy are gathered in a temporary file.
     """
-    from sccs.inference import depth as slabs
     from sccs.data.planes import restored, turn_back
+    from sccs.inference import depth as slabs
 
     volume, mask = open_volume(settings, model.min_side, plane=plane), open_mask(settings, plane)
     everything = slice(0, volume.shape[1]), slice(0, volume.shape[2])
@@ -188,8 +229,10 @@ def slice_labels(model: Pipeline, settings: Mapping[str, Any], plane: str, depth
         clusters = slabs.segment_slices(model, volume, depth, inside=inside)
     codes = np.full(256, EMPTY, np.uint8)
     codes[: len(table)] = table
-    labels = (np.where(inside(z), codes[found], EMPTY)
-              for z, found in zip(volume.z_slices, progress(clusters, len(volume.z_slices))))
+    labels = (
+        np.where(inside(z), codes[found], EMPTY)
+        for z, found in zip(volume.z_slices, progress(clusters, len(volume.z_slices)))
+    )
     return restored(labels, turn_back(volume.shape, plane), plane)
 
 
@@ -217,13 +260,20 @@ def fingerprint_of(run: str) -> str:
     if folder.is_file():
         return hashlib.sha256(folder.read_bytes()).hexdigest()[:16]
     digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")) + [folder / "model.json"]:
+    for file in [*sorted(folder.glob("*.safetensors")), folder / "model.json"]:
         digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def open_level(input: str, level: int | str | None, voxel_size: Sequence[float] | None, axes: str | None,
-               trained: Sequence[float] | None, min_side: int = 1, plane: str = "xy") -> tuple[ImageSource, int | None]:
+def open_level(
+    input: str,
+    level: int | str | None,
+    voxel_size: Sequence[float] | None,
+    axes: str | None,
+    trained: Sequence[float] | None,
+    min_side: int = 1,
+    plane: str = "xy",
+) -> tuple[ImageSource, int | None]:
     """The image at the level asked for, and its number; `trained`: voxel size (z, y, x) nm that the model knows.
 
     "auto" leaves out levels whose planes have a side below `min_side` px, as long as there is another.
@@ -245,8 +295,10 @@ def open_level(input: str, level: int | str | None, voxel_size: Sequence[float] 
             levels = [number for number in levels if min(turn(shapes[number], plane)[1:]) >= min_side] or levels
         level = levels[chosen_level([sizes[number] for number in levels], trained)]
         note = "" if len(levels) == len(sizes) else f", of those with at least {min_side} px a side"
-        print(f"level {level} of {len(sizes)}: {_nm(sizes[level])}, the nearest to the {_nm(trained)} of the "
-              f"training{note}")
+        print(
+            f"level {level} of {len(sizes)}: {_nm(sizes[level])}, the nearest to the {_nm(trained)} of the "
+            f"training{note}"
+        )
         level = level if len(sizes) > 1 else None
     return open_image(input, axes=axes, voxel_size=voxel_size, level=level), level
 
@@ -256,7 +308,7 @@ def _nm(size: Sequence[float]) -> str:
 
 
 def parse_region(text: str | None) -> list[tuple[int | None, int | None]]:
-    """"z0:z1,y0:y1,x0:x1", each number optional -> three pairs."""
+    """ "z0:z1,y0:y1,x0:x1", each number optional -> three pairs."""
     if text is None:
         return [(None, None)] * 3
     parts = [re.fullmatch(r"(\d*):(\d*)", part.strip()) for part in text.split(",")]
@@ -276,17 +328,28 @@ def whole_region(region: Sequence[tuple[int | None, int | None]], shape: Sequenc
     return found
 
 
-def open_volume(settings: Mapping[str, Any], min_side: int, statistics: tuple[float, float] | None = None,
-                plane: str = "xy") -> Volume:
+def open_volume(
+    settings: Mapping[str, Any], min_side: int, statistics: tuple[float, float] | None = None, plane: str = "xy"
+) -> Volume:
     """The region of the image as standardised slices; statistics: its mean and deviation, where they are known."""
     from sccs.data.readers import open_image
     from sccs.data.volumes import Region, Volume
 
-    source = open_image(settings["input"], axes=settings["axes"], voxel_size=settings["voxel_size"],
-                        level=settings["level"])
+    source = open_image(
+        settings["input"], axes=settings["axes"], voxel_size=settings["voxel_size"], level=settings["level"]
+    )
     z, y, x = settings["region"]
-    return Volume("volume", source.array, path=source.path, voxel_size=source.voxel_size, fov=settings["fov"],
-                  region=Region(z=z, y=y, x=x), min_side=min_side, statistics=statistics, plane=plane)
+    return Volume(
+        "volume",
+        source.array,
+        path=source.path,
+        voxel_size=source.voxel_size,
+        fov=settings["fov"],
+        region=Region(z=z, y=y, x=x),
+        min_side=min_side,
+        statistics=statistics,
+        plane=plane,
+    )
 
 
 class Mask:
@@ -301,8 +364,10 @@ class Mask:
         self.array, self.origin = turned(array, plane), turn(origin, plane)
         self.factors = [max(1, round(n / m)) for n, m in zip(shape, array.shape)]
         if any(abs(n - m * f) >= f for n, m, f in zip(shape, array.shape, self.factors)):
-            raise UserError(f"--mask {path}: has shape {tuple(array.shape)} (z, y, x), the image {tuple(shape)}; make "
-                            "it of that shape, or coarser by whole factors")
+            raise UserError(
+                f"--mask {path}: has shape {tuple(array.shape)} (z, y, x), the image {tuple(shape)}; make "
+                "it of that shape, or coarser by whole factors"
+            )
         self.factors = turn(self.factors, plane)
 
     def __call__(self, z: int, y: slice, x: slice) -> np.ndarray:
@@ -311,7 +376,7 @@ class Mask:
         for axis, (start, stop) in enumerate(((z, z + 1), (y.start, y.stop), (x.start, x.stop))):
             at = (np.arange(start, stop) + self.origin[axis]) // self.factors[axis]
             index.append(np.minimum(at, self.array.shape[axis] - 1))
-        part = self.array[index[0][0], index[1][0]: index[1][-1] + 1, index[2][0]: index[2][-1] + 1] != 0
+        part = self.array[index[0][0], index[1][0] : index[1][-1] + 1, index[2][0] : index[2][-1] + 1] != 0
         return part[index[1] - index[1][0]][:, index[2] - index[2][0]]
 
 
@@ -320,16 +385,24 @@ def open_mask(settings: Mapping[str, Any], plane: str = "xy") -> Mask | None:
 
     if settings["mask"] is None:
         return None
-    source = open_image(settings["input"], axes=settings["axes"], voxel_size=settings["voxel_size"],
-                        level=settings["level"])
+    source = open_image(
+        settings["input"], axes=settings["axes"], voxel_size=settings["voxel_size"], level=settings["level"]
+    )
     mask = open_image(settings["mask"])
-    return Mask(mask.array, source.shape, [start for start, _ in settings["region"]], settings["mask"],
-                plane)
+    return Mask(mask.array, source.shape, [start for start, _ in settings["region"]], settings["mask"], plane)
 
 
 # ----------------------------------------------------------------------------------------------------------- labels
-def label_fov(model: Pipeline, volume: Volume, mask: Mask | None, table: np.ndarray, z: int, y: Span, x: Span,
-              image: np.ndarray | None = None) -> np.ndarray:
+def label_fov(
+    model: Pipeline,
+    volume: Volume,
+    mask: Mask | None,
+    table: np.ndarray,
+    z: int,
+    y: Span,
+    x: Span,
+    image: np.ndarray | None = None,
+) -> np.ndarray:
     """Labels (h, w) uint8 of all that one FOV sees of slice z of the region; `image`: its pixels, if they are there.
 
     `EMPTY` where the mask is 0, and throughout where nothing is to be written at the FOV's centre: it is outside of
@@ -348,8 +421,9 @@ def label_fov(model: Pipeline, volume: Volume, mask: Mask | None, table: np.ndar
     return labels if inside is None else np.where(inside, labels, empty)
 
 
-def segmented_planes(model: Pipeline, volume: Volume, mask: Mask | None, table: np.ndarray,
-                     plan: Plan) -> Iterator[np.ndarray]:
+def segmented_planes(
+    model: Pipeline, volume: Volume, mask: Mask | None, table: np.ndarray, plan: Plan
+) -> Iterator[np.ndarray]:
     """Labels (Y, X) of every slice, one after the other: what the blocks of `sccs.inference.block_job` hold."""
     from sccs.data.volumes import PLANE_AT_ONCE
     from sccs.inference.stitch import stitched
@@ -363,24 +437,24 @@ def segmented_planes(model: Pipeline, volume: Volume, mask: Mask | None, table: 
             if not whole:
                 image, top = volume.read_window(volume.origin[0] + z, slice(y.low, y.high), everything[1]), y.low
             for j, x in enumerate(plan.x):
-                view = image[y.low - top: y.high - top, x.low: x.high]
+                view = image[y.low - top : y.high - top, x.low : x.high]
                 fovs[i, j] = label_fov(model, volume, mask, table, z, y, x, view)[None]
 
         def read(i: int, j: int, rows: slice, columns: slice) -> np.ndarray:
             top, left = plan.y[i].low, plan.x[j].low
-            return fovs[i, j][:, rows.start - top: rows.stop - top, columns.start - left: columns.stop - left]
+            return fovs[i, j][:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
 
         plane = np.empty(plan.shape[1:], np.uint8)
         for i, j in fovs:
             y, x = plan.y[i], plan.x[j]
-            plane[y.start: y.stop, x.start: x.stop] = stitched(i, j, plan.y, plan.x, plan.halo, read, EMPTY)[0]
+            plane[y.start : y.stop, x.start : x.stop] = stitched(i, j, plan.y, plan.x, plan.halo, read, EMPTY)[0]
         yield plane
 
 
 def cluster_legend(entries: Mapping[int, Mapping[str, str]], k: int) -> Legend:
     """Of files with cluster numbers; `entries` as `sccs.evaluation.naming.read_names` gives them, {} where nobody named any."""
-    from sccs.system.colours import cluster_colours, rgb
     from sccs.evaluation.naming import cluster_names
+    from sccs.system.colours import cluster_colours, rgb
 
     colours = {**dict(enumerate(cluster_colours(k))), **{c: entry["colour"] for c, entry in entries.items()}}
     return Legend(dict(enumerate(cluster_names(entries, k))), {c: rgb(colour) for c, colour in colours.items()})
@@ -394,8 +468,13 @@ def class_legend(classes: Mapping[int, str], chosen: Mapping[str, str] | None = 
     return Legend(dict(classes), {code: rgb(colours[name]) for code, name in classes.items()})
 
 
-def class_codes(entries: Mapping[int, Mapping[str, str]], k: int, classes: Mapping[int, str],
-                ignore: int | None = None, rest: str | None = None) -> tuple[np.ndarray, Legend]:
+def class_codes(
+    entries: Mapping[int, Mapping[str, str]],
+    k: int,
+    classes: Mapping[int, str],
+    ignore: int | None = None,
+    rest: str | None = None,
+) -> tuple[np.ndarray, Legend]:
     """Table (k,) uint8 from clusters to class codes, and what the codes mean.
 
     entries: the named ones of the k clusters. classes, ignore: codes and names of the run's data set. rest: its
@@ -415,8 +494,10 @@ def class_codes(entries: Mapping[int, Mapping[str, str]], k: int, classes: Mappi
     top = max(classes, default=0)
     free = [code for code in (*range(top + 1, UNNAMED), *range(top)) if code not in classes and code != ignore]
     if len(further) > len(free):
-        raise UserError(f"--classes: {len(further)} names that are no class of the data, but {len(free)} free codes; "
-                        "give clusters the same name, or leave --classes out")
+        raise UserError(
+            f"--classes: {len(further)} names that are no class of the data, but {len(free)} free codes; "
+            "give clusters the same name, or leave --classes out"
+        )
     numbered = {**classes, **dict(zip(free, further.values()))}
     code_of |= dict(zip(further, free))
     position = rest_position(list(classes.values()), rest)

@@ -5,9 +5,10 @@ least disagreement there (the cut of Efros and Freeman, 2001), by dynamic progra
 the corners where four FOVs meet and leaves them at 45 degrees at most, so that borders along y and along x never meet
 elsewhere: a pixel's label depends on its FOV and the four neighbours, which is why blocks do not matter.
 """
+
 from __future__ import annotations
 
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -16,8 +17,16 @@ from sccs.inference.blocks import Span
 Read = Callable[[int, int, slice, slice], np.ndarray]  # FOV (i, j); rows, columns of the region -> (Z, h, w)
 
 
-def stitched(i: int, j: int, rows: Sequence[Span], columns: Sequence[Span], halo: int, labels: Read, empty: int,
-             values: Read | None = None) -> np.ndarray:
+def stitched(
+    i: int,
+    j: int,
+    rows: Sequence[Span],
+    columns: Sequence[Span],
+    halo: int,
+    labels: Read,
+    empty: int,
+    values: Read | None = None,
+) -> np.ndarray:
     """What belongs at the centre of FOV (i, j): (Z, h, w), from it and, beyond moved borders, from its neighbours.
 
     labels: of all FOVs, over all that they see. A FOV that is `empty` throughout, in a slice, keeps straight borders.
@@ -32,7 +41,7 @@ def stitched(i: int, j: int, rows: Sequence[Span], columns: Sequence[Span], halo
             if not 0 <= first < len(spans) - 1:
                 continue
             border = spans[first].stop
-            reach = min(halo, *((span.stop - span.start) // 2 for span in spans[first: first + 2]))
+            reach = min(halo, *((span.stop - span.start) // 2 for span in spans[first : first + 2]))
             if reach < 2:
                 continue
             strip = slice(border - reach, border + reach)

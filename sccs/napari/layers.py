@@ -1,7 +1,9 @@
 """Between napari's layers and SCCS: sample data, reader, writer, colours, voxel sizes. Napari is not imported here."""
+
 from __future__ import annotations
 
-from typing import Any, Callable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,9 +24,14 @@ def phantom() -> list[tuple]:
     (cell,) = json.loads((folder / "cells.json").read_text(encoding="utf-8"))
     image, labels = (np.load(folder / f"{cell['name']}_{kind}.npy") for kind in ("image", "labels"))
     place = placed(cell["voxel_size"])
-    return [(image, {"name": "cell (synthetic)", "colormap": "gray", **place}, "image"),
-            (labels, {"name": TRUTH, "opacity": 0.5, "visible": False, **place, **look(class_legend(CELL_CLASSES))},
-             "labels")]
+    return [
+        (image, {"name": "cell (synthetic)", "colormap": "gray", **place}, "image"),
+        (
+            labels,
+            {"name": TRUTH, "opacity": 0.5, "visible": False, **place, **look(class_legend(CELL_CLASSES))},
+            "labels",
+        ),
+    ]
 
 
 def get_reader(path: str | list[str]) -> Callable[[str], list[tuple]] | None:

@@ -4,26 +4,28 @@ A long job calls ``watch(done, total, what)`` between the units of its work (fie
 written); an empty `what` only asks whether to go on, and a total of 0 is one that nobody knows. What `watch` raises ends
 the job there: neither the session nor any file is then changed.
 """
+
 from __future__ import annotations
 
 import re
 import threading
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from registry.base import UserError
 from sccs.data.volumes import FOV, Dataset, Volume
 from sccs.data.writers import check_output, write_labels
+from sccs.inference.segment import Legend, class_codes, cluster_legend
+from sccs.recipe.grammar import load_recipe
 from sccs.system.files import atomic_path
 from sccs.system.log import Progress, RunLog
-from sccs.recipe.grammar import load_recipe
-from sccs.inference.segment import Legend, class_codes, cluster_legend
 
 Watch = Callable[[int, int, str], None]
 
@@ -49,10 +51,20 @@ class Session:
         self.voxel_size: tuple[float, ...] | None = None
         self._model: Any = None
 
-    def train(self, image, run: str | Path, *, recipe: str | Path | Mapping = "sccs_plus",
-              overrides: Sequence[str] = (), voxel_size: Sequence[float] | None = None, name: str = "image",
-              slices: int | None = None, fov: int | str = 560, device: str | None = None,
-              watch: Watch = unwatched) -> Path:
+    def train(
+        self,
+        image,
+        run: str | Path,
+        *,
+        recipe: str | Path | Mapping = "sccs_plus",
+        overrides: Sequence[str] = (),
+        voxel_size: Sequence[float] | None = None,
+        name: str = "image",
+        slices: int | None = None,
+        fov: int | str = 560,
+        device: str | None = None,
+        watch: Watch = unwatched,
+    ) -> Path:
         """Train on an array (Z, Y, X) or (Y, X) into the new run folder `run`, which is returned.
 
         recipe, overrides, device: as for `sccs run`; the recipe's data are replaced by the image. voxel_size:
@@ -68,8 +80,16 @@ class Session:
         check_folder(run, resume=False, overwrite=False)
         model = Pipeline(replace(load_recipe(recipe, overrides, device=device), data=None, source=None))
         check_length(model.embedder, model.clusterer, model.recipe.train.iterations)
-        volume = WatchedVolume(file_name(name), as_stack(image), watch=watch, path=name, voxel_size=voxel_size, fov=fov,
-                               max_slices=slices, min_side=model.min_side)
+        volume = WatchedVolume(
+            file_name(name),
+            as_stack(image),
+            watch=watch,
+            path=name,
+            voxel_size=voxel_size,
+            fov=fov,
+            max_slices=slices,
+            min_side=model.min_side,
+        )
         dataset = Dataset("napari", [volume], [], {})
         start = time.perf_counter()
         with atomic_path(run) as scratch:
@@ -98,8 +118,15 @@ class Session:
     def segment(self, image, *, voxel_size: Sequence[float] | None = None, watch: Watch = unwatched) -> np.ndarray:
         """Clusters uint8 of an array (Z, Y, X) or (Y, X), of its shape. Raises UserError for what is no such image."""
         model = self.model
-        volume = WatchedVolume("image", as_stack(image), watch=watch, what="segmenting", voxel_size=voxel_size,
-                               fov=model.fov, min_side=model.min_side)
+        volume = WatchedVolume(
+            "image",
+            as_stack(image),
+            watch=watch,
+            what="segmenting",
+            voxel_size=voxel_size,
+            fov=model.fov,
+            min_side=model.min_side,
+        )
         clusters = np.empty(volume.shape, np.uint8)
         for z, plane in enumerate(model.segment_slices(volume)):
             clusters[z] = plane
@@ -148,8 +175,15 @@ class Session:
         return table[self.clusters], legend
 
 
-def save(path: str | Path, labels: np.ndarray, *, voxel_size: Sequence[float] | None, legend: Legend,
-         overwrite: bool = False, watch: Watch = unwatched) -> Path:
+def save(
+    path: str | Path,
+    labels: np.ndarray,
+    *,
+    voxel_size: Sequence[float] | None,
+    legend: Legend,
+    overwrite: bool = False,
+    watch: Watch = unwatched,
+) -> Path:
     """Labels (Z, Y, X) or (Y, X) of 0..255 to .tif, .tiff or .ome.zarr, with voxel size (nm), names and colours.
 
     The file appears when it is complete. Raises UserError for another suffix, for a file that is there already unless
@@ -168,8 +202,9 @@ def save(path: str | Path, labels: np.ndarray, *, voxel_size: Sequence[float] | 
             watch(z, len(stack), "writing")
             yield np.asarray(plane)
 
-    write_labels(path, planes(), stack.shape, voxel_size, names=legend.names, colours=legend.colours,
-                 overwrite=overwrite)
+    write_labels(
+        path, planes(), stack.shape, voxel_size, names=legend.names, colours=legend.colours, overwrite=overwrite
+    )
     return path
 
 
@@ -213,12 +248,12 @@ class WatchedLog(RunLog):
         super().__init__(folder, tensorboard=False)  # takes seconds to import; the report has the curves
         self.watch, self.bars = watch, 0  # bars: how many are open
 
-    def progress(self, total: int, desc: str, initial: int = 0) -> "WatchedProgress":
+    def progress(self, total: int, desc: str, initial: int = 0) -> WatchedProgress:
         return WatchedProgress(self, total, desc, initial)
 
 
 class WatchedProgress(Progress):
-    def __enter__(self) -> "WatchedProgress":
+    def __enter__(self) -> WatchedProgress:
         self.log.bars += 1
         return super().__enter__()
 

@@ -1,11 +1,13 @@
 """The dock widget: an image layer in, Labels layers out. What it does is in `sccs.napari.session`."""
+
 from __future__ import annotations
 
 import shlex
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any
 
 import napari
 import numpy as np
@@ -38,11 +40,16 @@ class SCCS(widgets.Container):
 
         self.image = widgets.create_widget(annotation=napari.layers.Image, label="image")
         self.voxels = widgets.LineEdit(label="voxel size", tooltip="z y x in nm; empty: unknown")
-        self.recipe = widgets.ComboBox(label="recipe", choices=RECIPES, value=RECIPES[0],
-                                       tooltip="sccs_plus: most accurate; sccs: the paper's; filters_kmeans: quick")
+        self.recipe = widgets.ComboBox(
+            label="recipe",
+            choices=RECIPES,
+            value=RECIPES[0],
+            tooltip="sccs_plus: most accurate; sccs: the paper's; filters_kmeans: quick",
+        )
         self.clusters = widgets.SpinBox(label="clusters", value=8, min=2, max=255)
-        self.slices = widgets.SpinBox(label="learn from", value=4, min=1, max=10_000,
-                                      tooltip="slices, evenly spaced; they must fit into memory")
+        self.slices = widgets.SpinBox(
+            label="learn from", value=4, min=1, max=10_000, tooltip="slices, evenly spaced; they must fit into memory"
+        )
         self.fov = widgets.SpinBox(label="field of view", value=560, min=16, max=100_000, tooltip="px")
         self.changes = widgets.LineEdit(label="changes", tooltip="of the recipe, as for sccs run --set: a.b=c d.e=f")
         self.runs = widgets.FileEdit(label="runs go to", mode="d", value=Path("runs").absolute() / "napari")
@@ -59,10 +66,31 @@ class SCCS(widgets.Container):
         self.overwrite = widgets.CheckBox(text="replace")
         self.save_button = widgets.PushButton(text="Save")
         self.status = widgets.Label(value="open an image, or File > Open Sample > SCCS")
-        self.extend([self.image, self.voxels, self.recipe, self.clusters, self.slices, self.fov, self.changes,
-                     self.runs, self.train_button, self.run, self.segment_button, self.cluster, self.name_edit,
-                     self.name_button, self.named, self.what, self.output, self.overwrite, self.save_button,
-                     self.cancel_button, self.status])
+        self.extend(
+            [
+                self.image,
+                self.voxels,
+                self.recipe,
+                self.clusters,
+                self.slices,
+                self.fov,
+                self.changes,
+                self.runs,
+                self.train_button,
+                self.run,
+                self.segment_button,
+                self.cluster,
+                self.name_edit,
+                self.name_button,
+                self.named,
+                self.what,
+                self.output,
+                self.overwrite,
+                self.save_button,
+                self.cancel_button,
+                self.status,
+            ]
+        )
 
         self.status.native.setWordWrap(True)
         self.status.native.setMinimumSize(200, 60)
@@ -124,8 +152,14 @@ class SCCS(widgets.Container):
             layer, image, size = self._input()
             overrides = [f"clusterer.k={self.clusters.value}", *shlex.split(self.changes.value)]
             run = new_run(self.runs.value, layer.name)
-            options = {"recipe": self.recipe.value, "overrides": overrides, "voxel_size": size, "name": layer.name,
-                       "slices": self.slices.value, "fov": self.fov.value}
+            options = {
+                "recipe": self.recipe.value,
+                "overrides": overrides,
+                "voxel_size": size,
+                "name": layer.name,
+                "slices": self.slices.value,
+                "fov": self.fov.value,
+            }
 
             def done(run: Path) -> None:
                 self.run.value = str(run)
@@ -149,8 +183,9 @@ class SCCS(widgets.Container):
                 return self.session.segment(image, voxel_size=size, watch=watch)
 
             def done(clusters: np.ndarray) -> None:
-                self.cluster_layer = self._labels_layer(self.cluster_layer, f"clusters of {layer.name}", clusters,
-                                                        self.session.cluster_legend(), like)
+                self.cluster_layer = self._labels_layer(
+                    self.cluster_layer, f"clusters of {layer.name}", clusters, self.session.cluster_legend(), like
+                )
                 self.viewer.layers.selection.active = self.cluster_layer
                 self.cluster.max = self.session.model.k - 1
                 self.status.value = "segmented; click on a region, then name it"
@@ -164,12 +199,17 @@ class SCCS(widgets.Container):
         def begin():
             layer = self.class_layer if self.what.value == "classes" else self.cluster_layer
             if layer is None or layer not in self.viewer.layers:
-                raise UserError(f"there are no {self.what.value} to save: "
-                                + ("name a cluster first" if self.cluster_layer else "segment an image first"))
+                raise UserError(
+                    f"there are no {self.what.value} to save: "
+                    + ("name a cluster first" if self.cluster_layer else "segment an image first")
+                )
             if not str(self.output.value).strip(". "):
                 raise UserError("say where to save: a file that ends in .tif or .ome.zarr")
-            options = {"voxel_size": self.session.voxel_size, "legend": layer.metadata["sccs"]["legend"],
-                       "overwrite": self.overwrite.value}
+            options = {
+                "voxel_size": self.session.voxel_size,
+                "legend": layer.metadata["sccs"]["legend"],
+                "overwrite": self.overwrite.value,
+            }
             data = np.array(layer.data)
 
             def done(path: Path) -> None:
@@ -246,8 +286,9 @@ class SCCS(widgets.Container):
             self._enable(True)
 
         self._enable(False)
-        worker = self._worker = create_worker(job, _start_thread=False,
-                                              _connect={"yielded": show, "returned": finish, "aborted": close})
+        worker = self._worker = create_worker(
+            job, _start_thread=False, _connect={"yielded": show, "returned": finish, "aborted": close}
+        )
         worker.start()
 
     def _enable(self, idle: bool) -> None:
@@ -270,8 +311,9 @@ class SCCS(widgets.Container):
         painting = getattr(active, "mode", "pan_zoom") not in ("pan_zoom", "pick")
         if painting or layer is None or layer not in viewer.layers:
             return
-        cluster = layer.get_value(event.position, view_direction=event.view_direction,
-                                  dims_displayed=list(event.dims_displayed), world=True)
+        cluster = layer.get_value(
+            event.position, view_direction=event.view_direction, dims_displayed=list(event.dims_displayed), world=True
+        )
         if cluster is None or cluster >= self.session.model.k:
             return
         self.cluster.value = int(cluster)
@@ -294,12 +336,18 @@ class SCCS(widgets.Container):
 
     def _show_names(self) -> None:
         names, layer = self.session.names, self.cluster_layer
-        self.named.value = "<br>".join(f"<font color='{entry['colour']}'>&#9632;</font> {cluster} {entry['name']}"
-                                       for cluster, entry in names.items()) or "none yet"
+        self.named.value = (
+            "<br>".join(
+                f"<font color='{entry['colour']}'>&#9632;</font> {cluster} {entry['name']}"
+                for cluster, entry in names.items()
+            )
+            or "none yet"
+        )
         if not names or layer is None or layer not in self.viewer.layers:
             return
         like = {"scale": layer.scale, "translate": layer.translate, "units": layer.units}
         self._labels_layer(layer, layer.name, layer.data, self.session.cluster_legend(), like)
         classes, legend = self.session.classes()
-        self.class_layer = self._labels_layer(self.class_layer, layer.name.replace("clusters", "classes", 1), classes,
-                                              legend, like)
+        self.class_layer = self._labels_layer(
+            self.class_layer, layer.name.replace("clusters", "classes", 1), classes, legend, like
+        )

@@ -9,23 +9,35 @@ Grammar: ``extends`` (one parent: a file relative to the recipe, or a packaged r
 with another ``name`` replaces the parent's block. A part without options may be written as a plain name. Scalars follow
 the YAML 1.2 core schema: ``1e-3`` is a number, ``no`` is text. Relative paths are relative to the file that wrote them.
 """
+
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Iterable, Literal, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 import registry
 from registry.base import UserError
 from registry.registry import canonical, suggestion
-from sccs.system.device import DEVICE
 from sccs.recipe.located import (
-    Node, Place, branches, check, from_python, parse_yaml, plain, read_yaml, scalar, show, unknown_key,
+    Node,
+    Place,
+    branches,
+    check,
+    from_python,
+    parse_yaml,
+    plain,
+    read_yaml,
+    scalar,
+    show,
+    unknown_key,
 )
+from sccs.system.device import DEVICE
 
 PATH_KEYS = ("image", "labels", "root")  # keys of `data` and `pretrain` blocks that hold paths
 WEIGHTS_FILE = (".safetensors", ".pth")  # a `checkpoint` that ends so is a path as well, any other one a name
@@ -144,17 +156,29 @@ class Recipe:
     def resolved(self) -> dict[str, Any]:
         """The whole recipe as plain data, every default filled in; reading it again gives the same recipe."""
         blocks = {role: getattr(self, role).block() for role in registry.ROLES if getattr(self, role)}
-        recipe = {"description": self.description, "seed": self.seed, "device": self.device, "plugins": self.plugins,
-                  "data": self.data, **blocks, "train": self.train.model_dump(),
-                  "evaluation": self.evaluation.model_dump(), "pretrain": self.pretrain}
+        recipe = {
+            "description": self.description,
+            "seed": self.seed,
+            "device": self.device,
+            "plugins": self.plugins,
+            "data": self.data,
+            **blocks,
+            "train": self.train.model_dump(),
+            "evaluation": self.evaluation.model_dump(),
+            "pretrain": self.pretrain,
+        }
         return {key: plain(value) for key, value in recipe.items() if value is not None}
 
 
 TOP_LEVEL = ("extends", *General.model_fields, "data", *registry.ROLES, "train", "evaluation", "pretrain")
 
 
-def load_recipe(source: str | os.PathLike | Mapping, overrides: Sequence[str] = (), seed: int | None = None,
-                device: str | None = None) -> Recipe:
+def load_recipe(
+    source: str | os.PathLike | Mapping,
+    overrides: Sequence[str] = (),
+    seed: int | None = None,
+    device: str | None = None,
+) -> Recipe:
     """Read, merge and check a recipe: a file, a packaged recipe's name, or a dict of the same form.
 
     `overrides` are ``a.b=c`` strings as given to ``--set``; `seed` and `device` replace the recipe's. Raises UserError.
@@ -193,8 +217,10 @@ def find_recipe(name: str | os.PathLike, base: Path | None = None) -> Path:
     short = str(name).removeprefix("recipes/").removesuffix(".yaml")
     if short in packaged:
         return packaged[short]
-    raise UserError(f"recipe {str(name)!r} not found: neither a file nor a packaged recipe; "
-                    f"{suggestion(short, packaged)}packaged: {', '.join(packaged)}")
+    raise UserError(
+        f"recipe {str(name)!r} not found: neither a file nor a packaged recipe; "
+        f"{suggestion(short, packaged)}packaged: {', '.join(packaged)}"
+    )
 
 
 # ---- merging ---------------------------------------------------------------------------------------------------------
@@ -314,17 +340,25 @@ def _checked(root: Node, path: Path | None, label: str) -> Recipe:
         problems += found
     _raise_first(problems)
     _raise_first(_unknown_weights(root, [blocks[role] for role in ("embedder", "clusterer") if blocks[role]]))
-    return Recipe(source=path, written=root, pretrain=pretrain.plain() if pretrain else None,
-                  **{**general.model_dump(), "plugins": plugins}, **blocks)
+    return Recipe(
+        source=path,
+        written=root,
+        pretrain=pretrain.plain() if pretrain else None,
+        **{**general.model_dump(), "plugins": plugins},
+        **blocks,
+    )
 
 
 def _unknown_weights(root: Node, choices: Sequence[Choice]) -> list[str]:
     """Weights of loss terms that neither a chosen part offers nor the paper has."""
     weights = (root.child("train") or Node({}, root.place)).child("weights") or Node({}, root.place)
     offered = [term for choice in choices for term in registry.get(choice.role, choice.name).terms]
-    return [f"{node.place}: train.weights.{key}: no part of this recipe has such a loss term; "
-            f"{suggestion(key, offered)}offered: {', '.join(offered) or 'none, as nothing is trained'}"
-            for key, node in weights.value.items() if key not in {*offered, *WEIGHTS}]
+    return [
+        f"{node.place}: train.weights.{key}: no part of this recipe has such a loss term; "
+        f"{suggestion(key, offered)}offered: {', '.join(offered) or 'none, as nothing is trained'}"
+        for key, node in weights.value.items()
+        if key not in {*offered, *WEIGHTS}
+    ]
 
 
 def _part_of(root: Node, model: type[BaseModel]) -> Node:
@@ -357,8 +391,10 @@ def _data(node: Node) -> tuple[dict | None, list[str]]:
     model = DATA_MODELS[name]
     for key in ("train", "test"):  # own volumes, written over an inherited data set without saying so
         if key in node.value and key not in model.model_fields:
-            return None, [f"{node.child(key).place}: data.{key}: the data set is {name!r}, which has no such key; "
-                          "for volumes of your own write also `name: volumes`"]
+            return None, [
+                f"{node.child(key).place}: data.{key}: the data set is {name!r}, which has no such key; "
+                "for volumes of your own write also `name: volumes`"
+            ]
     instance, problems = check(model, node if "name" in model.model_fields else _without_name(node), ("data",))
     return (None if instance is None else {"name": name, **instance.model_dump(warnings=False)}), problems
 

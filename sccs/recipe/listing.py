@@ -1,22 +1,39 @@
 """What `sccs list`, `sccs show` and `sccs info` print."""
+
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
 import platform
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 import yaml
 
 import registry
 import sccs
-from sccs.recipe.located import read_yaml
 from sccs.recipe.grammar import load_recipe, packaged_recipes
+from sccs.recipe.located import read_yaml
 
-PACKAGES = ("numpy", "scipy", "torch", "dgl", "scikit-image", "scikit-learn", "faiss-cpu", "faiss-gpu-cu12", "zarr",
-            "tensorstore", "h5py", "mrcfile", "tifffile", "imagecodecs", "pydantic")
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "torch",
+    "dgl",
+    "scikit-image",
+    "scikit-learn",
+    "faiss-cpu",
+    "faiss-gpu-cu12",
+    "zarr",
+    "tensorstore",
+    "h5py",
+    "mrcfile",
+    "tifffile",
+    "imagecodecs",
+    "pydantic",
+)
 
 
 def tables(what: str | None = None) -> str:

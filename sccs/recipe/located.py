@@ -1,4 +1,5 @@
 """YAML with places: values that know where they were written, and mistakes told by file, line and dotted path."""
+
 from __future__ import annotations
 
 import json
@@ -6,9 +7,10 @@ import os
 import re
 import types
 import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -61,8 +63,9 @@ def read_yaml(path: Path) -> Node:
         raise UserError(f"{label}: cannot be read: {error}") from error
     root = parse_yaml(text, lambda line: Place(label, line, path.resolve().parent))
     if not isinstance(root.value, dict):
-        raise UserError(f"{root.place}: a recipe is a mapping of blocks (data:, features:, ...), "
-                        f"not {show(root.plain())}")
+        raise UserError(
+            f"{root.place}: a recipe is a mapping of blocks (data:, features:, ...), not {show(root.plain())}"
+        )
     return root
 
 
@@ -180,8 +183,13 @@ def _line(node: Node, path: tuple, details: list, allowed: list[str]) -> str:
 
 def _expected(details: list) -> str:
     phrases = dict.fromkeys(detail["msg"].removeprefix("Input should be ") for detail in details)
-    return " or ".join(phrases).replace("an object", "a block of keys").replace("a valid ", "a ").replace(
-        "a integer", "an integer").replace("a array", "a list")
+    return (
+        " or ".join(phrases)
+        .replace("an object", "a block of keys")
+        .replace("a valid ", "a ")
+        .replace("a integer", "an integer")
+        .replace("a array", "a list")
+    )
 
 
 def unknown_key(node: Node, path: tuple, allowed: Sequence[str]) -> str:

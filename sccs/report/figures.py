@@ -3,20 +3,22 @@
 Functions that end in `_overlay` or `_map` give RGB arrays (H, W, 3) uint8; those that end in `_panel`, `_curves`,
 `_chart` or `_bars` draw with matplotlib and give a Figure, which `save_png` writes.
 """
+
 from __future__ import annotations
 
 import io
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from registry.base import UserError
-from sccs.system.colours import PALE, REST, WRONG, class_colours, cluster_colours, colourise, rgb, to_grey
 from sccs.evaluation.scores import rest_position
+from sccs.system.colours import PALE, REST, WRONG, class_colours, cluster_colours, colourise, rgb, to_grey
 from sccs.system.files import atomic_path
 
 if TYPE_CHECKING:
@@ -101,7 +103,10 @@ class SliceView:
         if self.kmeans_raw is not None:
             arrays["kmeans_raw"] = self.kmeans_raw.astype(np.int16)
         about = {
-            "volume": self.volume, "z": int(self.z), "split": self.split, "u": int(self.u),
+            "volume": self.volume,
+            "z": int(self.z),
+            "split": self.split,
+            "u": int(self.u),
             "ignore": None if self.ignore is None else int(self.ignore),
             "tiles": [[int(v) for v in tile] for tile in self.tiles],
             "classes": {int(code): name for code, name in self.classes.items()},
@@ -113,7 +118,7 @@ class SliceView:
         return path
 
     @classmethod
-    def load(cls, path: Path) -> "SliceView":
+    def load(cls, path: Path) -> SliceView:
         with np.load(path, allow_pickle=False) as stored:
             about = json.loads(str(stored["about"]))
             about["tiles"] = [tuple(tile) for tile in about["tiles"]]
@@ -263,9 +268,7 @@ def error_colours(colours: Mapping[str, str]) -> dict[str, str]:
     return {name: WRONG if name.strip().lower() in REST else colour for name, colour in colours.items()}
 
 
-def error_map(
-    view: SliceView, truth: np.ndarray, predicted: np.ndarray, colours: Mapping[str, str]
-) -> np.ndarray:
+def error_map(view: SliceView, truth: np.ndarray, predicted: np.ndarray, colours: Mapping[str, str]) -> np.ndarray:
     """Wrong pixels in the colour of the class they truly are (`error_colours`), right ones as a pale image.
 
     truth, predicted: (H, W) class positions; truth -1 is not scored and stays white.
@@ -284,8 +287,9 @@ class Crop(NamedTuple):
     view: SliceView
 
 
-def cluster_crops(views: Sequence[SliceView], cluster: int, colour: str, count: int = 8,
-                  side: int = CROP) -> list[Crop]:
+def cluster_crops(
+    views: Sequence[SliceView], cluster: int, colour: str, count: int = 8, side: int = CROP
+) -> list[Crop]:
     """Up to `count` crops of `side` px around typical superpixels of a cluster, which is outlined.
 
     Typical: near the cluster's mean in the spectral coordinates of the slice. Slices take turns, and centres lie at
@@ -352,7 +356,7 @@ def cluster_place(view: SliceView, cluster: int, colour: str) -> np.ndarray:
 
 
 # --------------------------------------------------------------------------------------------------------- figures
-def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **kw: Any) -> tuple["Figure", np.ndarray]:
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **kw: Any) -> tuple[Figure, np.ndarray]:
     """A Figure (inches) and its axes (rows, columns), without touching matplotlib's global state or a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -362,20 +366,20 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **k
     return figure, figure.subplots(rows, columns, squeeze=False, **kw)
 
 
-def save_png(figure: "Figure", path: Path, dpi: int = 110) -> Path:
+def save_png(figure: Figure, path: Path, dpi: int = 110) -> Path:
     with atomic_path(path) as scratch:
         figure.savefig(scratch, dpi=dpi, facecolor="white")
     return Path(path)
 
 
-def to_rgb(figure: "Figure", dpi: int = 90) -> np.ndarray:
+def to_rgb(figure: Figure, dpi: int = 90) -> np.ndarray:
     """Figure -> (H, W, 3) uint8, for TensorBoard."""
     figure.set_dpi(dpi)
     figure.canvas.draw()
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
 
 
-def to_svg(figure: "Figure", name: str) -> str:
+def to_svg(figure: Figure, name: str) -> str:
     """Figure -> an <svg> element whose text and axes take the page's colour; `name` keeps ids apart on one page."""
     import matplotlib
 
@@ -396,15 +400,21 @@ def _show(axis: Any, image: np.ndarray | None, title: str = "") -> None:
         axis.set_title(title, fontsize=9, color=INK)
 
 
-def _legend(figure: "Figure", colours: Mapping[str, str]) -> None:
+def _legend(figure: Figure, colours: Mapping[str, str]) -> None:
     from matplotlib.patches import Patch
 
     handles = [Patch(facecolor=colour, label=name) for name, colour in colours.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False, fontsize=8,
-                  labelcolor=INK)
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=min(len(handles), 8),
+        frameon=False,
+        fontsize=8,
+        labelcolor=INK,
+    )
 
 
-def basis_panel(view: SliceView, count: int = 8) -> "Figure":
+def basis_panel(view: SliceView, count: int = 8) -> Figure:
     """Figure 2: the image and spectral bases of highest variance as heat maps."""
     shown = _most_varied(view, min(count, len(view.columns)))
     columns = min(len(shown) + 1, 5)
@@ -434,7 +444,7 @@ def comparison_panel(
     colours: Mapping[str, str],
     classes: Sequence[str],
     rest: str | None = None,
-) -> "Figure":
+) -> Figure:
     """Figure 3: a row per slice with input, ground truth, our classes and the error map (the latter if labelled).
 
     colours: of `classes`, the labelled ones, and of names that a person added.
@@ -464,7 +474,7 @@ def comparison_panel(
 
 def overview_panel(
     views: Sequence[SliceView], k: int, class_of_cluster: Sequence[str | None] | None, colours: Mapping[str, str]
-) -> "Figure":
+) -> Figure:
     """Figure 4, a row per slice: (a) input, (b) two bases, (c) k-means of each FOV alone, (d) our approach.
 
     Without a mapping (no labels, no names), (d) shows the clusters.
@@ -477,7 +487,7 @@ def overview_panel(
             ours = cluster_overlay(view, k)
         else:
             ours = class_overlay(view, view.class_image(class_of_cluster, list(colours)), colours)
-        images = [grey(view.image), *(bases + [None, None])[:2], unsynchronised_overlay(view), ours]
+        images = [grey(view.image), *([*bases, None, None])[:2], unsynchronised_overlay(view), ours]
         for axis, image, title in zip(axes[row], images, titles):
             _show(axis, image, "" if row else title)
     if class_of_cluster is not None:
@@ -497,7 +507,7 @@ def read_metrics(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {tag: tuple(np.array(column) for column in zip(*sorted(pairs))) for tag, pairs in found.items()}
 
 
-def loss_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> "Figure | None":
+def loss_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure | None:
     """A small plot for each tag that names a loss (`read_metrics`): thin as logged, thick smoothed. None without."""
     tags = [tag for tag in metrics if "loss" in tag.lower() and len(metrics[tag][0]) > 1]
     tags.sort(key=lambda tag: "total" not in tag)
@@ -521,7 +531,7 @@ def loss_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> "Figure
     return figure
 
 
-def share_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> "Figure | None":
+def share_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure | None:
     """Each cluster's share of the nodes over training (tags clusters/share_<i>), in the clusters' colours."""
     tags = [tag for tag in metrics if tag.startswith("clusters/share_") and len(metrics[tag][0]) > 1]
     tags.sort(key=lambda tag: int(tag.split("_")[-1]))
@@ -536,8 +546,15 @@ def share_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> "Figur
     axis.set_ylabel("nodes, %", fontsize=8, color=INK)
     axis.set_ylim(bottom=0)
     _plain(axis)
-    figure.legend(loc="outside right center", frameon=False, fontsize=8, labelcolor=INK, title="cluster",
-                  title_fontproperties={"size": 8}, ncols=1 + len(tags) // 12).get_title().set_color(INK)
+    figure.legend(
+        loc="outside right center",
+        frameon=False,
+        fontsize=8,
+        labelcolor=INK,
+        title="cluster",
+        title_fontproperties={"size": 8},
+        ncols=1 + len(tags) // 12,
+    ).get_title().set_color(INK)
     return figure
 
 
@@ -571,7 +588,7 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
     return (total[high] - total[low]) / np.maximum(count[high] - count[low], 1)
 
 
-def cluster_use_chart(share: Mapping[str, Sequence[float]], labels: Sequence[str] | None = None) -> "Figure":
+def cluster_use_chart(share: Mapping[str, Sequence[float]], labels: Sequence[str] | None = None) -> Figure:
     """Bars of each cluster's share of the pixels; `share` maps "train" and "test" to k shares, labels name clusters."""
     parts = {part: np.asarray(values, float) for part, values in share.items() if np.sum(values) > 0}
     k = max((len(values) for values in share.values()), default=0)
@@ -590,7 +607,7 @@ def cluster_use_chart(share: Mapping[str, Sequence[float]], labels: Sequence[str
     return figure
 
 
-def dsc_bars(part: Mapping[str, Any], colours: Mapping[str, str], headline: str | None = None) -> "Figure | None":
+def dsc_bars(part: Mapping[str, Any], colours: Mapping[str, str], headline: str | None = None) -> Figure | None:
     """DSC of every class, a group of bars per mapping, from metrics.json's "test" or "train". None if that is empty.
 
     The headline mapping stands first; `oracle` is hatched, since it has seen the labels that it is scored on.

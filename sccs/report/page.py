@@ -2,6 +2,7 @@
 
 Pictures are embedded, charts are inline SVG that takes the page's colours, and nothing is loaded from elsewhere.
 """
+
 from __future__ import annotations
 
 import base64
@@ -9,15 +10,16 @@ import io
 import json
 import math
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import numpy as np
 
 from sccs.evaluation import scores as evaluation
 from sccs.report import figures
-from sccs.system.colours import cluster_colours
 from sccs.report.figures import RunView, SliceView
+from sccs.system.colours import cluster_colours
 from sccs.system.files import write_text
 from sccs.system.log import clock
 
@@ -55,7 +57,11 @@ def write_report(run: Path) -> Path:
     logged = figures.read_metrics(run / "metrics.jsonl")
     shown = shown_views(seen.views)
     page = Environment(
-        loader=PackageLoader("sccs.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("sccs.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     ).get_template("report.html.j2")
     html = page.render(
         title=resolved.get("description") or f"SCCS on {_data_name(resolved)}",
@@ -149,10 +155,15 @@ def cards(
         made.append({"name": "mean DSC, test", "value": "–", "note": "no labels to score against"})
     used = metrics.get("clusters_used", {})
     tested = sum(metrics.get("cluster_share", {}).get("test", [1])) > 0
-    made.append({
-        "name": "clusters in use", "value": f"{used.get('test' if tested else 'train', '–')} of {seen.k}",
-        "note": f"on the test volumes; {used.get('train', '–')} in training" if tested else "in training; no test volume",
-    })
+    made.append(
+        {
+            "name": "clusters in use",
+            "value": f"{used.get('test' if tested else 'train', '–')} of {seen.k}",
+            "note": f"on the test volumes; {used.get('train', '–')} in training"
+            if tested
+            else "in training; no test volume",
+        }
+    )
     if "total" in timing:
         where = environment.get("gpu") or environment.get("device") or "unknown device"
         note = f"of {timing.get('pixels_per_fov', 0) / 1e6:.2f} megapixels, on {where}"
@@ -236,7 +247,12 @@ def slice_pictures(view: SliceView, seen: RunView) -> dict[str, Any]:
     ]
     return {
         "present": [name for i, name in enumerate(names) if truth is not None and (truth == i).any()],
-        "key": view.key, "title": view.title, "split": view.split, "score": score, "u": view.u, "bases": bases,
+        "key": view.key,
+        "title": view.title,
+        "split": view.split,
+        "score": score,
+        "u": view.u,
+        "bases": bases,
         "pictures": [{"name": name, "src": picture(rgb), "about": about} for name, rgb, about in pictures],
         "size": f"{view.image.shape[1]} × {view.image.shape[0]} px, {max(len(view.tiles), 1)} FOV"
         + ("s" if len(view.tiles) > 1 else ""),
@@ -262,17 +278,21 @@ def cluster_cards(seen: RunView, shown: list[SliceView]) -> list[dict[str, Any]]
         for rule, classes in seen.metrics.get("mapping", {}).items():
             mapped.setdefault(classes[cluster], []).append(rule)
         drawn = seen.class_of_cluster[cluster] if seen.class_of_cluster else None
-        made.append({
-            "number": cluster, "colour": colour, "drawn": drawn,
-            "given": "" if seen.cluster_labels[cluster] == f"cluster {cluster}" else seen.cluster_labels[cluster],
-            "share": {part: values[cluster] for part, values in share.items() if cluster < len(values)},
-            "mapped": mapped,
-            "crops": [{"src": picture(crop.picture, quality=86), "title": crop.view.title} for crop in crops],
-            "size": crop_size([crop.view for crop in crops]),
-            "grey": grey_words(figures.cluster_grey(shown, cluster)),
-            "place": picture(figures.cluster_place(where, cluster, colour), 340, 80) if where else None,
-            "where": where.title if where else None,
-        })
+        made.append(
+            {
+                "number": cluster,
+                "colour": colour,
+                "drawn": drawn,
+                "given": "" if seen.cluster_labels[cluster] == f"cluster {cluster}" else seen.cluster_labels[cluster],
+                "share": {part: values[cluster] for part, values in share.items() if cluster < len(values)},
+                "mapped": mapped,
+                "crops": [{"src": picture(crop.picture, quality=86), "title": crop.view.title} for crop in crops],
+                "size": crop_size([crop.view for crop in crops]),
+                "grey": grey_words(figures.cluster_grey(shown, cluster)),
+                "place": picture(figures.cluster_place(where, cluster, colour), 340, 80) if where else None,
+                "where": where.title if where else None,
+            }
+        )
     return made
 
 
@@ -301,11 +321,18 @@ def score_tables(seen: RunView) -> dict[str, Any] | None:
     per_slice = metrics.get("per_slice", {})
     consistency = metrics.get("consistency") or {}
     return {
-        "part": part, "headline": rules[0], "rules": rules, "scored": scored, "per_slice": per_slice,
-        "train": metrics.get("train") or {}, "classes": list(metrics["classes"]), "rest": metrics.get("rest"),
+        "part": part,
+        "headline": rules[0],
+        "rules": rules,
+        "scored": scored,
+        "per_slice": per_slice,
+        "train": metrics.get("train") or {},
+        "classes": list(metrics["classes"]),
+        "rest": metrics.get("rest"),
         "consistency": consistency if consistency.get("one_mapping") is not None else None,
         "along_z": metrics.get("z_consistency", {}).get(part),
-        "mapping": metrics.get("mapping", {}), "measures": ("dsc", "iou", "sensitivity", "accuracy"),
+        "mapping": metrics.get("mapping", {}),
+        "measures": ("dsc", "iou", "sensitivity", "accuracy"),
     }
 
 

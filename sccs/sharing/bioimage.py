@@ -3,22 +3,23 @@
 The package holds `bioimageio.yaml`, the encoder as ONNX with the axes of images, (B, 1, window, window) ->
 (B, q, window / patch, window / patch), a test image and its output, and a README.
 """
+
 from __future__ import annotations
 
 import hashlib
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 import torch
 import yaml
 
 from registry.base import UserError
-from sccs.system import archive
 from sccs.sharing.encoder import OPSET, TokenMap, export_onnx, facts, mae_of
 from sccs.sharing.export import data_name
+from sccs.system import archive
 from sccs.system.files import atomic_path, write_text
 
 EPSILON = 1e-6  # of the zoo's standardisation, (x - mean) / (sd + epsilon)
@@ -34,8 +35,10 @@ def package(run: str | os.PathLike, out: Path, licence: str | None, authors: Seq
     if out.suffix.lower() != ".zip":
         raise UserError(f"{out}: a BioImage Model Zoo package is a zip: name it *.zip")
     if not (licence and authors):
-        raise UserError("--bioimage: a package for the zoo names its licence and author: add --licence CC-BY-4.0 "
-                        "--author NAME, as they hold for these weights")
+        raise UserError(
+            "--bioimage: a package for the zoo names its licence and author: add --licence CC-BY-4.0 "
+            "--author NAME, as they hold for these weights"
+        )
     os.environ.setdefault("LOGURU_LEVEL", "ERROR")  # of the validator, which else tells of every step
     try:
         from bioimageio import spec
@@ -54,8 +57,11 @@ def package(run: str | os.PathLike, out: Path, licence: str | None, authors: Seq
         archive.pack(folder, temporary)
         checked = spec.load_description(temporary, perform_io_checks=True)
         if isinstance(checked, spec.InvalidDescr):
-            errors = [f"{'.'.join(map(str, error.loc))}: {error.msg}"
-                      for detail in checked.validation_summary.details for error in detail.errors]
+            errors = [
+                f"{'.'.join(map(str, error.loc))}: {error.msg}"
+                for detail in checked.validation_summary.details
+                for error in detail.errors
+            ]
             raise UserError(f"{out}: the validator of the BioImage Model Zoo refuses it: {errors[0]}")
     return f"{out}: {said}\nbioimageio.spec {spec.__version__} accepts it: {checked.validation_summary.status}"
 
@@ -64,7 +70,7 @@ def _tensors(features, folder: Path) -> None:
     """A synthetic test image, in grey values, and what the encoder makes of it once it is standardised."""
     part = mae_of(features)
     rng = np.random.default_rng(0)
-    y, x = np.mgrid[:part.window, :part.window]
+    y, x = np.mgrid[: part.window, : part.window]
     image = 120 + 60 * np.sin(x / 7) * np.cos(y / 9) + rng.normal(0, 12, (part.window, part.window))
     image = image.astype(np.float32)[None, None]  # (B, 1, window, window)
     with torch.no_grad():
@@ -76,12 +82,25 @@ def _tensors(features, folder: Path) -> None:
 def _readme(model, folder: Path) -> None:
     about, voxel = facts(mae_of(model.features)), model.info.get("voxel_size")
     pixels = "." if voxel is None else f", {voxel[1]:g} x {voxel[2]:g} nm pixels (y, x)."
-    write_text(folder / "README.md", "\n".join([
-        "# MAE encoder of SCCS", "", "Encoder of a masked autoencoder for volume electron microscopy, trained without "
-        f"labels; from a model trained on {data_name(model.info)}{pixels}", "",
-        f"Input: {about['input']}. Output: {about['output']}.", "", "## Validation", "",
-        "Cluster or classify the output of images whose labels you have, and compare with the labels. The test image "
-        "is synthetic.", ""]))
+    write_text(
+        folder / "README.md",
+        "\n".join(
+            [
+                "# MAE encoder of SCCS",
+                "",
+                "Encoder of a masked autoencoder for volume electron microscopy, trained without "
+                f"labels; from a model trained on {data_name(model.info)}{pixels}",
+                "",
+                f"Input: {about['input']}. Output: {about['output']}.",
+                "",
+                "## Validation",
+                "",
+                "Cluster or classify the output of images whose labels you have, and compare with the labels. The test image "
+                "is synthetic.",
+                "",
+            ]
+        ),
+    )
 
 
 def _description(model, folder: Path, licence: str, authors: Sequence[str]) -> dict:
@@ -94,20 +113,45 @@ def _description(model, folder: Path, licence: str, authors: Sequence[str]) -> d
     def axes(channels: list[str], size: int, step: int) -> list[dict]:
         """Of a tensor (B, channels, size, size) with `step` px between its values."""
         pixel = {} if voxel is None else {"unit": "nanometer"}
-        space = [{"type": "space", "id": axis, "size": size, "scale": float(step * (1 if voxel is None else voxel[i])),
-                  **pixel} for i, axis in ((1, "y"), (2, "x"))]
+        space = [
+            {
+                "type": "space",
+                "id": axis,
+                "size": size,
+                "scale": float(step * (1 if voxel is None else voxel[i])),
+                **pixel,
+            }
+            for i, axis in ((1, "y"), (2, "x"))
+        ]
         return [{"type": "batch"}, {"type": "channel", "channel_names": channels}, *space]
 
     standardise = {"id": "zero_mean_unit_variance", "kwargs": {"axes": ["channel", "y", "x"], "eps": EPSILON}}
     return {
-        "type": "model", "format_version": "0.5.4", "name": "SCCS MAE encoder",
+        "type": "model",
+        "format_version": "0.5.4",
+        "name": "SCCS MAE encoder",
         "description": "Features of electron microscopy images by a masked autoencoder",
-        "authors": [{"name": name} for name in authors], "license": licence, "tags": ["electron-microscopy", "sccs"],
+        "authors": [{"name": name} for name in authors],
+        "license": licence,
+        "tags": ["electron-microscopy", "sccs"],
         "cite": [{"text": "He et al., Masked Autoencoders Are Scalable Vision Learners", "doi": PAPER}],
         "documentation": "README.md",
-        "inputs": [{"id": "windows", "axes": axes(["grey"], part.window, 1), "data": {"type": "float32"},
-                    "test_tensor": file("test_image.npy"), "preprocessing": [standardise]}],
-        "outputs": [{"id": "tokens", "data": {"type": "float32"}, "test_tensor": file("test_tokens.npy"),
-                     "axes": axes([f"feature{i}" for i in range(part.width)], part.window // part.patch, part.patch)}],
+        "inputs": [
+            {
+                "id": "windows",
+                "axes": axes(["grey"], part.window, 1),
+                "data": {"type": "float32"},
+                "test_tensor": file("test_image.npy"),
+                "preprocessing": [standardise],
+            }
+        ],
+        "outputs": [
+            {
+                "id": "tokens",
+                "data": {"type": "float32"},
+                "test_tensor": file("test_tokens.npy"),
+                "axes": axes([f"feature{i}" for i in range(part.width)], part.window // part.patch, part.patch),
+            }
+        ],
         "weights": {"onnx": {**file("encoder.onnx"), "opset_version": OPSET}},
     }

@@ -1,13 +1,14 @@
 """A trained model's MAE encoder as ONNX: windows (B, window, window) -> tokens (B, N, q), checked against torch."""
+
 from __future__ import annotations
 
 import importlib
 import json
 import logging
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
 
 import numpy as np
 import torch
@@ -48,8 +49,10 @@ def mae_of(features: Features) -> MAE:
             exact = type(part)(**{**part.get_params(), "precision": "float32"})
             exact.set_state(part.get_state())
             return exact
-    raise UserError(f"the model has no MAE encoder, its features are {type(features).__name__}: ONNX is for mae, "
-                    "maester, and concat with one of these; leave --onnx out")
+    raise UserError(
+        f"the model has no MAE encoder, its features are {type(features).__name__}: ONNX is for mae, "
+        "maester, and concat with one of these; leave --onnx out"
+    )
 
 
 def export_onnx(features: Features, path: Path, maps: bool = False) -> str:
@@ -63,9 +66,16 @@ def export_onnx(features: Features, path: Path, maps: bool = False) -> str:
     network = (TokenMap if maps else Tokens)(part).eval()
     windows = [_windows(part, batch, maps) for batch in CHECKED]
     with _quiet(), torch.no_grad():
-        program = torch.onnx.export(network, (windows[-1],), dynamo=True, opset_version=OPSET, verbose=False,
-                                    input_names=["windows"], output_names=["tokens"],
-                                    dynamic_shapes=({0: torch.export.Dim("B")},))
+        program = torch.onnx.export(
+            network,
+            (windows[-1],),
+            dynamo=True,
+            opset_version=OPSET,
+            verbose=False,
+            input_names=["windows"],
+            output_names=["tokens"],
+            dynamic_shapes=({0: torch.export.Dim("B")},),
+        )
     model = program.model_proto
     _forget_sources(model)
     onnx.helper.set_model_props(model, facts(part))
@@ -79,23 +89,33 @@ def export_onnx(features: Features, path: Path, maps: bool = False) -> str:
         found = session.run(None, {"windows": given.numpy()})[0]
         difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
         if not difference <= TOLERANCE * np.abs(expected).max():
-            raise UserError(f"the ONNX encoder differs from torch by {difference:.2g} (tokens up to "
-                            f"{np.abs(expected).max():.2g}), so it is not written; try other versions than onnx "
-                            f"{onnx.__version__}, onnxscript {onnxscript.__version__}, onnxruntime "
-                            f"{onnxruntime.__version__}")
+            raise UserError(
+                f"the ONNX encoder differs from torch by {difference:.2g} (tokens up to "
+                f"{np.abs(expected).max():.2g}), so it is not written; try other versions than onnx "
+                f"{onnx.__version__}, onnxscript {onnxscript.__version__}, onnxruntime "
+                f"{onnxruntime.__version__}"
+            )
         worst = max(worst, difference)
     shape = "(B, 1, {0}, {0}) -> (B, {1}, {2}, {2})" if maps else "(B, {0}, {0}) -> (B, {3}, {1})"
     side = part.window // part.patch
-    return (f"MAE encoder, opset {OPSET}, {shape.format(part.window, part.width, side, side * side)}; largest "
-            f"difference from torch {worst:.1e}")
+    return (
+        f"MAE encoder, opset {OPSET}, {shape.format(part.window, part.width, side, side * side)}; largest "
+        f"difference from torch {worst:.1e}"
+    )
 
 
 def facts(part: MAE) -> dict[str, str]:
     """What a user of the ONNX file must know."""
-    return {"sccs": sccs.__version__, "window": str(part.window), "patch": str(part.patch), "channels": str(part.width),
-            "layer": json.dumps(part.layer), "input": "grey windows, standardised per volume: (x - mean) / sd",
-            "output": f"tokens in row-major order; token (i, j) is centred on pixel ({part.patch} i + "
-                      f"{(part.patch - 1) / 2:g}, {part.patch} j + {(part.patch - 1) / 2:g}) of the window"}
+    return {
+        "sccs": sccs.__version__,
+        "window": str(part.window),
+        "patch": str(part.patch),
+        "channels": str(part.width),
+        "layer": json.dumps(part.layer),
+        "input": "grey windows, standardised per volume: (x - mean) / sd",
+        "output": f"tokens in row-major order; token (i, j) is centred on pixel ({part.patch} i + "
+        f"{(part.patch - 1) / 2:g}, {part.patch} j + {(part.patch - 1) / 2:g}) of the window",
+    }
 
 
 @contextmanager

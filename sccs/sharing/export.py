@@ -12,6 +12,7 @@
 
 Nothing in it names a folder of the computer that trained the model.
 """
+
 from __future__ import annotations
 
 import json
@@ -20,17 +21,19 @@ import re
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 import yaml
 
 import sccs
 from registry.base import UserError
+from sccs.evaluation.naming import FILE as NAMES
+from sccs.evaluation.naming import cluster_names, read_names
 from sccs.system import archive
 from sccs.system.files import atomic_path, write_json, write_text
-from sccs.evaluation.naming import FILE as NAMES, cluster_names, read_names
 
 CARD, RECIPE, METRICS, ENVIRONMENT = "README.md", "recipe.yaml", "metrics.json", "environment.json"
 ENCODER = "encoder.onnx"
@@ -38,8 +41,16 @@ VERSIONS = ("sccs", "python", "device", "gpu", "packages")  # of environment.jso
 SCORES = ("dsc", "iou", "sensitivity", "accuracy")
 
 
-def main(run: str, out: str, *, onnx: bool = False, bioimage: bool = False, licence: str | None = None,
-         authors: Sequence[str] = (), overwrite: bool = False) -> None:
+def main(
+    run: str,
+    out: str,
+    *,
+    onnx: bool = False,
+    bioimage: bool = False,
+    licence: str | None = None,
+    authors: Sequence[str] = (),
+    overwrite: bool = False,
+) -> None:
     """Export the run (or an earlier export) into the folder or zip `out`, and print what was written.
 
     onnx: with the MAE encoder as ONNX. bioimage: write, in place of all this, a BioImage Model Zoo package of the
@@ -56,15 +67,18 @@ def main(run: str, out: str, *, onnx: bool = False, bioimage: bool = False, lice
     print("\n".join([f"{out}: {len(said)} files, loads with sccs.load and sccs segment", *filter(None, said.values())]))
 
 
-def export(run: str | os.PathLike, out: Path, *, onnx: bool = False, licence: str | None = None,
-           authors: Sequence[str] = ()) -> dict[str, str]:
+def export(
+    run: str | os.PathLike, out: Path, *, onnx: bool = False, licence: str | None = None, authors: Sequence[str] = ()
+) -> dict[str, str]:
     """Write the export; returns its files, each with what there is to say of it. An existing `out` is replaced."""
     from sccs.pipeline import Pipeline
 
     with archive.opened(run) as source, atomic_path(out) as scratch:
         if (source / "model" / "mae.safetensors").is_file():
-            raise UserError(f"{run}: a pre-training; its checkpoint model/mae.safetensors is one file: copy that, or "
-                            "train a run with it (features.checkpoint) and export this")
+            raise UserError(
+                f"{run}: a pre-training; its checkpoint model/mae.safetensors is one file: copy that, or "
+                "train a run with it (features.checkpoint) and export this"
+            )
         model = Pipeline.load(run, "cpu")  # what does not load is not passed on
         zipped = out.suffix.lower() == ".zip"
         with tempfile.TemporaryDirectory(prefix="sccs-") if zipped else nullcontext(scratch) as folder:
@@ -81,9 +95,13 @@ def _fill(folder: Path, source: Path, model, onnx: bool, licence: str | None, au
     weights = source / "model" if (source / "model").is_dir() else source
     about = json.loads((weights / "model.json").read_text(encoding="utf-8"))
     earlier = about.get("export", {})
-    facts = {"sccs": sccs.__version__, "licence": licence or earlier.get("licence"),
-             "authors": list(authors) or earlier.get("authors", []),
-             "trained_on": earlier.get("trained_on") or _training_fovs(source), "supervised": model.supervised}
+    facts = {
+        "sccs": sccs.__version__,
+        "licence": licence or earlier.get("licence"),
+        "authors": list(authors) or earlier.get("authors", []),
+        "trained_on": earlier.get("trained_on") or _training_fovs(source),
+        "supervised": model.supervised,
+    }
     plugins = [_carry(plugin, weights.parent, folder) for plugin in about["recipe"].get("plugins", [])]
     about["recipe"] = portable({**about["recipe"], "plugins": plugins})
     (folder / "model").mkdir(parents=True)
@@ -143,57 +161,102 @@ def portable(value: Any) -> Any:
     outer = container[0] if container else value
     parts = [part for part in outer.split("/") if part]
     wild = sum(any(sign in part for sign in "*?[") for part in parts)
-    return "/".join(parts[-1 - wild:]) + value[len(outer):]
+    return "/".join(parts[-1 - wild :]) + value[len(outer) :]
 
 
 # --------------------------------------------------------------------------------------------------------- model card
-def card(about: Mapping, facts: Mapping, names: Mapping[int, Mapping[str, str]], metrics: Mapping | None,
-         environment: Mapping | None, said: Mapping[str, str]) -> str:
+def card(
+    about: Mapping,
+    facts: Mapping,
+    names: Mapping[int, Mapping[str, str]],
+    metrics: Mapping | None,
+    environment: Mapping | None,
+    said: Mapping[str, str],
+) -> str:
     """The model card, Markdown with the header that model hubs read. about: content of model.json."""
     recipe, k = about["recipe"], about["k"]
     data = data_name(about)
     voxel = about.get("voxel_size")
     kind = "supervised" if facts["supervised"] else "unsupervised"
-    rows = {"task": f"{kind} semantic segmentation of volume EM, 2-D slice by slice, {k} clusters",
-            "input": "grey images (Z, Y, X), standardised per volume; slices are cut into fields of view of at most "
-                     f"{about['fov']} px",
-            "pixel size": "not stated by the training data" if voxel is None else
-                          f"{' x '.join(f'{size:g}' for size in voxel)} nm (z, y, x) in training; "
-                          "images to segment should have a similar one in y and x",
-            "trained on": data + (": " if facts["trained_on"] else "") +
-                          ", ".join(f"{name} ({count} fields of view)" for name, count in facts["trained_on"].items()),
-            **{role: f"`{recipe[role]['name']}`" for role in ("features", "graph", "embedder", "clusterer")},
-            "labels": f"**used in training**, by {' and '.join(facts['supervised'])}" if facts["supervised"] else
-                      "not used in training"}
+    rows = {
+        "task": f"{kind} semantic segmentation of volume EM, 2-D slice by slice, {k} clusters",
+        "input": "grey images (Z, Y, X), standardised per volume; slices are cut into fields of view of at most "
+        f"{about['fov']} px",
+        "pixel size": "not stated by the training data"
+        if voxel is None
+        else f"{' x '.join(f'{size:g}' for size in voxel)} nm (z, y, x) in training; "
+        "images to segment should have a similar one in y and x",
+        "trained on": data
+        + (": " if facts["trained_on"] else "")
+        + ", ".join(f"{name} ({count} fields of view)" for name, count in facts["trained_on"].items()),
+        **{role: f"`{recipe[role]['name']}`" for role in ("features", "graph", "embedder", "clusterer")},
+        "labels": f"**used in training**, by {' and '.join(facts['supervised'])}"
+        if facts["supervised"]
+        else "not used in training",
+    }
     if said.get(ENCODER):
         rows["encoder.onnx"] = said[ENCODER]
     versions = {"sccs": facts["sccs"], **(environment or {}).get("packages", {})}
     licence, authors = facts["licence"], facts["authors"]
     bundled = '"bundled"' in json.dumps(recipe["features"])
-    header = {**({"license": licence.lower()} if licence else {}), "library_name": "sccs",
-              "tags": ["electron-microscopy", "image-segmentation", kind]}
-    return "\n".join([
-        "---", yaml.safe_dump(header, sort_keys=False) + "---", f"# {_title(about)}", "",
-        *_table("fact", "value", rows), "",
-        "## Use", "", "```", 'pip install "sccs[cpu,all]"',
-        "sccs segment THIS_FOLDER_OR_ZIP image.tif clusters.tif", "```", "", "```python", "import sccs",
-        'model = sccs.load("THIS_FOLDER_OR_ZIP")',
-        "labels = model.segment(volume, voxel_size=(16, 16, 16))  # (Z, Y, X) -> uint8 clusters (Z, Y, X)", "```", "",
-        "`sccs.load` compares every file with `SHA256SUMS`, and so does `sha256sum -c SHA256SUMS`. Weights are "
-        "safetensors; no pickle is read." + _plugins(recipe["plugins"]), "",
-        "## Clusters", "",
-        *_table("cluster", "name", {c: name if c in names else "-" for c, name in enumerate(cluster_names(names, k))}),
-        "", "## Scores", "", *_scores(metrics, data), "",
-        "## Versions", "", ", ".join(f"{name} {version}" for name, version in versions.items()), "",
-        "## Intended use", "",
-        "Segmenting electron microscopy images of the same kind of tissue, preparation, contrast and pixel size as the "
-        "training data, by a person who looks at the result. Clusters are what looks alike, not organelles: names are "
-        "a person's reading of them. Not for diagnosis. Structures smaller than a superpixel are not separated, and "
-        "touching ones not told apart.", "",
-        "## Licence", "",
-        f"Weights: {licence}." if licence else "Weights: not stated; ask whoever gave you this model.",
-        f"SCCS itself{', with the MAE encoder that comes with it' if bundled else ''}: BSD-3-Clause.",
-        *([f"Authors: {', '.join(authors)}."] if authors else []), ""])
+    header = {
+        **({"license": licence.lower()} if licence else {}),
+        "library_name": "sccs",
+        "tags": ["electron-microscopy", "image-segmentation", kind],
+    }
+    return "\n".join(
+        [
+            "---",
+            yaml.safe_dump(header, sort_keys=False) + "---",
+            f"# {_title(about)}",
+            "",
+            *_table("fact", "value", rows),
+            "",
+            "## Use",
+            "",
+            "```",
+            'pip install "sccs[cpu,all]"',
+            "sccs segment THIS_FOLDER_OR_ZIP image.tif clusters.tif",
+            "```",
+            "",
+            "```python",
+            "import sccs",
+            'model = sccs.load("THIS_FOLDER_OR_ZIP")',
+            "labels = model.segment(volume, voxel_size=(16, 16, 16))  # (Z, Y, X) -> uint8 clusters (Z, Y, X)",
+            "```",
+            "",
+            "`sccs.load` compares every file with `SHA256SUMS`, and so does `sha256sum -c SHA256SUMS`. Weights are "
+            "safetensors; no pickle is read." + _plugins(recipe["plugins"]),
+            "",
+            "## Clusters",
+            "",
+            *_table(
+                "cluster", "name", {c: name if c in names else "-" for c, name in enumerate(cluster_names(names, k))}
+            ),
+            "",
+            "## Scores",
+            "",
+            *_scores(metrics, data),
+            "",
+            "## Versions",
+            "",
+            ", ".join(f"{name} {version}" for name, version in versions.items()),
+            "",
+            "## Intended use",
+            "",
+            "Segmenting electron microscopy images of the same kind of tissue, preparation, contrast and pixel size as the "
+            "training data, by a person who looks at the result. Clusters are what looks alike, not organelles: names are "
+            "a person's reading of them. Not for diagnosis. Structures smaller than a superpixel are not separated, and "
+            "touching ones not told apart.",
+            "",
+            "## Licence",
+            "",
+            f"Weights: {licence}." if licence else "Weights: not stated; ask whoever gave you this model.",
+            f"SCCS itself{', with the MAE encoder that comes with it' if bundled else ''}: BSD-3-Clause.",
+            *([f"Authors: {', '.join(authors)}."] if authors else []),
+            "",
+        ]
+    )
 
 
 def data_name(about: Mapping) -> str:
@@ -227,8 +290,12 @@ def _scores(metrics: Mapping | None, data: str) -> list[str]:
         return ["None: the run had no labelled test volumes."]
     rows = {**scores["classes"], "**mean**": scores["mean"]}
     bound = ", fitted on the test labels: an upper bound, not a result" if metrics["headline"] == "oracle" else ""
-    lines = [f"Test volumes of {data}; clusters became classes by the mapping `{metrics['headline']}`{bound}.", "",
-             f"| class | {' | '.join(SCORES)} |", f"|---|{'---|' * len(SCORES)}"]
+    lines = [
+        f"Test volumes of {data}; clusters became classes by the mapping `{metrics['headline']}`{bound}.",
+        "",
+        f"| class | {' | '.join(SCORES)} |",
+        f"|---|{'---|' * len(SCORES)}",
+    ]
     for name, row in rows.items():
         cells = ("-" if row.get(score) is None else f"{row[score]:.3f}" for score in SCORES)
         lines.append(f"| {_cell(name)} | {' | '.join(cells)} |")

@@ -2,6 +2,7 @@
 
 Hashes are compared whenever such a model is read, so that what loads is what was exported.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -11,9 +12,10 @@ import shutil
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Iterator
+from typing import BinaryIO
 
 from registry.base import UserError
 
@@ -70,8 +72,10 @@ def carried(plugins: list[str], folder: Path) -> list[str]:
     """Plug-ins of a model for `load_recipe`: those in `folder` by their path, and only if the user trusts them."""
     inside = [name for name in plugins if name.endswith(".py") and not os.path.isabs(name)]
     if inside and os.environ.get(TRUST) != "1":
-        raise UserError(f"the model brings Python code of its own, {', '.join(inside)}; read it, and if you trust it, "
-                        f"set the environment variable {TRUST}=1")
+        raise UserError(
+            f"the model brings Python code of its own, {', '.join(inside)}; read it, and if you trust it, "
+            f"set the environment variable {TRUST}=1"
+        )
     return [str(folder / name) if name in inside else name for name in plugins]
 
 
@@ -139,8 +143,9 @@ def check_output(out: Path, overwrite: bool) -> None:
         known = {SUMS, *_sums((out / SUMS).read_bytes(), out)}
         for path in out.rglob("*"):
             if path.is_file() and path.relative_to(out).as_posix() not in known:
-                raise UserError(f"{out}: has a file that no export wrote, {path.name}, and would lose it: "
-                                "choose another name")
+                raise UserError(
+                    f"{out}: has a file that no export wrote, {path.name}, and would lose it: choose another name"
+                )
     elif out.suffix.lower() != ".zip":
         raise UserError(f"{out}: a file that is no zip is never written over: choose another name")
 

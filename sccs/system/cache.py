@@ -5,6 +5,7 @@ entries; a file that cannot be read all the same is computed anew. Folder: `SCCS
 `SCCS_CACHE=off` keeps nothing, and neither does a folder that cannot be written, which is warned of once. Nothing is
 ever deleted: `report_growth` tells how much was added.
 """
+
 from __future__ import annotations
 
 import ast
@@ -15,9 +16,10 @@ import inspect
 import json
 import logging
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +54,8 @@ def _refuse(folder: Path, reason: object) -> None:
     _refused.add(folder)
     logging.getLogger("sccs").warning(
         f"the cache {folder} cannot be written ({reason}): features and graphs are computed each time; "
-        "set SCCS_CACHE to another folder, or to off")
+        "set SCCS_CACHE to another folder, or to off"
+    )
 
 
 def fingerprint(*things: Any) -> str:
@@ -111,8 +114,13 @@ def _with_imports(modules: set[str]) -> set[str]:
         name = todo.pop()
         found.add(name)
         for node in ast.walk(ast.parse(_source(name))):
-            names = [node.module] if isinstance(node, ast.ImportFrom) and node.module else \
-                [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names = (
+                [node.module]
+                if isinstance(node, ast.ImportFrom) and node.module
+                else [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else []
+            )
             todo |= {n for n in names if n.startswith("registry.") and n != "registry.registry"} - found
     return found
 

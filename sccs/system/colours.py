@@ -4,19 +4,15 @@ Classes follow the paper's Figures 3 and 4 (nucleus yellow, mitochondria green, 
 turn from Okabe and Ito's colour-blind-safe set. Cluster colours differ in grey value first, so that a grey print
 still tells them apart. Colours are "#rrggbb" in lower case.
 """
+
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import cos, pi, sin
-from typing import Mapping, Sequence
 
 import numpy as np
 
-PAPER = {
-    "nucleus": "#f5c518",
-    "mitochondria": "#27a35a",
-    "granules": "#3d7edb",
-    "unrecognized": "#8d8d8d",
-}
+PAPER = {"nucleus": "#f5c518", "mitochondria": "#27a35a", "granules": "#3d7edb", "unrecognized": "#8d8d8d"}
 SPELLINGS = {"nuclei": "nucleus", "mitochondrion": "mitochondria", "mito": "mitochondria", "granule": "granules"}
 REST = {"unrecognized", "unrecognised", "rest", "other", "background", "unknown", "extracellular"}
 GREYS = [PAPER["unrecognized"], "#c2c2c2", "#5a5a5a"]
@@ -68,7 +64,7 @@ def _colour_of(grey: float, hue: float) -> str:
         linear = _linear_rgb(low, chroma, hue)
         if all(-1e-3 <= value <= 1 + 1e-3 for value in linear):
             break
-    return "#%02x%02x%02x" % tuple(round(value) for value in _encoded(linear))
+    return "#{:02x}{:02x}{:02x}".format(*tuple(round(value) for value in _encoded(linear)))
 
 
 def luma(channels: Sequence[float]) -> float:
@@ -109,10 +105,7 @@ def to_grey(image: np.ndarray) -> np.ndarray:
 
 
 def colourise(
-    labels: np.ndarray,
-    colours: Sequence[str] | Mapping[int, str],
-    image: np.ndarray | None = None,
-    alpha: float = 0.5,
+    labels: np.ndarray, colours: Sequence[str] | Mapping[int, str], image: np.ndarray | None = None, alpha: float = 0.5
 ) -> np.ndarray:
     """Label image (H, W) int -> (H, W, 3) uint8, alone or blended over a grey image.
 
@@ -121,7 +114,7 @@ def colourise(
     """
     codes = dict(colours) if isinstance(colours, Mapping) else dict(enumerate(colours))
     if image is None:
-        below = np.full(labels.shape + (3,), rgb(IGNORED), dtype=np.uint8)
+        below = np.full((*labels.shape, 3), rgb(IGNORED), dtype=np.uint8)
         alpha = 1.0
     else:
         if image.shape != labels.shape:

@@ -1,4 +1,5 @@
 """Which device a run computes on."""
+
 from __future__ import annotations
 
 import re

@@ -3,6 +3,7 @@
 A file (or a folder, such as a Zarr store) is built beside its final name and moved there when it is complete, so
 that neither an exception nor a kill leaves half of one under the name that others read.
 """
+
 from __future__ import annotations
 
 import errno
@@ -10,9 +11,10 @@ import json
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 from registry.base import UserError
 

@@ -4,6 +4,7 @@ The lock goes with the command that took it. One that was left by a killed comma
 process can be looked for (the same machine since it was started, the same process namespace), else when nobody has
 touched it for a while, as its owner does every few seconds. Workers of a command have no lock of their own.
 """
+
 from __future__ import annotations
 
 import json
@@ -13,9 +14,9 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, Optional
 
 from registry.base import UserError
 
@@ -42,8 +43,13 @@ def held(output: str | os.PathLike) -> Iterator[None]:
     path = lock_file(output)
     made = [folder for folder in path.parents if not folder.exists()]  # deepest first
     path.parent.mkdir(parents=True, exist_ok=True)
-    mine = {**_here(), "pid": os.getpid(), "started": _started(os.getpid()), "token": secrets.token_hex(8),
-            "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    mine = {
+        **_here(),
+        "pid": os.getpid(),
+        "started": _started(os.getpid()),
+        "token": secrets.token_hex(8),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
     text = json.dumps(mine)
     ended = threading.Event()
     try:
@@ -72,8 +78,9 @@ def _take(path: Path, text: str, output: str | os.PathLike) -> None:
             if found is None:
                 continue
             if _lives(path, found, touched):
-                raise UserError(f"{output}: is being written by {_owner(found)}; wait until it is done, or choose "
-                                "another OUTPUT") from None
+                raise UserError(
+                    f"{output}: is being written by {_owner(found)}; wait until it is done, or choose another OUTPUT"
+                ) from None
             _remove_stale(path, found)
             continue
         with os.fdopen(file, "w") as stream:
@@ -81,7 +88,7 @@ def _take(path: Path, text: str, output: str | os.PathLike) -> None:
         return
 
 
-def _read(path: Path) -> tuple[Optional[str], float]:
+def _read(path: Path) -> tuple[str | None, float]:
     """What is in the lock, and when it was touched last; None where it is gone."""
     try:
         with open(path) as file:  # opened anew: network file systems keep what they know of a closed file
@@ -96,8 +103,10 @@ def _lives(path: Path, found: str, touched: float) -> bool:
     if os.name == "posix" and all(about.get(key) == value for key, value in _here().items()):
         started = _started(about.get("pid", 0))
         return started is not None and started == about.get("started")
-    print(f"sccs: {path} is of {_owner(found)}; looking for up to {SILENCE:.0f} s whether it is still at work",
-          file=sys.stderr)
+    print(
+        f"sccs: {path} is of {_owner(found)}; looking for up to {SILENCE:.0f} s whether it is still at work",
+        file=sys.stderr,
+    )
     end = time.monotonic() + SILENCE
     while time.monotonic() < end:
         time.sleep(min(1.0, SILENCE / 10))
@@ -139,24 +148,29 @@ def _parsed(text: str) -> dict:
 
 def _owner(text: str) -> str:
     about = _parsed(text)
-    return (f"another sccs segment (process {about.get('pid', '?')} on {about.get('host', '?')}, since "
-            f"{about.get('since', '?')})")
+    return (
+        f"another sccs segment (process {about.get('pid', '?')} on {about.get('host', '?')}, since "
+        f"{about.get('since', '?')})"
+    )
 
 
 def _here() -> dict[str, str]:
     """Where process numbers mean what they mean here."""
+
     def known(read) -> str:
         try:
             return read()
         except OSError:
             return ""
 
-    return {"host": socket.gethostname(),
-            "boot": known(lambda: Path("/proc/sys/kernel/random/boot_id").read_text().strip()),
-            "namespace": known(lambda: os.readlink("/proc/self/ns/pid"))}
+    return {
+        "host": socket.gethostname(),
+        "boot": known(lambda: Path("/proc/sys/kernel/random/boot_id").read_text().strip()),
+        "namespace": known(lambda: os.readlink("/proc/self/ns/pid")),
+    }
 
 
-def _started(pid: int) -> Optional[str]:
+def _started(pid: int) -> str | None:
     """When a process of this machine was started, which tells it from a later one of that number; "" where the system
     does not say; None: it is gone."""
     try:

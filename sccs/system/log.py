@@ -1,4 +1,5 @@
 """The log of a run: log.txt for people, metrics.jsonl for scripts, TensorBoard for curves, and a progress bar."""
+
 from __future__ import annotations
 
 import json
@@ -7,8 +8,9 @@ import math
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -128,7 +130,7 @@ class RunLog:
         flat = {key: value if isinstance(value, plain) else str(value) for key, value in _flat(settings)}
         self._board.add_hparams(flat, {f"final/{k}": float(v) for k, v in metrics.items()}, run_name=".")
 
-    def progress(self, total: int, desc: str, initial: int = 0) -> "Progress":
+    def progress(self, total: int, desc: str, initial: int = 0) -> Progress:
         """`with log.progress(6000, "training") as bar: bar.update(1, loss=0.3)`."""
         return Progress(self, total, desc, initial)
 
@@ -147,7 +149,7 @@ class RunLog:
             self._board.close()
             self._board = None
 
-    def __enter__(self) -> "RunLog":
+    def __enter__(self) -> RunLog:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -168,15 +170,21 @@ class Progress:
         self.done = self.initial = initial
         self._values: dict[str, float] = {}
 
-    def __enter__(self) -> "Progress":
+    def __enter__(self) -> Progress:
         from tqdm import tqdm
 
         self._start = self._said = time.monotonic()
         self._tenth = 10 * self.done // max(self.total, 1)
         self._on_terminal = self.log.folder is not None and sys.stderr.isatty()
         self._bar = tqdm(
-            total=self.total, desc=self.desc, initial=self.initial, file=sys.stderr, disable=not self._on_terminal,
-            dynamic_ncols=True, leave=True, smoothing=0.05,
+            total=self.total,
+            desc=self.desc,
+            initial=self.initial,
+            file=sys.stderr,
+            disable=not self._on_terminal,
+            dynamic_ncols=True,
+            leave=True,
+            smoothing=0.05,
         )
         return self
 
@@ -210,7 +218,7 @@ def clock(seconds: float) -> str:
     """0.4 s, 12 s, 3:05 min, 1:02:03 h."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(int(round(seconds)), 60)
+    minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d} h"
 
 

@@ -1,8 +1,9 @@
 """Checkpoints of a training: one safetensors file with every tensor and a few facts, and an optimiser's state in it."""
+
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Mapping
 
 import numpy as np
 import torch
@@ -37,8 +38,11 @@ def below(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
 
 def optimizer_values(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """What the optimiser keeps of each parameter, named for a checkpoint."""
-    return {f"{OPTIMIZER}{index}.{field}": value for index, state in optimizer.state_dict()["state"].items()
-            for field, value in state.items()}
+    return {
+        f"{OPTIMIZER}{index}.{field}": value
+        for index, state in optimizer.state_dict()["state"].items()
+        for field, value in state.items()
+    }
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]) -> None:

@@ -12,14 +12,16 @@ The run folder holds model/mae.safetensors (the encoder in half precision, what 
 takes), model/mae.md (its model card), model/state.safetensors (everything that resuming needs), log.txt,
 metrics.jsonl, metrics.json, tensorboard/.
 """
+
 from __future__ import annotations
 
 import json
 import math
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -29,14 +31,20 @@ from torch import Tensor
 
 from registry.base import UserError
 from registry.features.mae import (
-    MaskedAutoencoder, checkpoint_path, encoder_arguments, patchify, read_checkpoint, unpatchify,
-    weights_hash, write_checkpoint,
+    MaskedAutoencoder,
+    checkpoint_path,
+    encoder_arguments,
+    patchify,
+    read_checkpoint,
+    unpatchify,
+    weights_hash,
+    write_checkpoint,
 )
-from sccs.training.checkpoint import below, optimizer_values, read_tensors, restore_optimizer, write_tensors
 from sccs.data import load_dataset
 from sccs.data.planes import ISOTROPIC
 from sccs.system.files import atomic_path
 from sccs.system.log import RunLog, quiet_log
+from sccs.training.checkpoint import below, optimizer_values, read_tensors, restore_optimizer, write_tensors
 from sccs.training.team import ALONE, Team
 from sccs.training.trainer import deferred_interrupt
 
@@ -63,7 +71,7 @@ class Architecture(BaseModel):
     position_weight: Annotated[float, Field(ge=0)] = 0.08
 
     @model_validator(mode="after")
-    def _divisible(self) -> "Architecture":
+    def _divisible(self) -> Architecture:
         if self.window % self.patch:
             raise ValueError(f"window {self.window} is not a multiple of patch {self.patch}; paper: 80 and 5")
         for name in ("", "decoder_"):
@@ -101,7 +109,7 @@ class Pretrain(BaseModel):
     card: dict[str, str] = {}  # title -> text, sections that the model card gets besides the run's facts
 
     @model_validator(mode="after")
-    def _ordered(self) -> "Pretrain":
+    def _ordered(self) -> Pretrain:
         if self.scale[0] > self.scale[1]:
             raise ValueError(f"scale: {list(self.scale)} is not [smallest, largest]")
         return self
@@ -123,7 +131,7 @@ class Crops:
         if Z * Y * X * np.dtype(volume.image.dtype).itemsize <= IN_MEMORY:
             (z, y, x), self._origin = volume.origin, (0, 0, 0)
             self._image = np.asarray(volume.image[z : z + Z, y : y + Y, x : x + X])
-        strip = max(window, round(held_out * X)) if held_out and X >= 4 * window else 0
+        strip = max(window, round(held_out * X)) if held_out and 4 * window <= X else 0
         self.train_box = (0, 0, 0), (Z, Y, X - strip)  # corner and size (z, y, x)
         self.held_box = ((0, 0, X - strip), (Z, Y, strip)) if strip else None
         size = self.train_box[1]
@@ -134,7 +142,7 @@ class Crops:
         largest = max(min(size[axis] for axis in plane) for plane in self.planes)
         self.sides = min(round(scale[0] * window), largest), min(round(scale[1] * window), largest)
 
-    def draw(self, rng: np.random.Generator) -> "Draw":
+    def draw(self, rng: np.random.Generator) -> Draw:
         """A crop of random plane, scale, place, orientation; no pixel is read yet."""
         rows, columns = self.planes[rng.integers(len(self.planes))]
         low, high = self.sides
@@ -143,7 +151,7 @@ class Crops:
         place = self._place(rng, self.train_box, rows, columns, side)
         return Draw(place, side, int(rng.integers(4)), bool(rng.integers(2)))
 
-    def train(self, draw: "Draw") -> np.ndarray:
+    def train(self, draw: Draw) -> np.ndarray:
         """The crop that was drawn -> (window, window) float32, standardised."""
         crop = np.rot90(resize(self._cut(draw.place, draw.side), self.window), draw.turns)
         return np.ascontiguousarray(crop[:, ::-1] if draw.mirrored else crop)
@@ -206,8 +214,10 @@ class Sampler:
             volume = group[rng.integers(len(group))]
             drawn.append((volume, volume.draw(rng), math.exp(rng.normal(0, self.jitter)), rng.normal(0, self.jitter)))
         noise = self._noise(rng, self.batch)[share]
-        crops = [volume.train(draw) * np.float32(contrast) + np.float32(brightness)
-                 for volume, draw, contrast, brightness in drawn[share]]
+        crops = [
+            volume.train(draw) * np.float32(contrast) + np.float32(brightness)
+            for volume, draw, contrast, brightness in drawn[share]
+        ]
         return torch.from_numpy(np.stack(crops)), noise
 
     def held_out(self) -> tuple[Tensor, Tensor] | None:
@@ -292,8 +302,9 @@ class Pretrainer:
         # the schedule may end by time, so all processes go by the same clock
         value, seconds = self.team.mean([loss.item(), time.monotonic() - start])
         if not math.isfinite(value):
-            raise UserError(f"pretrain: the loss is {value} at step {self.done}; lower pretrain.lr "
-                            f"({self.settings.lr})")
+            raise UserError(
+                f"pretrain: the loss is {value} at step {self.done}; lower pretrain.lr ({self.settings.lr})"
+            )
         self.seconds += seconds
         return value
 
@@ -330,11 +341,14 @@ class Pretrainer:
 
     def load(self, path: Path) -> None:
         arrays, facts = self.team.on_first(lambda: read_tensors(path))
-        saved, average = ({name: torch.from_numpy(value) for name, value in below(prefix, arrays).items()}
-                          for prefix in ("model.", "average."))
+        saved, average = (
+            {name: torch.from_numpy(value) for name, value in below(prefix, arrays).items()}
+            for prefix in ("model.", "average.")
+        )
         if {n: v.shape for n, v in saved.items()} != {n: v.shape for n, v in self.model.state_dict().items()}:
-            raise UserError(f"{path}: the interrupted run has another pretrain.architecture; "
-                            "resume with its own recipe")
+            raise UserError(
+                f"{path}: the interrupted run has another pretrain.architecture; resume with its own recipe"
+            )
         self.done, self.seconds = int(facts["done"]), float(facts["seconds"])
         self.model.load_state_dict(saved)
         for name, value in average.items():
@@ -391,18 +405,22 @@ def prepare(block: Mapping[str, Any], device: str, seed: int, base: Path) -> Pre
     groups = []
     for data in settings.data:
         dataset = load_dataset(data, base, seed, window)
-        groups.append([
-            Crops(volume, window, settings.scale, settings.axes, settings.held_out)
-            for volume in (*dataset.train, *dataset.test)
-        ])
+        groups.append(
+            [
+                Crops(volume, window, settings.scale, settings.axes, settings.held_out)
+                for volume in (*dataset.train, *dataset.test)
+            ]
+        )
     sampler = Sampler(groups, (window // architecture.patch) ** 2, settings.batch, settings.jitter, seed)
     return Pretrainer(settings, sampler, device=device, seed=seed, base=base)
 
 
 def check_batch(settings: Pretrain, team: Team) -> None:
     if settings.batch % team.size:
-        raise UserError(f"pretrain.batch: {settings.batch} crops cannot be shared equally by {team.size} processes; "
-                        f"take a multiple of {team.size}")
+        raise UserError(
+            f"pretrain.batch: {settings.batch} crops cannot be shared equally by {team.size} processes; "
+            f"take a multiple of {team.size}"
+        )
 
 
 def carry_out(trainer: Pretrainer, out: Path, resume: bool, team: Team = ALONE) -> dict[str, Any]:
@@ -421,8 +439,10 @@ def carry_out(trainer: Pretrainer, out: Path, resume: bool, team: Team = ALONE) 
         names = [[crops.name for crops in group] for group in trainer.sampler.groups]
         parameters = sum(p.numel() for p in trainer.model.parameters())
         several = f" of each of {team.size} processes" if team.size > 1 else ""
-        run_log.info(f"pre-training on {names}, {parameters / 1e6:.2f} M parameters, device {trainer.device}{several}, "
-                     f"from step {trainer.done}")
+        run_log.info(
+            f"pre-training on {names}, {parameters / 1e6:.2f} M parameters, device {trainer.device}{several}, "
+            f"from step {trainer.done}"
+        )
         score = _train(trainer, state, run_log)
         return team.on_first(lambda: _write(trainer, score, out, run_log))
 
@@ -441,7 +461,8 @@ def _write(trainer: Pretrainer, score: float | None, out: Path, run_log: RunLog)
     }
     weights = {
         name.removeprefix("encoder."): value.to(torch.float16).cpu().numpy()
-        for name, value in trainer.average.items() if name.startswith("encoder.")
+        for name, value in trainer.average.items()
+        if name.startswith("encoder.")
     }
     facts["sha256"] = weights_hash(weights)
     with atomic_path(out / "model" / "mae.safetensors") as scratch:

@@ -2,13 +2,15 @@
 
 Agreement and small values go through gloo on the CPU; gradients through NCCL where the model is on a GPU.
 """
+
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any
 
 from registry.base import UserError
 from sccs.system.device import resolve_device
@@ -98,8 +100,9 @@ class Team:
         gpu = device.type == "cuda"
         if gpu:
             torch.cuda.set_device(device)
-        return DistributedDataParallel(model, device_ids=[device] if gpu else None,
-                                       process_group=dist.new_group(backend="nccl") if gpu else None)
+        return DistributedDataParallel(
+            model, device_ids=[device] if gpu else None, process_group=dist.new_group(backend="nccl") if gpu else None
+        )
 
 
 ALONE = Team()
@@ -121,10 +124,14 @@ def launched_team() -> Iterator[Team]:
     try:
         yield Team(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", 0)))
     except BaseException as error:
-        if not torch.cuda.is_initialized():  # gloo's threads, left alone, may abort the exit; NCCL would wait for others
+        if (
+            not torch.cuda.is_initialized()
+        ):  # gloo's threads, left alone, may abort the exit; NCCL would wait for others
             dist.destroy_process_group()
         if isinstance(error, RuntimeError) and (isinstance(error, dist.DistError) or "gloo" in str(error)):
-            raise UserError("another process of this run has ended; its own output says why, and --resume goes on from "
-                            "the last saved state") from error
+            raise UserError(
+                "another process of this run has ended; its own output says why, and --resume goes on from "
+                "the last saved state"
+            ) from error
         raise
     dist.destroy_process_group()

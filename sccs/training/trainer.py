@@ -3,24 +3,25 @@
 The trainer sums the loss terms that the parts offer, with the recipe's weights (paper, Eq. 5):
 L = L_spe + gamma_1 L_clu + gamma_2 L_smo, as `train.weights: {spe: 1, clu: 1, smo: .1}`.
 """
+
 from __future__ import annotations
 
 import json
 import math
 import signal
 import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, Sequence
 
 import numpy as np
 import torch
 
 from registry.base import Clusterer, Embedder, UserError
 from registry.spg.graphs import RegionGraph
-from sccs.training.checkpoint import below, optimizer_values, read_tensors, restore_optimizer, write_tensors
 from sccs.evaluation.scores import IN_USE
 from sccs.system.log import RunLog
+from sccs.training.checkpoint import below, optimizer_values, read_tensors, restore_optimizer, write_tensors
 
 KEPT = 2  # checkpoints
 
@@ -33,11 +34,15 @@ def check_length(embedder: Embedder, clusterer: Clusterer, iterations: int) -> N
     if not clusterer.trainable:
         return
     if iterations == 0:
-        raise UserError("train.iterations: 0 leaves the clusterer untrained; raise it, or take a clusterer that needs "
-                        "no training, such as kmeans")
+        raise UserError(
+            "train.iterations: 0 leaves the clusterer untrained; raise it, or take a clusterer that needs "
+            "no training, such as kmeans"
+        )
     if embedder.trainable and clusterer.warmup >= iterations:
-        raise UserError(f"clusterer.warmup: {clusterer.warmup} leaves none of train.iterations: {iterations} to train "
-                        "the head; lower the first or raise the second")
+        raise UserError(
+            f"clusterer.warmup: {clusterer.warmup} leaves none of train.iterations: {iterations} to train "
+            "the head; lower the first or raise the second"
+        )
 
 
 class Trainer:
@@ -49,8 +54,18 @@ class Trainer:
     parts, optimiser and random numbers is saved whole. Raises UserError as `check_length` does.
     """
 
-    def __init__(self, embedder: Embedder, clusterer: Clusterer, graphs: Sequence[RegionGraph], options, *, seed: int,
-                 anchor: int = 0, log: RunLog, checkpoints: Path | None = None):
+    def __init__(
+        self,
+        embedder: Embedder,
+        clusterer: Clusterer,
+        graphs: Sequence[RegionGraph],
+        options,
+        *,
+        seed: int,
+        anchor: int = 0,
+        log: RunLog,
+        checkpoints: Path | None = None,
+    ):
         check_length(embedder, clusterer, options.iterations)
         self.embedder, self.clusterer, self.graphs, self.options = embedder, clusterer, graphs, options
         self.seed, self.anchor, self.log, self.checkpoints = seed, anchor, log, checkpoints
@@ -132,8 +147,10 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         if torch.is_tensor(total) and total.requires_grad:
             if not torch.isfinite(total):
-                raise UserError(f"training: the loss is {total.item()} at iteration {self.step}; lower train.lr "
-                                f"({self.options.lr}) or look for degenerate graphs in the log")
+                raise UserError(
+                    f"training: the loss is {total.item()} at iteration {self.step}; lower train.lr "
+                    f"({self.options.lr}) or look for degenerate graphs in the log"
+                )
             total.backward()
             self.optimizer.step()
         if self.embedder.trainable:
@@ -174,11 +191,15 @@ class Trainer:
     def _save(self) -> None:
         if self.checkpoints is None:
             return
-        values = {f"{role}.{name}": value for role, part in self._parts().items()
-                  for name, value in part.get_state().items()}
+        values = {
+            f"{role}.{name}": value for role, part in self._parts().items() for name, value in part.get_state().items()
+        }
         values |= {**optimizer_values(self.optimizer), "random": torch.get_rng_state()}
-        write_tensors(self.checkpoints / f"step_{self.step:08d}.safetensors", values,
-                         {"step": str(self.step), "options": json.dumps(self.options.model_dump())})
+        write_tensors(
+            self.checkpoints / f"step_{self.step:08d}.safetensors",
+            values,
+            {"step": str(self.step), "options": json.dumps(self.options.model_dump())},
+        )
         for old in sorted(self.checkpoints.glob("step_*.safetensors"))[:-KEPT]:
             old.unlink()
 

@@ -1,4 +1,5 @@
 """The pages: their examples run, their links lead somewhere, the API pages can be built."""
+
 import re
 import subprocess
 import sys
@@ -58,20 +59,34 @@ def test_links_within_the_project_lead_somewhere(page):
 
 
 def test_every_page_is_linked_from_another():
-    linked = {(page.parent / link.partition("#")[0]).resolve() for page in PAGES
-              for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())}
+    linked = {
+        (page.parent / link.partition("#")[0]).resolve()
+        for page in PAGES
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    }
     assert [str(page.relative_to(ROOT)) for page in PAGES[1:] if page not in linked] == []
 
 
 def test_api_pages_are_built_and_their_links_lead_somewhere(tmp_path):
     pytest.importorskip("pdoc")
     modules = re.search(r"^API := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
-    command = [sys.executable, "-m", "pdoc", "--docformat", "markdown", "--no-search", "--no-show-source",
-               "-o", str(tmp_path), *modules]
+    command = [
+        sys.executable,
+        "-m",
+        "pdoc",
+        "--docformat",
+        "markdown",
+        "--no-search",
+        "--no-show-source",
+        "-o",
+        str(tmp_path),
+        *modules,
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    pages = {path: re.sub(r"<script.*?</script>", "", path.read_text(), flags=re.DOTALL)
-             for path in tmp_path.rglob("*.html")}
+    pages = {
+        path: re.sub(r"<script.*?</script>", "", path.read_text(), flags=re.DOTALL) for path in tmp_path.rglob("*.html")
+    }
     assert {tmp_path / f"{module.replace('.', '/')}.html" for module in modules} <= set(pages)
     ids = {path: set(re.findall(r'\bid="([^"]+)"', text)) for path, text in pages.items()}
     broken = set()

@@ -1,4 +1,5 @@
 """A third party's part: the image under Gaussian blurs of several widths."""
+
 import numpy as np
 from scipy.ndimage import gaussian_filter
 

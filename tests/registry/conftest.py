@@ -1,4 +1,5 @@
 """Small graphs that tests of several parts share."""
+
 import numpy as np
 import pytest
 import torch
@@ -12,8 +13,9 @@ def random_graph(n: int = 12, d: int = 6, density: float = 0.4, seed: int = 0) -
     A = np.triu(rng.random((n, n)) * (rng.random((n, n)) < density), 1)
     A = A + A.T + 0.75 * np.eye(n)
     src, dst = np.nonzero(A)
-    return RegionGraph.from_edges(np.arange(n).reshape(1, n), rng.normal(size=(n, d)), np.ones(n), np.zeros((n, 2)),
-                                  src, dst, A[src, dst])
+    return RegionGraph.from_edges(
+        np.arange(n).reshape(1, n), rng.normal(size=(n, d)), np.ones(n), np.zeros((n, 2)), src, dst, A[src, dst]
+    )
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 """Old module names go on working: plug-ins and exported models name them."""
+
 import importlib
 import sys
 

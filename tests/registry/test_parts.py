@@ -3,6 +3,7 @@
 A new part is tested as soon as it is registered. It is built with its defaults, except for the arguments in
 `EVERYWHERE` that it has; one that needs more (a checkpoint, a shorter training) gets a line in `SPECIAL`.
 """
+
 import inspect
 import re
 
@@ -308,12 +309,27 @@ def test_graphs_repeat_themselves_and_survive_saving(name, build, again):
 @pytest.mark.parametrize("fit_on_it", [True, False])
 def test_one_node_and_nodes_all_alike_make_a_graph(name, fit_on_it, build):
     part = build("graph", name)
-    one = Nodes(np.zeros((8, 9), np.int32), np.ones((1, 6), np.float32), np.full(1, 72, np.float32),
-                np.full((1, 2), 4, np.float32), np.zeros((2, 0), np.int64))
-    alike = Nodes(np.arange(8, dtype=np.int32).reshape(1, 8), np.ones((8, 6), np.float32), np.ones(8, np.float32),
-                  np.zeros((8, 2), np.float32), np.stack([np.arange(7), np.arange(1, 8)]))
-    varied = Nodes(alike.regions, np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32), alike.area,
-                   alike.centroid, alike.touching)
+    one = Nodes(
+        np.zeros((8, 9), np.int32),
+        np.ones((1, 6), np.float32),
+        np.full(1, 72, np.float32),
+        np.full((1, 2), 4, np.float32),
+        np.zeros((2, 0), np.int64),
+    )
+    alike = Nodes(
+        np.arange(8, dtype=np.int32).reshape(1, 8),
+        np.ones((8, 6), np.float32),
+        np.ones(8, np.float32),
+        np.zeros((8, 2), np.float32),
+        np.stack([np.arange(7), np.arange(1, 8)]),
+    )
+    varied = Nodes(
+        alike.regions,
+        np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32),
+        alike.area,
+        alike.centroid,
+        alike.touching,
+    )
     for nodes in (one, alike):
         part.fit([nodes] if fit_on_it else [varied])
         graph = part.connect(nodes)

@@ -1,4 +1,5 @@
 """Names to parts: the tables, lookup and its errors, schemas from signatures, plug-ins."""
+
 import json
 import os
 import subprocess
@@ -19,8 +20,16 @@ PLUGIN = Path(__file__).parent.parent / "plugin_package"
 
 
 class Knobs(GraphBuilder):
-    def __init__(self, *, n: int, scale: float = 1.0, edges: Literal["all", "knn"] = "knn",
-                 kappa: float | Literal["median"] = 2.0, sizes: tuple[int, ...] = (1, 2), loops: bool = True):
+    def __init__(
+        self,
+        *,
+        n: int,
+        scale: float = 1.0,
+        edges: Literal["all", "knn"] = "knn",
+        kappa: float | Literal["median"] = 2.0,
+        sizes: tuple[int, ...] = (1, 2),
+        loops: bool = True,
+    ):
         self.n = n
 
 
@@ -74,18 +83,38 @@ def test_intensity_is_the_grey_value():
 # ---- schema
 
 
-@pytest.mark.parametrize("block", [
-    {"n": 3}, {"n": 3, "scale": 3}, {"n": 3, "kappa": "median"}, {"n": 3, "sizes": [1, 2, 3]}, {"n": 3, "loops": False},
-])
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"n": 3},
+        {"n": 3, "scale": 3},
+        {"n": 3, "kappa": "median"},
+        {"n": 3, "sizes": [1, 2, 3]},
+        {"n": 3, "loops": False},
+    ],
+)
 def test_schema_accepts_what_the_signature_allows(block):
     model = signature_model(Knobs, "knobs").model_validate_json(json.dumps(block))
     assert {key: getattr(model, key) for key in block} == {k: tuple(v) if k == "sizes" else v for k, v in block.items()}
 
 
-@pytest.mark.parametrize("block", [
-    {}, {"n": "3"}, {"n": True}, {"n": 3.5}, {"n": 3, "scale": "1"}, {"n": 3, "scale": True}, {"n": 3, "edges": "some"},
-    {"n": 3, "kappa": "mean"}, {"n": 3, "sizes": ["a"]}, {"n": 3, "loops": 1}, {"n": 3, "m": 1}, {"n": None},
-])
+@pytest.mark.parametrize(
+    "block",
+    [
+        {},
+        {"n": "3"},
+        {"n": True},
+        {"n": 3.5},
+        {"n": 3, "scale": "1"},
+        {"n": 3, "scale": True},
+        {"n": 3, "edges": "some"},
+        {"n": 3, "kappa": "mean"},
+        {"n": 3, "sizes": ["a"]},
+        {"n": 3, "loops": 1},
+        {"n": 3, "m": 1},
+        {"n": None},
+    ],
+)
 def test_schema_refuses_other_types_values_and_keys(block):
     with pytest.raises(ValidationError):
         signature_model(Knobs, "knobs").model_validate_json(json.dumps(block))
@@ -132,10 +161,12 @@ def test_unknown_role_and_wrong_protocol_are_refused(parts):
 
 def test_plugin_file_with_a_table(parts, tmp_path):
     file = tmp_path / "mine.py"
-    file.write_text("from registry.base import Embedder\n"
-                    "class Mine(Embedder):\n    'My embedding.'\n"
-                    "    def __init__(self, *, u: int = 3):\n        self.u = u\n"
-                    "SCCS_COMPONENTS = {'embedder': {'mine': Mine}}\n")
+    file.write_text(
+        "from registry.base import Embedder\n"
+        "class Mine(Embedder):\n    'My embedding.'\n"
+        "    def __init__(self, *, u: int = 3):\n        self.u = u\n"
+        "SCCS_COMPONENTS = {'embedder': {'mine': Mine}}\n"
+    )
     parts.load_plugin(str(file))
     parts.load_plugin(str(file))
     assert parts.available("embedder") == {"mine": "My embedding."}
@@ -148,17 +179,21 @@ def test_plugin_module_that_registers_by_itself(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "registers_itself.py").write_text(
         "import registry\nfrom registry.base import Embedder\nclass Mine(Embedder):\n    pass\n"
-        "registry.register('embedder', 'mine', Mine)\n")
+        "registry.register('embedder', 'mine', Mine)\n"
+    )
     parts.load_plugin("registers_itself")
     assert parts.get("embedder", "mine").__name__ == "Mine"
 
 
-@pytest.mark.parametrize("text, reason", [
-    ("import not_there_at_all", "ModuleNotFoundError: No module named 'not_there_at_all'"),
-    ("1 / 0", "ZeroDivisionError: division by zero"),
-    ("def", "SyntaxError"),
-    ("x = 1", "adds no part; define SCCS_COMPONENTS or call registry.register"),
-])
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("import not_there_at_all", "ModuleNotFoundError: No module named 'not_there_at_all'"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("def", "SyntaxError"),
+        ("x = 1", "adds no part; define SCCS_COMPONENTS or call registry.register"),
+    ],
+)
 def test_plugin_that_does_not_work_says_why(parts, tmp_path, text, reason):
     (tmp_path / "bad.py").write_text(text)
     with pytest.raises(UserError, match=f"plug-in .*bad.py'.*{reason}"):
@@ -178,8 +213,22 @@ def installed_plugin(tmp_path_factory):
     for file in PLUGIN.iterdir():
         if file.is_file():
             (source / file.name).write_bytes(file.read_bytes())
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation",
-                    "--target", str(target), str(source)], check=True, capture_output=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-build-isolation",
+            "--target",
+            str(target),
+            str(source),
+        ],
+        check=True,
+        capture_output=True,
+    )
     return target
 
 
@@ -190,19 +239,26 @@ def in_python(code: str, target: Path) -> subprocess.CompletedProcess:
 
 
 def test_installed_package_adds_a_part_by_entry_point(installed_plugin):
-    done = in_python("import registry, sys\n"
-                     "print(registry.available('features')['blur'], 'sccs_blur' in sys.modules)\n"
-                     "print(registry.get('features', 'Blur')(widths=[3.0]).widths)", installed_plugin)
+    done = in_python(
+        "import registry, sys\n"
+        "print(registry.available('features')['blur'], 'sccs_blur' in sys.modules)\n"
+        "print(registry.get('features', 'Blur')(widths=[3.0]).widths)",
+        installed_plugin,
+    )
     assert done.stdout.split("\n")[:2] == ["plug-in sccs-blur 1.0 False", "[3.0]"], done.stderr
 
 
 def test_unknown_name_tells_which_installed_plugin_failed_to_import(installed_plugin):
     done = in_python("import registry\nregistry.get('graph', 'nothing_near')", installed_plugin)
-    assert ("plug-ins that failed to import: graph.broken (plug-in sccs-blur 1.0: "
-            "ModuleNotFoundError: No module named 'sccs_blur_missing')") in done.stderr
+    assert (
+        "plug-ins that failed to import: graph.broken (plug-in sccs-blur 1.0: "
+        "ModuleNotFoundError: No module named 'sccs_blur_missing')"
+    ) in done.stderr
 
 
 def test_broken_plugin_asked_for_by_name(installed_plugin):
     done = in_python("import registry\nregistry.get('graph', 'broken')", installed_plugin)
-    assert ("UserError: graph 'broken' (plug-in sccs-blur 1.0) cannot be imported: "
-            "ModuleNotFoundError: No module named 'sccs_blur_missing'") in done.stderr
+    assert (
+        "UserError: graph 'broken' (plug-in sccs-blur 1.0) cannot be imported: "
+        "ModuleNotFoundError: No module named 'sccs_blur_missing'"
+    ) in done.stderr

@@ -1,12 +1,13 @@
 """A small finished run folder, made without any training."""
+
 import json
 
 import numpy as np
 import pytest
 
+from sccs.evaluation.naming import write_metrics
 from sccs.evaluation.scores import confusion
 from sccs.report.figures import SliceView
-from sccs.evaluation.naming import write_metrics
 
 CLASSES = {0: "unrecognized", 1: "nucleus", 2: "granules"}
 K = 4
@@ -49,13 +50,28 @@ def run_folder(tmp_path):
             if labelled:
                 table = confusion(view.cluster_image(), view.labels, K, list(CLASSES), 255)
                 tables[view.split][f"{view.volume}:{view.z}:0:0"] = table
-        write_metrics(run, tables["train"], tables["test"], list(CLASSES.values()), k=K,
-                      train_pixels=pixels["train"], test_pixels=pixels["test"])
+        write_metrics(
+            run,
+            tables["train"],
+            tables["test"],
+            list(CLASSES.values()),
+            k=K,
+            train_pixels=pixels["train"],
+            test_pixels=pixels["test"],
+        )
         graph = {"key": "other:0:0:0", "nodes": 168, "edges": 900, "density": 0.03, "isolated": 0, "components": 1}
         for file, content in {
             "graphs.json": [graph],
-            "timing.json": {"features": 0.5, "graph": 0.25, "embed": 0.001, "cluster": 0.001, "total": 0.752,
-                            "fovs": 2, "pixels_per_fov": 10752.0, "training_seconds": 61.0},
+            "timing.json": {
+                "features": 0.5,
+                "graph": 0.25,
+                "embed": 0.001,
+                "cluster": 0.001,
+                "total": 0.752,
+                "fovs": 2,
+                "pixels_per_fov": 10752.0,
+                "training_seconds": 61.0,
+            },
             "environment.json": {"python": "3.11", "device": "cpu", "gpu": None, "packages": {"torch": "2.4"}},
         }.items():
             (run / file).write_text(json.dumps(content))

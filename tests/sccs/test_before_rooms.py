@@ -4,6 +4,7 @@
 export of a run with a graph plug-in, which imports modules by their names of then; an image, and its clusters as that
 commit gave them.
 """
+
 import shutil
 from pathlib import Path
 

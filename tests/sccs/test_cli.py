@@ -1,4 +1,5 @@
 """The command line: exit codes, what each command calls, list, show, info; light imports; devices."""
+
 import os
 import re
 import signal
@@ -16,8 +17,8 @@ import registry
 import sccs
 from registry.base import UserError
 from sccs import cli
-from sccs.system.device import resolve_device
 from sccs.recipe.grammar import load_recipe, packaged_recipes
+from sccs.system.device import resolve_device
 
 HEAVY = {"torch", "dgl", "faiss", "napari", "dask", "zarr", "skimage", "sklearn", "matplotlib", "tensorboard"}
 RECIPE = "data: phantom\nfeatures: intensity\ngraph: pixel\nembedder: identity\nclusterer: {name: kmeans, k: 3}\n"
@@ -40,8 +41,13 @@ def calls(monkeypatch):
         setattr(fake, function, lambda *args, **options: made.append((f"{module}.{function}", args, options)))
         monkeypatch.setitem(sys.modules, module, fake)
 
-    for module, function in (("sccs.run", "main"), ("sccs.inference.segment", "segment"), ("sccs.evaluation.compare", "main"),
-                             ("sccs.evaluation.naming", "main"), ("sccs.report.page", "refresh")):
+    for module, function in (
+        ("sccs.run", "main"),
+        ("sccs.inference.segment", "segment"),
+        ("sccs.evaluation.compare", "main"),
+        ("sccs.evaluation.naming", "main"),
+        ("sccs.report.page", "refresh"),
+    ):
         stand_in(module, function)
     return made
 
@@ -56,12 +62,15 @@ def raising(error):
     return function
 
 
-@pytest.mark.parametrize("error, code, text", [
-    (UserError("r.yaml:3: graph.k:\n bad"), 2, "sccs: error: r.yaml:3: graph.k: bad\n"),
-    (KeyboardInterrupt(), 130, "sccs: interrupted\n"),
-    (PermissionError(13, "Permission denied", "/data/runs"), 2, "sccs: error: /data/runs: Permission denied\n"),
-    (OSError(28, "No space left on device"), 2, "sccs: error: the disk: No space left on device\n"),
-])
+@pytest.mark.parametrize(
+    "error, code, text",
+    [
+        (UserError("r.yaml:3: graph.k:\n bad"), 2, "sccs: error: r.yaml:3: graph.k: bad\n"),
+        (KeyboardInterrupt(), 130, "sccs: interrupted\n"),
+        (PermissionError(13, "Permission denied", "/data/runs"), 2, "sccs: error: /data/runs: Permission denied\n"),
+        (OSError(28, "No space left on device"), 2, "sccs: error: the disk: No space left on device\n"),
+    ],
+)
 def test_user_errors_and_interruptions_are_one_line(error, code, text, capsys):
     assert cli.guard(raising(error))() == code
     assert capsys.readouterr().err == text
@@ -94,12 +103,22 @@ def test_success_is_zero_and_a_returned_code_is_kept():
     assert cli.guard(lambda: 3)() == 3
 
 
-@pytest.mark.parametrize("argv", [
-    ["nothing"], ["run"], ["list", "graphs"], ["run", "r.yaml", "--resume", "--overwrite"], ["show"],
-    ["segment", "run", "a.tif"], ["segment", "run", "a.tif", "b.tif", "--level", "-1"],
-    ["segment", "run", "a.tif", "b.tif", "--block", "0"], ["segment", "run", "a.tif", "b.tif", "--workers", "0"],
-    ["segment", "run", "a.tif", "b.zarr", "--resume", "--overwrite"], ["run", "r.yaml", "--seed", "x"],
-])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["nothing"],
+        ["run"],
+        ["list", "graphs"],
+        ["run", "r.yaml", "--resume", "--overwrite"],
+        ["show"],
+        ["segment", "run", "a.tif"],
+        ["segment", "run", "a.tif", "b.tif", "--level", "-1"],
+        ["segment", "run", "a.tif", "b.tif", "--block", "0"],
+        ["segment", "run", "a.tif", "b.tif", "--workers", "0"],
+        ["segment", "run", "a.tif", "b.zarr", "--resume", "--overwrite"],
+        ["run", "r.yaml", "--seed", "x"],
+    ],
+)
 def test_wrong_arguments_exit_with_2(argv, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(argv)
@@ -123,35 +142,118 @@ def test_a_wrong_recipe_exits_with_2_and_one_line(recipe, capsys):
 
 
 def test_run_hands_its_arguments_on(calls):
-    argv = "r.yaml --set graph.kappa=3 train.lr=1 --out d --resume --device cpu --seed 3".split()
+    argv = [
+        "r.yaml",
+        "--set",
+        "graph.kappa=3",
+        "train.lr=1",
+        "--out",
+        "d",
+        "--resume",
+        "--device",
+        "cpu",
+        "--seed",
+        "3",
+    ]
     assert cli.main(["run", *argv]) == 0
     assert calls == [("sccs.run.main", (argv,), {})]
 
 
 def test_segment(calls):
     assert cli.main(["segment", "run", "a.tif", "b.ome.zarr"]) == 0
-    cli.main(["segment", "run", "a.tif", "b.ome.zarr", "--level", "1", "--voxel-size", "16", "16", "16",
-              "--axes", "ZYX", "--plane", "xz", "--depth", "16", "--classes", "--overwrite", "--device", "cpu"])
-    cli.main(["segment", "run", "a.zarr", "b.ome.zarr", "--level", "auto", "--region", "0:9,:,:", "--mask", "m.tif",
-              "--halo", "0", "--block", "9", "80", "80", "--ome", "0.4", "--workers", "2", "--resume"])
-    plain = dict(level=None, voxel_size=None, axes=None, plane="xy", depth=None, classes=False, overwrite=False,
-                 device="auto", region=None, mask=None, halo=None, block=None, ome=None, workers=1, scheduler=None,
-                 resume=False)
+    cli.main(
+        [
+            "segment",
+            "run",
+            "a.tif",
+            "b.ome.zarr",
+            "--level",
+            "1",
+            "--voxel-size",
+            "16",
+            "16",
+            "16",
+            "--axes",
+            "ZYX",
+            "--plane",
+            "xz",
+            "--depth",
+            "16",
+            "--classes",
+            "--overwrite",
+            "--device",
+            "cpu",
+        ]
+    )
+    cli.main(
+        [
+            "segment",
+            "run",
+            "a.zarr",
+            "b.ome.zarr",
+            "--level",
+            "auto",
+            "--region",
+            "0:9,:,:",
+            "--mask",
+            "m.tif",
+            "--halo",
+            "0",
+            "--block",
+            "9",
+            "80",
+            "80",
+            "--ome",
+            "0.4",
+            "--workers",
+            "2",
+            "--resume",
+        ]
+    )
+    plain = dict(
+        level=None,
+        voxel_size=None,
+        axes=None,
+        plane="xy",
+        depth=None,
+        classes=False,
+        overwrite=False,
+        device="auto",
+        region=None,
+        mask=None,
+        halo=None,
+        block=None,
+        ome=None,
+        workers=1,
+        scheduler=None,
+        resume=False,
+    )
     assert calls[0] == ("sccs.inference.segment.segment", ("run", "a.tif", "b.ome.zarr"), plain)
-    assert calls[1][2] == plain | dict(level=1, voxel_size=[16.0, 16.0, 16.0], axes="ZYX", plane="xz", depth=16.0,
-                                       classes=True, overwrite=True, device="cpu")
-    assert calls[2][2] == plain | dict(level="auto", region="0:9,:,:", mask="m.tif", halo=0, block=[9, 80, 80],
-                                       ome="0.4", workers=2, resume=True)
+    assert calls[1][2] == plain | dict(
+        level=1,
+        voxel_size=[16.0, 16.0, 16.0],
+        axes="ZYX",
+        plane="xz",
+        depth=16.0,
+        classes=True,
+        overwrite=True,
+        device="cpu",
+    )
+    assert calls[2][2] == plain | dict(
+        level="auto", region="0:9,:,:", mask="m.tif", halo=0, block=[9, 80, 80], ome="0.4", workers=2, resume=True
+    )
 
 
 def test_compare_and_name(calls):
     cli.main(["compare", "a", "b", "--csv", "-"])
     cli.main(["name", "run", "3=nucleus", "5=mitochondria:#00ff00"])
     cli.main(["name", "run"])  # only prints: the report stays as it is
-    assert calls == [("sccs.evaluation.compare.main", (["a", "b"], "-"), {}),
-                     ("sccs.evaluation.naming.main", ("run", ["3=nucleus", "5=mitochondria:#00ff00"]), {}),
-                     ("sccs.report.page.refresh", (Path("run"),), {}),
-                     ("sccs.evaluation.naming.main", ("run", []), {})]
+    assert calls == [
+        ("sccs.evaluation.compare.main", (["a", "b"], "-"), {}),
+        ("sccs.evaluation.naming.main", ("run", ["3=nucleus", "5=mitochondria:#00ff00"]), {}),
+        ("sccs.report.page.refresh", (Path("run"),), {}),
+        ("sccs.evaluation.naming.main", ("run", []), {}),
+    ]
 
 
 # ---- list, show, info
@@ -168,12 +270,19 @@ def test_list_shows_every_part_recipe_and_data_set(capsys):
 def test_list_of_one_role(capsys):
     cli.main(["list", "embedder"])
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
-        "embedder", *registry.available("embedder")]
+        "embedder",
+        *registry.available("embedder"),
+    ]
 
 
 def test_a_reader_that_closes_the_pipe_is_no_error():
-    done = subprocess.run(f"{sys.executable} -m sccs list | true; exit ${{PIPESTATUS[0]}}", shell=True,
-                          executable="/bin/bash", capture_output=True, text=True)
+    done = subprocess.run(
+        f"{sys.executable} -m sccs list | true; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -205,11 +314,14 @@ def loaded_by(code: str) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("code", [
-    "import sccs, registry",
-    "import sccs.recipe.grammar, sccs.cli, sccs.data, sccs.system.device",
-    "from sccs.cli import main; main(['list'])",
-])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import sccs, registry",
+        "import sccs.recipe.grammar, sccs.cli, sccs.data, sccs.system.device",
+        "from sccs.cli import main; main(['list'])",
+    ],
+)
 def test_imports_are_light(code):
     assert not loaded_by(code) & HEAVY
 
@@ -217,26 +329,34 @@ def test_imports_are_light(code):
 def test_the_package_offers_pipeline_and_load_lazily():
     assert sccs.Pipeline.__name__ == "Pipeline" and sccs.load == sccs.Pipeline.load
     with pytest.raises(AttributeError, match="no attribute 'Pipline'"):
-        sccs.Pipline
+        _ = sccs.Pipline
 
 
 # ---- devices
 
 
-@pytest.mark.parametrize("found, asked, device", [
-    (0, "auto", "cpu"), (1, "auto", "cuda:0"), (1, "cpu", "cpu"), (1, "cuda", "cuda:0"), (2, "cuda:1", "cuda:1"),
-])
+@pytest.mark.parametrize(
+    "found, asked, device",
+    [(0, "auto", "cpu"), (1, "auto", "cuda:0"), (1, "cpu", "cpu"), (1, "cuda", "cuda:0"), (2, "cuda:1", "cuda:1")],
+)
 def test_devices(found, asked, device, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: found > 0)
     monkeypatch.setattr("torch.cuda.device_count", lambda: found)
     assert resolve_device(asked) == device
 
 
-@pytest.mark.parametrize("found, asked, message", [
-    (0, "cuda", r"^device 'cuda' is not there \(no usable GPU found\); use --device auto or --device cpu$"),
-    (2, "cuda:2", r"^device 'cuda:2' is not there \(2 found, cuda:0 to cuda:1\); use --device auto or --device cpu$"),
-    (1, "gpu", r"^device 'gpu' is unknown; use auto, cpu, cuda or cuda:N$"),
-])
+@pytest.mark.parametrize(
+    "found, asked, message",
+    [
+        (0, "cuda", r"^device 'cuda' is not there \(no usable GPU found\); use --device auto or --device cpu$"),
+        (
+            2,
+            "cuda:2",
+            r"^device 'cuda:2' is not there \(2 found, cuda:0 to cuda:1\); use --device auto or --device cpu$",
+        ),
+        (1, "gpu", r"^device 'gpu' is unknown; use auto, cpu, cuda or cuda:N$"),
+    ],
+)
 def test_a_device_that_is_not_there(found, asked, message, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: found > 0)
     monkeypatch.setattr("torch.cuda.device_count", lambda: found)

@@ -1,4 +1,5 @@
 """The examples of docs/python.md."""
+
 import doctest
 from pathlib import Path
 

@@ -1,4 +1,5 @@
 """scikit-learn's own checks, and arrays of each kind."""
+
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -30,10 +31,19 @@ def test_k_means_passes_the_checks_of_scikit_learn(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize("check", [
-    checks.check_parameters_default_constructible, checks.check_no_attributes_set_in_init,
-    checks.check_get_params_invariance, checks.check_set_params, checks.check_estimator_repr,
-    checks.check_estimator_tags_renamed, checks.check_estimator_cloneable, checks.check_mixin_order])
+@pytest.mark.parametrize(
+    "check",
+    [
+        checks.check_parameters_default_constructible,
+        checks.check_no_attributes_set_in_init,
+        checks.check_get_params_invariance,
+        checks.check_set_params,
+        checks.check_estimator_repr,
+        checks.check_estimator_tags_renamed,
+        checks.check_estimator_cloneable,
+        checks.check_mixin_order,
+    ],
+)
 def test_the_segmenter_passes_those_that_need_no_table(check):
     check("Segmenter", Segmenter())
 
@@ -86,14 +96,14 @@ class Watched:
 
 def as_zarr(array):
     zarr = pytest.importorskip("zarr")
-    chunks = (2, 48, 50)[-array.ndim:]
+    chunks = (2, 48, 50)[-array.ndim :]
     stored = zarr.create_array(zarr.storage.MemoryStore(), shape=array.shape, chunks=chunks, dtype=array.dtype)
     stored[:] = array
     return stored
 
 
 def as_dask(array):
-    return pytest.importorskip("dask.array").from_array(array, chunks=(2, 48, 50)[-array.ndim:])
+    return pytest.importorskip("dask.array").from_array(array, chunks=(2, 48, 50)[-array.ndim :])
 
 
 @pytest.mark.parametrize("kind", [np.asarray, as_dask, as_zarr])

@@ -1,4 +1,5 @@
 """`sccs init`: what it sees, which recipe it writes, that the recipe runs, and what odd input is answered with."""
+
 import json
 import sys
 
@@ -12,9 +13,9 @@ import sccs.init
 from registry.base import UserError
 from sccs.cli import main
 from sccs.data.readers import open_image
+from sccs.data.survey import choose_level, examine, find_volumes, look_at, survey
 from sccs.init import Cost, init, make_plan, shown_path
 from sccs.recipe.grammar import load_recipe
-from sccs.data.survey import choose_level, examine, find_volumes, look_at, survey
 
 FAST = ["features=intensity", "embedder=identity", "clusterer={name: kmeans, k: 3}", "graph.pixels_per_superpixel=64"]
 COST = Cost(pixels=10_000, nodes=100, seconds=1.0, connect=0.1, graph_bytes=1000, cache_bytes=500, peak=10**8)
@@ -51,8 +52,14 @@ def small_parts(monkeypatch, tmp_path):
 def test_a_folder_of_volumes_some_to_train_the_rest_to_segment_and_the_recipe_runs(cells, small_parts, capsys):
     assert main(["init", "cells", "--voxel-size", "40", "8", "8"]) == 0
     said = capsys.readouterr().out
-    for words in ("a.tif: 6 x 96 x 100 (z, y, x), uint8", "a_labels.tif: labels, by its name", "notes.txt",
-                  "GiB are free", "megapixels", "sccs run cells.yaml"):
+    for words in (
+        "a.tif: 6 x 96 x 100 (z, y, x), uint8",
+        "a_labels.tif: labels, by its name",
+        "notes.txt",
+        "GiB are free",
+        "megapixels",
+        "sccs run cells.yaml",
+    ):
         assert words in said, words
     data = load_recipe("cells.yaml").data
     assert [entry["image"][-5:] for entry in data["train"]] == ["a.tif", "b.tif"]
@@ -83,9 +90,16 @@ def test_an_existing_recipe_is_kept(cells, small_parts, capsys):
     assert "extends" in (cells.parent / "cells.yaml").read_text()
 
 
-@pytest.mark.parametrize("given, word", [("nothing.tif", "no such file"), ("cells/notes.txt", "unknown image format"),
-                                         ("empty", "no image to segment"), ("flat.tif", "is empty"),
-                                         ("tiny.tif", "smaller than a window")])
+@pytest.mark.parametrize(
+    "given, word",
+    [
+        ("nothing.tif", "no such file"),
+        ("cells/notes.txt", "unknown image format"),
+        ("empty", "no image to segment"),
+        ("flat.tif", "is empty"),
+        ("tiny.tif", "smaller than a window"),
+    ],
+)
 def test_odd_input_is_answered_in_one_line_and_nothing_is_written(given, word, cells, capsys):
     (cells.parent / "empty").mkdir()
     tifffile.imwrite("flat.tif", np.full((3, 96, 96), 7, np.uint8), metadata={"axes": "ZYX"})
@@ -192,21 +206,38 @@ def write_ome_zarr(path, levels, version, axes="zyx", inside=""):
     kinds = {"t": {"type": "time"}, "c": {"type": "channel"}}
     named = [{"name": a, **kinds.get(a, {"type": "space", "unit": "micrometer"})} for a in axes]
     image = {"axes": named, "datasets": datasets}
-    group.attrs.update({"ome": {"version": version, "multiscales": [image]}} if version == "0.5" else {
-        "multiscales": [{"version": version, **image}]})
+    group.attrs.update(
+        {"ome": {"version": version, "multiscales": [image]}}
+        if version == "0.5"
+        else {"multiscales": [{"version": version, **image}]}
+    )
 
 
 def write_n5(path, levels, organelle=True):
     tensorstore = pytest.importorskip("tensorstore")
     for i, level in enumerate(levels):
         place, factor = path / "em" / f"s{i}", 2**i
-        tensorstore.open({"driver": "n5", "kvstore": {"driver": "file", "path": f"{place}/"}, "metadata": {
-            "dimensions": list(level.shape[::-1]), "blockSize": [64, 64, 1], "dataType": "uint8",
-            "compression": {"type": "gzip"}}}, create=True).result().write(level.T).result()
+        tensorstore.open(
+            {
+                "driver": "n5",
+                "kvstore": {"driver": "file", "path": f"{place}/"},
+                "metadata": {
+                    "dimensions": list(level.shape[::-1]),
+                    "blockSize": [64, 64, 1],
+                    "dataType": "uint8",
+                    "compression": {"type": "gzip"},
+                },
+            },
+            create=True,
+        ).result().write(level.T).result()
         about = json.loads((place / "attributes.json").read_text())
         if organelle:
-            about["transform"] = {"axes": ["z", "y", "x"], "scale": [30, 6 * factor, 6 * factor],
-                                  "translate": [0, 3 * (factor - 1), 3 * (factor - 1)], "units": ["nm"] * 3}
+            about["transform"] = {
+                "axes": ["z", "y", "x"],
+                "scale": [30, 6 * factor, 6 * factor],
+                "translate": [0, 3 * (factor - 1), 3 * (factor - 1)],
+                "units": ["nm"] * 3,
+            }
         else:
             about |= {"downsamplingFactors": [factor, factor, 1]}
         (place / "attributes.json").write_text(json.dumps(about))
@@ -227,8 +258,9 @@ PYRAMIDS = {
 
 
 @pytest.mark.parametrize("name", PYRAMIDS)
-def test_the_recipe_for_a_pyramid_takes_the_level_that_suits_and_runs(levels, name, tmp_path, monkeypatch, small_parts,
-                                                                      capsys):
+def test_the_recipe_for_a_pyramid_takes_the_level_that_suits_and_runs(
+    levels, name, tmp_path, monkeypatch, small_parts, capsys
+):
     monkeypatch.chdir(tmp_path)
     PYRAMIDS[name](tmp_path / name, levels)
     assert main(["init", name, "--out", "r.yaml"]) == 0
@@ -247,8 +279,9 @@ def test_the_recipe_for_a_pyramid_takes_the_level_that_suits_and_runs(levels, na
 def test_levels_smaller_than_a_window_are_not_chosen(levels, tmp_path):
     assert choose_level([(6, 6, 6), (12, 12, 12)], [(9, 90, 150), (9, 45, 75)])[0] == 0
     assert choose_level([(6, 6, 6), (12, 12, 12)], [(9, 45, 75), (9, 22, 37)])[0] == 1  # as none is large enough
-    write_ome_zarr(tmp_path / "a.ome.zarr", [level[:, :130, :130] for level in levels[:1]] + [levels[1][:, :65, :65]],
-                   "0.5")
+    write_ome_zarr(
+        tmp_path / "a.ome.zarr", [level[:, :130, :130] for level in levels[:1]] + [levels[1][:, :65, :65]], "0.5"
+    )
     found = examine(str(tmp_path / "a.ome.zarr"))
     assert found.level == 0 and found.chosen_for.endswith("of the levels of 80 px and more")
 

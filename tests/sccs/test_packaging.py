@@ -1,4 +1,5 @@
 """What is installed: the wheel's contents, and the command outside of the checkout."""
+
 import configparser
 import os
 import shutil
@@ -21,8 +22,22 @@ def wheel(tmp_path_factory):
     copy, out = tmp_path_factory.mktemp("checkout") / "sccs", tmp_path_factory.mktemp("wheel")
     junk = shutil.ignore_patterns("__pycache__", ".*", "runs", "build", "*.egg-info")
     shutil.copytree(ROOT, copy, ignore=junk)
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
-                    "--wheel-dir", str(out), str(copy)], check=True, capture_output=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--no-deps",
+            "--no-build-isolation",
+            "--wheel-dir",
+            str(out),
+            str(copy),
+        ],
+        check=True,
+        capture_output=True,
+    )
     (path,) = out.glob("*.whl")
     return path
 
@@ -33,8 +48,7 @@ def contents(wheel):
 
 
 def test_two_packages_and_nothing_else_at_top_level(contents):
-    assert {name.partition("/")[0] for name in contents} == {
-        "sccs", "registry", f"sccs-{sccs.__version__}.dist-info"}
+    assert {name.partition("/")[0] for name in contents} == {"sccs", "registry", f"sccs-{sccs.__version__}.dist-info"}
     assert not [name for name in contents if "test" in name]
 
 
@@ -43,12 +57,15 @@ def test_every_module_is_there(contents):
     assert {str(path.relative_to(ROOT)) for path in files} == {name for name in contents if name.endswith(".py")}
 
 
-@pytest.mark.parametrize("folder, pattern, place", [
-    ("recipes", "*.yaml", "sccs/recipes"),
-    ("sccs/report", "*.j2", "sccs/report"),
-    ("sccs/napari", "*.yaml", "sccs/napari"),
-    ("registry/features/weights", "*", "registry/features/weights"),
-])
+@pytest.mark.parametrize(
+    "folder, pattern, place",
+    [
+        ("recipes", "*.yaml", "sccs/recipes"),
+        ("sccs/report", "*.j2", "sccs/report"),
+        ("sccs/napari", "*.yaml", "sccs/napari"),
+        ("registry/features/weights", "*", "registry/features/weights"),
+    ],
+)
 def test_data_files_travel_with_the_package(folder, pattern, place, contents):
     files = {f"{place}/{path.name}" for path in (ROOT / folder).glob(pattern)}
     assert files == {name for name in contents if name.startswith(f"{place}/") and not name.endswith(".py")}
@@ -60,8 +77,22 @@ def test_licence_and_metadata(wheel, contents):
     metadata = zipfile.ZipFile(wheel).read(f"{info}/METADATA").decode()
     assert "\nLicense: BSD-3-Clause\n" in metadata
     assert "\nRequires-Python: <3.13,>=3.10\n" in metadata
-    for extra in ("cpu", "gpu", "zarr", "n5", "hdf5", "mrc", "tiff", "dask", "napari", "onnx", "bioimage", "docs", "all",
-                  "test"):
+    for extra in (
+        "cpu",
+        "gpu",
+        "zarr",
+        "n5",
+        "hdf5",
+        "mrc",
+        "tiff",
+        "dask",
+        "napari",
+        "onnx",
+        "bioimage",
+        "docs",
+        "all",
+        "test",
+    ):
         assert f"\nProvides-Extra: {extra}\n" in metadata
     entry_points = zipfile.ZipFile(wheel).read(f"{info}/entry_points.txt").decode()
     assert "[napari.manifest]\nsccs = sccs.napari:napari.yaml" in entry_points
@@ -70,14 +101,29 @@ def test_licence_and_metadata(wheel, contents):
 def test_installed_copy_works_outside_of_the_checkout(wheel, tmp_path):
     target, elsewhere = tmp_path / "target", tmp_path / "elsewhere"
     elsewhere.mkdir()
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index",
-                    "--target", str(target), str(wheel)], check=True, capture_output=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-index",
+            "--target",
+            str(target),
+            str(wheel),
+        ],
+        check=True,
+        capture_output=True,
+    )
     assert (target / "bin" / "sccs").is_file()
     environment = {**os.environ, "PYTHONPATH": str(target)}
 
     def python(*arguments: str) -> str:
-        done = subprocess.run([sys.executable, *arguments], cwd=elsewhere, env=environment,
-                              capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=elsewhere, env=environment, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 

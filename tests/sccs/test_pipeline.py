@@ -1,4 +1,5 @@
 """Data in, labels out; save and load; the cache."""
+
 import logging
 from pathlib import Path
 
@@ -9,10 +10,10 @@ import tifffile
 import registry
 import sccs
 from registry.base import FeatureMap, Features, UserError
-from sccs.system import cache
 from sccs.data.volumes import FOV, Dataset, LabelCodes, Volume
-from sccs.system.log import quiet_log
 from sccs.pipeline import Pipeline, TrainingLabels, anchor_score, node_labels
+from sccs.system import cache
+from sccs.system.log import quiet_log
 
 RECIPE = {
     "features": "intensity",
@@ -110,10 +111,17 @@ def test_one_superpixel_fov_can_be_segmented(model):
         model.graph.pixels_per_superpixel = before
 
 
-@pytest.mark.parametrize("array, message", [
-    (np.zeros((2, 2, 96, 96)), "no volume"), (np.zeros((96, 96), np.uint8), "constant"),
-    (np.full((96, 96), np.nan), "NaN"), (np.random.default_rng(0).random((12, 40)), "smaller than a window"),
-    ([[1, 2], [3, 4]], "list is no image"), ("nowhere.tif", "nowhere.tif")])
+@pytest.mark.parametrize(
+    "array, message",
+    [
+        (np.zeros((2, 2, 96, 96)), "no volume"),
+        (np.zeros((96, 96), np.uint8), "constant"),
+        (np.full((96, 96), np.nan), "NaN"),
+        (np.random.default_rng(0).random((12, 40)), "smaller than a window"),
+        ([[1, 2], [3, 4]], "list is no image"),
+        ("nowhere.tif", "nowhere.tif"),
+    ],
+)
 def test_arrays_that_cannot_be_segmented(model, array, message):
     with pytest.raises(UserError, match=message):
         model.segment(array)
@@ -171,8 +179,10 @@ def test_files_and_lazy_arrays_are_taken_like_arrays(model, tmp_path):
     for given in (tmp_path / "a.tif", str(tmp_path / "a.tif"), Lazy(image)):
         assert np.array_equal(model.segment(given), expected)
     recipe = {**RECIPE, "embedder": "identity", "clusterer": {"name": "kmeans", "k": 3}}
-    states = [Pipeline.from_recipe(recipe).fit(given).clusterer.centroids_
-              for given in (image, [Lazy(image)], tmp_path / "a.tif", [str(tmp_path / "a.tif")])]
+    states = [
+        Pipeline.from_recipe(recipe).fit(given).clusterer.centroids_
+        for given in (image, [Lazy(image)], tmp_path / "a.tif", [str(tmp_path / "a.tif")])
+    ]
     assert all(np.array_equal(states[0], other) for other in states)
 
 
@@ -198,8 +208,9 @@ def test_warnings_of_graphs_are_said_once(model):
 
     before = model.diagnostics
     try:
-        model.diagnostics = [{"key": f"a:{z}:0:0", "nodes": 200, "isolated": 100 + z, "density": 0.99, "components": 1}
-                             for z in range(5)]
+        model.diagnostics = [
+            {"key": f"a:{z}:0:0", "nodes": 200, "isolated": 100 + z, "density": 0.99, "components": 1} for z in range(5)
+        ]
         model._warn(Log())
     finally:
         model.diagnostics = before
@@ -282,9 +293,13 @@ def test_what_an_unsupervised_system_learns_does_not_depend_on_labels():
         assert one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("parts, name", [
-    ({"clusterer": {"name": "linear_probe", "k": 3}}, "linear_probe"),
-    ({"features": "segmenter", "graph": "pixel", "clusterer": {"name": "class_scores", "k": 3}}, "segmenter")])
+@pytest.mark.parametrize(
+    "parts, name",
+    [
+        ({"clusterer": {"name": "linear_probe", "k": 3}}, "linear_probe"),
+        ({"features": "segmenter", "graph": "pixel", "clusterer": {"name": "class_scores", "k": 3}}, "segmenter"),
+    ],
+)
 def test_supervised_parts_on_data_without_labels_are_refused_before_anything_is_computed(parts, name, monkeypatch):
     pipeline = Pipeline.from_recipe(recipe(**parts))
     assert pipeline.supervised == [name]
@@ -293,10 +308,25 @@ def test_supervised_parts_on_data_without_labels_are_refused_before_anything_is_
         pipeline.fit([three_greys()])
 
 
-@pytest.mark.parametrize("parts", [
-    {"clusterer": {"name": "linear_probe", "k": 4}},
-    {"features": {"name": "segmenter", "head": "linear", "checkpoint": None, "depth": 1, "steps": 40, "lr": 2e-3,
-                  "batch": 2}, "graph": "pixel", "clusterer": {"name": "class_scores", "k": 4}}])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"clusterer": {"name": "linear_probe", "k": 4}},
+        {
+            "features": {
+                "name": "segmenter",
+                "head": "linear",
+                "checkpoint": None,
+                "depth": 1,
+                "steps": 40,
+                "lr": 2e-3,
+                "batch": 2,
+            },
+            "graph": "pixel",
+            "clusterer": {"name": "class_scores", "k": 4},
+        },
+    ],
+)
 def test_a_supervised_system_finds_the_classes_by_their_positions_and_is_loaded_without_labels(parts, tmp_path):
     pipeline = Pipeline.from_recipe(recipe(**parts)).fit(labelled())
     found = pipeline.segment(three_greys(1))

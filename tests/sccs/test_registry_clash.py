@@ -1,4 +1,5 @@
 """`registry` is a common name: another package of it that comes first is named, in one line."""
+
 import os
 import subprocess
 import sys
@@ -15,13 +16,16 @@ def test_another_registry_first_on_the_path_is_named(files, tmp_path):
     for name, text in files.items():
         (tmp_path / "registry" / name).write_text(text)
     root = Path(sccs.__file__).resolve().parents[1]
-    code = ("import sys; sys.path[:0] = [{!r}, {!r}]; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in "
-            "str(f).lower()]; import sccs").format(str(tmp_path), str(root))
+    code = (
+        f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(root)!r}]; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in "
+        "str(f).lower()]; import sccs"
+    )
     if "__init__.py" not in files:  # a folder without __init__.py only counts where no package is behind it
         code = code.replace(f", {str(root)!r}", "")
         (tmp_path / "sccs").symlink_to(root / "sccs")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path,
-                          env={**os.environ, "PYTHONPATH": ""})
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ""}
+    )
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("ImportError: sccs needs its own package `registry`, but Python finds ")

@@ -1,4 +1,5 @@
 """The main job through the command line: what a run folder holds, and what bad input is answered with."""
+
 import json
 import os
 import signal
@@ -12,7 +13,8 @@ import pytest
 import tifffile
 import yaml
 
-from sccs.cli import guard, main as command
+from sccs.cli import guard
+from sccs.cli import main as command
 from sccs.run import main
 
 SMALL = {
@@ -68,10 +70,24 @@ def fails(capsys, arguments: list[str], *words: str) -> None:
 
 # ---------------------------------------------------------------------------------------------------- the run folder
 def test_run_folder_holds_what_the_design_promises(finished):
-    for name in ("recipe.yaml", "resolved.yaml", "environment.json", "log.txt", "metrics.json", "metrics.jsonl",
-                 "timing.json", "graphs.json", "report.html", "model/model.json", "tensorboard", "figures",
-                 "segmentation/a_clusters.tif", "segmentation/a_classes.tif", "segmentation/b_clusters.tif",
-                 "segmentation/b_classes.tif"):
+    for name in (
+        "recipe.yaml",
+        "resolved.yaml",
+        "environment.json",
+        "log.txt",
+        "metrics.json",
+        "metrics.jsonl",
+        "timing.json",
+        "graphs.json",
+        "report.html",
+        "model/model.json",
+        "tensorboard",
+        "figures",
+        "segmentation/a_clusters.tif",
+        "segmentation/a_classes.tif",
+        "segmentation/b_clusters.tif",
+        "segmentation/b_classes.tif",
+    ):
         assert (finished / name).exists(), name
 
 
@@ -103,8 +119,9 @@ def test_losses_and_cluster_use_are_logged(finished):
 def test_resolved_recipe_runs_to_the_same_result(finished, tmp_path):
     assert guard(main)([str(finished / "resolved.yaml"), "--out", str(tmp_path / "again")]) == 0
     for name in ("a", "b"):
-        first, second = (tifffile.imread(run / "segmentation" / f"{name}_clusters.tif")
-                         for run in (finished, tmp_path / "again"))
+        first, second = (
+            tifffile.imread(run / "segmentation" / f"{name}_clusters.tif") for run in (finished, tmp_path / "again")
+        )
         assert np.array_equal(first, second)
 
 
@@ -138,25 +155,30 @@ def test_a_folder_that_is_no_run_is_never_touched(folder, capsys):
 
 
 def test_resume_with_other_settings_is_refused(finished, capsys):
-    fails(capsys, [finished / "resolved.yaml", "--out", finished, "--resume", "--set", "train.lr=0.5"],
-          "train.lr", "0.01")
+    fails(
+        capsys, [finished / "resolved.yaml", "--out", finished, "--resume", "--set", "train.lr=0.5"], "train.lr", "0.01"
+    )
 
 
 PRETRAIN = "pretrain: {data: [{name: volumes, train: [{image: %s}]}], checkpoint: %s, steps: 1}\n"
 
 
-@pytest.mark.parametrize("options, word", [
-    (["data.train.0.image=nowhere.tif"], "nowhere.tif"),
-    (["features={name: mae, checkpoint: nowhere.safetensors}"], "nowhere.safetensors"),
-    (["clusterer={name: kmeans, k: 300}"], "clusterer.k: 300"),
-    (["clusterer.warmup=120"], "clusterer.warmup"),
-    (["evaluation.rest=sky"], "sky"),
-    (["data.classes={0: dark, 1: grey, 700: bright}"], "merge"),
-    ("nowhere.tif null", "nowhere.tif"),
-    ("a.tif nowhere.safetensors", "nowhere.safetensors"),
-])
-def test_a_users_error_leaves_the_old_run_and_no_new_folder(folder, finished, tmp_path, monkeypatch, capsys, options,
-                                                            word):
+@pytest.mark.parametrize(
+    "options, word",
+    [
+        (["data.train.0.image=nowhere.tif"], "nowhere.tif"),
+        (["features={name: mae, checkpoint: nowhere.safetensors}"], "nowhere.safetensors"),
+        (["clusterer={name: kmeans, k: 300}"], "clusterer.k: 300"),
+        (["clusterer.warmup=120"], "clusterer.warmup"),
+        (["evaluation.rest=sky"], "sky"),
+        (["data.classes={0: dark, 1: grey, 700: bright}"], "merge"),
+        ("nowhere.tif null", "nowhere.tif"),
+        ("a.tif nowhere.safetensors", "nowhere.safetensors"),
+    ],
+)
+def test_a_users_error_leaves_the_old_run_and_no_new_folder(
+    folder, finished, tmp_path, monkeypatch, capsys, options, word
+):
     import shutil
 
     shutil.copytree(finished, tmp_path / "old")
@@ -199,8 +221,9 @@ def test_killed_run_resumes_to_the_same_bits(folder, number):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     call = [sys.executable, "-m", "sccs.run", str(folder / "recipe.yaml"), *long, "--out"]
     subprocess.run([*call, str(folder / "whole")], check=True, capture_output=True, env=environment)
-    process = subprocess.Popen([*call, str(folder / "broken")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                               env=environment)
+    process = subprocess.Popen(
+        [*call, str(folder / "broken")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+    )
     deadline = time.monotonic() + 120
     while not list((folder / "broken" / "checkpoints").glob("*.safetensors")) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -259,13 +282,16 @@ def entries(**names) -> dict[int, dict[str, str]]:
 CLASSES = {0: "unrecognized", 1: "nucleus", 4: "mitochondria"}
 
 
-@pytest.mark.parametrize("classes, ignore, named, codes, rest", [
-    (CLASSES, 255, entries(c0="Nucleus", c2="mitochondria"), {0: 1, 2: 4}, (0, "unrecognized")),
-    (CLASSES, 5, entries(c0="vesicles", c1="golgi", c2="Golgi"), {0: 7, 1: 6, 2: 6}, (0, "unrecognized")),
-    ({1: "nucleus"}, None, entries(c0="nucleus"), {0: 1}, (255, "unnamed")),
-    ({}, None, entries(c5="b", c6="a"), {5: 2, 6: 1}, (255, "unnamed")),
-    ({254: "nucleus"}, 0, entries(c0="golgi"), {0: 1}, (255, "unnamed")),
-])
+@pytest.mark.parametrize(
+    "classes, ignore, named, codes, rest",
+    [
+        (CLASSES, 255, entries(c0="Nucleus", c2="mitochondria"), {0: 1, 2: 4}, (0, "unrecognized")),
+        (CLASSES, 5, entries(c0="vesicles", c1="golgi", c2="Golgi"), {0: 7, 1: 6, 2: 6}, (0, "unrecognized")),
+        ({1: "nucleus"}, None, entries(c0="nucleus"), {0: 1}, (255, "unnamed")),
+        ({}, None, entries(c5="b", c6="a"), {5: 2, 6: 1}, (255, "unnamed")),
+        ({254: "nucleus"}, 0, entries(c0="golgi"), {0: 1}, (255, "unnamed")),
+    ],
+)
 def test_class_codes_are_the_runs_own_then_the_next_free(classes, ignore, named, codes, rest):
     from sccs.inference.segment import class_codes
 
@@ -291,9 +317,17 @@ def test_only_drawn_slices_are_held(finished):
 
     model, seen, done = sccs.load(finished), [], []
     cell = Volume("cell", volume(3)[0], fov=80)
-    planes = segment_volume(model, cell, Dataset("arrays", [cell], [], {}), [], {}, np.zeros(model.k, np.int64),
-                            drawn=[1], draw=lambda z, pieces: seen.append((z, len(pieces))),
-                            done=lambda: done.append(1))
+    planes = segment_volume(
+        model,
+        cell,
+        Dataset("arrays", [cell], [], {}),
+        [],
+        {},
+        np.zeros(model.k, np.int64),
+        drawn=[1],
+        draw=lambda z, pieces: seen.append((z, len(pieces))),
+        done=lambda: done.append(1),
+    )
     assert [plane.shape for plane in planes] == [(96, 100)] * 2
     assert seen == [(1, len(cell.tiles))] and len(done) == 2 * len(cell.tiles)
 
@@ -322,8 +356,13 @@ def test_unknown_recipe_key(folder, capsys):
     text = (folder / "recipe.yaml").read_text().replace("checkpoint_every", "checkpoint_evry")
     (folder / "recipe.yaml").write_text(text)
     line = 1 + next(i for i, t in enumerate(text.splitlines()) if "checkpoint_evry" in t)
-    fails(capsys, [folder / "recipe.yaml", "--out", folder / "run"],
-          f"recipe.yaml:{line}", "train.checkpoint_evry", "'checkpoint_every'")
+    fails(
+        capsys,
+        [folder / "recipe.yaml", "--out", folder / "run"],
+        f"recipe.yaml:{line}",
+        "train.checkpoint_evry",
+        "'checkpoint_every'",
+    )
     assert not (folder / "run").exists()
 
 
@@ -354,8 +393,13 @@ def test_image_smaller_than_a_window(folder, capsys):
     image, labels = volume(0)
     rewrite(folder, "a", image[:, :60, :60])
     rewrite(folder, "a_labels", labels[:, :60, :60])
-    fails(capsys, [folder / "recipe.yaml", "--out", folder / "run", "--set", "features=mae"],
-          "a.tif", "60 x 60", "smaller than a window of 80 x 80")
+    fails(
+        capsys,
+        [folder / "recipe.yaml", "--out", folder / "run", "--set", "features=mae"],
+        "a.tif",
+        "60 x 60",
+        "smaller than a window of 80 x 80",
+    )
     rewrite(folder, "a", image[:, :60, :12])
     rewrite(folder, "a_labels", labels[:, :60, :12])
     fails(capsys, [folder / "recipe.yaml", "--out", folder / "run"], "a.tif", "60 x 12", "16")
@@ -367,13 +411,21 @@ def test_labels_of_another_shape(folder, capsys):
 
 
 def test_more_clusters_than_nodes(folder, capsys):
-    fails(capsys, [folder / "recipe.yaml", "--out", folder / "run", "--set", "clusterer.k=250"],
-          "clusterer.k: 250", "nodes")
+    fails(
+        capsys,
+        [folder / "recipe.yaml", "--out", folder / "run", "--set", "clusterer.k=250"],
+        "clusterer.k: 250",
+        "nodes",
+    )
 
 
 def test_one_superpixel_fov(folder, capsys):
-    fails(capsys, [folder / "recipe.yaml", "--out", folder / "run", "--set", "graph.pixels_per_superpixel=1000000"],
-          "1 node", "pixels_per_superpixel")
+    fails(
+        capsys,
+        [folder / "recipe.yaml", "--out", folder / "run", "--set", "graph.pixels_per_superpixel=1000000"],
+        "1 node",
+        "pixels_per_superpixel",
+    )
 
 
 def test_empty_training_list(folder, capsys):
@@ -402,5 +454,9 @@ def test_a_gpu_that_is_not_there(folder, capsys):
 
 
 def test_a_checkpoint_that_does_not_fit(folder, capsys):
-    fails(capsys, [folder / "recipe.yaml", "--out", folder / "run", "--set", "features=mae", "features.width=96"],
-          "features.width is 96", "192")
+    fails(
+        capsys,
+        [folder / "recipe.yaml", "--out", folder / "run", "--set", "features=mae", "features.width=96"],
+        "features.width is 96",
+        "192",
+    )

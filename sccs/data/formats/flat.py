@@ -1,4 +1,5 @@
 """Folders and globs of 2-D images, one file a slice; single PNG, JPEG, BMP and PGM files."""
+
 from __future__ import annotations
 
 import os

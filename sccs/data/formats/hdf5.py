@@ -1,4 +1,5 @@
 """Datasets of HDF5 files."""
+
 from __future__ import annotations
 
 from typing import Any

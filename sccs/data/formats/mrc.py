@@ -1,4 +1,5 @@
 """MRC/CCP4 maps, without a library: a fixed header and plain pixels."""
+
 from __future__ import annotations
 
 import math

@@ -1,17 +1,18 @@
 """N5, as OpenOrganelle publishes it; zarr-python 3 does not read it, tensorstore does."""
+
 from __future__ import annotations
 
 import json
 import os
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from registry.base import UserError
 from sccs.data.stored import Stored, level_name, listed, missing_package, nanometres, natural, ome_transform
-
 
 _LEVEL = re.compile(r"s(\d+)")
 
@@ -122,8 +123,10 @@ def _n5_transform(path: str, attributes: dict, ndim: int) -> tuple[tuple | None,
         axes = transform.get("axes") or "zyx"[-ndim:]
         units = transform.get("units") or "nm"
         factors = [nanometres(unit) for unit in ([units] * len(axes) if isinstance(units, str) else units)]
-        return (_named(axes, [float(s) * f if f else None for s, f in zip(transform["scale"], factors)], ndim),
-                _named(axes, [float(t) * (f or 0.0) for t, f in zip(transform.get("translate") or (), factors)], ndim))
+        return (
+            _named(axes, [float(s) * f if f else None for s, f in zip(transform["scale"], factors)], ndim),
+            _named(axes, [float(t) * (f or 0.0) for t, f in zip(transform.get("translate") or (), factors)], ndim),
+        )
     for source in (attributes, group):
         sizes, factor = _n5_resolution(source)
         if sizes:
@@ -136,8 +139,10 @@ def _n5_transform(path: str, attributes: dict, ndim: int) -> tuple[tuple | None,
             values = [float(s) * float(d) * factor for s, d in zip(sizes, down)][:ndim]
             firsts = [(float(o) + float(s) * (float(d) - 1) / 2) * factor for s, d, o in zip(sizes, down, offset)]
             firsts = firsts[:ndim]
-            return (tuple([None] * (ndim - len(values)) + values[::-1]),
-                    tuple([0.0] * (ndim - len(firsts)) + firsts[::-1]))
+            return (
+                tuple([None] * (ndim - len(values)) + values[::-1]),
+                tuple([0.0] * (ndim - len(firsts)) + firsts[::-1]),
+            )
     return None, None
 
 

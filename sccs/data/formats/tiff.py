@@ -1,11 +1,13 @@
 """TIFF, BigTIFF, ImageJ and OME-TIFF, read by pages, strips and tiles."""
+
 from __future__ import annotations
 
 import logging
 import math
 import os
 import threading
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -77,7 +79,9 @@ class TiffStack(Stored):
             return series
         count = len(series[0].levels)
         if len(series) > 1 or not 0 <= self.level < count:
-            raise NoSuchLevel(f"{self.path}: has {count} level(s), `level: {self.level}` was asked for: 0 is the finest")
+            raise NoSuchLevel(
+                f"{self.path}: has {count} level(s), `level: {self.level}` was asked for: 0 is the finest"
+            )
         return [series[0].levels[self.level]]
 
     def _check_complete(self, tif: Any, pages: Any) -> None:

@@ -1,4 +1,5 @@
 """OME-Zarr 0.4 and 0.5, and plain Zarr arrays."""
+
 from __future__ import annotations
 
 import os

@@ -1,4 +1,5 @@
 """The benchmark of openings by area runs, checks that all methods agree, and writes what it saw."""
+
 import csv
 import sys
 from pathlib import Path
@@ -31,6 +32,8 @@ def test_methods_agree_and_their_times_are_written(areas, tmp_path, monkeypatch)
 
 def test_other_numbers_are_an_error(areas, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(areas, "levels_of", lambda data: np.eye(8, dtype=np.uint8))
-    monkeypatch.setitem(areas.METHODS, "registry.numeric.areas", lambda levels, sizes: areas.one_tree(levels, sizes) + 1)
+    monkeypatch.setitem(
+        areas.METHODS, "registry.numeric.areas", lambda levels, sizes: areas.one_tree(levels, sizes) + 1
+    )
     assert areas.guard(areas.main)(["--data", "phantom", "--areas", "5", "--repeats", "1", "--out", str(tmp_path)]) == 2
     assert "differ" in capsys.readouterr().err and not list(tmp_path.iterdir())

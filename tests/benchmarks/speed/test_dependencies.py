@@ -1,4 +1,5 @@
 """The table of dependencies: every package of setup.cfg has a reason and a line."""
+
 import importlib.util
 from pathlib import Path
 
@@ -20,7 +21,9 @@ def test_every_dependency_has_a_reason_and_a_line_on_the_page(dependencies):
     page = (PATH.parents[2] / "docs" / "decisions.md").read_text()
     for group, requirement in dependencies.listed():
         assert canonicalize_name(requirement.name) in dependencies.WHY, requirement.name
-        assert f"| {group} | {requirement.name} " in page, f"{requirement}: run benchmarks/speed/dependencies.py --write"
+        assert f"| {group} | {requirement.name} " in page, (
+            f"{requirement}: run benchmarks/speed/dependencies.py --write"
+        )
 
 
 def test_sizes_are_those_of_installed_files(dependencies):

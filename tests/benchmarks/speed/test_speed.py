@@ -1,4 +1,5 @@
 """The benchmarks of speed at their smallest: that they run, write what they say, and count right. No time is judged."""
+
 import csv
 import sys
 from pathlib import Path
@@ -79,7 +80,9 @@ def test_superpixels_are_held_against_labels(tmp_path, monkeypatch):
     assert superpixels.guard(superpixels.main)(arguments) == 0
     rows = read(tmp_path, "superpixels")
     assert {row["SLIC"] for row in rows} == {superpixels.ITSELF, *superpixels.METHODS}
-    own, ours = ([row for row in rows if row["SLIC"] == name] for name in (superpixels.ITSELF, "its labels, 10 iterations"))
+    own, ours = (
+        [row for row in rows if row["SLIC"] == name] for name in (superpixels.ITSELF, "its labels, 10 iterations")
+    )
     assert [row["boundary recall"] for row in own] == [row["boundary recall"] for row in ours]
     assert all(0 < float(row["boundary recall"]) <= 1 for row in rows)
 
@@ -93,7 +96,8 @@ def test_every_way_to_run_the_encoder_gives_its_tokens(tmp_path, monkeypatch):
     assert encoder.guard(encoder.main)(["--side", "80", "--repeats", "1", "--out", str(tmp_path)]) == 0
     rows = read(tmp_path, "encoder")
     assert {("torch", "float32"), ("torch", "bfloat16"), ("ONNX Runtime", "float32")} <= {
-        (row["run by"], row["precision"]) for row in rows}
+        (row["run by"], row["precision"]) for row in rows
+    }
     lines = [line.split(" | ") for line in (tmp_path / "encoder.md").read_text().splitlines() if line.startswith("| ")]
     differences = {line[0].strip("| "): float(line[-1].strip("| ")) for line in lines[1:] if line[1] == "float32"}
     assert max(differences.values()) < 1e-4

@@ -1,4 +1,5 @@
 """The leads for SCCS+: each changes what it says, and the command scores training images only."""
+
 import csv
 import sys
 from pathlib import Path
@@ -10,8 +11,7 @@ import torch
 from registry.spg.graphs import Nodes, RegionGraph, touching_pairs
 
 BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks" / "studies"
-SMALL = ["data.shapes=[[4,240,240],[4,240,240]]", "data.train_slices=1", "data.test_slices=1",
-         "features=filters"]
+SMALL = ["data.shapes=[[4,240,240],[4,240,240]]", "data.train_slices=1", "data.test_slices=1", "features=filters"]
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +33,15 @@ def blobs():
     return [points[:400], points[400:]], groups
 
 
-@pytest.mark.parametrize("name", ["teacher: spherical Gaussians of equal shares", "teacher: Gaussians of equal shares",
-                                  "teacher: normalised cut of all training nodes", "coordinates of length 1"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "teacher: spherical Gaussians of equal shares",
+        "teacher: Gaussians of equal shares",
+        "teacher: normalised cut of all training nodes",
+        "coordinates of length 1",
+    ],
+)
 def test_a_teacher_finds_groups_that_lie_apart_also_where_it_was_not_taught(leads, blobs, name):
     Z, groups = blobs
     found = np.concatenate(leads.LEADS[name].teach(Z, 1, 0))
@@ -90,8 +97,21 @@ def test_the_command_scores_training_images_and_writes_what_it_saw(leads, tmp_pa
     monkeypatch.setattr(leads, "PHANTOM_SLICES", 2)
     names = list(leads.LEADS)
     wanted = [0, names.index("edges weighed by borders"), names.index("kernel half as wide")]
-    code = leads.main(["--data", "phantom", "--leads", *map(str, wanted), "--seeds", "0", "1", "--out", str(tmp_path),
-                       "--set", *SMALL])
+    code = leads.main(
+        [
+            "--data",
+            "phantom",
+            "--leads",
+            *map(str, wanted),
+            "--seeds",
+            "0",
+            "1",
+            "--out",
+            str(tmp_path),
+            "--set",
+            *SMALL,
+        ]
+    )
     assert code == 0
     with open(tmp_path / "leads.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -116,7 +136,7 @@ def test_halves_divide_places_and_not_slices_of_one_place(leads):
     parts = leads.halves(found)
     assert len(parts) == 6  # of four places, two at a time
     for part in parts:
-        first, second = ({view.place for view in views} for views in (part.views[:part.seen], part.views[part.seen:]))
+        first, second = ({view.place for view in views} for views in (part.views[: part.seen], part.views[part.seen :]))
         assert len(first) == len(second) == 2 and not first & second and part.seen == 6 and len(part.views) == 12
     assert len({tuple(view.place for view in part.views) for part in parts}) == 6
     with pytest.raises(leads.UserError, match="--halves: .* cannot be divided"):
@@ -124,8 +144,25 @@ def test_halves_divide_places_and_not_slices_of_one_place(leads):
 
 
 def test_the_other_half_can_be_scored(leads, tmp_path):
-    assert leads.main(["--data", "phantom", "--leads", "0", "--halves", "--seeds", "0", "--out", str(tmp_path), "--set",
-                       *SMALL, "data.shapes=[[4,240,240],[4,240,240],[4,240,240]]"]) == 0
+    assert (
+        leads.main(
+            [
+                "--data",
+                "phantom",
+                "--leads",
+                "0",
+                "--halves",
+                "--seeds",
+                "0",
+                "--out",
+                str(tmp_path),
+                "--set",
+                *SMALL,
+                "data.shapes=[[4,240,240],[4,240,240],[4,240,240]]",
+            ]
+        )
+        == 0
+    )
     with open(tmp_path / "halves.csv", newline="") as file:
         rows = {row["measure"]: float(row["value"]) for row in csv.DictReader(file)}
     assert 0 < rows["further"] < 1 and 0 < rows["training"] < 1

@@ -1,4 +1,5 @@
 """What limits SCCS+: the contrastive net's views match, stages score what they say, the command writes what it saw."""
+
 import csv
 import sys
 from pathlib import Path
@@ -31,8 +32,10 @@ def test_the_places_of_two_views_are_the_same_places(limits, monkeypatch):
         assert first.shape == second.shape == (1, limits.CROP, limits.CROP) and p.shape == (1, limits.POINTS, 2)
         assert float(max(p.abs().max(), q.abs().max())) < 1.2
         inside = ((p.abs() < 0.95) & (q.abs() < 0.95)).all(2)[0].numpy()
-        one, other = (torch.nn.functional.grid_sample(view[None], at[None], align_corners=False).numpy().ravel()[inside]
-                      for view, at in ((first, p), (second, q)))
+        one, other = (
+            torch.nn.functional.grid_sample(view[None], at[None], align_corners=False).numpy().ravel()[inside]
+            for view, at in ((first, p), (second, q))
+        )
         assert inside.sum() > 10 and np.corrcoef(one, other)[0, 1] > 0.8  # contrast, brightness, noise differ
 
 
@@ -47,8 +50,9 @@ def test_the_net_learns_to_find_places_again(limits):
         with torch.no_grad():
             for _ in range(8):
                 (a, p), (b, q) = limits.pair(image, rng)
-                seen = torch.nn.functional.grid_sample(net.head(net(torch.stack([a, b]))), torch.stack([p, q]),
-                                                       align_corners=False)[:, :, 0]
+                seen = torch.nn.functional.grid_sample(
+                    net.head(net(torch.stack([a, b]))), torch.stack([p, q]), align_corners=False
+                )[:, :, 0]
                 first, second = torch.nn.functional.normalize(seen, dim=1)
                 hits.append(((first.T @ second).argmax(1) == torch.arange(limits.POINTS)).float().mean().item())
         return float(np.mean(hits))
@@ -60,14 +64,21 @@ def test_the_net_learns_to_find_places_again(limits):
 
 def test_blocks_of_features_are_told_apart(limits):
     feature = np.arange(12, dtype=np.float32).reshape(2, 6)
-    nodes = Nodes(np.array([[0, 1]], np.int32), feature, np.ones(2, np.float32), np.zeros((2, 2), np.float32),
-                  np.zeros((2, 0), np.int64), blocks=np.array([1, 2, 3]))
+    nodes = Nodes(
+        np.array([[0, 1]], np.int32),
+        feature,
+        np.ones(2, np.float32),
+        np.zeros((2, 2), np.float32),
+        np.zeros((2, 0), np.int64),
+        blocks=np.array([1, 2, 3]),
+    )
     picked = limits.only(nodes, (2, 0))
     assert picked.feature.tolist() == [[3, 4, 5, 0], [9, 10, 11, 6]] and picked.blocks.tolist() == [3, 1]
 
 
 def test_clusters_are_mapped_by_the_half_trained_on_and_scored_on_the_other(limits):
     from leads import View
+
     counts = [np.array([[9, 0], [0, 9]]), np.array([[5, 5], [0, 10]])]
     found = limits.Views(["a", "b"], [View(None, None, each) for each in counts], 1)
     clusters = [np.array([1, 0]), np.array([1, 0])]  # cluster 1 is a, 0 is b
@@ -79,12 +90,30 @@ def test_clusters_are_mapped_by_the_half_trained_on_and_scored_on_the_other(limi
 
 def test_the_command_writes_every_stage(limits, tmp_path, monkeypatch):
     import leads
+
     monkeypatch.setattr(limits, "DIVISIONS", 1)
     monkeypatch.setattr(leads, "PHANTOM_SLICES", 1)
     monkeypatch.setattr(limits, "FEATURES", {"filters": (1,), "all three": (0, 1, 2)})
-    assert limits.main(["--data", "phantom", "--steps", "2", "--seeds", "0", "1", "--out", str(tmp_path), "--set",
-                        "data.shapes=[[4,240,240],[4,240,240],[4,240,240]]", "data.train_slices=1",
-                        "data.test_slices=1"]) == 0
+    assert (
+        limits.main(
+            [
+                "--data",
+                "phantom",
+                "--steps",
+                "2",
+                "--seeds",
+                "0",
+                "1",
+                "--out",
+                str(tmp_path),
+                "--set",
+                "data.shapes=[[4,240,240],[4,240,240],[4,240,240]]",
+                "data.train_slices=1",
+                "data.test_slices=1",
+            ]
+        )
+        == 0
+    )
     with open(tmp_path / "limits.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(limits.FEATURES) * len(limits.STAGES) * 2

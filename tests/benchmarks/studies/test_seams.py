@@ -1,4 +1,5 @@
 """The benchmark of seams: its rates on labels made by hand, and a set of the tables from training to the file."""
+
 import csv
 import sys
 from pathlib import Path
@@ -26,12 +27,31 @@ def test_rates_count_pairs_across_borders_and_inside(seams):
 
 def test_a_set_is_trained_on_and_measured(seams, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(seams.CHANGED, "phantom", ["data.shapes=[[4,240,240],[4,240,240]]", "data.fov=160"])
-    assert seams.main(["--data", "phantom", "--system", "intensity_kmeans", "--halo", "0", "11", "--slices", "1",
-                       "--out", str(tmp_path)]) == 0
+    assert (
+        seams.main(
+            [
+                "--data",
+                "phantom",
+                "--system",
+                "intensity_kmeans",
+                "--halo",
+                "0",
+                "11",
+                "--slices",
+                "1",
+                "--out",
+                str(tmp_path),
+            ]
+        )
+        == 0
+    )
     with open(tmp_path / "seams.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["halo, px"], row["put together"]) for row in rows] == [
-        ("0", "cut straight"), ("11", "cut straight"), ("11", "stitched")]
+        ("0", "cut straight"),
+        ("11", "cut straight"),
+        ("11", "stitched"),
+    ]
     assert {row["image"] for row in rows} == {"phantom (synthetic)"} and rows[0]["FOVs a slice"] == "4"
     assert float(rows[2]["ratio"]) < float(rows[0]["ratio"])
     assert "intensity_kmeans, trained on other slices" in (tmp_path / "seams.md").read_text()

@@ -1,4 +1,5 @@
 """The commands that print the paper's tables, at the smallest size: what is written, and that nothing is run twice."""
+
 import csv
 import json
 import sys
@@ -21,8 +22,24 @@ def on_path():
 def table(out: Path, name: str, systems: list[str], *options: str, kept: bool = False) -> tuple[str, list[dict]]:
     import tables
 
-    code = tables.guard(tables.main)([name, "--data", "phantom", "--systems", *systems, "--seeds", "0", "1", "--out",
-                                      str(out), *(["--kept"] if kept else []), "--set", *SMALL, *options])
+    code = tables.guard(tables.main)(
+        [
+            name,
+            "--data",
+            "phantom",
+            "--systems",
+            *systems,
+            "--seeds",
+            "0",
+            "1",
+            "--out",
+            str(out),
+            *(["--kept"] if kept else []),
+            "--set",
+            *SMALL,
+            *options,
+        ]
+    )
     assert code == 0
     with open(out / f"{name}.csv", newline="") as file:
         return (out / f"{name}.md").read_text(), list(csv.DictReader(file))
@@ -36,8 +53,11 @@ def out(tmp_path_factory):
 def test_table_1_has_our_numbers_and_the_papers_in_columns_of_their_own(out):
     text, numbers = table(out, "table1", ["kmeans", "intensity_kmeans"])
     line = next(line for line in text.splitlines() if line.startswith("| kmeans |"))
-    ours = [float(n["value"]) for n in numbers if (n["row"], n["mapping"], n["class"], n["measure"]) ==
-            ("kmeans", "train", "mean", "dsc")]
+    ours = [
+        float(n["value"])
+        for n in numbers
+        if (n["row"], n["mapping"], n["class"], n["measure"]) == ("kmeans", "train", "mean", "dsc")
+    ]
     assert len(ours) == 2 and f"{np.mean(ours):.3f} ± " in line and line.endswith("| 0.728 |")
     assert "phantom (synthetic)" in text and "seeds 0, 1" in text
     assert {n["mapping"] for n in numbers} >= {"train", "hungarian", "greedy", "majority", "oracle"}
@@ -81,8 +101,11 @@ def test_a_system_that_cannot_work_on_a_set_is_named_with_its_reason(out):
 
 def test_noise_is_put_on_test_images_only(out):
     text, numbers = table(out, "appendix3", ["intensity_kmeans"])
-    by = {n["images"]: float(n["value"]) for n in numbers if n["mapping"] == "train" and n["seed"] == "0"
-          and n["class"] == "mean" and n["measure"] == "dsc"}
+    by = {
+        n["images"]: float(n["value"])
+        for n in numbers
+        if n["mapping"] == "train" and n["seed"] == "0" and n["class"] == "mean" and n["measure"] == "dsc"
+    }
     assert set(by) == {"clean", *(f"{kind} {level:g}" for kind, level in harness_levels())}
     assert by["salt_and_pepper 0.1"] != by["clean"]
     clean = [n for n in numbers if n["images"] == "clean" and n["mapping"] == "train" and n["class"] == "mean"]
@@ -116,8 +139,9 @@ def test_a_wrong_system_is_one_line(capsys):
     assert "--systems: no recipe 'kmean'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind, level", [("gaussian", 0.5), ("poisson", 0.5), ("salt_and_pepper", 0.1), ("blur", 2.0),
-                                         ("contrast", 0.5)])
+@pytest.mark.parametrize(
+    "kind, level", [("gaussian", 0.5), ("poisson", 0.5), ("salt_and_pepper", 0.1), ("blur", 2.0), ("contrast", 0.5)]
+)
 def test_degraded_images_are_what_they_say(kind, level):
     import noise
 
@@ -139,6 +163,7 @@ def test_degraded_images_are_what_they_say(kind, level):
 
 def test_a_degraded_volume_is_standardised_anew_and_reads_the_same_twice():
     import noise
+
     from sccs.data.volumes import Volume
 
     image = np.random.default_rng(0).integers(0, 255, (3, 100, 120)).astype(np.uint8)

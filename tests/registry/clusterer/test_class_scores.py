@@ -1,4 +1,5 @@
 """Class scores: the class of the highest score, in the first of k columns."""
+
 import numpy as np
 import pytest
 import torch

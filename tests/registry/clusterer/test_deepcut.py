@@ -1,4 +1,5 @@
 """DeepCut: its two losses and its convolution by their formulas, and what training on one graph finds."""
+
 from types import SimpleNamespace
 
 import numpy as np
@@ -184,8 +185,19 @@ def test_graphs_without_anything_to_tell_apart_are_segmented(cut, Z):
     assert P.shape == (len(Z), GROUPS) and torch.isfinite(P).all()
 
 
-@pytest.mark.parametrize("option, value", [("k", 0), ("epochs", 0), ("hidden", 0), ("mlp_hidden", 0), ("alpha", 1.0),
-                                           ("dropout", 1.0), ("lr", 0.0), ("length", 0.0)])
+@pytest.mark.parametrize(
+    "option, value",
+    [
+        ("k", 0),
+        ("epochs", 0),
+        ("hidden", 0),
+        ("mlp_hidden", 0),
+        ("alpha", 1.0),
+        ("dropout", 1.0),
+        ("lr", 0.0),
+        ("length", 0.0),
+    ],
+)
 def test_arguments_out_of_range_are_refused(option, value):
     with pytest.raises(UserError, match=rf"^clusterer\.{option}: {value}"):
         DeepCut(**{option: value})

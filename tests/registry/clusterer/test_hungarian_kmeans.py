@@ -1,4 +1,5 @@
 """Per-graph k-means whose clusters are named after an anchor's: names survive what eigenvectors do not."""
+
 from types import SimpleNamespace
 
 import numpy as np

@@ -1,14 +1,15 @@
 """k-means, and the two clusterers that use one set of centroids for every image."""
+
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from registry.numeric import nearest
 from registry.base import UserError
 from registry.clusterer.incremental_kmeans import IncrementalKMeans
 from registry.clusterer.kmeans import KMeans
+from registry.numeric import nearest
 from registry.numeric.nearest import kmeans
 
 

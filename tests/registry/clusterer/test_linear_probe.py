@@ -1,4 +1,5 @@
 """Linear probe: logistic regression on the majority class of labelled nodes."""
+
 import numpy as np
 import pytest
 import torch
@@ -75,9 +76,14 @@ def test_a_single_class_is_what_everything_is(make_graph):
     assert P.tolist() == [[0, 1, 0]] * len(Z)
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ({"k": 0}, "clusterer.k: 0 must be"), ({"iterations": 0}, "clusterer.iterations: 0 must be"),
-    ({"C": 0.0}, "clusterer.C: 0.0 must be")])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"k": 0}, "clusterer.k: 0 must be"),
+        ({"iterations": 0}, "clusterer.iterations: 0 must be"),
+        ({"C": 0.0}, "clusterer.C: 0.0 must be"),
+    ],
+)
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(UserError, match=f"^{message}"):
         LinearProbe(**arguments)

@@ -1,4 +1,5 @@
 """k-means by mini-batches: what it finds, and what it shares with k-means."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,4 +1,5 @@
 """The head taught by clusters over all graphs: what it learns, and that it is the head alone that answers."""
+
 import numpy as np
 import pytest
 import torch
@@ -12,14 +13,18 @@ def blobs(make_graph, spread, counts, seed=0):
     rng = np.random.default_rng(seed)
     truth = np.repeat(np.arange(len(counts)), counts)
     graphs = [make_graph(n=len(truth), density=0, seed=s) for s in range(2)]
-    Z = [torch.from_numpy(4 * np.eye(len(counts))[truth] + np.array(spread)[truth, None]
-                          * rng.normal(size=(len(truth), len(counts)))).float() for _ in graphs]
+    Z = [
+        torch.from_numpy(
+            4 * np.eye(len(counts))[truth] + np.array(spread)[truth, None] * rng.normal(size=(len(truth), len(counts)))
+        ).float()
+        for _ in graphs
+    ]
     return graphs, Z, truth
 
 
 @pytest.mark.parametrize("teacher", ["kmeans", "mixture"])
 def test_clear_groups_are_found_and_mean_the_same_in_all_graphs(make_graph, teacher):
-    graphs, Z, truth = blobs(make_graph, [.2, .2, .2], [50, 40, 10])
+    graphs, Z, truth = blobs(make_graph, [0.2, 0.2, 0.2], [50, 40, 10])
     part = MLPGlobal(k=3, teacher=teacher, iterations=300, seed=0)
     part.fit(graphs, Z)
     found = [part.predict(graph, z).argmax(1).numpy() for graph, z in zip(graphs, Z)]
@@ -27,7 +32,7 @@ def test_clear_groups_are_found_and_mean_the_same_in_all_graphs(make_graph, teac
 
 
 def test_the_head_answers_as_its_teacher_does(make_graph):
-    graphs, Z, _ = blobs(make_graph, [1., 1., 1., 1.], [60, 60, 60, 60])
+    graphs, Z, _ = blobs(make_graph, [1.0, 1.0, 1.0, 1.0], [60, 60, 60, 60])
     part = MLPGlobal(k=4, teacher="kmeans", smo=0.0, iterations=2000, seed=0)
     part.fit(graphs, Z)
     nearest = torch.cdist(Z[0], torch.from_numpy(part.means_)).argmin(1)
@@ -36,7 +41,7 @@ def test_the_head_answers_as_its_teacher_does(make_graph):
 
 def test_a_mixture_keeps_a_wide_group_whole_where_k_means_cuts_it(make_graph):
     rng = np.random.default_rng(0)
-    wide, narrow = rng.normal(0, [6, .3], (300, 2)), rng.normal([0, 3], .3, (60, 2))
+    wide, narrow = rng.normal(0, [6, 0.3], (300, 2)), rng.normal([0, 3], 0.3, (60, 2))
     Z = torch.from_numpy(np.vstack([wide, narrow])).float()
     graph = make_graph(n=360, density=0)
     wrong = {}
@@ -50,7 +55,7 @@ def test_a_mixture_keeps_a_wide_group_whole_where_k_means_cuts_it(make_graph):
 
 
 def test_smoothness_reaches_the_head(make_graph):
-    graphs, Z, _ = blobs(make_graph, [1., 1., 1.], [40, 40, 40])
+    graphs, Z, _ = blobs(make_graph, [1.0, 1.0, 1.0], [40, 40, 40])
     answers = []
     for smo in (0.0, 5.0):
         part = MLPGlobal(k=3, smo=smo, iterations=200, seed=0)
@@ -71,24 +76,29 @@ def test_a_mixture_is_that_of_scikit_learn(spherical):
 
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], [300, 200, 60])
-    points = (np.array([[0, 0], [3, 1], [1, 4]])[labels] + rng.normal(size=(560, 2)) * [1, .5]).astype(np.float32)
+    points = (np.array([[0, 0], [3, 1], [1, 4]])[labels] + rng.normal(size=(560, 2)) * [1, 0.5]).astype(np.float32)
     means, variances, shares = mixture(points, labels, 3, spherical=spherical)
-    theirs = GaussianMixture(3, covariance_type="spherical" if spherical else "diag", tol=1e-7, max_iter=500,
-                             means_init=np.stack([points[labels == i].mean(0) for i in range(3)])).fit(points)
-    assert np.allclose(means, theirs.means_, atol=.05) and np.allclose(shares, theirs.weights_, atol=.02)
-    assert np.allclose(variances.T, theirs.covariances_.T, rtol=.1)
+    theirs = GaussianMixture(
+        3,
+        covariance_type="spherical" if spherical else "diag",
+        tol=1e-7,
+        max_iter=500,
+        means_init=np.stack([points[labels == i].mean(0) for i in range(3)]),
+    ).fit(points)
+    assert np.allclose(means, theirs.means_, atol=0.05) and np.allclose(shares, theirs.weights_, atol=0.02)
+    assert np.allclose(variances.T, theirs.covariances_.T, rtol=0.1)
 
 
 def test_equal_shares_leave_a_rare_cluster_its_nodes():
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1], [4000, 40])
-    points = (np.array([[0.], [3.]])[labels] + rng.normal(size=(4040, 1))).astype(np.float32)
+    points = (np.array([[0.0], [3.0]])[labels] + rng.normal(size=(4040, 1))).astype(np.float32)
 
     def found(**options):
         means, variances, shares = mixture(points, labels, 2, **options)
-        score = np.log(shares) - .5 * np.log(variances[:, 0]) - (points - means[:, 0])**2 / variances[:, 0] / 2
+        score = np.log(shares) - 0.5 * np.log(variances[:, 0]) - (points - means[:, 0]) ** 2 / variances[:, 0] / 2
         return (score.argmax(1) == 1)[labels == 1].mean(), shares
 
     rare, shares = found()
     kept, equal = found(equal=True)
-    assert kept > rare + .2 and shares[1] < .1 and equal.tolist() == [.5, .5]
+    assert kept > rare + 0.2 and shares[1] < 0.1 and equal.tolist() == [0.5, 0.5]

@@ -1,4 +1,5 @@
 """The clustering head: targets, gradients, state."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,4 +1,5 @@
 """Clustering of segments: what is compared within an image, what between images, and what a segment is known by."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,4 +1,5 @@
 """Eigensegments of Deep Spectral Methods against a plain generalised decomposition, on every path to them."""
+
 import numpy as np
 import pytest
 import torch

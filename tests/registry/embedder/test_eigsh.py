@@ -1,4 +1,5 @@
 """Numerical spectral embedding against a plain dense decomposition, on graphs of every awkward kind."""
+
 import warnings
 
 import numpy as np
@@ -16,8 +17,9 @@ def graph_of(A):
     A = np.asarray(A, np.float32)
     src, dst = np.nonzero(A)
     n = len(A)
-    return RegionGraph.from_edges(np.arange(n)[None], np.arange(2 * n).reshape(n, 2), np.ones(n), np.zeros((n, 2)),
-                                  src, dst, A[src, dst])
+    return RegionGraph.from_edges(
+        np.arange(n)[None], np.arange(2 * n).reshape(n, 2), np.ones(n), np.zeros((n, 2)), src, dst, A[src, dst]
+    )
 
 
 def neighbours(n, seed=0, m=8, d=3):

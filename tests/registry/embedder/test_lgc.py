@@ -1,4 +1,5 @@
 """Linear graph convolution against dense NumPy; its two ways of computing; start, scale, state."""
+
 import numpy as np
 import pytest
 import torch

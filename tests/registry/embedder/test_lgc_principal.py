@@ -1,7 +1,7 @@
 """Directions of most variance that the graph keeps: against plain NumPy, and at its ends."""
+
 import numpy as np
 import pytest
-import torch
 
 from registry.base import UserError
 from registry.embedder.lgc_principal import LGCPrincipal
@@ -61,8 +61,15 @@ def test_a_direction_that_the_graph_does_not_keep_comes_last():
     src = np.r_[np.arange(n), np.arange(n), (np.arange(n) + 1) % n]
     dst = np.r_[np.arange(n), (np.arange(n) + 1) % n, np.arange(n)]
     smooth, rough = np.sign(np.arange(n) - n / 2 + 0.5), (-1.0) ** np.arange(n)
-    graph = RegionGraph.from_edges(np.arange(n).reshape(1, n), np.stack([rough, smooth], 1), np.ones(n),
-                                   np.zeros((n, 2)), src, dst, np.ones(len(src)))
+    graph = RegionGraph.from_edges(
+        np.arange(n).reshape(1, n),
+        np.stack([rough, smooth], 1),
+        np.ones(n),
+        np.zeros((n, 2)),
+        src,
+        dst,
+        np.ones(len(src)),
+    )
     part = LGCPrincipal(u=2, hops=1)
     part.fit([graph])
     assert np.abs(part.weights_[:, 0]) == pytest.approx([0, 1], abs=1e-2) and part.share_[0] > 0.9

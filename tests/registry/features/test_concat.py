@@ -1,4 +1,5 @@
 """Several features parts as one: what it hands on, and what it refuses."""
+
 import numpy as np
 import pytest
 
@@ -35,14 +36,17 @@ def test_the_longest_window_of_the_parts_decides_how_small_an_image_may_be():
     assert Concat(of=["intensity", "filters"]).window == 1
 
 
-@pytest.mark.parametrize("of, said", [
-    (["filters"], "needs two or more"),
-    (["filters", "filter"], r"features.of\[1\]: unknown features 'filter'; did you mean 'filters'"),
-    (["filters", 3], r"features.of\[1\]: 3 is no part"),
-    (["intensity", {"name": "filters", "sigma": 2}], r"features.of\[1\].sigma: .*filters takes sigmas"),
-    (["intensity", {"name": "filters", "sigmas": []}], r"features.of\[1\]: .*one scale or more"),
-    (["filters", "segmenter"], "segmenter is fitted on labels"),
-])
+@pytest.mark.parametrize(
+    "of, said",
+    [
+        (["filters"], "needs two or more"),
+        (["filters", "filter"], r"features.of\[1\]: unknown features 'filter'; did you mean 'filters'"),
+        (["filters", 3], r"features.of\[1\]: 3 is no part"),
+        (["intensity", {"name": "filters", "sigma": 2}], r"features.of\[1\].sigma: .*filters takes sigmas"),
+        (["intensity", {"name": "filters", "sigmas": []}], r"features.of\[1\]: .*one scale or more"),
+        (["filters", "segmenter"], "segmenter is fitted on labels"),
+    ],
+)
 def test_what_cannot_be_put_together_is_said_in_one_line(of, said):
     with pytest.raises(UserError, match=said) as error:
         Concat(of=of)

@@ -1,4 +1,5 @@
 """The masked autoencoder: masking, loss, position embedding; and the part: where features lie, checkpoints, state."""
+
 import numpy as np
 import pytest
 import torch
@@ -6,12 +7,30 @@ import torch
 from registry.base import UserError
 from registry.features import mae
 from registry.features.mae import (
-    MAE, Encoder, MaskedAutoencoder, attention, encoder_arguments, patchify, sincos_position_embedding, unpatchify,
-    weights_hash, write_checkpoint,
+    MAE,
+    Encoder,
+    MaskedAutoencoder,
+    attention,
+    encoder_arguments,
+    patchify,
+    sincos_position_embedding,
+    unpatchify,
+    weights_hash,
+    write_checkpoint,
 )
 
-TINY = dict(patch=5, window=20, width=8, depth=2, heads=1, mlp_ratio=2, decoder_width=8, decoder_depth=1,
-            decoder_heads=2, position_weight=0.08)
+TINY = dict(
+    patch=5,
+    window=20,
+    width=8,
+    depth=2,
+    heads=1,
+    mlp_ratio=2,
+    decoder_width=8,
+    decoder_depth=1,
+    decoder_heads=2,
+    position_weight=0.08,
+)
 PART = dict(window=20, patch=5, width=8, depth=2, heads=1, stride=20)
 
 
@@ -219,8 +238,10 @@ def test_the_number_of_windows_at_once_changes_nothing(checkpoint):
 
 def test_token_normalisation_standardises_each_token_after_windows_are_averaged(checkpoint):
     image = images(1, 60)[0].numpy()
-    plain, scaled = (MAE(checkpoint=checkpoint, **{**PART, "stride": 10}, normalize=how).extract(image).values
-                     for how in ("none", "token"))
+    plain, scaled = (
+        MAE(checkpoint=checkpoint, **{**PART, "stride": 10}, normalize=how).extract(image).values
+        for how in ("none", "token")
+    )
     expected = (plain - plain.mean(2, keepdims=True)) / plain.std(2, keepdims=True)
     np.testing.assert_allclose(scaled, expected, atol=1e-4)
 
@@ -232,8 +253,10 @@ def test_a_token_without_any_contrast_normalises_to_zero():
 
 def test_mixed_precision_is_close(checkpoint):
     image = images(1, 60)[0].numpy()
-    full, mixed = (MAE(checkpoint=checkpoint, **PART, precision=precision).extract(image).values
-                   for precision in ("float32", "bfloat16"))
+    full, mixed = (
+        MAE(checkpoint=checkpoint, **PART, precision=precision).extract(image).values
+        for precision in ("float32", "bfloat16")
+    )
     assert mixed.dtype == np.float32
     assert 0 < np.linalg.norm(mixed - full) < 0.03 * np.linalg.norm(full)
 
@@ -242,8 +265,10 @@ def test_mixed_precision_is_close(checkpoint):
 def test_auto_is_mixed_only_where_the_processor_does_it_by_itself(checkpoint, monkeypatch, native, as_if):
     monkeypatch.setattr(mae, "multiplies_bfloat16", lambda device: native)
     image = images(1, 40)[0].numpy()
-    chosen, same, other = (MAE(checkpoint=checkpoint, **PART, precision=precision) for precision in
-                           ("auto", as_if, "float32" if native else "bfloat16"))
+    chosen, same, other = (
+        MAE(checkpoint=checkpoint, **PART, precision=precision)
+        for precision in ("auto", as_if, "float32" if native else "bfloat16")
+    )
     assert np.array_equal(chosen.extract(image).values, same.extract(image).values)
     assert not np.array_equal(chosen.extract(image).values, other.extract(image).values)
     monkeypatch.setattr(mae, "multiplies_bfloat16", lambda device: not native)  # moved to another device
@@ -352,13 +377,16 @@ def test_encoder_arguments_build_the_encoder():
     assert len(Encoder(**encoder_arguments(TINY)).blocks) == 2
 
 
-@pytest.mark.parametrize("wrong, words", [
-    ({"window": 81}, "features.window: 81 must be a multiple of features.patch"),
-    ({"stride": 42}, "features.stride: 42 must be a multiple of the patch"),
-    ({"stride": 160}, "features.stride: 160 must be .* at most the window"),
-    ({"layer": 15}, "features.layer: 15 must be 1 to 14"),
-    ({"batch": 0}, "features.batch: 0 must be at least 1"),
-])
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        ({"window": 81}, "features.window: 81 must be a multiple of features.patch"),
+        ({"stride": 42}, "features.stride: 42 must be a multiple of the patch"),
+        ({"stride": 160}, "features.stride: 160 must be .* at most the window"),
+        ({"layer": 15}, "features.layer: 15 must be 1 to 14"),
+        ({"batch": 0}, "features.batch: 0 must be at least 1"),
+    ],
+)
 def test_wrong_options_name_key_value_and_mending(wrong, words):
     with pytest.raises(UserError, match=words):
         MAE(**wrong)

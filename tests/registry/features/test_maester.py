@@ -1,4 +1,5 @@
 """MAESTER's per-pixel features: which windows are encoded, and that a pixel gets the token that is centred on it."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,4 +1,5 @@
 """Segmenter and ViT: class scores of a transformer that was trained on labels."""
+
 import numpy as np
 import pytest
 import torch
@@ -116,10 +117,17 @@ def test_windows_show_small_classes_and_keep_labels_on_their_pixels():
         assert np.array_equal(window > window.min() + 1, truth == 1)
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ({"steps": 0}, "features.steps: 0 must be"), ({"depth": 0}, "features.depth: 0 must be"),
-    ({"batch": 0}, "features.batch: 0 must be"), ({"lr": 0.0}, "features.lr: 0.0 must be"),
-    ({"stride": 42}, "features.stride: 42 must be"), ({"stride": 85}, "features.stride: 85 must be")])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"steps": 0}, "features.steps: 0 must be"),
+        ({"depth": 0}, "features.depth: 0 must be"),
+        ({"batch": 0}, "features.batch: 0 must be"),
+        ({"lr": 0.0}, "features.lr: 0.0 must be"),
+        ({"stride": 42}, "features.stride: 42 must be"),
+        ({"stride": 85}, "features.stride: 85 must be"),
+    ],
+)
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(UserError, match=f"^{message}"):
         Segmenter(**arguments)

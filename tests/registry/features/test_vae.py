@@ -1,4 +1,5 @@
 """The VAE with metric learning: its loss, its training patches; and the part: where features lie, state, errors."""
+
 import numpy as np
 import pytest
 import torch
@@ -250,26 +251,29 @@ def test_features_before_training_are_refused_and_there_is_no_state():
         part.extract(blobs())
 
 
-@pytest.mark.parametrize("arguments, message", [
-    ({"patch": 10}, "features.patch: 10 must be a multiple of 4"),
-    ({"patch": 0}, "features.patch: 0 must be a multiple of 4"),
-    ({"stride": 3}, "features.stride: 3 must be even, from 2 to features.patch"),
-    ({"stride": 10}, "features.stride: 10 must be even, from 2 to features.patch"),
-    ({"semantic": 0}, "features.semantic: 0 must be at least 1"),
-    ({"transform": -1}, "features.transform: -1 must be at least 0"),
-    ({"channels": []}, "features.channels"),
-    ({"channels": [4, 0]}, "features.channels"),
-    ({"steps": 0}, "features.steps: 0 must be at least 1"),
-    ({"batch": 1}, "features.batch: 1 must be at least 2"),
-    ({"copies": 0}, "features.copies: 0 must be at least 1"),
-    ({"lr": 0.0}, "features.lr: 0.0 must be above 0"),
-    ({"jitter": -1.0}, "features.jitter: -1.0 must be at least 0"),
-    ({"scale": [0.0, 1.0]}, "features.scale"),
-    ({"scale": [1.5, 0.5]}, "features.scale"),
-    ({"scale": [1.0]}, "features.scale"),
-    ({"beta": -1.0}, "features.beta"),
-    ({"margin": -1.0}, "features.margin"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"patch": 10}, "features.patch: 10 must be a multiple of 4"),
+        ({"patch": 0}, "features.patch: 0 must be a multiple of 4"),
+        ({"stride": 3}, "features.stride: 3 must be even, from 2 to features.patch"),
+        ({"stride": 10}, "features.stride: 10 must be even, from 2 to features.patch"),
+        ({"semantic": 0}, "features.semantic: 0 must be at least 1"),
+        ({"transform": -1}, "features.transform: -1 must be at least 0"),
+        ({"channels": []}, "features.channels"),
+        ({"channels": [4, 0]}, "features.channels"),
+        ({"steps": 0}, "features.steps: 0 must be at least 1"),
+        ({"batch": 1}, "features.batch: 1 must be at least 2"),
+        ({"copies": 0}, "features.copies: 0 must be at least 1"),
+        ({"lr": 0.0}, "features.lr: 0.0 must be above 0"),
+        ({"jitter": -1.0}, "features.jitter: -1.0 must be at least 0"),
+        ({"scale": [0.0, 1.0]}, "features.scale"),
+        ({"scale": [1.5, 0.5]}, "features.scale"),
+        ({"scale": [1.0]}, "features.scale"),
+        ({"beta": -1.0}, "features.beta"),
+        ({"margin": -1.0}, "features.margin"),
+    ],
+)
 def test_arguments_that_make_no_sense(arguments, message):
     with pytest.raises(UserError) as error:
         VAE(**{**TINY, **arguments})

@@ -1,4 +1,5 @@
 """DINO's transformer: the same numbers as by PyTorch's own attention, features where they belong, files it takes."""
+
 import math
 
 import numpy as np
@@ -42,9 +43,21 @@ def expected(weights, picture, heads, layer=None):
         y = norm(x, f"{block}.norm1")
         keys = linear(y, f"{block}.attn.qkv")[:, width : 2 * width]
         attended, _ = F.multi_head_attention_forward(
-            y[:, None], y[:, None], y[:, None], width, heads, weights[f"{block}.attn.qkv.weight"],
-            weights[f"{block}.attn.qkv.bias"], None, None, False, 0.0, weights[f"{block}.attn.proj.weight"],
-            weights[f"{block}.attn.proj.bias"], need_weights=False)
+            y[:, None],
+            y[:, None],
+            y[:, None],
+            width,
+            heads,
+            weights[f"{block}.attn.qkv.weight"],
+            weights[f"{block}.attn.qkv.bias"],
+            None,
+            None,
+            False,
+            0.0,
+            weights[f"{block}.attn.proj.weight"],
+            weights[f"{block}.attn.proj.bias"],
+            need_weights=False,
+        )
         x = x + attended[:, 0]
         y = norm(x, f"{block}.norm2")
         x = x + linear(F.gelu(linear(y, f"{block}.mlp.fc1")), f"{block}.mlp.fc2")
@@ -164,11 +177,14 @@ def test_state_makes_a_model_independent_of_the_file(tmp_path):
     assert again.fingerprint() == part.fingerprint()
 
 
-@pytest.mark.parametrize("checkpoint, words", [
-    ("", "none given; weights of DINO, a .pth file of github.com/facebookresearch/dino"),
-    ("${NO_SUCH_VARIABLE}/dino.pth", "the environment variable NO_SUCH_VARIABLE is not set"),
-    ("none.pth", "no file none.pth; weights of DINO"),
-])
+@pytest.mark.parametrize(
+    "checkpoint, words",
+    [
+        ("", "none given; weights of DINO, a .pth file of github.com/facebookresearch/dino"),
+        ("${NO_SUCH_VARIABLE}/dino.pth", "the environment variable NO_SUCH_VARIABLE is not set"),
+        ("none.pth", "no file none.pth; weights of DINO"),
+    ],
+)
 def test_without_a_checkpoint_the_user_is_told_how_to_get_one(checkpoint, words):
     part = ViT(checkpoint=checkpoint)  # a recipe may be read and shown without the file
     for use in (part.fingerprint, lambda: part.extract(image())):
@@ -182,17 +198,20 @@ def without(name):
     return {key: value for key, value in made_up_weights().items() if key != name}
 
 
-@pytest.mark.parametrize("content, words", [
-    ("text", "cannot be read as weights"),
-    ([1, 2], "no ViT of DINO's layout, it lacks"),
-    (without("blocks.0.norm2.bias"), "it lacks blocks.0.norm2.bias;"),
-    (without("cls_token"), "it lacks cls_token;"),
-    ({**made_up_weights(), "blocks.0.ls1.gamma": torch.ones(16)}, "it has blocks.0.ls1.gamma;"),  # DINOv2
-    ({**made_up_weights(), "register_tokens": torch.ones(1, 4, 16)}, "it has register_tokens;"),
-    ({**made_up_weights(), "pos_embed": torch.zeros(1, 16, 16)}, "15 positions are no square grid"),
-    ({**made_up_weights(), "patch_embed.proj.weight": torch.zeros(16, 1, 8, 8)}, "square ones of 3 colours"),
-    ({**made_up_weights(), "norm.bias": torch.zeros(17)}, "no ViT of DINO's layout .*size mismatch for norm.bias"),
-])
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ("text", "cannot be read as weights"),
+        ([1, 2], "no ViT of DINO's layout, it lacks"),
+        (without("blocks.0.norm2.bias"), "it lacks blocks.0.norm2.bias;"),
+        (without("cls_token"), "it lacks cls_token;"),
+        ({**made_up_weights(), "blocks.0.ls1.gamma": torch.ones(16)}, "it has blocks.0.ls1.gamma;"),  # DINOv2
+        ({**made_up_weights(), "register_tokens": torch.ones(1, 4, 16)}, "it has register_tokens;"),
+        ({**made_up_weights(), "pos_embed": torch.zeros(1, 16, 16)}, "15 positions are no square grid"),
+        ({**made_up_weights(), "patch_embed.proj.weight": torch.zeros(16, 1, 8, 8)}, "square ones of 3 colours"),
+        ({**made_up_weights(), "norm.bias": torch.zeros(17)}, "no ViT of DINO's layout .*size mismatch for norm.bias"),
+    ],
+)
 def test_files_of_another_kind_are_the_users_mistake(tmp_path, content, words):
     path = tmp_path / "dino.pth"
     path.write_text(content) if isinstance(content, str) else torch.save(content, path)
@@ -218,14 +237,17 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
         ViT(checkpoint=str(tmp_path / "dino.pth")).fingerprint()
 
 
-@pytest.mark.parametrize("wrong, words", [
-    ({"heads": 3}, "features.heads: 3 must divide the checkpoint's width, 16"),
-    ({"layer": 3}, "features.layer: 3 must be 1 to 2"),
-    ({"stride": 9}, "features.stride: 9 must be at most 8"),
-    ({"layer": 0}, "features.layer: 0 must be at least 1"),
-    ({"heads": 0}, "features.heads: 0 must be at least 1"),
-    ({"stride": -1}, "features.stride: -1 must be at least 1"),
-])
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        ({"heads": 3}, "features.heads: 3 must divide the checkpoint's width, 16"),
+        ({"layer": 3}, "features.layer: 3 must be 1 to 2"),
+        ({"stride": 9}, "features.stride: 9 must be at most 8"),
+        ({"layer": 0}, "features.layer: 0 must be at least 1"),
+        ({"heads": 0}, "features.heads: 0 must be at least 1"),
+        ({"stride": -1}, "features.stride: -1 must be at least 1"),
+    ],
+)
 def test_wrong_options_name_key_value_and_mending(checkpoint, wrong, words):
     with pytest.raises(UserError, match=words):
         ViT(checkpoint=checkpoint, **wrong).extract(image())

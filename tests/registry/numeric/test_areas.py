@@ -1,4 +1,5 @@
 """Openings and closings by area: those of scikit-image, and known answers."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings

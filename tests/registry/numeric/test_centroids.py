@@ -1,4 +1,5 @@
 """Incremental centroids: running means once per window, re-seeding, exact resume."""
+
 import numpy as np
 import pytest
 import torch

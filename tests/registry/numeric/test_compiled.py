@@ -1,6 +1,7 @@
 """Compiled loops: the same results, with and without a folder to keep them in."""
-import numpy as np
+
 import numba
+import numpy as np
 
 from registry.numeric.compiled import compiled
 

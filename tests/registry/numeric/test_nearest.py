@@ -1,4 +1,5 @@
 """Nearest centroid: the labels of a plain argmin, however FAISS rounds, threads or orders its work."""
+
 import builtins
 
 import numpy as np
@@ -7,8 +8,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from registry.numeric import nearest
 from registry.base import UserError
+from registry.numeric import nearest
 from registry.numeric.nearest import assign, cluster_sums, farthest, squared_distances
 
 
@@ -40,9 +41,15 @@ def test_equals_a_plain_argmin(n, k, d):
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 10), st.integers(1, 6),
-       st.sampled_from([0.0, 1.0, 1e3, 1e6, -1e8]), st.sampled_from([1e-20, 1.0, 1e12]),
-       st.sampled_from([np.float32, np.float64]))
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 60),
+    st.integers(1, 10),
+    st.integers(1, 6),
+    st.sampled_from([0.0, 1.0, 1e3, 1e6, -1e8]),
+    st.sampled_from([1e-20, 1.0, 1e12]),
+    st.sampled_from([np.float32, np.float64]),
+)
 def test_equals_a_plain_argmin_on_lattices_full_of_ties(seed, n, k, d, offset, size, dtype):
     rng = np.random.default_rng(seed)
     points = ((rng.integers(-2, 3, (n, d)) + offset) * size).astype(dtype)

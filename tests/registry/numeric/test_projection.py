@@ -1,4 +1,5 @@
 """Products of few columns: the same numbers, whatever the kernel is given."""
+
 import pytest
 import torch
 

@@ -1,4 +1,5 @@
 """The Gaussian filter against SciPy's: equal bits."""
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st

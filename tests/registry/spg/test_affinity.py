@@ -1,20 +1,26 @@
 """Eq. 1 and the choices around it, against plain NumPy."""
+
 import numpy as np
 import pytest
 import torch
 
-from registry.spg.affinity import nearest_pairs, pairwise_squared, squared_lengths
 from registry.base import FeatureMap, UserError
 from registry.graph.patch import Patch
 from registry.graph.pixel import Pixel
 from registry.graph.superpixel import Superpixel, consecutive
+from registry.spg.affinity import nearest_pairs, pairwise_squared, squared_lengths
 from registry.spg.graphs import Nodes
 
 
 def nodes_of(features: np.ndarray, touching=()) -> Nodes:
     n = len(features)
-    return Nodes(np.arange(n, dtype=np.int32).reshape(1, n), features.astype(np.float32), np.ones(n, np.float32),
-                 np.zeros((n, 2), np.float32), np.array(touching, np.int64).reshape(-1, 2).T)
+    return Nodes(
+        np.arange(n, dtype=np.int32).reshape(1, n),
+        features.astype(np.float32),
+        np.ones(n, np.float32),
+        np.zeros((n, 2), np.float32),
+        np.array(touching, np.int64).reshape(-1, 2).T,
+    )
 
 
 @pytest.fixture
@@ -135,8 +141,9 @@ def test_kappa_neighbour_is_within_each_graph_whatever_their_number(features, st
 def test_the_kernel_is_measured_on_few_nodes_of_many(features, kappa, monkeypatch):
     monkeypatch.setattr("registry.spg.affinity.SAMPLE", 8)
     asked = []
-    monkeypatch.setattr("registry.spg.affinity.pairwise_squared",
-                        lambda X, Y: asked.append(len(X)) or pairwise_squared(X, Y))
+    monkeypatch.setattr(
+        "registry.spg.affinity.pairwise_squared", lambda X, Y: asked.append(len(X)) or pairwise_squared(X, Y)
+    )
     Superpixel(kappa=kappa).fit([nodes_of(features)] * 4)
     assert sum(asked) == 8
 
@@ -147,8 +154,10 @@ def test_tiny_graphs(n):
     assert A.shape == (n, n) and np.isfinite(A).all()
 
 
-@pytest.mark.parametrize("option, value", [("alpha", 1.0), ("warmup_alpha", 1.0), ("kappa", 0.0), ("neighbours", 0),
-                                           ("pixels_per_superpixel", 0.5)])
+@pytest.mark.parametrize(
+    "option, value",
+    [("alpha", 1.0), ("warmup_alpha", 1.0), ("kappa", 0.0), ("neighbours", 0), ("pixels_per_superpixel", 0.5)],
+)
 def test_values_that_make_no_sense_are_refused(option, value):
     with pytest.raises(UserError, match=option):
         Superpixel(**{option: value})

@@ -1,4 +1,5 @@
 """The region graph: geometry, normalised product, devices, DGL, diagnostics."""
+
 import subprocess
 import sys
 
@@ -51,10 +52,22 @@ def test_touching_pairs_and_geometry():
 
 
 def test_diagnostics_count_isolated_nodes_and_components():
-    graph = RegionGraph.from_edges(np.array([[0, 1, 2]]), np.ones((3, 1)), np.ones(3), np.zeros((3, 2)),
-                                   [0, 1, 0, 1, 2], [1, 0, 0, 1, 2], [0.5, 0.5, 1, 1, 1])
-    assert graph.diagnostics() == {"nodes": 3, "edges": 1, "density": pytest.approx(5 / 9), "isolated": 1,
-                                   "components": 2}
+    graph = RegionGraph.from_edges(
+        np.array([[0, 1, 2]]),
+        np.ones((3, 1)),
+        np.ones(3),
+        np.zeros((3, 2)),
+        [0, 1, 0, 1, 2],
+        [1, 0, 0, 1, 2],
+        [0.5, 0.5, 1, 1, 1],
+    )
+    assert graph.diagnostics() == {
+        "nodes": 3,
+        "edges": 1,
+        "density": pytest.approx(5 / 9),
+        "isolated": 1,
+        "components": 2,
+    }
 
 
 def assert_same(one: RegionGraph, other: RegionGraph) -> None:

@@ -1,4 +1,5 @@
 """Eq. 2 to 4 against dense NumPy, written out as printed."""
+
 import numpy as np
 import pytest
 import torch

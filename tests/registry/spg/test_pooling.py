@@ -1,4 +1,5 @@
 """Pooling from the token grid equals pooling of the upsampled pixels."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,8 +16,9 @@ def pooled_plainly(features: FeatureMap, regions: np.ndarray) -> np.ndarray:
 
 
 @settings(max_examples=25)
-@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([(5.0, 2.0), (4.0, 1.5), (1.0, 0.0)]),
-       st.integers(0, 99))
+@given(
+    st.integers(1, 40), st.integers(1, 40), st.sampled_from([(5.0, 2.0), (4.0, 1.5), (1.0, 0.0)]), st.integers(0, 99)
+)
 def test_pool_equals_mean_and_population_std_of_upsampled_pixels(H, W, grid, seed):
     step, offset = grid
     rng = np.random.default_rng(seed)

@@ -1,4 +1,7 @@
 """Slabs: overlaps against a count by hand, joined graphs against the dense matrix."""
+
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -21,8 +24,9 @@ def graph(regions, seed, part):
     n = regions.max() + 1
     feature = np.random.default_rng(seed).normal(size=(n, 3)).astype(np.float32)
     area = np.bincount(regions.ravel()).astype(np.float32)
-    return part.connect(Nodes(regions.astype(np.int32), feature, area, np.zeros((n, 2), np.float32),
-                              touching_pairs(regions)))
+    return part.connect(
+        Nodes(regions.astype(np.int32), feature, area, np.zeros((n, 2), np.float32), touching_pairs(regions))
+    )
 
 
 @pytest.fixture
@@ -34,10 +38,10 @@ def part():
 
 def test_joined_graphs_are_blocks_with_overlaps_between_neighbours(part):
     graphs = [graph(regions, seed, part) for seed, regions in enumerate((ONE, TWO, ONE))]
-    slab = joined(graphs, [link(part, one, two, 3.0) for one, two in zip(graphs, graphs[1:])])
+    slab = joined(graphs, [link(part, one, two, 3.0) for one, two in itertools.pairwise(graphs)])
     expected = np.zeros((6, 6), np.float32)
     for start, each in zip((0, 2, 4), graphs):
-        expected[start:start + 2, start:start + 2] = each.dense_affinity()
+        expected[start : start + 2, start : start + 2] = each.dense_affinity()
     for one, two, first, second in ((0, 1, 0, 2), (1, 2, 2, 4)):
         for i, j, share in zip(*(each.tolist() for each in overlaps(graphs[one].regions, graphs[two].regions))):
             d2 = float((graphs[one].feature[i] - graphs[two].feature[j]).square().sum())

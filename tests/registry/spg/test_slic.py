@@ -1,4 +1,5 @@
 """SLIC against scikit-image's: equal labels, whatever the image."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,8 +11,15 @@ from registry.spg.slic import slic
 
 
 def both(grey, count, compactness, iterations, sigma=0.0):
-    expected = of_scikit_image(grey, n_segments=count, compactness=compactness, max_num_iter=iterations, sigma=sigma,
-                               channel_axis=None, start_label=0)
+    expected = of_scikit_image(
+        grey,
+        n_segments=count,
+        compactness=compactness,
+        max_num_iter=iterations,
+        sigma=sigma,
+        channel_axis=None,
+        start_label=0,
+    )
     return slic(grey, count, compactness, iterations, sigma), expected
 
 
@@ -20,8 +28,15 @@ def smooth(shape, width, seed):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.tuples(st.integers(1, 120), st.integers(1, 120)), st.floats(0, 1), st.floats(-2, 1), st.integers(1, 12),
-       st.sampled_from([0.0, 1.3]), st.floats(0.3, 4), st.integers(0, 9))
+@given(
+    st.tuples(st.integers(1, 120), st.integers(1, 120)),
+    st.floats(0, 1),
+    st.floats(-2, 1),
+    st.integers(1, 12),
+    st.sampled_from([0.0, 1.3]),
+    st.floats(0.3, 4),
+    st.integers(0, 9),
+)
 def test_labels_are_those_of_scikit_image(shape, many, compactness, iterations, sigma, width, seed):
     count = max(1, round(many * shape[0] * shape[1] / 4))
     ours, theirs = both(smooth(shape, width, seed), count, 10**compactness, iterations, sigma)

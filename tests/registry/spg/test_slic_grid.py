@@ -1,4 +1,5 @@
 """SLIC as tensor operations: against the same algorithm pixel by pixel, and what every decomposition must hold."""
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -28,8 +29,11 @@ def plainly(grey, count, compactness, iterations):
         new = labels.copy()
         for i in range(H):
             for j in range(W):
-                near = [r * gw + c for r in range(max(row[i] - 1, 0), min(row[i] + 2, gh))
-                        for c in range(max(column[j] - 1, 0), min(column[j] + 2, gw))]
+                near = [
+                    r * gw + c
+                    for r in range(max(row[i] - 1, 0), min(row[i] + 2, gh))
+                    for c in range(max(column[j] - 1, 0), min(column[j] + 2, gw))
+                ]
                 new[i, j] = min(near, key=lambda c: ((values[i, j] - centres[c]) ** 2).sum())
         labels = new
         centres = np.array([values[labels == c].mean(0) if (labels == c).any() else centres[c] for c in range(gh * gw)])

@@ -118,8 +118,9 @@ def test_every_missing_file_is_listed_at_once(tree):
 
 
 def test_a_mask_of_another_shape_is_refused(tree):
-    tifffile.imwrite(tree / "high_c2" / "high_c2_granules.tif", np.zeros((6, 96, 99), np.uint8),
-                     photometric="minisblack")
+    tifffile.imwrite(
+        tree / "high_c2" / "high_c2_granules.tif", np.zeros((6, 96, 99), np.uint8), photometric="minisblack"
+    )
     with pytest.raises(UserError, match=r"high_c2_granules\.tif.*\(6, 96, 99\).*\(6, 96, 100\)"):
         load(tree)
 

@@ -1,4 +1,5 @@
 """The embedded data set: seeded, exactly labelled, coherent in 3-D, and imaged without saturation."""
+
 import numpy as np
 import pytest
 
@@ -83,7 +84,7 @@ def test_grey_values_of_the_classes_overlap(cells):
 
 @pytest.mark.parametrize("shape", [(4, 4, 4), (4, 96, 96), (40, 8, 30)])
 def test_tiny_volumes_work(shape):
-    volume, = make_phantom(0, shapes=(shape,))
+    (volume,) = make_phantom(0, shapes=(shape,))
     assert volume.image.shape == shape
 
 

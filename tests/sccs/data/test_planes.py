@@ -1,4 +1,5 @@
 """Planes of the three axes: what is read, what is refused, and that results come back as (Z, Y, X)."""
+
 import json
 
 import numpy as np
@@ -51,8 +52,16 @@ def test_neighbouring_planes_of_a_file_are_read_once(block):
 
 def test_a_volume_of_planes_counts_as_its_stack_does():
     image = np.random.default_rng(0).integers(0, 255, (90, 100, 110), dtype=np.uint8)
-    volume = Volume("v", image, labels=image // 128, voxel_size=(8, 9, 10), plane="yz", max_slices=2,
-                    region=Region(x=[10, 50], y=[5, 100]), codes=codes())
+    volume = Volume(
+        "v",
+        image,
+        labels=image // 128,
+        voxel_size=(8, 9, 10),
+        plane="yz",
+        max_slices=2,
+        region=Region(x=[10, 50], y=[5, 100]),
+        codes=codes(),
+    )
     assert volume.shape == (40, 90, 95) and volume.origin == (10, 0, 5) and volume.voxel_size == (10, 8, 9)
     assert volume.file_shape == image.shape and volume.file_voxel_size == (8, 9, 10)
     assert volume.z_slices == [20, 40]
@@ -67,12 +76,25 @@ def codes():
     return LabelCodes({0: "dark", 1: "bright"})
 
 
-@pytest.mark.parametrize("shape, voxel_size, region, words", [
-    ((90, 90, 90), (40, 10, 10), Region(), "voxels of 40 x 10 x 10 nm .z, y, x. are no cubes, so xz planes would be"),
-    ((90, 90, 90), None, Region(), "its voxel size is not known, but xz planes need voxels that are nearly cubes"),
-    ((20, 90, 90), CUBES, Region(), "20 x 90 px .z, x. is smaller than a window of 80 x 80 px; use a larger region"),
-    ((90, 90, 90), CUBES, Region(z=[0, 90, 2]), r"region z: a step leaves rows out of xz planes; write \[0, 90\]"),
-])
+@pytest.mark.parametrize(
+    "shape, voxel_size, region, words",
+    [
+        (
+            (90, 90, 90),
+            (40, 10, 10),
+            Region(),
+            "voxels of 40 x 10 x 10 nm .z, y, x. are no cubes, so xz planes would be",
+        ),
+        ((90, 90, 90), None, Region(), "its voxel size is not known, but xz planes need voxels that are nearly cubes"),
+        (
+            (20, 90, 90),
+            CUBES,
+            Region(),
+            "20 x 90 px .z, x. is smaller than a window of 80 x 80 px; use a larger region",
+        ),
+        ((90, 90, 90), CUBES, Region(z=[0, 90, 2]), r"region z: a step leaves rows out of xz planes; write \[0, 90\]"),
+    ],
+)
 def test_what_planes_cannot_show_is_refused(shape, voxel_size, region, words):
     image = np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
     with pytest.raises(UserError, match=words):
@@ -90,11 +112,25 @@ def cells(tmp_path_factory):
     tifffile.imwrite(folder / "a.tif", image)
     tifffile.imwrite(folder / "a_labels.tif", truth)
     entry = {"image": "a.tif", "labels": "a_labels.tif", "voxel_size": [8, 8, 9]}
-    (folder / "recipe.yaml").write_text(yaml.safe_dump({
-        "data": {"name": "volumes", "plane": "xz", "classes": {0: "dark", 1: "bright"}, "max_test_slices": 2,
-                 "train": [{**entry, "region": {"y": [0, 2]}}], "test": [{**entry, "name": "b"}]},
-        "features": "intensity", "graph": {"name": "superpixel", "standardize": "none"}, "embedder": "identity",
-        "clusterer": {"name": "kmeans", "k": 2}, "device": "cpu"}))
+    (folder / "recipe.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "data": {
+                    "name": "volumes",
+                    "plane": "xz",
+                    "classes": {0: "dark", 1: "bright"},
+                    "max_test_slices": 2,
+                    "train": [{**entry, "region": {"y": [0, 2]}}],
+                    "test": [{**entry, "name": "b"}],
+                },
+                "features": "intensity",
+                "graph": {"name": "superpixel", "standardize": "none"},
+                "embedder": "identity",
+                "clusterer": {"name": "kmeans", "k": 2},
+                "device": "cpu",
+            }
+        )
+    )
     assert main(["run", str(folder / "recipe.yaml"), "--out", str(folder / "run")]) == 0
     return folder, image, truth
 

@@ -1,4 +1,5 @@
 """Every format gives the same lazy (Z, Y, X) array; every bad input gives one line."""
+
 import json
 import pickle
 import subprocess
@@ -71,16 +72,25 @@ def write_mrc(path, data, voxel_angstrom=None):
 
 def write_zarr(path, data, zarr_format=3, **options):
     zarr = pytest.importorskip("zarr")
-    array = zarr.create_array(store=str(path), shape=data.shape, dtype=data.dtype, zarr_format=zarr_format,
-                              **{"chunks": tuple(min(3, n) for n in data.shape), **options})
+    array = zarr.create_array(
+        store=str(path),
+        shape=data.shape,
+        dtype=data.dtype,
+        zarr_format=zarr_format,
+        **{"chunks": tuple(min(3, n) for n in data.shape), **options},
+    )
     array[...] = data
 
 
 def write_n5(path, data, attributes=None, block=3):
     """`data` in (Z, Y, X); N5 stores and lists its axes as (x, y, z)."""
     tensorstore = pytest.importorskip("tensorstore")
-    metadata = {"dimensions": list(data.shape[::-1]), "blockSize": [min(block, n) for n in data.shape[::-1]],
-                "dataType": data.dtype.name, "compression": {"type": "gzip"}}
+    metadata = {
+        "dimensions": list(data.shape[::-1]),
+        "blockSize": [min(block, n) for n in data.shape[::-1]],
+        "dataType": data.dtype.name,
+        "compression": {"type": "gzip"},
+    }
     spec = {"driver": "n5", "kvstore": {"driver": "file", "path": str(path) + "/"}, "metadata": metadata}
     tensorstore.open(spec, create=True).result().write(data.T).result()
     add_n5(path, attributes or {})
@@ -318,9 +328,17 @@ def test_stacks_in_a_folder(tmp_path):
 
 @pytest.mark.parametrize(
     "axes, shape, turn",
-    [("zyx", (4, 9, 7), (0, 1, 2)), ("xyz", (7, 9, 4), (2, 1, 0)), ("yxz", (9, 7, 4), (2, 0, 1)),
-     ("czyx", (1, 4, 9, 7), (1, 2, 3)), ("zyxc", (4, 9, 7, 1), (0, 1, 2)), ("tzcyx", (1, 4, 1, 9, 7), (1, 3, 4)),
-     ("zyx", (1, 4, 9, 7), (1, 2, 3)), ("czyx", (4, 9, 7), (0, 1, 2)), ("ZYX", (4, 9, 7), (0, 1, 2))],
+    [
+        ("zyx", (4, 9, 7), (0, 1, 2)),
+        ("xyz", (7, 9, 4), (2, 1, 0)),
+        ("yxz", (9, 7, 4), (2, 0, 1)),
+        ("czyx", (1, 4, 9, 7), (1, 2, 3)),
+        ("zyxc", (4, 9, 7, 1), (0, 1, 2)),
+        ("tzcyx", (1, 4, 1, 9, 7), (1, 3, 4)),
+        ("zyx", (1, 4, 9, 7), (1, 2, 3)),
+        ("czyx", (4, 9, 7), (0, 1, 2)),
+        ("ZYX", (4, 9, 7), (0, 1, 2)),
+    ],
 )
 def test_axes_given_by_the_user(tmp_path, axes, shape, turn):
     data = volume(shape)
@@ -332,8 +350,13 @@ def test_axes_given_by_the_user(tmp_path, axes, shape, turn):
 
 @pytest.mark.parametrize(
     "axes, says",
-    [("zyy", "write each axis once"), ("zy", "y and x among them"), ("zyxw", "letters of zyxcts"),
-     ("yx", "do not fit its shape (4, 9, 7)"), ("cyx", "axis c has size 4")],
+    [
+        ("zyy", "write each axis once"),
+        ("zy", "y and x among them"),
+        ("zyxw", "letters of zyxcts"),
+        ("yx", "do not fit its shape (4, 9, 7)"),
+        ("cyx", "axis c has size 4"),
+    ],
 )
 def test_axes_that_cannot_be(tmp_path, axes, says):
     write_hdf5(tmp_path / "a.h5", volume())
@@ -368,8 +391,9 @@ def test_a_voxel_size_turns_with_the_axes(tmp_path):
 @pytest.mark.parametrize("unit, nm", [("nm", 1), ("um", 1e3), ("micron", 1e3), ("\\u00B5m", 1e3), ("pixel", None)])
 def test_imagej_voxel_size(tmp_path, unit, nm):
     path = tmp_path / "a.tif"
-    tifffile.imwrite(path, volume(), imagej=True, resolution=(1 / 4, 1 / 8),
-                     metadata={"axes": "ZYX", "spacing": 16, "unit": unit})
+    tifffile.imwrite(
+        path, volume(), imagej=True, resolution=(1 / 4, 1 / 8), metadata={"axes": "ZYX", "spacing": 16, "unit": unit}
+    )
     assert same(path, volume()).voxel_size == (nm and pytest.approx((16 * nm, 8 * nm, 4 * nm)))
 
 
@@ -380,8 +404,9 @@ def test_imagej_stack_of_frames_is_a_volume(tmp_path):
 
 def test_ome_tiff_voxel_size(tmp_path):
     sizes = {"PhysicalSizeX": 0.004, "PhysicalSizeY": 8, "PhysicalSizeYUnit": "nm", "PhysicalSizeZ": 0.016}
-    tifffile.imwrite(tmp_path / "a.ome.tif", volume(), ome=True, photometric="minisblack",
-                     metadata={"axes": "ZYX", **sizes})
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", volume(), ome=True, photometric="minisblack", metadata={"axes": "ZYX", **sizes}
+    )
     assert same(tmp_path / "a.ome.tif", volume()).voxel_size == (16, 8, 4)
 
 
@@ -429,16 +454,22 @@ def write_ome_zarr(path, levels, scales, version="0.5", axes="zyx", unit="nanome
     """An OME-Zarr image; `scales` one a level."""
     zarr = pytest.importorskip("zarr")
     kinds = {"c": "channel", "t": "time"}
-    named = [{"name": a, "type": kinds.get(a, "space"), **({"unit": unit} if unit and a not in kinds else {})}
-             for a in axes]
-    datasets = [{"path": f"{base}{i}", "coordinateTransformations": [{"type": "scale", "scale": list(s)}]}
-                for i, s in enumerate(scales)]
+    named = [
+        {"name": a, "type": kinds.get(a, "space"), **({"unit": unit} if unit and a not in kinds else {})} for a in axes
+    ]
+    datasets = [
+        {"path": f"{base}{i}", "coordinateTransformations": [{"type": "scale", "scale": list(s)}]}
+        for i, s in enumerate(scales)
+    ]
     image = {"axes": named, "datasets": datasets}
     if base_scale:
         image["coordinateTransformations"] = [{"type": "scale", "scale": base_scale}]
     v3 = version == "0.5"
-    attributes = {"ome": {"version": version, "multiscales": [image]}} if v3 else {
-        "multiscales": [{"version": version, **image}]}
+    attributes = (
+        {"ome": {"version": version, "multiscales": [image]}}
+        if v3
+        else {"multiscales": [{"version": version, **image}]}
+    )
     zarr.create_group(str(path), zarr_format=3 if v3 else 2, attributes=attributes)
     for i, data in enumerate(levels):
         write_zarr(path / f"{base}{i}", data, 3 if v3 else 2)
@@ -447,8 +478,13 @@ def write_ome_zarr(path, levels, scales, version="0.5", axes="zyx", unit="nanome
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_ome_zarr_levels_axes_and_units(tmp_path, version):
     fine = volume((6, 10, 8))
-    write_ome_zarr(tmp_path / "a.ome.zarr", [fine, fine[:, ::2, ::2]], [(0.05, 0.01, 0.02), (0.05, 0.02, 0.04)],
-                   version, unit="micrometer")
+    write_ome_zarr(
+        tmp_path / "a.ome.zarr",
+        [fine, fine[:, ::2, ::2]],
+        [(0.05, 0.01, 0.02), (0.05, 0.02, 0.04)],
+        version,
+        unit="micrometer",
+    )
     assert same(tmp_path / "a.ome.zarr", fine).voxel_size == (50, 10, 20)
     assert same(tmp_path / "a.ome.zarr", fine[:, ::2, ::2], level=1).voxel_size == (50, 20, 40)
     assert same(tmp_path / "a.ome.zarr" / "scale1", fine[:, ::2, ::2]).voxel_size == (50, 20, 40)
@@ -518,8 +554,10 @@ def test_n5_written_by_hand_after_its_specification(tmp_path):
     """One raw block: mode, rank and sizes in big-endian, then values with x running fastest."""
     pytest.importorskip("tensorstore")
     data = volume((4, 9, 7), "u2")
-    add_n5(tmp_path / "a.n5", {"dimensions": [7, 9, 4], "blockSize": [7, 9, 4], "dataType": "uint16",
-                               "compression": {"type": "raw"}})
+    add_n5(
+        tmp_path / "a.n5",
+        {"dimensions": [7, 9, 4], "blockSize": [7, 9, 4], "dataType": "uint16", "compression": {"type": "raw"}},
+    )
     block = tmp_path / "a.n5" / "0" / "0" / "0"
     block.parent.mkdir(parents=True)
     head = np.array([0, 3], ">u2").tobytes() + np.array([7, 9, 4], ">u4").tobytes()
@@ -552,12 +590,23 @@ def test_n5_levels_and_where_their_voxel_size_stands(tmp_path):
     assert container("viewer.n5", {**resolution, "scales": [[1, 1, 1], [2, 2, 1]]}, [{}, {}]) == expected
     assert container("spark.n5", resolution, [{}, {"downsamplingFactors": [2, 2, 1]}]) == expected
     assert container("own.n5", {}, [resolution, {**resolution, "downsamplingFactors": [2, 2, 1]}]) == expected
-    assert container("neuroglancer.n5", {"resolution": [4, 8, 16], "units": ["nm"] * 3},
-                     [{}, {"downsamplingFactors": [2, 2, 1]}]) == expected
-    transforms = [{"axes": ["z", "y", "x"], "scale": list(s), "translate": [0, 0, 0], "units": ["nm"] * 3}
-                  for s in expected]
-    assert container("organelle.n5", {"pixelResolution": {"dimensions": [4, 8, 16], "unit": "nm"}},
-                     [{"transform": t} for t in transforms]) == expected
+    assert (
+        container(
+            "neuroglancer.n5", {"resolution": [4, 8, 16], "units": ["nm"] * 3}, [{}, {"downsamplingFactors": [2, 2, 1]}]
+        )
+        == expected
+    )
+    transforms = [
+        {"axes": ["z", "y", "x"], "scale": list(s), "translate": [0, 0, 0], "units": ["nm"] * 3} for s in expected
+    ]
+    assert (
+        container(
+            "organelle.n5",
+            {"pixelResolution": {"dimensions": [4, 8, 16], "unit": "nm"}},
+            [{"transform": t} for t in transforms],
+        )
+        == expected
+    )
     datasets = [{"path": f"s{i}", "transform": t} for i, t in enumerate(transforms)]
     assert container("group.n5", {"multiscales": [{"datasets": datasets}]}, [{}, {}]) == expected
     fails(tmp_path / "group.n5" / "em", "has 2 level(s) (s0, s1)", level=5)
@@ -566,26 +615,95 @@ def test_n5_levels_and_where_their_voxel_size_stands(tmp_path):
 UM = ["um"] * 3
 
 
-@pytest.mark.parametrize("group, each, translations", [
-    ({}, [{"transform": {"axes": ["z", "y", "x"], "scale": [0.016, 0.008 * f, 0.004 * f], "units": UM,
-                         "translate": [0.5, 0.02 + 0.004 * (f - 1), 0.03]}} for f in (1, 2)],
-     [(500, 20, 30), (500, 24, 30)]),
-    ({}, [{"transform": {"axes": ["x", "y", "z"], "scale": [4 * f, 8 * f, 16], "units": ["nm", "nm", "nm"],
-                         "translate": [3, 2, 1]}} for f in (1, 2)], [(1, 2, 3)] * 2),
-    ({"multiscales": [{"name": "em", "datasets": [
-        {"path": f"s{i}", "transform": {"axes": ["z", "y", "x"], "scale": [16, 8 * f, 4 * f], "units": ["nm"] * 3,
-                                        "translate": [1, 2 * f, 3]}} for i, f in enumerate((1, 2))]}]}, [{}, {}],
-     [(1, 2, 3), (1, 4, 3)]),
-    ({"multiscales": [{"axes": [{"name": a, "type": "space", "unit": "micrometer"} for a in "zyx"], "datasets": [
-        {"path": f"s{i}", "coordinateTransformations": [
-            {"type": "scale", "scale": [0.016, 0.008 * f, 0.004 * f]},
-            {"type": "translation", "translation": [1, 2 * f, 3]}]} for i, f in enumerate((1, 2))]}]}, [{}, {}],
-     [(1000, 2000, 3000), (1000, 4000, 3000)]),
-    ({"pixelResolution": {"dimensions": [0.004, 0.008, 0.016], "unit": "um"}, "scales": [[1, 1, 1], [2, 2, 1]]},
-     [{}, {}], [(0, 0, 0), (0, 4, 2)]),  # a voxel of the second level lies in the middle of four
-    ({"resolution": [4, 8, 16], "offset": [30, 20, 10]}, [{}, {"downsamplingFactors": [2, 2, 1]}],
-     [(10, 20, 30), (10, 24, 32)]),
-])
+@pytest.mark.parametrize(
+    "group, each, translations",
+    [
+        (
+            {},
+            [
+                {
+                    "transform": {
+                        "axes": ["z", "y", "x"],
+                        "scale": [0.016, 0.008 * f, 0.004 * f],
+                        "units": UM,
+                        "translate": [0.5, 0.02 + 0.004 * (f - 1), 0.03],
+                    }
+                }
+                for f in (1, 2)
+            ],
+            [(500, 20, 30), (500, 24, 30)],
+        ),
+        (
+            {},
+            [
+                {
+                    "transform": {
+                        "axes": ["x", "y", "z"],
+                        "scale": [4 * f, 8 * f, 16],
+                        "units": ["nm", "nm", "nm"],
+                        "translate": [3, 2, 1],
+                    }
+                }
+                for f in (1, 2)
+            ],
+            [(1, 2, 3)] * 2,
+        ),
+        (
+            {
+                "multiscales": [
+                    {
+                        "name": "em",
+                        "datasets": [
+                            {
+                                "path": f"s{i}",
+                                "transform": {
+                                    "axes": ["z", "y", "x"],
+                                    "scale": [16, 8 * f, 4 * f],
+                                    "units": ["nm"] * 3,
+                                    "translate": [1, 2 * f, 3],
+                                },
+                            }
+                            for i, f in enumerate((1, 2))
+                        ],
+                    }
+                ]
+            },
+            [{}, {}],
+            [(1, 2, 3), (1, 4, 3)],
+        ),
+        (
+            {
+                "multiscales": [
+                    {
+                        "axes": [{"name": a, "type": "space", "unit": "micrometer"} for a in "zyx"],
+                        "datasets": [
+                            {
+                                "path": f"s{i}",
+                                "coordinateTransformations": [
+                                    {"type": "scale", "scale": [0.016, 0.008 * f, 0.004 * f]},
+                                    {"type": "translation", "translation": [1, 2 * f, 3]},
+                                ],
+                            }
+                            for i, f in enumerate((1, 2))
+                        ],
+                    }
+                ]
+            },
+            [{}, {}],
+            [(1000, 2000, 3000), (1000, 4000, 3000)],
+        ),
+        (
+            {"pixelResolution": {"dimensions": [0.004, 0.008, 0.016], "unit": "um"}, "scales": [[1, 1, 1], [2, 2, 1]]},
+            [{}, {}],
+            [(0, 0, 0), (0, 4, 2)],
+        ),  # a voxel of the second level lies in the middle of four
+        (
+            {"resolution": [4, 8, 16], "offset": [30, 20, 10]},
+            [{}, {"downsamplingFactors": [2, 2, 1]}],
+            [(10, 20, 30), (10, 24, 32)],
+        ),
+    ],
+)
 def test_n5_says_where_its_first_voxel_is(tmp_path, group, each, translations):
     fine = volume((4, 10, 8))
     for i, data in enumerate((fine, fine[:, ::2, ::2])):
@@ -596,13 +714,26 @@ def test_n5_says_where_its_first_voxel_is(tmp_path, group, each, translations):
             assert source.translation == expected and source.voxel_size == size
 
 
-@pytest.mark.parametrize("attributes, size, translation", [
-    ({"transform": {"scale": [16, 8, 4], "units": "nm", "translate": [1, 2, 3]}}, (16, 8, 4), (1, 2, 3)),
-    ({"transform": {"scale": [16, 8, 4], "axes": ["z", "y", "x"]}}, (16, 8, 4), (0, 0, 0)),
-    ({"transform": {"scale": [1, 1, 1], "axes": ["z", "y", "x"], "units": ["pixel"] * 3, "translate": [5, 5, 5]}},
-     None, (0, 0, 0)),  # of no known length
-    ({}, None, (0, 0, 0)),
-])
+@pytest.mark.parametrize(
+    "attributes, size, translation",
+    [
+        ({"transform": {"scale": [16, 8, 4], "units": "nm", "translate": [1, 2, 3]}}, (16, 8, 4), (1, 2, 3)),
+        ({"transform": {"scale": [16, 8, 4], "axes": ["z", "y", "x"]}}, (16, 8, 4), (0, 0, 0)),
+        (
+            {
+                "transform": {
+                    "scale": [1, 1, 1],
+                    "axes": ["z", "y", "x"],
+                    "units": ["pixel"] * 3,
+                    "translate": [5, 5, 5],
+                }
+            },
+            None,
+            (0, 0, 0),
+        ),  # of no known length
+        ({}, None, (0, 0, 0)),
+    ],
+)
 def test_n5_transforms_that_say_less(tmp_path, attributes, size, translation):
     write_n5(tmp_path / "a.n5", volume(), attributes)
     source = open_image(tmp_path / "a.n5")
@@ -642,10 +773,17 @@ def test_variables_and_home(tmp_path, monkeypatch):
     fails("${SCCS_TEST_DATA}/a.tif", "the environment variable SCCS_TEST_DATA is not set")
 
 
-@pytest.mark.parametrize("suffix, mode, says", [
-    ("png", "RGB", "3 channels (RGB)"), ("png", "RGBA", "4 channels (RGBA)"), ("jpg", "RGB", "3 channels (RGB)"),
-    ("png", "LA", "2 channels (LA)"), ("tif", "RGB", "3 channels (RGB)"), ("tif", "RGBA", "4 channels (RGBA)"),
-])
+@pytest.mark.parametrize(
+    "suffix, mode, says",
+    [
+        ("png", "RGB", "3 channels (RGB)"),
+        ("png", "RGBA", "4 channels (RGBA)"),
+        ("jpg", "RGB", "3 channels (RGB)"),
+        ("png", "LA", "2 channels (LA)"),
+        ("tif", "RGB", "3 channels (RGB)"),
+        ("tif", "RGBA", "4 channels (RGBA)"),
+    ],
+)
 def test_rgb(tmp_path, suffix, mode, says):
     Image.new(mode, (9, 7)).save(tmp_path / f"a.{suffix}")
     fails(tmp_path / f"a.{suffix}", f"a.{suffix}: has {says}, SCCS takes grey images: convert it to grey")
@@ -654,8 +792,13 @@ def test_rgb(tmp_path, suffix, mode, says):
 @pytest.mark.parametrize("shape", [(4, 9, 7, 3), (9, 7, 3), (3, 9, 7)])
 def test_rgb_stacks_and_planes(tmp_path, shape):
     planar = shape[0] == 3
-    tifffile.imwrite(tmp_path / "a.tif", volume(shape), photometric="rgb",
-                     planarconfig="separate" if planar else "contig", metadata=None)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        volume(shape),
+        photometric="rgb",
+        planarconfig="separate" if planar else "contig",
+        metadata=None,
+    )
     fails(tmp_path / "a.tif", "has 3 channels (RGB)")
     if planar:  # the user knows better
         same(tmp_path / "a.tif", volume(shape), axes="zyx")
@@ -806,8 +949,7 @@ def test_a_level_of_a_file_without_levels(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, package, extra",
-    [("a.h5", "h5py", "hdf5"), ("a.zarr", "zarr", "zarr"), ("a.n5", "tensorstore", "n5")],
+    "name, package, extra", [("a.h5", "h5py", "hdf5"), ("a.zarr", "zarr", "zarr"), ("a.n5", "tensorstore", "n5")]
 )
 def test_a_missing_package_comes_with_its_command(tmp_path, monkeypatch, name, package, extra):
     if package == "h5py":

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,10 +11,18 @@ LENGTHS = st.integers(1, 5000)
 LIMITS = st.integers(2 * WINDOW, 1200)
 
 
-@pytest.mark.parametrize("length, sizes", [
-    (560, [560]), (1, [1]), (600, [320, 280]), (800, [400, 400]), (1024, [560, 464]),
-    (2000, [560, 480, 480, 480]), (561, [320, 241]),
-])
+@pytest.mark.parametrize(
+    "length, sizes",
+    [
+        (560, [560]),
+        (1, [1]),
+        (600, [320, 280]),
+        (800, [400, 400]),
+        (1024, [560, 464]),
+        (2000, [560, 480, 480, 480]),
+        (561, [320, 241]),
+    ],
+)
 def test_sides_are_cut_at_windows_and_balanced(length, sizes):
     assert [stop - start for start, stop in split(length, 560)] == sizes
 
@@ -21,7 +31,7 @@ def test_sides_are_cut_at_windows_and_balanced(length, sizes):
 def test_parts_follow_one_another_and_are_as_few_as_possible(length, limit):
     parts = split(length, limit)
     assert parts[0][0] == 0 and parts[-1][1] == length
-    assert all(before[1] == after[0] for before, after in zip(parts, parts[1:]))
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(parts))
     assert all(0 < stop - start <= limit for start, stop in parts)
     assert len(parts) == -(-length // limit)
 
@@ -61,12 +71,15 @@ def test_assemble_keeps_channels_and_dtype():
     assert whole.shape == (3, 3, 4) and whole.dtype == np.float32 and whole[2].all()
 
 
-@pytest.mark.parametrize("pieces, message", [
-    ([(0, 0, np.zeros((3, 3))), (2, 2, np.zeros((1, 1)))], "overlaps"),
-    ([(1, 0, np.zeros((3, 3)))], "sticks out"),
-    ([(0, 0, np.zeros((3, 2)))], "3 of 9 pixels are not covered"),
-    ([], "9 of 9"),
-])
+@pytest.mark.parametrize(
+    "pieces, message",
+    [
+        ([(0, 0, np.zeros((3, 3))), (2, 2, np.zeros((1, 1)))], "overlaps"),
+        ([(1, 0, np.zeros((3, 3)))], "sticks out"),
+        ([(0, 0, np.zeros((3, 2)))], "3 of 9 pixels are not covered"),
+        ([], "9 of 9"),
+    ],
+)
 def test_assemble_refuses_what_does_not_fit(pieces, message):
     with pytest.raises(ValueError, match=message):
         assemble((3, 3), pieces)

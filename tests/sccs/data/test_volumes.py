@@ -9,11 +9,11 @@ import tifffile
 import yaml
 
 from registry.base import UserError
-from sccs.system.cache import cache_folder
 from sccs.data import DATASETS, describe, load_dataset
 from sccs.data.loading import phantom_folder
 from sccs.data.tiler import assemble
 from sccs.data.volumes import DATA_MODELS, LabelCodes, Region, Volume, evenly
+from sccs.system.cache import cache_folder
 
 CLASSES = {0: "rest", 1: "nucleus", 2: "granule"}
 
@@ -122,8 +122,12 @@ def test_unlabelled_volumes_have_no_labels():
 def test_unknown_label_codes_are_all_listed():
     labels = codes()
     labels[0, 0, 0], labels[4, 5, 5] = 9, 200
-    refused(r"data\.test\.0\.labels: label codes 9, 200 are neither", [{"image": picture()}],
-            [{"image": picture(), "labels": labels}], classes=CLASSES)
+    refused(
+        r"data\.test\.0\.labels: label codes 9, 200 are neither",
+        [{"image": picture()}],
+        [{"image": picture(), "labels": labels}],
+        classes=CLASSES,
+    )
 
 
 def test_unknown_codes_outside_the_sample_are_found_when_read():
@@ -133,8 +137,9 @@ def test_unknown_codes_outside_the_sample_are_found_when_read():
 
 
 def test_labels_of_another_shape_name_both_shapes():
-    refused(r"\(5, 200, 169\).*\(5, 200, 170\)", [{"image": picture(), "labels": codes((5, 200, 169))}],
-            classes=CLASSES)
+    refused(
+        r"\(5, 200, 169\).*\(5, 200, 170\)", [{"image": picture(), "labels": codes((5, 200, 169))}], classes=CLASSES
+    )
 
 
 def test_labels_must_be_integers():
@@ -174,40 +179,49 @@ def test_nan_pixels_are_refused_when_loaded_and_when_read():
         volume.read_slice(0)
 
 
-@pytest.mark.parametrize("region, message", [
-    ({"y": [0, 201]}, r"region y: \[0, 201\] is out of range, the image has 200"),
-    ({"z": [4, 9]}, "region z"),
-    ({"y": [50, 50]}, "region.*y: .* is not"),
-    ({"x": [0, 100, 2]}, "region.*x: .* is not"),
-    ({"z": [-2, 4]}, "region.*z: .* is not"),
-])
+@pytest.mark.parametrize(
+    "region, message",
+    [
+        ({"y": [0, 201]}, r"region y: \[0, 201\] is out of range, the image has 200"),
+        ({"z": [4, 9]}, "region z"),
+        ({"y": [50, 50]}, "region.*y: .* is not"),
+        ({"x": [0, 100, 2]}, "region.*x: .* is not"),
+        ({"z": [-2, 4]}, "region.*z: .* is not"),
+    ],
+)
 def test_regions_out_of_range_are_refused(region, message):
     refused(message, [{"image": picture(), "region": region}])
 
 
-@pytest.mark.parametrize("block, message", [
-    ({"fow": 80}, "data.fow"),
-    ({"fov": 60}, "data.fov"),
-    ({"fov": "half"}, "data.fov"),
-    ({"classes": {0: "a", 1: "a"}}, "not unique"),
-    ({"classes": {0: "a"}, "ignore": 0}, "ignore: code 0 is also a class"),
-    ({"classes": {0: "a"}, "merge": {6: 5}}, "merge: 6 goes to 5"),
-    ({"max_train_slices": 0}, "data.max_train_slices"),
-    ({"name": "volume"}, "no data set 'volume'; one of phantom, betaseg, volumes"),
-    ({"anchor": "volume:0:0:7"}, "data.anchor: .*'volume:0:0:7'.*reads like volume:0:0:0"),
-])
+@pytest.mark.parametrize(
+    "block, message",
+    [
+        ({"fow": 80}, "data.fow"),
+        ({"fov": 60}, "data.fov"),
+        ({"fov": "half"}, "data.fov"),
+        ({"classes": {0: "a", 1: "a"}}, "not unique"),
+        ({"classes": {0: "a"}, "ignore": 0}, "ignore: code 0 is also a class"),
+        ({"classes": {0: "a"}, "merge": {6: 5}}, "merge: 6 goes to 5"),
+        ({"max_train_slices": 0}, "data.max_train_slices"),
+        ({"name": "volume"}, "no data set 'volume'; one of phantom, betaseg, volumes"),
+        ({"anchor": "volume:0:0:7"}, "data.anchor: .*'volume:0:0:7'.*reads like volume:0:0:0"),
+    ],
+)
 def test_wrong_blocks_are_refused_by_key(block, message):
     refused(message, [{"image": picture()}], **block)
 
 
-@pytest.mark.parametrize("entry, message", [
-    ({"image": picture(), "name": "a:b"}, "data.train.0.name"),
-    ({"image": picture(), "voxel_size": [1, 1]}, "data.train.0.voxel_size"),
-    ({"image": picture(), "voxel_size": [1, 0, 1]}, "positive"),
-    ({"image": picture(), "label": "x"}, "data.train.0.label: "),
-    ({"image": 5}, "data.train.0.image: "),
-    ({"image": "$SCCS_NO_SUCH_FOLDER/a.tif"}, r"data\.train\.0\.image: .* variable SCCS_NO_SUCH_FOLDER is not set"),
-])
+@pytest.mark.parametrize(
+    "entry, message",
+    [
+        ({"image": picture(), "name": "a:b"}, "data.train.0.name"),
+        ({"image": picture(), "voxel_size": [1, 1]}, "data.train.0.voxel_size"),
+        ({"image": picture(), "voxel_size": [1, 0, 1]}, "positive"),
+        ({"image": picture(), "label": "x"}, "data.train.0.label: "),
+        ({"image": 5}, "data.train.0.image: "),
+        ({"image": "$SCCS_NO_SUCH_FOLDER/a.tif"}, r"data\.train\.0\.image: .* variable SCCS_NO_SUCH_FOLDER is not set"),
+    ],
+)
 def test_wrong_entries_are_refused_by_key(entry, message):
     refused(message, [entry])
 
@@ -222,8 +236,12 @@ def test_files_are_found_relative_to_the_recipe_and_through_variables(tmp_path, 
     tifffile.imwrite(tmp_path / "cell.tif", image, photometric="minisblack")
     tifffile.imwrite(tmp_path / "cell_labels.tif", labels, photometric="minisblack")
     monkeypatch.setenv("SCCS_TEST_FOLDER", str(tmp_path))
-    data = load([{"image": "cell.tif", "labels": "cell_labels.tif", "voxel_size": [8, 4, 4]}],
-                [{"image": "${SCCS_TEST_FOLDER}/cell.tif", "region": {"z": [4, 5]}}], base=tmp_path, classes=CLASSES)
+    data = load(
+        [{"image": "cell.tif", "labels": "cell_labels.tif", "voxel_size": [8, 4, 4]}],
+        [{"image": "${SCCS_TEST_FOLDER}/cell.tif", "region": {"z": [4, 5]}}],
+        base=tmp_path,
+        classes=CLASSES,
+    )
     assert [data.train[0].name, data.test[0].name] == ["cell-train", "cell-test"]
     assert data.train[0].voxel_size == (8, 4, 4)
     assert np.array_equal(data.train[0].read_labels(2), labels[2])
@@ -234,12 +252,15 @@ def test_a_missing_file_is_one_line(tmp_path):
     refused("nowhere.tif", [{"image": "nowhere.tif"}], base=tmp_path)
 
 
-@pytest.mark.parametrize("images, names", [
-    (["a.tif", "sub/b.ome.zarr", "c.h5:/raw/em"], ["a", "b", "c"]),
-    (["x/em.tif", "y/em.tif"], ["em-train", "em-train-2"]),
-    (["stack/*.png", "folder/"], ["stack", "folder"]),
-    (["d.n5/volumes/raw", "my cell.TIFF"], ["d", "my_cell"]),
-])
+@pytest.mark.parametrize(
+    "images, names",
+    [
+        (["a.tif", "sub/b.ome.zarr", "c.h5:/raw/em"], ["a", "b", "c"]),
+        (["x/em.tif", "y/em.tif"], ["em-train", "em-train-2"]),
+        (["stack/*.png", "folder/"], ["stack", "folder"]),
+        (["d.n5/volumes/raw", "my cell.TIFF"], ["d", "my_cell"]),
+    ],
+)
 def test_volumes_are_named_after_their_files(images, names):
     from sccs.data.loading import _names
 
@@ -260,8 +281,13 @@ def test_given_names_are_kept_and_must_be_unique():
 
 
 def test_describe_has_a_line_for_each_volume():
-    text = describe(load([{"image": picture()}], [{"image": picture(), "labels": codes(), "voxel_size": [50, 10, 10]}],
-                         classes=CLASSES))
+    text = describe(
+        load(
+            [{"image": picture()}],
+            [{"image": picture(), "labels": codes(), "voxel_size": [50, 10, 10]}],
+            classes=CLASSES,
+        )
+    )
     assert len(text.splitlines()) == 3
     assert "50 x 10 x 10 nm" in text and "unlabelled" in text and "45 FOVs" in text
 
@@ -335,7 +361,7 @@ def test_every_data_set_is_described_and_has_a_schema():
 
 
 def test_import_is_light():
-    heavy = "torch dgl faiss zarr skimage matplotlib tifffile h5py".split()
+    heavy = ["torch", "dgl", "faiss", "zarr", "skimage", "matplotlib", "tifffile", "h5py"]
     code = f"import sys, sccs.data, sccs.data.loading; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 

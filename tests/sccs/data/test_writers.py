@@ -1,4 +1,5 @@
 """Label volumes written and read back; voxel size, colours and names in the file; nothing half-written."""
+
 import json
 
 import numpy as np

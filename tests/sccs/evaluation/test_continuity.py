@@ -1,11 +1,12 @@
 """Consistency along z: known answers, which slices are compared, and what a run says of itself."""
+
 import json
 
 import numpy as np
 import pytest
 
-from sccs.evaluation.continuity import NeighbourTables, continuity, joint, z_consistency
 from sccs.data.volumes import Dataset, LabelCodes, Region, Volume
+from sccs.evaluation.continuity import NeighbourTables, continuity, joint, z_consistency
 from sccs.evaluation.naming import rescore, write_metrics
 
 
@@ -29,17 +30,21 @@ def stack(region=Region(), max_slices=None, labelled=True):
     labels[:, :, 0] = 9
     image = np.random.default_rng(0).integers(0, 255, labels.shape, dtype=np.uint8)
     codes = LabelCodes({0: "a", 1: "b", 2: "c"}, ignore=9)
-    volume = Volume("v", image, labels=labels if labelled else None, codes=codes, region=region, min_side=16,
-                    max_slices=max_slices)
+    volume = Volume(
+        "v", image, labels=labels if labelled else None, codes=codes, region=region, min_side=16, max_slices=max_slices
+    )
     return volume, Dataset("d", [volume], [volume], codes.classes, 9)
 
 
-@pytest.mark.parametrize("region, max_slices, pairs, same", [
-    (Region(), None, 5, 3),
-    (Region(z=[1, 5]), None, 3, 1),
-    (Region(z=[0, 6, 2]), None, 0, 0),  # every second slice: none is next to another
-    (Region(), 2, 0, 0),
-])
+@pytest.mark.parametrize(
+    "region, max_slices, pairs, same",
+    [
+        (Region(), None, 5, 3),
+        (Region(z=[1, 5]), None, 3, 1),
+        (Region(z=[0, 6, 2]), None, 0, 0),  # every second slice: none is next to another
+        (Region(), 2, 0, 0),
+    ],
+)
 def test_only_neighbours_in_the_file_are_compared(region, max_slices, pairs, same):
     volume, dataset = stack(region, max_slices)
     tables = NeighbourTables(4, dataset)
@@ -74,8 +79,14 @@ def test_metrics_hold_it_also_after_clusters_were_named(tmp_path):
     tables = NeighbourTables(3, dataset)
     list(tables.watch([np.full((16, 20), z // 2, np.uint8) for z in range(6)], volume))
     confusions = {"v:0:0:0": np.eye(3, dtype=np.int64) * 9}
-    metrics = write_metrics(tmp_path, confusions, confusions, ["a", "b", "c"], k=3,
-                            neighbours={"train": NeighbourTables(3, dataset).to_lists(), "test": tables.to_lists()})
+    metrics = write_metrics(
+        tmp_path,
+        confusions,
+        confusions,
+        ["a", "b", "c"],
+        k=3,
+        neighbours={"train": NeighbourTables(3, dataset).to_lists(), "test": tables.to_lists()},
+    )
     along = metrics["z_consistency"]
     assert set(along) == {"test"} and along["test"]["classes"]["train"]["relative"] == 1
     assert along["test"]["clusters"]["agreement"] == 0.6

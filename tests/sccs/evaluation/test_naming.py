@@ -5,10 +5,16 @@ import pytest
 
 from registry.base import UserError
 from sccs.evaluation import naming
-from sccs.system.colours import class_colours
 from sccs.evaluation.naming import (
-    cluster_names, name_clusters, named_mapping, parse_assignments, read_names, rescore, write_metrics,
+    cluster_names,
+    name_clusters,
+    named_mapping,
+    parse_assignments,
+    read_names,
+    rescore,
+    write_metrics,
 )  # fmt: skip
+from sccs.system.colours import class_colours
 
 CLASSES = ["unrecognized", "nucleus", "mitochondria"]
 

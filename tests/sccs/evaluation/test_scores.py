@@ -8,8 +8,18 @@ import pytest
 from registry.base import UserError
 from sccs.evaluation import scores as evaluation
 from sccs.evaluation.scores import (
-    by_slice, class_table, confusion, consistency, evaluate, fit_mapping, json_safe, mapping_array, per_image,
-    rest_position, scores, slice_spread,
+    by_slice,
+    class_table,
+    confusion,
+    consistency,
+    evaluate,
+    fit_mapping,
+    json_safe,
+    mapping_array,
+    per_image,
+    rest_position,
+    scores,
+    slice_spread,
 )  # fmt: skip
 
 NAMES = ["unrecognized", "nucleus", "granules", "mitochondria"]

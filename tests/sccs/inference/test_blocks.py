@@ -1,4 +1,6 @@
 """How a volume is cut: fields of view with halos, blocks of whole chunks, levels of the label pyramid."""
+
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -7,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.base import UserError
-from sccs.inference.blocks import box, chosen_level, grid, halve, make_plan, pyramid, spans
 from sccs.data.tiler import WINDOW, tiles
+from sccs.inference.blocks import box, chosen_level, grid, halve, make_plan, pyramid, spans
 
 LENGTHS, FOVS = st.integers(1, 3000), st.integers(80, 700) | st.just("full")
 
@@ -17,7 +19,7 @@ LENGTHS, FOVS = st.integers(1, 3000), st.integers(80, 700) | st.just("full")
 def test_centres_cover_a_side_once_and_see_their_halo(length, fov, halo):
     found = spans(length, fov, halo)
     assert found[0].start == 0 and found[-1].stop == length
-    for one, other in zip(found, found[1:]):
+    for one, other in itertools.pairwise(found):
         assert one.stop == other.start
     for span in found:
         assert 0 <= span.low <= max(0, span.start - halo) and min(length, span.stop + halo) <= span.high <= length
@@ -25,12 +27,18 @@ def test_centres_cover_a_side_once_and_see_their_halo(length, fov, halo):
     assert len({span.stop - span.start for span in found[:-1]}) <= 1
 
 
-@pytest.mark.parametrize("length, fov, halo, seen", [
-    (560, 560, 40, [(0, 560)]), (1120, 560, 0, [(0, 560), (560, 1120)]), (1024, 560, 0, [(0, 560), (560, 1024)]),
-    (1000, 560, 40, [(0, 480), (360, 840), (560, 1000)]), (1130, 560, 0, [(0, 400), (400, 800), (800, 1130)]),
-    (2242, 560, 0, [(0, 480), (480, 960), (960, 1440), (1440, 1920), (1920, 2242)]),
-    (1285, 160, 0, [*((i, i + 160) for i in range(0, 1120, 160)), (1120, 1280), (1200, 1285)]),
-])
+@pytest.mark.parametrize(
+    "length, fov, halo, seen",
+    [
+        (560, 560, 40, [(0, 560)]),
+        (1120, 560, 0, [(0, 560), (560, 1120)]),
+        (1024, 560, 0, [(0, 560), (560, 1024)]),
+        (1000, 560, 40, [(0, 480), (360, 840), (560, 1000)]),
+        (1130, 560, 0, [(0, 400), (400, 800), (800, 1130)]),
+        (2242, 560, 0, [(0, 480), (480, 960), (960, 1440), (1440, 1920), (1920, 2242)]),
+        (1285, 160, 0, [*((i, i + 160) for i in range(0, 1120, 160)), (1120, 1280), (1200, 1285)]),
+    ],
+)
 def test_what_fovs_see(length, fov, halo, seen):
     assert [(span.low, span.high) for span in spans(length, fov, halo)] == seen
 
@@ -47,8 +55,12 @@ def test_a_halo_that_leaves_no_centre_is_refused(halo):
         spans(500, 160, halo)
 
 
-@given(shape=st.tuples(st.integers(1, 80), st.integers(1, 2500), st.integers(1, 2500)), fov=FOVS,
-       halo=st.integers(0, 39), block=st.none() | st.tuples(*[st.integers(1, 2000)] * 3))
+@given(
+    shape=st.tuples(st.integers(1, 80), st.integers(1, 2500), st.integers(1, 2500)),
+    fov=FOVS,
+    halo=st.integers(0, 39),
+    block=st.none() | st.tuples(*[st.integers(1, 2000)] * 3),
+)
 def test_blocks_are_whole_fovs_and_whole_chunks_and_each_once(shape, fov, halo, block):
     plan = make_plan(shape, fov, halo, block)
     fovs, voxels = Counter(), 0

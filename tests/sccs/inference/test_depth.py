@@ -1,4 +1,5 @@
 """Depth: which slices are neighbours, that a slice depends on these alone, that z-consistency rises, bad input."""
+
 import gc
 import weakref
 
@@ -13,8 +14,11 @@ from sccs.inference.depth import neighbourhood, segment_slices
 from sccs.pipeline import Pipeline
 
 PARTS = {
-    "features": "intensity", "graph": {"name": "superpixel", "pixels_per_superpixel": 36, "kappa": 2.0},
-    "embedder": {"name": "lgc_principal", "u": 2, "hops": 2}, "clusterer": {"name": "kmeans", "k": 2}, "device": "cpu",
+    "features": "intensity",
+    "graph": {"name": "superpixel", "pixels_per_superpixel": 36, "kappa": 2.0},
+    "embedder": {"name": "lgc_principal", "u": 2, "hops": 2},
+    "clusterer": {"name": "kmeans", "k": 2},
+    "device": "cpu",
 }
 
 
@@ -35,13 +39,16 @@ def model(noisy, tmp_path_factory):
     return Pipeline.load(folder)
 
 
-@pytest.mark.parametrize("z_slices, position, reach, near", [
-    ([0, 1, 2, 3, 4], 2, 1, [1, 2, 3]),
-    ([0, 1, 2, 3, 4], 0, 2, [0, 1, 2]),
-    ([3, 4, 5, 9, 10], 2, 2, [0, 1, 2]),  # a gap ends it
-    ([0, 2, 4], 1, 2, [1]),
-    ([7], 0, 3, [0]),
-])
+@pytest.mark.parametrize(
+    "z_slices, position, reach, near",
+    [
+        ([0, 1, 2, 3, 4], 2, 1, [1, 2, 3]),
+        ([0, 1, 2, 3, 4], 0, 2, [0, 1, 2]),
+        ([3, 4, 5, 9, 10], 2, 2, [0, 1, 2]),  # a gap ends it
+        ([0, 2, 4], 1, 2, [1]),
+        ([7], 0, 3, [0]),
+    ],
+)
 def test_neighbours_are_next_to_one_another_in_the_file(z_slices, position, reach, near):
     assert list(neighbourhood(z_slices, position, reach)) == near
 

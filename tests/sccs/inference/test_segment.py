@@ -1,4 +1,5 @@
 """`sccs segment`: levels, regions, masks; blocks that any number of workers do, any of whom may die; what's written."""
+
 import json
 import os
 import shutil
@@ -14,19 +15,23 @@ import pytest
 import tifffile
 
 from registry.base import UserError
-from sccs.inference import block_job, segment as module
 from sccs.cli import main as command
 from sccs.data.label_store import write_store
 from sccs.data.readers import open_image
 from sccs.data.volumes import Dataset, Volume
-from sccs.pipeline import Pipeline
+from sccs.inference import block_job
+from sccs.inference import segment as module
 from sccs.inference.segment import segment
+from sccs.pipeline import Pipeline
 
 zarr = pytest.importorskip("zarr")
 
 RECIPE = {
-    "features": "intensity", "graph": {"name": "superpixel", "pixels_per_superpixel": 64}, "embedder": "identity",
-    "clusterer": {"name": "kmeans", "k": 3}, "device": "cpu",
+    "features": "intensity",
+    "graph": {"name": "superpixel", "pixels_per_superpixel": 64},
+    "embedder": "identity",
+    "clusterer": {"name": "kmeans", "k": 3},
+    "device": "cpu",
 }
 SHAPE = (3, 240, 250)
 
@@ -120,8 +125,10 @@ def test_a_stopped_job_goes_on_and_loses_nothing(run, scene, tmp_path, monkeypat
     assert command(["segment", run, scene[0], str(out), "--block", "1", "1", "999"]) == 130
     assert not out.exists() and "--resume goes on" in capsys.readouterr().err
     monkeypatch.setattr(module, "label_fov", Counted())
-    for options, word in (([], "an unfinished segmentation; give --resume"),
-                          (["--resume", "--halo", "20"], "halo is 20")):
+    for options, word in (
+        ([], "an unfinished segmentation; give --resume"),
+        (["--resume", "--halo", "20"], "halo is 20"),
+    ):
         assert command(["segment", run, scene[0], str(out), "--block", "1", "1", "999", *options]) == 2
         assert word in capsys.readouterr().err and not out.exists()
     assert module.label_fov.count == 0
@@ -136,7 +143,7 @@ def test_a_killed_process_is_resumed_and_overwrite_begins_anew(run, scene, tmp_p
     done = tmp_path / "b.ome.zarr.partial" / "done" / "fovs"
     call = [sys.executable, "-m", "sccs", "segment", run, scene[0], str(out), "--block", "1", "1", "1"]
     process = subprocess.Popen(call, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
-    wait(lambda: done.is_dir() and len(os.listdir(done)) > 3 or process.poll() is not None)
+    wait(lambda: (done.is_dir() and len(os.listdir(done)) > 3) or process.poll() is not None)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL and not out.exists()
     shutil.copytree(tmp_path / "b.ome.zarr.partial", tmp_path / "c.ome.zarr.partial")
@@ -153,14 +160,19 @@ def test_a_second_command_on_the_same_output_is_refused(run, scene, tmp_path, mo
     def meanwhile(*args):
         if not codes:  # of the first FOV
             codes.append(None)
-            codes[0] = [command(["segment", run, scene[0], out, *options])
-                        for options in ([], ["--overwrite"], *([["--resume"]] if name != "b.tif" else []))]
+            codes[0] = [
+                command(["segment", run, scene[0], out, *options])
+                for options in ([], ["--overwrite"], *([["--resume"]] if name != "b.tif" else []))
+            ]
         return REAL(*args)
 
     monkeypatch.setattr(module, "label_fov", meanwhile)
     segment(run, scene[0], out)
-    assert set(codes[0]) == {2} and f"is being written by another sccs segment (process {os.getpid()} on" in (
-        err := capsys.readouterr().err) and "--resume" not in err
+    assert (
+        set(codes[0]) == {2}
+        and f"is being written by another sccs segment (process {os.getpid()} on" in (err := capsys.readouterr().err)
+        and "--resume" not in err
+    )
     assert np.array_equal(read(out), scene[1]) and [path.name for path in tmp_path.iterdir()] == [name]
 
 
@@ -193,8 +205,9 @@ def test_a_worker_that_is_killed_loses_nothing(run, scene, tmp_path):
 
 def test_the_workers_of_a_scheduler(run, scene, tmp_path):
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, protocol="tcp",
-                                  dashboard_address=None) as local:
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=None
+    ) as local:
         address = local.scheduler_address
         assert command(["segment", run, scene[0], str(tmp_path / "b.ome.zarr"), "--scheduler", address]) == 0
     assert np.array_equal(read(tmp_path / "b.ome.zarr"), scene[1])
@@ -227,9 +240,15 @@ def save_pyramid(path: Path, shape: tuple[int, int, int]) -> Path:
     levels = []
     for number, step in enumerate((1, 2)):
         group.create_array(str(number), data=image(1, shape)[:, ::step, ::step])
-        levels.append({"path": str(number), "coordinateTransformations": [
-            {"type": "scale", "scale": [0.016, 0.004 * step, 0.004 * step]},
-            {"type": "translation", "translation": [1.0, 2.0, 3.0]}]})
+        levels.append(
+            {
+                "path": str(number),
+                "coordinateTransformations": [
+                    {"type": "scale", "scale": [0.016, 0.004 * step, 0.004 * step]},
+                    {"type": "translation", "translation": [1.0, 2.0, 3.0]},
+                ],
+            }
+        )
     axes = [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "zyx"]
     group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": levels}]}
     return path
@@ -262,12 +281,20 @@ def test_the_store_is_valid_and_keeps_transforms_names_and_colours(run, pyramid,
     label = label["ome"] if version == "0.5" else label
     assert {"label-value": 1, "name": "nucleus"} in label["image-label"]["properties"]
     assert {"label-value": 1, "rgba": [255, 0, 0, 255]} in label["image-label"]["colors"]
-    steps = [[part[part["type"]] for part in each["coordinateTransformations"]]
-             for each in label["multiscales"][0]["datasets"]]
-    assert steps == [[[16, 4, 4], [1016, 2000, 3040]], [[16, 8, 8], [1016, 2002, 3042]],
-                     [[16, 16, 16], [1016, 2006, 3046]]]
-    assert [group[f"labels/clusters/{level}"].shape for level in range(3)] == [(1, 120, 1090), (1, 60, 545),
-                                                                             (1, 30, 273)]
+    steps = [
+        [part[part["type"]] for part in each["coordinateTransformations"]]
+        for each in label["multiscales"][0]["datasets"]
+    ]
+    assert steps == [
+        [[16, 4, 4], [1016, 2000, 3040]],
+        [[16, 8, 8], [1016, 2002, 3042]],
+        [[16, 16, 16], [1016, 2006, 3046]],
+    ]
+    assert [group[f"labels/clusters/{level}"].shape for level in range(3)] == [
+        (1, 120, 1090),
+        (1, 60, 545),
+        (1, 30, 273),
+    ]
     for reader in (open_image(out, level=1), open_image(out / "labels" / "clusters", level=1)):
         assert reader.voxel_size == (16, 8, 8) and reader.translation == (1016, 2002, 3042)
     fine, coarse = (group[f"labels/clusters/{level}"][:] for level in range(2))
@@ -279,12 +306,26 @@ def test_labels_of_n5_lie_where_the_image_does(run, tmp_path, plane):
     tensorstore = pytest.importorskip("tensorstore")
     data = image(1, (82, 84, 86))
     path = tmp_path / "a.n5" / "em" / "s0"
-    tensorstore.open({"driver": "n5", "kvstore": {"driver": "file", "path": f"{path}/"}, "metadata": {
-        "dimensions": [86, 84, 82], "blockSize": [43, 42, 41], "dataType": "uint8", "compression": {"type": "raw"}},
-        }, create=True).result().write(data.T).result()
+    tensorstore.open(
+        {
+            "driver": "n5",
+            "kvstore": {"driver": "file", "path": f"{path}/"},
+            "metadata": {
+                "dimensions": [86, 84, 82],
+                "blockSize": [43, 42, 41],
+                "dataType": "uint8",
+                "compression": {"type": "raw"},
+            },
+        },
+        create=True,
+    ).result().write(data.T).result()
     about = json.loads((path / "attributes.json").read_text())
-    about["transform"] = {"axes": ["z", "y", "x"], "scale": [8.0] * 3, "units": ["nm"] * 3,
-                          "translate": [100, 200, 300]}
+    about["transform"] = {
+        "axes": ["z", "y", "x"],
+        "scale": [8.0] * 3,
+        "units": ["nm"] * 3,
+        "translate": [100, 200, 300],
+    }
     (path / "attributes.json").write_text(json.dumps(about))
     segment(run, str(tmp_path / "a.n5" / "em"), str(tmp_path / "b.ome.zarr"), plane=plane)
     assert open_image(tmp_path / "b.ome.zarr").translation == (100, 200, 300)
@@ -298,12 +339,24 @@ def test_slices_make_the_store_that_blocks_make(run, pyramid, tmp_path, monkeypa
     legend.names[255] = "not segmented"
     labels = read(tmp_path / "a.ome.zarr")
     monkeypatch.setattr("sccs.data.label_store.LAYER_BYTES", 1)  # slice by slice
-    write_store(tmp_path / "b.ome.zarr", iter(labels), labels.shape, "clusters", version=version, about=about,
-                voxel_size=(16, 4, 4), translation=(1000, 2000, 3000), names=legend.names, colours=legend.colours)
+    write_store(
+        tmp_path / "b.ome.zarr",
+        iter(labels),
+        labels.shape,
+        "clusters",
+        version=version,
+        about=about,
+        voxel_size=(16, 4, 4),
+        translation=(1000, 2000, 3000),
+        names=legend.names,
+        colours=legend.colours,
+    )
     one, other = (zarr.open_group(tmp_path / name, mode="r") for name in ("a.ome.zarr", "b.ome.zarr"))
     for inside in ("", "labels", "labels/clusters"):
-        assert zarr.open_group(tmp_path / "a.ome.zarr", path=inside, mode="r").attrs.asdict() == zarr.open_group(
-            tmp_path / "b.ome.zarr", path=inside, mode="r").attrs.asdict()
+        assert (
+            zarr.open_group(tmp_path / "a.ome.zarr", path=inside, mode="r").attrs.asdict()
+            == zarr.open_group(tmp_path / "b.ome.zarr", path=inside, mode="r").attrs.asdict()
+        )
     for level in range(3):
         name = f"labels/clusters/{level}"
         assert other[name].chunks[0] == 1 and np.array_equal(one[name][:], other[name][:])
@@ -321,11 +374,17 @@ def test_slices_that_fail_leave_no_store(tmp_path):
 
 
 def test_the_level_nearest_to_the_training_is_found(run, pyramid, tmp_path, capsys):
-    assert command(["segment", run, str(pyramid), str(tmp_path / "b.ome.zarr"), "--level", "auto", "--region",
-                    "0:1,,"]) == 2
+    assert (
+        command(["segment", run, str(pyramid), str(tmp_path / "b.ome.zarr"), "--level", "auto", "--region", "0:1,,"])
+        == 2
+    )
     assert "write z0:z1,y0:y1,x0:x1" in capsys.readouterr().err
-    assert command(["segment", run, str(pyramid), str(tmp_path / "b.ome.zarr"), "--level", "auto", "--region",
-                    "0:1,:50,:"]) == 0
+    assert (
+        command(
+            ["segment", run, str(pyramid), str(tmp_path / "b.ome.zarr"), "--level", "auto", "--region", "0:1,:50,:"]
+        )
+        == 0
+    )
     out, err = capsys.readouterr()
     assert "level 1 of 2: 16 x 8 x 8 nm" in out and "warning" not in err
     assert open_image(tmp_path / "b.ome.zarr").shape == (1, 50, 550)
@@ -347,14 +406,15 @@ def test_outside_of_the_mask_and_in_empty_places_nothing_is_segmented(run, tmp_p
     save(tmp_path / "mask.tif", mask)
     counted = Counted()
     monkeypatch.setattr(Pipeline, "segment_fov", spy(Pipeline.segment_fov, counted))
-    segment(run, str(tmp_path / "a.tif"), str(tmp_path / "b.ome.zarr"), mask=str(tmp_path / "mask.tif"),
-            block=(1, 1, 1))
+    segment(
+        run, str(tmp_path / "a.tif"), str(tmp_path / "b.ome.zarr"), mask=str(tmp_path / "mask.tif"), block=(1, 1, 1)
+    )
     labels = read(tmp_path / "b.ome.zarr")
     empty = np.zeros(SHAPE, bool)
     empty[:, :, :90] = empty[:, :80, 160:] = True
     assert np.array_equal(labels == 255, empty)
     assert counted.count == 3 * (3 * 3 - 2)
-    assert len([path for path in (tmp_path / "b.ome.zarr").rglob("c/*/*/*")]) == counted.count  # chunks
+    assert len(list((tmp_path / "b.ome.zarr").rglob("c/*/*/*"))) == counted.count  # chunks
 
 
 PLANES = (176, 12, 250)  # xz planes have two by two FOVs of at most 160 px, yz planes one by two
@@ -369,8 +429,14 @@ def test_a_region_of_planes_is_segmented_as_the_image_cut_out_is(run, tmp_path, 
     y = slice(2, 9) if plane == "xz" else slice(3, 90)
     save(tmp_path / "cut.tif", picture[6:170, y, 7:])
     for name, options in (("a", dict(region=f"6:170,{y.start}:{y.stop},7:")), ("cut", {})):
-        segment(run, str(tmp_path / f"{name}.tif"), str(tmp_path / f"{name}_labels.{suffix}"), plane=plane,
-                voxel_size=(8, 8, 8), **options)
+        segment(
+            run,
+            str(tmp_path / f"{name}.tif"),
+            str(tmp_path / f"{name}_labels.{suffix}"),
+            plane=plane,
+            voxel_size=(8, 8, 8),
+            **options,
+        )
     one, other = (open_image(tmp_path / f"{name}_labels.{suffix}") for name in ("a", "cut"))
     assert one.shape == picture[6:170, y, 7:].shape and np.array_equal(one.array[:], other.array[:])
     if suffix == "ome.zarr":
@@ -397,7 +463,7 @@ def test_planes_leave_out_what_the_mask_does_and_what_is_empty(run, tmp_path, mo
     assert len(volume.tiles) == 4 and volume.tiles[3].window == np.s_[88:176, 160:250]
     assert np.array_equal(np.argwhere(whole == 255).min(0), (88, 2, 160)) and (whole == 255).sum() == 88 * 90
     assert np.array_equal(labels, np.where(inside, whole, 255))
-    used = sum(int(inside[tile.y0: tile.y1, y, tile.x0: tile.x1].any()) for tile in volume.tiles for y in range(10))
+    used = sum(int(inside[tile.y0 : tile.y1, y, tile.x0 : tile.x1].any()) for tile in volume.tiles for y in range(10))
     assert counted.count == used - 1 < 4 * 10
 
 
@@ -409,25 +475,28 @@ def spy(function, counted):
     return counting
 
 
-@pytest.mark.parametrize("options, word", [
-    (dict(region="0:9,:,:"), "z 0:9 is not within"),
-    (dict(region="0:1,5:5,:"), "y 5:5 is not within"),
-    (dict(region="0:1"), "write z0:z1,y0:y1,x0:x1"),
-    (dict(halo=80), "take a halo of 0 to 79 px"),
-    (dict(mask="a.tif", region="0:2,:,:"), None),
-    (dict(mask="small.tif"), "coarser by whole factors"),
-    (dict(level="auto"), "does not say its voxel size"),
-    (dict(level="auto", voxel_size=(16, 8, 8)), "give --level L beside --voxel-size"),
-    (dict(output="b.tif", workers=2), "name it .ome.zarr"),
-    (dict(output="b.tif", resume=True), "name it .ome.zarr"),
-    (dict(plane="xz", voxel_size=(8, 8, 8), halo=0), "leave out --halo, --block"),
-    (dict(depth=16.0, block=(1, 1, 1)), "leave out --halo, --block"),
-    (dict(depth=16.0, resume=True), "leave out --halo, --block"),
-    (dict(plane="yz", voxel_size=(8, 8, 8), region=":,:,9:300"), "x 9:300 is not within"),
-    (dict(plane="xz", voxel_size=(8, 8, 8), mask="small.tif"), r"coarser by whole factors|smaller than a window"),
-    (dict(output="b.tif", ome="0.5"), "--ome, .* are for OME-Zarr; name it .ome.zarr"),
-    (dict(output="b.tif", ome="0.4", plane="xz"), "--ome, .* are for OME-Zarr; name it .ome.zarr"),
-])
+@pytest.mark.parametrize(
+    "options, word",
+    [
+        (dict(region="0:9,:,:"), "z 0:9 is not within"),
+        (dict(region="0:1,5:5,:"), "y 5:5 is not within"),
+        (dict(region="0:1"), "write z0:z1,y0:y1,x0:x1"),
+        (dict(halo=80), "take a halo of 0 to 79 px"),
+        (dict(mask="a.tif", region="0:2,:,:"), None),
+        (dict(mask="small.tif"), "coarser by whole factors"),
+        (dict(level="auto"), "does not say its voxel size"),
+        (dict(level="auto", voxel_size=(16, 8, 8)), "give --level L beside --voxel-size"),
+        (dict(output="b.tif", workers=2), "name it .ome.zarr"),
+        (dict(output="b.tif", resume=True), "name it .ome.zarr"),
+        (dict(plane="xz", voxel_size=(8, 8, 8), halo=0), "leave out --halo, --block"),
+        (dict(depth=16.0, block=(1, 1, 1)), "leave out --halo, --block"),
+        (dict(depth=16.0, resume=True), "leave out --halo, --block"),
+        (dict(plane="yz", voxel_size=(8, 8, 8), region=":,:,9:300"), "x 9:300 is not within"),
+        (dict(plane="xz", voxel_size=(8, 8, 8), mask="small.tif"), r"coarser by whole factors|smaller than a window"),
+        (dict(output="b.tif", ome="0.5"), "--ome, .* are for OME-Zarr; name it .ome.zarr"),
+        (dict(output="b.tif", ome="0.4", plane="xz"), "--ome, .* are for OME-Zarr; name it .ome.zarr"),
+    ],
+)
 def test_bad_input_is_refused_before_anything_is_written(run, tmp_path, monkeypatch, options, word):
     monkeypatch.chdir(tmp_path)
     save("a.tif", image(1))

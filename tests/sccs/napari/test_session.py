@@ -1,4 +1,5 @@
 """The napari plug-in without napari: its jobs, what cancelling leaves, its manifest and its layers' data."""
+
 import shutil
 from pathlib import Path
 
@@ -9,9 +10,9 @@ from npe2 import PluginManifest
 
 import sccs.napari
 from registry.base import UserError
+from sccs.inference.segment import Legend
 from sccs.napari.layers import SAMPLE, look, phantom
 from sccs.napari.session import Cancelled, Session, new_run, save
-from sccs.inference.segment import Legend
 
 RECIPE = {
     "features": "intensity",
@@ -45,8 +46,15 @@ def stop_at(unit: int, what: str):
 def trained(tmp_path_factory) -> tuple[Path, list[tuple[int, int, str]]]:
     """A run folder, and what the watch of its training was told."""
     told = []
-    run = Session().train(three_greys(), tmp_path_factory.mktemp("runs") / "run", recipe=RECIPE, voxel_size=VOXELS,
-                          name="three greys", slices=2, watch=lambda *step: told.append(step))
+    run = Session().train(
+        three_greys(),
+        tmp_path_factory.mktemp("runs") / "run",
+        recipe=RECIPE,
+        voxel_size=VOXELS,
+        name="three greys",
+        slices=2,
+        watch=lambda *step: told.append(step),
+    )
     return run, told
 
 
@@ -80,8 +88,11 @@ def test_every_iteration_is_watched(trained):
     _, told = trained
     steps = [i for i, (_, total, what) in enumerate(told) if not total and not what]
     assert [told[i][0] for i in steps] == list(range(1, 121))
-    assert [step for step in told if step[2] == "training"] == [(50, 120, "training"), (100, 120, "training"),
-                                                                (120, 120, "training")]
+    assert [step for step in told if step[2] == "training"] == [
+        (50, 120, "training"),
+        (100, 120, "training"),
+        (120, 120, "training"),
+    ]
 
 
 def test_parts_that_train_themselves_are_watched_and_cancelled(tmp_path):

@@ -1,4 +1,5 @@
 """The napari plug-in in a real napari window: from the sample data to saved classes, with clicks as a person clicks."""
+
 import os
 import shutil
 import subprocess
@@ -16,7 +17,8 @@ import sccs.napari
 napari = pytest.importorskip("napari", reason="needs napari and a Qt binding: pip install sccs[napari] napari[pyside6]")
 pytest.importorskip("qtpy.QtWidgets", reason="needs a Qt binding: pip install napari[pyside6]", exc_type=ImportError)
 pytestmark = [
-    pytest.mark.napari, pytest.mark.slow,
+    pytest.mark.napari,
+    pytest.mark.slow,
     pytest.mark.skipif(not (os.environ.get("DISPLAY") or shutil.which("Xvfb")), reason="needs a display or Xvfb"),
 ]
 
@@ -30,8 +32,11 @@ def display():
         yield
         return
     reading, writing = os.pipe()
-    server = subprocess.Popen(["Xvfb", "-displayfd", str(writing), "-screen", "0", "1600x1200x24"],
-                              pass_fds=[writing], stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(writing), "-screen", "0", "1600x1200x24"],
+        pass_fds=[writing],
+        stderr=subprocess.DEVNULL,
+    )
     try:
         with pytest.MonkeyPatch.context() as patch, os.fdopen(reading) as number:
             os.close(writing)
@@ -45,8 +50,11 @@ def display():
 @pytest.fixture(scope="module")
 def viewer(display):
     # Qt ends the process, all tests with it, where the system's libraries for windows are missing: ask another process
-    asked = subprocess.run([sys.executable, "-c", "from qtpy.QtWidgets import QApplication; QApplication([])"],
-                           capture_output=True, text=True)
+    asked = subprocess.run(
+        [sys.executable, "-c", "from qtpy.QtWidgets import QApplication; QApplication([])"],
+        capture_output=True,
+        text=True,
+    )
     if asked.returncode:
         pytest.skip(f"Qt opens no window here: {' '.join(asked.stderr.split())[:200]}")
     viewer = napari.Viewer(show=True)
@@ -171,8 +179,11 @@ def test_cancelled_training_leaves_nothing(viewer, widget):
 
 def test_voxel_size_comes_from_the_layers_scale_and_units(viewer, widget):
     layer = widget.image.value
-    for scale, units, said in (((0.04, 0.008, 0.008), "um", "40 8 8"), ((2, 1, 1), "pixel", ""),
-                               ((16, 16, 16), "nm", "16 16 16")):
+    for scale, units, said in (
+        ((0.04, 0.008, 0.008), "um", "40 8 8"),
+        ((2, 1, 1), "pixel", ""),
+        ((16, 16, 16), "nm", "16 16 16"),
+    ):
         layer.scale, layer.units = scale, (units,) * 3
         viewer.layers.selection.active = None
         viewer.layers.selection.active = layer

@@ -1,4 +1,5 @@
 """Recipes: how they merge, what they refuse, and in which words."""
+
 import textwrap
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,9 +24,16 @@ class ToyFile(Features):
 
 
 class ToyGraph(GraphBuilder):
-    def __init__(self, *, n_segments: Annotated[int, Field(ge=1)] = 100, compactness: float = 0.2,
-                 edges: Literal["all", "knn"] = "knn", kappa: float | Literal["median"] = 2.0,
-                 sizes: tuple[int, ...] = (1, 2), cells: dict[str, int] = {}):
+    def __init__(
+        self,
+        *,
+        n_segments: Annotated[int, Field(ge=1)] = 100,
+        compactness: float = 0.2,
+        edges: Literal["all", "knn"] = "knn",
+        kappa: float | Literal["median"] = 2.0,
+        sizes: tuple[int, ...] = (1, 2),
+        cells: dict[str, int] = {},
+    ):
         self.n_segments, self.sizes = n_segments, sizes
         if compactness < 0:
             raise UserError(f"graph.compactness: {compactness} must not be negative")
@@ -87,8 +95,14 @@ def test_a_recipe_names_its_parts_with_all_their_arguments():
     recipe = load_recipe(write(BASE))
     assert recipe.name == "r" and recipe.source == Path.cwd() / "r.yaml"
     assert recipe.graph.name == "toy"
-    assert recipe.graph.kwargs == {"n_segments": 50, "compactness": 0.2, "edges": "knn", "kappa": 2.0, "sizes": (1, 2),
-                                   "cells": {}}
+    assert recipe.graph.kwargs == {
+        "n_segments": 50,
+        "compactness": 0.2,
+        "edges": "knn",
+        "kappa": 2.0,
+        "sizes": (1, 2),
+        "cells": {},
+    }
     assert (recipe.features.name, recipe.features.kwargs) == ("toy", {})
     assert isinstance(recipe.graph.build(), ToyGraph) and recipe.graph.build().n_segments == 50
     assert recipe.data["name"] == "phantom" and recipe.data["fov"] == 560
@@ -150,12 +164,14 @@ def test_seed_and_device_from_the_command_line_win():
 
 def test_blocks_merge_key_by_key_and_lists_replace():
     write(BASE + "train: {lr: 0.5, weights: {smo: 0}}\nevaluation: {mappings: [train, oracle]}\n", "parent.yaml")
-    recipe = load_recipe(write("""\
+    recipe = load_recipe(
+        write("""\
         extends: parent.yaml
         graph: {kappa: 3}
         train: {iterations: 10, weights: {clu: 2}}
         evaluation: {mappings: [train]}
-        """))
+        """)
+    )
     assert recipe.graph.kwargs["n_segments"] == 50 and recipe.graph.kwargs["kappa"] == 3
     assert (recipe.train.lr, recipe.train.iterations) == (0.5, 10)
     assert recipe.train.weights == {"spe": 1.0, "clu": 2.0, "smo": 0.0}
@@ -201,19 +217,26 @@ def test_mistake_in_an_inherited_block_names_the_file_where_it_stands():
 def test_circular_inheritance():
     write("extends: b.yaml", "a.yaml")
     write("extends: a.yaml", "b.yaml")
-    assert error_of("a.yaml") == ("b.yaml:1: extends: recipes extend one another in a circle: "
-                                  "a.yaml -> b.yaml -> a.yaml")
+    assert error_of("a.yaml") == (
+        "b.yaml:1: extends: recipes extend one another in a circle: a.yaml -> b.yaml -> a.yaml"
+    )
 
 
 # ---- paths
 
 
 def test_paths_are_relative_to_the_file_that_wrote_them():
-    write(BASE.replace("data: phantom", """\
+    write(
+        BASE.replace(
+            "data: phantom",
+            """\
 data:
   name: volumes
   train: [{image: a.tif, labels: "${SCCS_DATA}/l.tif"}, {image: "~/b.h5:/raw"}, {image: /c.tif}]
-  classes: {0: rest, 1: nucleus}"""), "a/parent.yaml")
+  classes: {0: rest, 1: nucleus}""",
+        ),
+        "a/parent.yaml",
+    )
     data = load_recipe(write("extends: ../a/parent.yaml\ndata: {test: [{image: t.tif}]}", "b/child.yaml")).data
     assert data["train"][0]["image"] == str(Path.cwd() / "a/a.tif")
     assert data["train"][0]["labels"] == "${SCCS_DATA}/l.tif"
@@ -243,8 +266,16 @@ def test_weights_of_a_part_within_concat_are_relative_to_the_recipe_as_well():
 
 
 def test_set_changes_values_with_yaml_types():
-    recipe = load_recipe(write(BASE), ["graph.kappa=median", "graph.n_segments=7", "train.lr=1e-3",
-                                       "evaluation.mappings=[oracle, train]", "train.threads=null"])
+    recipe = load_recipe(
+        write(BASE),
+        [
+            "graph.kappa=median",
+            "graph.n_segments=7",
+            "train.lr=1e-3",
+            "evaluation.mappings=[oracle, train]",
+            "train.threads=null",
+        ],
+    )
     assert (recipe.graph.kwargs["kappa"], recipe.graph.kwargs["n_segments"]) == ("median", 7)
     assert (recipe.train.lr, recipe.train.threads) == (0.001, None)
     assert recipe.evaluation.mappings == ["oracle", "train"]
@@ -259,23 +290,33 @@ def test_set_reaches_into_lists():
     text = BASE.replace("data: phantom", "data: {name: volumes, train: [{image: a.tif}]}")
     assert load_recipe(write(text), ["data.train.0.name=x"]).data["train"][0]["name"] == "x"
     assert error_of(write(text), "data.train.1.name=x") == (
-        "--set data.train.1.name=x: data.train is a list of 1, it has no '1'")
+        "--set data.train.1.name=x: data.train is a list of 1, it has no '1'"
+    )
 
 
-@pytest.mark.parametrize("option, message", [
-    ("graph.n_segmnts=3", "--set graph.n_segmnts=3: graph.n_segmnts: unknown key; did you mean 'n_segments'? allowed: "
-                          "n_segments, compactness, edges, kappa, sizes, cells"),
-    ("grpah.kappa=3", "--set grpah.kappa=3: grpah: unknown key; did you mean 'graph'? allowed: extends, description, "),
-    ("graph.kappa.x=3", "--set graph.kappa.x=3: graph.kappa.x: unknown"),
-    ("graph.n_segments.x=3", "--set graph.n_segments.x=3: graph.n_segments is the value 50, it has no 'x'"),
-    ("graph.kappa", "--set graph.kappa: write --set block.key=value"),
-    ("=3", "--set =3: write --set block.key=value"),
-    ("graph.sizes=[1", "--set graph.sizes=[1: not valid YAML: "),
-    ("extends=other", "--set extends=other: extends cannot be set; name the other recipe instead"),
-])
+@pytest.mark.parametrize(
+    "option, message",
+    [
+        (
+            "graph.n_segmnts=3",
+            "--set graph.n_segmnts=3: graph.n_segmnts: unknown key; did you mean 'n_segments'? allowed: "
+            "n_segments, compactness, edges, kappa, sizes, cells",
+        ),
+        (
+            "grpah.kappa=3",
+            "--set grpah.kappa=3: grpah: unknown key; did you mean 'graph'? allowed: extends, description, ",
+        ),
+        ("graph.kappa.x=3", "--set graph.kappa.x=3: graph.kappa.x: unknown"),
+        ("graph.n_segments.x=3", "--set graph.n_segments.x=3: graph.n_segments is the value 50, it has no 'x'"),
+        ("graph.kappa", "--set graph.kappa: write --set block.key=value"),
+        ("=3", "--set =3: write --set block.key=value"),
+        ("graph.sizes=[1", "--set graph.sizes=[1: not valid YAML: "),
+        ("extends=other", "--set extends=other: extends cannot be set; name the other recipe instead"),
+    ],
+)
 def test_set_that_is_wrong(option, message):
     if option.startswith("graph.kappa.x"):  # a block where a number belongs: told by the type
-        assert error_of(write(BASE), option).endswith('graph.kappa: got {"x": 3}; expected a number or \'median\'')
+        assert error_of(write(BASE), option).endswith("graph.kappa: got {\"x\": 3}; expected a number or 'median'")
     else:
         assert error_of(write(BASE), option).startswith(message)
 
@@ -291,8 +332,12 @@ def test_weights_of_terms_that_a_part_brings_along(monkeypatch):
 
 MISTAKES = [
     # keys
-    ("n_segments: 50", "n_segmnts: 50", "r.yaml:5: graph.n_segmnts: unknown key; did you mean 'n_segments'? allowed: "
-                                        "n_segments, compactness, edges, kappa, sizes, cells"),
+    (
+        "n_segments: 50",
+        "n_segmnts: 50",
+        "r.yaml:5: graph.n_segmnts: unknown key; did you mean 'n_segments'? allowed: "
+        "n_segments, compactness, edges, kappa, sizes, cells",
+    ),
     ("n_segments: 50", "zzz: 50", "r.yaml:5: graph.zzz: unknown key; allowed: n_segments, "),
     ("embedder: toy", "embeder: toy", "r.yaml:6: embeder: unknown key; did you mean 'embedder'? allowed: extends, "),
     ("embedder: toy", "embedder: {name: toy, u: 3}", "r.yaml:6: embedder.u: unknown key; no keys are allowed here"),
@@ -304,8 +349,11 @@ MISTAKES = [
     ("name: toy, k: 4", "name: other", "r.yaml:7: clusterer.rounds: missing, and it has no default"),
     # names
     ("name: toy\n", "name: superpixl\n", "r.yaml:4: graph.name: unknown graph 'superpixl'; did you mean 'superpixel'?"),
-    ("data: phantom", "data: {name: phantom, train: [{image: a.tif}]}",
-     "r.yaml:1: data.train: the data set is 'phantom', which has no such key; for volumes of your own write also "),
+    (
+        "data: phantom",
+        "data: {name: phantom, train: [{image: a.tif}]}",
+        "r.yaml:1: data.train: the data set is 'phantom', which has no such key; for volumes of your own write also ",
+    ),
     ("data: phantom", "data: fantom", "r.yaml:1: data.name: unknown data 'fantom'; did you mean 'phantom'? avail"),
     ("features: toy", "features: 3", "r.yaml:2: features: got 3, expected a name or a block; available: mae, "),
     ("features: toy", "features: [toy]", 'r.yaml:2: features: got ["toy"], expected a name or a block; available: mae'),
@@ -316,35 +364,61 @@ MISTAKES = [
     ("k: 4", "k: 4.5", "r.yaml:7: clusterer.k: got 4.5; expected an integer"),
     ("k: 4", "k: null", "r.yaml:7: clusterer.k: got null; expected an integer"),
     ("n_segments: 50", "n_segments: 0", "r.yaml:5: graph.n_segments: got 0; expected greater than or equal to 1"),
-    ("n_segments: 50", "kappa: medain",
-     "r.yaml:5: graph.kappa: got 'medain'; did you mean 'median'? expected a number or 'median'"),
+    (
+        "n_segments: 50",
+        "kappa: medain",
+        "r.yaml:5: graph.kappa: got 'medain'; did you mean 'median'? expected a number or 'median'",
+    ),
     ("n_segments: 50", "edges: every", "r.yaml:5: graph.edges: got 'every'; expected 'all' or 'knn'"),
     ("n_segments: 50", "sizes: [1,\n    a]", "r.yaml:6: graph.sizes.1: got 'a'; expected an integer"),
     ("n_segments: 50", "cells:\n    one: 1\n    two: b", "r.yaml:7: graph.cells.two: got 'b'; expected an integer"),
     ("data: phantom", "data: {name: phantom, fov: 20}", "r.yaml:1: data.fov: got 20; expected "),
-    ("data: phantom", "data: {name: volumes, train: [{imgae: a.tif}]}",
-     "r.yaml:1: data.train.0.imgae: unknown key; did you mean 'image'? allowed: image, labels, "),
-    ("data: phantom", "data: {name: volumes, classes: {nucleus: 1}}",
-     "r.yaml:1: data.classes.nucleus: the key must be an integer"),
+    (
+        "data: phantom",
+        "data: {name: volumes, train: [{imgae: a.tif}]}",
+        "r.yaml:1: data.train.0.imgae: unknown key; did you mean 'image'? allowed: image, labels, ",
+    ),
+    (
+        "data: phantom",
+        "data: {name: volumes, classes: {nucleus: 1}}",
+        "r.yaml:1: data.classes.nucleus: the key must be an integer",
+    ),
     ("data: phantom", "data: phantom\nseed: -1", "r.yaml:2: seed: got -1; expected greater than or equal to 0"),
     ("data: phantom", "data: phantom\ndevice: gpu", "r.yaml:2: device: got 'gpu'; expected auto, cpu, cuda or cuda:N"),
     ("data: phantom", "data: phantom\ntrain: {iterations: -1}", "r.yaml:2: train.iterations: got -1; expected greater"),
     ("data: phantom", "data: phantom\ntrain: {weights: 1}", "r.yaml:2: train.weights: got 1; expected "),
     ("data: phantom", "data: phantom\ntrain: {weights: {clu: no}}", "r.yaml:2: train.weights.clu: got 'no'; exp"),
-    ("data: phantom", "data: phantom\ntrain:\n  weights: {spee: 1}", "r.yaml:3: train.weights.spee: no part of this "
-                      "recipe has such a loss term; offered: none, as nothing is trained"),
-    ("embedder: toy", "embedder: lgc\ntrain: {weights: {spee: 1}}", "r.yaml:7: train.weights.spee: no part of this "
-                      "recipe has such a loss term; did you mean 'spe'? offered: spe"),
+    (
+        "data: phantom",
+        "data: phantom\ntrain:\n  weights: {spee: 1}",
+        "r.yaml:3: train.weights.spee: no part of this "
+        "recipe has such a loss term; offered: none, as nothing is trained",
+    ),
+    (
+        "embedder: toy",
+        "embedder: lgc\ntrain: {weights: {spee: 1}}",
+        "r.yaml:7: train.weights.spee: no part of this recipe has such a loss term; did you mean 'spe'? offered: spe",
+    ),
     ("data: phantom", "data: phantom\ntrain: 3", "r.yaml:2: train: got 3; expected a block of keys"),
-    ("data: phantom", "data: phantom\nevaluation: {mappings: [hungarain]}",
-     "r.yaml:2: evaluation.mappings.0: got 'hungarain'; did you mean 'hungarian'? expected 'train', 'hungarian', "),
+    (
+        "data: phantom",
+        "data: phantom\nevaluation: {mappings: [hungarain]}",
+        "r.yaml:2: evaluation.mappings.0: got 'hungarain'; did you mean 'hungarian'? expected 'train', 'hungarian', ",
+    ),
     ("data: phantom", "data: phantom\nevaluation: {headline: best}", "r.yaml:2: evaluation.headline: got 'best'; "),
     # inheritance and plug-ins
-    ("data: phantom", "data: phantom\nextends: scs", "r.yaml:2: extends: recipe 'scs' not found: neither a file nor a "
-                                                     "packaged recipe; did you mean 'sccs'? packaged: "),
+    (
+        "data: phantom",
+        "data: phantom\nextends: scs",
+        "r.yaml:2: extends: recipe 'scs' not found: neither a file nor a "
+        "packaged recipe; did you mean 'sccs'? packaged: ",
+    ),
     ("data: phantom", "data: phantom\nextends: [a, b]", 'r.yaml:2: extends: names one parent recipe, not ["a", "b"]'),
-    ("data: phantom", "data: phantom\nplugins: [not_there]",
-     "r.yaml:2: plugins.0: cannot import plug-in 'not_there': ModuleNotFoundError: No module named 'not_there'"),
+    (
+        "data: phantom",
+        "data: phantom\nplugins: [not_there]",
+        "r.yaml:2: plugins.0: cannot import plug-in 'not_there': ModuleNotFoundError: No module named 'not_there'",
+    ),
     ("data: phantom", "data: phantom\nplugins: not_there", "r.yaml:2: plugins: got 'not_there'; expected a list"),
     # YAML
     ("k: 4}", "k: 4", "r.yaml:8: not valid YAML: expected ',' or '}'"),
@@ -371,8 +445,9 @@ def test_several_mistakes_are_counted():
 
 
 def test_a_missing_recipe_and_one_that_cannot_be_read():
-    assert error_of("sccss").startswith("recipe 'sccss' not found: neither a file nor a packaged recipe; "
-                                        "did you mean 'sccs'? packaged: ")
+    assert error_of("sccss").startswith(
+        "recipe 'sccss' not found: neither a file nor a packaged recipe; did you mean 'sccs'? packaged: "
+    )
     Path("binary.yaml").write_bytes(b"\xff\xfe\x00")
     assert error_of("binary.yaml").startswith("binary.yaml: cannot be read: ")
     Path("zero.yaml").write_bytes(b"a: \x00")
@@ -389,8 +464,11 @@ def test_a_value_that_the_part_refuses_is_told_with_its_line():
 
 
 def test_plugins_bring_parts_that_the_same_recipe_names():
-    write("from registry.base import Embedder\nclass Mine(Embedder):\n    pass\n"
-          "SCCS_COMPONENTS = {'embedder': {'mine': Mine}}\n", "a/mine.py")
+    write(
+        "from registry.base import Embedder\nclass Mine(Embedder):\n    pass\n"
+        "SCCS_COMPONENTS = {'embedder': {'mine': Mine}}\n",
+        "a/mine.py",
+    )
     text = BASE.replace("embedder: toy", "embedder: mine\nplugins: [mine.py]")
     recipe = load_recipe(write(text, "a/r.yaml"))
     assert type(recipe.embedder.build()).__name__ == "Mine"

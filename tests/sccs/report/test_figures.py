@@ -1,4 +1,5 @@
 """What pictures say: known answers on small slices, and every figure of a run."""
+
 import dataclasses
 import re
 import subprocess
@@ -8,10 +9,10 @@ import numpy as np
 import pytest
 
 from registry.base import UserError
-from sccs.report import figures
-from sccs.system.colours import WRONG, class_colours, rgb
-from sccs.report.figures import SHOWN_BASES, SliceView
 from sccs.evaluation.naming import name_clusters
+from sccs.report import figures
+from sccs.report.figures import SHOWN_BASES, SliceView
+from sccs.system.colours import WRONG, class_colours, rgb
 
 NAMES = ["unrecognized", "nucleus", "granules"]
 
@@ -19,9 +20,16 @@ NAMES = ["unrecognized", "nucleus", "granules"]
 def small(**changes):
     """2 x 3 px, two superpixels and one pixel without."""
     values = dict(
-        volume="a", z=1, split="test", image=np.full((2, 3), 100, np.uint8), labels=np.array([[0, 1, 1], [0, 9, 2]]),
-        regions=np.array([[0, 0, 1], [0, 1, -1]], np.int32), bases=np.array([[0.0], [1.0]]), clusters=np.array([2, 0]),
-        ignore=9, classes={0: "unrecognized", 1: "nucleus", 2: "granules"},
+        volume="a",
+        z=1,
+        split="test",
+        image=np.full((2, 3), 100, np.uint8),
+        labels=np.array([[0, 1, 1], [0, 9, 2]]),
+        regions=np.array([[0, 0, 1], [0, 1, -1]], np.int32),
+        bases=np.array([[0.0], [1.0]]),
+        clusters=np.array([2, 0]),
+        ignore=9,
+        classes={0: "unrecognized", 1: "nucleus", 2: "granules"},
     )
     return SliceView(**{**values, **changes})
 
@@ -47,8 +55,13 @@ def test_of_many_bases_those_of_highest_variance_are_kept():
     scale = np.ones(40)
     scale[5::3] = 10
     bases = rng.normal(size=(300, 40)) * scale
-    view = small(regions=np.arange(300).reshape(15, 20), image=np.zeros((15, 20), np.uint8), labels=None,
-                 bases=bases, clusters=np.zeros(300, int))
+    view = small(
+        regions=np.arange(300).reshape(15, 20),
+        image=np.zeros((15, 20), np.uint8),
+        labels=None,
+        bases=bases,
+        clusters=np.zeros(300, int),
+    )
     assert view.u == 40
     assert view.columns.tolist() == list(range(5, 40, 3))[:SHOWN_BASES]
     np.testing.assert_allclose(view.bases, bases[:, 5::3], rtol=1e-5)
@@ -118,8 +131,11 @@ def test_basis_mosaic_shows_at_most_twelve(view):
 def test_overlays_have_the_image_shape(view):
     colours = class_colours(NAMES)
     for out in (
-        figures.superpixel_overlay(view), figures.cluster_overlay(view, 4), figures.unsynchronised_overlay(view),
-        figures.class_overlay(view, view.truth_image(NAMES), colours), figures.cluster_place(view, 1, "#ff0000"),
+        figures.superpixel_overlay(view),
+        figures.cluster_overlay(view, 4),
+        figures.unsynchronised_overlay(view),
+        figures.class_overlay(view, view.truth_image(NAMES), colours),
+        figures.cluster_place(view, 1, "#ff0000"),
     ):
         assert out.shape == (96, 112, 3) and out.dtype == np.uint8
     assert figures.superpixel_overlay(small()).shape == (2, 3, 3)
@@ -156,8 +172,13 @@ def test_every_figure_of_a_labelled_run(run_folder):
     run = run_folder()
     paths = figures.draw_all(run)
     assert {path.name for path in paths} == {
-        "figure2_bases_cell_z0000.png", "figure2_bases_cell_z0001.png", "figure3_comparison.png",
-        "figure4_overview.png", "training.png", "cluster_use.png", "dsc.png",
+        "figure2_bases_cell_z0000.png",
+        "figure2_bases_cell_z0001.png",
+        "figure3_comparison.png",
+        "figure4_overview.png",
+        "training.png",
+        "cluster_use.png",
+        "dsc.png",
     }
     assert all(path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size < 600_000 for path in paths)
 

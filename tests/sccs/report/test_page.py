@@ -1,4 +1,5 @@
 """report.html: complete, self-contained, honest about what was fitted on what, and readable in a browser."""
+
 import json
 import re
 import shutil
@@ -10,8 +11,8 @@ import numpy as np
 import pytest
 
 from registry.base import UserError
-from sccs.report.figures import SliceView
 from sccs.evaluation.naming import name_clusters
+from sccs.report.figures import SliceView
 from sccs.report.page import duration, number, percent, shown_views, write_report
 
 VOID = {"meta", "link", "img", "input", "br", "hr", "option"}
@@ -78,9 +79,26 @@ def test_the_page_is_accessible(run_folder):
 def test_a_labelled_run_says_all_it_knows(run_folder):
     text = page_of(run_folder()).text
     for words in (
-        "a tiny run", "seed 3", "trained on other", "mean DSC, test", "mapping train", "3 of 4", "0.75 s", "1:01 min",
-        "ground truth", "errors", "k-means alone", "basis 1", "Cluster 3", "upper bound", "Consistency between images",
-        "log density", "superpixel graph", "No pixel of the shown slices", "iterations: 100", "torch 2.4",
+        "a tiny run",
+        "seed 3",
+        "trained on other",
+        "mean DSC, test",
+        "mapping train",
+        "3 of 4",
+        "0.75 s",
+        "1:01 min",
+        "ground truth",
+        "errors",
+        "k-means alone",
+        "basis 1",
+        "Cluster 3",
+        "upper bound",
+        "Consistency between images",
+        "log density",
+        "superpixel graph",
+        "No pixel of the shown slices",
+        "iterations: 100",
+        "torch 2.4",
         "mean without unrecognized",
     ):
         assert words in text, words
@@ -146,8 +164,11 @@ def test_a_cluster_is_a_gallery_of_several_slices_with_size_and_grey(run_folder)
         view.save(path.parent)
     page = page_of(run)
     spots = [a["alt"] for tag, a in page.tags if tag == "img" and a.get("alt", "").startswith("Spot")]
-    assert {alt.rpartition(" in ")[2] for alt in spots if "cluster 1," in alt} == {"cell, z = 0", "cell, z = 1",
-                                                                                   "other, z = 0"}
+    assert {alt.rpartition(" in ")[2] for alt in spots if "cluster 1," in alt} == {
+        "cell, z = 0",
+        "cell, z = 1",
+        "other, z = 0",
+    }
     assert "72 px (360 nm) wide" in page.text and "mean grey" in page.text
 
 
@@ -167,8 +188,19 @@ def test_the_folder_alone_is_enough_and_gives_the_same_page(run_folder, tmp_path
     assert first.replace(str(run), "run") == again
 
 
-@pytest.mark.parametrize("missing", ["metrics.json", "timing.json", "environment.json", "metrics.jsonl", "graphs.json",
-                                     "resolved.yaml", "recipe.yaml", "figures"])
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "metrics.json",
+        "timing.json",
+        "environment.json",
+        "metrics.jsonl",
+        "graphs.json",
+        "resolved.yaml",
+        "recipe.yaml",
+        "figures",
+    ],
+)
 def test_what_is_missing_is_left_out(run_folder, missing):
     run = run_folder(slices=1)
     path = run / missing
@@ -203,8 +235,17 @@ def test_the_page_in_a_browser(run_folder, tmp_path):
 
     report = write_report(run_folder())
     shot = tmp_path / "report.png"
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-               "--disable-background-networking", "--disable-component-update", "--window-size=1300,1800"]
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-sync",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--window-size=1300,1800",
+    ]
 
     def browse(*more):
         command = [browser, *options, f"--user-data-dir={tmp_path / 'profile'}", *more, report.as_uri()]

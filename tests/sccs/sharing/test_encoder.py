@@ -1,4 +1,5 @@
 """The MAE encoder as ONNX, and as a package of the BioImage Model Zoo."""
+
 import io
 import sys
 import zipfile
@@ -11,9 +12,9 @@ import torch
 import sccs
 from registry.base import UserError
 from registry.features.mae import MAE, MaskedAutoencoder, weights_hash, write_checkpoint
-from sccs.sharing import encoder
 from sccs.cli import main as command
 from sccs.pipeline import Pipeline
+from sccs.sharing import encoder
 
 SIZES = {"window": 20, "patch": 5, "width": 8, "depth": 1, "heads": 1}
 
@@ -27,9 +28,13 @@ def model(tmp_path_factory) -> Path:
     weights = {name: value.numpy() for name, value in MaskedAutoencoder(**SIZES).encoder.state_dict().items()}
     facts = {"architecture": architecture, "sha256": weights_hash(weights)}
     write_checkpoint(folder / "mae.safetensors", weights, facts)
-    recipe = {"features": {"name": "mae", "checkpoint": str(folder / "mae.safetensors"), **SIZES, "stride": 20},
-              "graph": {"name": "patch", "cell": 8}, "embedder": "identity", "clusterer": {"name": "kmeans", "k": 2},
-              "device": "cpu"}
+    recipe = {
+        "features": {"name": "mae", "checkpoint": str(folder / "mae.safetensors"), **SIZES, "stride": 20},
+        "graph": {"name": "patch", "cell": 8},
+        "embedder": "identity",
+        "clusterer": {"name": "kmeans", "k": 2},
+        "device": "cpu",
+    }
     image = np.random.default_rng(0).integers(0, 255, (1, 80, 80), np.uint8)
     Pipeline.from_recipe(recipe).fit(image).save(folder / "run" / "model")
     (folder / "mae.safetensors").unlink()  # a saved model needs it no more
@@ -120,7 +125,10 @@ def test_the_zoo_accepts_the_package(model, tmp_path, capsys, fails, monkeypatch
     (found,) = session.run(None, {"windows": (image - image.mean()) / (image.std() + np.float32(1e-6))})
     assert found.shape == (1, 8, 4, 4)
     np.testing.assert_allclose(found, tokens, atol=1e-5)
-    monkeypatch.setattr("sccs.sharing.bioimage.export_onnx", lambda _, path, maps: path.write_bytes(content["encoder.onnx"]))
-    fails(["export", model, tmp_path / "bad.zip", "--bioimage", "--licence", "none such", "--author", "A. B."],
-          "license")
+    monkeypatch.setattr(
+        "sccs.sharing.bioimage.export_onnx", lambda _, path, maps: path.write_bytes(content["encoder.onnx"])
+    )
+    fails(
+        ["export", model, tmp_path / "bad.zip", "--bioimage", "--licence", "none such", "--author", "A. B."], "license"
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["out.zip"]

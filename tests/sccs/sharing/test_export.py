@@ -1,4 +1,5 @@
 """Models that travel: what `sccs export` writes, that it loads anywhere, and what damage is answered with."""
+
 import hashlib
 import json
 import shutil
@@ -16,10 +17,10 @@ import sccs
 from registry.base import UserError
 from sccs.cli import main as command
 from sccs.data.volumes import Dataset, LabelCodes, Volume
-from sccs.sharing.export import portable
 from sccs.evaluation.naming import read_names
 from sccs.pipeline import Pipeline
 from sccs.recipe.grammar import load_recipe
+from sccs.sharing.export import portable
 
 SMALL = {
     "description": "three greys",
@@ -58,8 +59,13 @@ def run(tmp_path_factory) -> Path:
             tifffile.imwrite(folder / f"{name}{suffix}.tif", array)
     data = {"name": "volumes", "classes": {0: "dark", 1: "grey", 2: "bright"}}
     for part, name in (("train", "a"), ("test", "b")):
-        data[part] = [{"image": str(folder / f"{name}.tif"), "labels": str(folder / f"{name}_labels.tif"),
-                       "voxel_size": [16, 8, 8]}]
+        data[part] = [
+            {
+                "image": str(folder / f"{name}.tif"),
+                "labels": str(folder / f"{name}_labels.tif"),
+                "voxel_size": [16, 8, 8],
+            }
+        ]
     (folder / "r.yaml").write_text(yaml.safe_dump({**SMALL, "data": data}))
     assert command(["run", str(folder / "r.yaml"), "--out", str(folder / "run")]) == 0
     assert command(["name", str(folder / "run"), "1=grey matter:#00ff00", "2=in|out"]) == 0
@@ -83,8 +89,15 @@ def contents(export: Path) -> dict[str, bytes]:
 # -------------------------------------------------------------------------------------------------------- the content
 def test_every_file_has_its_hash(exported):
     files = contents(exported)
-    assert {"README.md", "recipe.yaml", "classes.yaml", "metrics.json", "environment.json", "model/model.json",
-            "model/clusterer.safetensors"} < set(files)
+    assert {
+        "README.md",
+        "recipe.yaml",
+        "classes.yaml",
+        "metrics.json",
+        "environment.json",
+        "model/model.json",
+        "model/clusterer.safetensors",
+    } < set(files)
     listing = files.pop("SHA256SUMS").decode()
     assert listing == "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files))
 
@@ -98,10 +111,23 @@ def test_nothing_tells_where_the_model_was_trained(run, exported):
 
 def test_the_model_card_tells_what_the_model_is(exported):
     card = contents(exported)["README.md"].decode()
-    for said in ("# three greys", "license: cc-by-4.0", "CC-BY-4.0", "A. B.", "16 x 8 x 8 nm", "a (2 fields of view)",
-                 "| 1 | grey matter |", "| 0 | - |", "| 2 | in\\|out |",
-                 "mapping `train`", "| **mean** | ", f"sccs {sccs.__version__}",
-                 "numpy ", "Not for diagnosis", "labels | not used in training"):
+    for said in (
+        "# three greys",
+        "license: cc-by-4.0",
+        "CC-BY-4.0",
+        "A. B.",
+        "16 x 8 x 8 nm",
+        "a (2 fields of view)",
+        "| 1 | grey matter |",
+        "| 0 | - |",
+        "| 2 | in\\|out |",
+        "mapping `train`",
+        "| **mean** | ",
+        f"sccs {sccs.__version__}",
+        "numpy ",
+        "Not for diagnosis",
+        "labels | not used in training",
+    ):
         assert said in card, said
 
 
@@ -126,11 +152,20 @@ def test_an_export_can_be_exported_and_keeps_what_it_says(exported, tmp_path):
     assert contents(again) == contents(exported)
 
 
-@pytest.mark.parametrize("path, short", [
-    ("/home/me/cells/a.tif", "a.tif"), ("/home/me/a.h5:/em/raw", "a.h5:/em/raw"), ("/d/a.zarr/em/s0", "a.zarr/em/s0"),
-    ("/home/me/slices/*.tif", "slices/*.tif"), ("/home/me/slices/", "slices"), ("rel/a.tif", "rel/a.tif"),
-    ("${DATA}/a.tif", "${DATA}/a.tif"), ("https://a.org/b/c.zarr", "https://a.org/b/c.zarr"),
-    ("file:///home/me/a.zarr", "a.zarr")])
+@pytest.mark.parametrize(
+    "path, short",
+    [
+        ("/home/me/cells/a.tif", "a.tif"),
+        ("/home/me/a.h5:/em/raw", "a.h5:/em/raw"),
+        ("/d/a.zarr/em/s0", "a.zarr/em/s0"),
+        ("/home/me/slices/*.tif", "slices/*.tif"),
+        ("/home/me/slices/", "slices"),
+        ("rel/a.tif", "rel/a.tif"),
+        ("${DATA}/a.tif", "${DATA}/a.tif"),
+        ("https://a.org/b/c.zarr", "https://a.org/b/c.zarr"),
+        ("file:///home/me/a.zarr", "a.zarr"),
+    ],
+)
 def test_paths_are_cut_down_to_names(path, short):
     assert portable({"x": [{"image": path}], "n": 3}) == {"x": [{"image": short}], "n": 3}
 
@@ -167,9 +202,15 @@ def test_a_bare_model_folder_can_be_exported(run, tmp_path):
     assert "no labelled test volumes" in (tmp_path / "out" / "README.md").read_text()
 
 
-@pytest.mark.parametrize("name, harm, said", [
-    ("model/clusterer.safetensors", "flip", "clusterer"), ("model/clusterer.safetensors", "remove", "clusterer"),
-    ("recipe.yaml", "flip", "recipe.yaml"), ("SHA256SUMS", "flip", "SHA256SUMS|README.md")])
+@pytest.mark.parametrize(
+    "name, harm, said",
+    [
+        ("model/clusterer.safetensors", "flip", "clusterer"),
+        ("model/clusterer.safetensors", "remove", "clusterer"),
+        ("recipe.yaml", "flip", "recipe.yaml"),
+        ("SHA256SUMS", "flip", "SHA256SUMS|README.md"),
+    ],
+)
 def test_damage_is_found_and_the_file_named(exported, tmp_path, name, harm, said):
     files = contents(exported)
     if harm == "flip":

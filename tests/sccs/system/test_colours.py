@@ -1,4 +1,7 @@
 """The colour table: the paper's classes, no two names alike, clusters apart in grey, and blending."""
+
+import itertools
+
 import numpy as np
 import pytest
 
@@ -24,7 +27,7 @@ def test_a_persons_choice_comes_first_and_is_given_to_nobody_else():
 def test_clusters_differ_in_grey(k):
     greys = sorted(luma(rgb(colour)) for colour in cluster_colours(k))
     assert len(greys) == k
-    assert all(b - a > 9 for a, b in zip(greys, greys[1:]))
+    assert all(b - a > 9 for a, b in itertools.pairwise(greys))
 
 
 def test_many_clusters_still_have_colours_of_their_own():

@@ -1,4 +1,5 @@
 """Atomic files: whole or not at all."""
+
 import json
 
 import pytest
@@ -19,10 +20,9 @@ def test_text_json_and_bytes_arrive_whole_and_parents_are_made(tmp_path):
 def test_an_exception_leaves_the_old_file_and_no_remains(tmp_path):
     target = tmp_path / "model.json"
     write_text(target, "old")
-    with pytest.raises(RuntimeError, match="killed"):
-        with atomic_path(target) as temporary:
-            temporary.write_text("half")
-            raise RuntimeError("killed")
+    with pytest.raises(RuntimeError, match="killed"), atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("killed")
     assert target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["model.json"]
 

@@ -1,4 +1,5 @@
 """One command at a time on one output: who is refused, which locks are taken over, what is left behind."""
+
 import json
 import os
 import signal
@@ -46,8 +47,10 @@ def test_the_lock_goes_when_the_work_fails(tmp_path):
 
 
 def test_the_lock_of_a_killed_process_is_taken_over_at_once(tmp_path, capsys):
-    code = ("from sccs.system.lock import held\nimport time\n"
-            f"with held({str(tmp_path / 'a.tif')!r}):\n  print(1)\n  time.sleep(99)")
+    code = (
+        "from sccs.system.lock import held\nimport time\n"
+        f"with held({str(tmp_path / 'a.tif')!r}):\n  print(1)\n  time.sleep(99)"
+    )
     process = subprocess.Popen([sys.executable, "-uc", code], stdout=subprocess.PIPE)
     process.stdout.readline()
     with pytest.raises(UserError, match=f"process {process.pid} "), held(tmp_path / "a.tif"):
@@ -97,7 +100,7 @@ def test_an_owner_that_ends_while_it_is_watched_makes_room(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("text", ["", "{\"host\"", "[1]"])
+@pytest.mark.parametrize("text", ["", '{"host"', "[1]"])
 def test_a_lock_that_was_cut_off_is_taken_over(tmp_path, text):
     lock_file(tmp_path / "a.tif").write_text(text)
     with held(tmp_path / "a.tif"):

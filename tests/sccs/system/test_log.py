@@ -1,4 +1,5 @@
 """The run's log: what stands in which file, and what a resumed run keeps."""
+
 import json
 import logging
 import os
@@ -142,8 +143,12 @@ def test_clock(seconds, text):
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_what_a_command_answers_may_go_unread(unbuffered):
     code = "from sccs.system.log import say; say('x'); say('y'); import sys; print('at work', file=sys.stderr)"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               env={**os.environ, "PYTHONUNBUFFERED": unbuffered})
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )
     process.stdout.close()
     with process.stderr:
         assert (process.stderr.read(), process.wait()) == (b"at work\n", 0)

@@ -1,4 +1,5 @@
 """What a checkpoint gives back: arrays of any shape, facts, an optimiser that goes on with the same bits."""
+
 import numpy as np
 import pytest
 import torch
@@ -7,13 +8,23 @@ from sccs.training.checkpoint import below, optimizer_values, read_tensors, rest
 
 
 def test_arrays_and_tensors_round_trip(tmp_path):
-    values = {"a.scalar": np.float32(3), "a.turned": np.arange(6).reshape(2, 3).T,
-              "b": torch.ones(2, requires_grad=True), "c": torch.tensor(1.0), "empty": np.zeros((0, 4))}
+    values = {
+        "a.scalar": np.float32(3),
+        "a.turned": np.arange(6).reshape(2, 3).T,
+        "b": torch.ones(2, requires_grad=True),
+        "c": torch.tensor(1.0),
+        "empty": np.zeros((0, 4)),
+    }
     write_tensors(tmp_path / "new" / "x.safetensors", values, {"step": "7"})
     arrays, facts = read_tensors(tmp_path / "new" / "x.safetensors")
     assert facts == {"step": "7"} and arrays.keys() == values.keys()
     assert {name: value.shape for name, value in arrays.items()} == {
-        "a.scalar": (), "a.turned": (3, 2), "b": (2,), "c": (), "empty": (0, 4)}
+        "a.scalar": (),
+        "a.turned": (3, 2),
+        "b": (2,),
+        "c": (),
+        "empty": (0, 4),
+    }
     np.testing.assert_array_equal(arrays["a.turned"], values["a.turned"])
     assert below("a.", arrays).keys() == {"scalar", "turned"} and arrays["b"].flags.writeable
 

@@ -1,4 +1,6 @@
 """Pre-training: which crops, that it learns, that a stopped run ends with the same bits, what it leaves behind."""
+
+import itertools
 import json
 from types import SimpleNamespace
 
@@ -10,18 +12,28 @@ from registry.base import UserError
 from registry.features.mae import MAE
 from sccs.training.pretrain import Crops, Pretrainer, Sampler, model_card, parse, pretrain, resize
 
-TINY = dict(patch=5, window=20, width=16, depth=2, heads=1, mlp_ratio=2, decoder_width=16, decoder_depth=1,
-            decoder_heads=2)
+TINY = dict(
+    patch=5, window=20, width=16, depth=2, heads=1, mlp_ratio=2, decoder_width=16, decoder_depth=1, decoder_heads=2
+)
 
 
 def volume(shape=(1, 60, 100), voxel_size=None, origin=(0, 0, 0), image=None, name="v"):
     if image is None:
         rng = np.random.default_rng(0)
         y, x = np.mgrid[: shape[1] + origin[1], : shape[2] + origin[2]]
-        image = np.stack([128 + 60 * np.sin(y / 4 + rng.uniform(0, 6)) * np.sin(x / 5) + rng.normal(0, 5, y.shape)
-                          for _ in range(shape[0] + origin[0])]).clip(0, 255).astype(np.uint8)
-    return SimpleNamespace(name=name, image=image, origin=origin, shape=shape, mean=128.0, std=32.0,
-                           voxel_size=voxel_size)
+        image = (
+            np.stack(
+                [
+                    128 + 60 * np.sin(y / 4 + rng.uniform(0, 6)) * np.sin(x / 5) + rng.normal(0, 5, y.shape)
+                    for _ in range(shape[0] + origin[0])
+                ]
+            )
+            .clip(0, 255)
+            .astype(np.uint8)
+        )
+    return SimpleNamespace(
+        name=name, image=image, origin=origin, shape=shape, mean=128.0, std=32.0, voxel_size=voxel_size
+    )
 
 
 def crops_of(volume, scale=(1.0, 1.0), axes="all", held_out=0.0):
@@ -34,8 +46,20 @@ def sampler(source=None, **kwargs):
 
 
 def block(**kwargs):
-    return parse({"data": [{"name": "phantom"}], "architecture": TINY, "batch": 4, "steps": 12, "warmup": 2,
-                  "amp": False, "threads": 1, "log_every": 4, "checkpoint_every": 4, **kwargs})
+    return parse(
+        {
+            "data": [{"name": "phantom"}],
+            "architecture": TINY,
+            "batch": 4,
+            "steps": 12,
+            "warmup": 2,
+            "amp": False,
+            "threads": 1,
+            "log_every": 4,
+            "checkpoint_every": 4,
+            **kwargs,
+        }
+    )
 
 
 def trainer(settings, tmp_path, **kwargs):
@@ -53,13 +77,16 @@ def test_crops_are_standardised_pieces_of_the_image():
         assert steps == {1, 50}  # neighbours along x and y, in some orientation
 
 
-@pytest.mark.parametrize("shape, voxel_size, axes, planes", [
-    ((40, 40, 40), (8, 8, 8), "all", 3),
-    ((40, 40, 40), None, "all", 3),
-    ((40, 40, 40), (40, 10, 10), "all", 1),  # anisotropic
-    ((40, 40, 40), (8, 8, 8), "xy", 1),
-    ((10, 40, 40), (8, 8, 8), "all", 1),  # thinner than a window
-])
+@pytest.mark.parametrize(
+    "shape, voxel_size, axes, planes",
+    [
+        ((40, 40, 40), (8, 8, 8), "all", 3),
+        ((40, 40, 40), None, "all", 3),
+        ((40, 40, 40), (40, 10, 10), "all", 1),  # anisotropic
+        ((40, 40, 40), (8, 8, 8), "xy", 1),
+        ((10, 40, 40), (8, 8, 8), "all", 1),  # thinner than a window
+    ],
+)
 def test_planes_through_z_need_thick_isotropic_volumes(shape, voxel_size, axes, planes):
     crops = crops_of(volume(shape, voxel_size), axes=axes)
     assert len(crops.planes) == planes
@@ -130,7 +157,7 @@ def test_the_schedule_warms_up_and_decays_to_zero(tmp_path):
         rates.append(run.learning_rate())
     assert rates[0] == pytest.approx(1e-4) and max(rates) == pytest.approx(1e-3, rel=0.03)
     assert rates.index(max(rates)) == 9 and rates[100] == 0
-    assert all(a > b for a, b in zip(rates[10:], rates[11:]))
+    assert all(a > b for a, b in itertools.pairwise(rates))
 
 
 def test_minutes_end_the_schedule(tmp_path):
@@ -223,19 +250,33 @@ def test_fine_tuning_starts_from_a_checkpoint(recipe, tmp_path):
 
 
 def test_the_card_says_what_was_not_measured(recipe):
-    facts = {"architecture": TINY, "data": ["a"], "steps": 1, "crops": 8, "minutes": 0.1, "held_out_loss": None,
-             "seed": 0, "sha256": "0"}
+    facts = {
+        "architecture": TINY,
+        "data": ["a"],
+        "steps": 1,
+        "crops": 8,
+        "minutes": 0.1,
+        "held_out_loss": None,
+        "seed": 0,
+        "sha256": "0",
+    }
     assert "| loss on held-out crops | none" in model_card(facts, parse(recipe["pretrain"]))
 
 
-@pytest.mark.parametrize("wrong, words", [
-    ({"step": 5}, "pretrain.step: Extra inputs"),
-    ({"architecture": {**TINY, "window": 21}}, "pretrain.architecture: .*window 21 is not a multiple of patch 5"),
-    ({"architecture": {**TINY, "decoder_width": 18}}, "decoder_width 18 must be a multiple of 4 and of decoder_heads"),
-    ({"scale": [1.5, 1.0]}, "scale: .* is not .smallest, largest"),
-    ({"data": []}, "pretrain.data: "),
-    ({"mask": 1.0}, "pretrain.mask: "),
-])
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        ({"step": 5}, "pretrain.step: Extra inputs"),
+        ({"architecture": {**TINY, "window": 21}}, "pretrain.architecture: .*window 21 is not a multiple of patch 5"),
+        (
+            {"architecture": {**TINY, "decoder_width": 18}},
+            "decoder_width 18 must be a multiple of 4 and of decoder_heads",
+        ),
+        ({"scale": [1.5, 1.0]}, "scale: .* is not .smallest, largest"),
+        ({"data": []}, "pretrain.data: "),
+        ({"mask": 1.0}, "pretrain.mask: "),
+    ],
+)
 def test_wrong_blocks_are_the_users_mistake(wrong, words):
     with pytest.raises(UserError, match=words):
         block(**wrong)

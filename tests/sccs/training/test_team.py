@@ -1,4 +1,5 @@
 """Several processes as one run: what they agree on, that none waits for one that failed, pre-training by torchrun."""
+
 import json
 import os
 import signal
@@ -18,8 +19,9 @@ from sccs.training.checkpoint import read_tensors
 from sccs.training.pretrain import pretrain
 from sccs.training.team import ALONE, Team, launched_team
 
-TINY = dict(patch=5, window=20, width=16, depth=2, heads=1, mlp_ratio=2, decoder_width=16, decoder_depth=1,
-            decoder_heads=2)
+TINY = dict(
+    patch=5, window=20, width=16, depth=2, heads=1, mlp_ratio=2, decoder_width=16, decoder_depth=1, decoder_heads=2
+)
 MEETINGS = """
 import json, os, sys
 from registry.base import UserError
@@ -77,9 +79,16 @@ def test_processes_agree_and_none_waits_for_one_that_failed(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     processes = [
-        subprocess.Popen([sys.executable, "-c", MEETINGS], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
-                         stderr=subprocess.PIPE, env=environment(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank),
-                                                                 MASTER_ADDR="127.0.0.1", MASTER_PORT=port))
+        subprocess.Popen(
+            [sys.executable, "-c", MEETINGS],
+            cwd=tmp_path,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(
+                RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=port
+            ),
+        )
         for rank in range(2)
     ]
     (out, error), (other, _) = (process.communicate(timeout=120) for process in processes)
@@ -106,18 +115,41 @@ def recipe(tmp_path) -> Path:
     y, x = np.mgrid[:60, :100]
     image = 128 + 60 * np.sin(y / 4) * np.sin(x / 5) + rng.normal(0, 5, y.shape)
     tifffile.imwrite(tmp_path / "em.tif", image.clip(0, 255).astype(np.uint8))
-    block = {"data": [{"name": "volumes", "train": [{"image": "em.tif"}]}], "architecture": TINY, "batch": 4,
-             "steps": 120, "warmup": 2, "lr": 1e-4, "amp": False, "threads": 1, "log_every": 1,
-             "checkpoint_every": 1000}
+    block = {
+        "data": [{"name": "volumes", "train": [{"image": "em.tif"}]}],
+        "architecture": TINY,
+        "batch": 4,
+        "steps": 120,
+        "warmup": 2,
+        "lr": 1e-4,
+        "amp": False,
+        "threads": 1,
+        "log_every": 1,
+        "checkpoint_every": 1000,
+    }
     path = tmp_path / "mae.yaml"
     path.write_text(yaml.safe_dump({"device": "cpu", "pretrain": block}))
     return path
 
 
 def torchrun(recipe: Path, *arguments: str) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m",
-                             "sccs.run", str(recipe), *arguments], env=environment(), text=True,
-                            stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node=2",
+            "-m",
+            "sccs.run",
+            str(recipe),
+            *arguments,
+        ],
+        env=environment(),
+        text=True,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
 
 
 @pytest.mark.slow

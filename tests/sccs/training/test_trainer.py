@@ -1,4 +1,5 @@
 """The training loop: sums, order, checkpoints, resume to the bit, interrupts."""
+
 import os
 import signal
 
@@ -12,8 +13,8 @@ from registry.clusterer.mlp_incremental import MLPIncremental
 from registry.embedder.identity import Identity
 from registry.embedder.lgc import LGC
 from registry.spg.graphs import RegionGraph
-from sccs.system.log import quiet_log
 from sccs.recipe.grammar import Train
+from sccs.system.log import quiet_log
 from sccs.training.trainer import Trainer
 
 
@@ -23,8 +24,9 @@ def blob_graph(seed: int) -> RegionGraph:
     group = np.repeat(np.arange(3), 10)
     features = rng.normal(0, 0.3, (30, 4)) + np.eye(3, 4)[group] * 3
     src, dst = np.nonzero(group[:, None] == group[None])
-    return RegionGraph.from_edges(np.arange(30).reshape(1, 30), features, np.ones(30), np.zeros((30, 2)), src, dst,
-                                  np.full(len(src), 0.5))
+    return RegionGraph.from_edges(
+        np.arange(30).reshape(1, 30), features, np.ones(30), np.zeros((30, 2)), src, dst, np.full(len(src), 0.5)
+    )
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def test_training_finds_the_groups_alike_in_every_graph(graphs):
     trainer.run()
     found = [trainer.clusterer.predict(g, trainer.embedder.embed(g)).argmax(1).numpy() for g in graphs]
     assert all(np.array_equal(found[0], other) for other in found)
-    assert len({tuple(set(found[0][i:i + 10])) for i in (0, 10, 20)}) == 3
+    assert len({tuple(set(found[0][i : i + 10])) for i in (0, 10, 20)}) == 3
 
 
 def test_same_seed_same_bits_other_seed_others(graphs):
@@ -124,11 +126,14 @@ def test_frozen_embedding_with_neural_clustering(graphs):
     assert trainer.clusterer.begun
 
 
-@pytest.mark.parametrize("options, embedder, word", [
-    ({"iterations": 10}, None, "clusterer.warmup: 10 leaves none of train.iterations: 10 to train the head"),
-    ({"iterations": 0}, None, "train.iterations: 0 leaves the clusterer untrained"),
-    ({"iterations": 0}, Identity(), "train.iterations: 0 leaves the clusterer untrained"),
-])
+@pytest.mark.parametrize(
+    "options, embedder, word",
+    [
+        ({"iterations": 10}, None, "clusterer.warmup: 10 leaves none of train.iterations: 10 to train the head"),
+        ({"iterations": 0}, None, "train.iterations: 0 leaves the clusterer untrained"),
+        ({"iterations": 0}, Identity(), "train.iterations: 0 leaves the clusterer untrained"),
+    ],
+)
 def test_a_training_that_never_reaches_the_head_is_refused(graphs, options, embedder, word):
     with pytest.raises(UserError, match=word):
         make(graphs, embedder=embedder, **options)
