@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.base import Clusterer, Embedder, Features, GraphBuilder, UserError
+from registry.requirements import faiss_install
 
 GROUP = "sccs.components"
 PROTOCOLS = {"features": Features, "graph": GraphBuilder, "embedder": Embedder, "clusterer": Clusterer}
@@ -113,7 +114,7 @@ class Registry:
             except Exception as error:
                 if entry.plugin is None and not isinstance(error, ModuleNotFoundError):
                     raise  # a defect of ours keeps its traceback
-                hint = "; pip install 'sccs[cpu]' or 'sccs[gpu]'" if getattr(error, "name", "") == "faiss" else ""
+                hint = f"; {faiss_install()}" if getattr(error, "name", "") == "faiss" else ""
                 who = f" ({entry.plugin})" if entry.plugin else ""
                 raise UserError(f"{role} {entry.name!r}{who} cannot be imported: {_reason(error)}{hint}") from error
         return entry.target

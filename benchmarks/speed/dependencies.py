@@ -90,7 +90,7 @@ def listed() -> list[tuple[str, Requirement]]:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     groups = {"core": setup["options"]["install_requires"], **setup["options.extras_require"]}
-    seen, found = {"sccs"}, []
+    seen, found = {"sccs-em"}, []
     for group, text in groups.items():
         for line in text.splitlines():
             if line.strip() and not line.strip().startswith("#"):

@@ -22,6 +22,7 @@ import numpy as np
 
 from registry.base import UserError
 from registry.numeric.compiled import at_once, compiled
+from registry.requirements import faiss_install
 
 FEW = 32  # centroids
 CHUNK = 1 << 22  # numbers held at once in double precision (32 MiB)
@@ -38,10 +39,7 @@ def load_faiss() -> ModuleType:
     try:
         import faiss
     except ImportError as error:
-        raise UserError(
-            'k-means needs FAISS, which is not installed: pip install "sccs[cpu]" '
-            '(or pip install "sccs[gpu]" for an NVIDIA GPU)'
-        ) from error
+        raise UserError(f"k-means needs FAISS, which is not installed: {faiss_install()}") from error
     return faiss
 
 

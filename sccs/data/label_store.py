@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from registry.base import UserError
+from registry.requirements import pip_install
 from sccs.data.writers import LAYER_BYTES, check_output, image_label
 from sccs.inference.blocks import CHUNK, EMPTY, Level, box, grid, halve, pyramid
 from sccs.system.files import atomic_path
@@ -26,7 +27,7 @@ def import_zarr(path: str | os.PathLike) -> Any:
     try:
         import zarr
     except ImportError as error:
-        raise UserError(f'{path}: writing OME-Zarr needs zarr: pip install "sccs[zarr]"') from error
+        raise UserError(f"{path}: writing OME-Zarr needs zarr: {pip_install('zarr')}") from error
     return zarr
 
 

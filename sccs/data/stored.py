@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from registry.base import UserError
+from registry.requirements import pip_install
 
 _NANOMETRES = {
     "pm": 1e-3,
@@ -128,12 +129,12 @@ def guarded(where: str, read: Callable[[], Any]) -> Any:
 def unreadable(where: str, error: Exception) -> UserError:
     reason = " ".join(f"{error}".split()) or type(error).__name__
     if "imagecodecs" in reason:
-        return UserError(f'{where}: its compression needs imagecodecs: pip install "sccs[tiff]"')
+        return UserError(f"{where}: its compression needs imagecodecs: {pip_install('imagecodecs')}")
     return UserError(f"{where}: cannot be read, the file is truncated or damaged ({reason[:200]}): copy it anew")
 
 
-def missing_package(package: str, extra: str, path: str, error: ImportError) -> UserError:
-    return UserError(f'{path}: this format needs {package}: pip install "sccs[{extra}]" ({error})')
+def missing_package(package: str, path: str, error: ImportError) -> UserError:
+    return UserError(f"{path}: this format needs {package}: {pip_install(package)} ({error})")
 
 
 def listed(names: Iterable[str], most: int = 20) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from registry.base import UserError
+from registry.requirements import pip_install
 from sccs.system.files import atomic_path
 
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -141,7 +142,7 @@ def _write_zarr(path: Path, slices: Iterator[np.ndarray], shape, voxel_size, nam
     try:
         import zarr
     except ImportError as error:
-        raise UserError(f'{path.name}: writing OME-Zarr needs zarr: pip install "sccs[zarr]"') from error
+        raise UserError(f"{path.name}: writing OME-Zarr needs zarr: {pip_install('zarr')}") from error
     depth = max(1, min(_CHUNK[0], shape[0], LAYER_BYTES // (shape[1] * shape[2])))
     group = zarr.create_group(path, zarr_format=3, attributes={"ome": _ome(shape, voxel_size, names, colours)})
     array = group.create_array(

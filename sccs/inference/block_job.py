@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from registry.base import UserError
+from registry.requirements import pip_install
 from sccs.data.label_store import cells, create_store, halve_box, import_zarr, open_level
 from sccs.inference.blocks import EMPTY, Level, Plan, box, grid, make_plan, pyramid
 from sccs.inference.stitch import stitched
@@ -283,7 +284,7 @@ def import_distributed() -> Any:
     try:
         import distributed
     except ImportError as error:
-        raise UserError('--workers and --scheduler need Dask: pip install "sccs[dask]"') from error
+        raise UserError(f"--workers and --scheduler need Dask: {pip_install('distributed')}") from error
     return distributed
 
 

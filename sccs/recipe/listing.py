@@ -14,6 +14,7 @@ import yaml
 
 import registry
 import sccs
+from registry.requirements import faiss_install
 from sccs.recipe.grammar import load_recipe, packaged_recipes
 from sccs.recipe.located import read_yaml
 
@@ -126,6 +127,6 @@ def _faiss() -> str:
     try:
         import faiss
     except ImportError:
-        return "not installed; pip install 'sccs[cpu]' or 'sccs[gpu]'"
+        return f"not installed; {faiss_install()}"
     gpus = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
     return f"{faiss.__version__}, {f'{gpus} GPU' if gpus else 'CPU'}"

@@ -17,6 +17,7 @@ import torch
 import yaml
 
 from registry.base import UserError
+from registry.requirements import pip_install
 from sccs.sharing.encoder import OPSET, TokenMap, export_onnx, facts, mae_of
 from sccs.sharing.export import data_name
 from sccs.system import archive
@@ -43,7 +44,7 @@ def package(run: str | os.PathLike, out: Path, licence: str | None, authors: Seq
     try:
         from bioimageio import spec
     except ImportError as error:
-        raise UserError(f'--bioimage needs bioimageio.spec: pip install "sccs[bioimage]" ({error})') from None
+        raise UserError(f"--bioimage needs bioimageio.spec: {pip_install('bioimageio.spec')} ({error})") from None
     from sccs.pipeline import Pipeline
 
     model = Pipeline.load(run, "cpu")

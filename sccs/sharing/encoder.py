@@ -16,6 +16,7 @@ import torch
 import sccs
 from registry.base import Features, UserError
 from registry.features.mae import MAE
+from registry.requirements import pip_install
 
 OPSET = 18
 TOLERANCE = 1e-4  # largest difference from torch, of the largest token value
@@ -149,4 +150,4 @@ def _module(name: str):
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise UserError(f'ONNX needs {name}: pip install "sccs[onnx]" ({error})') from None
+        raise UserError(f"ONNX needs {name}: {pip_install(name)} ({error})") from None

@@ -215,7 +215,7 @@ def card(
             "## Use",
             "",
             "```",
-            'pip install "sccs[cpu,all]"',
+            "pip install '.[cpu,all]'   # in a checkout of SCCS",
             "sccs segment THIS_FOLDER_OR_ZIP image.tif clusters.tif",
             "```",
             "",

@@ -48,7 +48,11 @@ def contents(wheel):
 
 
 def test_two_packages_and_nothing_else_at_top_level(contents):
-    assert {name.partition("/")[0] for name in contents} == {"sccs", "registry", f"sccs-{sccs.__version__}.dist-info"}
+    assert {name.partition("/")[0] for name in contents} == {
+        "sccs",
+        "registry",
+        f"sccs_em-{sccs.__version__}.dist-info",
+    }
     assert not [name for name in contents if "test" in name]
 
 
@@ -72,7 +76,7 @@ def test_data_files_travel_with_the_package(folder, pattern, place, contents):
 
 
 def test_licence_and_metadata(wheel, contents):
-    info = f"sccs-{sccs.__version__}.dist-info"
+    info = f"sccs_em-{sccs.__version__}.dist-info"
     assert f"{info}/licenses/LICENSE" in contents
     metadata = zipfile.ZipFile(wheel).read(f"{info}/METADATA").decode()
     assert "\nLicense: BSD-3-Clause\n" in metadata
@@ -143,6 +147,6 @@ def test_tested_versions_lie_within_the_ranges():
     pinned = [Requirement(line) for line in lines if not line.startswith("#")]
     pins = {pin.name.lower(): str(pin.specifier).removeprefix("==") for pin in pinned}
     for wanted in ranges:
-        if wanted.name in ("sccs", "faiss-gpu-cu12"):  # ourselves; and FAISS for GPUs, where the other one is tested
+        if wanted.name in ("sccs-em", "faiss-gpu-cu12"):  # ourselves; and FAISS for GPUs, where the other one is tested
             continue
         assert wanted.specifier.contains(pins[wanted.name.lower()]), wanted

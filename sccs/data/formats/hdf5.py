@@ -17,7 +17,7 @@ class HDF5Array(Stored):
         try:
             import h5py
         except ImportError as error:
-            raise missing_package("h5py", "hdf5", file, error) from error
+            raise missing_package("h5py", file, error) from error
         self.file = file
         with h5py.File(file, "r") as root:
             found: dict[str, Any] = {}

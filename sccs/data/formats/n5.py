@@ -59,7 +59,7 @@ class N5Array(Stored):
         try:
             import tensorstore
         except ImportError as error:
-            raise missing_package("tensorstore", "n5", path, error) from error
+            raise missing_package("tensorstore", path, error) from error
         return tensorstore
 
     def _open(self) -> Any:

@@ -22,7 +22,7 @@ class ZarrArray(Stored):
         try:
             import zarr
         except ImportError as error:
-            raise missing_package("zarr", "zarr", path, error) from error
+            raise missing_package("zarr", path, error) from error
         node = zarr.open(path, mode="r")
         if isinstance(node, zarr.Group):
             image = _multiscale(node.attrs)

@@ -948,17 +948,15 @@ def test_a_level_of_a_file_without_levels(tmp_path):
     fails(tmp_path / "a.h5", "has no levels, `level: 1` was asked for", level=1)
 
 
-@pytest.mark.parametrize(
-    "name, package, extra", [("a.h5", "h5py", "hdf5"), ("a.zarr", "zarr", "zarr"), ("a.n5", "tensorstore", "n5")]
-)
-def test_a_missing_package_comes_with_its_command(tmp_path, monkeypatch, name, package, extra):
+@pytest.mark.parametrize("name, package", [("a.h5", "h5py"), ("a.zarr", "zarr"), ("a.n5", "tensorstore")])
+def test_a_missing_package_comes_with_its_command(tmp_path, monkeypatch, name, package):
     if package == "h5py":
         (tmp_path / name).touch()
     else:
         (tmp_path / name).mkdir()
         (tmp_path / name / ("zarr.json" if package == "zarr" else "attributes.json")).touch()
     monkeypatch.setitem(sys.modules, package, None)
-    fails(tmp_path / name, f'needs {package}: pip install "sccs[{extra}]"')
+    fails(tmp_path / name, f"needs {package}: pip install '{package}>=")
 
 
 def test_a_missing_codec_comes_with_its_command(tmp_path, monkeypatch):
@@ -969,7 +967,7 @@ def test_a_missing_codec_comes_with_its_command(tmp_path, monkeypatch):
         raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
 
     monkeypatch.setattr(array.stored, "read", read)
-    with pytest.raises(UserError, match=r'needs imagecodecs: pip install "sccs\[tiff\]"'):
+    with pytest.raises(UserError, match="needs imagecodecs: pip install 'imagecodecs>="):
         array[0]
 
 

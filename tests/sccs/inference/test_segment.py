@@ -225,7 +225,7 @@ def test_a_scheduler_that_is_not_there(run, scene, tmp_path, capsys):
 def test_workers_without_dask_get_the_command_to_install_it(run, scene, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     assert command(["segment", run, scene[0], str(tmp_path / "b.ome.zarr"), "--workers", "2"]) == 2
-    assert 'pip install "sccs[dask]"' in capsys.readouterr().err and not list(tmp_path.iterdir())
+    assert "pip install 'distributed>=" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 # -------------------------------------------------------------------------------------------- level, region and mask

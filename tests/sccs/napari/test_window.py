@@ -14,7 +14,9 @@ from scipy import ndimage
 
 import sccs.napari
 
-napari = pytest.importorskip("napari", reason="needs napari and a Qt binding: pip install sccs[napari] napari[pyside6]")
+napari = pytest.importorskip(
+    "napari", reason="needs napari and a Qt binding: pip install '.[napari]' 'napari[pyside6]'"
+)
 pytest.importorskip("qtpy.QtWidgets", reason="needs a Qt binding: pip install napari[pyside6]", exc_type=ImportError)
 pytestmark = [
     pytest.mark.napari,
@@ -71,12 +73,12 @@ def widget(viewer, tmp_path_factory):
     manager = PluginManager.instance()
     manifest = PluginManifest.from_file(Path(sccs.napari.__file__).with_name("napari.yaml"))
     manifest.validate_imports()
-    if "sccs" not in manager:  # a checkout that is not installed
+    if "sccs-em" not in manager:  # a checkout that is not installed
         manager.register(manifest)
-    for layer in viewer.open_sample("sccs", "phantom"):
+    for layer in viewer.open_sample("sccs-em", "phantom"):
         layer.data = layer.data[:2, 180:380, 180:380]
     viewer.reset_view()
-    _, widget = viewer.window.add_plugin_dock_widget("sccs", "SCCS")
+    _, widget = viewer.window.add_plugin_dock_widget("sccs-em", "SCCS")
     viewer.layers.selection.active = viewer.layers["cell (synthetic)"]
     widget.runs.value = tmp_path_factory.mktemp("runs")
     widget.slices.value, widget.fov.value, widget.clusters.value = 1, 200, 4
@@ -204,7 +206,7 @@ def test_bad_input_is_said_and_nothing_starts(viewer, widget, tmp_path):
 
 def test_labels_go_out_and_images_come_in_through_napari(viewer, widget, tmp_path):
     classes = viewer.layers["classes of cell (synthetic)"]
-    (path,) = classes.save(str(tmp_path / "classes.ome.zarr"), plugin="sccs")
-    (image,) = viewer.open(path, plugin="sccs")
+    (path,) = classes.save(str(tmp_path / "classes.ome.zarr"), plugin="sccs-em")
+    (image,) = viewer.open(path, plugin="sccs-em")
     assert np.array_equal(image.data, classes.data)
     assert image.scale.tolist() == [16, 16, 16] and {str(unit) for unit in image.units} == {"nanometer"}
