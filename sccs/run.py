@@ -87,6 +87,7 @@ def prepare_training(recipe: Recipe) -> Work:
     from sccs.data import load_dataset
     from sccs.evaluation.scores import rest_position
     from sccs.pipeline import Pipeline
+    from sccs.training.fit import check_labels
     from sccs.training.trainer import check_length
 
     if recipe.data is None:
@@ -97,7 +98,7 @@ def prepare_training(recipe: Recipe) -> Work:
     check_length(pipeline.embedder, pipeline.clusterer, recipe.train.iterations)
     pipeline.features.fingerprint()  # reads the checkpoint, if there is one
     dataset = load_dataset(recipe.data, Path.cwd(), recipe.seed, pipeline.min_side)
-    pipeline.check_labels(dataset)
+    check_labels(pipeline, dataset)
     rest_position(list(dataset.classes.values()), recipe.evaluation.rest)
     return lambda out, resume: train_and_segment(pipeline, dataset, out, resume)
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from registry.base import UserError
 from registry.requirements import pip_install
+from sccs.data.pyramid import CHUNK, EMPTY, Level, box, grid, halve, pyramid
 from sccs.data.writers import LAYER_BYTES, check_output, image_label
-from sccs.inference.blocks import CHUNK, EMPTY, Level, box, grid, halve, pyramid
 from sccs.system.files import atomic_path
 
 

@@ -15,14 +15,12 @@ from typing import NamedTuple
 import numpy as np
 
 from registry.base import UserError
+from sccs.data.pyramid import CHUNK, box, grid
 from sccs.data.tiler import WINDOW
 
-EMPTY = 255  # label of voxels that were not segmented
 HALO = 40  # px, at most a fourteenth of the FOV; the default
 BLOCK = (32, 1120, 1120)  # voxels; the default before it is fitted to whole FOVs
-CHUNK = (32, 320, 320)  # voxels, at most
 FOV_VOXELS = 1 << 26  # of the slices of one FOV in a block, at most, unless one slice has more
-SMALLEST_LEVEL = 512  # px; a level of the pyramid with no longer side is the last
 
 
 class Span(NamedTuple):
@@ -127,60 +125,6 @@ def make_plan(shape: Sequence[int], fov: int | str, halo: int, block: Sequence[i
 def _divisor(length: int, most: int) -> int:
     """The largest part of at most `most` that divides `length`."""
     return next(size for size in range(min(length, most), 0, -1) if length % size == 0)
-
-
-def grid(shape: Sequence[int], block: Sequence[int]) -> tuple[int, ...]:
-    """Blocks along each axis."""
-    return tuple(math.ceil(n / b) for n, b in zip(shape, block))
-
-
-def box(shape: Sequence[int], block: Sequence[int], number: int) -> tuple[slice, ...]:
-    """Voxels of the block of that number, in C order."""
-    corner = [i * b for i, b in zip(np.unravel_index(number, grid(shape, block)), block)]
-    return tuple(slice(int(c), int(min(c + b, n))) for c, b, n in zip(corner, block, shape))
-
-
-# --------------------------------------------------------------------------------------------------------- pyramid
-@dataclass(frozen=True)
-class Level:
-    """A level of the label pyramid: shape, steps (z, y, x) from the level before it, 1 or 2, and from the finest."""
-
-    shape: tuple[int, int, int]
-    step: tuple[int, int, int]
-    factor: tuple[int, int, int]
-
-
-def pyramid(shape: Sequence[int], voxel_size: Sequence[float] | None = None) -> list[Level]:
-    """Levels from the finest on, until no side exceeds 512 px. An axis is halved where its voxels are less than twice
-    as long as the shortest, so that voxels become as long as they are wide."""
-    size = np.array(voxel_size or (1.0, 1.0, 1.0))
-    levels = [Level(tuple(map(int, shape)), (1, 1, 1), (1, 1, 1))]
-    while max(levels[-1].shape[1:]) > SMALLEST_LEVEL:
-        last = levels[-1]
-        now = size * last.factor
-        step = tuple(2 if s < 2 * now.min() and n > 1 else 1 for s, n in zip(now, last.shape))
-        levels.append(
-            Level(
-                tuple(-(-n // s) for n, s in zip(last.shape, step)),
-                step,
-                tuple(f * s for f, s in zip(last.factor, step)),
-            )
-        )
-    return levels
-
-
-def halve(labels: np.ndarray, step: Sequence[int]) -> np.ndarray:
-    """The most frequent label of each cell of `step` voxels; of labels equally frequent, that of the first voxel."""
-    padded = np.pad(labels, [(0, -n % s) for n, s in zip(labels.shape, step)], mode="edge")
-    voxels = [padded[z :: step[0], y :: step[1], x :: step[2]] for z, y, x in np.ndindex(*step)]
-    best, most = voxels[0].copy(), np.zeros(voxels[0].shape, np.uint8)
-    for voxel in voxels:
-        votes = np.zeros(best.shape, np.uint8)
-        for other in voxels:
-            votes += voxel == other
-        better = votes > most
-        best[better], most[better] = voxel[better], votes[better]
-    return best
 
 
 def chosen_level(sizes: Sequence[Sequence[float]], trained: Sequence[float]) -> int:

@@ -11,9 +11,11 @@ import registry
 import sccs
 from registry.base import FeatureMap, Features, UserError
 from sccs.data.volumes import FOV, Dataset, LabelCodes, Volume
-from sccs.pipeline import Pipeline, TrainingLabels, anchor_score, node_labels
+from sccs.pipeline import Pipeline
 from sccs.system import cache
 from sccs.system.log import quiet_log
+from sccs.training.fit import warn_of_graphs
+from sccs.training.fovs import TrainingLabels, anchor_score, node_labels
 
 RECIPE = {
     "features": "intensity",
@@ -206,14 +208,10 @@ def test_warnings_of_graphs_are_said_once(model):
         def warning(self, message):
             self.said.append(message)
 
-    before = model.diagnostics
-    try:
-        model.diagnostics = [
-            {"key": f"a:{z}:0:0", "nodes": 200, "isolated": 100 + z, "density": 0.99, "components": 1} for z in range(5)
-        ]
-        model._warn(Log())
-    finally:
-        model.diagnostics = before
+    graphs = [
+        {"key": f"a:{z}:0:0", "nodes": 200, "isolated": 100 + z, "density": 0.99, "components": 1} for z in range(5)
+    ]
+    warn_of_graphs(model, graphs, Log())
     assert len(Log.said) == 2 and all(text.startswith("5 of 5 graphs") for text in Log.said)
     assert "a:4:0:0, 104 of 200" in Log.said[0]
 

@@ -1,0 +1,58 @@
+"""What a caller hands over, a file, an array or a Volume, as a Volume."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from registry.base import UserError
+from sccs.data.tiler import WINDOW
+from sccs.data.volumes import Dataset, Volume
+
+
+def as_volume(
+    given: Any, name: str, voxel_size: Sequence[float] | None = None, fov: int | str = 560, min_side: int = WINDOW
+) -> Volume:
+    """A file or an array (Z, Y, X) or (Y, X) as a Volume; anything with a shape that reads by slices will do.
+
+    voxel_size: (z, y, x) nm of arrays, and of files that do not say. A file's volume is named after it. Raises
+    UserError for what is none of these.
+    """
+    if isinstance(given, Volume):
+        return given
+    if isinstance(given, (str, os.PathLike)):
+        from sccs.data.loading import stem
+        from sccs.data.readers import open_image
+
+        source = open_image(given, voxel_size=voxel_size)
+        return Volume(
+            stem(os.fspath(given)),
+            source.array,
+            path=source.path,
+            voxel_size=source.voxel_size,
+            fov=fov,
+            min_side=min_side,
+        )
+    if not hasattr(given, "shape"):
+        raise UserError(f"{name}: a {type(given).__name__} is no image; give a file's path or an array (Z, Y, X)")
+    if len(given.shape) not in (2, 3):
+        raise UserError(f"{name}: an array of shape {tuple(given.shape)} is no volume (Z, Y, X) and no image (Y, X)")
+    if len(given.shape) == 2:
+        given = np.asarray(given)[None]
+    return Volume(name, given, path=name, voxel_size=voxel_size, fov=fov, min_side=min_side)
+
+
+def as_dataset(given: Any, voxel_size: Sequence[float] | None, min_side: int) -> Dataset:
+    """One of these, or several, as the training volumes of a data set. Raises UserError as `as_volume` does."""
+    one = isinstance(given, (str, os.PathLike, Volume)) or hasattr(given, "shape")
+    many: Iterable[Any] = [given] if one else given
+    volumes: list[Volume] = []
+    for i, volume in enumerate(many):
+        named = as_volume(volume, f"volume{i}", voxel_size, min_side=min_side)
+        if named is not volume and named.name in {other.name for other in volumes}:  # a.tif of two folders
+            named.name += f"-{i}"
+        volumes.append(named)
+    return Dataset("arrays", volumes, [], {})

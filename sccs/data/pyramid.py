@@ -1,0 +1,64 @@
+"""The boxes that an array is written in, and the levels of the label pyramid, each half as fine as the one before."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+EMPTY = 255  # label of voxels that were not segmented
+CHUNK = (32, 320, 320)  # voxels, at most
+SMALLEST_LEVEL = 512  # px; a level of the pyramid with no longer side is the last
+
+
+def grid(shape: Sequence[int], block: Sequence[int]) -> tuple[int, ...]:
+    """Blocks along each axis."""
+    return tuple(math.ceil(n / b) for n, b in zip(shape, block))
+
+
+def box(shape: Sequence[int], block: Sequence[int], number: int) -> tuple[slice, ...]:
+    """Voxels of the block of that number, in C order."""
+    corner = [i * b for i, b in zip(np.unravel_index(number, grid(shape, block)), block)]
+    return tuple(slice(int(c), int(min(c + b, n))) for c, b, n in zip(corner, block, shape))
+
+
+@dataclass(frozen=True)
+class Level:
+    """A level of the label pyramid: shape, steps (z, y, x) from the level before it, 1 or 2, and from the finest."""
+
+    shape: tuple[int, int, int]
+    step: tuple[int, int, int]
+    factor: tuple[int, int, int]
+
+
+def pyramid(shape: Sequence[int], voxel_size: Sequence[float] | None = None) -> list[Level]:
+    """Levels from the finest on, until no side exceeds 512 px. An axis is halved where its voxels are less than twice
+    as long as the shortest, so that voxels become as long as they are wide; an axis of one voxel holds nothing up."""
+    size = np.array(voxel_size or (1.0, 1.0, 1.0))
+    Z, Y, X = map(int, shape)
+    levels = [Level((Z, Y, X), (1, 1, 1), (1, 1, 1))]
+    while max(levels[-1].shape[1:]) > SMALLEST_LEVEL:
+        last = levels[-1]
+        now = size * last.factor
+        shortest = min(s for s, n in zip(now, last.shape) if n > 1)
+        z, y, x = (2 if s < 2 * shortest and n > 1 else 1 for s, n in zip(now, last.shape))
+        step, fz, fy, fx = (z, y, x), *last.factor
+        Z, Y, X = (-(-n // by) for n, by in zip(last.shape, step))
+        levels.append(Level((Z, Y, X), step, (fz * z, fy * y, fx * x)))
+    return levels
+
+
+def halve(labels: np.ndarray, step: Sequence[int]) -> np.ndarray:
+    """The most frequent label of each cell of `step` voxels; of labels equally frequent, that of the first voxel."""
+    padded = np.pad(labels, [(0, -n % s) for n, s in zip(labels.shape, step)], mode="edge")
+    voxels = [padded[z :: step[0], y :: step[1], x :: step[2]] for z, y, x in np.ndindex(*step)]
+    best, most = voxels[0].copy(), np.zeros(voxels[0].shape, np.uint8)
+    for voxel in voxels:
+        votes = np.zeros(best.shape, np.uint8)
+        for other in voxels:
+            votes += voxel == other
+        better = votes > most
+        best[better], most[better] = voxel[better], votes[better]
+    return best

@@ -1,0 +1,145 @@
+"""Training of a model, from volumes to fitted parts: features, the graphs of all training FOVs, embedder, clusterer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from registry.base import UserError
+from registry.spg.graphs import Nodes, RegionGraph
+from sccs.data.volumes import FOV, Dataset
+from sccs.model.model import Model
+from sccs.system.cache import report_growth
+from sccs.system.log import RunLog
+from sccs.training.fovs import TrainingImages, TrainingLabels, anchor_score, node_labels, training_fovs
+from sccs.training.trainer import Trainer
+
+
+@dataclass
+class TrainingGraphs:
+    """The graphs of the training FOVs, statistics of each, the anchor's index, and its FOV without labels."""
+
+    graphs: list[RegionGraph]
+    diagnostics: list[dict[str, Any]]
+    index: int
+    anchor: FOV
+
+
+def check_labels(model: Model, dataset: Dataset) -> None:
+    """Raises UserError where a part is fitted on labels and no training volume has any."""
+    if model.supervised and all(volume.labels is None for volume in dataset.train):
+        raise UserError(
+            f"data.train: {' and '.join(model.supervised)} must learn from labels, but no training "
+            "volume has any; give `labels`, or take an unsupervised recipe such as sccs"
+        )
+
+
+def make_graphs(model: Model, dataset: Dataset, log: RunLog) -> TrainingGraphs:
+    """Fit the features, then make the graph of every training FOV. Raises UserError where no graph has k nodes."""
+    images = TrainingImages(dataset.train)
+    if model.features.supervised:
+        model.features.fit(images, TrainingLabels(dataset))  # type: ignore[call-arg]  # registry.base.Part says so
+    else:
+        model.features.fit(images)
+    keys, nodes, index, anchor = _pool_all(model, dataset, log)
+    report_growth(log)
+    model.graph.fit(nodes)
+    graphs = []
+    nodes.reverse()
+    while nodes:  # nodes and graphs of all FOVs at once would take twice the memory
+        graphs.append(model.graph.connect(nodes.pop()).to(model.device))
+    diagnostics = [{"key": key, **graph.diagnostics()} for key, graph in zip(keys, graphs)]
+    warn_of_graphs(model, diagnostics, log)
+    log.info(f"anchor graph: {anchor.key}")
+    return TrainingGraphs(graphs, diagnostics, index, anchor)
+
+
+def _pool_all(model: Model, dataset: Dataset, log: RunLog) -> tuple[list[str], list[Nodes], int, FOV]:
+    """Keys and nodes of the training FOVs, the anchor's index, the anchor: only its image stays in memory."""
+    keys: list[str] = []
+    nodes: list[Nodes] = []
+    scores: list[float] = []
+    with log.progress(count_fovs(dataset), "features and graphs") as bar:
+        for fov in training_fovs(dataset.train):
+            keys.append(fov.key)
+            nodes.append(model.pool(fov.image))
+            scores.append(anchor_score(fov, dataset.anchor))
+            if len(scores) == 1 or scores[-1] > max(scores[:-1]):
+                anchor = replace(fov, labels=None)
+            bar.update(1)
+    return keys, nodes, int(np.argmax(scores)), anchor
+
+
+def count_fovs(dataset: Dataset) -> int:
+    """Training FOVs of a data set."""
+    return sum(len(volume.z_slices) * len(volume.tiles) for volume in dataset.train)
+
+
+def train_parts(
+    model: Model,
+    made: TrainingGraphs,
+    dataset: Dataset,
+    log: RunLog,
+    *,
+    checkpoints: Path | None,
+    resume: bool,
+    preview: Callable[[int], Any] | None,
+) -> None:
+    """Fit embedder and clusterer on the graphs; what is trainable by the trainer, with checkpoints."""
+    if hasattr(model.clusterer, "anchor"):
+        model.clusterer.anchor = made.index
+    model.embedder.fit(made.graphs)
+    trainer = Trainer(
+        model.embedder,
+        model.clusterer,
+        made.graphs,
+        model.recipe.train,
+        seed=model.recipe.seed,
+        anchor=made.index,
+        log=log,
+        checkpoints=checkpoints,
+    )
+    trainer.run(resume, preview)
+    if model.clusterer.trainable:
+        return
+    with torch.no_grad():
+        embeddings = [model.embedder.embed(graph) for graph in made.graphs]
+        labels = [node_labels(made.graphs, dataset)] if model.clusterer.supervised else []
+        model.clusterer.fit(made.graphs, embeddings, *labels)
+
+
+def warn_of_graphs(model: Model, diagnostics: Sequence[dict[str, Any]], log: RunLog) -> None:
+    """Of graphs in which spectral clustering has little to go by; UserError where no graph has k nodes."""
+    largest = max(entry["nodes"] for entry in diagnostics)
+    if largest < model.k:
+        raise UserError(
+            f"clusterer.k: {model.k} clusters, but the largest training graph has {largest} "
+            f"node{'s' if largest > 1 else ''}; lower k or graph.pixels_per_superpixel, or use larger "
+            "FOVs"
+        )
+    whole = len(diagnostics)
+    lonely = [entry for entry in diagnostics if entry["nodes"] > 1 and entry["isolated"] > entry["nodes"] / 10]
+    if lonely and model.recipe.embedder.name != "identity":
+        worst = max(lonely, key=lambda entry: entry["isolated"] / entry["nodes"])
+        log.warning(
+            f"{len(lonely)} of {whole} graphs have many nodes without a neighbour (most: {worst['key']}, "
+            f"{worst['isolated']} of {worst['nodes']}); raise graph.kappa or graph.alpha, or take edges: "
+            "knn+adjacent with kappa: median"
+        )
+    crowded = [entry for entry in diagnostics if entry["nodes"] > 100 and entry["density"] > 0.9]
+    if crowded:
+        worst = max(crowded, key=lambda entry: entry["density"])
+        log.warning(
+            f"{len(crowded)} of {whole} graphs join nearly all pairs of nodes (most: {worst['key']}, "
+            f"{worst['density']:.0%}), which smooths everything into one; lower graph.kappa or take "
+            "edges: knn+adjacent"
+        )
+    density, parts = ([entry[name] for entry in diagnostics] for name in ("density", "components"))
+    log.info(
+        f"graphs: {largest} nodes at most, density {np.mean(density):.4f}, {np.mean(parts):.1f} components on average"
+    )
