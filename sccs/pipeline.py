@@ -63,10 +63,8 @@ class Pipeline(Model):
             "classes": {str(code): name for code, name in dataset.classes.items()},
             "ignore": dataset.ignore,
         }
-        log.info(
-            f"{count_fovs(dataset)} training FOVs; features: {self.recipe.features.name}, graph: "
-            f"{self.recipe.graph.name}"
-        )
+        features, graph = self.name_of("features"), self.name_of("graph")
+        log.info(f"{count_fovs(dataset)} training FOVs; features: {features}, graph: {graph}")
         start = time.perf_counter()
         made = make_graphs(self, dataset, log)
         self.anchor, self.diagnostics = made.index, made.diagnostics

@@ -13,10 +13,11 @@ from sccs.data.planes import restored
 from sccs.data.volumes import Dataset, Volume, evenly
 from sccs.data.writers import write_labels
 from sccs.evaluation.continuity import NeighbourTables
+from sccs.evaluation.legend import class_legend, cluster_legend
 from sccs.evaluation.naming import read_names, write_metrics
 from sccs.evaluation.scores import confusion
-from sccs.inference.segment import class_legend, cluster_legend
-from sccs.pipeline import STAGES, Pipeline
+from sccs.model.model import STAGES
+from sccs.pipeline import Pipeline
 from sccs.report.figures import SliceView, basis_mosaic, cluster_overlay
 from sccs.report.page import refresh
 from sccs.system.cache import report_growth

@@ -9,37 +9,38 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import platform
 import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.base import UserError
-from sccs.cli import add_run_arguments, guard
+from sccs.arguments import add_run_arguments
 from sccs.recipe.grammar import Recipe, load_recipe
+from sccs.system.exits import guard
 from sccs.training.team import ALONE, Team, launched_team
 
 if TYPE_CHECKING:
     from sccs.data.volumes import Dataset
     from sccs.pipeline import Pipeline
 
-PACKAGES = ("torch", "dgl", "numpy", "scipy", "scikit-image", "scikit-learn", "faiss-cpu", "faiss-gpu-cu12")
-
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """`python -m sccs.run`; argv: its arguments (default: this process's). Returns 0."""
     parser = argparse.ArgumentParser(prog="python -m sccs.run", description="train by a recipe, segment, score, report")
     add_run_arguments(parser)
-    args = parser.parse_args(argv)
+    return command(parser.parse_args(argv))
+
+
+def command(args: argparse.Namespace) -> int:
+    """Carry out what `sccs.arguments.add_run_arguments` has read; prints what to look at, and returns 0."""
+    out = Path(args.out) if args.out else None
     with launched_team() as team:
         recipe = team.together(lambda: load_recipe(args.recipe, args.set, args.seed, args.device))
-        done = run(
-            recipe, Path(args.out) if args.out else None, resume=args.resume, overwrite=args.overwrite, team=team
-        )
+        done = run(recipe, out, resume=args.resume, overwrite=args.overwrite, team=team)
         if team.rank == 0:
             print(done)
     return 0
@@ -243,6 +244,7 @@ def _yaml(value) -> str:
 def prepare_folder(recipe: Recipe, out: Path, device: str, resume: bool) -> None:
     """recipe.yaml (as it was written), resolved.yaml, environment.json. What an old run left goes, but to resume."""
     from sccs.system.files import write_json, write_text
+    from sccs.system.machine import environment
 
     if not resume:
         for name in ("checkpoints", "model", "tensorboard", "figures", "segmentation"):
@@ -254,43 +256,6 @@ def prepare_folder(recipe: Recipe, out: Path, device: str, resume: bool) -> None
     write_text(out / "recipe.yaml", recipe.source.read_text() if recipe.source else resolved)
     write_json(out / "environment.json", environment(device))
     write_text(out / "resolved.yaml", resolved)
-
-
-def environment(device: str) -> dict:
-    """Versions, machine, device: what a reader of the numbers needs to know."""
-    import os
-
-    import torch
-
-    import sccs
-
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return {
-        "sccs": sccs.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": device,
-        "gpu": torch.cuda.get_device_name(device) if device != "cpu" else None,
-        "command": " ".join(sys.argv),
-        "time": datetime.now().isoformat(timespec="seconds"),
-        "packages": versions,
-    }
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or "unknown"
 
 
 def last_checkpoint(out: Path) -> int:

@@ -20,8 +20,8 @@ def grid(shape: Sequence[int], block: Sequence[int]) -> tuple[int, ...]:
 
 def box(shape: Sequence[int], block: Sequence[int], number: int) -> tuple[slice, ...]:
     """Voxels of the block of that number, in C order."""
-    corner = [i * b for i, b in zip(np.unravel_index(number, grid(shape, block)), block)]
-    return tuple(slice(int(c), int(min(c + b, n))) for c, b, n in zip(corner, block, shape))
+    corner = [int(i) * b for i, b in zip(np.unravel_index(number, grid(shape, block)), block)]
+    return tuple(slice(c, min(c + b, n)) for c, b, n in zip(corner, block, shape))
 
 
 @dataclass(frozen=True)

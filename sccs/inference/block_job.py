@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 import math
 import os
 import secrets
@@ -19,7 +18,7 @@ import shutil
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,15 +27,19 @@ from typing import Any
 import numpy as np
 
 from registry.base import UserError
-from registry.requirements import pip_install
 from sccs.data.label_store import cells, create_store, halve_box, import_zarr, open_level
-from sccs.inference.blocks import EMPTY, Level, Plan, box, grid, make_plan, pyramid
+from sccs.data.pyramid import EMPTY, Level, box, grid, pyramid
+from sccs.data.volumes import Volume
+from sccs.inference.blocks import Plan, make_plan
+from sccs.inference.labels import label_fov
+from sccs.inference.source import Mask, open_mask, open_volume
 from sccs.inference.stitch import stitched
+from sccs.inference.workers import cluster, on_cluster
+from sccs.model.model import Model
 from sccs.system.files import move_into_place, write_json
 
 PARTIAL = ".partial"
 STAGES = {"fovs": "segmenting", "0": "stitching"}  # what they do, for the progress
-ALLOWED_FAILURES = 10  # workers that may die of one block before it is to blame
 
 
 def partial_folder(output: str | os.PathLike) -> Path:
@@ -130,29 +133,23 @@ class Job:
         self.stages = ["fovs", *map(str, range(len(self.levels)))]
 
     @functools.cached_property
-    def model(self):
-        from sccs.pipeline import Pipeline
-
-        return Pipeline.load(self.settings["run"], self.device)
+    def model(self) -> Model:
+        return Model.load(self.settings["run"], self.device)
 
     @functools.cached_property
-    def volume(self):
-        from sccs.inference.segment import open_volume
-
+    def volume(self) -> Volume:
         return open_volume(self.settings, self.model.min_side, self.statistics)
 
     @functools.cached_property
-    def mask(self):
-        from sccs.inference.segment import open_mask
-
+    def mask(self) -> Mask | None:
         return open_mask(self.settings)
 
     @functools.cached_property
-    def fovs(self):
+    def fovs(self) -> Any:
         """What all FOVs see, beside one another: (Z, rows * slot, columns * slot)."""
         return import_zarr(self.folder).open_array(self.folder / "fovs", mode="r+")
 
-    def level(self, number: int):
+    def level(self, number: int) -> Any:
         return open_level(self.folder / "store", self.settings["kind"], number)
 
     def marker(self, task: Task) -> Path:
@@ -182,8 +179,6 @@ class Job:
         self.marker(task).touch()
 
     def _segment(self, number: int, tick: Callable[[], Any]) -> None:
-        from sccs.inference.segment import label_fov
-
         zs, rows, columns = self.plan.within(number)
         for i in rows:
             for j in columns:
@@ -277,69 +272,3 @@ def kept(folder: str) -> Iterator[None]:
     except BaseException:
         print(f"sccs: {folder} keeps what is done; --resume goes on", file=sys.stderr)
         raise
-
-
-# -------------------------------------------------------------------------------------------------------------- Dask
-def import_distributed() -> Any:
-    try:
-        import distributed
-    except ImportError as error:
-        raise UserError(f"--workers and --scheduler need Dask: {pip_install('distributed')}") from error
-    return distributed
-
-
-class cluster:
-    """Context: a Dask client of the scheduler at that address, or of a local cluster; None for one worker alone."""
-
-    def __init__(self, workers: int, scheduler: str | None):
-        self.workers, self.scheduler, self.opened = workers, scheduler, []
-
-    def __enter__(self) -> Any:
-        if self.scheduler is None and self.workers == 1:
-            return None
-        distributed = import_distributed()
-        if self.scheduler is not None:
-            try:
-                self.opened = [distributed.Client(self.scheduler)]
-            except (OSError, ValueError, TypeError) as error:
-                raise UserError(f"--scheduler {self.scheduler}: no Dask scheduler answers there ({error})") from None
-            return self.opened[0]
-        import dask
-
-        threads = str(max(1, (os.cpu_count() or 1) // self.workers))
-        variables = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
-        with dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES}):
-            local = distributed.LocalCluster(
-                n_workers=self.workers,
-                threads_per_worker=1,
-                dashboard_address=None,
-                memory_limit=0,
-                env=variables,
-                silence_logs=logging.ERROR,
-            )
-        self.opened = [distributed.Client(local), local]
-        return self.opened[0]
-
-    def __exit__(self, *raised: Any) -> None:
-        for each in self.opened:
-            each.close()
-
-
-def on_cluster(client: Any, function: Callable[[Task], Task], tasks: Sequence[Task]) -> Iterator[Task]:
-    """The tasks as they are done, by whatever workers there are; those of a worker that dies go to another."""
-    distributed = import_distributed()
-    if not client.scheduler_info()["workers"]:
-        print("sccs: the scheduler has no workers yet; waiting for some", file=sys.stderr)
-    futures = client.map(function, tasks, pure=False)
-    try:
-        for future in distributed.as_completed(futures):
-            yield future.result()
-    except ImportError as error:
-        raise UserError(f"a worker lacks a package ({error}); install sccs of this version where workers run") from None
-    except distributed.KilledWorker as error:
-        raise UserError(
-            f"a block ended {ALLOWED_FAILURES} workers ({error}); perhaps they lack memory. What is "
-            "done is kept: mend it and give --resume"
-        ) from None
-    finally:
-        client.cancel(futures)

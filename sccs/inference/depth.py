@@ -1,8 +1,8 @@
 """Depth: segmentation with edges between the superpixel graphs of neighbouring slices.
 
 A model is trained, and by default applied, slice by slice. Here the graphs of a slice and of its neighbours are joined
-(registry.spg.slab): the trained embedding, linear in the graph, then propagates along z as it does in the plane, and the
-head clusters the nodes of the middle slice. Nothing is trained anew, there is no eigensolver, and a slice depends on
+(registry.spg.slab): the trained embedding, linear in the graph, then propagates along z as it does in the plane, and
+the head clusters the nodes of the middle slice. Nothing is trained anew, there is no eigensolver, and a slice depends on
 its neighbours' images alone, not on the order in which slices are segmented.
 """
 
@@ -17,32 +17,28 @@ from registry.base import UserError
 from registry.spg.affinity import AffinityGraph
 from registry.spg.graphs import RegionGraph
 from registry.spg.slab import Link, joined, link
+from sccs.data.pyramid import EMPTY
 from sccs.data.volumes import Volume
-from sccs.inference.blocks import EMPTY
-from sccs.pipeline import Pipeline
+from sccs.model.model import Model
 
 REACH = 2  # slices on either side
 
 
-def check_depth(model: Pipeline, weight: float) -> None:
+def check_depth(model: Model, weight: float) -> None:
     """Raises UserError for models whose embedding edges cannot change, and for weights that are no weights."""
     if not 0 < weight < float("inf"):
         raise UserError(f"--depth: the weight of edges between slices must be above 0, not {weight:g}")
     if not isinstance(model.graph, AffinityGraph):
         raise UserError(
-            f"--depth: graph {model.recipe.graph.name!r} has no kernel for edges between slices; leave --depth out"
+            f"--depth: graph {model.name_of('graph')!r} has no kernel for edges between slices; leave --depth out"
         )
-    if model.recipe.embedder.name == "identity":
+    if model.name_of("embedder") == "identity":
         raise UserError("--depth: embedder 'identity' does not look at edges, so depth changes nothing; leave it out")
 
 
 @torch.no_grad()
 def segment_slices(
-    model: Pipeline,
-    volume: Volume,
-    weight: float,
-    reach: int = REACH,
-    inside: Callable[[int], np.ndarray] | None = None,
+    model: Model, volume: Volume, weight: float, reach: int = REACH, inside: Callable[[int], np.ndarray] | None = None
 ) -> Iterator[np.ndarray]:
     """Clusters (Y, X) uint8 of every used slice of a volume, as `Pipeline.segment_slices` gives them, with depth.
 
@@ -104,7 +100,7 @@ def neighbourhood(z_slices: Sequence[int], position: int, reach: int) -> range:
     return range(first, last + 1)
 
 
-def segment_middle(model: Pipeline, graphs: Sequence[RegionGraph], links: Sequence[Link], middle: int) -> np.ndarray:
+def segment_middle(model: Model, graphs: Sequence[RegionGraph], links: Sequence[Link], middle: int) -> np.ndarray:
     """Clusters (H, W) uint8 of one of several neighbouring slices, given their graphs in order and the links."""
     start = sum(graph.n for graph in graphs[:middle])
     Z = model.embedder.embed(joined(graphs, links))[start : start + graphs[middle].n]  # (n_s, u)

@@ -63,7 +63,11 @@ class Parts:
     @property
     def supervised(self) -> list[str]:
         """Names of the parts that are fitted on labels: none, but in the supervised references."""
-        return [getattr(self.recipe, role).name for role in registry.ROLES if getattr(self, role).supervised]
+        return [self.name_of(role) for role in registry.ROLES if getattr(self, role).supervised]
+
+    def name_of(self, role: str) -> str:
+        """The name under which the part of a role is registered."""
+        return getattr(self.recipe, role).name
 
     @property
     def min_side(self) -> int:

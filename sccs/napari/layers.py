@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sccs.inference.segment import Legend
+from sccs.evaluation.legend import Legend
 
 SAMPLE = (12, 560, 560)  # (Z, Y, X) of the synthetic volume
 TRUTH = "true classes (synthetic)"
@@ -18,7 +18,7 @@ def phantom() -> list[tuple]:
     import json
 
     from sccs.data.loading import CELL_CLASSES, phantom_folder
-    from sccs.inference.segment import class_legend
+    from sccs.evaluation.legend import class_legend
 
     folder = phantom_folder({"seed": 0, "shapes": [list(SAMPLE)]})
     (cell,) = json.loads((folder / "cells.json").read_text(encoding="utf-8"))

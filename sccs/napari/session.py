@@ -22,7 +22,7 @@ import numpy as np
 from registry.base import UserError
 from sccs.data.volumes import FOV, Dataset, Volume
 from sccs.data.writers import check_output, write_labels
-from sccs.inference.segment import Legend, class_codes, cluster_legend
+from sccs.evaluation.legend import Legend, class_codes, cluster_legend
 from sccs.recipe.grammar import load_recipe
 from sccs.system.files import atomic_path
 from sccs.system.log import Progress, RunLog

@@ -16,15 +16,23 @@ import numpy as np
 import torch
 import yaml
 
-from registry.base import UserError
+from registry.base import Features, UserError
 from registry.requirements import pip_install
+from sccs.model.model import Model
+from sccs.sharing.card import data_name
 from sccs.sharing.encoder import OPSET, TokenMap, export_onnx, facts, mae_of
-from sccs.sharing.export import data_name
 from sccs.system import archive
 from sccs.system.files import atomic_path, write_text
 
 EPSILON = 1e-6  # of the zoo's standardisation, (x - mean) / (sd + epsilon)
 PAPER = "10.48550/arXiv.2111.06377"
+
+
+def main(run: str, out: str, *, licence: str | None, authors: Sequence[str], overwrite: bool = False) -> None:
+    """Write the package of a run or an export, and print what it is. Raises UserError as `package` does."""
+    path = Path(out)
+    archive.check_output(path, overwrite)
+    print(package(run, path, licence, authors))
 
 
 def package(run: str | os.PathLike, out: Path, licence: str | None, authors: Sequence[str]) -> str:
@@ -45,9 +53,7 @@ def package(run: str | os.PathLike, out: Path, licence: str | None, authors: Seq
         from bioimageio import spec
     except ImportError as error:
         raise UserError(f"--bioimage needs bioimageio.spec: {pip_install('bioimageio.spec')} ({error})") from None
-    from sccs.pipeline import Pipeline
-
-    model = Pipeline.load(run, "cpu")
+    model = Model.load(run, "cpu")
     with tempfile.TemporaryDirectory(prefix="sccs-") as scratch, atomic_path(out) as temporary:
         folder = Path(scratch)
         said = export_onnx(model.features, folder / "encoder.onnx", maps=True)
@@ -67,7 +73,7 @@ def package(run: str | os.PathLike, out: Path, licence: str | None, authors: Seq
     return f"{out}: {said}\nbioimageio.spec {spec.__version__} accepts it: {checked.validation_summary.status}"
 
 
-def _tensors(features, folder: Path) -> None:
+def _tensors(features: Features, folder: Path) -> None:
     """A synthetic test image, in grey values, and what the encoder makes of it once it is standardised."""
     part = mae_of(features)
     rng = np.random.default_rng(0)
@@ -80,31 +86,27 @@ def _tensors(features, folder: Path) -> None:
     np.save(folder / "test_tokens.npy", tokens)
 
 
-def _readme(model, folder: Path) -> None:
+def _readme(model: Model, folder: Path) -> None:
     about, voxel = facts(mae_of(model.features)), model.info.get("voxel_size")
     pixels = "." if voxel is None else f", {voxel[1]:g} x {voxel[2]:g} nm pixels (y, x)."
-    write_text(
-        folder / "README.md",
-        "\n".join(
-            [
-                "# MAE encoder of SCCS",
-                "",
-                "Encoder of a masked autoencoder for volume electron microscopy, trained without "
-                f"labels; from a model trained on {data_name(model.info)}{pixels}",
-                "",
-                f"Input: {about['input']}. Output: {about['output']}.",
-                "",
-                "## Validation",
-                "",
-                "Cluster or classify the output of images whose labels you have, and compare with the labels. The test image "
-                "is synthetic.",
-                "",
-            ]
-        ),
-    )
+    lines = [
+        "# MAE encoder of SCCS",
+        "",
+        "Encoder of a masked autoencoder for volume electron microscopy, trained without "
+        f"labels; from a model trained on {data_name(model.info)}{pixels}",
+        "",
+        f"Input: {about['input']}. Output: {about['output']}.",
+        "",
+        "## Validation",
+        "",
+        "Cluster or classify the output of images whose labels you have, and compare with the labels. "
+        "The test image is synthetic.",
+        "",
+    ]
+    write_text(folder / "README.md", "\n".join(lines))
 
 
-def _description(model, folder: Path, licence: str, authors: Sequence[str]) -> dict:
+def _description(model: Model, folder: Path, licence: str, authors: Sequence[str]) -> dict:
     """The content of bioimageio.yaml."""
     part, voxel = mae_of(model.features), model.info.get("voxel_size")
 

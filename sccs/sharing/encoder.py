@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -138,7 +139,7 @@ def _windows(part: MAE, batch: int, maps: bool) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(0).standard_normal(shape, np.float32))
 
 
-def _forget_sources(model) -> None:
+def _forget_sources(model: Any) -> None:
     """Take out what the exporter writes of the Python source: its paths name folders of this computer."""
     graph = model.graph
     for item in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
@@ -146,7 +147,7 @@ def _forget_sources(model) -> None:
         item.doc_string = ""
 
 
-def _module(name: str):
+def _module(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:

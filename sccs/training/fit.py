@@ -124,7 +124,7 @@ def warn_of_graphs(model: Model, diagnostics: Sequence[dict[str, Any]], log: Run
         )
     whole = len(diagnostics)
     lonely = [entry for entry in diagnostics if entry["nodes"] > 1 and entry["isolated"] > entry["nodes"] / 10]
-    if lonely and model.recipe.embedder.name != "identity":
+    if lonely and model.name_of("embedder") != "identity":
         worst = max(lonely, key=lambda entry: entry["isolated"] / entry["nodes"])
         log.warning(
             f"{len(lonely)} of {whole} graphs have many nodes without a neighbour (most: {worst['key']}, "

@@ -42,7 +42,7 @@ def calls(monkeypatch):
         monkeypatch.setitem(sys.modules, module, fake)
 
     for module, function in (
-        ("sccs.run", "main"),
+        ("sccs.run", "command"),
         ("sccs.inference.segment", "segment"),
         ("sccs.evaluation.compare", "main"),
         ("sccs.evaluation.naming", "main"),
@@ -156,7 +156,18 @@ def test_run_hands_its_arguments_on(calls):
         "3",
     ]
     assert cli.main(["run", *argv]) == 0
-    assert calls == [("sccs.run.main", (argv,), {})]
+    ((function, (args,), _),) = calls
+    assert function == "sccs.run.command"
+    assert vars(args) == {
+        "command": "run",
+        "recipe": "r.yaml",
+        "set": ["graph.kappa=3", "train.lr=1"],
+        "out": "d",
+        "resume": True,
+        "overwrite": False,
+        "device": "cpu",
+        "seed": 3,
+    }
 
 
 def test_segment(calls):

@@ -66,6 +66,7 @@ def test_every_module_is_there(contents):
     [
         ("recipes", "*.yaml", "sccs/recipes"),
         ("sccs/report", "*.j2", "sccs/report"),
+        ("sccs/sharing", "*.j2", "sccs/sharing"),
         ("sccs/napari", "*.yaml", "sccs/napari"),
         ("registry/features/weights", "*", "registry/features/weights"),
     ],

@@ -13,7 +13,7 @@ import pytest
 import tifffile
 import yaml
 
-from sccs.cli import guard
+from sccs.system.exits import guard
 from sccs.cli import main as command
 from sccs.run import main
 
@@ -293,7 +293,7 @@ CLASSES = {0: "unrecognized", 1: "nucleus", 4: "mitochondria"}
     ],
 )
 def test_class_codes_are_the_runs_own_then_the_next_free(classes, ignore, named, codes, rest):
-    from sccs.inference.segment import class_codes
+    from sccs.evaluation.legend import class_codes
 
     table, legend = class_codes(named, 8, classes, ignore)
     assert {cluster: int(table[cluster]) for cluster in named} == codes
@@ -333,7 +333,7 @@ def test_only_drawn_slices_are_held(finished):
 
 
 def test_pixels_of_another_size_are_warned_of(capsys):
-    from sccs.inference.segment import warn_of_voxels
+    from sccs.inference.source import warn_of_voxels
 
     for here, trained in ((None, (16, 16, 16)), ((16, 16, 16), None), ((50, 5, 5), (16, 5.5, 5.5))):
         warn_of_voxels(here, trained)

@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 import registry
-from sccs.cli import guard
+from sccs.system.exits import guard
 from sccs.data import load_dataset
 from sccs.evaluation.scores import confusion, fit_mapping, rest_position, scores
 from sccs.recipe.grammar import load_recipe, packaged_recipes

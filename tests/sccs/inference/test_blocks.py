@@ -1,4 +1,4 @@
-"""How a volume is cut: fields of view with halos, blocks of whole chunks, levels of the label pyramid."""
+"""How a volume is cut: fields of view with halos, blocks of whole chunks."""
 
 import itertools
 from collections import Counter
@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.base import UserError
+from sccs.data.pyramid import box, grid
 from sccs.data.tiler import WINDOW, tiles
-from sccs.inference.blocks import box, chosen_level, grid, halve, make_plan, pyramid, spans
+from sccs.inference.blocks import chosen_level, make_plan, spans
 
 LENGTHS, FOVS = st.integers(1, 3000), st.integers(80, 700) | st.just("full")
 
@@ -81,26 +82,6 @@ def test_boxes_are_in_c_order_and_end_with_the_volume():
     assert grid((5, 7, 8), (2, 4, 8)) == (3, 2, 1)
     assert box((5, 7, 8), (2, 4, 8), 3) == (slice(2, 4), slice(4, 7), slice(0, 8))
     assert box((5, 7, 8), (2, 4, 8), 5) == (slice(4, 5), slice(4, 7), slice(0, 8))
-
-
-def test_the_pyramid_makes_voxels_as_long_as_they_are_wide():
-    levels = pyramid((40, 5000, 1100), (50, 5, 5))
-    assert [level.factor for level in levels] == [(1, 1, 1), (1, 2, 2), (1, 4, 4), (1, 8, 8), (2, 16, 16)]
-    assert [level.shape for level in levels][-2:] == [(40, 625, 138), (20, 313, 69)]
-    assert [level.shape for level in pyramid((9, 513, 3))] == [(9, 513, 3), (5, 257, 2)]
-    assert len(pyramid((900, 512, 512))) == 1
-
-
-@given(shape=st.tuples(*[st.integers(1, 5)] * 3), step=st.tuples(*[st.integers(1, 2)] * 3), seed=st.integers(0, 99))
-def test_halving_takes_the_most_frequent_label_of_a_cell(shape, step, seed):
-    labels = np.random.default_rng(seed).choice(np.array([0, 1, 2, 255], np.uint8), shape)
-    small = halve(labels, step)
-    padded = np.pad(labels, [(0, -n % s) for n, s in zip(shape, step)], mode="edge")
-    for at in np.ndindex(*small.shape):
-        cell = padded[tuple(slice(i * s, (i + 1) * s) for i, s in zip(at, step))].ravel()
-        counts = Counter(cell.tolist())
-        assert counts[small[at]] == max(counts.values())
-        assert small[at] == next(label for label in cell if counts[label] == max(counts.values()))
 
 
 def test_the_level_nearest_by_ratio_and_of_two_the_finer():

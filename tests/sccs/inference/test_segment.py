@@ -19,9 +19,10 @@ from sccs.cli import main as command
 from sccs.data.label_store import write_store
 from sccs.data.readers import open_image
 from sccs.data.volumes import Dataset, Volume
-from sccs.inference import block_job
-from sccs.inference import segment as module
+from sccs.evaluation.legend import cluster_legend
+from sccs.inference import block_job, labels
 from sccs.inference.segment import segment
+from sccs.model.model import Model
 from sccs.pipeline import Pipeline
 
 zarr = pytest.importorskip("zarr")
@@ -71,7 +72,7 @@ def read(path) -> np.ndarray:
     return open_image(path).array[:]
 
 
-REAL = module.label_fov
+REAL = block_job.label_fov
 
 
 class Counted:
@@ -104,7 +105,8 @@ def test_nor_does_their_order(run, scene, tmp_path, monkeypatch):
 def test_tiff_has_the_same_labels(run, scene, tmp_path, monkeypatch):
     segment(run, scene[0], str(tmp_path / "b.tif"))
     assert np.array_equal(read(tmp_path / "b.tif"), scene[1])
-    monkeypatch.setattr("sccs.data.volumes.PLANE_AT_ONCE", 1000)
+    for module in ("sccs.data.volumes", "sccs.inference.labels"):
+        monkeypatch.setattr(f"{module}.PLANE_AT_ONCE", 1000)
     segment(run, scene[0], str(tmp_path / "c.tif"))
     assert np.array_equal(read(tmp_path / "c.tif"), scene[1])
 
@@ -121,19 +123,19 @@ def test_without_a_halo_it_is_what_the_pipeline_gives(run, scene, tmp_path):
 def test_a_stopped_job_goes_on_and_loses_nothing(run, scene, tmp_path, monkeypatch, capsys):
     out = tmp_path / "b.ome.zarr"
     total = 3 * 3 * 4  # slices, rows, columns
-    monkeypatch.setattr(module, "label_fov", Counted(18))
+    monkeypatch.setattr(block_job, "label_fov", Counted(18))
     assert command(["segment", run, scene[0], str(out), "--block", "1", "1", "999"]) == 130
     assert not out.exists() and "--resume goes on" in capsys.readouterr().err
-    monkeypatch.setattr(module, "label_fov", Counted())
+    monkeypatch.setattr(block_job, "label_fov", Counted())
     for options, word in (
         ([], "an unfinished segmentation; give --resume"),
         (["--resume", "--halo", "20"], "halo is 20"),
     ):
         assert command(["segment", run, scene[0], str(out), "--block", "1", "1", "999", *options]) == 2
         assert word in capsys.readouterr().err and not out.exists()
-    assert module.label_fov.count == 0
+    assert block_job.label_fov.count == 0
     assert command(["segment", run, scene[0], str(out), "--block", "1", "1", "999", "--resume"]) == 0
-    assert module.label_fov.count == total - 16  # 18 are four blocks of four, and two FOVs of the fifth
+    assert block_job.label_fov.count == total - 16  # 18 are four blocks of four, and two FOVs of the fifth
     assert np.array_equal(read(out), scene[1])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.ome.zarr"]
 
@@ -166,7 +168,8 @@ def test_a_second_command_on_the_same_output_is_refused(run, scene, tmp_path, mo
             ]
         return REAL(*args)
 
-    monkeypatch.setattr(module, "label_fov", meanwhile)
+    for module in (block_job, labels):
+        monkeypatch.setattr(module, "label_fov", meanwhile)
     segment(run, scene[0], out)
     assert (
         set(codes[0]) == {2}
@@ -335,7 +338,7 @@ def test_labels_of_n5_lie_where_the_image_does(run, tmp_path, plane):
 def test_slices_make_the_store_that_blocks_make(run, pyramid, tmp_path, monkeypatch, version):
     segment(run, str(pyramid), str(tmp_path / "a.ome.zarr"), ome=version)
     about = zarr.open_group(tmp_path / "a.ome.zarr", mode="r").attrs["sccs"]
-    legend = module.cluster_legend({}, 3)
+    legend = cluster_legend({}, 3)
     legend.names[255] = "not segmented"
     labels = read(tmp_path / "a.ome.zarr")
     monkeypatch.setattr("sccs.data.label_store.LAYER_BYTES", 1)  # slice by slice
@@ -405,7 +408,7 @@ def test_outside_of_the_mask_and_in_empty_places_nothing_is_segmented(run, tmp_p
     save(tmp_path / "a.tif", picture)
     save(tmp_path / "mask.tif", mask)
     counted = Counted()
-    monkeypatch.setattr(Pipeline, "segment_fov", spy(Pipeline.segment_fov, counted))
+    monkeypatch.setattr(Model, "segment_fov", spy(Model.segment_fov, counted))
     segment(
         run, str(tmp_path / "a.tif"), str(tmp_path / "b.ome.zarr"), mask=str(tmp_path / "mask.tif"), block=(1, 1, 1)
     )
@@ -455,7 +458,7 @@ def test_planes_leave_out_what_the_mask_does_and_what_is_empty(run, tmp_path, mo
     options = dict(plane="xz", voxel_size=(8, 8, 8), region=":,1:11,:")
     segment(run, str(tmp_path / "a.tif"), str(tmp_path / "whole.tif"), **options)
     counted = Counted()
-    monkeypatch.setattr(Pipeline, "segment_fov", spy(Pipeline.segment_fov, counted))
+    monkeypatch.setattr(Model, "segment_fov", spy(Model.segment_fov, counted))
     segment(run, str(tmp_path / "a.tif"), str(tmp_path / "b.tif"), mask=str(tmp_path / "mask.tif"), **options)
     inside = mask.repeat(2, 0).repeat(2, 2)[:, 1:11].astype(bool)
     whole, labels = read(tmp_path / "whole.tif"), read(tmp_path / "b.tif")

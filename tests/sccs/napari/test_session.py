@@ -10,7 +10,7 @@ from npe2 import PluginManifest
 
 import sccs.napari
 from registry.base import UserError
-from sccs.inference.segment import Legend
+from sccs.evaluation.legend import Legend
 from sccs.napari.layers import SAMPLE, look, phantom
 from sccs.napari.session import Cancelled, Session, new_run, save
 

@@ -25,7 +25,7 @@ TINY = dict(
 MEETINGS = """
 import json, os, sys
 from registry.base import UserError
-from sccs.cli import guard
+from sccs.system.exits import guard
 from sccs.training.team import launched_team
 
 def attempt(work):

@@ -1,0 +1,217 @@
+"""The arguments of every command. Nothing is imported here, so that `sccs --help` is there at once."""
+
+from __future__ import annotations
+
+import argparse
+
+import sccs
+
+LISTS = ("features", "graph", "embedder", "clusterer", "recipes", "datasets")
+
+
+def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a packaged recipe")
+    parser.add_argument(
+        "--set",
+        metavar="a.b=c",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="change values of the recipe: --set graph.kappa=3 train.lr=1e-3",
+    )
+
+
+def add_device_argument(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--device", metavar="auto|cpu|cuda[:N]", help=f"where to compute (default: {default})")
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `sccs run` and `python -m sccs.run`."""
+    add_recipe_arguments(parser)
+    parser.add_argument("--out", metavar="DIR", help="run folder (default: runs/<recipe>/<time>-s<seed>)")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--resume", action="store_true", help="go on with the run in that folder")
+    existing.add_argument("--overwrite", action="store_true", help="write over the run in that folder")
+    add_device_argument(parser, default="the recipe's")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of everything random (default: the recipe's)")
+
+
+def _init(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", metavar="FOLDER_OR_VOLUME", help="one image, or a folder of volumes or of slices")
+    parser.add_argument("--out", metavar="RECIPE.yaml", help="recipe to write (default: named after the input)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing recipe")
+    parser.add_argument(
+        "--minutes", type=float, default=30, metavar="N", help="how long the run may take (default: 30)"
+    )
+    parser.add_argument("--level", type=_natural, metavar="L", help="resolution level (default: chosen by pixel size)")
+    parser.add_argument(
+        "--voxel-size",
+        type=float,
+        nargs=3,
+        metavar=("Z", "Y", "X"),
+        help="nm, of the finest level, for files that do not say",
+    )
+    parser.add_argument("--axes", help="order of the image's axes, such as ZYX, for files that do not say so")
+    add_device_argument(parser, default="auto, the first GPU if there is one")
+
+
+def _segment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run, or an export")
+    parser.add_argument("input", metavar="INPUT", help="image: TIFF, PNG, folder, HDF5 (file.h5:/path), MRC, Zarr, N5")
+    parser.add_argument("output", metavar="OUTPUT", help="where to write: *.tif or *.ome.zarr")
+    parser.add_argument(
+        "--level",
+        type=_level,
+        metavar="L|auto",
+        help="resolution level of a multi-scale image; "
+        "auto: the one of voxels nearest in size to those trained on (default: 0, the finest)",
+    )
+    parser.add_argument(
+        "--voxel-size", type=float, nargs=3, metavar=("Z", "Y", "X"), help="nm, for files that do not say"
+    )
+    parser.add_argument("--axes", help="order of the image's axes, such as ZYX, for files that do not say so")
+    parser.add_argument(
+        "--plane",
+        choices=("xy", "xz", "yz"),
+        default="xy",
+        help="which planes are segmented (default: xy); others need voxels that are nearly cubes",
+    )
+    parser.add_argument(
+        "--depth",
+        type=float,
+        metavar="WEIGHT",
+        help="link the graphs of neighbouring slices by edges of that weight, such as 16: smoother "
+        "along z (default: slice by slice)",
+    )
+    parser.add_argument(
+        "--classes",
+        action="store_true",
+        help="write classes (sccs name) instead of clusters: the run's own class codes, "
+        "then further names; unnamed clusters count as the rest class, or are 255",
+    )
+    _segment_work(parser)
+
+
+def _segment_work(parser: argparse.ArgumentParser) -> None:
+    """Which part is segmented, in which units, by whom."""
+    parser.add_argument(
+        "--region",
+        metavar="Z0:Z1,Y0:Y1,X0:X1",
+        help="part to parser, in voxels of the level; a number left out is the image's end: 0:100,:,512:",
+    )
+    parser.add_argument(
+        "--mask",
+        metavar="FILE",
+        help="segment only where this image is not 0; of the image's shape, or coarser by whole factors",
+    )
+    parser.add_argument(
+        "--halo",
+        type=_natural,
+        metavar="PX",
+        help="what neighbouring fields of view see of one "
+        "another (default: 40, or a fourteenth of them); 0: they only touch",
+    )
+    parser.add_argument(
+        "--block",
+        type=_positive,
+        nargs=3,
+        metavar=("Z", "Y", "X"),
+        help="unit of work in voxels; y and x become whole fields of view (default: 32 1120 1120)",
+    )
+    parser.add_argument("--ome", choices=("0.5", "0.4"), help="version of OME-Zarr (default: 0.5)")
+    crew = parser.add_mutually_exclusive_group()
+    crew.add_argument(
+        "--workers", type=_positive, default=1, metavar="N", help="processes on this machine (default: 1)"
+    )
+    crew.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="a Dask scheduler, whose workers do the blocks")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--resume", action="store_true", help="go on with an unfinished OUTPUT, or begin")
+    existing.add_argument("--overwrite", action="store_true", help="replace an existing OUTPUT")
+    add_device_argument(parser, default="auto, the first GPU if there is one")
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run, or an earlier export")
+    parser.add_argument("out", metavar="OUT", help="a new folder, or *.zip")
+    extra = parser.add_mutually_exclusive_group()
+    extra.add_argument("--onnx", action="store_true", help="with the MAE encoder as encoder.onnx")
+    extra.add_argument(
+        "--bioimage", action="store_true", help="write a BioImage Model Zoo package of the MAE encoder instead, OUT.zip"
+    )
+    parser.add_argument("--licence", metavar="SPDX", help="licence of the weights, such as CC-BY-4.0")
+    parser.add_argument(
+        "--author",
+        metavar="NAME",
+        action="append",
+        default=[],
+        dest="authors",
+        help="of the weights; may be given several times",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing export")
+
+
+def _compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a finished run")
+    parser.add_argument("--csv", metavar="FILE", help="also write one line per run to FILE; - prints only that")
+
+
+def _name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="3=nucleus[:#rrggbb]",
+        help="cluster number, name and, if you like, colour; without any: print the names so far",
+    )
+
+
+def _list(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", nargs="?", choices=LISTS)
+
+
+def _show(parser: argparse.ArgumentParser) -> None:
+    add_recipe_arguments(parser)
+
+
+# command: (what it does, its arguments); `sccs.cli` has what carries it out
+COMMANDS = {
+    "init": ("look at images, write a recipe for them, say what it costs", _init),
+    "run": ("train by a recipe, segment, score, report", add_run_arguments),
+    "segment": ("apply a trained run to another image", _segment),
+    "export": ("pack a trained run into one folder or zip that loads anywhere", _export),
+    "compare": ("put finished runs side by side", _compare),
+    "name": ("give clusters of a run names, which segment and report then use", _name),
+    "list": ("parts, recipes and data sets that are there", _list),
+    "show": ("a recipe in full, and where each value comes from", _show),
+    "info": ("versions, device, threads, cache and bundled MAE checkpoint", lambda parser: None),
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the `sccs` command."""
+    parser = argparse.ArgumentParser(
+        prog="sccs",
+        description=(sccs.__doc__ or "").partition("\n")[0],
+        epilog="exit codes: 0 done, 2 your input, 1 a defect of sccs, 130 interrupted",
+    )
+    parser.add_argument("--version", action="version", version=f"sccs {sccs.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (purpose, add) in COMMANDS.items():
+        add(commands.add_parser(name, help=purpose))
+    return parser
+
+
+def _level(text: str) -> int | str:
+    return text if text == "auto" else _natural(text)
+
+
+def _positive(text: str) -> int:
+    if (number := _natural(text)) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number > 0")
+    return number
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 0")
+    return int(text)

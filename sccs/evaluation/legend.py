@@ -1,0 +1,75 @@
+"""What the labels of a file mean, clusters or classes: their names and colours, by what a person named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from registry.base import UserError
+from sccs.evaluation.naming import cluster_names
+from sccs.evaluation.scores import rest_position
+from sccs.system.colours import class_colours, cluster_colours, rgb
+
+UNNAMED = 255  # pixels without a class; class codes are 0 to 254
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What the labels of a file mean: names, and colours as (r, g, b)."""
+
+    names: dict[int, str]
+    colours: dict[int, tuple[int, int, int]]
+
+
+def cluster_legend(entries: Mapping[int, Mapping[str, str]], k: int) -> Legend:
+    """Of files with cluster numbers. entries: as `sccs.evaluation.naming.read_names` gives them."""
+    colours = {**dict(enumerate(cluster_colours(k))), **{c: entry["colour"] for c, entry in entries.items()}}
+    return Legend(dict(enumerate(cluster_names(entries, k))), {c: rgb(colour) for c, colour in colours.items()})
+
+
+def class_legend(classes: Mapping[int, str], chosen: Mapping[str, str] | None = None) -> Legend:
+    """Of files with class codes; chosen: name -> "#rrggbb" where a person has chosen one."""
+    colours = class_colours(list(classes.values()), chosen)
+    return Legend(dict(classes), {code: rgb(colours[name]) for code, name in classes.items()})
+
+
+def class_codes(
+    entries: Mapping[int, Mapping[str, str]],
+    k: int,
+    classes: Mapping[int, str],
+    ignore: int | None = None,
+    rest: str | None = None,
+) -> tuple[np.ndarray, Legend]:
+    """Table (k,) uint8 from clusters to class codes, and what the codes mean.
+
+    entries: the named ones of the k clusters. classes, ignore: codes and names of the run's data set. rest: its
+    `evaluation.rest`.
+
+    A name of the data set's (in whatever case) has the code that it has there. Further names take, in alphabetical
+    order, the codes that follow the data set's, from 1 where it has none. Clusters without a name count as the rest
+    class, as they do in the scores; where there is none they are 255, "unnamed".
+    """
+    code_of = {name.strip().lower(): code for code, name in reversed(classes.items())}
+    further = {}
+    for name in sorted(entry["name"] for entry in entries.values()):
+        if (plain := name.strip().lower()) not in code_of:
+            further.setdefault(plain, name)
+    top = max(classes, default=0)
+    free = [code for code in (*range(top + 1, UNNAMED), *range(top)) if code not in classes and code != ignore]
+    if len(further) > len(free):
+        raise UserError(
+            f"--classes: {len(further)} names that are no class of the data, but {len(free)} free codes; "
+            "give clusters the same name, or leave --classes out"
+        )
+    numbered = {**classes, **dict(zip(free, further.values()))}
+    code_of |= dict(zip(further, free))
+    position = rest_position(list(classes.values()), rest)
+    default = UNNAMED if position is None else list(classes)[position]
+    table = np.full(k, default, np.uint8)
+    for cluster, entry in entries.items():
+        table[cluster] = code_of[entry["name"].strip().lower()]
+    present = {code: numbered.get(code, "unnamed") for code in np.unique(table).tolist()}
+    chosen = {numbered[int(table[cluster])]: entry["colour"] for cluster, entry in entries.items()}
+    return table, class_legend(present, chosen)

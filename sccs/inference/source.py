@@ -1,0 +1,144 @@
+"""What is segmented: the image at a resolution level, a region of it as a volume, and the mask."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from registry.base import UserError
+from sccs.data.planes import turn, turned
+from sccs.data.readers import ImageSource, expand, level_sizes, open_image
+from sccs.data.volumes import Region, Volume, voxel_mismatch
+from sccs.inference.blocks import chosen_level
+
+
+def absolute(path: str | os.PathLike) -> str:
+    return os.path.abspath(expand(path))
+
+
+def open_level(
+    input: str,
+    level: int | str | None,
+    voxel_size: Sequence[float] | None,
+    axes: str | None,
+    trained: Sequence[float] | None,
+    min_side: int = 1,
+    plane: str = "xy",
+) -> tuple[ImageSource, int | None]:
+    """The image at the level asked for, and its number; `trained`: voxel size (z, y, x) nm that the model knows.
+
+    "auto" leaves out levels whose planes have a side below `min_side` px, as long as there is another.
+    """
+    if level == "auto":
+        if voxel_size is not None:
+            raise UserError("--level auto goes by the voxel sizes of the file; give --level L beside --voxel-size")
+        if trained is None:
+            raise UserError("--level auto: the run does not know the voxel size that it was trained at; give --level L")
+        sizes = level_sizes(input, axes)
+        if None in sizes:
+            raise UserError(f"--level auto: {input} does not say its voxel size; give --level L and --voxel-size")
+        levels = list(range(len(sizes)))
+        if len(levels) > 1:
+            shapes = [open_image(input, axes=axes, level=number).shape for number in levels]
+            levels = [number for number in levels if min(turn(shapes[number], plane)[1:]) >= min_side] or levels
+        level = levels[chosen_level([sizes[number] for number in levels], trained)]
+        note = "" if len(levels) == len(sizes) else f", of those with at least {min_side} px a side"
+        print(
+            f"level {level} of {len(sizes)}: {_nm(sizes[level])}, the nearest to the {_nm(trained)} of the "
+            f"training{note}"
+        )
+        level = level if len(sizes) > 1 else None
+    return open_image(input, axes=axes, voxel_size=voxel_size, level=level), level
+
+
+def _nm(size: Sequence[float]) -> str:
+    return " x ".join(f"{s:.4g}" for s in size) + " nm"
+
+
+def parse_region(text: str | None) -> list[tuple[int | None, int | None]]:
+    """ "z0:z1,y0:y1,x0:x1", each number optional -> three pairs."""
+    if text is None:
+        return [(None, None)] * 3
+    parts = [re.fullmatch(r"(\d*):(\d*)", part.strip()) for part in text.split(",")]
+    if len(parts) != 3 or None in parts:
+        raise UserError(f"--region {text}: write z0:z1,y0:y1,x0:x1 in voxels of the level, such as 0:100,:,512:1536")
+    return [tuple(int(number) if number else None for number in part.groups()) for part in parts]
+
+
+def whole_region(region: Sequence[tuple[int | None, int | None]], shape: Sequence[int], path: str) -> list[list[int]]:
+    """[[z0, z1], [y0, y1], [x0, x1]], half-open, within an image of that shape (Z, Y, X)."""
+    found = []
+    for axis, (start, stop), size in zip("zyx", region, shape):
+        start, stop = start or 0, size if stop is None else stop
+        if not 0 <= start < stop <= size:
+            raise UserError(f"--region: {axis} {start}:{stop} is not within {path}, which has {size}")
+        found.append([start, stop])
+    return found
+
+
+def open_volume(
+    settings: Mapping[str, Any], min_side: int, statistics: tuple[float, float] | None = None, plane: str = "xy"
+) -> Volume:
+    """The region of the image as standardised slices; statistics: its mean and deviation, where they are known."""
+    source = open_image(
+        settings["input"], axes=settings["axes"], voxel_size=settings["voxel_size"], level=settings["level"]
+    )
+    z, y, x = settings["region"]
+    return Volume(
+        "volume",
+        source.array,
+        path=source.path,
+        voxel_size=source.voxel_size,
+        fov=settings["fov"],
+        region=Region(z=z, y=y, x=x),
+        min_side=min_side,
+        statistics=statistics,
+        plane=plane,
+    )
+
+
+class Mask:
+    """Where to segment, read in voxels of the region from an image that may be coarser.
+
+    array, shape, origin: (z, y, x) of the file, as the mask, the image and the region have them.
+    """
+
+    def __init__(self, array, shape: Sequence[int], origin: Sequence[int], path: str, plane: str = "xy"):
+        self.array, self.origin = turned(array, plane), turn(origin, plane)
+        self.factors = [max(1, round(n / m)) for n, m in zip(shape, array.shape)]
+        if any(abs(n - m * f) >= f for n, m, f in zip(shape, array.shape, self.factors)):
+            raise UserError(
+                f"--mask {path}: has shape {tuple(array.shape)} (z, y, x), the image {tuple(shape)}; make "
+                "it of that shape, or coarser by whole factors"
+            )
+        self.factors = turn(self.factors, plane)
+
+    def __call__(self, z: int, y: slice, x: slice) -> np.ndarray:
+        """(h, w) bool of a window of slice z, rows y, columns x of the plane."""
+        index = []
+        for axis, (start, stop) in enumerate(((z, z + 1), (y.start, y.stop), (x.start, x.stop))):
+            at = (np.arange(start, stop) + self.origin[axis]) // self.factors[axis]
+            index.append(np.minimum(at, self.array.shape[axis] - 1))
+        part = self.array[index[0][0], index[1][0] : index[1][-1] + 1, index[2][0] : index[2][-1] + 1] != 0
+        return part[index[1] - index[1][0]][:, index[2] - index[2][0]]
+
+
+def open_mask(settings: Mapping[str, Any], plane: str = "xy") -> Mask | None:
+    if settings["mask"] is None:
+        return None
+    source = open_image(
+        settings["input"], axes=settings["axes"], voxel_size=settings["voxel_size"], level=settings["level"]
+    )
+    mask = open_image(settings["mask"])
+    return Mask(mask.array, source.shape, [start for start, _ in settings["region"]], settings["mask"], plane)
+
+
+def warn_of_voxels(here: Sequence[float] | None, trained: Sequence[float] | None) -> None:
+    """Say it on stderr where `sccs.data.volumes.voxel_mismatch` has something to say."""
+    if (note := voxel_mismatch(here, trained)) is not None:
+        print(f"sccs: warning: {note}", file=sys.stderr)

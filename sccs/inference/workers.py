@@ -1,0 +1,80 @@
+"""Tasks shared between processes and machines by Dask: a local cluster, or the scheduler at an address."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from registry.base import UserError
+from registry.requirements import pip_install
+
+ALLOWED_FAILURES = 10  # workers that may die of one block before it is to blame
+Task = TypeVar("Task")
+
+
+def import_distributed() -> Any:
+    try:
+        import distributed
+    except ImportError as error:
+        raise UserError(f"--workers and --scheduler need Dask: {pip_install('distributed')}") from error
+    return distributed
+
+
+class cluster:
+    """Context: a Dask client of the scheduler at that address, or of a local cluster; None for one worker alone."""
+
+    def __init__(self, workers: int, scheduler: str | None):
+        self.workers, self.scheduler, self.opened = workers, scheduler, []
+
+    def __enter__(self) -> Any:
+        if self.scheduler is None and self.workers == 1:
+            return None
+        distributed = import_distributed()
+        if self.scheduler is not None:
+            try:
+                self.opened = [distributed.Client(self.scheduler)]
+            except (OSError, ValueError, TypeError) as error:
+                raise UserError(f"--scheduler {self.scheduler}: no Dask scheduler answers there ({error})") from None
+            return self.opened[0]
+        import dask
+
+        threads = str(max(1, (os.cpu_count() or 1) // self.workers))
+        variables = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
+        with dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES}):
+            local = distributed.LocalCluster(
+                n_workers=self.workers,
+                threads_per_worker=1,
+                dashboard_address=None,
+                memory_limit=0,
+                env=variables,
+                silence_logs=logging.ERROR,
+            )
+        self.opened = [distributed.Client(local), local]
+        return self.opened[0]
+
+    def __exit__(self, *raised: Any) -> None:
+        for each in self.opened:
+            each.close()
+
+
+def on_cluster(client: Any, function: Callable[[Task], Task], tasks: Sequence[Task]) -> Iterator[Task]:
+    """The tasks as they are done, by whatever workers there are; those of a worker that dies go to another."""
+    distributed = import_distributed()
+    if not client.scheduler_info()["workers"]:
+        print("sccs: the scheduler has no workers yet; waiting for some", file=sys.stderr)
+    futures = client.map(function, tasks, pure=False)
+    try:
+        for future in distributed.as_completed(futures):
+            yield future.result()
+    except ImportError as error:
+        raise UserError(f"a worker lacks a package ({error}); install sccs of this version where workers run") from None
+    except distributed.KilledWorker as error:
+        raise UserError(
+            f"a block ended {ALLOWED_FAILURES} workers ({error}); perhaps they lack memory. What is "
+            "done is kept: mend it and give --resume"
+        ) from None
+    finally:
+        client.cancel(futures)
