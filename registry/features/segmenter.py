@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from registry.base import FeatureMap, Features, UserError
-from registry.features.mae import Block, Encoder, checkpoint_path, read_checkpoint, windowed
+from registry.mae.checkpoint import checkpoint_path, read_checkpoint
+from registry.mae.network import Block, Encoder
+from registry.mae.windows import windowed
 
 PAPER = {"width": 192, "heads": 1, "mlp_ratio": 2, "position_weight": 0.08}  # the MAE's encoder
 WINDOWS = 8  # at once, when an image is segmented; more are slower on a CPU

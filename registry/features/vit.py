@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from registry.base import FeatureMap, Features, UserError
-from registry.features.mae import Block, weights_hash
+from registry.mae.checkpoint import weights_hash
+from registry.mae.network import Block
 
 HOW = (
     "weights of DINO, a .pth file of github.com/facebookresearch/dino (dino_deitsmall8_pretrain.pth is what DeepCut "

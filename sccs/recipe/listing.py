@@ -85,7 +85,7 @@ def information() -> str:
         "cache": str(cache_folder() or "off"),
         "recipes": ", ".join(packaged_recipes()),
     }
-    weights = sorted((Path(registry.__file__).parent / "features" / "weights").glob("*.safetensors"))
+    weights = sorted((Path(registry.__file__).parent / "mae" / "weights").glob("*.safetensors"))
     for path in weights:
         rows[path.name] = f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
     if not weights:

@@ -30,16 +30,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from torch import Tensor
 
 from registry.base import UserError
-from registry.features.mae import (
-    MaskedAutoencoder,
-    checkpoint_path,
-    encoder_arguments,
-    patchify,
-    read_checkpoint,
-    unpatchify,
-    weights_hash,
-    write_checkpoint,
-)
+from registry.mae.checkpoint import checkpoint_path, encoder_arguments, read_checkpoint, weights_hash, write_checkpoint
+from registry.mae.network import MaskedAutoencoder, patchify, unpatchify
 from sccs.data import load_dataset
 from sccs.data.planes import ISOTROPIC
 from sccs.system.files import atomic_path

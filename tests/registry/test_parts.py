@@ -41,7 +41,8 @@ def every(role: str):
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> str:
     """An untrained MAE encoder of the smallest size, as pre-training writes it."""
-    from registry.features.mae import Encoder, weights_hash, write_checkpoint
+    from registry.mae.checkpoint import weights_hash, write_checkpoint
+    from registry.mae.network import Encoder
 
     torch.manual_seed(0)
     architecture = {**TINY_MAE, "mlp_ratio": 2, "position_weight": 0.08}

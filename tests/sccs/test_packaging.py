@@ -68,7 +68,7 @@ def test_every_module_is_there(contents):
         ("sccs/report", "*.j2", "sccs/report"),
         ("sccs/sharing", "*.j2", "sccs/sharing"),
         ("sccs/napari", "*.yaml", "sccs/napari"),
-        ("registry/features/weights", "*", "registry/features/weights"),
+        ("registry/mae/weights", "*", "registry/mae/weights"),
     ],
 )
 def test_data_files_travel_with_the_package(folder, pattern, place, contents):

@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from registry.base import UserError
-from registry.features.mae import MAE, Encoder, patchify, weights_hash, write_checkpoint
+from registry.features.mae import MAE
 from registry.features.maester import Maester
+from registry.mae.checkpoint import weights_hash, write_checkpoint
+from registry.mae.network import Encoder, patchify
 
 SIZES = dict(patch=5, width=8, depth=2, heads=1)
 

@@ -11,7 +11,9 @@ import torch
 
 import sccs
 from registry.base import UserError
-from registry.features.mae import MAE, MaskedAutoencoder, weights_hash, write_checkpoint
+from registry.features.mae import MAE
+from registry.mae.checkpoint import weights_hash, write_checkpoint
+from registry.mae.network import MaskedAutoencoder
 from sccs.cli import main as command
 from sccs.pipeline import Pipeline
 from sccs.sharing import encoder
