@@ -18,7 +18,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from registry.base import UserError
-from registry.numeric.nearest import assign, kmeans
+from registry.numeric.kmeans import kmeans
+from registry.numeric.nearest import assign
 from sccs.pipeline import Pipeline
 
 

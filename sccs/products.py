@@ -150,7 +150,7 @@ def segment_volume(
 
 def view_of(pipeline: Pipeline, volume: Volume, z: int, part: str, dataset: Dataset, pieces) -> SliceView:
     """One slice put together from its FOVs, with per-FOV k-means of Z beside it (Figure 4c)."""
-    from registry.numeric.nearest import kmeans
+    from registry.numeric.kmeans import kmeans
 
     shape = volume.shape[1:]
     image, regions = np.zeros(shape, np.float32), np.zeros(shape, np.int32)

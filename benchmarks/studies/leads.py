@@ -39,7 +39,8 @@ from tables import AREAS, PARTS, SIDES
 from registry.base import FeatureMap, UserError
 from registry.clusterer.mlp_global import mixture
 from registry.embedder.lgc_principal import LGCPrincipal
-from registry.numeric.nearest import cluster_sums, kmeans, squared_distances
+from registry.numeric.kmeans import cluster_sums, kmeans
+from registry.numeric.nearest import squared_distances
 from registry.spg.affinity import squared_lengths
 from registry.spg.graphs import Nodes, RegionGraph
 from registry.spg.pooling import pool

@@ -40,7 +40,8 @@ from leads import HOPS, Arrays, U, Views, halves, principal, views_of
 from registry.base import FeatureMap
 from registry.clusterer.linear_probe import LinearProbe
 from registry.embedder.lgc_principal import LGCPrincipal
-from registry.numeric.nearest import kmeans, squared_distances
+from registry.numeric.kmeans import kmeans
+from registry.numeric.nearest import squared_distances
 from registry.spg.graphs import Nodes
 from registry.spg.pooling import pool
 from sccs.cli import guard

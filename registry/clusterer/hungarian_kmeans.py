@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from registry.base import Clusterer, UserError
-from registry.numeric.nearest import as_floats, cluster_sums, kmeans, squared_distances
+from registry.numeric.kmeans import cluster_sums, kmeans
+from registry.numeric.nearest import as_floats, squared_distances
 from registry.spg.graphs import RegionGraph
 
 

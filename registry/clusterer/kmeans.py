@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from registry.base import Clusterer, UserError
-from registry.numeric.nearest import as_floats, assign, kmeans
+from registry.numeric.kmeans import kmeans
+from registry.numeric.nearest import as_floats, assign
 from registry.spg.graphs import RegionGraph
 
 

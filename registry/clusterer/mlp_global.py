@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from registry.base import Clusterer, UserError
-from registry.numeric.nearest import as_floats, kmeans
+from registry.numeric.kmeans import kmeans
+from registry.numeric.nearest import as_floats
 from registry.spg.graphs import RegionGraph
 from registry.spg.losses import clustering, smoothness
 

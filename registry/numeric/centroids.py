@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from registry.numeric.nearest import as_floats, assign, cluster_sums, farthest, kmeans
+from registry.numeric.kmeans import cluster_sums, farthest, kmeans
+from registry.numeric.nearest import as_floats, assign
 
 
 def device_of(Z: Any) -> Any:

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from registry.base import UserError
-from registry.numeric import nearest
-from registry.numeric.nearest import assign, cluster_sums, farthest, squared_distances
+from registry.numeric import few_centroids, nearest
+from registry.numeric.nearest import assign, squared_distances
 
 
 @pytest.fixture(params=[nearest.FEW, 0], ids=["compiled", "FAISS"], autouse=True)
@@ -55,12 +55,6 @@ def test_equals_a_plain_argmin_on_lattices_full_of_ties(seed, n, k, d, offset, s
     points = ((rng.integers(-2, 3, (n, d)) + offset) * size).astype(dtype)
     centroids = ((rng.integers(-2, 3, (k, d)) + offset) * size).astype(dtype)
     check(points, centroids)
-
-
-@pytest.mark.parametrize("length", [0, 1, 7, 8, 127, 128, 129, 192, 255, 300, 1000])
-def test_sums_are_those_of_numpy_bit_by_bit(length):
-    points = np.random.default_rng(length).standard_normal((50, length)) * 1e3
-    np.testing.assert_array_equal(nearest._nearest_of_few(points, np.zeros((1, length)))[1], (points * points).sum(-1))
 
 
 def test_lowest_index_wins_among_duplicated_centroids():
@@ -120,7 +114,9 @@ def test_threads_and_batches_change_nothing():
 
 
 def test_large_input_goes_in_chunks(monkeypatch):
-    monkeypatch.setattr(nearest, "CHUNK", 100)
+    monkeypatch.setattr(few_centroids, "CHUNK", 100)
+    for module in (nearest, few_centroids):
+        monkeypatch.setattr(module, "CACHED", 100)
     rng = np.random.default_rng(4)
     check(rng.integers(0, 3, (333, 4)).astype(np.float32), rng.integers(0, 3, (7, 4)).astype(np.float32))
 
@@ -180,15 +176,3 @@ def test_gpu_gives_the_same():
     assert labels.is_cuda
     np.testing.assert_array_equal(labels.cpu(), assign(points, points[:8])[0])
     np.testing.assert_array_equal(distances.cpu(), assign(points, points[:8])[1])
-
-
-def test_farthest_points_differ_from_one_another_and_from_centroids():
-    points = np.array([[0.0], [9], [9], [5], [0]])
-    assert farthest(points, np.array([0.0, 81, 81, 25, 0]), 5).tolist() == [1, 3]
-    assert farthest(points, np.zeros(5), 2).tolist() == []
-
-
-def test_cluster_sums_by_hand():
-    points = np.array([[1.0, 2], [3, 4], [5, 6]], np.float32)
-    sums, counts = cluster_sums(points, np.array([2, 0, 2]), 4, np.array([1.0, 1, 0.5]))
-    assert sums.tolist() == [[3, 4], [0, 0], [3.5, 5], [0, 0]] and counts.tolist() == [1, 0, 1.5, 0]
