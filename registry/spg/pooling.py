@@ -52,10 +52,29 @@ def pool(features: FeatureMap | FeatureStack, regions: np.ndarray) -> np.ndarray
     h, w, q = features.values.shape
     if features.step == 1 and features.offset == 0 and regions.shape == (h, w):
         return _pool_pixels(features.values.reshape(h * w, q), regions.ravel())
-    V = features.values.astype(np.float64)  # squares are subtracted below
-    centre = V.mean(axis=(0, 1))
+    V = features.values.astype(np.float64).reshape(h * w, q)  # squares are subtracted below
+    centre = V.reshape(h, w, q).mean(axis=(0, 1))
     V -= centre
-    H, W = regions.shape
+    first, second = _token_weights(features, regions)
+    weights = [first, *second.values()]
+    starts = np.stack([each.indptr for each in weights]).astype(np.int64)
+    starts += np.concatenate([[0], np.cumsum(starts[:, -1])[:-1]])[:, None]
+    columns = np.concatenate([each.indices for each in weights])
+    values = np.concatenate([each.data for each in weights])
+    partners = np.array([rows * w + columns for rows, columns in second])
+    pooled = np.empty((starts.shape[1] - 1, 2 * q), np.float32)
+
+    def rows(part: slice) -> None:
+        _mean_and_deviation(V, centre, starts[:, part.start : part.stop + 1], columns, values, partners, pooled[part])
+
+    at_once(rows, len(pooled))
+    return pooled
+
+
+def _token_weights(features: FeatureMap, regions: np.ndarray) -> tuple[csr_matrix, dict[tuple[int, int], csr_matrix]]:
+    """Weights (n_s, h w) that give a region's mean: of tokens V, and of products of V with the token that lies so many
+    (rows, columns) further on, which give the mean of the square."""
+    (h, w, _), (H, W) = features.values.shape, regions.shape
     (i, fy), (j, fx) = (_cells(n, m, features.step, features.offset) for n, m in ((H, h), (W, w)))
     n = int(regions.max()) + 1
 
@@ -70,56 +89,33 @@ def pool(features: FeatureMap | FeatureStack, regions: np.ndarray) -> np.ndarray
         """The share of the region's mean of a product of polynomials in fy and fx, per (region, cell)."""
         return sum(cy * cx * moments[a, b] for a, cy in py.items() for b, cx in px.items())
 
-    up, down = 1, w  # steps to the right and the lower token in the flattened grid
-    right = np.where(cell % w < w - 1, up, 0)
-    lower = np.where(cell // w < h - 1, down, 0)
+    def matrix(*entries: tuple[np.ndarray, np.ndarray]) -> csr_matrix:
+        """From (tokens, weights) of each (region, cell)."""
+        tokens, weights = (np.concatenate(part) for part in zip(*entries))
+        return coo_matrix((weights, (np.tile(region, len(entries)), tokens)), shape=(n, h * w)).tocsr()
 
-    def matrix(parts) -> coo_matrix:
-        rows = np.tile(region, len(parts))
-        cols = np.concatenate([c for c, _ in parts])
-        vals = np.concatenate([v for _, v in parts])
-        return coo_matrix((vals, (rows, cols)), shape=(n, h * w)).tocsr()
-
+    right = cell + np.where(cell % w < w - 1, 1, 0)  # the corners of a cell, in the flattened grid
+    lower = cell + np.where(cell // w < h - 1, w, 0)
+    opposite = lower + (right - cell)
     lo, hi = {0: 1.0, 1: -1.0}, {1: 1.0}  # 1 - f and f
     lo2, hi2, lohi = {0: 1.0, 1: -2.0, 2: 1.0}, {2: 1.0}, {1: 1.0, 2: -1.0}  # their products
     cross = expected(lohi, lohi)
-    first = matrix(
-        [
-            (cell, expected(lo, lo)),
-            (cell + right, expected(lo, hi)),
-            (cell + lower, expected(hi, lo)),
-            (cell + lower + right, expected(hi, hi)),
-        ]
-    )
-    second = {  # weights of V(token) * V(token moved by rows, columns)
-        (0, 0): matrix(
-            [
-                (cell, expected(lo2, lo2)),
-                (cell + right, expected(lo2, hi2)),
-                (cell + lower, expected(hi2, lo2)),
-                (cell + lower + right, expected(hi2, hi2)),
-            ]
-        ),
-        (0, 1): 2 * matrix([(cell, expected(lo2, lohi)), (cell + lower, expected(hi2, lohi))]),
-        (1, 0): 2 * matrix([(cell, expected(lohi, lo2)), (cell + right, expected(lohi, hi2))]),
-        (1, 1): 2 * matrix([(cell, cross)]),
-        (1, -1): 2 * matrix([(cell + right, cross)]),
-    }
-    weights = [first, *second.values()]
-    starts = np.stack([each.indptr for each in weights]).astype(np.int64)
-    starts += np.concatenate([[0], np.cumsum(starts[:, -1])[:-1]])[:, None]
-    columns = np.concatenate([each.indices for each in weights])
-    values = np.concatenate([each.data for each in weights])
-    partners = np.array([rows * w + columns for rows, columns in second])
-    pooled = np.empty((n, 2 * q), np.float32)
 
-    def rows(part: slice) -> None:
-        _mean_and_deviation(
-            V.reshape(h * w, q), centre, starts[:, part.start : part.stop + 1], columns, values, partners, pooled[part]
+    def corners(low: dict[int, float], high: dict[int, float]) -> csr_matrix:
+        return matrix(
+            (cell, expected(low, low)),
+            (right, expected(low, high)),
+            (lower, expected(high, low)),
+            (opposite, expected(high, high)),
         )
 
-    at_once(rows, n)
-    return pooled
+    return corners(lo, hi), {
+        (0, 0): corners(lo2, hi2),
+        (0, 1): 2 * matrix((cell, expected(lo2, lohi)), (lower, expected(hi2, lohi))),
+        (1, 0): 2 * matrix((cell, expected(lohi, lo2)), (right, expected(lohi, hi2))),
+        (1, 1): 2 * matrix((cell, cross)),
+        (1, -1): 2 * matrix((right, cross)),
+    }
 
 
 @compiled
