@@ -1,5 +1,6 @@
 # make demo: virtual environment, installation, SCCS on the embedded volumes, and where its report is.
-# make test: the same for the tests. make docs: API pages in build/docs. All use PYTHON (3.10 to 3.12) and leave everything in .venv and runs/.
+# make test: the same for the tests. make lint: ruff, mypy, order of imports. make docs: API pages in build/docs.
+# All use PYTHON (3.10 to 3.12) and leave everything in .venv and runs/.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,9 +8,9 @@ OUT ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 TORCH := $(shell grep '^torch==' constraints.txt | cut -d';' -f1)
 PIP := $(VENV)/bin/python -m pip install --quiet -c constraints.txt
 
-API := sccs.pipeline sccs.recipe.grammar sccs.inference.segment sccs.data.readers registry.base registry.spg.graphs registry.registry
+API := sccs.pipeline sccs.recipe sccs.inference.segment sccs.data.readers registry.base registry.spg.graphs registry.registry
 
-.PHONY: demo test docs viewer clean
+.PHONY: demo test lint docs viewer clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/sccs run recipes/sccs.yaml --out $(OUT)
@@ -17,6 +18,12 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest $(PYTEST)
+
+lint: $(VENV)/.lint
+	$(VENV)/bin/ruff check --quiet --output-format concise .
+	$(VENV)/bin/ruff format --check --quiet .
+	$(VENV)/bin/python -m mypy
+	$(VENV)/bin/lint-imports --no-logo
 
 docs: $(VENV)/.test
 	$(VENV)/bin/python -m pdoc --docformat markdown --no-search --output-directory build/docs $(API)
@@ -38,6 +45,10 @@ $(VENV)/.demo: $(VENV)/.torch setup.cfg
 $(VENV)/.test: $(VENV)/.torch setup.cfg
 	$(PIP) --editable '.[test]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.lint: $(VENV)/.test
+	$(PIP) --editable '.[lint]'
+	@touch $@
 
 # For the tests that open a napari window, and that of the BioImage package: Qt and more, so not part of `test`.
 viewer: $(VENV)/.viewer

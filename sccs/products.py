@@ -9,20 +9,23 @@ import numpy as np
 import torch
 
 from registry.base import UserError
+from registry.numeric.kmeans import kmeans
 from sccs.data.planes import restored
-from sccs.data.volumes import Dataset, Volume, evenly
+from sccs.data.tiler import Tile
+from sccs.data.volumes import FOV, Dataset, Volume, evenly
 from sccs.data.writers import write_labels
 from sccs.evaluation.continuity import NeighbourTables
 from sccs.evaluation.legend import class_legend, cluster_legend
 from sccs.evaluation.naming import read_names, write_metrics
 from sccs.evaluation.scores import confusion
-from sccs.model.model import STAGES
+from sccs.model.model import STAGES, Segmented
 from sccs.pipeline import Pipeline
 from sccs.report.figures import SliceView, basis_mosaic, cluster_overlay
 from sccs.report.page import refresh
 from sccs.system.cache import report_growth
 from sccs.system.colours import to_grey
 from sccs.system.files import write_json
+from sccs.system.log import RunLog
 
 TIMED_FOVS = 3  # whose stages are timed, without the cache
 VIEWS = {"test": 6, "train": 2}  # slices kept for figures and report, spread over the volumes
@@ -30,63 +33,31 @@ MOST_NODES = 50_000  # of a FOV for which k-means of its own is drawn; a pixel g
 UNSEGMENTED = 255  # in <volume>_clusters.tif: slices or margins that the recipe leaves out
 
 
-def make_products(pipeline: Pipeline, dataset: Dataset, out: Path, log, training_seconds: float) -> dict:
+def make_products(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog, training_seconds: float) -> dict:
     """Segment every train and test volume, score, time, draw; returns the metrics."""
-    codes, names = list(dataset.classes), list(dataset.classes.values())
-    tables: dict[str, dict[str, np.ndarray]] = {"train": {}, "test": {}}
-    pixels = {part: np.zeros(pipeline.k, np.int64) for part in tables}
-    neighbours = {part: NeighbourTables(pipeline.k, dataset) for part in tables}
-    legend = cluster_legend(read_names(out), pipeline.k)
+    counts = {part: Counts(pipeline.k, dataset) for part in ("train", "test")}
     (out / "figures" / "data").mkdir(parents=True, exist_ok=True)
     fovs = sum(len(v.z_slices) * len(v.tiles) for v in dataset.train + dataset.test)
     with log.progress(fovs, "segmenting") as bar:
-        for part in tables:
+        for part, counted in counts.items():
             volumes = getattr(dataset, part)
-            shown = {volume.name: share for volume, share in zip(volumes, shares(volumes, VIEWS[part]))}
-            for volume in volumes:
-
-                def draw(z: int, pieces: list) -> None:
-                    view = view_of(pipeline, volume, z, part, dataset, pieces)
-                    view.save(out / "figures" / "data")
-                    log.image(f"{part}/{view.key}/clusters", cluster_overlay(view, pipeline.k), 0)
-                    log.image(f"{part}/{view.key}/bases", basis_mosaic(view.bases, view.regions), 0)
-
-                planes = segment_volume(
-                    pipeline,
-                    volume,
-                    dataset,
-                    codes,
-                    tables[part],
-                    pixels[part],
-                    drawn=shown[volume.name],
-                    draw=draw,
-                    done=bar.update,
-                )
-                planes = restored(neighbours[part].watch(planes, volume), volume.file_shape, volume.plane)
-                write_labels(
-                    out / "segmentation" / f"{volume.name}_clusters.tif",
-                    planes,
-                    overwrite=True,
-                    shape=volume.file_shape,
-                    voxel_size=volume.file_voxel_size,
-                    colours=legend.colours,
-                    names={**legend.names, UNSEGMENTED: "not segmented"},
-                )
+            for volume, shown in zip(volumes, shares(volumes, VIEWS[part])):
+                _write_clusters(pipeline, dataset, out, log, part, volume, shown, counted, bar.update)
     report_growth(log)
-    headline = pipeline.recipe.evaluation
+    wished = pipeline.recipe.evaluation
     metrics = write_metrics(
         out,
-        tables["train"],
-        tables["test"],
-        names,
+        counts["train"].tables,
+        counts["test"].tables,
+        list(dataset.classes.values()),
         k=pipeline.k,
-        rest=headline.rest,
-        mappings=headline.mappings,
-        headline=headline.headline,
-        train_pixels=pixels["train"],
-        test_pixels=pixels["test"],
+        rest=wished.rest,
+        mappings=wished.mappings,
+        headline=wished.headline,
+        train_pixels=counts["train"].pixels,
+        test_pixels=counts["test"].pixels,
         supervised=pipeline.supervised,
-        neighbours={part: each.to_lists() for part, each in neighbours.items()},
+        neighbours={part: each.neighbours.to_lists() for part, each in counts.items()},
     )
     for note in metrics["notes"]:
         log.warning(note)
@@ -94,11 +65,61 @@ def make_products(pipeline: Pipeline, dataset: Dataset, out: Path, log, training
     for name in ("nodes", "edges", "density", "isolated", "components"):
         log.histogram(f"graphs/{name}", np.array([graph[name] for graph in pipeline.diagnostics]), 0)
     write_json(out / "timing.json", {**time_stages(pipeline, dataset), "training_seconds": training_seconds})
-    for part in tables:
-        for volume in getattr(dataset, part):
-            write_classes(out, volume, metrics, dataset)
+    for volume in [*dataset.train, *dataset.test]:
+        write_classes(out, volume, metrics, dataset)
     refresh(out)
     return metrics
+
+
+class Counts:
+    """What is counted while volumes are segmented: confusion tables by FOV, pixels per cluster, neighbours in z."""
+
+    def __init__(self, k: int, dataset: Dataset):
+        self.tables: dict[str, np.ndarray] = {}
+        self.pixels = np.zeros(k, np.int64)
+        self.neighbours = NeighbourTables(k, dataset)
+
+
+def _write_clusters(
+    pipeline: Pipeline,
+    dataset: Dataset,
+    out: Path,
+    log: RunLog,
+    part: str,
+    volume: Volume,
+    shown: Sequence[int],
+    counted: Counts,
+    done: Callable[[], None],
+) -> None:
+    """<volume>_clusters.tif, and the views of the slices that are shown."""
+
+    def draw(z: int, pieces: list) -> None:
+        view = view_of(pipeline, volume, z, part, dataset, pieces)
+        view.save(out / "figures" / "data")
+        log.image(f"{part}/{view.key}/clusters", cluster_overlay(view, pipeline.k), 0)
+        log.image(f"{part}/{view.key}/bases", basis_mosaic(view.bases, view.regions), 0)
+
+    planes = segment_volume(
+        pipeline,
+        volume,
+        dataset,
+        list(dataset.classes),
+        counted.tables,
+        counted.pixels,
+        drawn=shown,
+        draw=draw,
+        done=done,
+    )
+    legend = cluster_legend(read_names(out), pipeline.k)
+    write_labels(
+        out / "segmentation" / f"{volume.name}_clusters.tif",
+        restored(counted.neighbours.watch(planes, volume), volume.file_shape, volume.plane),
+        overwrite=True,
+        shape=volume.file_shape,
+        voxel_size=volume.file_voxel_size,
+        colours=legend.colours,
+        names={**legend.names, UNSEGMENTED: "not segmented"},
+    )
 
 
 def shares(volumes: list[Volume], count: int) -> list[list[int]]:
@@ -116,7 +137,7 @@ def segment_volume(
     pixels: np.ndarray,
     *,
     drawn: Sequence[int] = (),
-    draw: Callable[[int, list], None] | None = None,
+    draw: Callable[[int, list], None] = lambda z, pieces: None,
     done: Callable[[], None] = lambda: None,
 ) -> Iterator[np.ndarray]:
     """Yields planes (Y, X) uint8 of the whole file, `UNSEGMENTED` where the recipe does not look.
@@ -148,19 +169,24 @@ def segment_volume(
         yield plane
 
 
-def view_of(pipeline: Pipeline, volume: Volume, z: int, part: str, dataset: Dataset, pieces) -> SliceView:
+def view_of(
+    pipeline: Pipeline,
+    volume: Volume,
+    z: int,
+    part: str,
+    dataset: Dataset,
+    pieces: Sequence[tuple[FOV, Tile, Segmented]],
+) -> SliceView:
     """One slice put together from its FOVs, with per-FOV k-means of Z beside it (Figure 4c)."""
-    from registry.numeric.kmeans import kmeans
-
     shape = volume.shape[1:]
     image, regions = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
     labels = None if pieces[0][0].labels is None else np.zeros(shape, np.int32)
     bases, clusters, alone, offset = [], [], [], 0
     for fov, tile, result in pieces:
-        window = slice(tile.y0, tile.y1), slice(tile.x0, tile.x1)
+        window = tile.window
         image[window] = fov.image
         regions[window] = result.graph.regions + offset
-        if labels is not None:
+        if labels is not None and fov.labels is not None:
             labels[window] = fov.labels
         bases.append(result.Z)
         clusters.append(result.assignment)
@@ -217,7 +243,7 @@ def write_classes(out: Path, volume: Volume, metrics: dict, dataset: Dataset) ->
     import tifffile
 
     code_of = {name: code for code, name in dataset.classes.items()}
-    rest = code_of.get(metrics.get("rest"), UNSEGMENTED)
+    rest = code_of.get(metrics.get("rest", ""), UNSEGMENTED)
     table = np.full(256, UNSEGMENTED, np.uint8)
     table[: len(mapping)] = [rest if name is None else code_of[name] for name in mapping]
     legend = class_legend(dataset.classes)

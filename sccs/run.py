@@ -8,24 +8,25 @@ runs/<recipe>/<time>-s<seed>/
 from __future__ import annotations
 
 import argparse
-import itertools
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.base import UserError
 from sccs.arguments import add_run_arguments
 from sccs.recipe.grammar import Recipe, load_recipe
+from sccs.run_folder import check_folder, check_same_recipe, last_checkpoint, new_folder, prepare_folder
 from sccs.system.exits import guard
 from sccs.training.team import ALONE, Team, launched_team
 
-if TYPE_CHECKING:
-    from sccs.data.volumes import Dataset
+if TYPE_CHECKING:  # whatever needs torch is imported when it is needed: a wrong recipe is told of at once
+    from registry.spg.graphs import RegionGraph
+    from sccs.data.volumes import FOV, Dataset
     from sccs.pipeline import Pipeline
+    from sccs.system.log import RunLog
+    from sccs.training.pretrain import Pretrainer
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -126,7 +127,7 @@ def prepare_pretraining(recipe: Recipe, device: str, team: Team = ALONE) -> Work
     """The same for a recipe with a `pretrain` block."""
     from sccs.training.pretrain import Pretrain, carry_out, check_batch, prepare
 
-    def prepared():
+    def prepared() -> Pretrainer:
         check_batch(recipe.validate("pretrain", Pretrain), team)
         return prepare(recipe.resolved()["pretrain"], device, recipe.seed, Path.cwd())
 
@@ -142,10 +143,10 @@ def prepare_pretraining(recipe: Recipe, device: str, team: Team = ALONE) -> Work
 class Preview:
     """Draws the anchor's spectral bases and segmentation into TensorBoard at each checkpoint."""
 
-    def __init__(self, log):
+    def __init__(self, log: RunLog):
         self.log = log
 
-    def __call__(self, step: int, pipeline, graph, fov) -> None:
+    def __call__(self, step: int, pipeline: Pipeline, graph: RegionGraph, fov: FOV) -> None:
         import torch
 
         from sccs.report.figures import basis_mosaic
@@ -182,86 +183,6 @@ def summary(metrics: dict, out: Path) -> str:
     numbers = headline_numbers(metrics)
     scored = f"mean DSC {numbers['mean_dsc']:.3f} (mapping {metrics['headline']}), " if "mean_dsc" in numbers else ""
     return f"done: {scored}{numbers['clusters_used']} of {metrics['k']} clusters in use; report: {out / 'report.html'}"
-
-
-# ------------------------------------------------------------------------------------------------------- run folder
-def new_folder(recipe: Recipe) -> Path:
-    """runs/<recipe>/<time>-s<seed>, with -2, -3 ... behind it where another run of this second has the name."""
-    plain = Path("runs") / recipe.name / f"{datetime.now():%Y%m%d-%H%M%S}-s{recipe.seed}"
-    for number in itertools.count(1):
-        folder = plain if number == 1 else plain.with_name(f"{plain.name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except NotADirectoryError:
-            raise UserError(f"{folder.parent} cannot be made: a file is in its way; give --out") from None
-        return folder
-
-
-def check_folder(out: Path, resume: bool, overwrite: bool) -> None:
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; --out takes a folder")
-    if out.is_dir() and any(out.iterdir()) and not (resume or overwrite):
-        raise UserError(f"{out} exists and is never deleted; give --resume to go on, --overwrite, or another --out")
-    if out.is_dir() and any(out.iterdir()) and not (out / "resolved.yaml").is_file():
-        raise UserError(f"{out} is not empty and no run folder (no resolved.yaml); give another --out")
-    if resume and not (out / "resolved.yaml").is_file():
-        raise UserError(f"--resume: {out} holds no run; give the run's folder with --out")
-
-
-def check_same_recipe(recipe: Recipe, out: Path, resume: bool) -> None:
-    """A resumed run must be the one that was begun: other settings would mix two runs in one folder."""
-    if not resume:
-        return
-    import yaml
-
-    before = _flat(yaml.safe_load((out / "resolved.yaml").read_text()))
-    now = _flat(yaml.safe_load(_yaml(recipe.resolved())))
-    changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key) and key != "device"]
-    if changed:
-        key = changed[0]
-        more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
-        raise UserError(
-            f"--resume: {key} is {now.get(key)!r}, but the run in {out} began with {before.get(key)!r}"
-            f"{more}; resume with its own settings or give another --out"
-        )
-
-
-def _flat(value, path: str = "") -> dict[str, object]:
-    if isinstance(value, dict):
-        below = (_flat(item, f"{path}.{key}" if path else str(key)) for key, item in value.items())
-        return {key: leaf for part in below for key, leaf in part.items()}
-    return {path: value}
-
-
-def _yaml(value) -> str:
-    import yaml
-
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
-
-
-def prepare_folder(recipe: Recipe, out: Path, device: str, resume: bool) -> None:
-    """recipe.yaml (as it was written), resolved.yaml, environment.json. What an old run left goes, but to resume."""
-    from sccs.system.files import write_json, write_text
-    from sccs.system.machine import environment
-
-    if not resume:
-        for name in ("checkpoints", "model", "tensorboard", "figures", "segmentation"):
-            shutil.rmtree(out / name, ignore_errors=True)
-        for name in ("metrics.json", "tables.json", "graphs.json", "timing.json", "report.html", "classes.yaml"):
-            (out / name).unlink(missing_ok=True)
-    out.mkdir(parents=True, exist_ok=True)
-    resolved = _yaml(recipe.resolved())
-    write_text(out / "recipe.yaml", recipe.source.read_text() if recipe.source else resolved)
-    write_json(out / "environment.json", environment(device))
-    write_text(out / "resolved.yaml", resolved)
-
-
-def last_checkpoint(out: Path) -> int:
-    """Iteration of the newest checkpoint, 0 without."""
-    steps = [int(path.stem.split("_")[1]) for path in (out / "checkpoints").glob("step_*.safetensors")]
-    return max(steps, default=0)
 
 
 if __name__ == "__main__":

@@ -51,8 +51,8 @@ def class_codes(
     order, the codes that follow the data set's, from 1 where it has none. Clusters without a name count as the rest
     class, as they do in the scores; where there is none they are 255, "unnamed".
     """
-    code_of = {name.strip().lower(): code for code, name in reversed(classes.items())}
-    further = {}
+    code_of = {name.strip().lower(): code for code, name in reversed(list(classes.items()))}
+    further: dict[str, str] = {}
     for name in sorted(entry["name"] for entry in entries.values()):
         if (plain := name.strip().lower()) not in code_of:
             further.setdefault(plain, name)

@@ -39,7 +39,7 @@ class Span(NamedTuple):
 
 def default_halo(fov: int | str) -> int:
     """px; at 560 px and more, 40."""
-    return 0 if fov == "full" else min(HALO, fov // 14)
+    return 0 if isinstance(fov, str) else min(HALO, fov // 14)
 
 
 def spans(length: int, fov: int | str, halo: int) -> list[Span]:
@@ -49,7 +49,7 @@ def spans(length: int, fov: int | str, halo: int) -> list[Span]:
     With a halo, those at the ends reach inwards to see as much as the others. Without one, FOVs see what they write.
     Raises UserError for a halo that leaves no centre.
     """
-    if fov == "full" or length <= fov:
+    if isinstance(fov, str) or length <= fov:
         return [Span(0, length, 0, length)]
     limit = fov - 2 * halo
     if halo < 0 or limit < 1:
@@ -86,7 +86,8 @@ class Plan:
     @property
     def slot(self) -> tuple[int, int]:
         """(h, w) that holds whatever one FOV sees."""
-        return tuple(max(span.high - span.low for span in along) for along in (self.y, self.x))
+        h, w = (max(span.high - span.low for span in along) for along in (self.y, self.x))
+        return h, w
 
     def corner(self, i: int, j: int) -> tuple[int, int]:
         """Of the slot of FOV (i, j), where slots lie side by side."""
@@ -108,18 +109,18 @@ class Plan:
 
 def make_plan(shape: Sequence[int], fov: int | str, halo: int, block: Sequence[int] | None = None) -> Plan:
     """`block`: wished for, in voxels (z, y, x); y and x become whole FOVs, at least one."""
-    shape = tuple(map(int, shape))
+    Z, Y, X = map(int, shape)
     wished = block or BLOCK
-    along = [spans(length, fov, halo) for length in shape[1:]]
-    most = max(1, FOV_VOXELS // math.prod(max(span.high - span.low for span in each) for each in along))
-    depth = min(wished[0], shape[0], most)
-    chunks = [min(depth, CHUNK[0])]
-    sides = [depth // chunks[0] * chunks[0]]
-    for fields, length, side, most in zip(along, shape[1:], wished[1:], CHUNK[1:]):
+    y, x = spans(Y, fov, halo), spans(X, fov, halo)
+    most = max(1, FOV_VOXELS // math.prod(max(span.high - span.low for span in along) for along in (y, x)))
+    depth = min(wished[0], Z, most)
+    chunks, sides = [min(depth, CHUNK[0])], []
+    sides.append(depth // chunks[0] * chunks[0])
+    for fields, length, side, longest in zip((y, x), (Y, X), wished[1:], CHUNK[1:]):
         step = fields[0].stop
         sides.append(min(max(1, side // step), len(fields)) * step)
-        chunks.append(min(most, length) if len(fields) == 1 else _divisor(step, most))
-    return Plan(shape, halo, *along, tuple(sides), tuple(chunks))
+        chunks.append(min(longest, length) if len(fields) == 1 else _divisor(step, longest))
+    return Plan((Z, Y, X), halo, y, x, (sides[0], sides[1], sides[2]), (chunks[0], chunks[1], chunks[2]))
 
 
 def _divisor(length: int, most: int) -> int:

@@ -2,13 +2,14 @@
 
 A model is trained, and by default applied, slice by slice. Here the graphs of a slice and of its neighbours are joined
 (registry.spg.slab): the trained embedding, linear in the graph, then propagates along z as it does in the plane, and
-the head clusters the nodes of the middle slice. Nothing is trained anew, there is no eigensolver, and a slice depends on
-its neighbours' images alone, not on the order in which slices are segmented.
+the head clusters the nodes of the middle slice. Nothing is trained anew, there is no eigensolver, and a slice depends
+on its neighbours' images alone, not on the order in which slices are segmented.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from sccs.data.volumes import Volume
 from sccs.model.model import Model
 
 REACH = 2  # slices on either side
+T = TypeVar("T")
 
 
 def check_depth(model: Model, weight: float) -> None:
@@ -49,6 +51,8 @@ def segment_slices(
     value, are 255, "not segmented".
     """
     check_depth(model, weight)
+    builder = model.graph
+    assert isinstance(builder, AffinityGraph)
     fovs = volume.fovs()
     layers: dict[int, list[RegionGraph | None]] = {}  # position of a slice -> the graphs of its tiles
     links: dict[int, list[Link | None]] = {}  # position of a slice -> of its tiles, to the next slice
@@ -75,7 +79,7 @@ def segment_slices(
                 flat[other].append(bool(image.min() == image.max()))
             if other > near.start:
                 links[other - 1] = [
-                    None if one is None or two is None else link(model.graph, one, two, weight)
+                    None if one is None or two is None else link(builder, one, two, weight)
                     for one, two in zip(layers[other - 1], layers[other])
                 ]
         plane = np.full(volume.shape[1:], EMPTY, np.uint8)
@@ -83,11 +87,15 @@ def segment_slices(
             if wanted[position][number] and not (inside is not None and flat[position][number]):
                 plane[tile.window] = segment_middle(
                     model,
-                    [layers[other][number] for other in near],
-                    [links[other][number] for other in near[:-1]],
+                    _present(layers[other][number] for other in near),
+                    _present(links[other][number] for other in near[:-1]),
                     position - near.start,
                 )
         yield plane
+
+
+def _present(items: Iterable[T | None]) -> list[T]:
+    return [item for item in items if item is not None]
 
 
 def neighbourhood(z_slices: Sequence[int], position: int, reach: int) -> range:

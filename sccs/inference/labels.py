@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sccs.data.planes import restored, turn_back
+from sccs.data.planes import Plane, restored, turn_back
 from sccs.data.pyramid import EMPTY
 from sccs.data.volumes import PLANE_AT_ONCE, Volume
 from sccs.inference import depth as slabs
@@ -50,14 +50,13 @@ def segmented_planes(
     model: Model, volume: Volume, mask: Mask | None, table: np.ndarray, plan: Plan
 ) -> Iterator[np.ndarray]:
     """Labels (Y, X) of every slice, one after the other: what the blocks of `sccs.inference.block_job` hold."""
-    everything = slice(0, plan.shape[1]), slice(0, plan.shape[2])
+    whole = plan.shape[1] * plan.shape[2] <= PLANE_AT_ONCE
     for z in range(plan.shape[0]):
-        whole = plan.shape[1] * plan.shape[2] <= PLANE_AT_ONCE
-        image, top = volume.read_window(volume.origin[0] + z, *everything) if whole else None, 0
         fovs = {}
         for i, y in enumerate(plan.y):
-            if not whole:
-                image, top = volume.read_window(volume.origin[0] + z, slice(y.low, y.high), everything[1]), y.low
+            if i == 0 or not whole:  # else the slice is in memory
+                rows = slice(0, plan.shape[1]) if whole else slice(y.low, y.high)
+                image, top = volume.read_window(volume.origin[0] + z, rows, slice(0, plan.shape[2])), rows.start
             for j, x in enumerate(plan.x):
                 view = image[y.low - top : y.high - top, x.low : x.high]
                 fovs[i, j] = label_fov(model, volume, mask, table, z, y, x, view)[None]
@@ -76,7 +75,7 @@ def segmented_planes(
 def slice_labels(
     model: Model,
     settings: Mapping[str, Any],
-    plane: str,
+    plane: Plane,
     depth: float | None,
     table: np.ndarray,
     watch: Callable[[Iterable[np.ndarray], int], Iterable[np.ndarray]] = lambda planes, total: planes,
@@ -84,7 +83,7 @@ def slice_labels(
     """Labels (Y, X) of the region's slices, by planes of another axis or with edges between slices.
 
     As with blocks, `EMPTY` where the mask is 0 and in FOVs of one grey value. A few planes are in memory; labels of
-    other planes than xy are gathered in a temporary file. watch(planes, total) passes them on, and may show the progress.
+    other planes than xy are gathered in a temporary file. watch(planes, total) passes planes on and shows the progress.
     """
     volume, mask = open_volume(settings, model.min_side, plane=plane), open_mask(settings, plane)
     everything = slice(0, volume.shape[1]), slice(0, volume.shape[2])

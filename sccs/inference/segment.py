@@ -16,6 +16,7 @@ import numpy as np
 
 from registry.base import UserError
 from sccs.data.label_store import import_zarr, write_store
+from sccs.data.planes import Plane
 from sccs.data.pyramid import EMPTY
 from sccs.data.readers import ImageSource
 from sccs.data.writers import ZARR_SUFFIXES, check_output, write_labels
@@ -65,7 +66,7 @@ class Options:
     level: int | str | None = None
     voxel_size: Sequence[float] | None = None
     axes: str | None = None
-    plane: str = "xy"
+    plane: Plane = "xy"
     depth: float | None = None
     classes: bool = False
     overwrite: bool = False
@@ -129,7 +130,7 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
     model = Model.load(run, options.device)
     if options.depth is not None:
         check_depth(model, options.depth)
-    entries = {cluster: entry for cluster, entry in read_names(run).items() if 0 <= cluster < model.k}
+    entries = {cluster: entry for cluster, entry in read_names(Path(run)).items() if 0 <= cluster < model.k}
     if options.classes and not entries:
         raise UserError(f"--classes: clusters of {run} have no names yet; give them with `sccs name {run} 3=nucleus`")
     trained = model.info.get("voxel_size")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from registry.base import UserError
-from sccs.data.planes import turn, turned
+from sccs.data.planes import Plane, turn, turned
 from sccs.data.readers import ImageSource, expand, level_sizes, open_image
 from sccs.data.volumes import Region, Volume, voxel_mismatch
 from sccs.inference.blocks import chosen_level
@@ -28,7 +28,7 @@ def open_level(
     axes: str | None,
     trained: Sequence[float] | None,
     min_side: int = 1,
-    plane: str = "xy",
+    plane: Plane = "xy",
 ) -> tuple[ImageSource, int | None]:
     """The image at the level asked for, and its number; `trained`: voxel size (z, y, x) nm that the model knows.
 
@@ -37,23 +37,29 @@ def open_level(
     if level == "auto":
         if voxel_size is not None:
             raise UserError("--level auto goes by the voxel sizes of the file; give --level L beside --voxel-size")
-        if trained is None:
-            raise UserError("--level auto: the run does not know the voxel size that it was trained at; give --level L")
-        sizes = level_sizes(input, axes)
-        if None in sizes:
-            raise UserError(f"--level auto: {input} does not say its voxel size; give --level L and --voxel-size")
-        levels = list(range(len(sizes)))
-        if len(levels) > 1:
-            shapes = [open_image(input, axes=axes, level=number).shape for number in levels]
-            levels = [number for number in levels if min(turn(shapes[number], plane)[1:]) >= min_side] or levels
-        level = levels[chosen_level([sizes[number] for number in levels], trained)]
-        note = "" if len(levels) == len(sizes) else f", of those with at least {min_side} px a side"
-        print(
-            f"level {level} of {len(sizes)}: {_nm(sizes[level])}, the nearest to the {_nm(trained)} of the "
-            f"training{note}"
-        )
-        level = level if len(sizes) > 1 else None
+        level = _nearest_level(input, axes, trained, min_side, plane)
+    assert not isinstance(level, str)
     return open_image(input, axes=axes, voxel_size=voxel_size, level=level), level
+
+
+def _nearest_level(
+    input: str, axes: str | None, trained: Sequence[float] | None, min_side: int, plane: Plane
+) -> int | None:
+    """None for a file without levels. Prints which one it is."""
+    if trained is None:
+        raise UserError("--level auto: the run does not know the voxel size that it was trained at; give --level L")
+    stated = level_sizes(input, axes)
+    sizes, count = [size for size in stated if size is not None], len(stated)
+    if len(sizes) < count:
+        raise UserError(f"--level auto: {input} does not say its voxel size; give --level L and --voxel-size")
+    levels = list(range(count))
+    if count > 1:
+        shapes = [open_image(input, axes=axes, level=number).shape for number in levels]
+        levels = [number for number in levels if min(turn(shapes[number], plane)[1:]) >= min_side] or levels
+    level = levels[chosen_level([sizes[number] for number in levels], trained)]
+    note = "" if len(levels) == count else f", of those with at least {min_side} px a side"
+    print(f"level {level} of {count}: {_nm(sizes[level])}, the nearest to the {_nm(trained)} of the training{note}")
+    return level if count > 1 else None
 
 
 def _nm(size: Sequence[float]) -> str:
@@ -64,10 +70,10 @@ def parse_region(text: str | None) -> list[tuple[int | None, int | None]]:
     """ "z0:z1,y0:y1,x0:x1", each number optional -> three pairs."""
     if text is None:
         return [(None, None)] * 3
-    parts = [re.fullmatch(r"(\d*):(\d*)", part.strip()) for part in text.split(",")]
-    if len(parts) != 3 or None in parts:
+    parts = [part for part in (re.fullmatch(r"(\d*):(\d*)", part.strip()) for part in text.split(",")) if part]
+    if len(parts) != 3 or text.count(",") != 2:
         raise UserError(f"--region {text}: write z0:z1,y0:y1,x0:x1 in voxels of the level, such as 0:100,:,512:1536")
-    return [tuple(int(number) if number else None for number in part.groups()) for part in parts]
+    return [(int(part[1]) if part[1] else None, int(part[2]) if part[2] else None) for part in parts]
 
 
 def whole_region(region: Sequence[tuple[int | None, int | None]], shape: Sequence[int], path: str) -> list[list[int]]:
@@ -82,7 +88,7 @@ def whole_region(region: Sequence[tuple[int | None, int | None]], shape: Sequenc
 
 
 def open_volume(
-    settings: Mapping[str, Any], min_side: int, statistics: tuple[float, float] | None = None, plane: str = "xy"
+    settings: Mapping[str, Any], min_side: int, statistics: tuple[float, float] | None = None, plane: Plane = "xy"
 ) -> Volume:
     """The region of the image as standardised slices; statistics: its mean and deviation, where they are known."""
     source = open_image(
@@ -108,15 +114,15 @@ class Mask:
     array, shape, origin: (z, y, x) of the file, as the mask, the image and the region have them.
     """
 
-    def __init__(self, array, shape: Sequence[int], origin: Sequence[int], path: str, plane: str = "xy"):
+    def __init__(self, array: Any, shape: Sequence[int], origin: Sequence[int], path: str, plane: Plane = "xy"):
         self.array, self.origin = turned(array, plane), turn(origin, plane)
-        self.factors = [max(1, round(n / m)) for n, m in zip(shape, array.shape)]
-        if any(abs(n - m * f) >= f for n, m, f in zip(shape, array.shape, self.factors)):
+        factors = [max(1, round(n / m)) for n, m in zip(shape, array.shape)]
+        if any(abs(n - m * f) >= f for n, m, f in zip(shape, array.shape, factors)):
             raise UserError(
                 f"--mask {path}: has shape {tuple(array.shape)} (z, y, x), the image {tuple(shape)}; make "
                 "it of that shape, or coarser by whole factors"
             )
-        self.factors = turn(self.factors, plane)
+        self.factors = turn(factors, plane)
 
     def __call__(self, z: int, y: slice, x: slice) -> np.ndarray:
         """(h, w) bool of a window of slice z, rows y, columns x of the plane."""
@@ -128,7 +134,7 @@ class Mask:
         return part[index[1] - index[1][0]][:, index[2] - index[2][0]]
 
 
-def open_mask(settings: Mapping[str, Any], plane: str = "xy") -> Mask | None:
+def open_mask(settings: Mapping[str, Any], plane: Plane = "xy") -> Mask | None:
     if settings["mask"] is None:
         return None
     source = open_image(

@@ -27,7 +27,8 @@ class cluster:
     """Context: a Dask client of the scheduler at that address, or of a local cluster; None for one worker alone."""
 
     def __init__(self, workers: int, scheduler: str | None):
-        self.workers, self.scheduler, self.opened = workers, scheduler, []
+        self.workers, self.scheduler = workers, scheduler
+        self.opened: list[Any] = []
 
     def __enter__(self) -> Any:
         if self.scheduler is None and self.workers == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def write(folder: Path, parts: Parts, info: Mapping[str, Any]) -> None:
     write_json(folder / "model.json", {"format": FORMAT, "recipe": parts.recipe.resolved(), **info})
 
 
-def read(place: Path, run: str | Path) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+def read(place: Path, run: str | os.PathLike[str]) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     """The folder of the weights, the recipe without its data, and what else the model knows.
 
     place: folder of a run, its `model` folder, or an export. run: what the user calls it, for errors. Raises UserError
@@ -48,7 +49,7 @@ def read(place: Path, run: str | Path) -> tuple[Path, dict[str, Any], dict[str, 
     return folder, recipe, {key: value for key, value in about.items() if key not in ("format", "recipe")}
 
 
-def restore(parts: Parts, folder: Path, run: str | Path) -> None:
+def restore(parts: Parts, folder: Path, run: str | os.PathLike[str]) -> None:
     """Give every part what it had learned. Raises UserError where a file is missing, damaged, or of another version."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -61,7 +62,8 @@ def restore(parts: Parts, folder: Path, run: str | Path) -> None:
         raise UserError(f"{run}: the model is incomplete or damaged ({error}); train again") from None
     except (KeyError, ValueError, RuntimeError) as error:  # arrays of other names or shapes than this code keeps
         raise UserError(
-            f"{run}: the model's {role} was saved by another version of sccs ({str(error).splitlines()[0]}); train again"
+            f"{run}: the model's {role} was saved by another version of sccs "
+            f"({str(error).splitlines()[0]}); train again"
         ) from None
     for part in (parts.embedder, parts.clusterer):
         if isinstance(part, torch.nn.Module):

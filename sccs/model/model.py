@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -82,7 +83,7 @@ class Model(Parts):
         folder.write(where, self, self.info)
 
     @classmethod
-    def load(cls, run: str | Path, device: str | None = None) -> Self:
+    def load(cls, run: str | os.PathLike[str], device: str | None = None) -> Self:
         """A trained model from a run folder, its `model` folder, or the folder or zip that `sccs export` wrote.
 
         Raises UserError for what is none of these, is damaged, or brings plug-ins that the user does not trust.

@@ -73,7 +73,7 @@ class Session:
         """
         from sccs.pipeline import Pipeline
         from sccs.products import make_products
-        from sccs.run import check_folder, prepare_folder
+        from sccs.run_folder import check_folder, prepare_folder
         from sccs.training.trainer import check_length
 
         run = Path(run)

@@ -35,7 +35,7 @@ def main(run: str, out: str, *, licence: str | None, authors: Sequence[str], ove
     print(package(run, path, licence, authors))
 
 
-def package(run: str | os.PathLike, out: Path, licence: str | None, authors: Sequence[str]) -> str:
+def package(run: str | os.PathLike[str], out: Path, licence: str | None, authors: Sequence[str]) -> str:
     """Write the zip `out` from a run or an export; returns what to tell.
 
     Raises UserError for features without an MAE, a package that is not installed, no licence or author, and where the

@@ -78,6 +78,7 @@ def export_onnx(features: Features, path: Path, maps: bool = False) -> str:
             output_names=["tokens"],
             dynamic_shapes=({0: torch.export.Dim("B")},),
         )
+    assert program is not None
     model = program.model_proto
     _forget_sources(model)
     onnx.helper.set_model_props(model, facts(part))

@@ -63,7 +63,12 @@ def main(
 
 
 def export(
-    run: str | os.PathLike, out: Path, *, onnx: bool = False, licence: str | None = None, authors: Sequence[str] = ()
+    run: str | os.PathLike[str],
+    out: Path,
+    *,
+    onnx: bool = False,
+    licence: str | None = None,
+    authors: Sequence[str] = (),
 ) -> dict[str, str]:
     """Write the export; returns its files, each with what there is to say of it. An existing `out` is replaced."""
     with archive.opened(run) as source, atomic_path(out) as scratch:
@@ -125,7 +130,7 @@ def _carry(plugin: str, base: Path, folder: Path) -> str:
         raise UserError(f"{source}: the run's plug-in is no longer there; put it back, since the model needs its code")
     if (folder / name).exists():
         raise UserError(f"{source}: a second plug-in of this name; rename one in the recipe, and train again")
-    (folder / "plugins").mkdir(exist_ok=True)
+    (folder / "plugins").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, folder / name)
     return name
 

@@ -1,8 +1,8 @@
 """Run folders and exported models that were made before the code moved into rooms (commit e6fa01b) are still read.
 
-`tests/fixtures/before_rooms`: a run of a tiny MAE on the phantom (synthetic), two of its clusters named; its export; the
-export of a run with a graph plug-in, which imports modules by their names of then; an image, and its clusters as that
-commit gave them.
+`tests/fixtures/before_rooms`: a run of a tiny MAE on the phantom (synthetic), two of its clusters named; its export;
+the export of a run with a graph plug-in, which imports modules by their names of then; an image, and its clusters as
+that commit gave them.
 """
 
 import shutil
@@ -29,6 +29,13 @@ def test_an_export_whose_plug_in_names_old_modules_loads(monkeypatch):
     model = sccs.load(FIXTURES / "plugged.zip")
     assert type(model.graph).__name__ == "Stripes"
     assert (model.segment(EXPECTED["image"]) == EXPECTED["plugged_zip"]).all()
+
+
+@pytest.mark.parametrize("out", ["folder", "again.zip"])
+def test_an_export_with_a_plug_in_is_exported_again(out, tmp_path, monkeypatch):
+    monkeypatch.setenv("SCCS_TRUST_PLUGINS", "1")
+    assert main(["export", str(FIXTURES / "plugged.zip"), str(tmp_path / out)]) == 0
+    assert (sccs.load(tmp_path / out).segment(EXPECTED["image"]) == EXPECTED["plugged_zip"]).all()
 
 
 def test_commands_work_on_a_run_folder_of_then(tmp_path, capsys):

@@ -199,7 +199,7 @@ def test_a_users_error_leaves_the_old_run_and_no_new_folder(
 def test_two_runs_of_one_second_have_a_folder_each(folder, monkeypatch):
     import datetime as clock
 
-    from sccs import run
+    from sccs import run_folder
     from sccs.recipe.grammar import load_recipe
 
     class Stopped(clock.datetime):
@@ -207,10 +207,10 @@ def test_two_runs_of_one_second_have_a_folder_each(folder, monkeypatch):
         def now(cls):
             return cls(2025, 1, 31, 12)
 
-    monkeypatch.setattr(run, "datetime", Stopped)
+    monkeypatch.setattr(run_folder, "datetime", Stopped)
     monkeypatch.chdir(folder)
     recipe = load_recipe(folder / "recipe.yaml")
-    names = [run.new_folder(recipe).as_posix() for _ in range(3)]
+    names = [run_folder.new_folder(recipe).as_posix() for _ in range(3)]
     assert names == [f"runs/recipe/20250131-120000-s0{end}" for end in ("", "-2", "-3")]
 
 

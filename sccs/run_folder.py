@@ -1,0 +1,89 @@
+"""The folder of a run: a new one, or the one that is gone on with; what is written before anything is computed."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from registry.base import UserError
+from sccs.recipe import Recipe
+from sccs.system.files import write_json, write_text
+from sccs.system.machine import environment
+
+
+def new_folder(recipe: Recipe) -> Path:
+    """runs/<recipe>/<time>-s<seed>, with -2, -3 ... behind it where another run of this second has the name."""
+    plain = Path("runs") / recipe.name / f"{datetime.now():%Y%m%d-%H%M%S}-s{recipe.seed}"
+    names = itertools.chain([plain.name], (f"{plain.name}-{number}" for number in itertools.count(2)))
+    while True:
+        folder = plain.with_name(next(names))
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except NotADirectoryError:
+            raise UserError(f"{folder.parent} cannot be made: a file is in its way; give --out") from None
+        return folder
+
+
+def check_folder(out: Path, resume: bool, overwrite: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; --out takes a folder")
+    if out.is_dir() and any(out.iterdir()) and not (resume or overwrite):
+        raise UserError(f"{out} exists and is never deleted; give --resume to go on, --overwrite, or another --out")
+    if out.is_dir() and any(out.iterdir()) and not (out / "resolved.yaml").is_file():
+        raise UserError(f"{out} is not empty and no run folder (no resolved.yaml); give another --out")
+    if resume and not (out / "resolved.yaml").is_file():
+        raise UserError(f"--resume: {out} holds no run; give the run's folder with --out")
+
+
+def check_same_recipe(recipe: Recipe, out: Path, resume: bool) -> None:
+    """A resumed run must be the one that was begun: other settings would mix two runs in one folder."""
+    if not resume:
+        return
+    before = _flat(yaml.safe_load((out / "resolved.yaml").read_text()))
+    now = _flat(yaml.safe_load(_yaml(recipe.resolved())))
+    changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key) and key != "device"]
+    if changed:
+        key = changed[0]
+        more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+        raise UserError(
+            f"--resume: {key} is {now.get(key)!r}, but the run in {out} began with {before.get(key)!r}"
+            f"{more}; resume with its own settings or give another --out"
+        )
+
+
+def _flat(value: Any, path: str = "") -> dict[str, object]:
+    if isinstance(value, dict):
+        below = (_flat(item, f"{path}.{key}" if path else str(key)) for key, item in value.items())
+        return {key: leaf for part in below for key, leaf in part.items()}
+    return {path: value}
+
+
+def _yaml(value: Any) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+
+
+def prepare_folder(recipe: Recipe, out: Path, device: str, resume: bool) -> None:
+    """recipe.yaml (as it was written), resolved.yaml, environment.json. What an old run left goes, but to resume."""
+    if not resume:
+        for name in ("checkpoints", "model", "tensorboard", "figures", "segmentation"):
+            shutil.rmtree(out / name, ignore_errors=True)
+        for name in ("metrics.json", "tables.json", "graphs.json", "timing.json", "report.html", "classes.yaml"):
+            (out / name).unlink(missing_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    resolved = _yaml(recipe.resolved())
+    write_text(out / "recipe.yaml", recipe.source.read_text() if recipe.source else resolved)
+    write_json(out / "environment.json", environment(device))
+    write_text(out / "resolved.yaml", resolved)
+
+
+def last_checkpoint(out: Path) -> int:
+    """Iteration of the newest checkpoint, 0 without."""
+    steps = [int(path.stem.split("_")[1]) for path in (out / "checkpoints").glob("step_*.safetensors")]
+    return max(steps, default=0)
