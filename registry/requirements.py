@@ -9,11 +9,17 @@ DISTRIBUTION = "sccs-em"
 
 
 def pip_install(*packages: str) -> str:
-    """``pip install 'zarr>=3.0'``, with the range that SCCS states for each package; the plain name without one."""
+    """The pip command for packages, with the range that SCCS states for each; the plain name without one.
+
+    >>> pip_install("zarr", "dask-jobqueue")
+    "pip install 'zarr>=3.0' dask-jobqueue"
+    """
     return "pip install " + " ".join(f"'{name}{_range(name)}'" if _range(name) else name for name in packages)
 
 
 def faiss_install() -> str:
+    """The pip commands for FAISS: for the CPU, and for an NVIDIA GPU."""
+    """The two ways to install FAISS, for the CPU and for a GPU."""
     return f"{pip_install('faiss-cpu')}, or {pip_install('faiss-gpu-cu12')} for an NVIDIA GPU"
 
 

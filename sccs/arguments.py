@@ -10,6 +10,7 @@ LISTS = ("features", "graph", "embedder", "clusterer", "recipes", "datasets")
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    """RECIPE and --set, for commands that read a recipe."""
     parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a packaged recipe")
     parser.add_argument(
         "--set",
@@ -22,6 +23,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_device_argument(parser: argparse.ArgumentParser, default: str) -> None:
+    """--device; default: what the help calls the default."""
     parser.add_argument("--device", metavar="auto|cpu|cuda[:N]", help=f"where to compute (default: {default})")
 
 

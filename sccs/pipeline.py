@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 class Pipeline(Model):
     """Four parts, one of each role, and what they learned.
 
-    >>> model = Pipeline.from_recipe("sccs").fit([train_volume])   # doctest: +SKIP
-    >>> labels = model.segment(volume)                             # (Z, Y, X) uint8   # doctest: +SKIP
+    >>> volume = np.random.default_rng(0).normal(size=(2, 96, 100))  # (Z, Y, X)
+    >>> recipe = {"extends": "kmeans", "features": "intensity", "clusterer": {"name": "kmeans", "k": 3}}
+    >>> model = Pipeline.from_recipe(recipe, device="cpu").fit(volume)
+    >>> labels = model.segment(volume)
+    >>> labels.shape, labels.dtype, model.k
+    ((2, 96, 100), dtype('uint8'), 3)
     """
 
     def __init__(self, recipe: Recipe):

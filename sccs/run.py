@@ -106,6 +106,7 @@ def prepare_training(recipe: Recipe) -> Work:
 
 
 def train_and_segment(pipeline: Pipeline, dataset: Dataset, out: Path, resume: bool) -> Path:
+    """Train, save the model, segment, score, draw; returns the report."""
     from sccs.products import make_products
     from sccs.system.log import RunLog
 
@@ -163,6 +164,7 @@ class Preview:
 
 
 def headline_numbers(metrics: dict) -> dict[str, float]:
+    """Clusters in use, and the mean DSC by the headline mapping where there are labels."""
     headline = metrics.get("headline")
     tested = sum(metrics.get("cluster_share", {}).get("test", [1])) > 0  # else there was no test volume
     numbers = {"clusters_used": metrics["clusters_used"]["test" if tested else "train"]}
@@ -180,6 +182,7 @@ def class_numbers(metrics: dict) -> dict[str, float]:
 
 
 def summary(metrics: dict, out: Path) -> str:
+    """The last line of the log."""
     numbers = headline_numbers(metrics)
     scored = f"mean DSC {numbers['mean_dsc']:.3f} (mapping {metrics['headline']}), " if "mean_dsc" in numbers else ""
     return f"done: {scored}{numbers['clusters_used']} of {metrics['k']} clusters in use; report: {out / 'report.html'}"

@@ -32,6 +32,7 @@ def new_folder(recipe: Recipe) -> Path:
 
 
 def check_folder(out: Path, resume: bool, overwrite: bool) -> None:
+    """Raises UserError where a run may not be written there: a file, another run, a folder of something else."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out takes a folder")
     if out.is_dir() and any(out.iterdir()) and not (resume or overwrite):

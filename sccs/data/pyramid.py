@@ -35,7 +35,11 @@ class Level:
 
 def pyramid(shape: Sequence[int], voxel_size: Sequence[float] | None = None) -> list[Level]:
     """Levels from the finest on, until no side exceeds 512 px. An axis is halved where its voxels are less than twice
-    as long as the shortest, so that voxels become as long as they are wide; an axis of one voxel holds nothing up."""
+    as long as the shortest, so that voxels become as long as they are wide; an axis of one voxel holds nothing up.
+
+    >>> [level.shape for level in pyramid((40, 2000, 1100), (50, 5, 5))]
+    [(40, 2000, 1100), (40, 1000, 550), (40, 500, 275)]
+    """
     size = np.array(voxel_size or (1.0, 1.0, 1.0))
     Z, Y, X = map(int, shape)
     levels = [Level((Z, Y, X), (1, 1, 1), (1, 1, 1))]

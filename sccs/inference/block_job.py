@@ -43,6 +43,7 @@ STAGES = {"fovs": "segmenting", "0": "stitching"}  # what they do, for the progr
 
 
 def partial_folder(output: str | os.PathLike) -> Path:
+    """OUTPUT.partial, where the work lies until OUTPUT is whole."""
     return Path(output).with_name(Path(output).name + PARTIAL)
 
 
@@ -107,6 +108,7 @@ def finish(output: str | os.PathLike) -> None:
 
 
 def layout(settings: Mapping[str, Any]) -> tuple[Plan, list[Level]]:
+    """The plan of FOVs and blocks, and the levels of the pyramid, of a job's settings."""
     shape = [stop - start for start, stop in settings["region"]]
     plan = make_plan(shape, settings["fov"], settings["halo"], settings["block"])
     return plan, pyramid(shape, settings["voxel_size"])
@@ -134,14 +136,17 @@ class Job:
 
     @functools.cached_property
     def model(self) -> Model:
+        """The run's model, loaded at its first use."""
         return Model.load(self.settings["run"], self.device)
 
     @functools.cached_property
     def volume(self) -> Volume:
+        """The region of the image, standardised by the statistics of the whole."""
         return open_volume(self.settings, self.model.min_side, self.statistics)
 
     @functools.cached_property
     def mask(self) -> Mask | None:
+        """Where to segment; None: everywhere."""
         return open_mask(self.settings)
 
     @functools.cached_property
@@ -150,9 +155,11 @@ class Job:
         return import_zarr(self.folder).open_array(self.folder / "fovs", mode="r+")
 
     def level(self, number: int) -> Any:
+        """The Zarr array (Z, Y, X) uint8 of a level of the pyramid."""
         return open_level(self.folder / "store", self.settings["kind"], number)
 
     def marker(self, task: Task) -> Path:
+        """The empty file that says that a task is done."""
         return self.folder / "done" / task.stage / str(task.number)
 
     def tasks(self, stage: str) -> list[Task]:
@@ -193,6 +200,7 @@ class Job:
 
     @functools.cached_property
     def table(self) -> np.ndarray:
+        """From clusters (k,) to labels, uint8."""
         return np.array(self.settings["table"], np.uint8)
 
     def _stitch(self, number: int) -> None:

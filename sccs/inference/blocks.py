@@ -38,7 +38,11 @@ class Span(NamedTuple):
 
 
 def default_halo(fov: int | str) -> int:
-    """px; at 560 px and more, 40."""
+    """px that neighbouring FOVs see of one another, by their side.
+
+    >>> default_halo(560), default_halo(160), default_halo("full")
+    (40, 11, 0)
+    """
     return 0 if isinstance(fov, str) else min(HALO, fov // 14)
 
 
@@ -48,6 +52,9 @@ def spans(length: int, fov: int | str, halo: int) -> list[Span]:
     A side of at most `fov` px is one FOV, and no FOV sees more (but where the last one would see less than a window).
     With a halo, those at the ends reach inwards to see as much as the others. Without one, FOVs see what they write.
     Raises UserError for a halo that leaves no centre.
+
+    >>> [(span.start, span.stop, span.low, span.high) for span in spans(900, 560, 40)]
+    [(0, 480, 0, 560), (480, 900, 400, 900)]
     """
     if isinstance(fov, str) or length <= fov:
         return [Span(0, length, 0, length)]
@@ -129,6 +136,10 @@ def _divisor(length: int, most: int) -> int:
 
 
 def chosen_level(sizes: Sequence[Sequence[float]], trained: Sequence[float]) -> int:
-    """The level whose pixels (y, x) are nearest in size to those trained on, by ratio; of two as near, the finer."""
+    """The level whose pixels (y, x) are nearest in size to those trained on, by ratio; of two as near, the finer.
+
+    >>> chosen_level([(50, 5, 5), (50, 10, 10), (50, 20, 20)], trained=(16, 16, 16))
+    2
+    """
     distance = [abs(math.log(math.prod(size[1:]) / math.prod(trained[1:]))) for size in sizes]
     return int(np.argmin(np.round(distance, 6)))

@@ -82,6 +82,7 @@ class Options:
 
     @property
     def by_slices(self) -> bool:
+        """Whether it goes slice by slice, with fields of view that only touch."""
         return self.plane != "xy" or self.depth is not None
 
     def check(self, output: str) -> None:

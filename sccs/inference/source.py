@@ -18,6 +18,7 @@ from sccs.inference.blocks import chosen_level
 
 
 def absolute(path: str | os.PathLike) -> str:
+    """The absolute path of a file, or of a pattern or place within a container; `~` and variables expanded."""
     return os.path.abspath(expand(path))
 
 
@@ -67,7 +68,11 @@ def _nm(size: Sequence[float]) -> str:
 
 
 def parse_region(text: str | None) -> list[tuple[int | None, int | None]]:
-    """ "z0:z1,y0:y1,x0:x1", each number optional -> three pairs."""
+    """ "z0:z1,y0:y1,x0:x1", each number optional -> three pairs. Raises UserError for anything else.
+
+    >>> parse_region("0:100,:,512:")
+    [(0, 100), (None, None), (512, None)]
+    """
     if text is None:
         return [(None, None)] * 3
     parts = [part for part in (re.fullmatch(r"(\d*):(\d*)", part.strip()) for part in text.split(",")) if part]
@@ -135,6 +140,7 @@ class Mask:
 
 
 def open_mask(settings: Mapping[str, Any], plane: Plane = "xy") -> Mask | None:
+    """The mask of a job's settings, None where there is none. Raises UserError for one of another shape."""
     if settings["mask"] is None:
         return None
     source = open_image(

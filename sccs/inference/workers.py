@@ -16,6 +16,7 @@ Task = TypeVar("Task")
 
 
 def import_distributed() -> Any:
+    """Dask's `distributed`. Raises UserError where it is not installed."""
     try:
         import distributed
     except ImportError as error:

@@ -32,6 +32,7 @@ class Tokens(torch.nn.Module):
         self.encoder, self.layer = part._load(), part.layer
 
     def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        """(B, window, window) -> (B, N, q)."""
         return self.encoder(windows, layer=self.layer)
 
 
@@ -39,6 +40,7 @@ class TokenMap(Tokens):
     """The same with the axes of images: (B, 1, window, window) -> (B, q, window / patch, window / patch)."""
 
     def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        """(B, 1, window, window) -> (B, q, h, w)."""
         tokens = super().forward(windows[:, 0])  # (B, N, q)
         side = windows.shape[2] // self.encoder.patch
         return tokens.transpose(1, 2).unflatten(2, (side, side))
