@@ -1,41 +1,38 @@
-"""One command at a time on one OUTPUT: while it is written, OUTPUT.lock beside it says who writes.
+"""One command at a time on one OUTPUT: who writes it holds a lock of the operating system on OUTPUT.lock beside it.
 
-The lock goes with the command that took it. One that was left by a killed command is taken over: at once where the
-process can be looked for (the same machine since it was started, the same process namespace), else when nobody has
-touched it for a while, as its owner does every few seconds. Workers of a command have no lock of their own.
+The lock ends with its process, however that ends; a file that a killed command left is no obstacle, and goes with the
+next command. Machines see each other's locks where their disk passes them on, as NFS does under Linux, and Lustre that
+is mounted with `flock`. Where a disk knows no locks, a warning says so and nothing is locked. Workers of a command have
+no lock of their own.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import secrets
 import socket
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import lock_descriptor
 
 from registry.base import UserError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
 SUFFIX = ".lock"
-BEAT = 10.0  # seconds between two touches by the owner
-SILENCE = 60.0  # seconds without one, after which the owner counts as gone
+UNKNOWN = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what disks without locks answer
 
 
-def lock_file(output: str | os.PathLike) -> Path:
+def lock_file(output: str | os.PathLike[str]) -> Path:
+    """The file beside `output` that is locked while it is written, and says by whom."""
     return Path(output).with_name(Path(output).name + SUFFIX)
 
 
 @contextmanager
-def held(output: str | os.PathLike) -> Iterator[None]:
+def held(output: str | os.PathLike[str]) -> Iterator[None]:
     """Nobody else who asks for it writes `output` meanwhile. Missing folders above it are made.
 
     Raises UserError, which says by whom, where it is being written.
@@ -43,24 +40,12 @@ def held(output: str | os.PathLike) -> Iterator[None]:
     path = lock_file(output)
     made = [folder for folder in path.parents if not folder.exists()]  # deepest first
     path.parent.mkdir(parents=True, exist_ok=True)
-    mine = {
-        **_here(),
-        "pid": os.getpid(),
-        "started": _started(os.getpid()),
-        "token": secrets.token_hex(8),
-        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-    }
-    text = json.dumps(mine)
-    ended = threading.Event()
     try:
-        _take(path, text, output)
-        threading.Thread(target=_beat, args=(path, ended), daemon=True).start()
+        file = _take(path, output)
         try:
             yield
         finally:
-            ended.set()
-            if _read(path)[0] == text:
-                path.unlink(missing_ok=True)
+            _give_back(path, file)
     finally:
         for folder in made:  # that nothing was written to
             try:
@@ -69,120 +54,81 @@ def held(output: str | os.PathLike) -> Iterator[None]:
                 break
 
 
-def _take(path: Path, text: str, output: str | os.PathLike) -> None:
+def _take(path: Path, output: str | os.PathLike[str]) -> int:
+    """Descriptor of the locked file, which names this process."""
     while True:
+        file, writable = _opened(path)
         try:
-            file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
-            found, touched = _read(path)
-            if found is None:
-                continue
-            if _lives(path, found, touched):
+            if not _locked(file, output):
                 raise UserError(
-                    f"{output}: is being written by {_owner(found)}; wait until it is done, or choose another OUTPUT"
-                ) from None
-            _remove_stale(path, found)
-            continue
-        with os.fdopen(file, "w") as stream:
-            stream.write(text)
-        return
+                    f"{output}: is being written by {_owner(file)}; wait until it is done, or choose another OUTPUT"
+                )
+            if not writable:
+                path.unlink()  # left by another person
+            elif _names(path, file):
+                _sign(file)
+                return file
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)  # removed between open and lock, by its last owner
 
 
-def _read(path: Path) -> tuple[str | None, float]:
-    """What is in the lock, and when it was touched last; None where it is gone."""
+def _opened(path: Path) -> tuple[int, bool]:
+    """Descriptor, and whether it can be written: not where the file is another person's."""
     try:
-        with open(path) as file:  # opened anew: network file systems keep what they know of a closed file
-            return file.read(), os.fstat(file.fileno()).st_mtime
-    except FileNotFoundError:
-        return None, 0.0
-
-
-def _lives(path: Path, found: str, touched: float) -> bool:
-    """Whether the owner of the lock is at work; watches for its touch where the process cannot be looked for."""
-    about = _parsed(found)
-    if os.name == "posix" and all(about.get(key) == value for key, value in _here().items()):
-        started = _started(about.get("pid", 0))
-        return started is not None and started == about.get("started")
-    print(
-        f"sccs: {path} is of {_owner(found)}; looking for up to {SILENCE:.0f} s whether it is still at work",
-        file=sys.stderr,
-    )
-    end = time.monotonic() + SILENCE
-    while time.monotonic() < end:
-        time.sleep(min(1.0, SILENCE / 10))
-        now = _read(path)
-        if now != (found, touched):
-            return now[0] is not None
-    return False
-
-
-def _remove_stale(path: Path, found: str) -> None:
-    """Out of the way, unless another command was faster and the lock is its own already."""
-    try:
-        with open(path) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX)  # of those who found it stale, one after the other
-            except (AttributeError, OSError):  # a system, or a file system, without
-                pass
-            if file.read() == found and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                path.unlink()
-    except FileNotFoundError:
-        pass
-
-
-def _beat(path: Path, ended: threading.Event) -> None:
-    while not ended.wait(BEAT):
-        try:
-            os.utime(path)
-        except OSError:  # a disk that is away for a moment
-            pass
-
-
-def _parsed(text: str) -> dict:
-    try:
-        about = json.loads(text)
-    except ValueError:  # not written yet, or cut off
-        return {}
-    return about if isinstance(about, dict) else {}
-
-
-def _owner(text: str) -> str:
-    about = _parsed(text)
-    return (
-        f"another sccs segment (process {about.get('pid', '?')} on {about.get('host', '?')}, since "
-        f"{about.get('since', '?')})"
-    )
-
-
-def _here() -> dict[str, str]:
-    """Where process numbers mean what they mean here."""
-
-    def known(read) -> str:
-        try:
-            return read()
-        except OSError:
-            return ""
-
-    return {
-        "host": socket.gethostname(),
-        "boot": known(lambda: Path("/proc/sys/kernel/random/boot_id").read_text().strip()),
-        "namespace": known(lambda: os.readlink("/proc/self/ns/pid")),
-    }
-
-
-def _started(pid: int) -> str | None:
-    """When a process of this machine was started, which tells it from a later one of that number; "" where the system
-    does not say; None: it is gone."""
-    try:
-        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if state in "ZX" else rest[18]  # dead, but not yet buried
-    except (OSError, ValueError):
-        if os.path.isdir("/proc/self"):
-            return None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666), True
     except PermissionError:
-        pass
-    return ""
+        if not path.exists():
+            raise
+        return os.open(path, os.O_RDONLY), False
+
+
+def _locked(file: int, output: str | os.PathLike[str]) -> bool:
+    try:
+        return lock_descriptor(file, blocking=False)
+    except OSError as error:
+        if error.errno not in UNKNOWN:
+            raise
+        print(f"sccs: this disk knows no locks: see that no other command writes {output}", file=sys.stderr)
+        return True
+
+
+def _names(path: Path, file: int) -> bool:
+    """Whether others who open `path` meet the file that is open here."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file))
+    except FileNotFoundError:
+        return False
+
+
+def _sign(file: int) -> None:
+    about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    os.ftruncate(file, 0)
+    os.lseek(file, 0, os.SEEK_SET)
+    os.write(file, b"\n" + json.dumps(about).encode())  # Windows lets nobody read the first byte, which is locked
+    os.fsync(file)  # for readers on other machines
+
+
+def _owner(file: int) -> str:
+    """Who signed the file; asks again for a moment, since its owner may not have come to that."""
+    about: dict[str, object] = {}
+    for _ in range(20):
+        os.lseek(file, 1, os.SEEK_SET)
+        with suppress(ValueError):
+            about = json.loads(os.read(file, 4096))
+            break
+        time.sleep(0.05)
+    process, host, since = (about.get(key, "?") for key in ("pid", "host", "since"))
+    return f"another sccs segment (process {process} on {host}, since {since})"
+
+
+def _give_back(path: Path, file: int) -> None:
+    """Remove the file while it is locked, so that nobody who opened it takes it for the lock; then unlock it."""
+    with suppress(OSError):  # Windows removes no open file
+        if _names(path, file):
+            path.unlink()
+    os.close(file)
+    if os.name == "nt":
+        with suppress(OSError):  # open elsewhere: the next owner removes it
+            path.unlink()

@@ -1,12 +1,15 @@
-"""One command at a time on one output: who is refused, which locks are taken over, what is left behind."""
+"""One command at a time on one output: who is refused, which locks are no obstacle, what is left behind."""
 
+import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,19 +17,21 @@ from registry.base import UserError
 from sccs.system import lock
 from sccs.system.lock import held, lock_file
 
-OWN = {"token": "x", "since": "2026-01-01 10:00:00"}
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(lock, "BEAT", 0.05)
-    monkeypatch.setattr(lock, "SILENCE", 0.6)
-
-
-def leave(path, **changes):
-    """The lock of this process, but for the changes."""
-    about = {**lock._here(), "pid": os.getpid(), "started": lock._started(os.getpid()), **OWN, **changes}
-    path.write_text(json.dumps(about))
+HOLDER = "from sccs.system.lock import held\nimport sys, time\nwith held(sys.argv[1]):\n  print(1)\n  time.sleep(99)"
+COUNTER = """
+import sys, time
+from pathlib import Path
+from registry.base import UserError
+from sccs.system.lock import held
+count, done = Path(sys.argv[2]), 0
+while done < 25:
+    try:
+        with held(sys.argv[1]):
+            count.write_text(str(int(count.read_text()) + 1))
+            done += 1
+    except UserError:
+        time.sleep(0.001)
+"""
 
 
 def test_a_second_one_is_refused_and_told_by_whom(tmp_path):
@@ -40,6 +45,14 @@ def test_a_second_one_is_refused_and_told_by_whom(tmp_path):
     assert not (tmp_path / "new").exists()  # made for the lock, and nothing was written
 
 
+def test_one_that_is_refused_says_host_and_time(tmp_path):
+    with held(tmp_path / "a.tif"):
+        about = json.loads(lock_file(tmp_path / "a.tif").read_text())
+        with pytest.raises(UserError) as refused, held(tmp_path / "a.tif"):
+            pass
+    assert f"on {about['host']}, since {about['since']})" in str(refused.value)
+
+
 def test_the_lock_goes_when_the_work_fails(tmp_path):
     with pytest.raises(KeyboardInterrupt), held(tmp_path / "a.tif"):
         raise KeyboardInterrupt
@@ -47,57 +60,28 @@ def test_the_lock_goes_when_the_work_fails(tmp_path):
 
 
 def test_the_lock_of_a_killed_process_is_taken_over_at_once(tmp_path, capsys):
-    code = (
-        "from sccs.system.lock import held\nimport time\n"
-        f"with held({str(tmp_path / 'a.tif')!r}):\n  print(1)\n  time.sleep(99)"
-    )
-    process = subprocess.Popen([sys.executable, "-uc", code], stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-uc", HOLDER, tmp_path / "a.tif"], stdout=subprocess.PIPE)
     process.stdout.readline()
     with pytest.raises(UserError, match=f"process {process.pid} "), held(tmp_path / "a.tif"):
         pass
     process.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, but not buried
+    assert lock_file(tmp_path / "a.tif").exists()
     with held(tmp_path / "a.tif"):
         assert json.loads(lock_file(tmp_path / "a.tif").read_text())["pid"] == os.getpid()
     process.wait()
     assert not list(tmp_path.iterdir()) and not capsys.readouterr().err
 
 
-@pytest.mark.parametrize("changes", [dict(pid=2**22 + 1), dict(started="1")])
-def test_a_process_that_is_gone_or_has_another_ones_number(tmp_path, changes):
-    if "started" in changes and not os.path.isdir("/proc/self"):
-        pytest.skip("this system does not say when processes were started")
-    leave(lock_file(tmp_path / "a.tif"), **changes)
+@pytest.mark.parametrize("host", [None, "node7"])
+@pytest.mark.parametrize("pid", [os.getpid(), 2**22 + 1])
+def test_a_file_that_nobody_locks_is_no_obstacle_whoever_left_it(tmp_path, capsys, host, pid):
+    about = {"host": host or socket.gethostname(), "pid": pid, "since": "2026-01-01 10:00:00"}
+    lock_file(tmp_path / "a.tif").write_text(json.dumps(about))
     with held(tmp_path / "a.tif"):
-        pass
-
-
-@pytest.mark.parametrize("changes", [dict(host="node7"), dict(boot="earlier")])
-def test_of_another_machine_it_is_watched(tmp_path, capsys, changes):
-    path = lock_file(tmp_path / "a.tif")
-    leave(path, **changes)
-    start = time.monotonic()
-    with held(tmp_path / "a.tif"):  # nobody touched it
-        assert time.monotonic() - start >= 0.6
-    assert "looking for up to" in capsys.readouterr().err
-    leave(path, **changes)
-    ended = threading.Event()
-    beating = threading.Thread(target=lock._beat, args=(path, ended))
-    beating.start()
-    with pytest.raises(UserError, match="another sccs segment"), held(tmp_path / "a.tif"):
-        pass
-    ended.set()
-    beating.join()
-    assert path.exists()
-
-
-def test_an_owner_that_ends_while_it_is_watched_makes_room(tmp_path):
-    path = lock_file(tmp_path / "a.tif")
-    leave(path, host="node7")
-    gone = threading.Timer(0.2, path.unlink)
-    gone.start()
-    with held(tmp_path / "a.tif"):
-        pass
+        assert json.loads(lock_file(tmp_path / "a.tif").read_text())["since"] > about["since"]
+    assert not capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("text", ["", '{"host"', "[1]"])
@@ -108,8 +92,8 @@ def test_a_lock_that_was_cut_off_is_taken_over(tmp_path, text):
     assert not list(tmp_path.iterdir())
 
 
-def test_only_one_of_many_gets_a_stale_lock(tmp_path):
-    leave(lock_file(tmp_path / "a.tif"), pid=2**22 + 1)
+def test_only_one_of_many_gets_a_lock_that_was_left(tmp_path):
+    lock_file(tmp_path / "a.tif").write_text("{}")
     got, refused, go = [], [], threading.Barrier(8)
 
     def attempt():
@@ -127,3 +111,69 @@ def test_only_one_of_many_gets_a_stale_lock(tmp_path):
     for thread in threads:
         thread.join()
     assert (len(got), len(refused)) == (1, 7)
+
+
+def test_processes_that_take_turns_are_never_two_at_once(tmp_path):
+    (tmp_path / "count").write_text("0")
+    command = [sys.executable, "-c", COUNTER, tmp_path / "a.tif", tmp_path / "count"]
+    processes = [subprocess.Popen(command) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert (tmp_path / "count").read_text() == "75"
+    assert [path.name for path in tmp_path.iterdir()] == ["count"]
+
+
+@pytest.mark.parametrize("followed", [False, True])
+def test_a_file_that_its_last_owner_removes_meanwhile_is_not_taken_for_the_lock(tmp_path, monkeypatch, followed):
+    path, opened = lock_file(tmp_path / "a.tif"), []
+
+    def after_the_owner(file, blocking):
+        opened.append(file)
+        if len(opened) == 1:
+            path.unlink()
+            if followed:
+                path.write_text("of the next one")
+        return True
+
+    monkeypatch.setattr(lock, "lock_descriptor", after_the_owner)
+    with held(tmp_path / "a.tif"):
+        assert len(opened) == 2 and path.exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_owner_that_has_not_signed_yet_is_waited_for(tmp_path):
+    path = lock_file(tmp_path / "a.tif")
+    with held(tmp_path / "a.tif"):
+        text = path.read_text()
+        path.write_text("")
+        signing = threading.Timer(0.2, path.write_text, [text])
+        signing.start()
+        with pytest.raises(UserError, match=f"process {os.getpid()} on "), held(tmp_path / "a.tif"):
+            pass
+
+
+def test_a_lock_that_another_person_left_is_removed(tmp_path, monkeypatch):
+    path, real = lock_file(tmp_path / "a.tif"), os.open
+    path.write_text('{"pid": 1}')
+
+    def another_persons(name, flags, *mode, **options):
+        if Path(name) == path and flags & os.O_RDWR and path.exists() and path.read_text() == '{"pid": 1}':
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(name, flags, *mode, **options)
+
+    monkeypatch.setattr(lock.os, "open", another_persons)
+    with held(tmp_path / "a.tif"):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_is_warned_of_in_one_line(tmp_path, monkeypatch, capsys, number):
+    def unknown(file, blocking):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(lock, "lock_descriptor", unknown)
+    with held(tmp_path / "a.tif"):
+        pass
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "knows no locks" in line and str(tmp_path / "a.tif") in line
+    assert not list(tmp_path.iterdir())
