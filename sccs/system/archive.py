@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO
 
 from registry.base import UserError
 
@@ -29,7 +29,7 @@ UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplemented
 
 # ------------------------------------------------------------------------------------------------------------ reading
 @contextmanager
-def opened(run: str | os.PathLike) -> Iterator[Path]:
+def opened(run: str | os.PathLike[str]) -> Iterator[Path]:
     """The folder of a run or of an export; a zip's is a temporary one. An export's hashes are compared.
 
     Raises UserError that names the file which is missing or damaged, or for a file that is no such zip.
@@ -53,13 +53,13 @@ def opened(run: str | os.PathLike) -> Iterator[Path]:
     yield path
 
 
-def is_export(path: str | os.PathLike) -> bool:
+def is_export(path: str | os.PathLike[str]) -> bool:
     """Whether `sccs export` wrote this folder or zip; no hash is compared."""
     path = Path(path)
     return zipfile.is_zipfile(path) if path.is_file() else (path / SUMS).is_file() and (path / MODEL).is_file()
 
 
-def read_text(run: str | os.PathLike, name: str) -> str | None:
+def read_text(run: str | os.PathLike[str], name: str) -> str | None:
     """The text of one file of a run, an export's folder or zip; None where it has none of this name."""
     path = Path(run)
     if not path.is_file():
@@ -114,7 +114,7 @@ def _sums(listing: bytes, path: Path) -> dict[str, str]:
     return sums
 
 
-def _digest(stream: BinaryIO, target: BinaryIO | None = None) -> str:
+def _digest(stream: IO[bytes], target: IO[bytes] | None = None) -> str:
     """SHA-256 of a stream, which is copied to `target`, if there is one, on the way."""
     digest = hashlib.sha256()
     while block := stream.read(BLOCK):
@@ -170,4 +170,5 @@ def pack(folder: Path, path: Path) -> None:
 
 
 def files(folder: Path) -> list[str]:
+    """Every file below `folder`, by its path from there, sorted."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())

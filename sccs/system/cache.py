@@ -19,12 +19,15 @@ import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from registry.base import UserError
 from sccs.system.files import atomic_path
+
+if TYPE_CHECKING:
+    from sccs.system.log import RunLog
 
 _refused: set[Path] = set()  # folders that could not be written
 _added: list[int] = []  # bytes of each entry written since the last report
@@ -46,8 +49,12 @@ def usable_folder() -> Path | None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        return _refuse(folder, error)
-    return folder if os.access(folder, os.W_OK) else _refuse(folder, "no permission to write there")
+        _refuse(folder, error)
+        return None
+    if not os.access(folder, os.W_OK):
+        _refuse(folder, "no permission to write there")
+        return None
+    return folder
 
 
 def _refuse(folder: Path, reason: object) -> None:
@@ -75,8 +82,10 @@ SAYS = ("UserError", "info", "warning", "warn")  # calls that only say something
 
 
 def code_only(source: str) -> str:
-    """Python source as its syntax tree without docstrings, and without what errors and logs say: a change of words alone
-    leaves it as it is."""
+    """Python source as its syntax tree without docstrings and without what errors and logs say.
+
+    A change of words alone leaves it as it is.
+    """
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -89,8 +98,10 @@ def code_only(source: str) -> str:
 
 @lru_cache
 def code_version(part: type, *modules: str) -> str | None:
-    """Hash of the code of a part: the modules of its class and all base classes, those named besides, and the modules of
-    `registry` that these import.
+    """Hash of the code of a part.
+
+    It covers the modules of its class and of all base classes, those named besides, and the modules of `registry` that
+    these import.
 
     Results of changed code are not taken for those of the old. None where a source cannot be had (a class typed in a
     console or a notebook, a compiled module): nothing is known of such a part, so that nothing of it may be kept.
@@ -162,7 +173,7 @@ def cached(kind: str, key: str | None, make: Callable[[], dict[str, np.ndarray]]
     return arrays
 
 
-def report_growth(log) -> None:
+def report_growth(log: RunLog) -> None:
     """Tell the log how many entries were added since the last report, if any."""
     if _added:
         log.info(f"cache {cache_folder()}: {len(_added)} files added, {sum(_added) / 1e6:.1f} MB")

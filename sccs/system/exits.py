@@ -22,7 +22,7 @@ def guard(function: Callable[..., Any]) -> Callable[..., int]:
 
     def guarded(*args: Any, **kwargs: Any) -> int:
         try:
-            with terminable():
+            with _terminable():
                 return function(*args, **kwargs) or 0
         except UserError as error:
             print(f"sccs: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -32,17 +32,17 @@ def guard(function: Callable[..., Any]) -> Callable[..., int]:
             return 130
         except OSError as error:
             if error.errno not in DENIED:
-                return defect()
+                return _defect()
             print(f"sccs: error: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
             return 2
         except Exception:
-            return defect()
+            return _defect()
 
     return guarded
 
 
 @contextmanager
-def terminable() -> Iterator[None]:
+def _terminable() -> Iterator[None]:
     """SIGTERM ends what goes on here as SIGINT does, by KeyboardInterrupt, so that files are closed and removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -54,7 +54,7 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)  # None: not set by Python
 
 
-def defect() -> int:
+def _defect() -> int:
     """Says that the exception at hand is ours to mend."""
     traceback.print_exc()
     print("sccs: this is a defect of sccs, please report it with the lines above", file=sys.stderr)

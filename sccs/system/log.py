@@ -8,13 +8,16 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from sccs.system.files import write_text
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 # Parts cannot import sccs, so they speak through the standard logger of their package; a run's log listens to both.
 HEARD = ("sccs", "registry")
@@ -48,11 +51,11 @@ class RunLog:
     ) -> None:
         self._handlers: list[logging.Handler] = []
         self._before: list[tuple[logging.Logger, int, bool]] = []
-        self._file = self._metrics = self._board = None
-        self.folder = folder
-        if folder is None:
+        self._metrics: IO[str] | None = None
+        self._board: Any = None
+        self.folder = None if folder is None else Path(folder)
+        if self.folder is None:
             return
-        self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         resume = resume or resume_step is not None
         mode = "a" if resume else "w"
@@ -61,7 +64,6 @@ class RunLog:
         console = _Console()
         console.setFormatter(_OneLine("%(asctime)s %(warned)s%(message)s", "%H:%M:%S"))
         self._handlers = [file, console]
-        self._file = file
         for name in HEARD:
             logger = logging.getLogger(name)
             self._before.append((logger, logger.level, logger.propagate))
@@ -72,34 +74,38 @@ class RunLog:
         metrics = self.folder / "metrics.jsonl"
         if resume and metrics.exists():
             _keep_until(metrics, resume_step)
-        self._metrics = open(metrics, mode, encoding="utf-8")
+        self._metrics = open(metrics, mode, encoding="utf-8")  # noqa: SIM115  # `close` closes it
         if tensorboard:
-            self._board = self._open_board(resume_step)
+            self._board = self._open_board(self.folder / "tensorboard", resume_step)
 
-    def _open_board(self, resume_step: int | None) -> Any:
+    def _open_board(self, folder: Path, resume_step: int | None) -> Any:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             self.info("TensorBoard is not installed: curves go to metrics.jsonl only (pip install tensorboard)")
             return None
         purge = None if resume_step is None else resume_step + 1
-        return SummaryWriter(log_dir=str(self.folder / "tensorboard"), purge_step=purge)
+        return SummaryWriter(log_dir=str(folder), purge_step=purge)
 
     def info(self, message: str) -> None:
+        """Say what goes on."""
         self._say(logging.INFO, message)
 
     def warning(self, message: str) -> None:
+        """Say what a person should look at."""
         self._say(logging.WARNING, message)
 
     def _say(self, level: int, message: str, file_only: bool = False) -> None:
+        """A message of one of `logging`'s levels; `file_only` where the console shows the same otherwise."""
         if self.folder is None:
             logging.getLogger("sccs").log(level, "%s", message)
             return
         record = logging.LogRecord("sccs", level, __file__, 0, message, None, None)
-        for handler in [self._file] if file_only else self._handlers:
+        for handler in self._handlers[:1] if file_only else self._handlers:
             handler.handle(record)
 
     def scalar(self, tag: str, value: float, step: int) -> None:
+        """One number of one step."""
         self.scalars({tag: value}, step)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
@@ -114,11 +120,12 @@ class RunLog:
                 self._board.add_scalar(tag, value, step)
 
     def image(self, tag: str, rgb: np.ndarray, step: int) -> None:
-        """rgb: (H, W, 3) uint8."""
+        """A picture for TensorBoard. rgb: (H, W, 3) uint8."""
         if self._board is not None:
             self._board.add_image(tag, rgb, step, dataformats="HWC")
 
     def histogram(self, tag: str, values: np.ndarray, step: int) -> None:
+        """A histogram of all `values` for TensorBoard."""
         if self._board is not None:
             self._board.add_histogram(tag, np.asarray(values), step)
 
@@ -142,9 +149,10 @@ class RunLog:
             logger.setLevel(level)
             logger.propagate = propagate
         self._before = []
-        for stream in (self._file, self._metrics):
-            if stream is not None:
-                stream.close()
+        for handler in self._handlers:
+            handler.close()
+        if self._metrics is not None:
+            self._metrics.close()
         if self._board is not None:
             self._board.close()
             self._board = None
@@ -161,6 +169,34 @@ def quiet_log() -> RunLog:
     return RunLog(None)
 
 
+def bar(
+    total: int,
+    what: str,
+    unit: str = "it",
+    over: Iterable[Any] | None = None,
+    *,
+    initial: int = 0,
+    shown: bool | None = None,
+) -> tqdm:
+    """The one kind of bar: how much of `total` is done, units per second, time left; on stderr if it is a terminal.
+
+    over: what to go through; the bar then yields it, and counts. shown: None to ask whether stderr is a terminal.
+    """
+    from tqdm import tqdm
+
+    return tqdm(
+        over,
+        total=total,
+        desc=what,
+        unit=unit,
+        initial=initial,
+        file=sys.stderr,
+        disable=None if shown is None else not shown,
+        dynamic_ncols=True,
+        smoothing=0.05,
+    )
+
+
 class Progress:
     """A bar on a terminal (loss, iterations per second, time left); elsewhere, and in log.txt, a line every tenth,
     unless the last one is less than `PAUSE` old."""
@@ -171,21 +207,10 @@ class Progress:
         self._values: dict[str, float] = {}
 
     def __enter__(self) -> Progress:
-        from tqdm import tqdm
-
         self._start = self._said = time.monotonic()
         self._tenth = 10 * self.done // max(self.total, 1)
         self._on_terminal = self.log.folder is not None and sys.stderr.isatty()
-        self._bar = tqdm(
-            total=self.total,
-            desc=self.desc,
-            initial=self.initial,
-            file=sys.stderr,
-            disable=not self._on_terminal,
-            dynamic_ncols=True,
-            leave=True,
-            smoothing=0.05,
-        )
+        self._bar = bar(self.total, self.desc, initial=self.initial, shown=self._on_terminal)
         return self
 
     def update(self, n: int = 1, **values: float) -> None:

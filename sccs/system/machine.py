@@ -8,14 +8,15 @@ import sys
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import sccs
 
 PACKAGES = ("torch", "dgl", "numpy", "scipy", "scikit-image", "scikit-learn", "faiss-cpu", "faiss-gpu-cu12")
 
 
-def environment(device: str) -> dict:
-    """Versions, machine, device: what a reader of the numbers needs to know."""
+def environment(device: str) -> dict[str, Any]:
+    """Versions, machine, `device` (cpu or cuda:N), command and time, as JSON takes them."""
     import torch
 
     versions = {}
@@ -40,6 +41,7 @@ def environment(device: str) -> dict:
 
 
 def processor() -> str:
+    """The processor's name, as the system tells it."""
     """The processor's name, as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

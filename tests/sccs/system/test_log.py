@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import sccs.system.log
-from sccs.system.log import RunLog, clock, quiet_log
+from sccs.system.log import RunLog, bar, clock, quiet_log
 
 
 def lines(folder):
@@ -152,3 +152,13 @@ def test_what_a_command_answers_may_go_unread(unbuffered):
     process.stdout.close()
     with process.stderr:
         assert (process.stderr.read(), process.wait()) == (b"at work\n", 0)
+
+
+def test_a_bar_is_drawn_on_a_terminal_alone_and_yields_what_it_goes_over(capsys, monkeypatch):
+    assert list(bar(3, "segmenting", "slice", "abc")) == ["a", "b", "c"]
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with bar(4, "segmenting", "FOV", initial=1) as shown:
+        shown.update(3)
+    drawn = capsys.readouterr().err
+    assert "segmenting: 100%" in drawn and "4/4" in drawn and "FOV" in drawn
