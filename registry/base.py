@@ -12,13 +12,16 @@ Symbols are the paper's: H, W pixels of a field of view (FOV); q channels of the
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:  # the types that parts exchange; at run time nothing is imported upwards
+if TYPE_CHECKING:  # the types that parts exchange; at run time nothing is imported upwards, nor torch
+    import torch
+    from torch import Tensor
+
     from registry.spg.graphs import Nodes, RegionGraph
 
 
@@ -45,6 +48,7 @@ class FeatureMap:
 
     @property
     def q(self) -> int:
+        """Channels."""
         return self.values.shape[2]
 
 
@@ -56,14 +60,16 @@ class FeatureStack:
     each gave.
     """
 
-    maps: tuple[FeatureMap, ...]
+    maps: tuple[FeatureMap | FeatureStack, ...]
 
     @property
     def shape(self) -> tuple[int, int]:
+        """(H, W) of the FOV."""
         return self.maps[0].shape
 
     @property
     def q(self) -> int:
+        """Channels of all maps together."""
         return sum(each.q for each in self.maps)
 
 
@@ -92,27 +98,33 @@ class Part:
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The arguments by name, as scikit-learn's estimators give them; `sklearn.base.clone` works on parts."""
         owner = next(base for base in type(self).__mro__ if "__init__" in vars(base))
-        names = [] if owner is object else list(inspect.signature(owner.__init__).parameters)[1:]
+        names = [] if owner is object else list(inspect.signature(vars(owner)["__init__"]).parameters)[1:]
         return {name: getattr(self, name) for name in names}
 
     def set_params(self, **params: Any) -> Part:
-        """Set arguments, checked as the constructor checks them; `fit` anew. Raises UserError, changing nothing then."""
+        """Set arguments, checked as the constructor checks them; call `fit` again afterwards.
+
+        Raises UserError for an argument that the constructor refuses, and changes nothing then.
+        """
         arguments = self.get_params()
         if unknown := sorted(set(params) - set(arguments)):
             raise UserError(
                 f"{type(self).__name__} has no argument {unknown[0]!r}; it has {', '.join(arguments) or 'none'}"
             )
         device = getattr(self, "device", None)
+        fresh: Callable[..., None] = type(self).__init__
         type(self)(**{**arguments, **params})  # raises, if anything does
-        self.__init__(**{**arguments, **params})
+        fresh(self, **{**arguments, **params})
         if device is not None:
             self.device = device
         return self
 
     def get_state(self) -> dict[str, np.ndarray]:
+        """What was learned, by name; empty where nothing is."""
         return {}
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Take what `get_state` of a part with the same arguments gave, in place of any `fit`."""
         if state:
             raise ValueError(f"{type(self).__name__} keeps no state, got {sorted(state)}")
 
@@ -126,6 +138,7 @@ class Features(Part):
         class among the classes of the data set, -1 where there is no label."""
 
     def extract(self, image: np.ndarray) -> FeatureMap | FeatureStack:
+        """Features of one FOV (H, W) float32, standardised per volume, which stays as it is."""
         raise NotImplementedError
 
     def fingerprint(self) -> str:
@@ -138,16 +151,19 @@ class GraphBuilder(Part):
 
     cacheable = True  # pooled nodes are small enough to keep on disk
 
-    def pool(self, image: np.ndarray, features: FeatureMap) -> Nodes:
+    def pool(self, image: np.ndarray, features: FeatureMap | FeatureStack) -> Nodes:
+        """Regions of one FOV (H, W) and their node features, as they are."""
         raise NotImplementedError
 
     def fit(self, nodes: Sequence[Nodes]) -> None:
         """Learn the scale of node features over the training set; may go through it more than once."""
 
     def connect(self, nodes: Nodes) -> RegionGraph:
+        """The graph of pooled nodes: features on the scale that `fit` learned, and the affinity A (n_s, n_s)."""
         raise NotImplementedError
 
-    def build(self, image: np.ndarray, features: FeatureMap) -> RegionGraph:
+    def build(self, image: np.ndarray, features: FeatureMap | FeatureStack) -> RegionGraph:
+        """`pool`, then `connect`."""
         return self.connect(self.pool(image, features))
 
 
@@ -164,14 +180,15 @@ class Embedder(Part):
     def fit(self, graphs: Sequence[RegionGraph]) -> None:
         """Prepare on the training graphs, before any training step."""
 
-    def embed(self, graph: RegionGraph) -> Any:
+    def embed(self, graph: RegionGraph) -> Tensor:
+        """Z (n_s, u) of one graph, of the training set or not."""
         raise NotImplementedError
 
-    def loss(self, graph: RegionGraph, Z: Any) -> dict[str, Any]:
+    def loss(self, graph: RegionGraph, Z: Tensor) -> dict[str, Tensor]:
         """Terms, each a scalar tensor, of one training graph and its Z = embed(graph), which carries gradients."""
         return {}
 
-    def after_step(self, step: int, graph: RegionGraph, Z: Any) -> None:
+    def after_step(self, step: int, graph: RegionGraph, Z: Tensor) -> None:
         """After the optimiser's step number `step` (from 0), once for each graph in it; Z as the losses saw it."""
 
 
@@ -191,19 +208,21 @@ class Clusterer(Part):
     begun: bool = True  # whether `loss` may be called; a part that overrides `begin` is not, before it
     k: int
 
-    def fit(self, graphs: Sequence[RegionGraph], embeddings: Sequence[Any]) -> None:
+    def fit(self, graphs: Sequence[RegionGraph], embeddings: Sequence[Tensor]) -> None:
+        """Learn clusters from the training graphs and the Z (n_s, u) of each."""
         raise NotImplementedError
 
-    def predict(self, graph: RegionGraph, Z: Any) -> Any:
+    def predict(self, graph: RegionGraph, Z: Tensor) -> Tensor:
+        """P (n_s, k) float32 of one graph, of the training set or not."""
         raise NotImplementedError
 
-    def prepare(self, u: int, device: Any) -> None:
+    def prepare(self, u: int, device: torch.device) -> None:
         """Make the parameters, for u coordinates, on a torch device; before the optimiser is made."""
 
-    def begin(self, anchor: RegionGraph, Z: Any) -> None:
+    def begin(self, anchor: RegionGraph, Z: Tensor) -> None:
         """Start from the anchor graph and its Z; `begun` is true afterwards, also in a part restored from a state."""
 
-    def loss(self, graph: RegionGraph, Z: Any) -> dict[str, Any]:
+    def loss(self, graph: RegionGraph, Z: Tensor) -> dict[str, Tensor]:
         """Terms, each a scalar tensor, of one training graph and its Z, which carries the embedder's gradients."""
         return {}
 

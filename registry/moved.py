@@ -35,9 +35,11 @@ class Forwarder:
     """Finder and loader of the old names, after all others."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """A spec for an old name, None for every other."""
         return ModuleSpec(fullname, self) if fullname in NAMES else None  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """The module under its new name, with a DeprecationWarning."""
         new = NAMES[spec.name]
         warnings.warn(
             f"{spec.name} is now {new}; the old name goes with version {GONE_WITH}", DeprecationWarning, stacklevel=2
@@ -47,8 +49,9 @@ class Forwarder:
         return module
 
     def exec_module(self, module: ModuleType) -> None:
+        """Nothing is left to run: give the module its own spec back."""
         assert module.__spec__ is not None
         module.__spec__ = module.__spec__.loader_state  # the import system has put the old name's spec there
 
 
-sys.meta_path.append(Forwarder())  # type: ignore[arg-type]
+sys.meta_path.append(Forwarder())

@@ -53,6 +53,7 @@ class Entry:
 
     @property
     def address(self) -> str:
+        """``module:Class``."""
         return self.target if isinstance(self.target, str) else f"{self.target.__module__}:{self.target.__qualname__}"
 
 
@@ -68,7 +69,9 @@ class Registry:
         self._plugins: set[str] = set()
         self._scanned = False
 
-    def register(self, role: str, name: str, target: str | type, description: str = "", plugin: str | None = None):
+    def register(
+        self, role: str, name: str, target: str | type, description: str = "", plugin: str | None = None
+    ) -> None:
         """Add a part. The same part may be registered again; another one under a taken name raises UserError."""
         if role not in self._entries:
             raise UserError(f"unknown role {role!r} for part {name!r}; roles: {', '.join(self.roles)}")
@@ -172,8 +175,9 @@ def signature_model(cls: type, name: str) -> Any:
     owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
     fields: dict[str, Any] = {}
     if owner is not object and not owner.__module__.startswith("torch."):  # else the part takes no argument
-        hints = typing.get_type_hints(owner.__init__, include_extras=True)
-        for parameter in list(inspect.signature(owner.__init__).parameters.values())[1:]:
+        constructor = vars(owner)["__init__"]
+        hints = typing.get_type_hints(constructor, include_extras=True)
+        for parameter in list(inspect.signature(constructor).parameters.values())[1:]:
             if parameter.kind is not parameter.KEYWORD_ONLY or parameter.name not in hints:
                 raise TypeError(
                     f"{cls.__module__}:{cls.__qualname__}: argument {parameter.name!r} "
@@ -200,6 +204,7 @@ def _check_protocol(cls: object, role: str) -> None:
 def _import_file(path: Path) -> Any:
     name = f"sccs_plugin_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None  # the name ends in .py
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # classes of the module must find it again by its name
     try:

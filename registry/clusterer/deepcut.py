@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -155,7 +155,7 @@ class DeepCut(Clusterer):
         X = elu(X @ weights["linear.weight"] + weights["linear.bias"]) * kept
         return (X @ weights["scores.weight"] + weights["scores.bias"]).softmax(1)
 
-    def _prepare(self, F: Tensor):
+    def _prepare(self, F: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """What training needs of F (n_s, q): the features once propagated over the graph, and the loss of S (n_s, k).
 
         The convolution is linear and F fixed, so that F is propagated once and not in each step. Similarities are in

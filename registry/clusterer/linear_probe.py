@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +36,9 @@ class LinearProbe(Clusterer):
         if C <= 0:
             raise UserError(f"clusterer.C: {C} must be above 0")
 
-    def fit(self, graphs: Sequence[RegionGraph], embeddings: Sequence[Any], labels: Sequence[np.ndarray]) -> None:
+    def fit(  # type: ignore[override]  # a supervised part is given labels as well
+        self, graphs: Sequence[RegionGraph], embeddings: Sequence[torch.Tensor], labels: Sequence[np.ndarray]
+    ) -> None:
         """labels: for each graph (n_s, C) int, the pixels of each class in each node."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression

@@ -93,19 +93,26 @@ class MLPGlobal(Clusterer):
         head.start(*gaussians)
         self._head = head.to(device)
         with torch.no_grad():
-            targets = [self._head(Z).argmax(1) for Z in embeddings]
-        self._train(graphs, [Z.detach() for Z in embeddings], targets, rng)
+            targets = [head(Z).argmax(1) for Z in embeddings]
+        self._train(head, graphs, [Z.detach() for Z in embeddings], targets, rng)
 
-    def _train(self, graphs, embeddings, targets, rng: np.random.Generator) -> None:
+    def _train(
+        self,
+        head: _Head,
+        graphs: Sequence[RegionGraph],
+        embeddings: list[torch.Tensor],
+        targets: list[torch.Tensor],
+        rng: np.random.Generator,
+    ) -> None:
         with torch.enable_grad():
-            optimizer = torch.optim.Adam(self._head.residual.parameters(), lr=self.lr)
+            optimizer = torch.optim.Adam(head.residual.parameters(), lr=self.lr)
             order: list[int] = []
             for step in range(self.iterations):
                 order = order or rng.permutation(len(graphs)).tolist()
                 i = order.pop()
                 share = step / self.iterations
                 optimizer.param_groups[0]["lr"] = self.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
-                P = self._head(embeddings[i])
+                P = head(embeddings[i])
                 loss = clustering(P, targets[i]) + self.smo * smoothness(graphs[i], P, self.eta, self.nu)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -117,6 +124,7 @@ class MLPGlobal(Clusterer):
 
     @torch.no_grad()
     def predict(self, graph: RegionGraph, Z: Any) -> torch.Tensor:
+        assert self._head is not None  # fitted, or given a state
         return self._head.to(Z.device)(Z)
 
     def get_state(self) -> dict[str, np.ndarray]:
@@ -147,6 +155,10 @@ class _Head(torch.nn.Module):
 
     def __init__(self, u: int, hidden: int, k: int, seed: int):
         super().__init__()
+        self.mean: torch.Tensor
+        self.scale: torch.Tensor
+        self.weight: torch.Tensor
+        self.bias: torch.Tensor
         self.register_buffer("mean", torch.zeros(u))
         self.register_buffer("scale", torch.ones(1))
         self.register_buffer("weight", torch.zeros(2 * u, k))
@@ -184,9 +196,9 @@ def mixture(
     """Gaussians with diagonal covariance by expectation maximisation, from clusters `labels` of points (N, u): means
     (k, u), variances (k, u), shares (k,).
 
-    equal: every Gaussian has the share 1 / k. spherical: it has one variance in all directions. Variances are kept above
-    a thousandth of the largest variance of the points: no cluster shrinks onto a point. Ends when
-    the mean log-likelihood of a point gains less than 1e-5, or after `STEPS` steps.
+    equal: every Gaussian has the share 1 / k. spherical: it has one variance in all directions. Variances are kept
+    above a thousandth of the largest variance of the points: no cluster shrinks onto a point. Ends when the mean
+    log-likelihood of a point gains less than 1e-5, or after `STEPS` steps.
     """
     X = np.concatenate([points, np.square(points)], axis=1).astype(np.float64)  # (N, 2u)
     u = points.shape[1]

@@ -73,9 +73,10 @@ class MLPIncremental(torch.nn.Module, Clusterer):
 
     def _create(self, u: int) -> None:
         generator = torch.Generator().manual_seed(self.seed or 0)
-        self.layers = torch.nn.ModuleList([torch.nn.Linear(u, self.hidden), torch.nn.Linear(self.hidden, self.k)])
+        first, second = torch.nn.Linear(u, self.hidden), torch.nn.Linear(self.hidden, self.k)
+        self.layers = torch.nn.ModuleList([first, second])
         with torch.no_grad():
-            for layer in self.layers:
+            for layer in (first, second):
                 torch.nn.init.xavier_uniform_(layer.weight, generator=generator)
                 layer.bias.zero_()
         self.centroids = IncrementalCentroids(self.k, self.update_every, self.decay, self.reseed, self.seed or 0)
@@ -90,7 +91,7 @@ class MLPIncremental(torch.nn.Module, Clusterer):
         self.centroids.begin(Z.detach())
 
     @property
-    def begun(self) -> bool:
+    def begun(self) -> bool:  # type: ignore[override]  # an attribute where it is constant
         return self.centroids.means_ is not None
 
     def forward(self, Z: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -10,6 +10,9 @@ import torch
 from registry.base import Embedder, UserError
 from registry.embedder.eigsh import DENSE_BELOW, JITTER, fix_signs
 from registry.spg.graphs import RegionGraph
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 LARGEST = 46_000  # nodes whose n_s x n_s similarities, 8 GiB, are still made
 BLOCK = 1024  # rows of them made at a time
@@ -84,7 +87,7 @@ def within_a_right_angle(F: torch.Tensor) -> bool:
     return bool(((F @ mean > 0.7072) | (F == 0).all(1)).all())
 
 
-def neighbours_by_grey(graph: RegionGraph):
+def neighbours_by_grey(graph: RegionGraph) -> csr_matrix:
     """C (n_s, n_s) CSR: how often one node is among the other's nearest, itself included, by grey value and place.
 
     Grey values run from 0 to 1 over +-3 standard deviations and count threefold, as a grey image has three equal
@@ -110,7 +113,7 @@ def neighbours_by_grey(graph: RegionGraph):
 class _Product:
     """W = F F^T (+ colour), where no entry of F F^T is negative, kept as F: (n, q) float64."""
 
-    def __init__(self, F: torch.Tensor, colour=None):
+    def __init__(self, F: torch.Tensor, colour: csr_matrix | None = None):
         self.F, self.colour = F.cpu().numpy(), colour
         self.degree = self.multiply(np.ones(len(F)))
 
@@ -136,7 +139,7 @@ class _Product:
 class _Dense:
     """W = max(F F^T, 0) (+ colour), (n, n) in single precision on the device of F (n, q)."""
 
-    def __init__(self, F: torch.Tensor, colour=None):
+    def __init__(self, F: torch.Tensor, colour: csr_matrix | None = None):
         n = len(F)
         if n > LARGEST:
             raise UserError(
@@ -165,7 +168,9 @@ class _Dense:
         return largest(self, m, scale, trivial)
 
 
-def largest(similarity: _Product | _Dense, m: int, scale: np.ndarray, trivial: np.ndarray):
+def largest(
+    similarity: _Product | _Dense, m: int, scale: np.ndarray, trivial: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """The m largest eigenvalues of D^-1/2 W D^-1/2 beside that of `trivial` (n,), descending, and eigenvectors (n, m).
 
     scale: (n,), the diagonal of D^-1/2.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 
 from registry.base import Embedder, UserError
 from registry.spg.graphs import RegionGraph
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 DENSE_BELOW = 256  # nodes up to which a full decomposition is as quick as an iteration, and always converges
 TOLERANCE = 1e-9  # relative residual of the Lanczos iteration
@@ -81,7 +84,7 @@ class Eigsh(Embedder):
         scale = np.where(degree > 0, 1 / np.sqrt(np.maximum(degree, 1e-30)), 0)
         return np.concatenate([np.zeros(known.shape[1]), 1 - values]), np.hstack([known, V]), scale
 
-    def _solve(self, M, null, m: int) -> tuple[np.ndarray, np.ndarray]:
+    def _solve(self, M: csr_matrix, null: csr_matrix, m: int) -> tuple[np.ndarray, np.ndarray]:
         """The m largest eigenvalues of Â outside its known null space of L, descending, and their eigenvectors."""
         from scipy.sparse import diags
         from scipy.sparse.linalg import LinearOperator, eigsh, lobpcg
@@ -108,7 +111,10 @@ class Eigsh(Embedder):
                 values, V = lobpcg(operator, start - null @ (transposed @ start), largest=True, tol=1e-5, maxiter=1000)
             residual = np.linalg.norm(deflated(V) - V * values, axis=0).max()
             if residual > 1e-3:
-                warnings.warn(f"lobpcg stopped at a residual of {residual:.1g}; embedder.solver: eigsh is more exact")
+                warnings.warn(
+                    f"lobpcg stopped at a residual of {residual:.1g}; embedder.solver: eigsh is more exact",
+                    stacklevel=2,
+                )
         else:
             start = rng.standard_normal(n)
             values, V = eigsh(
@@ -123,7 +129,7 @@ class Eigsh(Embedder):
         return values[order], V[:, order]
 
 
-def normalised_affinity(graph: RegionGraph):
+def normalised_affinity(graph: RegionGraph) -> tuple[csr_matrix, np.ndarray]:
     """Â = D^-1/2 A D^-1/2 as a CSR matrix (n_s, n_s) float64, and the degrees (n_s,), row sums of A."""
     from scipy.sparse import coo_matrix, diags
 
@@ -136,7 +142,7 @@ def normalised_affinity(graph: RegionGraph):
     return (scale @ A @ scale).tocsr(), degree
 
 
-def null_space(M, degree: np.ndarray):
+def null_space(M: csr_matrix, degree: np.ndarray) -> tuple[csr_matrix, np.ndarray]:
     """Null vectors of L, (n_s, c) sparse and orthonormal, and the weights (c,) of their components.
 
     They are D^1/2 1 on each connected component that has any weight, heaviest first, the weight being the sum of
@@ -156,7 +162,7 @@ def null_space(M, degree: np.ndarray):
     return null, weight[order]
 
 
-def trivial_first(null, weight: np.ndarray, m: int) -> np.ndarray:
+def trivial_first(null: csr_matrix, weight: np.ndarray, m: int) -> np.ndarray:
     """m <= c orthonormal vectors (n_s, m) of the null space: D^1/2 1 of the whole graph, then component by component.
 
     In the basis `null` the first has the coefficients sqrt(weight / total); unit vectors are made orthogonal to it

@@ -28,8 +28,8 @@ class LGC(torch.nn.Module, Embedder):
     scale: what the clustering sees. `explained`: each column has the deviation of the node features (after the hops)
         that it explains, so that weak directions stay weak; `unit`: unit deviation, over all training graphs, too;
         `graph`: unit deviation over the nodes of each graph; `none`: as the layers give it.
-    init: `random`, truncated normal of deviation one, biases too (later code); `pca`, every layer starts as the truncation to the
-        leading principal directions of Â^3 F_s over the training graphs.
+    init: `random`, truncated normal of deviation one, biases too (later code); `pca`, every layer starts as the
+        truncation to the leading principal directions of Â^3 F_s over the training graphs.
     seed: of the random start; null: the run's.
 
     Without bias the layers commute with the propagation, Â(Â X W1) W2 = Â^2 X (W1 W2). Hence Z = X W with
@@ -70,12 +70,15 @@ class LGC(torch.nn.Module, Embedder):
             raise UserError("embedder.bias: true goes with `columns: graph` and `scale: graph` or `none`")
         self.weights = torch.nn.ParameterList()
         self.biases = torch.nn.ParameterList()
+        self.scale_: torch.Tensor
+        self.moments: torch.Tensor
         self.register_buffer("scale_", torch.ones(u))  # what `embed` multiplies the columns with
         self._stale = False  # whether the weights have moved since `scale_` was set
         self.register_buffer("moments", torch.zeros(2, 0, 0), persistent=False)  # X^T X and X^T Â X per node
 
     @property
     def layers(self) -> int:
+        """Linear layers, hence propagations of F_s."""
         return len(self.channels) + 1
 
     def _create(self, d: int) -> None:
@@ -84,14 +87,19 @@ class LGC(torch.nn.Module, Embedder):
         self.biases = torch.nn.ParameterList([torch.zeros(b) for b in widths[1:]] if self.bias else [])
 
     def fit(self, graphs: Sequence[RegionGraph]) -> None:
-        self._create(graphs[0].feature.shape[1])
+        width = graphs[0].feature.shape[1]
+        self._create(width)
         generator = torch.Generator().manual_seed(self.seed or 0)
         nodes = sum(graph.n for graph in graphs)
         with torch.no_grad():
+            zero = torch.zeros(2, width, width, device=graphs[0].device)
             self.moments = sum(
-                torch.stack([X.T @ X, X.T @ graph.propagate(X)]) / nodes
-                for graph in graphs
-                for X in [graph.hop(self.layers)]
+                (
+                    torch.stack([X.T @ X, X.T @ graph.propagate(X)]) / nodes
+                    for graph in graphs
+                    for X in [graph.hop(self.layers)]
+                ),
+                zero,
             )
             if self.init == "pca":
                 self._start_at_principal_directions()
@@ -122,7 +130,7 @@ class LGC(torch.nn.Module, Embedder):
         return product
 
     @property
-    def loss_uses_Z(self) -> bool:
+    def loss_uses_Z(self) -> bool:  # type: ignore[override]  # an attribute where it is constant
         return self.columns == "graph"  # else the moments tell all
 
     @torch.no_grad()

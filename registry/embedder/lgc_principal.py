@@ -48,7 +48,8 @@ class LGCPrincipal(Embedder):
 
     def fit(self, graphs: Sequence[RegionGraph]) -> None:
         width, nodes = graphs[0].feature.shape[1], sum(graph.n for graph in graphs)
-        mean = sum(graph.feature.sum(0, dtype=torch.float64) for graph in graphs) / max(nodes, 1)
+        zero = torch.zeros(width, dtype=torch.float64, device=graphs[0].device)
+        mean = sum((graph.feature.sum(0, dtype=torch.float64) for graph in graphs), zero) / max(nodes, 1)
         kept = torch.zeros(width, width, dtype=torch.float64)  # X^T Â X; walk: the covariance of X, times its nodes
         walk, total = self.normalisation == "walk", torch.zeros(width, dtype=torch.float64)
         for graph in graphs:

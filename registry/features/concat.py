@@ -21,6 +21,8 @@ class Concat(Features):
     gives each map the same total variance, so that many channels do not outweigh few.
     """
 
+    parts: tuple[Features, ...] = ()
+
     def __init__(self, *, of: list[Any] = ["mae", "filters"], seed: int | None = None):
         self.of = of
         if len(of) < 2:
@@ -31,17 +33,19 @@ class Concat(Features):
 
     @property
     def seed(self) -> int | None:
+        """The run's, for every part that has none of its own."""
         return self._seed
 
     @seed.setter
     def seed(self, value: int | None) -> None:
         self._seed = value
         for part in self.parts:
-            if getattr(part, "seed", 0) is None:
+            if hasattr(part, "seed") and part.seed is None:
                 part.seed = value
 
     @property
     def device(self) -> str:
+        """Where the parts compute."""
         return self._device
 
     @device.setter

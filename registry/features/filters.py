@@ -28,10 +28,10 @@ class Filters(Features):
     Two kinds more tell how large the structure is that a pixel lies in. They are of the image smoothed with 1 px:
 
     - for each of `sides`, minimum and maximum of the square around the pixel;
-    - for each of `areas`, how far opening by area takes the pixel down, how far closing by area lifts it, and the mean of
-      the opened and the closed image. An opening levels bright structures of fewer pixels, a closing dark ones, of any
-      shape, and outlines of what is larger stay as they are (attribute profiles: Dalla Mura et al. 2010). 256 grey levels
-      are told apart, over +-3 standard deviations.
+    - for each of `areas`, how far opening by area takes the pixel down, how far closing by area lifts it, and the mean
+      of the opened and the closed image. An opening levels bright structures of fewer pixels, a closing dark ones, of
+      any shape, and outlines of what is larger stay as they are (attribute profiles: Dalla Mura et al. 2010). 256 grey
+      levels are told apart, over +-3 standard deviations.
 
     sigmas: scales, in px. areas: in pixels. sides: in px, odd.
     """
@@ -96,7 +96,7 @@ def _extremes(image: np.ndarray, side: int) -> np.ndarray:
 
 
 @compiled
-def _profile(levels, opened, closed, unit):
+def _profile(levels: np.ndarray, opened: np.ndarray, closed: np.ndarray, unit: float) -> np.ndarray:
     """(H, W, 3t), in standard deviations of `unit` grey levels, of an image (H, W) uint8 and its openings and closings
     (t, H, W) by t areas."""
     t, H, W = opened.shape

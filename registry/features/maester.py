@@ -86,7 +86,7 @@ class Maester(MAE):
         )
         windows = padded.to(self.device).unfold(0, window, 1).unfold(1, window, 1)  # (., ., window, window), a view
         block = central * p
-        values = torch.empty(-(-H // block) * block, -(-W // block) * block, self.width)
+        found = torch.empty(-(-H // block) * block, -(-W // block) * block, self.width)
         places = [(y, x) for y in rows for x in columns]
         centre = slice(margin, margin + central)
         with torch.inference_mode():
@@ -96,6 +96,6 @@ class Maester(MAE):
                 for (y, x), own in zip(chosen, tokens):  # (central, central, q)
                     if self.normalize == "token":
                         own = torch.from_numpy(standardised(own.numpy()))
-                    values[y : y + block : p, x : x + block : p] = own
-        values = values[:H, :W].contiguous().numpy()
+                    found[y : y + block : p, x : x + block : p] = own
+        values = found[:H, :W].contiguous().numpy()
         return FeatureMap(values=values, step=1.0, offset=0.0, shape=(H, W))

@@ -110,7 +110,13 @@ class Segmenter(Features):
             raise UserError(f"features.stride: {stride} must be a multiple of {self.patch} and at most {self.window}")
 
     # ---------------------------------------------------------------------------------------------------- training
-    def fit(self, images: Iterable[np.ndarray], labels: Iterable[np.ndarray]) -> None:
+    def fit(  # type: ignore[override]  # a supervised part is given labels as well
+        self, images: Iterable[np.ndarray], labels: Iterable[np.ndarray]
+    ) -> None:
+        """Train on images (H, W) float32 and labels (H, W) int32, -1 where there is none, by position of the class.
+
+        Raises UserError where no pixel has a label.
+        """
         pairs = [(image, label) for image, label in zip(images, labels) if (label >= 0).any()]
         if not pairs:
             raise UserError("data.train: no training image has a labelled pixel, and segmenter learns from labels")
@@ -157,13 +163,21 @@ class Segmenter(Features):
         return weights, {name: trained[name] for name in PAPER}
 
     def _build(self) -> nn.Sequential:
-        sizes = {**self.architecture_, **{name: int(self.architecture_[name]) for name in ("width", "heads")}}
-        encoder = Encoder(patch=self.patch, window=self.window, depth=self.depth, **sizes)
-        if self.head == "linear":
-            return nn.Sequential(encoder, LinearHead(sizes["width"], self.classes_))
-        return nn.Sequential(encoder, MaskTransformer(sizes["width"], self.classes_))
+        sizes = self.architecture_
+        width = int(sizes["width"])
+        encoder = Encoder(
+            patch=self.patch,
+            window=self.window,
+            width=width,
+            depth=self.depth,
+            heads=int(sizes["heads"]),
+            mlp_ratio=sizes["mlp_ratio"],
+            position_weight=sizes["position_weight"],
+        )
+        head = LinearHead if self.head == "linear" else MaskTransformer
+        return nn.Sequential(encoder, head(width, self.classes_))
 
-    def _autocast(self):
+    def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.partition(":")[0], torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def _scores(self, network: nn.Module, windows: Tensor) -> Tensor:
@@ -235,7 +249,8 @@ class _Windows:
     def __call__(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """(B, side, side) float32 and int32."""
         drawn = [self._one(around_a_class=i % 2 == 0) for i in range(count)]
-        return tuple(np.ascontiguousarray(np.stack(part)) for part in zip(*drawn))
+        windows, labels = (np.ascontiguousarray(np.stack(part)) for part in zip(*drawn))
+        return windows, labels
 
     def _one(self, around_a_class: bool) -> tuple[np.ndarray, np.ndarray]:
         rng, side = self.rng, self.side

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ SMALLEST = 1e-5  # variance
 # and sampling points moved by Gaussians of 1/16 of their distance
 CONTRAST, BRIGHTNESS, NOISE, ELASTIC = 2.0, 0.25, 0.1, 1 / 16
 PATCHES = 512  # coded at once
+Network = TypeVar("Network", "Encoder", "Decoder")
 
 
 # ------------------------------------------------------------------------------------------------------------- model
@@ -49,7 +50,8 @@ class Encoder(nn.Module):
         self.variance = nn.Linear(hidden, code)
 
     def trunk(self, patches: Tensor) -> Tensor:
-        return F.relu(self.hidden(self.convolutions(patches).flatten(1)))  # (B, hidden)
+        """What means and variances are linear in: (B, 1, s, s) -> (B, hidden)."""
+        return F.relu(self.hidden(self.convolutions(patches).flatten(1)))
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         x = self.trunk(patches)
@@ -251,7 +253,7 @@ class VAE(Features):
         pieces = Pieces(images, rng, self._border())
         if not len(pieces.pixels):
             raise UserError("data.train: no training image to learn features from; give at least one")
-        encoder, decoder = (self._build(kind).to(self.device) for kind in (Encoder, Decoder))
+        encoder, decoder = self._build(Encoder).to(self.device), self._build(Decoder).to(self.device)
         weights = [*encoder.parameters(), *decoder.parameters()]
         optimizer = torch.optim.Adam(weights, lr=self.lr, amsgrad=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
@@ -269,12 +271,12 @@ class VAE(Features):
             losses.append(torch.stack(terms).detach())
         self._keep(encoder.state_dict(), torch.stack(losses).cpu().numpy())
 
-    def _build(self, kind: type[nn.Module]) -> nn.Module:
+    def _build(self, kind: type[Network]) -> Network:
         """An untrained `Encoder` or `Decoder`, the same for the same seed, in the layout that is fastest on CPUs."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed or 0)
             network = kind(self.patch, self.channels, self.hidden, self.semantic + self.transform)
-        return network.to(memory_format=torch.channels_last)
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 
     def _terms(self, encoder: Encoder, decoder: Decoder, views: Tensor, noise: torch.Generator) -> list[Tensor]:
         """Negative log-likelihood of a pixel, divergence of the code, metric loss: scalars, means over the batch."""
@@ -298,7 +300,8 @@ class VAE(Features):
         which = rng.choice(len(pieces.shapes), n, p=pieces.share)
         place = np.floor(rng.random((n, 2)) * pieces.shapes[which])  # (n, 2)
         angle = np.concatenate([rng.integers(4, size=(1, n)) * (np.pi / 2), rng.random((V - 1, n)) * 2 * np.pi])
-        size, flip = rng.uniform(*self.scale, (V, n)), rng.choice([-1, 1], (V, n))
+        smallest, largest = self.scale
+        size, flip = rng.uniform(smallest, largest, (V, n)), rng.choice([-1, 1], (V, n))
         distance, direction = self.jitter * np.sqrt(rng.random((V, n))), rng.random((V, n)) * 2 * np.pi
         distance[0] = 0
         y0 = place[:, 0] + np.round(distance * np.sin(direction))
@@ -359,6 +362,7 @@ class VAE(Features):
 
     def _keep(self, weights: dict[str, Tensor], losses: np.ndarray) -> None:
         """The same network, in memory too, after training and after loading: other strides would round otherwise."""
-        self._encoder = self._build(Encoder).eval()
-        self._encoder.load_state_dict(weights)
+        encoder = self._build(Encoder).eval()
+        encoder.load_state_dict(weights)
+        self._encoder = encoder
         self.losses_ = np.array(losses, np.float32)

@@ -75,6 +75,7 @@ class VisionTransformer(nn.Module):
         for block in self.blocks[: last - 1]:
             x = block(x)
         block, width = self.blocks[last - 1], x.shape[2]
+        assert isinstance(block, Block)
         if facet == "key":  # heads side by side, as they stand in the weights
             key = slice(width, 2 * width)  # of query, key, value
             x = F.linear(block.norm1(x), block.qkv.weight[key], block.qkv.bias[key])

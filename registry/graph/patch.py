@@ -6,17 +6,19 @@ from typing import Literal
 
 import numpy as np
 
-from registry.base import FeatureMap, UserError
+from registry.base import FeatureMap, FeatureStack, UserError
 from registry.spg.affinity import AffinityGraph, Edges, Kappa, Standardize
 from registry.spg.graphs import Nodes, region_geometry, region_means, touching_pairs
 from registry.spg.pooling import blocks, pool
 
 
 class Patch(AffinityGraph):
-    """Grid cells of `cell` x `cell` pixels, with the same node features as the spG: mean and standard deviation.
+    """Grid cells of `cell` x `cell` px as nodes, with features (n_s, 2q) as the spG has: mean and deviation.
 
-    cell: 4 px gives 19,600 nodes per 560 x 560 FOV, 6.53 times the spG's 3,000 (paper). With so many, `edges: all`
-    needs n_s^2 floats.
+    Source: the patches of DSM (Melas-Kyriazi et al. 2022) and DeepCut (Aflalo et al. 2023).
+
+    cell: px along a side. 4 gives 19,600 nodes per 560 x 560 FOV, 6.53 times the spG's 3,000 (paper). With so many,
+        `edges: all` needs n_s^2 floats.
     standardize, kappa, alpha, distance, edges, neighbours: see `registry.spg.affinity.AffinityGraph`.
     """
 
@@ -42,7 +44,7 @@ class Patch(AffinityGraph):
             raise UserError(f"graph.cell: {cell} must be at least 1 pixel")
         self.check()
 
-    def pool(self, image: np.ndarray, features: FeatureMap) -> Nodes:
+    def pool(self, image: np.ndarray, features: FeatureMap | FeatureStack) -> Nodes:
         rows, cols = (np.arange(n) // self.cell for n in image.shape)
         regions = (rows[:, None] * (cols[-1] + 1) + cols[None, :]).astype(np.int32)
         area, centroid = region_geometry(regions)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from registry.base import FeatureMap
+from registry.base import FeatureMap, FeatureStack
 from registry.spg.affinity import AffinityGraph
 from registry.spg.graphs import Nodes, RegionGraph
 from registry.spg.pooling import upsample
@@ -24,7 +24,7 @@ class Pixel(AffinityGraph):
     def __init__(self, *, standardize: Literal["set", "node", "node+l2", "none"] = "none"):
         self.standardize = standardize
 
-    def pool(self, image: np.ndarray, features: FeatureMap) -> Nodes:
+    def pool(self, image: np.ndarray, features: FeatureMap | FeatureStack) -> Nodes:
         H, W = image.shape
         y, x = np.indices((H, W), dtype=np.float32)
         return Nodes(

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from registry.base import FeatureMap, UserError
+from registry.base import FeatureMap, FeatureStack, UserError
 from registry.spg.affinity import AffinityGraph, Edges, Kappa, Standardize
 from registry.spg.graphs import Nodes, region_geometry, region_means, touching_pairs
 from registry.spg.pooling import blocks, pool
@@ -21,13 +21,13 @@ def consecutive(regions: np.ndarray) -> np.ndarray:
 
 
 class Superpixel(AffinityGraph):
-    """SLIC superpixels with 2q-channel features: mean and population standard deviation over the region's pixels.
+    """SLIC superpixels as nodes, with features (n_s, 2q): mean and population standard deviation over their pixels.
 
     pixels_per_superpixel: mean area, in pixels (paper: 100, about 3,000 per 560 x 560 FOV).
     compactness: SLIC's weight of place against grey value, on images scaled to [0, 1] (paper: 0.2).
-    slic: `scikit-image`, its labels, computed by `registry.spg.slic`; `grid` (`registry.spg.slic_grid`), tensor operations that
-        also run on a GPU, with somewhat other regions: they leak less, and at compactness 0.15 follow more of the
-        labels' borders, too (benchmarks/speed/superpixels.py).
+    slic: `scikit-image`, its labels, computed by `registry.spg.slic`; `grid` (`registry.spg.slic_grid`), tensor
+        operations that also run on a GPU, with somewhat other regions: they leak less, and at compactness 0.15 follow
+        more of the labels' borders, too (benchmarks/speed/superpixels.py).
     sigma: Gaussian smoothing before SLIC, in pixels. slic_iterations: of its k-means.
     standardize, kappa, alpha, warmup_alpha, distance, edges, neighbours: see `registry.spg.affinity.AffinityGraph`.
     """
@@ -78,7 +78,7 @@ class Superpixel(AffinityGraph):
             grey = gaussian_filter(grey, self.sigma)
         return grid_slic(grey, count, self.compactness, self.slic_iterations, self.device)
 
-    def pool(self, image: np.ndarray, features: FeatureMap) -> Nodes:
+    def pool(self, image: np.ndarray, features: FeatureMap | FeatureStack) -> Nodes:
         regions = self.decompose(image)
         area, centroid = region_geometry(regions)
         return Nodes(

@@ -108,6 +108,7 @@ class Encoder(nn.Module):
         self.patch = patch
         self.embed = nn.Linear(patch * patch, width)
         position = position_weight * sincos_position_embedding(width, window // patch)
+        self.position: Tensor
         self.register_buffer("position", position, persistent=False)  # (N, q), not learnt, not stored
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
@@ -156,6 +157,7 @@ class MaskedAutoencoder(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(decoder_width))
         # The decoder must know where the hidden patches are: its embedding has full weight.
         position = sincos_position_embedding(decoder_width, window // patch)
+        self.decoder_position: Tensor
         self.register_buffer("decoder_position", position, persistent=False)  # (N, c)
         self.decoder_blocks = nn.ModuleList(
             Block(decoder_width, decoder_heads, mlp_ratio) for _ in range(decoder_depth)

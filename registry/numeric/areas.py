@@ -10,8 +10,10 @@ from registry.numeric.compiled import compiled
 
 
 def area_openings(levels: np.ndarray, areas: Sequence[int]) -> np.ndarray:
-    """Openings (t, H, W) uint8 of an image (H, W) uint8 by t areas, px: a pixel gets the highest level at which it lies in a
-    4-connected region of that level or more with at least so many pixels.
+    """Openings (t, H, W) uint8 of an image (H, W) uint8 by t areas, px.
+
+    A pixel gets the highest level at which it lies in a 4-connected region of that level or more with at least so many
+    pixels.
 
     One max-tree (Salembier et al. 1998), built by union-find (Najman & Couprie 2006), serves all areas. Equal to
     `skimage.morphology.area_opening(levels, area)`, but where no level has so large a region: the lowest level stays.
@@ -20,12 +22,12 @@ def area_openings(levels: np.ndarray, areas: Sequence[int]) -> np.ndarray:
 
 
 def area_closings(levels: np.ndarray, areas: Sequence[int]) -> np.ndarray:
-    """The same of dark structures: (t, H, W) uint8."""
+    """Closings (t, H, W) uint8 of an image (H, W) uint8 by t areas, px: the same of dark structures."""
     return 255 - area_openings(255 - np.asarray(levels, np.uint8), areas)
 
 
 @compiled
-def _openings(levels, areas):
+def _openings(levels: np.ndarray, areas: np.ndarray) -> np.ndarray:
     H, W = levels.shape
     n, f = H * W, levels.ravel()
     starts = np.zeros(257, np.int64)

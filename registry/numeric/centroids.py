@@ -32,6 +32,13 @@ class IncrementalCentroids:
     Equal inputs give equal centroids, also across `get_state` / `set_state` in the midst of a window.
     """
 
+    # of the open window: graphs; sums (k, u) and counts (k,) of nodes; its farthest nodes (m, u), how far they are (m,)
+    _graphs: int
+    _sums: np.ndarray
+    _counts: np.ndarray
+    _far_nodes: np.ndarray
+    _far_distances: np.ndarray
+
     def __init__(
         self,
         k: int,
@@ -64,8 +71,7 @@ class IncrementalCentroids:
     @property
     def centroids(self) -> np.ndarray:
         """(k, u) float32."""
-        self._check_begun()
-        return self.means_.astype(np.float32)
+        return self._means().astype(np.float32)
 
     def assign(self, Z: Any) -> Any:
         """Labels (n_s,) int64 of the nearest centroids, as an array or tensor like Z."""
@@ -73,7 +79,7 @@ class IncrementalCentroids:
 
     def observe(self, Z: Any, labels: Any) -> bool:
         """Take in one graph with the labels of `assign`; True when this completed a window and centroids moved."""
-        self._check_begun()
+        means = self._means()
         x = as_floats(Z)
         y = labels.detach().cpu().numpy() if hasattr(labels, "detach") else np.asarray(labels)
         sums, counts = cluster_sums(x, y, self.k)
@@ -81,7 +87,7 @@ class IncrementalCentroids:
         self._counts += counts
         self.use_ += counts.astype(np.int64)
         if self.reseed and len(x):
-            difference = x - self.means_[y]
+            difference = x - means[y]
             distances = np.einsum("ij,ij->i", difference, difference)
             # Only the window's k farthest nodes are kept, so that memory does not grow with the window.
             top = np.sort(np.argpartition(-distances, self.k - 1)[: self.k]) if len(x) > self.k else np.arange(len(x))
@@ -100,22 +106,23 @@ class IncrementalCentroids:
 
         Nothing is re-seeded: in a few graphs a cluster may well be missing, and no window follows to mend it.
         """
-        self._check_begun()
+        self._means()
         if self._graphs:
             self._close_window(reseed=False)
 
     def _close_window(self, reseed: bool) -> None:
+        means = self._means()
         if self.decay is not None:
             self.counts_ *= self.decay
         seen = self._counts > 0
         self.counts_ += self._counts
-        step = self._sums[seen] - self._counts[seen, None] * self.means_[seen]
-        self.means_[seen] += step / self.counts_[seen, None]
+        step = self._sums[seen] - self._counts[seen, None] * means[seen]
+        means[seen] += step / self.counts_[seen, None]
         empty = np.flatnonzero(~seen)
         if reseed and len(empty):
             found = farthest(self._far_nodes, self._far_distances, len(empty))
             filled = empty[: len(found)]
-            self.means_[filled] = self._far_nodes[found]
+            means[filled] = self._far_nodes[found]
             self.counts_[filled] = 1.0
             self.reseeds_ += len(filled)
         self.window_use_ = self._counts.astype(np.int64)
@@ -139,6 +146,7 @@ class IncrementalCentroids:
         }
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Go on from what `get_state` gave; raises ValueError for another number of clusters."""
         if not state:
             self.means_ = None
             return
@@ -152,13 +160,15 @@ class IncrementalCentroids:
         self._graphs, self.updates_, self.reseeds_ = (int(number) for number in state["numbers"])
 
     def _clear_window(self) -> None:
-        u = self.means_.shape[1]
+        u = self._means().shape[1]
         self._graphs = 0
         self._sums = np.zeros((self.k, u))
         self._counts = np.zeros(self.k)
         self._far_nodes = np.zeros((0, u))
         self._far_distances = np.zeros(0)
 
-    def _check_begun(self) -> None:
+    def _means(self) -> np.ndarray:
+        """The centroids (k, u) float64. Raises RuntimeError before there are any."""
         if self.means_ is None:
             raise RuntimeError("IncrementalCentroids: call begin(Z_anchor) or set_state before this")
+        return self.means_

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
 
@@ -14,18 +15,19 @@ def compiled(function: Callable | None = None, *, reordered: bool = False) -> Ca
     sums be taken in any order. It cannot call another compiled function.
 
     Compiling takes a second or so; Numba keeps the result beside the source or in the user's cache folder
-    (NUMBA_CACHE_DIR), and where neither can be written each process compiles for itself. Numba, half a second to import,
-    is imported by the first call."""
+    (NUMBA_CACHE_DIR), and where neither can be written each process compiles for itself. Numba takes half a second to
+    import; the first call does it.
+    """
     if function is None:
         return functools.partial(compiled, reordered=reordered)
-    made = []
+    made: list[Callable] = []
 
     @functools.wraps(function)
-    def call(*args):
+    def call(*args: Any) -> Any:
         if not made:
             from numba import njit
 
-            options = {"nogil": True, "fastmath": {"reassoc"} if reordered else False}
+            options: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc"} if reordered else False}
             try:
                 made.append(njit(cache=True, **options)(function))
             except RuntimeError:  # Numba found no folder to keep it in
@@ -36,8 +38,9 @@ def compiled(function: Callable | None = None, *, reordered: bool = False) -> Ca
 
 
 def at_once(function: Callable[[slice], None], length: int, size: int | None = None) -> None:
-    """Calls `function` with slices of range(length), of `size` each or one for each thread that torch has, several at
-    once. NumPy, SciPy and compiled loops let go of the interpreter's lock."""
+    """Call `function` with slices of range(length), of `size` each or one for each thread that torch has, several at
+    once. NumPy, SciPy and compiled loops let go of the interpreter's lock.
+    """
     size = size or -(-length // torch.get_num_threads())
     parts = [slice(start, min(start + size, length)) for start in range(0, length, max(size, 1))]
     if len(parts) == 1:

@@ -23,7 +23,11 @@ def slices(n: int, width: int, numbers: int | None = None) -> list[slice]:
 
 
 def nearest_of_few(points: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (n,) int64 and squared distances (n,) float64, all as `squared_distances` has them. Raises UserError."""
+    """Nearest of centroids (k, d) for points (n, d): labels (n,) int64 and squared distances (n,) float64.
+
+    Both are those of `registry.numeric.nearest.squared_distances`, bit by bit. Raises UserError where a coordinate is
+    NaN or infinite.
+    """
     n, d = points.shape
     if not np.isfinite(centroids).all():
         raise UserError(INFINITE.replace("coordinates", "centroids"))
@@ -43,7 +47,7 @@ def nearest_of_few(points: np.ndarray, centroids: np.ndarray) -> tuple[np.ndarra
 
 
 @compiled(reordered=True)
-def _screen(points, centroids, labels, unsure):
+def _screen(points: np.ndarray, centroids: np.ndarray, labels: np.ndarray, unsure: np.ndarray) -> None:
     """The nearest centroid by distances in single precision, and whether these are too close or too extreme to tell:
     points (n, d), centroids (k, d) -> labels (n,), unsure (n,)."""
     n, d = points.shape
@@ -65,7 +69,15 @@ def _screen(points, centroids, labels, unsure):
 
 
 @compiled
-def _settle(points, centroids, leaves, merges, labels, unsure, distances):
+def _settle(
+    points: np.ndarray,
+    centroids: np.ndarray,
+    leaves: np.ndarray,
+    merges: np.ndarray,
+    labels: np.ndarray,
+    unsure: np.ndarray,
+    distances: np.ndarray,
+) -> None:
     """Decide what is unsure by distances in double precision, and write each point's to its own centroid: sums in the
     order of NumPy's, bit by bit. leaves (l, 2), merges (l - 1, 2): see `_pairwise_plan`."""
     part, squares = np.empty(len(leaves)), np.empty(points.shape[1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,12 +10,21 @@ from registry.base import UserError
 from registry.numeric.few_centroids import slices
 from registry.numeric.nearest import Prepared, as_floats, assign, own_distances, squared_distances
 
+if TYPE_CHECKING:
+    import torch
+
 SEED_POINTS = 20_000  # restarts of k-means run on at most so many points; the best is refined on all
 TOLERANCE = 1e-4  # Lloyd's iterations stop when centroids move less than this fraction of the mean variance
 
 
 def kmeans(
-    points: Any, k: int, seed: int, n_init: int = 10, iterations: int = 100, weights: Any = None, device: Any = "cpu"
+    points: Any,
+    k: int,
+    seed: int,
+    n_init: int = 10,
+    iterations: int = 100,
+    weights: Any = None,
+    device: str | torch.device = "cpu",
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Lloyd's k-means from greedy k-means++ seeds, best of `n_init` restarts; the same for the same seed.
 
@@ -42,17 +51,16 @@ def kmeans(
     sample = used
     if len(used) > SEED_POINTS:
         sample = np.sort(rng.choice(used, SEED_POINTS, replace=False))
-    best: tuple[float, np.ndarray] | None = None
+    least, centroids = np.inf, np.zeros((0, x.shape[1]))
     for _ in range(n_init):
         seeds = _plus_plus(x[sample], w[sample], k, rng)
         if len(seeds) < k and len(sample) < len(used):  # the sample holds too few distinct points
             seeds = _plus_plus(x[used], w[used], k, rng)
         if len(seeds) < k:
             raise UserError(_too_few(k, len(seeds)))
-        centroids, _, inertia = _lloyd(x[sample], w[sample], seeds, iterations, device)
-        if best is None or inertia < best[0]:
-            best = (inertia, centroids)
-    centroids = best[1]
+        found, _, inertia = _lloyd(x[sample], w[sample], seeds, iterations, device)
+        if len(centroids) == 0 or inertia < least:
+            least, centroids = inertia, found
     if len(sample) < len(used):
         centroids, _, _ = _lloyd(x[used], w[used], centroids, iterations, device)
     labels, distances = assign(x, centroids, device)
@@ -76,8 +84,13 @@ def farthest(points: np.ndarray, distances: np.ndarray, count: int) -> np.ndarra
     return np.array(taken, np.int64)
 
 
-def cluster_sums(points: np.ndarray, labels: np.ndarray, k: int, weights: np.ndarray | None = None):
-    """Weighted sums (k, d) float64 and counts (k,) float64 of the points of each cluster, added in index order."""
+def cluster_sums(
+    points: np.ndarray, labels: np.ndarray, k: int, weights: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted sums (k, d) float64 and counts (k,) float64 of the points of each cluster, added in index order.
+
+    points (n, d), labels (n,) within 0 .. k - 1, weights (n,) or None for ones.
+    """
     from scipy.sparse import csr_matrix
 
     sums = np.zeros((k, points.shape[1]))
@@ -118,7 +131,9 @@ def _to_one(x: np.ndarray, index: int) -> np.ndarray:
     return np.einsum("ij,ij->i", difference, difference).astype(np.float64)
 
 
-def _lloyd(x: np.ndarray, w: np.ndarray, centroids: np.ndarray, iterations: int, device: Any):
+def _lloyd(
+    x: np.ndarray, w: np.ndarray, centroids: np.ndarray, iterations: int, device: str | torch.device
+) -> tuple[np.ndarray, np.ndarray, float]:
     """Lloyd's iterations from given centroids (k, d) -> centroids, labels, inertia."""
     k = len(centroids)
     centre = x.mean(axis=0, dtype=np.float64)

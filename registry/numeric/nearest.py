@@ -13,13 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from registry.base import UserError
 from registry.numeric.few_centroids import CACHED, INFINITE, nearest_of_few, slices
 from registry.requirements import faiss_install
+
+if TYPE_CHECKING:
+    import torch
 
 FEW = 32  # centroids
 # Relative rounding of one product: single precision, and TF32, which GPU libraries may use for matrix products.
@@ -36,12 +39,12 @@ def load_faiss() -> ModuleType:
 
 
 def squared_distances(points: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """Plain ||x_i - c_j||^2 in double precision, (n, d) and (k, d) -> (n, k) float64: what `assign` agrees with."""
+    """||x_i - c_j||^2 in double precision, (n, d) and (k, d) -> (n, k) float64: what `assign` agrees with."""
     difference = points.astype(np.float64)[:, None, :] - centroids.astype(np.float64)[None, :, :]
     return (difference * difference).sum(axis=-1)
 
 
-def assign(points: Any, centroids: Any, device: Any = "cpu") -> tuple[Any, Any]:
+def assign(points: Any, centroids: Any, device: str | torch.device = "cpu") -> tuple[Any, Any]:
     """Nearest centroid of every point: the same result as ``squared_distances(points, centroids).argmin(1)``.
 
     Shapes
@@ -85,14 +88,14 @@ def own_distances(points: np.ndarray, centroids: np.ndarray, labels: np.ndarray)
     return (difference * difference).sum(axis=-1)
 
 
-def _few(centroids: np.ndarray, device: Any) -> bool:
+def _few(centroids: np.ndarray, device: str | torch.device) -> bool:
     return len(centroids) <= FEW and not str(device).startswith("cuda")
 
 
 class Prepared:
     """Points made ready for many searches: for FAISS centred and scaled copies, so that single precision suffices."""
 
-    def __init__(self, points: np.ndarray, centre: np.ndarray, device: Any = "cpu"):
+    def __init__(self, points: np.ndarray, centre: np.ndarray, device: str | torch.device = "cpu"):
         self.points, self.centre, self.device = points, centre, device
 
     @cached_property
@@ -135,7 +138,9 @@ class Prepared:
         return labels
 
 
-def _search(points: np.ndarray, centroids: np.ndarray, device: Any) -> tuple[np.ndarray, np.ndarray, float]:
+def _search(
+    points: np.ndarray, centroids: np.ndarray, device: str | torch.device
+) -> tuple[np.ndarray, np.ndarray, float]:
     """FAISS's two nearest centroids: distances (n, 2), indices (n, 2), and the relative rounding of a product."""
     faiss = load_faiss()
     index, unit = faiss.IndexFlatL2(points.shape[1]), ROUNDING["cpu"]

@@ -8,7 +8,7 @@ WIDTH = 16  # columns that a kernel on the CPU takes at once: twelve cost nearly
 
 
 def project(X: torch.Tensor, W: torch.Tensor) -> torch.Tensor:
-    """X W (n, u), of X (n, d) and W (d, u), contiguous. Columns of zeros fill the kernel on the CPU."""
+    """X W (n, u) of X (n, d) and W (d, u), contiguous; on the CPU columns of zeros fill the kernel."""
     missing = -W.shape[1] % WIDTH
     if X.device.type != "cpu" or missing == 0 or W.shape[1] > 4 * WIDTH:
         return X @ W

@@ -10,7 +10,10 @@ TRUNCATE = 4.0  # deviations to which the kernel reaches (SciPy's default)
 
 
 def gaussian(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Equal to `scipy.ndimage.gaussian_filter(image, sigma, mode="reflect")` of an image (H, W) float32; sigma in px."""
+    """The image (H, W) float32 smoothed by a Gaussian of `sigma` px, continued by reflection: (H, W) float32.
+
+    Equal to `scipy.ndimage.gaussian_filter(image, sigma, mode="reflect")`.
+    """
     radius = int(TRUNCATE * float(sigma) + 0.5)
     weights = np.exp(-0.5 / (sigma * sigma) * np.arange(-radius, radius + 1) ** 2)
     weights /= weights.sum()
@@ -20,9 +23,11 @@ def gaussian(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 @compiled
-def _down(image, weights):
-    """Correlation along axis 0 of an image (H, W) float32 continued by reflection with symmetric weights (2r + 1,). Sums are
-    in double precision, the middle first and then pairs from the outermost inwards, as SciPy has them."""
+def _down(image: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Correlation along axis 0 of an image (H, W) float32, continued by reflection, with symmetric weights (2r + 1,).
+
+    Sums are in double precision, the middle first and then pairs from the outermost inwards, as SciPy has them.
+    """
     H, W = image.shape
     radius = len(weights) // 2
     out, total = np.empty((H, W), np.float32), np.empty(W)

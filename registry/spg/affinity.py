@@ -19,13 +19,15 @@ SAMPLE = 4096  # nodes from which the kernel's width is read, an equal share of 
 
 
 def pairwise_squared(X: torch.Tensor, Y: torch.Tensor) -> torch.Tensor:
-    """||x_i - y_j||^2: (a, d), (b, d) -> (a, b), never negative."""
+    """||x_i - y_j||^2 of X (a, d) and Y (b, d): (a, b), never negative."""
     return (X.square().sum(1)[:, None] + Y.square().sum(1)[None, :]).sub_(2 * X @ Y.T).clamp_(min=0)
 
 
 def nearest_pairs(X: torch.Tensor, m: int, rows: int = 512) -> torch.Tensor:
-    """Pairs (2, n * m) of each node and its m nearest others by Euclidean distance; memory rows x n. Of equally far
-    nodes the first on the CPU."""
+    """Pairs (2, n * m) int64 of each node and its m nearest others by Euclidean distance, X (n, d); m at most n - 1.
+
+    Of nodes equally far the CPU takes the first. rows: nodes compared at once, memory is rows x n.
+    """
     n = len(X)
     m = max(min(m, n - 1), 0)
     nearest = torch.empty(n, m, dtype=torch.int64, device=X.device)
@@ -42,7 +44,7 @@ def nearest_pairs(X: torch.Tensor, m: int, rows: int = 512) -> torch.Tensor:
 
 
 @compiled
-def _select(product, square, start, nearest):
+def _select(product: np.ndarray, square: np.ndarray, start: int, nearest: np.ndarray) -> None:
     """Fill rows of `nearest` (n, m) from `start` on with the m least of ||x_i||^2 + ||x_j||^2 - 2 x_i.x_j over j != i:
     product (rows, n), 2 x_i.x_j; square (n,)."""
     m = nearest.shape[1]
@@ -64,7 +66,7 @@ def _select(product, square, start, nearest):
 
 
 def squared_lengths(X: torch.Tensor, i: torch.Tensor, j: torch.Tensor, rows: int = 1024) -> torch.Tensor:
-    """||x_i - x_j||^2 of pairs (E,), as many at a time as a processor's cache holds."""
+    """||x_i - x_j||^2 (E,) of pairs i, j (E,) of X (n, d), as many at a time as a processor's cache holds."""
     return torch.cat([(X[a] - X[b]).square_().sum(1) for a, b in zip(i.split(rows), j.split(rows))])
 
 
@@ -93,6 +95,7 @@ class AffinityGraph(GraphBuilder):
     warmup_alpha: float | None = None
 
     def check(self) -> None:
+        """Raise UserError where an argument is out of range."""
         for key in ("alpha", "warmup_alpha"):
             value = getattr(self, key)
             if value is not None and value <= 1:
@@ -103,7 +106,8 @@ class AffinityGraph(GraphBuilder):
             raise UserError(f"graph.neighbours: {self.neighbours} must be at least 1")
 
     def fit(self, nodes: Sequence[Nodes]) -> None:
-        count, total, square = 0, 0.0, 0.0
+        """Mean and scale (d,) of node features, and kappa, over the training nodes. Raises UserError without any."""
+        count, total, square = 0, np.zeros(1), np.zeros(1)
         for each in nodes:
             F = each.feature.astype(np.float64)
             count, total, square = count + len(F), total + F.sum(0), square + np.square(F).sum(0)
@@ -147,6 +151,7 @@ class AffinityGraph(GraphBuilder):
         return torch.nn.functional.normalize(X, dim=1) if self.standardize == "node+l2" else X
 
     def connect(self, nodes: Nodes) -> RegionGraph:
+        """Standardise, weigh pairs by Eq. 1, keep those of `edges` above zero, and a self-loop of each node."""
         X = self._scaled(nodes.feature)
         graph = self._joined(X, nodes, self.alpha)
         if self.warmup_alpha is not None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +15,10 @@ from registry.numeric.compiled import compiled
 
 if TYPE_CHECKING:
     import dgl
+
+    Numbers = np.ndarray | torch.Tensor | Sequence[Any]
+
+Product = Callable[[torch.Tensor], torch.Tensor]  # X (n_s, c) -> M X (n_s, c)
 
 DENSE_ABOVE = 0.25  # share of nonzero entries from which a dense product wins (benchmarks/speed/propagation.py)
 
@@ -41,14 +46,17 @@ class Nodes:
 
     @property
     def n(self) -> int:
+        """Nodes, n_s."""
         return len(self.feature)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
+        """What is known, by field, as files keep it."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {name: np.ascontiguousarray(value) for name, value in values.items() if value is not None}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Nodes:
+        """Inverse of `to_arrays`."""
         return cls(**{name: np.asarray(value) for name, value in arrays.items()})
 
 
@@ -60,12 +68,12 @@ def touching_pairs(regions: np.ndarray) -> np.ndarray:
 
 
 @compiled
-def _borders(regions, n):
+def _borders(regions: np.ndarray, n: int) -> np.ndarray:
     """i n + j of the regions i < j on the two sides of a pixel edge, less often than once for every edge."""
     H, W = regions.shape
     keys, count, before = np.empty(2 * H * W, np.int64), 0, np.full(W, -1)
     for y in range(H):
-        last = -1
+        last = np.int64(-1)
         for x in range(W):
             i = np.int64(regions[y, x])
             if x + 1 < W and regions[y, x + 1] != i:
@@ -99,7 +107,7 @@ def region_means(image: np.ndarray, regions: np.ndarray, area: np.ndarray) -> np
 
 
 @compiled
-def _by_row(src, dst, n):
+def _by_row(src: np.ndarray, dst: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Starts (n + 1,) of the rows, and the numbers (E,) of the edges by src and then dst: two counting sorts."""
     order = np.arange(len(src))
     for ends in (dst, src):
@@ -119,12 +127,12 @@ class _Symmetric(torch.autograd.Function):
     """X -> M X for a symmetric M that needs no gradient: the backward product is the forward one."""
 
     @staticmethod
-    def forward(ctx, multiply, X):
+    def forward(ctx: Any, multiply: Product, X: torch.Tensor) -> torch.Tensor:
         ctx.multiply = multiply
         return multiply(X)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[None, torch.Tensor]:
         return None, ctx.multiply(grad.contiguous())
 
 
@@ -165,12 +173,32 @@ class RegionGraph:
         self._hops: dict[int, torch.Tensor] = {}
 
     @classmethod
-    def from_edges(cls, regions, feature, area, centroid, src, dst, affinity, grey=None) -> RegionGraph:
-        """From arrays, tensors or lists of any number type."""
-        floats = [torch.as_tensor(value, dtype=torch.float32) for value in (feature, area, centroid, affinity)]
-        ends = [torch.as_tensor(value, dtype=torch.int64) for value in (src, dst)]
-        grey = None if grey is None else torch.as_tensor(grey, dtype=torch.float32)
-        return cls(np.asarray(regions, dtype=np.int32), *floats[:3], *ends, floats[3], grey)
+    def from_edges(
+        cls,
+        regions: Numbers,
+        feature: Numbers,
+        area: Numbers,
+        centroid: Numbers,
+        src: Numbers,
+        dst: Numbers,
+        affinity: Numbers,
+        grey: Numbers | None = None,
+    ) -> RegionGraph:
+        """From arrays, tensors or lists of any number type, of the shapes that the class tells."""
+
+        def floats(values: Numbers) -> torch.Tensor:
+            return torch.as_tensor(values, dtype=torch.float32)
+
+        return cls(
+            np.asarray(regions, dtype=np.int32),
+            floats(feature),
+            floats(area),
+            floats(centroid),
+            torch.as_tensor(src, dtype=torch.int64),
+            torch.as_tensor(dst, dtype=torch.int64),
+            floats(affinity),
+            None if grey is None else floats(grey),
+        )
 
     @classmethod
     def from_dgl(cls, graph: dgl.DGLGraph, regions: np.ndarray) -> RegionGraph:
@@ -205,22 +233,27 @@ class RegionGraph:
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def to_arrays(self) -> dict[str, np.ndarray]:
+        """Nodes and edges, by argument of `from_edges`; without `warmup`."""
         return {"regions": self.regions, **{name: t.cpu().numpy() for name, t in self._tensors().items()}}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> RegionGraph:
+        """Inverse of `to_arrays`, on the CPU."""
         return cls.from_edges(**{name: np.array(value) for name, value in arrays.items()})
 
     @property
     def n(self) -> int:
+        """Nodes, n_s."""
         return len(self.feature)
 
     @property
     def edges(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ends src and dst (E,) int64."""
         return self.src, self.dst
 
     @property
     def device(self) -> torch.device:
+        """Where the tensors are."""
         return self.feature.device
 
     @property
@@ -254,7 +287,7 @@ class RegionGraph:
         scale = torch.where(degree > 0, degree.clamp(min=1e-30).rsqrt(), torch.zeros_like(degree))
         return scale[self.src] * self.affinity * scale[self.dst]
 
-    def operator(self, mode: str | None = None):
+    def operator(self, mode: str | None = None) -> Product:
         """The function X (n_s, c) -> Â X: `dense`, `csr` or `dgl` message passing; by density when not told.
 
         Raises ValueError for another mode, and for `dgl` off the CPU.
@@ -285,7 +318,7 @@ class RegionGraph:
             starts, self.dst[order], self.normalised[order], (self.n, self.n), check_invariants=False
         )
 
-    def _message_passing(self):
+    def _message_passing(self) -> Product:
         from registry.spg.dgl_adapter import dgl
 
         if self.device.type != "cpu":
@@ -301,7 +334,7 @@ class RegionGraph:
         return multiply
 
     @cached_property
-    def _multiply(self):
+    def _multiply(self) -> Product:
         return self.operator()
 
     def propagate(self, X: torch.Tensor) -> torch.Tensor:

@@ -24,7 +24,8 @@ def _cells(length: int, tokens: int, step: float, offset: float) -> tuple[np.nda
 
 
 def upsample(features: FeatureMap | FeatureStack) -> np.ndarray:
-    """The features of every pixel, (H, W, q) float32. For tests and per-pixel recipes; pooling does without."""
+    """The features of every pixel by bilinear interpolation, (H, W, q) float32. For per-pixel recipes; `pool` does
+    without."""
     if isinstance(features, FeatureStack):
         return np.concatenate([upsample(each) for each in features.maps], axis=2)
     (h, w, _), (H, W) = features.values.shape, features.shape
@@ -119,10 +120,21 @@ def _token_weights(features: FeatureMap, regions: np.ndarray) -> tuple[csr_matri
 
 
 @compiled
-def _mean_and_deviation(V, centre, starts, columns, values, partners, pooled):
-    """Rows of `pooled` (n, 2q) from tokens V (h w, q) less their `centre` (q,). Row r of weight matrix m has the entries
-    starts[m, r] to starts[m, r + 1] of columns and values: of tokens for m = 0, then of products with the token
-    `partners[m - 1]` further on (beyond the grid weights are zero, whatever stands there)."""
+def _mean_and_deviation(
+    V: np.ndarray,
+    centre: np.ndarray,
+    starts: np.ndarray,
+    columns: np.ndarray,
+    values: np.ndarray,
+    partners: np.ndarray,
+    pooled: np.ndarray,
+) -> None:
+    """Rows of `pooled` (n, 2q) from tokens V (h w, q) less their `centre` (q,).
+
+    Row r of weight matrix m has the entries starts[m, r] to starts[m, r + 1] of columns and values: of tokens for
+    m = 0, then of products with the token `partners[m - 1]` further on (beyond the grid weights are zero, whatever is
+    there).
+    """
     n, q = pooled.shape[0], V.shape[1]
     mean, square, total = np.empty(q), np.empty(q), np.empty(q)
     for r in range(n):
@@ -147,7 +159,7 @@ def _mean_and_deviation(V, centre, starts, columns, values, partners, pooled):
 
 
 @compiled
-def _moments(member, fy, fx, n):
+def _moments(member: np.ndarray, fy: np.ndarray, fx: np.ndarray, n: int) -> np.ndarray:
     """Sums (3, 3, n) over the pixels of each (region, cell) of fy^a fx^b: member (H, W), fy (H,), fx (W,)."""
     sums = np.zeros((n, 3, 3))
     for y in range(len(fy)):

@@ -40,8 +40,10 @@ def joined(graphs: Sequence[RegionGraph], links: Sequence[Link]) -> RegionGraph:
         src, dst = [*src, i + first, j + second], [*dst, j + second, i + first]
         affinity += [between, between]
     regions = np.stack([graph.regions + start for graph, start in zip(graphs, starts)])
-    nodes = (torch.cat([getattr(graph, name) for graph in graphs]) for name in ("feature", "area", "centroid"))
-    return RegionGraph(regions, *nodes, torch.cat(src), torch.cat(dst), torch.cat(affinity))
+    feature, area, centroid = (
+        torch.cat([getattr(graph, name) for graph in graphs]) for name in ("feature", "area", "centroid")
+    )
+    return RegionGraph(regions, feature, area, centroid, torch.cat(src), torch.cat(dst), torch.cat(affinity))
 
 
 def overlaps(one: np.ndarray, two: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

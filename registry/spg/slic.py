@@ -1,7 +1,7 @@
 """SLIC superpixels (Achanta et al. 2012): the labels of `skimage.segmentation.slic`, in a fifth of its time.
 
 The same windows, distances and sums in the same order and in single precision, so that labels are equal bit by bit
-(tests/registry/test_slic.py). What is quicker is how a window is gone through: row by row, as processors' vector
+(tests/registry/spg/test_slic.py). What is quicker is how a window is gone through: row by row, as processors' vector
 instructions want it.
 """
 
@@ -17,6 +17,8 @@ SMALLEST, LARGEST = 0.5, 3  # areas of connected regions, in mean areas (scikit-
 def slic(grey: np.ndarray, count: int, compactness: float, iterations: int, sigma: float = 0.0) -> np.ndarray:
     """Connected regions (H, W) int32, labels 0 .. n - 1 but some may be missing, of a grey image (H, W).
 
+    count: regions to aim at. compactness: weight of place against grey value, the image scaled to [0, 1]. sigma: of
+    Gaussian smoothing before, px.
     Equal to `skimage.segmentation.slic(grey, n_segments=count, compactness=compactness, max_num_iter=iterations,
     sigma=sigma, channel_axis=None, start_label=0)` of version 0.26 on a float32 image.
     """
@@ -44,11 +46,19 @@ def slic(grey: np.ndarray, count: int, compactness: float, iterations: int, sigm
 
 
 @compiled
-def _clusters(image, centres, reach_y, reach_x, weight, iterations):
+def _clusters(
+    image: np.ndarray,
+    centres: np.ndarray,
+    reach_y: np.float32,
+    reach_x: np.float32,
+    weight: np.float32,
+    iterations: int,
+) -> np.ndarray:
     """k-means over (y, x, grey): image (H, W) and centres (n, 3) float32 -> cluster of each pixel (H, W) int32.
 
-    A centre sees the pixels up to `reach` away, and moves to the mean of its own after each iteration; one that has none
-    is NaN from then on. weight: of squared pixels against squared grey.
+    A centre sees the pixels up to `reach` px away, and moves to the mean of its own after each iteration; one that has
+    none is NaN from then on. weight: of squared px against squared grey. One loop for all, hence long: compiled
+    functions call no others.
     """
     H, W = image.shape
     n = np.int32(len(centres))
@@ -99,7 +109,7 @@ def _clusters(image, centres, reach_y, reach_x, weight, iterations):
 
 
 @compiled
-def _connected(nearest, smallest, largest):
+def _connected(nearest: np.ndarray, smallest: int, largest: int) -> np.ndarray:
     """The 4-connected pieces (H, W) int32 of clusters (H, W), numbered as they are met. One that grows to `largest`
     pixels is cut there; one below `smallest` joins a piece met before it, if it touches one."""
     H, W = nearest.shape

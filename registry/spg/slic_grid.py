@@ -19,7 +19,8 @@ FAR = 1e6  # of clusters beyond the border of the grid, in grid steps
 def grid_slic(grey: np.ndarray, count: int, compactness: float, iterations: int, device: str = "cpu") -> np.ndarray:
     """Connected regions (H, W) int32, labels 0 .. n - 1, of an image (H, W) with values in [0, 1].
 
-    count: regions to aim at. Pieces below a quarter of the mean area join the neighbour nearest in grey.
+    count: regions to aim at. compactness: weight of place against grey value. device: of torch. Pieces below a quarter
+    of the mean area join the neighbour nearest in grey.
     """
     return connected(assigned(grey, count, compactness, iterations, device), grey, grey.size / count / 4)
 
@@ -32,8 +33,8 @@ def assigned(grey: np.ndarray, count: int, compactness: float, iterations: int, 
     cells, place = gh * gw, (ys[:, None, :, None] * W + xs[None, :, None, :]).reshape(gh * gw, -1)  # (cells, pixels)
     inside = torch.from_numpy((in_y[:, None, :, None] & in_x[None, :, None, :]).reshape(cells, -1)).to(device)
     y, x = place // W / step, place % W / step
-    values = np.stack([y, x, grey.ravel()[place] / compactness, np.ones(place.shape)], axis=1)
-    values = torch.from_numpy(values.astype(np.float32)).to(device)  # (cells, 4, pixels)
+    stacked = np.stack([y, x, grey.ravel()[place] / compactness, np.ones(place.shape)], axis=1).astype(np.float32)
+    values = torch.from_numpy(stacked).to(device)  # (cells, 4, pixels)
     points = values[:, :3].contiguous()
     values = (values * inside[:, None]).transpose(1, 2).contiguous()
     sums = values.sum(1)
@@ -84,8 +85,8 @@ def connected(labels: np.ndarray, grey: np.ndarray, smallest: float) -> np.ndarr
 
     pieces = label(labels, background=-1, connectivity=1).astype(np.int64) - 1
     n = int(pieces.max()) + 1
-    area = np.bincount(pieces.ravel(), minlength=n).astype(np.float64)
-    total = np.bincount(pieces.ravel(), grey.ravel(), n)
+    area: np.ndarray = np.bincount(pieces.ravel(), minlength=n).astype(np.float64)
+    total: np.ndarray = np.bincount(pieces.ravel(), grey.ravel(), n)
     owner = np.arange(n)
     i, j = _touching(pieces, n)
     while True:
@@ -112,9 +113,9 @@ def connected(labels: np.ndarray, grey: np.ndarray, smallest: float) -> np.ndarr
 
 def _touching(pieces: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Pairs (i, j) and (j, i) of pieces (H, W) that share a pixel edge, each once."""
-    keys = []
+    pairs = []
     for a, b in ((pieces[:, :-1], pieces[:, 1:]), (pieces[:-1], pieces[1:])):
         border = a != b
-        keys += [a[border] * n + b[border], b[border] * n + a[border]]
-    keys = np.unique(np.concatenate(keys))
+        pairs += [a[border] * n + b[border], b[border] * n + a[border]]
+    keys = np.unique(np.concatenate(pairs))
     return keys // n, keys % n
