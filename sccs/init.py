@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from registry.base import UserError
 from sccs.data.loading import stem
+from sccs.data.schema import Region
 from sccs.data.survey import PIXEL, Found, survey
 from sccs.data.tiler import tiles
-from sccs.data.volumes import Region, Volume
+from sccs.data.volumes import Volume
 from sccs.system.files import write_text
 from sccs.system.log import clock
 

@@ -21,7 +21,7 @@ def load_dataset(data: Mapping[str, Any], base: Path, seed: int = 0, min_side: i
     """Open the data set that a recipe's `data` block describes; images stay on disk until they are read.
 
     Arguments
-        data: the block (see the models in sccs.data.volumes); images and labels may be numpy arrays.
+        data: the block (see the models in sccs.data.schema); images and labels may be numpy arrays.
         base: folder that relative paths are relative to (the recipe's).
         seed: the run's seed, for a phantom that asks for it.
         min_side: shortest side of a volume, px (the MAE's window).

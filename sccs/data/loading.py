@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pkgutil
 import re
 import shutil
 import tempfile
@@ -16,8 +17,9 @@ import numpy as np
 
 from registry.base import UserError
 from sccs.data.readers import expand, open_image
-from sccs.data.volumes import BetasegBlock, Dataset, LabelCodes, PhantomBlock, Volume, VolumesBlock, parse_block
-from sccs.system.cache import usable_folder
+from sccs.data.schema import BetasegBlock, PhantomBlock, VolumesBlock, parse_block
+from sccs.data.volumes import Dataset, LabelCodes, Volume
+from sccs.system.cache import code_of, usable_folder
 
 CELL_CLASSES = {0: "unrecognized", 1: "nucleus", 2: "granules", 3: "mitochondria"}
 CELL_IGNORE = 255  # outside the cell
@@ -179,13 +181,14 @@ def _phantom(block: PhantomBlock, seed: int, min_side: int) -> Dataset:
 def phantom_folder(arguments: dict[str, Any]) -> Path:
     """Folder with the phantom's arrays, generated on first use.
 
-    Keyed by the generator's source and its arguments. The folder appears under its name only when it is complete, so
+    Keyed by the code of the generator's modules and its arguments. The folder appears under its name only when it is complete, so
     that a killed run leaves nothing half done and two runs at once do not disturb one another.
     """
     from sccs.data import phantom
 
-    source = Path(phantom.__file__).read_bytes()
-    key = hashlib.sha256(source + json.dumps(arguments, sort_keys=True).encode()).hexdigest()[:16]
+    modules = {f"{phantom.__name__}.{module.name}" for module in pkgutil.iter_modules(phantom.__path__)}
+    code = code_of({phantom.__name__, *modules})
+    key = hashlib.sha256((code + json.dumps(arguments, sort_keys=True)).encode()).hexdigest()[:16]
     folder = storage() / f"phantom-{key}"
     if folder.is_dir():
         return folder

@@ -13,7 +13,8 @@ import numpy as np
 from registry.base import UserError
 from sccs.data.planes import Plane, turn, turned
 from sccs.data.readers import ImageSource, expand, level_sizes, open_image
-from sccs.data.volumes import Region, Volume, voxel_mismatch
+from sccs.data.schema import Region
+from sccs.data.volumes import Volume, voxel_mismatch
 from sccs.inference.blocks import chosen_level
 
 

@@ -380,7 +380,7 @@ def _load_plugin(node: Node, index: int) -> str:
 
 
 def _data(node: Node) -> tuple[dict | None, list[str]]:
-    from sccs.data.volumes import DATA_MODELS  # not needed to read a recipe's text
+    from sccs.data.schema import DATA_MODELS  # not needed to read a recipe's text
 
     name, problems = _block_name(node, "data", DATA_MODELS)
     if problems:

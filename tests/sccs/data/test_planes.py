@@ -11,7 +11,8 @@ from registry.base import UserError
 from sccs.cli import main
 from sccs.data.planes import TurnedArray, restored, turned
 from sccs.data.readers import open_image
-from sccs.data.volumes import Region, Volume
+from sccs.data.schema import Region
+from sccs.data.volumes import Volume
 from sccs.pipeline import Pipeline
 
 ORDER = {"xy": (0, 1, 2), "xz": (1, 0, 2), "yz": (2, 0, 1)}

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from sccs.data.volumes import Dataset, LabelCodes, Region, Volume
+from sccs.data.schema import Region
+from sccs.data.volumes import Dataset, LabelCodes, Volume
 from sccs.evaluation.continuity import NeighbourTables, continuity, joint, z_consistency
 from sccs.evaluation.naming import rescore, write_metrics
 

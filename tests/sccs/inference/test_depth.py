@@ -9,7 +9,8 @@ import tifffile
 
 from registry.base import UserError
 from sccs.cli import main
-from sccs.data.volumes import Region, Volume
+from sccs.data.schema import Region
+from sccs.data.volumes import Volume
 from sccs.inference.depth import neighbourhood, segment_slices
 from sccs.pipeline import Pipeline
 

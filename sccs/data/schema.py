@@ -1,0 +1,157 @@
+"""The schema of a recipe's `data` block: one pydantic model for each data set that it can name.
+
+Regions are in voxels, voxel sizes are (z, y, x) in nm.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, field_validator, model_validator
+
+from registry.base import UserError
+from sccs.data.planes import Plane
+from sccs.data.tiler import WINDOW
+
+MOST_CODE = 254  # classes are written as uint8, where 255 is a pixel without a class
+
+
+class Block(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+class Region(Block):
+    """Part of a volume in voxels, half-open; an axis left out is used whole. Only z may have a step, of xy planes."""
+
+    z: list[int] | None = None
+    y: list[int] | None = None
+    x: list[int] | None = None
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Region:
+        for axis in "zyx":
+            value = getattr(self, axis)
+            lengths = (2, 3) if axis == "z" else (2,)
+            if value is None:
+                continue
+            if len(value) not in lengths or value[0] < 0 or value[1] <= value[0] or (len(value) == 3 and value[2] < 1):
+                form = "[first, end] or [first, end, step]" if axis == "z" else "[first, end]"
+                raise ValueError(f"{axis}: {value} is not {form} with 0 <= first < end")
+        return self
+
+
+def _array_or_text(value, text):
+    return value if isinstance(value, np.ndarray) else text(value)
+
+
+Image = Annotated[str, WrapValidator(_array_or_text)]  # a recipe writes a path; Python may give an array
+
+
+class VolumeEntry(Block):
+    """One volume: a file (see sccs.data.readers for the formats) or, from Python, an array (Z, Y, X) or (Y, X)."""
+
+    image: Image
+    labels: Image | None = None
+    name: str | None = None  # default: the image file's stem
+    voxel_size: tuple[float, float, float] | None = None  # (z, y, x) nm; default: what the file says
+    axes: str | None = None
+    level: int | None = None
+    labels_axes: str | None = None  # default: `axes`
+    labels_level: int | None = None
+    region: Region = Region()
+
+    @field_validator("name")
+    @classmethod
+    def _safe(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"[\w.+-]+", name):
+            raise ValueError("a volume's name has only letters, digits and . _ + - (it names files)")
+        return name
+
+    @field_validator("voxel_size")
+    @classmethod
+    def _positive(cls, size):
+        if size is not None and min(size) <= 0:
+            raise ValueError("voxel sizes are positive numbers of nm")
+        return size
+
+
+Fov = Annotated[int, Field(ge=WINDOW)] | Literal["full"]
+Count = Annotated[int, Field(ge=1)] | None
+
+
+class VolumesBlock(Block):
+    """The user's own volumes."""
+
+    name: Literal["volumes"] = "volumes"
+    fov: Fov = 560
+    train: list[VolumeEntry] = []
+    test: list[VolumeEntry] = []
+    classes: dict[int, str] = {}
+    ignore: int | None = None
+    merge: dict[int, int] = {}  # label code -> the code it counts as
+    anchor: str | None = None  # "volume:z:y:x", a training FOV
+    plane: Plane = "xy"  # what a FOV is cut from; other planes are stacked along y (xz) or x (yz) instead of z
+    max_train_slices: Count = None  # evenly spaced slices per volume; null: all
+    max_test_slices: Count = None
+
+    @model_validator(mode="after")
+    def _codes(self) -> VolumesBlock:
+        if len(set(self.classes.values())) < len(self.classes):
+            raise ValueError(f"classes: names are not unique: {list(self.classes.values())} (merge joins codes)")
+        for code, name in self.classes.items():
+            if not 0 <= code <= MOST_CODE:
+                free = next((c for c in range(MOST_CODE) if c not in {*self.classes, self.ignore}), MOST_CODE)
+                raise ValueError(
+                    f"classes: code {code} of {name!r} is not within 0 to {MOST_CODE} (segmentations are "
+                    f"written as uint8); name a code {free} and write merge: {{{code}: {free}}}"
+                )
+        if self.ignore in self.classes:
+            raise ValueError(f"ignore: code {self.ignore} is also a class, {self.classes[self.ignore]!r}")
+        for code, target in self.merge.items():
+            if target not in self.classes and target != self.ignore:
+                raise ValueError(f"merge: {code} goes to {target}, which is neither a class nor `ignore`")
+        return self
+
+
+class PhantomBlock(Block):
+    """Synthetic beta-like cells, generated once and kept in the cache folder: the last is the test volume."""
+
+    name: Literal["phantom"] = "phantom"
+    seed: int | None = 0  # of the generator; null: the run's seed
+    shapes: Annotated[list[tuple[int, int, int]] | None, Field(min_length=2)] = None  # (Z, Y, X) of each volume
+    fov: Fov = 560
+    train_slices: Count = 4
+    test_slices: Count = 4
+    anchor: str | None = None
+    plane: Plane = "xy"
+
+
+class BetasegBlock(Block):
+    """BetaSeg as published; `root` is the folder that the zip was unpacked in."""
+
+    name: Literal["betaseg"] = "betaseg"
+    root: str
+    fov: Fov = 560
+    train_slices: Count = None
+    test_slices: Count = None
+    checksum: bool = True  # compare the zip's sha256, if the zip is there
+    anchor: str | None = None
+    plane: Plane = "xy"
+
+
+DATA_MODELS: dict[str, type[Block]] = {"phantom": PhantomBlock, "betaseg": BetasegBlock, "volumes": VolumesBlock}
+
+
+def parse_block(data: dict) -> Block:
+    """Validate a `data` block; raises UserError with the dotted path of what is wrong."""
+    name = data.get("name", "volumes")
+    if name not in DATA_MODELS:
+        raise UserError(f"data.name: no data set {name!r}; one of {', '.join(DATA_MODELS)}")
+    try:
+        return DATA_MODELS[name].model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in ("data", *first["loc"]))
+        raise UserError(f"{where}: {first['msg']}") from None

@@ -1,0 +1,72 @@
+"""Two-dimensional images, one by one and as the slices of a folder or a glob."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from registry.base import UserError
+from sccs.data.readers import open_image
+from tests.sccs.data.image_files import fails, said, same, volume, write_tiff
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "bmp", "pgm"])
+def test_a_2d_image_is_a_volume_with_one_slice(tmp_path, suffix):
+    expected = volume((9, 7))
+    Image.fromarray(expected).save(tmp_path / f"a.{suffix}")
+    source = same(tmp_path / f"a.{suffix}", expected[None])
+    assert source.voxel_size is None
+    same(tmp_path / f"a.{suffix}", expected[None], axes="yx")
+    same(tmp_path / f"a.{suffix}", expected.T[None], axes="xy")
+
+
+def test_16_bit_png_and_jpeg(tmp_path):
+    deep = volume((9, 7), "u2") * 500
+    Image.fromarray(deep).save(tmp_path / "a.png")
+    same(tmp_path / "a.png", deep[None])
+    Image.fromarray(volume((9, 7))).save(tmp_path / "a.jpg")
+    assert open_image(tmp_path / "a.jpg").array[0].dtype == np.uint8
+
+
+def write_slices(folder, data, suffix="png"):
+    folder.mkdir()
+    for z, plane in enumerate(data):
+        Image.fromarray(plane).save(folder / f"s_{z}.{suffix}")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_folder_and_glob_in_natural_order(tmp_path, suffix):
+    expected = volume((12, 9, 7))
+    write_slices(tmp_path / "em", expected, suffix)
+    (tmp_path / "em" / "notes.txt").write_text("s_2 is blurred")
+    same(tmp_path / "em", expected)
+    same(tmp_path / "em" / f"s_*.{suffix}", expected)
+    np.testing.assert_array_equal(open_image(tmp_path / "em").array[9:12, 2:4, 1], expected[9:12, 2:4, 1])
+
+
+def test_the_odd_slice_is_named(tmp_path):
+    write_slices(tmp_path / "em", volume((5, 9, 7)))
+    Image.fromarray(volume((9, 8))).save(tmp_path / "em" / "s_3.png")
+    fails(tmp_path / "em", "s_3.png: is (9, 8) uint8, 4 of 5 images beside it are (9, 7) uint8")
+    Image.fromarray(volume((9, 7), "u2")).save(tmp_path / "em" / "s_3.png")
+    fails(tmp_path / "em", "s_3.png: is (9, 7) uint16")
+
+
+def test_empty_folders_and_globs(tmp_path):
+    fails(tmp_path, "an empty folder: give a folder of TIFF, PNG or JPEG slices")
+    (tmp_path / "notes.txt").write_text("x")
+    fails(tmp_path, "a folder without images (holds notes.txt)")
+    fails(tmp_path / "*.tif", "no file matches this pattern")
+
+
+def test_stacks_in_a_folder(tmp_path):
+    write_tiff(tmp_path / "a.tif", volume())
+    fails(tmp_path, "a.tif: is a stack of 4 slices: give the file itself")
+
+
+def test_damaged_png(tmp_path):
+    Image.fromarray(volume((64, 64))).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError) as caught:
+        open_image(tmp_path / "a.png").array[0]
+    said(caught, "a.png: cannot be read, the file is truncated or damaged")

@@ -1,0 +1,112 @@
+"""Zarr and OME-Zarr: levels, axes, units, groups, shards, damage."""
+
+import numpy as np
+import pytest
+
+from registry.base import UserError
+from sccs.data.readers import open_image
+from tests.sccs.data.image_files import fails, said, same, volume, write_zarr
+
+
+def write_ome_zarr(path, levels, scales, version="0.5", axes="zyx", unit="nanometer", base="scale", base_scale=None):
+    """An OME-Zarr image; `scales` one a level."""
+    zarr = pytest.importorskip("zarr")
+    kinds = {"c": "channel", "t": "time"}
+    named = [
+        {"name": a, "type": kinds.get(a, "space"), **({"unit": unit} if unit and a not in kinds else {})} for a in axes
+    ]
+    datasets = [
+        {"path": f"{base}{i}", "coordinateTransformations": [{"type": "scale", "scale": list(s)}]}
+        for i, s in enumerate(scales)
+    ]
+    image = {"axes": named, "datasets": datasets}
+    if base_scale:
+        image["coordinateTransformations"] = [{"type": "scale", "scale": base_scale}]
+    v3 = version == "0.5"
+    attributes = (
+        {"ome": {"version": version, "multiscales": [image]}}
+        if v3
+        else {"multiscales": [{"version": version, **image}]}
+    )
+    zarr.create_group(str(path), zarr_format=3 if v3 else 2, attributes=attributes)
+    for i, data in enumerate(levels):
+        write_zarr(path / f"{base}{i}", data, 3 if v3 else 2)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_ome_zarr_levels_axes_and_units(tmp_path, version):
+    fine = volume((6, 10, 8))
+    write_ome_zarr(
+        tmp_path / "a.ome.zarr",
+        [fine, fine[:, ::2, ::2]],
+        [(0.05, 0.01, 0.02), (0.05, 0.02, 0.04)],
+        version,
+        unit="micrometer",
+    )
+    assert same(tmp_path / "a.ome.zarr", fine).voxel_size == (50, 10, 20)
+    assert same(tmp_path / "a.ome.zarr", fine[:, ::2, ::2], level=1).voxel_size == (50, 20, 40)
+    assert same(tmp_path / "a.ome.zarr" / "scale1", fine[:, ::2, ::2]).voxel_size == (50, 20, 40)
+    fails(tmp_path / "a.ome.zarr", "has 2 level(s) (scale0, scale1), `level: 2` was asked for", level=2)
+
+
+def test_ome_zarr_with_channel_and_time(tmp_path):
+    data = volume((1, 1, 4, 9, 7))
+    write_ome_zarr(tmp_path / "a.zarr", [data], [(1, 1, 2, 1, 1)], "0.4", "tczyx", base_scale=[1, 1, 8, 4, 4])
+    assert same(tmp_path / "a.zarr", data[0, 0]).voxel_size == (16, 4, 4)
+    write_ome_zarr(tmp_path / "b.zarr", [volume((2, 4, 9, 7))], [(1, 1, 1, 1)], axes="czyx")
+    fails(tmp_path / "b.zarr", "has 2 channels, SCCS takes grey images")
+
+
+def test_ome_zarr_axis_order_is_the_files(tmp_path):
+    data = volume((7, 9, 4))
+    write_ome_zarr(tmp_path / "a.zarr", [data], [(4, 8, 16)], axes="xyz", base="em/s")
+    assert same(tmp_path / "a.zarr", data.T).voxel_size == (16, 8, 4)
+    assert same(tmp_path / "a.zarr" / "em" / "s0", data.T).voxel_size == (16, 8, 4)
+
+
+def test_ome_zarr_without_units_says_nothing_about_nanometres(tmp_path):
+    write_ome_zarr(tmp_path / "a.zarr", [volume()], [(1, 1, 1)], unit=None)
+    assert open_image(tmp_path / "a.zarr").voxel_size is None
+
+
+def test_zarr_groups(tmp_path):
+    zarr = pytest.importorskip("zarr")
+    zarr.create_group(str(tmp_path / "a.zarr"))
+    fails(tmp_path / "a.zarr", "a Zarr group without an array")
+    write_zarr(tmp_path / "a.zarr" / "em", volume())
+    same(tmp_path / "a.zarr", volume())
+    write_zarr(tmp_path / "a.zarr" / "labels", volume())
+    fails(tmp_path / "a.zarr", "several arrays and none named", "em, labels")
+    same(f"{tmp_path}/a.zarr:/em", volume())
+    zarr.create_group(str(tmp_path / "b.zarr"))
+    write_ome_zarr(tmp_path / "b.zarr" / "em", [volume((4, 10, 8)), volume((4, 5, 4))], [(8, 4, 4), (8, 8, 8)])
+    write_zarr(tmp_path / "b.zarr" / "em" / "labels" / "mito", volume((4, 10, 8), seed=1))
+    assert same(tmp_path / "b.zarr", volume((4, 5, 4)), level=1).voxel_size == (8, 8, 8)  # its labels do not count
+    write_ome_zarr(tmp_path / "b.zarr" / "sem", [volume()], [(1, 1, 1)])
+    fails(tmp_path / "b.zarr", "several arrays and none named", "<one of: em, sem>")
+    fails(tmp_path / "a.zarr" / "em2", f"did you mean {tmp_path}/a.zarr/em?")
+
+
+def test_zarr_dimension_names_and_shards(tmp_path):
+    data = volume((7, 9, 4))
+    write_zarr(tmp_path / "a.zarr", data, dimension_names=("x", "y", "z"), chunks=(2, 2, 2), shards=(4, 4, 4))
+    source = same(tmp_path / "a.zarr", data.T)
+    assert source.array.chunk_depth == 4
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 40])
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_damaged_zarr_chunk(tmp_path, zarr_format, content):
+    write_zarr(tmp_path / "a.zarr", volume(), zarr_format)
+    (tmp_path / "a.zarr" / ("c/1/0/0" if zarr_format == 3 else "1.0.0")).write_bytes(content)
+    array = open_image(tmp_path / "a.zarr").array
+    np.testing.assert_array_equal(array[0], volume()[0])
+    with pytest.raises(UserError) as caught:
+        array[3]
+    said(caught, "a.zarr, slice z=3: cannot be read, the file is truncated or damaged")
+
+
+def test_damaged_zarr_metadata(tmp_path):
+    write_zarr(tmp_path / "a.zarr", volume())
+    (tmp_path / "a.zarr" / "zarr.json").write_text("{")
+    fails(tmp_path / "a.zarr", "a.zarr: cannot be read")
