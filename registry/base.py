@@ -60,7 +60,7 @@ class FeatureStack:
     each gave.
     """
 
-    maps: tuple[FeatureMap | FeatureStack, ...]
+    maps: tuple[FeatureMap, ...]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -184,11 +184,11 @@ class Embedder(Part):
         """Z (n_s, u) of one graph, of the training set or not."""
         raise NotImplementedError
 
-    def loss(self, graph: RegionGraph, Z: Tensor) -> dict[str, Tensor]:
+    def loss(self, graph: RegionGraph, Z: Tensor | None) -> dict[str, Tensor]:
         """Terms, each a scalar tensor, of one training graph and its Z = embed(graph), which carries gradients."""
         return {}
 
-    def after_step(self, step: int, graph: RegionGraph, Z: Tensor) -> None:
+    def after_step(self, step: int, graph: RegionGraph, Z: Tensor | None) -> None:
         """After the optimiser's step number `step` (from 0), once for each graph in it; Z as the losses saw it."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
@@ -24,7 +23,7 @@ class ClassScores(Clusterer):
         if k < 1:
             raise UserError(f"clusterer.k: {k} must be at least 1")
 
-    def fit(self, graphs: Sequence[RegionGraph], embeddings: Sequence[Any]) -> None:
+    def fit(self, graphs: Sequence[RegionGraph], embeddings: Sequence[torch.Tensor]) -> None:
         self._check(embeddings[0])
         nodes = sum(graph.n for graph in graphs)
         if nodes < self.k:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ class HungarianKMeans(Clusterer):
         labels = self._cluster(Z, self.k)
         self.reference_ = self._means(graph, Z, labels, self.k).astype(np.float32)
 
-    def predict(self, graph: RegionGraph, Z: Any) -> torch.Tensor:
+    def predict(self, graph: RegionGraph, Z: torch.Tensor) -> torch.Tensor:
         points = as_floats(Z)
         P = np.zeros((len(points), self.k), np.float32)
         if len(points):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +68,7 @@ class IncrementalKMeans(Clusterer):
         centroids.flush()
         self.centroids_, self.use_, self.reseeds_ = centroids.centroids, centroids.use_, centroids.reseeds_
 
-    def predict(self, graph: RegionGraph, Z: Any) -> torch.Tensor:
+    def predict(self, graph: RegionGraph, Z: torch.Tensor) -> torch.Tensor:
         labels, _ = assign(Z, self.centroids_, Z.device)
         return torch.nn.functional.one_hot(labels, self.k).float()
 

@@ -66,7 +66,7 @@ class KMeans(Clusterer):
         centroids, _, inertia = kmeans(points, self.k, self.seed or 0, self.n_init, self.iterations, device=device)
         return centroids, inertia
 
-    def predict(self, graph: RegionGraph, Z: Any) -> torch.Tensor:
+    def predict(self, graph: RegionGraph, Z: torch.Tensor) -> torch.Tensor:
         points = as_floats(Z)
         if self.scale == "standardize":
             points = (points - self.mean_) / self.deviation_

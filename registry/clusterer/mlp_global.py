@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -123,7 +123,7 @@ class MLPGlobal(Clusterer):
         return _Head(u, self.hidden, self.k, self.seed or 0)
 
     @torch.no_grad()
-    def predict(self, graph: RegionGraph, Z: Any) -> torch.Tensor:
+    def predict(self, graph: RegionGraph, Z: torch.Tensor) -> torch.Tensor:
         assert self._head is not None  # fitted, or given a state
         return self._head.to(Z.device)(Z)
 

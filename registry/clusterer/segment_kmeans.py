@@ -43,7 +43,7 @@ class SegmentKMeans(Clusterer):
             if getattr(self, name) < 1:
                 raise UserError(f"clusterer.{name}: {getattr(self, name)} must be at least 1")
 
-    def fit(self, graphs: Sequence[RegionGraph], embeddings: Sequence[Any]) -> None:
+    def fit(self, graphs: Sequence[RegionGraph], embeddings: Sequence[torch.Tensor]) -> None:
         described = [self.describe(graph, self.segment(Z)) for graph, Z in zip(graphs, embeddings)]
         points = np.concatenate(described) if described else np.zeros((0, 1), np.float32)  # (N, d)
         distinct = len(np.unique(points, axis=0))
@@ -54,7 +54,7 @@ class SegmentKMeans(Clusterer):
             )
         self.centroids_ = self._kmeans(points, self.k, graphs[0].device)[0].astype(np.float32)
 
-    def predict(self, graph: RegionGraph, Z: Any) -> torch.Tensor:
+    def predict(self, graph: RegionGraph, Z: torch.Tensor) -> torch.Tensor:
         P = np.zeros((graph.n, self.k), np.float32)
         if graph.n:
             labels = self.segment(Z)
@@ -62,7 +62,7 @@ class SegmentKMeans(Clusterer):
             P[np.arange(graph.n), clusters[labels]] = 1
         return torch.from_numpy(P).to(Z.device)
 
-    def segment(self, Z: Any) -> np.ndarray:
+    def segment(self, Z: torch.Tensor) -> np.ndarray:
         """The segment of each node, (n_s,) int64 from 0 on, none empty."""
         points = as_floats(Z)
         if not len(points):

@@ -171,8 +171,9 @@ class LGC(torch.nn.Module, Embedder):
         Z = self.coordinates(graph)
         return Z * (Z.square().mean(0).clamp(min=TINY).rsqrt() if self.scale == "graph" else self.scale_)
 
-    def loss(self, graph: RegionGraph, Z: torch.Tensor) -> dict[str, torch.Tensor]:
+    def loss(self, graph: RegionGraph, Z: torch.Tensor | None) -> dict[str, torch.Tensor]:
         if self.columns == "graph":
+            assert Z is not None  # see `loss_uses_Z`
             return {"spe": spectral(graph, Z, self.mu, self.orthogonality)}
         W = self._linear()
         gram, smooth = W.T @ self.moments[0] @ W, W.T @ self.moments[1] @ W  # (u, u)

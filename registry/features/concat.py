@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 import registry
-from registry.base import Features, FeatureStack, UserError
+from registry.base import FeatureMap, Features, FeatureStack, UserError
 
 
 class Concat(Features):
@@ -65,7 +65,8 @@ class Concat(Features):
             part.fit(images)
 
     def extract(self, image: np.ndarray) -> FeatureStack:
-        return FeatureStack(tuple(part.extract(image) for part in self.parts))
+        maps = tuple(part.extract(image) for part in self.parts)  # a stack, of a concat within; pooling takes either
+        return FeatureStack(cast("tuple[FeatureMap, ...]", maps))
 
     def fingerprint(self) -> str:
         return "+".join(part.fingerprint() for part in self.parts)

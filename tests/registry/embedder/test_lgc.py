@@ -105,7 +105,7 @@ def test_training_brings_the_spectral_loss_down(graphs):
     part = fitted(graphs)
     optimizer = torch.optim.Adam(part.parameters(), lr=0.01)
     losses = []
-    for step in range(300):
+    for _ in range(300):
         loss = part.loss(graphs[0], None)["spe"]
         optimizer.zero_grad()
         loss.backward()

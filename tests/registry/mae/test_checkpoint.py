@@ -1,5 +1,7 @@
 """Checkpoints of an MAE encoder: what is read, and what is the user's mistake."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -37,7 +39,7 @@ def test_files_that_are_no_checkpoints_are_the_users_mistake(tmp_path, checkpoin
     text, other, cut = (tmp_path / f"{name}.safetensors" for name in ("text", "other", "cut"))
     text.write_text("not a checkpoint")
     save_file({"a": np.zeros(3)}, other)
-    whole = open(checkpoint, "rb").read()
+    whole = Path(checkpoint).read_bytes()
     cut.write_bytes(whole[:-7])
     for path, words in [(text, "not a readable"), (other, "not a checkpoint of an MAE"), (cut, "not a readable")]:
         with pytest.raises(UserError, match=words):
