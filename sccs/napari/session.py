@@ -1,41 +1,31 @@
-"""What the plug-in does, without a window: train on an array, segment, name, merge, save; watched, and stopped at will.
+"""What the plug-in does, without a window: train on an array, segment, name, merge, save.
 
-A long job calls ``watch(done, total, what)`` between the units of its work (fields of view, iterations, slices that are
-written); an empty `what` only asks whether to go on, and a total of 0 is one that nobody knows. What `watch` raises ends
-the job there: neither the session nor any file is then changed.
+Long jobs are watched, and stopped at will (`sccs.napari.watch`): a job that is stopped changes neither the session nor
+any file.
 """
 
 from __future__ import annotations
 
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from registry.base import UserError
-from sccs.data.volumes import FOV, Dataset, Volume
+from sccs.data.volumes import Dataset
 from sccs.data.writers import check_output, write_labels
 from sccs.evaluation.legend import Legend, class_codes, cluster_legend
-from sccs.recipe.grammar import load_recipe
+from sccs.napari.watch import Watch, WatchedLog, WatchedVolume, unwatched, watched_iterations
+from sccs.recipe import load_recipe
 from sccs.system.files import atomic_path
-from sccs.system.log import Progress, RunLog
 
-Watch = Callable[[int, int, str], None]
-
-
-class Cancelled(Exception):
-    """Raised by a `watch` whose person has had enough."""
-
-
-def unwatched(done: int, total: int, what: str) -> None:
-    """The watch of who neither looks nor stops."""
+if TYPE_CHECKING:
+    from sccs.pipeline import Pipeline
 
 
 class Session:
@@ -49,11 +39,11 @@ class Session:
         self.run: Path | None = None
         self.clusters: np.ndarray | None = None
         self.voxel_size: tuple[float, ...] | None = None
-        self._model: Any = None
+        self._model: Pipeline | None = None
 
     def train(
         self,
-        image,
+        image: Any,
         run: str | Path,
         *,
         recipe: str | Path | Mapping = "sccs_plus",
@@ -94,7 +84,8 @@ class Session:
         start = time.perf_counter()
         with atomic_path(run) as scratch:
             prepare_folder(model.recipe, scratch, model.device, resume=False)
-            with WatchedLog(scratch, watch) as log, watched_iterations(log):
+            log = WatchedLog(scratch, watch)
+            with log, watched_iterations(log):
                 model.fit(dataset, log=log)
                 model.save(scratch / "model")
                 make_products(model, dataset, scratch, log, training_seconds=time.perf_counter() - start)
@@ -109,13 +100,13 @@ class Session:
         self.run = Path(run)
 
     @property
-    def model(self):
+    def model(self) -> Pipeline:
         """The `sccs.Pipeline` that was trained or opened last. Raises UserError before there is one."""
         if self._model is None:
             raise UserError("there is no model yet: train one, or name the folder of a finished run")
         return self._model
 
-    def segment(self, image, *, voxel_size: Sequence[float] | None = None, watch: Watch = unwatched) -> np.ndarray:
+    def segment(self, image: Any, *, voxel_size: Sequence[float] | None = None, watch: Watch = unwatched) -> np.ndarray:
         """Clusters uint8 of an array (Z, Y, X) or (Y, X), of its shape. Raises UserError for what is no such image."""
         model = self.model
         volume = WatchedVolume(
@@ -150,6 +141,7 @@ class Session:
         from sccs.evaluation.naming import name_clusters, parse_assignments
 
         names, colours = parse_assignments([f"{cluster}={text}"], self.model.k)
+        assert self.run is not None
         name_clusters(self.run, names, colours)
 
     def cluster_legend(self) -> Legend:
@@ -208,7 +200,7 @@ def save(
     return path
 
 
-def as_stack(image):
+def as_stack(image: Any) -> Any:
     """An array (Z, Y, X), as it is, or (Y, X), with one slice. Raises UserError for any other shape."""
     if len(image.shape) not in (2, 3):
         raise UserError(f"the image has shape {tuple(image.shape)}: SCCS takes grey volumes (Z, Y, X), planes (Y, X)")
@@ -225,63 +217,3 @@ def new_run(base: str | Path, name: str) -> Path:
     plain = Path(base).expanduser() / f"{file_name(name)}-{datetime.now():%Y%m%d-%H%M%S}"
     numbered = (plain.with_name(f"{plain.name}-{i}") for i in range(2, 1000))
     return next(path for path in (plain, *numbered) if not path.exists())
-
-
-class WatchedVolume(Volume):
-    """A Volume that calls `watch` before it gives out a field of view."""
-
-    def __init__(self, *arguments: Any, watch: Watch, what: str = "", **options: Any):
-        super().__init__(*arguments, **options)
-        self.watch, self.what = watch, what
-
-    def fovs(self) -> Iterator[FOV]:
-        total = len(self.z_slices) * len(self.tiles)
-        for done, fov in enumerate(super().fovs()):
-            self.watch(done, total, self.what)
-            yield fov
-
-
-class WatchedLog(RunLog):
-    """A run's log whose progress goes to `watch` as well."""
-
-    def __init__(self, folder: Path, watch: Watch):
-        super().__init__(folder, tensorboard=False)  # takes seconds to import; the report has the curves
-        self.watch, self.bars = watch, 0  # bars: how many are open
-
-    def progress(self, total: int, desc: str, initial: int = 0) -> WatchedProgress:
-        return WatchedProgress(self, total, desc, initial)
-
-
-class WatchedProgress(Progress):
-    def __enter__(self) -> WatchedProgress:
-        self.log.bars += 1
-        return super().__enter__()
-
-    def update(self, n: int = 1, **values: float) -> None:
-        super().update(n, **values)
-        self.log.watch(self.done, self.total, self.desc)
-
-    def __exit__(self, *exc: object) -> None:
-        self.log.bars -= 1
-        super().__exit__(*exc)
-
-
-@contextmanager
-def watched_iterations(log: WatchedLog) -> Iterator[None]:
-    """Asks the watch after every step of an optimiser, in whichever part it is: the trainer reports a few of them only,
-    and parts that train themselves none."""
-    from torch.optim.optimizer import register_optimizer_step_post_hook
-
-    thread, steps = threading.get_ident(), 0
-
-    def after(*_: Any) -> None:
-        nonlocal steps
-        if threading.get_ident() == thread:
-            steps += 1
-            log.watch(steps, 0, "" if log.bars else "training")
-
-    hook = register_optimizer_step_post_hook(after)
-    try:
-        yield
-    finally:
-        hook.remove()

@@ -1,99 +1,43 @@
-"""The dock widget: an image layer in, Labels layers out. What it does is in `sccs.napari.session`."""
+"""The dock widget: an image layer in, Labels layers out. Its form is `sccs.napari.fields`, its work the session's."""
 
 from __future__ import annotations
 
 import shlex
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import napari
 import numpy as np
-from magicgui import widgets
-from napari.qt.threading import create_worker
-from napari.utils import notifications, progress
+from napari.utils import notifications
 
 from registry.base import UserError
+from sccs.evaluation.legend import Legend
+from sccs.napari import job
+from sccs.napari.fields import Fields
 from sccs.napari.layers import look, voxel_size
-from sccs.napari.session import Cancelled, Session, Watch, new_run, save
+from sccs.napari.session import Session, new_run, save
+from sccs.napari.watch import Cancelled, Watch
 
-RECIPES = ("sccs_plus", "sccs", "filters_kmeans")
-PAUSE = 0.1  # s between two messages of progress
 OPACITY = 0.6
+Done = Callable[[Any], None]
 
 
-class SCCS(widgets.Container):
+class SCCS(Fields):
     """Train, segment, name, save; one long job at a time, in a thread, with progress and cancel.
 
     A click on a region picks its cluster, whichever layer is selected, as long as that layer is not being painted on.
     """
 
     def __init__(self, napari_viewer: napari.Viewer):  # napari gives itself to an argument of this name
-        super().__init__(labels=True)
+        super().__init__()
         self.viewer, self.session = napari_viewer, Session()
         self.cluster_layer: napari.layers.Labels | None = None
         self.class_layer: napari.layers.Labels | None = None
         self._stop = threading.Event()
         self._worker: Any = None
 
-        self.image = widgets.create_widget(annotation=napari.layers.Image, label="image")
-        self.voxels = widgets.LineEdit(label="voxel size", tooltip="z y x in nm; empty: unknown")
-        self.recipe = widgets.ComboBox(
-            label="recipe",
-            choices=RECIPES,
-            value=RECIPES[0],
-            tooltip="sccs_plus: most accurate; sccs: the paper's; filters_kmeans: quick",
-        )
-        self.clusters = widgets.SpinBox(label="clusters", value=8, min=2, max=255)
-        self.slices = widgets.SpinBox(
-            label="learn from", value=4, min=1, max=10_000, tooltip="slices, evenly spaced; they must fit into memory"
-        )
-        self.fov = widgets.SpinBox(label="field of view", value=560, min=16, max=100_000, tooltip="px")
-        self.changes = widgets.LineEdit(label="changes", tooltip="of the recipe, as for sccs run --set: a.b=c d.e=f")
-        self.runs = widgets.FileEdit(label="runs go to", mode="d", value=Path("runs").absolute() / "napari")
-        self.train_button = widgets.PushButton(text="Train")
-        self.run = widgets.LineEdit(label="run", tooltip="folder of a finished run; Train fills it in")
-        self.segment_button = widgets.PushButton(text="Segment")
-        self.cancel_button = widgets.PushButton(text="Cancel", enabled=False)
-        self.cluster = widgets.SpinBox(label="cluster", min=0, max=254, tooltip="or click on a region")
-        self.name_edit = widgets.LineEdit(label="name", tooltip="NAME or NAME:#rrggbb; clusters of one name are merged")
-        self.name_button = widgets.PushButton(text="Name")
-        self.named = widgets.Label(label="named", value="none yet")
-        self.what = widgets.ComboBox(label="save", choices=("classes", "clusters"))
-        self.output = widgets.FileEdit(label="as", mode="w", filter="*.tif *.tiff *.ome.zarr")
-        self.overwrite = widgets.CheckBox(text="replace")
-        self.save_button = widgets.PushButton(text="Save")
-        self.status = widgets.Label(value="open an image, or File > Open Sample > SCCS")
-        self.extend(
-            [
-                self.image,
-                self.voxels,
-                self.recipe,
-                self.clusters,
-                self.slices,
-                self.fov,
-                self.changes,
-                self.runs,
-                self.train_button,
-                self.run,
-                self.segment_button,
-                self.cluster,
-                self.name_edit,
-                self.name_button,
-                self.named,
-                self.what,
-                self.output,
-                self.overwrite,
-                self.save_button,
-                self.cancel_button,
-                self.status,
-            ]
-        )
-
-        self.status.native.setWordWrap(True)
-        self.status.native.setMinimumSize(200, 60)
         self.native.destroyed.connect(self._stop.set)
         self.image.changed.connect(self._show_voxels)
         self.train_button.clicked.connect(self.train)
@@ -128,6 +72,7 @@ class SCCS(widgets.Container):
             raise UserError("there is no image layer: open an image, or File > Open Sample > SCCS")
         if layer.rgb:
             raise UserError(f"{layer.name}: is a colour image, SCCS takes grey ones: split or convert it")
+        size: tuple[float, ...] | None
         try:
             size = tuple(float(length) for length in self.voxels.value.replace(",", " ").split()) or None
         except ValueError:
@@ -136,7 +81,9 @@ class SCCS(widgets.Container):
             raise UserError(f"voxel size {self.voxels.value!r}: write three positive numbers in nm, z y x")
         return layer, layer.data[0] if layer.multiscale else layer.data, size
 
-    def _labels_layer(self, old: napari.layers.Labels | None, name: str, data: np.ndarray, legend, like: dict):
+    def _labels_layer(
+        self, old: napari.layers.Labels | None, name: str, data: np.ndarray, legend: Legend, like: dict[str, Any]
+    ) -> napari.layers.Labels:
         """`old` with other content, or a new layer where it is gone or of another shape."""
         seen = look(legend)
         if old is None or old not in self.viewer.layers or old.data.shape != data.shape:
@@ -148,11 +95,13 @@ class SCCS(widgets.Container):
 
     # ----------------------------------------------------------------------------------------------------- the jobs
     def train(self) -> None:
-        def begin() -> tuple[Callable[[Watch], Any], Callable[[Any], None]]:
+        """Train a new run on the image layer, with the recipe and the fields above."""
+
+        def begin() -> tuple[job.Work, Done]:
             layer, image, size = self._input()
             overrides = [f"clusterer.k={self.clusters.value}", *shlex.split(self.changes.value)]
-            run = new_run(self.runs.value, layer.name)
-            options = {
+            run = new_run(str(self.runs.value), layer.name)
+            options: dict[str, Any] = {
                 "recipe": self.recipe.value,
                 "overrides": overrides,
                 "voxel_size": size,
@@ -170,7 +119,9 @@ class SCCS(widgets.Container):
         self._start("training", begin)
 
     def segment(self) -> None:
-        def begin():
+        """Segment the image layer with the run's model; its clusters become a Labels layer."""
+
+        def begin() -> tuple[job.Work, Done]:
             layer, image, size = self._input()
             run = self.run.value.strip()
             if not run:
@@ -196,7 +147,9 @@ class SCCS(widgets.Container):
         self._start("segmenting", begin)
 
     def save(self) -> None:
-        def begin():
+        """Save the layer of classes or of clusters to the file that the form names."""
+
+        def begin() -> tuple[job.Work, Done]:
             layer = self.class_layer if self.what.value == "classes" else self.cluster_layer
             if layer is None or layer not in self.viewer.layers:
                 raise UserError(
@@ -205,17 +158,17 @@ class SCCS(widgets.Container):
                 )
             if not str(self.output.value).strip(". "):
                 raise UserError("say where to save: a file that ends in .tif or .ome.zarr")
-            options = {
+            options: dict[str, Any] = {
                 "voxel_size": self.session.voxel_size,
                 "legend": layer.metadata["sccs"]["legend"],
                 "overwrite": self.overwrite.value,
             }
-            data = np.array(layer.data)
+            data, output = np.array(layer.data), str(self.output.value)
 
             def done(path: Path) -> None:
                 self.status.value = f"saved: {path}"
 
-            return lambda watch: save(self.output.value, data, watch=watch, **options), done
+            return lambda watch: save(output, data, watch=watch, **options), done
 
         self._start("saving", begin)
 
@@ -226,9 +179,10 @@ class SCCS(widgets.Container):
 
     @property
     def busy(self) -> bool:
+        """Whether a job goes on."""
         return self._worker is not None
 
-    def _start(self, title: str, begin: Callable[[], tuple[Callable[[Watch], Any], Callable[[Any], None]]]) -> None:
+    def _start(self, title: str, begin: Callable[[], tuple[job.Work, Done]]) -> None:
         """begin() -> (work(watch), for the thread; done(its result), for this one)."""
         if self.busy:
             return
@@ -237,59 +191,36 @@ class SCCS(widgets.Container):
         except (UserError, ValueError) as error:
             self._complain(error)
             return
+
+        def say(text: str) -> None:
+            self.status.value = text
+
         self._stop.clear()
-        bar = progress(total=0, desc=title)
-        self.status.value = f"{title} ..."
-        said = 0.0
-
-        def watch(count: int, total: int, what: str) -> None:
-            nonlocal said
-            if self._stop.is_set() or worker.abort_requested:
-                raise Cancelled
-            if what and (time.monotonic() - said > PAUSE or count == total):
-                said = time.monotonic()
-                worker.yielded.emit((count, total, what))
-
-        def job() -> Iterator[tuple]:  # a generator only because that is what has the signal `yielded`
-            yield 0, 0, title
-            try:
-                return work(watch), None
-            except Exception as error:  # raised again where it is seen; napari takes a RuntimeError for a lost window
-                return None, error
-
-        def show(step: tuple[int, int, str]) -> None:
-            count, total, what = step
-            if count:
-                self.status.value = f"{what} {count} of {total}" if total else f"{what}, iteration {count}"
-            # Last, since the bar handles events, among them the end of the job.
-            if bar.total != total:
-                bar.reset(total)
-            bar.set_description(what)
-            bar.update(count - bar.n)
-
-        def finish(outcome: tuple[Any, Exception | None]) -> None:
-            result, error = outcome
-            close()
-            if error is None:
-                done(result)
-            elif isinstance(error, Cancelled):
-                self.status.value = "cancelled; nothing was kept"
-            elif isinstance(error, (UserError, OSError)):
-                self._complain(error)
-            else:
-                self.status.value = f"a defect of SCCS: {error}"
-                raise error
-
-        def close() -> None:
-            bar.close()
-            self._worker = None
-            self._enable(True)
-
+        say(f"{title} ...")
         self._enable(False)
-        worker = self._worker = create_worker(
-            job, _start_thread=False, _connect={"yielded": show, "returned": finish, "aborted": close}
+        self._worker = job.start(
+            title,
+            work,
+            stopped=self._stop.is_set,
+            say=say,
+            ended=self._rest,
+            finish=lambda result, error: self._finish(done, result, error),
         )
-        worker.start()
+
+    def _rest(self) -> None:
+        self._worker = None
+        self._enable(True)
+
+    def _finish(self, done: Done, result: Any, error: Exception | None) -> None:
+        if error is None:
+            done(result)
+        elif isinstance(error, Cancelled):
+            self.status.value = "cancelled; nothing was kept"
+        elif isinstance(error, (UserError, OSError)):
+            self._complain(error)
+        else:
+            self.status.value = f"a defect of SCCS: {error}"
+            raise error
 
     def _enable(self, idle: bool) -> None:
         for button in (self.train_button, self.segment_button, self.name_button, self.save_button):

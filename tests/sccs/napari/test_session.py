@@ -12,7 +12,8 @@ import sccs.napari
 from registry.base import UserError
 from sccs.evaluation.legend import Legend
 from sccs.napari.layers import SAMPLE, look, phantom
-from sccs.napari.session import Cancelled, Session, new_run, save
+from sccs.napari.session import Session, new_run, save
+from sccs.napari.watch import Cancelled
 
 RECIPE = {
     "features": "intensity",
