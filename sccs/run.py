@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from registry.base import UserError
 from sccs.arguments import add_run_arguments
-from sccs.recipe.grammar import Recipe, load_recipe
+from sccs.recipe import Recipe, load_recipe
 from sccs.run_folder import check_folder, check_same_recipe, last_checkpoint, new_folder, prepare_folder
 from sccs.system.exits import guard
 from sccs.training.team import ALONE, Team, launched_team

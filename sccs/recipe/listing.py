@@ -15,7 +15,7 @@ import yaml
 import registry
 import sccs
 from registry.requirements import faiss_install
-from sccs.recipe.grammar import load_recipe, packaged_recipes
+from sccs.recipe import load_recipe, packaged_recipes
 from sccs.recipe.located import read_yaml
 
 PACKAGES = (

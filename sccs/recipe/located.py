@@ -10,13 +10,15 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from registry.base import UserError
 from registry.registry import suggestion
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class Node:
     def child(self, key: object) -> Node | None:
         if isinstance(self.value, dict):
             return next((node for k, node in self.value.items() if str(k) == str(key)), None)
-        if isinstance(self.value, list) and str(key).isdecimal() and int(key) < len(self.value):
-            return self.value[int(key)]
+        if isinstance(self.value, list) and str(key).isdecimal() and int(str(key)) < len(self.value):
+            return self.value[int(str(key))]
         return None
 
 
@@ -75,6 +77,7 @@ def parse_yaml(text: str, place: Callable[[int], Place]) -> Node:
         root = yaml.compose(text, Loader=yaml.BaseLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        assert mark is not None  # MarkedYAMLError has one of them
         raise UserError(f"{place(mark.line + 1)}: not valid YAML: {error.problem or error.context}") from error
     except yaml.YAMLError as error:
         raise UserError(f"{place(1)}: not valid YAML: {' '.join(str(error).split())}") from error
@@ -130,7 +133,7 @@ def from_python(value: Any, place: Place) -> Node:
 # ---- checking --------------------------------------------------------------------------------------------------------
 
 
-def check(model: type[BaseModel], node: Node, path: tuple) -> tuple[BaseModel | None, list[str]]:
+def check(model: type[M], node: Node, path: tuple) -> tuple[M | None, list[str]]:
     """`node` against `model`: the instance, or None and one line for each mistake."""
     value = node.plain()
     try:
@@ -150,7 +153,7 @@ def _lines(error: ValidationError, model: type[BaseModel], root: Node, path: tup
     """One line a faulty value: the branches of a union complain one by one, and are put together again."""
     at: dict[tuple, tuple[Node, list]] = {}
     for detail in error.errors(include_url=False):
-        node, real = root, []
+        node, real = root, list[Any]()
         for key in detail["loc"]:  # what is no key of the data is pydantic's name for a branch
             if (child := node.child(key)) is None:
                 break
@@ -190,6 +193,13 @@ def _expected(details: list) -> str:
         .replace("a integer", "an integer")
         .replace("a array", "a list")
     )
+
+
+def raise_first(problems: list[str]) -> None:
+    """Raises UserError with the first mistake and the number of others; nothing where there is none."""
+    if problems:
+        more = {1: "", 2: " (and 1 more mistake)"}.get(len(problems), f" (and {len(problems) - 1} more mistakes)")
+        raise UserError(problems[0] + more)
 
 
 def unknown_key(node: Node, path: tuple, allowed: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ import registry
 import sccs
 from registry.base import UserError
 from sccs import cli
-from sccs.recipe.grammar import load_recipe, packaged_recipes
+from sccs.recipe import load_recipe, packaged_recipes
 from sccs.system.device import resolve_device
 
 HEAVY = {"torch", "dgl", "faiss", "napari", "dask", "zarr", "skimage", "sklearn", "matplotlib", "tensorboard"}

@@ -15,7 +15,7 @@ from sccs.cli import main
 from sccs.data.readers import open_image
 from sccs.data.survey import choose_level, examine, find_volumes, look_at, survey
 from sccs.init import Cost, init, make_plan, shown_path
-from sccs.recipe.grammar import load_recipe
+from sccs.recipe import load_recipe
 
 FAST = ["features=intensity", "embedder=identity", "clusterer={name: kmeans, k: 3}", "graph.pixels_per_superpixel=64"]
 COST = Cost(pixels=10_000, nodes=100, seconds=1.0, connect=0.1, graph_bytes=1000, cache_bytes=500, peak=10**8)

@@ -200,7 +200,7 @@ def test_two_runs_of_one_second_have_a_folder_each(folder, monkeypatch):
     import datetime as clock
 
     from sccs import run_folder
-    from sccs.recipe.grammar import load_recipe
+    from sccs.recipe import load_recipe
 
     class Stopped(clock.datetime):
         @classmethod

@@ -19,7 +19,7 @@ from sccs.cli import main as command
 from sccs.data.volumes import Dataset, LabelCodes, Volume
 from sccs.evaluation.naming import read_names
 from sccs.pipeline import Pipeline
-from sccs.recipe.grammar import load_recipe
+from sccs.recipe import load_recipe
 from sccs.sharing.export import portable
 
 SMALL = {

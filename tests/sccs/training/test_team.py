@@ -192,7 +192,7 @@ def test_a_batch_that_cannot_be_shared_is_the_users_mistake(size, words):
 
 
 def test_only_pretraining_takes_several_processes():
-    from sccs.recipe.grammar import load_recipe
+    from sccs.recipe import load_recipe
     from sccs.run import run
 
     with pytest.raises(UserError, match="only recipes with a `pretrain` block run in several processes"):

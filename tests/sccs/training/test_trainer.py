@@ -13,7 +13,7 @@ from registry.clusterer.mlp_incremental import MLPIncremental
 from registry.embedder.identity import Identity
 from registry.embedder.lgc import LGC
 from registry.spg.graphs import RegionGraph
-from sccs.recipe.grammar import Train
+from sccs.recipe.schema import Train
 from sccs.system.log import quiet_log
 from sccs.training.trainer import Trainer
 

@@ -1,0 +1,172 @@
+"""Checks a merged recipe: fixed blocks against the schema, parts against their signatures, paths made absolute."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+import registry
+from registry.base import UserError
+from registry.registry import suggestion
+from sccs.recipe.located import Node, branches, check, raise_first, show, unknown_key
+from sccs.recipe.merging import named
+from sccs.recipe.recipe import Choice, Recipe
+from sccs.recipe.schema import TOP_LEVEL, WEIGHTS, Evaluation, General, Train
+
+PATH_KEYS = ("image", "labels", "root")  # keys of `data` and `pretrain` blocks that hold paths
+WEIGHTS_FILE = (".safetensors", ".pth")  # a `checkpoint` that ends so is a path as well, any other one a name
+
+
+def checked(root: Node, path: Path | None, label: str) -> Recipe:
+    """A merged recipe against all schemas; `path`: its file, None for a dict, and `label` its name in messages.
+
+    Raises UserError for the first mistake, with file, line and dotted path, and the number of others.
+    """
+    problems = [unknown_key(node, (key,), TOP_LEVEL) for key, node in root.value.items() if key not in TOP_LEVEL]
+    general, found = check(General, _part_of(root, General), ())
+    raise_first([*problems, *found])  # plug-ins are imported only for a recipe that is sound so far
+    assert general is not None  # as there is no mistake
+    plugins = [_load_plugin(node, index) for index, node in enumerate(_items(root.child("plugins")))]
+
+    blocks: dict[str, Any] = {}
+    for key, model in (("train", Train), ("evaluation", Evaluation)):
+        blocks[key], found = check(model, root.child(key) or Node({}, root.place), (key,))
+        problems += found
+    for key in ("data", "pretrain"):
+        if (node := root.child(key)) is not None:
+            root.value[key] = _absolute_paths(named(node) if key == "data" else node)
+    pretrain = root.child("pretrain")
+    only_pretraining = pretrain is not None and not any(root.child(role) for role in registry.ROLES)
+    for role in ("data", *registry.ROLES):
+        node = root.child(role)
+        if node is None:
+            blocks[role] = None
+            if not only_pretraining and (role != "data" or path):  # from Python, data comes with `fit`
+                problems.append(f"{label}: {role}: missing; a run needs the blocks data, {', '.join(registry.ROLES)}")
+            continue
+        root.value[role] = node = named(node)
+        blocks[role], found = _data(node) if role == "data" else _choice(role, node)
+        problems += found
+    raise_first(problems)
+    raise_first(_unknown_weights(root, [blocks[role] for role in ("embedder", "clusterer") if blocks[role]]))
+    return Recipe(
+        source=path,
+        written=root,
+        pretrain=pretrain.plain() if pretrain else None,
+        **{**general.model_dump(), "plugins": plugins},
+        **blocks,
+    )
+
+
+def _part_of(root: Node, model: type[BaseModel]) -> Node:
+    return Node({key: node for key, node in root.value.items() if key in model.model_fields}, root.place)
+
+
+def _items(node: Node | None) -> list[Node]:
+    return node.value if node is not None else []
+
+
+def _load_plugin(node: Node, index: int) -> str:
+    """Import one entry of `plugins:`; a ``.py`` file is relative to the recipe."""
+    name = _absolute(node.value, node.place.base) if node.value.endswith(".py") else node.value
+    try:
+        registry.load_plugin(name)
+    except UserError as error:
+        raise UserError(f"{node.place}: plugins.{index}: {error}") from error
+    return name
+
+
+def _data(node: Node) -> tuple[dict | None, list[str]]:
+    from sccs.data.schema import DATA_MODELS  # not needed to read a recipe's text
+
+    name, problems = _block_name(node, "data", DATA_MODELS)
+    if problems:
+        return None, problems
+    if name not in DATA_MODELS:
+        message = f"unknown data {name!r}; {suggestion(name, DATA_MODELS)}available: {', '.join(DATA_MODELS)}"
+        return None, [f"{node.value['name'].place}: data.name: {message}"]
+    model = DATA_MODELS[name]
+    for key in ("train", "test"):  # own volumes, written over an inherited data set without saying so
+        if key in node.value and key not in model.model_fields:
+            return None, [
+                f"{node.value[key].place}: data.{key}: the data set is {name!r}, which has no such key; "
+                "for volumes of your own write also `name: volumes`"
+            ]
+    instance, problems = check(model, node if "name" in model.model_fields else _without_name(node), ("data",))
+    return (None if instance is None else {"name": name, **instance.model_dump(warnings=False)}), problems
+
+
+def _choice(role: str, node: Node) -> tuple[Choice | None, list[str]]:
+    name, problems = _block_name(node, role, registry.available(role))
+    if problems:
+        return None, problems
+    try:
+        name, model = registry.resolve(role, name), registry.schema(role, name)
+    except UserError as error:
+        return None, [f"{node.value['name'].place}: {role}.name: {error}"]
+    options = _without_name(node)
+    for key, info in model.model_fields.items():
+        value = options.child(key)
+        if value is not None and (Path in branches(info.annotation) or _is_weights_file(key, value)):
+            options.value[key] = Node(_absolute(value.value, value.place.base), value.place)
+        for part in value.value if value is not None and isinstance(value.value, list) else ():  # `of` of `concat`
+            for option, inner in part.value.items() if isinstance(part.value, dict) else ():
+                if _is_weights_file(option, inner):
+                    part.value[option] = Node(_absolute(inner.value, inner.place.base), inner.place)
+    instance, problems = check(model, options, (role,))
+    kwargs = None if instance is None else {key: getattr(instance, key) for key in model.model_fields}
+    return (None if kwargs is None else Choice(role, name, kwargs, node)), problems
+
+
+def _block_name(node: Node, block: str, names: Iterable[str]) -> tuple[str, list[str]]:
+    listed = f"available: {', '.join(names)}"
+    if not isinstance(node.value, dict):
+        return "", [f"{node.place}: {block}: got {show(node.plain())}, expected a name or a block; {listed}"]
+    name = node.child("name")
+    if name is None:
+        return "", [f"{node.place}: {block}.name: missing; {listed}"]
+    if not isinstance(name.value, str):
+        return "", [f"{name.place}: {block}.name: got {show(name.plain())}, expected a name; {listed}"]
+    return name.value, []
+
+
+def _without_name(node: Node) -> Node:
+    return Node({key: item for key, item in node.value.items() if key != "name"}, node.place)
+
+
+def _unknown_weights(root: Node, choices: Sequence[Choice]) -> list[str]:
+    """Weights of loss terms that neither a chosen part offers nor the paper has."""
+    weights = (root.child("train") or Node({}, root.place)).child("weights") or Node({}, root.place)
+    parts: list[Any] = [registry.get(choice.role, choice.name) for choice in choices]
+    offered = [term for part in parts for term in part.terms]
+    return [
+        f"{node.place}: train.weights.{key}: no part of this recipe has such a loss term; "
+        f"{suggestion(key, offered)}offered: {', '.join(offered) or 'none, as nothing is trained'}"
+        for key, node in weights.value.items()
+        if key not in {*offered, *WEIGHTS}
+    ]
+
+
+def _absolute_paths(node: Node, key: object = None) -> Node:
+    """The tree with its paths made absolute, each from the file that wrote it."""
+    if isinstance(node.value, dict):
+        return Node({k: _absolute_paths(item, k) for k, item in node.value.items()}, node.place)
+    if isinstance(node.value, list):
+        return Node([_absolute_paths(item, key) for item in node.value], node.place)
+    is_path = key in PATH_KEYS or _is_weights_file(key, node)
+    return Node(_absolute(node.value, node.place.base), node.place) if is_path else node
+
+
+def _is_weights_file(key: object, node: Node) -> bool:
+    return key == "checkpoint" and isinstance(node.value, str) and node.value.endswith(WEIGHTS_FILE)
+
+
+def _absolute(value: Any, base: Path) -> Any:
+    # a variable, a home folder and a URL are no relative paths: whoever opens them expands them
+    if not isinstance(value, str) or value.startswith(("$", "~")) or "://" in value:
+        return value
+    return os.path.join(base, value)

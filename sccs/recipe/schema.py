@@ -1,0 +1,66 @@
+"""The schema of a recipe: its top-level keys, and the blocks whose keys are fixed (`train`, `evaluation`)."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+import registry
+from sccs.system.device import DEVICE
+
+WEIGHTS = {"spe": 1.0, "clu": 1.0, "smo": 0.1}  # paper, section 3.4: 1, gamma_1, gamma_2
+
+MappingName = Literal["train", "hungarian", "greedy", "majority", "oracle"]
+
+
+class Block(BaseModel):
+    """A recipe block with a fixed set of keys."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Train(Block):
+    """How the trainable parts are trained."""
+
+    iterations: Annotated[int, Field(ge=0)] = 6000
+    lr: Annotated[float, Field(gt=0)] = 0.01
+    schedule: Literal["constant", "cosine"] = "constant"  # cosine: down to lr / 100 (the later code: .01 to .0001)
+    batch: Annotated[int, Field(ge=1)] = 1  # graphs a step
+    weights: dict[str, Annotated[float, Field(ge=0)]] = dict(WEIGHTS)  # loss term -> weight
+    checkpoint_every: Annotated[int, Field(ge=1)] = 500  # steps
+    log_every: Annotated[int, Field(ge=1)] = 50  # steps
+    threads: Annotated[int, Field(ge=1)] | None = None  # CPU threads; null: PyTorch's own choice
+
+    @field_validator("weights")
+    @classmethod
+    def _complete(cls, given: dict[str, float]) -> dict[str, float]:
+        return {**WEIGHTS, **given}
+
+
+class Evaluation(Block):
+    """How clusters become classes, and what is reported first."""
+
+    mappings: Annotated[list[MappingName], Field(min_length=1)] = list(get_args(MappingName))
+    headline: MappingName = "train"
+    rest: str | None = None  # class left out of the second mean
+
+
+class General(Block):
+    """Keys of a recipe that are no block."""
+
+    description: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    device: str = "auto"
+    plugins: list[str] = []
+
+    @field_validator("device")
+    @classmethod
+    def _known(cls, device: str) -> str:
+        if not re.fullmatch(DEVICE, device):
+            raise ValueError(f"got {device!r}; expected auto, cpu, cuda or cuda:N")
+        return device
+
+
+TOP_LEVEL = ("extends", *General.model_fields, "data", *registry.ROLES, "train", "evaluation", "pretrain")
