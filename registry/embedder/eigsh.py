@@ -75,10 +75,10 @@ class Eigsh(Embedder):
         """Eigenvalues (m,), eigenvectors (n_s, m), and the diagonal (n_s,) of D^-1/2."""
         if graph.n == 0:
             return np.zeros(0), np.zeros((0, 0)), np.zeros(0)
-        M, degree = normalised_affinity(graph)
-        null, weight = null_space(M, degree)
+        M, degree = _normalised_affinity(graph)
+        null, weight = _null_space(M, degree)
         first = 1 if self.drop_first and len(weight) else 0
-        known = trivial_first(null, weight, min(len(weight), self.u + first))[:, first:]  # (n_s, <= u)
+        known = _trivial_first(null, weight, min(len(weight), self.u + first))[:, first:]  # (n_s, <= u)
         wanted = min(self.u - known.shape[1], graph.n - len(weight))
         values, V = self._solve(M, null, wanted) if wanted > 0 else (np.zeros(0), np.zeros((graph.n, 0)))
         scale = np.where(degree > 0, 1 / np.sqrt(np.maximum(degree, 1e-30)), 0)
@@ -129,7 +129,7 @@ class Eigsh(Embedder):
         return values[order], V[:, order]
 
 
-def normalised_affinity(graph: RegionGraph) -> tuple[csr_matrix, np.ndarray]:
+def _normalised_affinity(graph: RegionGraph) -> tuple[csr_matrix, np.ndarray]:
     """Â = D^-1/2 A D^-1/2 as a CSR matrix (n_s, n_s) float64, and the degrees (n_s,), row sums of A."""
     from scipy.sparse import coo_matrix, diags
 
@@ -142,7 +142,7 @@ def normalised_affinity(graph: RegionGraph) -> tuple[csr_matrix, np.ndarray]:
     return (scale @ A @ scale).tocsr(), degree
 
 
-def null_space(M: csr_matrix, degree: np.ndarray) -> tuple[csr_matrix, np.ndarray]:
+def _null_space(M: csr_matrix, degree: np.ndarray) -> tuple[csr_matrix, np.ndarray]:
     """Null vectors of L, (n_s, c) sparse and orthonormal, and the weights (c,) of their components.
 
     They are D^1/2 1 on each connected component that has any weight, heaviest first, the weight being the sum of
@@ -162,7 +162,7 @@ def null_space(M: csr_matrix, degree: np.ndarray) -> tuple[csr_matrix, np.ndarra
     return null, weight[order]
 
 
-def trivial_first(null: csr_matrix, weight: np.ndarray, m: int) -> np.ndarray:
+def _trivial_first(null: csr_matrix, weight: np.ndarray, m: int) -> np.ndarray:
     """m <= c orthonormal vectors (n_s, m) of the null space: D^1/2 1 of the whole graph, then component by component.
 
     In the basis `null` the first has the coefficients sqrt(weight / total); unit vectors are made orthogonal to it

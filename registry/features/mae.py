@@ -17,6 +17,8 @@ from registry.mae.windows import windowed
 class MAE(Features):
     """Tokens of a trained MAE encoder, all patches visible: image (H, W) -> FeatureMap (ceil(H/p), ceil(W/p), q).
 
+    Source: the paper's features, after MAESTER; its sizes are the defaults.
+
     checkpoint: "bundled" (see registry/mae/weights/mae_vem.md) or a file written by pre-training.
     window, patch (px), width, depth, heads: must be those of the checkpoint (paper: 80, 5, 192, 14, 1).
     stride: px between windows, a multiple of `patch`; where windows overlap (40) their tokens are averaged.

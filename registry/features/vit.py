@@ -49,7 +49,7 @@ class VisionTransformer(nn.Module):
         self.cls_token = nn.Parameter(torch.empty(1, 1, width))
         self.pos_embed = nn.Parameter(torch.empty(weights["pos_embed"].shape))
         self.embed = nn.Conv2d(3, width, self.patch)
-        self.blocks = nn.ModuleList(Block(width, heads, hidden / width) for _ in range(depth_of(weights)))
+        self.blocks = nn.ModuleList(Block(width, heads, hidden / width) for _ in range(_depth_of(weights)))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.load_state_dict({_own_name(name): value.float() for name, value in weights.items()})
 
@@ -85,7 +85,7 @@ class VisionTransformer(nn.Module):
         return x[0, 1:].unflatten(0, (h, w))
 
 
-def depth_of(weights: dict[str, Any]) -> int:
+def _depth_of(weights: dict[str, Any]) -> int:
     """Number of blocks."""
     numbers = [int(found[1]) for name in weights if (found := re.match(r"blocks\.(\d+)\.", name))]
     return 1 + max(numbers, default=-1)
@@ -96,7 +96,7 @@ def _own_name(name: str) -> str:
 
 
 # -------------------------------------------------------------------------------------------------------- checkpoints
-def read_dino(path: Path) -> dict[str, Tensor]:
+def _read_dino(path: Path) -> dict[str, Tensor]:
     """The tensors of a ViT under DINO's names, without heads for training.
 
     Takes a plain table of tensors, and what a training run keeps: the table under `teacher`, with the prefixes
@@ -114,7 +114,7 @@ def read_dino(path: Path) -> dict[str, Tensor]:
         if isinstance(value, Tensor)
     }
     weights = {name: value for name, value in table.items() if name in STEM or name.startswith("blocks.")}
-    wanted = STEM | {f"blocks.{number}.{name}" for number in range(max(depth_of(weights), 1)) for name in BLOCK}
+    wanted = STEM | {f"blocks.{number}.{name}" for number in range(max(_depth_of(weights), 1)) for name in BLOCK}
     others = [name for name in table if name.startswith(("reg_token", "register_token"))]
     for what, names in (("lacks", wanted - weights.keys()), ("has", {*(weights.keys() - wanted), *others})):
         if names:
@@ -216,7 +216,7 @@ class ViT(Features):
     def get_state(self) -> dict[str, np.ndarray]:
         """The weights as they are stored, so that a saved run needs no checkpoint file."""
         if self._weights is None:
-            weights = read_dino(self._path())
+            weights = _read_dino(self._path())
             self._weights = {
                 name: (value.float() if value.dtype == torch.bfloat16 else value).contiguous().numpy()
                 for name, value in weights.items()
@@ -244,7 +244,7 @@ class ViT(Features):
         if self._network is None:
             weights = {name: torch.from_numpy(value) for name, value in self.get_state().items()}
             width, _, p, _ = weights["patch_embed.proj.weight"].shape
-            heads, depth = self.heads or max(width // 64, 1), depth_of(weights)
+            heads, depth = self.heads or max(width // 64, 1), _depth_of(weights)
             if width % heads:
                 raise UserError(f"features.heads: {heads} must divide the checkpoint's width, {width}")
             if (self.layer or 1) > depth:

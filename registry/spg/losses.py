@@ -19,7 +19,7 @@ Orthogonality = Literal["squared", "paper", "later"]
 def spectral(
     graph: RegionGraph, Z: torch.Tensor, mu: float = 1.0, orthogonality: Orthogonality = "squared"
 ) -> torch.Tensor:
-    """L_spe, Eq. 2, on columns of unit norm.
+    """L_spe, Eq. 2, of Z (n_s, u) with its columns scaled to unit norm: a scalar.
 
     `squared` (default): mean over i != j of (z_i^T z_j)^2 + mu (z_i^T L z_j)^2, and the diagonal term that ties Z^T Z
     to I, mean over i of (z_i^T z_i - 1)^2, which is zero unless a column vanishes.
@@ -34,7 +34,10 @@ def spectral(
 def spectral_of_products(
     gram: torch.Tensor, smooth: torch.Tensor, mu: float = 1.0, orthogonality: Orthogonality = "squared"
 ) -> torch.Tensor:
-    """L_spe of Z^T Z and Z^T Â Z, (u, u) each, of columns of any norm; also of their means over several graphs."""
+    """L_spe, Eq. 2, from Z^T Z and Z^T Â Z, (u, u) each, of columns of any norm: a scalar.
+
+    Their means over several graphs do as well. `spectral` tells the terms.
+    """
     u = len(gram)
     norm = gram.diagonal().clamp(min=1e-24).rsqrt()  # (u,)
     gram = norm[:, None] * gram * norm
@@ -59,7 +62,7 @@ def clustering(P: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def smoothness(graph: RegionGraph, P: torch.Tensor, eta: float = 0.1, nu: float = 0.1) -> torch.Tensor:
-    """L_smo, Eq. 4, over all n_s^2 pairs in O(edges k), by
+    """L_smo, Eq. 4, of P (n_s, k), a scalar: over all n_s^2 pairs in O(edges k), by
     sum (a_ij - eta)(1 - p_i.p_j) = sum a_ij - eta n^2 - sum a_ij p_i.p_j + eta ||sum p_i||^2, p of unit rows.
 
     The nu term asks the assignments to sum to n_s; it vanishes for a softmax head.

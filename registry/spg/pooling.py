@@ -25,7 +25,8 @@ def _cells(length: int, tokens: int, step: float, offset: float) -> tuple[np.nda
 
 def upsample(features: FeatureMap | FeatureStack) -> np.ndarray:
     """The features of every pixel by bilinear interpolation, (H, W, q) float32. For per-pixel recipes; `pool` does
-    without."""
+    without.
+    """
     if isinstance(features, FeatureStack):
         return np.concatenate([upsample(each) for each in features.maps], axis=2)
     (h, w, _), (H, W) = features.values.shape, features.shape
