@@ -67,7 +67,7 @@ def read_checkpoint(path: Path, block: str, **wanted: float) -> tuple[dict[str, 
 
 
 def write_checkpoint(path: Path, weights: dict[str, np.ndarray], facts: dict) -> None:
-    """Write the encoder's weights and the facts of its training, `architecture` and the weights' `sha256` among them."""
+    """Write an encoder's weights and the facts of its training; `architecture` and the weights' `sha256` are needed."""
     from safetensors.numpy import save_file
 
     save_file(
