@@ -10,34 +10,41 @@ Sizes: `full` is every recipe as it stands. `quick` keeps methods, features, gra
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from noise import degraded
 
 import registry
+from benchmarks.noise import degraded
 from registry.base import UserError
 from sccs.data import load_dataset
 from sccs.data.volumes import Dataset, Volume
 from sccs.evaluation.scores import MAPPINGS, evaluate, usage
 from sccs.pipeline import Pipeline
 from sccs.products import UNSEGMENTED, segment_volume
-from sccs.recipe.grammar import load_recipe
-from sccs.run import environment
+from sccs.recipe import load_recipe
 from sccs.system.cache import code_of, fingerprint
 from sccs.system.colours import to_grey
-from sccs.system.files import atomic_path, write_json, write_text
+from sccs.system.files import atomic_path, write_json
 from sccs.system.log import quiet_log
+from sccs.system.machine import environment
 
 REAL = ("platelet", "hela", "cdeep3m", "vnc")
 SETS = (*REAL, "phantom")
 ELSEWHERE = ("data", "seed", "description", "device", "plugins")  # of a recipe: what is not the system
-FRAME = ("sccs.pipeline", "sccs.training.trainer")  # code outside the registry that results depend on
+FRAME = (  # code outside the registry that results depend on
+    "sccs.pipeline",
+    "sccs.model.model",
+    "sccs.model.parts",
+    "sccs.training.fit",
+    "sccs.training.fovs",
+    "sccs.training.trainer",
+)
 
 SHORT = ["train.iterations=2000", "clusterer.warmup=1500"]
 QUICK = {
@@ -66,20 +73,27 @@ QUICK_DATA = {
 
 @dataclass
 class Job:
-    """One system on one set with one seed; `noise`: degradations (kind, strength) of the test images, scored besides."""
+    """One system on one set with one seed; `noise`: degradations (kind, strength) of test images, scored besides."""
 
     system: str
     data: str
     seed: int
     pipeline: Pipeline
-    recipe: dict  # the system's, with a `data` block of the same text on every machine
+    recipe: dict[str, Any]  # the system's, with a `data` block of the same text on every machine
     configuration: str  # the same for all sets and seeds of a system
     noise: Sequence[tuple[str, float]] = field(default=())
 
     @property
     def file(self) -> str:
+        """Its name in OUT/runs."""
         key = fingerprint(self.configuration, self.recipe["data"], list(self.noise))[:10]
         return f"{self.data}-{self.system}-s{self.seed}-{key}.json"
+
+
+def phantom(side: int, depth: int = 4, train_slices: int = 1, test_slices: int = 1) -> dict[str, Any]:
+    """A `data` block of two synthetic volumes (depth, side, side), one to train on and one to test."""
+    shapes = [[depth, side, side]] * 2
+    return {"name": "phantom", "shapes": shapes, "train_slices": train_slices, "test_slices": test_slices}
 
 
 def job(
@@ -90,7 +104,8 @@ def job(
     overrides: Sequence[str] = (),
     noise: Sequence[tuple[str, float]] = (),
 ) -> Job:
-    """`overrides` of `data` are for the set, all others for the system; they come after those of the size."""
+    """The job of a system on a set. `overrides` of `data` are for the set, all others for the system; they come after
+    those of the size."""
     quick = size == "quick"
     given = [o for o in overrides if not o.startswith("data.")]
     block = [*(QUICK_DATA.get(data, []) if quick else []), *(o for o in overrides if o.startswith("data."))]
@@ -98,7 +113,7 @@ def job(
     own["data"] = load_recipe("sccs" if data == "phantom" else data, block).resolved()["data"]
     pipeline = Pipeline.from_recipe(own)
     parts = {key: value for key, value in pipeline.recipe.resolved().items() if key not in ELSEWHERE}
-    configuration = fingerprint(parts, pipeline.features.fingerprint(), code(pipeline))[:10]
+    configuration = fingerprint(parts, pipeline.features.fingerprint(), _code(pipeline))[:10]
     # where the images lie on this machine is no part of what they are
     text = json.dumps(own["data"])
     for variable in ("SCCS_DATA", "BETASEG_ROOT"):
@@ -107,14 +122,14 @@ def job(
     return Job(system, data, seed, pipeline, {**parts, "data": json.loads(text)}, configuration, noise)
 
 
-def code(pipeline: Pipeline) -> str:
+def _code(pipeline: Pipeline) -> str:
     """Hash of the code that the four parts and the frame run."""
     parts = [part for role in registry.ROLES for part in (getattr(pipeline, role), *getattr(pipeline, role).parts)]
     return code_of({type(part).__module__ for part in parts} | set(FRAME))
 
 
 # ------------------------------------------------------------------------------------------------------- carrying out
-def result_of(job: Job, store: Path) -> dict:
+def result_of(job: Job, store: Path) -> dict[str, Any]:
     """The job's result: from `store`/runs, else carried out now and kept there, with its first test slice beside it.
 
     A system that a set is nothing for (UserError) has a result with the reason under `failed`, which is not kept.
@@ -131,7 +146,7 @@ def result_of(job: Job, store: Path) -> dict:
     return {**json.loads(path.read_text()), "slice": str(path.with_suffix(".npz"))}
 
 
-def carry_out(job: Job) -> tuple[dict, dict[str, np.ndarray]]:
+def carry_out(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
     """Train (without labels, but for systems that say so), segment train and test volumes, score.
 
     Returns the result, and the first test slice as arrays (Y, X): `image` uint8, `labels` int32, `clusters` uint8.
@@ -139,16 +154,16 @@ def carry_out(job: Job) -> tuple[dict, dict[str, np.ndarray]]:
     pipeline = job.pipeline
     dataset = load_dataset(expanded(job.recipe["data"]), Path.cwd(), job.seed, pipeline.min_side)
     pipeline.fit(dataset, log=quiet_log())
-    train = segment_all(pipeline, dataset.train, dataset)
-    test = segment_all(pipeline, dataset.test, dataset)
+    train = _segment_all(pipeline, dataset.train, dataset)
+    test = _segment_all(pipeline, dataset.test, dataset)
     machine = environment(pipeline.device)
     del machine["command"]
     noisy = {}
     for kind, strength in job.noise:
         volumes = [degraded(volume, kind, strength) for volume in dataset.test]
-        metrics = scored(pipeline, dataset, train, segment_all(pipeline, volumes, dataset))
+        metrics = _scored(pipeline, dataset, train, _segment_all(pipeline, volumes, dataset))
         noisy[f"{kind} {strength:g}"] = {rule: scores["mean"]["dsc"] for rule, scores in metrics["test"].items()}
-    metrics = scored(pipeline, dataset, train, test)
+    metrics = _scored(pipeline, dataset, train, test)
     return {
         "system": job.system,
         "set": job.data,
@@ -164,19 +179,20 @@ def carry_out(job: Job) -> tuple[dict, dict[str, np.ndarray]]:
         "mapping": metrics["mapping"]["train"],
         "test": metrics["test"],
         # for choices among systems, which test labels may not make
-        "train_images": scored(pipeline, dataset, train, train)["test"]["train"]["mean"]["dsc"],
+        "train_images": _scored(pipeline, dataset, train, train)["test"]["train"]["mean"]["dsc"],
         "per_image": metrics["per_image"],
         "consistency": metrics["consistency"],
         "classes": metrics["classes"],
         "codes": list(dataset.classes),
         "rest": metrics["rest"],
         "noise": noisy,
-    }, first_slice(dataset, test)
+    }, _first_slice(dataset, test)
 
 
-def first_slice(dataset: Dataset, test: Segmentation) -> dict[str, np.ndarray]:
+def _first_slice(dataset: Dataset, test: Segmentation) -> dict[str, np.ndarray]:
     volume = dataset.test[0]
     z, (_, y, x) = volume.z_slices[0], volume.origin
+    assert test.first is not None
     window = slice(y, y + volume.shape[1]), slice(x, x + volume.shape[2])
     labels = volume.read_labels(z)
     return {
@@ -186,7 +202,7 @@ def first_slice(dataset: Dataset, test: Segmentation) -> dict[str, np.ndarray]:
     }
 
 
-def expanded(block: dict) -> dict:
+def expanded(block: dict[str, Any]) -> dict[str, Any]:
     """The inverse of what `job` did to the folders of the sets."""
     text = json.dumps(block)
     for variable in ("SCCS_DATA", "BETASEG_ROOT"):
@@ -207,14 +223,14 @@ class Segmentation:
     first: np.ndarray | None
 
 
-def segment_all(pipeline: Pipeline, volumes: Sequence[Volume], dataset: Dataset) -> Segmentation:
+def _segment_all(pipeline: Pipeline, volumes: Sequence[Volume], dataset: Dataset) -> Segmentation:
     tables: dict[str, np.ndarray] = {}
     pixels, used, pieces, area, first = np.zeros(pipeline.k, np.int64), [], 0, 0, None
     for volume in volumes:
         here = np.zeros(pipeline.k, np.int64)
         for plane in segment_volume(pipeline, volume, dataset, list(dataset.classes), tables, here):
             if (plane != UNSEGMENTED).any():
-                pieces += connected_pieces(plane)
+                pieces += _connected_pieces(plane)
                 area += int((plane != UNSEGMENTED).sum())
                 first = plane if first is None else first
         pixels += here
@@ -222,14 +238,14 @@ def segment_all(pipeline: Pipeline, volumes: Sequence[Volume], dataset: Dataset)
     return Segmentation(tables, pixels, used, pieces / max(area, 1) * 1e6, first)
 
 
-def connected_pieces(plane: np.ndarray) -> int:
+def _connected_pieces(plane: np.ndarray) -> int:
     """Connected pieces (4-neighbourhood) of equal labels in a plane (Y, X) uint8, `UNSEGMENTED` left out."""
     from skimage.measure import label
 
     return int(label(plane, background=UNSEGMENTED, connectivity=1).max())
 
 
-def scored(pipeline: Pipeline, dataset: Dataset, train: Segmentation, test: Segmentation) -> dict:
+def _scored(pipeline: Pipeline, dataset: Dataset, train: Segmentation, test: Segmentation) -> dict[str, Any]:
     return evaluate(
         train.tables,
         test.tables,
@@ -239,42 +255,3 @@ def scored(pipeline: Pipeline, dataset: Dataset, train: Segmentation, test: Segm
         train_pixels=train.pixels,
         test_pixels=test.pixels,
     )
-
-
-def describe(machine: dict) -> str:
-    on = machine["gpu"] or f"{machine['threads']} of {machine['cores']} CPU cores ({machine['processor']})"
-    return f"{on}, torch {machine['packages']['torch']}"
-
-
-# -------------------------------------------------------------------------------------------------------------- numbers
-def mean_sd(values: Sequence[float | None]) -> str:
-    """ "0.481 ± 0.012" over seeds; "-" without any value."""
-    known = [v for v in values if v is not None and np.isfinite(v)]
-    if not known:
-        return "-"
-    return f"{np.mean(known):.3f}" + (f" ± {np.std(known, ddof=1):.3f}" if len(known) > 1 else "")
-
-
-def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
-
-
-def publish(out: Path, name: str, title: str, text: str, heads: Sequence[str], rows: Sequence[Sequence]) -> Path:
-    """OUT/NAME.md with title and text, and OUT/NAME.csv with every measurement; returns the former."""
-    write_text(out / f"{name}.md", f"# {title}\n\n{text}\n")
-    with atomic_path(out / f"{name}.csv") as scratch, open(scratch, "w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([heads, *rows])
-    return out / f"{name}.md"
-
-
-def median_range(values: Sequence[float], unit: float = 1.0, digits: int = 4) -> str:
-    """ "0.0120 (0.0110 to 0.0134)": median and range of repeated times."""
-    values = np.asarray(values) * unit
-    return f"{np.median(values):.{digits}f} ({values.min():.{digits}f} to {values.max():.{digits}f})"
-
-
-def over_seeds(results: Sequence[dict]) -> Iterator[tuple[str, list[dict]]]:
-    """Results by set, in the order in which sets first come."""
-    for data in dict.fromkeys(result["set"] for result in results):
-        yield data, [result for result in results if result["set"] == data]

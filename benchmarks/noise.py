@@ -9,6 +9,7 @@ Gaussian in px (blur), or the factor of contrast about the mean (contrast).
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 
@@ -23,17 +24,22 @@ LEVELS = {
 }
 
 
+def noise_levels(size: str) -> list[tuple[str, float]]:
+    """Kinds and strengths of the table of noise; `quick` leaves out the weakest of each kind."""
+    return [(kind, level) for kind, levels in LEVELS.items() for level in (levels[1:] if size == "quick" else levels)]
+
+
 class DegradedImage:
     """A lazy (Z, Y, X) array: slices of `image`, degraded when they are read; the same noise each time."""
 
-    def __init__(self, image, kind: str, strength: float, mean: float, std: float, limits: tuple[float, float]):
+    def __init__(self, image: Any, kind: str, strength: float, mean: float, std: float, limits: tuple[float, float]):
         if kind not in LEVELS:
             raise ValueError(f"noise is one of {', '.join(LEVELS)}, got {kind!r}")
         self.image, self.kind, self.strength = image, kind, strength
         self.mean, self.std, self.limits = mean, std, limits
         self.shape, self.dtype, self.ndim = tuple(image.shape), np.dtype(np.float32), 3
 
-    def __getitem__(self, place) -> np.ndarray:
+    def __getitem__(self, place: Any) -> np.ndarray:
         place = (place if isinstance(place, tuple) else (place,)) + (slice(None),) * 3
         z = range(self.shape[0])[place[0]]
         planes = [self._plane(each) for each in ([z] if isinstance(z, int) else z)]
@@ -79,8 +85,8 @@ def degraded(volume: Volume, kind: str, strength: float) -> Volume:
     """The same region, slices, labels and FOVs of a volume with degraded images, standardised anew as such images
     would be."""
     middle = np.asarray(volume.image[volume.z_slices[len(volume.z_slices) // 2]], np.float32)
-    limits = tuple(float(v) for v in np.quantile(middle, (0.001, 0.999)))
+    low, high = (float(v) for v in np.quantile(middle, (0.001, 0.999)))
     noisy = copy.copy(volume)
-    noisy.image = DegradedImage(volume.image, kind, strength, volume.mean, volume.std, limits)
+    noisy.image = DegradedImage(volume.image, kind, strength, volume.mean, volume.std, (low, high))
     noisy.mean, noisy.std = noisy._statistics(volume.z_slices)
     return noisy

@@ -1,7 +1,7 @@
 """Openings and closings by area: `registry.numeric.areas` against scikit-image, the same numbers.
 
-    python benchmarks/speed/areas.py [--data platelet hela cdeep3m vnc phantom] [--areas 100 400 1600 6400 25600] [--repeats 5]
-                               [--out benchmarks/results/quick]
+    python -m benchmarks.speed.areas [--data platelet hela cdeep3m vnc phantom] [--areas 100 400 1600 6400 25600]
+                                     [--repeats 5] [--out benchmarks/results/quick]
 
 One FOV of each set, smoothed and cut into 256 levels as `features: filters` does. Methods take turns. Writes
 OUT/areas.md and .csv; ends with an error if the numbers differ.
@@ -17,24 +17,25 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import QUICK_DATA, REAL, SETS, describe, markdown, publish
-
+from benchmarks.harness import QUICK_DATA, SETS
+from benchmarks.pages import describe, markdown, named, publish
 from registry.base import UserError
 from registry.features.filters import FINEST, grey_levels
 from registry.numeric.areas import area_closings, area_openings
 from registry.numeric.smoothing import gaussian
-from sccs.cli import guard
 from sccs.data import load_dataset
-from sccs.recipe.grammar import load_recipe
-from sccs.run import environment
+from sccs.recipe import load_recipe
+from sccs.system.exits import guard
+from sccs.system.machine import environment
+
+COMMAND = "python -m benchmarks.speed.areas"
 
 
-def ours(levels: np.ndarray, areas: Sequence[int]) -> np.ndarray:
+def _ours(levels: np.ndarray, areas: Sequence[int]) -> np.ndarray:
     return np.concatenate([area_openings(levels, areas), area_closings(levels, areas)])
 
 
-def one_by_one(levels: np.ndarray, areas: Sequence[int]) -> np.ndarray:
+def _one_by_one(levels: np.ndarray, areas: Sequence[int]) -> np.ndarray:
     from skimage.morphology import area_closing, area_opening
 
     return np.stack([change(levels, area) for change in (area_opening, area_closing) for area in areas])
@@ -52,21 +53,23 @@ def one_tree(levels: np.ndarray, areas: Sequence[int]) -> np.ndarray:
 
 
 METHODS: dict[str, Callable] = {
-    "registry.numeric.areas": ours,
+    "registry.numeric.areas": _ours,
     "scikit-image, one tree": one_tree,
-    "scikit-image": one_by_one,
+    "scikit-image": _one_by_one,
 }
 
 
 def levels_of(data: str) -> np.ndarray:
     """The first training FOV (H, W) uint8."""
     block = load_recipe("sccs" if data == "phantom" else data, QUICK_DATA.get(data, [])).data
+    assert block is not None
     fov = next(load_dataset(block, Path.cwd(), 0).train[0].fovs())
     return grey_levels(gaussian(np.ascontiguousarray(fov.image, np.float32), FINEST))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    """The command line."""
+    parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--data", nargs="+", default=list(SETS), choices=SETS, metavar="SET")
     parser.add_argument("--areas", nargs="+", type=int, default=[100, 400, 1600, 6400, 25600], metavar="PIXELS")
     parser.add_argument("--repeats", type=int, default=5)
@@ -89,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         middle = {name: float(np.median(found)) for name, found in seconds.items()}
         rows.append(
             [
-                data if data in REAL else f"{data} (synthetic)",
+                named(data),
                 " x ".join(map(str, levels.shape)),
                 *(f"{value:.3f}" for value in middle.values()),
                 f"{middle['scikit-image, one tree'] / middle['registry.numeric.areas']:.0f}",
@@ -97,13 +100,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         print(rows[-1], flush=True)
     text = (
-        f"`python benchmarks/speed/areas.py --data {' '.join(args.data)} --repeats {args.repeats}`, {describe(environment('cpu'))}. Seconds for openings and closings by "
-        f"{', '.join(map(str, args.areas))} px, medians of {args.repeats}, one thread, methods in turn; all give the "
-        "same numbers.\n\n" + markdown(["FOV", "px", *METHODS, "one tree / ours"], rows)
+        f"`{COMMAND} --data {' '.join(args.data)} --repeats {args.repeats}`, {describe(environment('cpu'))}. "
+        f"Seconds for openings and closings by {', '.join(map(str, args.areas))} px, medians of {args.repeats}, one "
+        "thread, methods in turn; all give the same numbers.\n\n"
+        + markdown(["FOV", "px", *METHODS, "one tree / ours"], rows)
     )
-    print(
-        publish(args.out, "areas", "Openings and closings by area", text, ["set", "method", "round", "seconds"], values)
-    )
+    heads = ["set", "method", "round", "seconds"]
+    print(publish(args.out, "areas", "Openings and closings by area", text, heads, values))
     return 0
 
 

@@ -1,7 +1,7 @@
 """Points to their nearest centroid: `registry.numeric.nearest.assign` against FAISS alone, scikit-learn and torch.
 
-    python benchmarks/speed/assignment.py [--points 10000 ... 100000000] [--dimensions 12 192] [--k 8] [--repeats 3]
-                                    [--device cpu|cuda] [--out benchmarks/results/quick]
+    python -m benchmarks.speed.assignment [--points 10000 ... 100000000] [--dimensions 12 192] [--k 8] [--repeats 3]
+                                          [--device cpu|cuda] [--out benchmarks/results/quick]
 
 Synthetic points (normal, one blob per centroid). More points than fit into `--block` (a million) are sent as blocks of
 that size, one after the other, each the same memory: 10^8 points of 192 dimensions are 72 GiB, and no method keeps more
@@ -20,16 +20,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import describe, markdown, median_range, publish
-
+from benchmarks.pages import describe, markdown, median_range, publish
 from registry.numeric.nearest import assign, load_faiss, squared_distances
-from sccs.cli import guard
-from sccs.run import environment
 from sccs.system.device import resolve_device
+from sccs.system.exits import guard
+from sccs.system.machine import environment
+
+COMMAND = "python -m benchmarks.speed.assignment"
 
 
-def methods(centroids: np.ndarray, device: str) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
+Methods = dict[str, Callable[[np.ndarray], np.ndarray]]
+
+
+def methods(centroids: np.ndarray, device: str) -> Methods:
+    """By name: points (n, d) to the index of their nearest centroid."""
     from sklearn.metrics import pairwise_distances_argmin
 
     faiss = load_faiss()
@@ -50,8 +54,27 @@ def methods(centroids: np.ndarray, device: str) -> dict[str, Callable[[np.ndarra
     }
 
 
+def _blobs(count: int, centroids: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Points (count, d) around the centroids."""
+    k, d = centroids.shape
+    return centroids[rng.integers(k, size=count)] + rng.standard_normal((count, d), np.float32)
+
+
+def _in_turn(found: Methods, block: np.ndarray, sizes: Sequence[int], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each method and round for the first points of `block`, as many as `sizes` say, one after the other."""
+    seconds: dict[str, list[float]] = {name: [] for name in found}
+    for _ in range(rounds):
+        for name, method in found.items():
+            start = time.perf_counter()
+            for count in sizes:
+                method(block[:count])
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    """The command line."""
+    parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--points", type=int, nargs="+", default=[10**4, 10**5, 10**6, 10**7, 10**8])
     parser.add_argument("--dimensions", type=int, nargs="+", default=[12, 192])
     parser.add_argument("--k", type=int, default=8)
@@ -61,62 +84,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))
     args = parser.parse_args(argv)
     device = resolve_device(args.device)
+    size = min(args.block, max(args.points))
     rows, lines = [], []
     for d in args.dimensions:
         rng = np.random.default_rng(0)
         centroids = rng.standard_normal((args.k, d)).astype(np.float32)
-        size = min(args.block, max(args.points))
-        block = centroids[rng.integers(args.k, size=size)] + rng.standard_normal((size, d), np.float32)
+        block = _blobs(size, centroids, rng)
         true = np.concatenate([squared_distances(part, centroids).argmin(1) for part in np.array_split(block, 64)])
         found = methods(centroids, device)
         wrong = {name: int((method(block) != true).sum()) for name, method in found.items()}  # and warms up
         for n in args.points:
             sizes = [args.block] * (n // args.block) + [n % args.block] * (n % args.block > 0)
-            seconds: dict[str, list[float]] = {name: [] for name in found}
-            for _ in range(args.repeats if n <= 10**6 else 1):
-                for name, method in found.items():
-                    start = time.perf_counter()
-                    for count in sizes:
-                        method(block[:count])
-                    seconds[name].append(time.perf_counter() - start)
-            for name, values in seconds.items():
+            for name, values in _in_turn(found, block, sizes, args.repeats if n <= 10**6 else 1).items():
                 rows += [[d, n, name, turn, f"{value:.6f}"] for turn, value in enumerate(values)]
-                lines.append(
-                    [
-                        str(d),
-                        f"{n:,}",
-                        name,
-                        median_range(values),
-                        f"{n / np.median(values) / 1e6:.1f}",
-                        str(wrong[name]),
-                    ]
-                )
+                rate = f"{n / np.median(values) / 1e6:.1f}"
+                lines.append([str(d), f"{n:,}", name, median_range(values), rate, str(wrong[name])])
                 print(*lines[-1], sep="  ", flush=True)
-    text = (
-        f"`python benchmarks/speed/assignment.py`, {describe(environment(device))}. k = {args.k}, synthetic points; "
-        "seconds.\n\n"
-        + markdown(
-            [
-                "dimensions",
-                "points",
-                "method",
-                "seconds: median (range)",
-                "million points per second",
-                f"wrong of {size:,}",
-            ],
-            lines,
-        )
-    )
-    print(
-        publish(
-            args.out,
-            "assignment",
-            "Nearest centroids",
-            text,
-            ["dimensions", "points", "method", "round", "seconds"],
-            rows,
-        )
-    )
+    heads = ["dimensions", "points", "method", "seconds: median (range)", "million points per second"]
+    text = f"`{COMMAND}`, {describe(environment(device))}. k = {args.k}, synthetic points; seconds.\n\n"
+    text += markdown([*heads, f"wrong of {size:,}"], lines)
+    heads = ["dimensions", "points", "method", "round", "seconds"]
+    print(publish(args.out, "assignment", "Nearest centroids", text, heads, rows))
     return 0
 
 

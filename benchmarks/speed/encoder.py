@@ -1,12 +1,12 @@
-"""The MAE's encoder by what runs it: torch as it is, torch.compile, ONNX Runtime, OpenVINO; single precision and bfloat16.
+"""The MAE's encoder by what runs it: torch, torch.compile, ONNX Runtime, OpenVINO; single precision and bfloat16.
 
-    python benchmarks/speed/encoder.py [--side 560] [--repeats 9] [--out benchmarks/results/quick]
+    python -m benchmarks.speed.encoder [--side 560] [--repeats 9] [--out benchmarks/results/quick]
 
 The windows of one 560 x 560 FOV (49 of 80 x 80 px, in the recipe's batches), bundled weights, as many threads as torch
 has. The ways take turns; compiling comes before the clock and stands beside. bfloat16 is autocast in torch and an
-execution hint in OpenVINO; ONNX Runtime has none on CPUs. Difference: the largest of a token value from torch's in single
-precision, over the deviation of token values. Ways whose package is not installed are left out, and the page says so.
-Writes OUT/encoder.md and .csv.
+execution hint in OpenVINO; ONNX Runtime has none on CPUs. Difference: the largest of a token value from torch's in
+single precision, over the deviation of token values. Ways whose package is not installed are left out, and the page
+says so. Writes OUT/encoder.md and .csv.
 """
 
 from __future__ import annotations
@@ -18,43 +18,45 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import describe, markdown, median_range, publish
-
+from benchmarks.pages import describe, markdown, median_range, publish
 from registry.features.mae import MAE
-from sccs.cli import guard
-from sccs.run import environment
 from sccs.sharing.encoder import export_onnx
+from sccs.system.exits import guard
+from sccs.system.machine import environment
 
+COMMAND = "python -m benchmarks.speed.encoder"
+
+Precision = Literal["float32", "bfloat16"]
 Way = Callable[[torch.Tensor], np.ndarray]  # windows (B, window, window) -> tokens (B, N, q)
 NEEDS = {"ONNX Runtime": ("onnxruntime", "onnxscript"), "OpenVINO": ("openvino", "onnxscript")}
 
 
-def plain(precision: str) -> Way:
+def _plain(precision: Precision) -> Way:
     part = MAE(precision=precision)
     return lambda windows: part.encode(windows).numpy()
 
 
-def by_inductor(precision: str) -> Way:
+def _by_inductor(precision: Precision) -> Way:
     part = MAE(precision=precision)
-    part._encoder = torch.compile(part._load())
+    part._encoder = torch.compile(part._load())  # type: ignore[assignment]  # a compiled module, says torch's stub
     return lambda windows: part.encode(windows).numpy()
 
 
-def by_onnxruntime(precision: str) -> Way:
+def _by_onnxruntime(precision: Precision) -> Way:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(onnx_bytes(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(_onnx_bytes(), options, providers=["CPUExecutionProvider"])
     return lambda windows: session.run(None, {"windows": windows.numpy()})[0]
 
 
-def by_openvino(precision: str) -> Way:
+def _by_openvino(precision: Precision) -> Way:
     import openvino
 
     core = openvino.Core()
@@ -63,29 +65,29 @@ def by_openvino(precision: str) -> Way:
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
     }
-    model = core.compile_model(core.read_model(onnx_bytes()), "CPU", hints)
+    model = core.compile_model(core.read_model(_onnx_bytes()), "CPU", hints)
     return lambda windows: model(windows.numpy())[0]
 
 
-def onnx_bytes() -> bytes:
+def _onnx_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "encoder.onnx"
         export_onnx(MAE(), path)
         return path.read_bytes()
 
 
-WAYS = {
-    ("torch", "float32"): plain,
-    ("torch.compile", "float32"): by_inductor,
-    ("ONNX Runtime", "float32"): by_onnxruntime,
-    ("OpenVINO", "float32"): by_openvino,
-    ("torch", "bfloat16"): plain,
-    ("torch.compile", "bfloat16"): by_inductor,
-    ("OpenVINO", "bfloat16"): by_openvino,
+WAYS: dict[tuple[str, Precision], Callable[[Precision], Way]] = {
+    ("torch", "float32"): _plain,
+    ("torch.compile", "float32"): _by_inductor,
+    ("ONNX Runtime", "float32"): _by_onnxruntime,
+    ("OpenVINO", "float32"): _by_openvino,
+    ("torch", "bfloat16"): _plain,
+    ("torch.compile", "bfloat16"): _by_inductor,
+    ("OpenVINO", "bfloat16"): _by_openvino,
 }
 
 
-def batches(side: int, size: int) -> list[torch.Tensor]:
+def _batches(side: int, size: int) -> list[torch.Tensor]:
     """Windows of an image of noise: (B, 80, 80) each, the last batch as large as the others."""
     count = (-(-side // 80)) ** 2
     windows = torch.from_numpy(np.random.default_rng(0).standard_normal((-(-count // size) * size, 80, 80), np.float32))
@@ -93,12 +95,13 @@ def batches(side: int, size: int) -> list[torch.Tensor]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    """The command line."""
+    parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--side", type=int, default=560, help="px of the FOV")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))
     args = parser.parse_args(argv)
-    windows = batches(args.side, MAE().batch)
+    windows = _batches(args.side, MAE().batch)
     missing = {name: [package for package in packages if not find_spec(package)] for name, packages in NEEDS.items()}
     ways, compiling = {}, {}
     with torch.inference_mode():
@@ -110,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             ways[name, precision](windows[0])
             compiling[name, precision] = time.perf_counter() - start
         tokens = {key: np.concatenate([way(each) for each in windows]) for key, way in ways.items()}
-        seconds: dict[tuple[str, str], list[float]] = {key: [] for key in ways}
+        seconds: dict[tuple[str, Precision], list[float]] = {key: [] for key in ways}
         for _ in range(args.repeats):
             for key, way in ways.items():
                 start = time.perf_counter()
@@ -134,11 +137,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     absent = [
         f"{name} was left out: {', '.join(packages)} not installed." for name, packages in missing.items() if packages
     ]
-    command = f"python benchmarks/speed/encoder.py --side {args.side} --repeats {args.repeats}"
+    command = f"{COMMAND} --side {args.side} --repeats {args.repeats}"
     text = "\n\n".join(
         [
-            f"`{command}`, {describe(environment('cpu'))}. {sum(map(len, windows))} windows. Median of {args.repeats} rounds in "
-            "which the ways take turns; seconds.",
+            f"`{command}`, {describe(environment('cpu'))}. {sum(map(len, windows))} windows. "
+            f"Median of {args.repeats} rounds in which the ways take turns; seconds.",
             markdown(
                 ["run by", "precision", "getting ready", "a FOV: median (range)", "of torch", "largest difference"],
                 lines,

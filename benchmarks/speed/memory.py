@@ -1,7 +1,7 @@
 """Peak memory of `sccs segment` against the size of the volume, from made-up OME-Zarr volumes.
 
-    python benchmarks/speed/memory.py [--sizes 0.1 0.25 0.5 1 2 4 8] [--textured 32] [--workers N] [--run RUN]
-                                [--folder DIR] [--out benchmarks/results/segment]
+    python -m benchmarks.speed.memory [--sizes 0.1 0.25 0.5 1 2 4 8] [--textured 32] [--workers N] [--run RUN]
+                                      [--folder DIR] [--out benchmarks/results/segment]
 
 Volumes are uint8 of GiB `--sizes`, four times as high and wide as deep, in chunks of 64 x 256 x 256. Every block is
 read, and statistics are taken as always, but only `--textured` fields of view hold noise and go through the model; each
@@ -14,7 +14,6 @@ Writes OUT/memory.md, memory.csv and memory.png. Needs psutil.
 from __future__ import annotations
 
 import argparse
-import csv
 import subprocess
 import sys
 import tempfile
@@ -24,34 +23,33 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import describe, markdown
-
-from sccs.cli import guard
+from benchmarks.pages import describe, markdown, publish
 from sccs.inference.blocks import default_halo, make_plan
 from sccs.pipeline import Pipeline
 from sccs.report.figures import INK, new_figure, save_png
-from sccs.run import environment
-from sccs.system.files import atomic_path, write_text
+from sccs.system.exits import guard
+from sccs.system.machine import environment
+
+COMMAND = "python -m benchmarks.speed.memory"
 
 CHUNK = (64, 256, 256)
 TARGET = 2.0  # GiB
 HEADER = ["volume, GiB", "shape (z, y, x)", "peak memory, GiB", "seconds"]
 
 
-def trained(folder: Path) -> Path:
-    from timing import trained as short
+def _trained(folder: Path) -> Path:
+    from benchmarks.speed.timing import trained as short
 
     short("sccs").save(folder / "model")
     return folder
 
 
-def shape_of(size: float) -> tuple[int, int, int]:
+def _shape_of(size: float) -> tuple[int, int, int]:
     depth = round((size * 2**30 / 16) ** (1 / 3))
     return depth, 4 * depth, 4 * depth
 
 
-def make_volume(path: Path, shape: tuple[int, int, int], fov: int, textured: int) -> None:
+def _make_volume(path: Path, shape: tuple[int, int, int], fov: int, textured: int) -> None:
     import zarr
 
     group = zarr.create_group(
@@ -85,7 +83,7 @@ def make_volume(path: Path, shape: tuple[int, int, int], fov: int, textured: int
             array[z : z + depth, span.start : span.stop] = part
 
 
-def peak_of(command: list[str]) -> tuple[float, float]:
+def _peak_of(command: list[str]) -> tuple[float, float]:
     """GiB and seconds of a command with all its children."""
     import psutil
 
@@ -105,11 +103,12 @@ def peak_of(command: list[str]) -> tuple[float, float]:
         peak = max(peak, total)
         time.sleep(0.05)
     if process.returncode:
+        assert process.stderr is not None
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {process.stderr.read()[-2000:]}")
     return peak / 2**30, time.perf_counter() - start
 
 
-def picture(sizes: Sequence[float], peaks: Sequence[float], path: Path) -> None:
+def _picture(sizes: Sequence[float], peaks: Sequence[float], path: Path) -> None:
     figure, axes = new_figure(5, 3)
     axis = axes[0, 0]
     axis.plot(sizes, peaks, "o-", color="#3d6fa8", label="peak memory of sccs segment")
@@ -125,7 +124,8 @@ def picture(sizes: Sequence[float], peaks: Sequence[float], path: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    """The command line."""
+    parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--sizes", type=float, nargs="+", default=[0.1, 0.25, 0.5, 1, 2, 4, 8], help="GiB")
     parser.add_argument("--textured", type=int, default=32, help="fields of view that go through the model")
     parser.add_argument("--workers", type=int, default=1)
@@ -135,12 +135,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     lines, peaks = [], []
     with tempfile.TemporaryDirectory(dir=args.folder) as scratch:
-        run = args.run or trained(Path(scratch) / "run")
+        run = args.run or _trained(Path(scratch) / "run")
         fov = Pipeline.load(run, "cpu").fov
+        assert isinstance(fov, int)
         for size in args.sizes:
-            shape, volume = shape_of(size), Path(scratch) / "volume.ome.zarr"
-            make_volume(volume, shape, fov, args.textured)
-            peak, seconds = peak_of(
+            shape, volume = _shape_of(size), Path(scratch) / "volume.ome.zarr"
+            _make_volume(volume, shape, fov, args.textured)
+            peak, seconds = _peak_of(
                 [
                     sys.executable,
                     "-m",
@@ -165,15 +166,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{'s' if args.workers > 1 else ''}. Largest over smallest peak: {max(peaks) / min(peaks):.2f}; target: "
         f"flat, at most {TARGET:g} GiB."
     )
-    write_text(
-        args.out / "memory.md",
-        f"# Peak memory of sccs segment\n\n`benchmarks/speed/memory.py`, "
-        f"{describe(environment('cpu'))}. {notes}\n\n{markdown(HEADER, lines)}\n",
-    )
-    with atomic_path(args.out / "memory.csv") as scratch, open(scratch, "w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([HEADER, *lines])
-    picture(args.sizes, peaks, args.out / "memory.png")
-    print(args.out / "memory.md")
+    text = f"`{COMMAND}`, {describe(environment('cpu'))}. {notes}\n\n{markdown(HEADER, lines)}"
+    _picture(args.sizes, peaks, args.out / "memory.png")
+    print(publish(args.out, "memory", "Peak memory of sccs segment", text, HEADER, lines))
     return 0
 
 

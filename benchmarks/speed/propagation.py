@@ -1,6 +1,6 @@
 """Dense, CSR and DGL products with the normalised affinity, by density: decides `registry.spg.graphs.DENSE_ABOVE`.
 
-    python benchmarks/speed/propagation.py [--nodes 3000] [--channels 12 96] [--repeats 15]
+    python -m benchmarks.speed.propagation [--nodes 3000] [--channels 12 96] [--repeats 15]
 
 Random symmetric graphs; median milliseconds of one forward product, all three on the same graph in turn.
 """
@@ -15,6 +15,8 @@ import torch
 
 from registry.spg.graphs import RegionGraph
 
+COMMAND = "python -m benchmarks.speed.propagation"
+
 DENSITIES = (0.003, 0.01, 0.03, 0.1, 0.3)
 
 
@@ -28,7 +30,8 @@ def random_graph(n: int, density: float) -> RegionGraph:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    """The command line; prints, and writes no file."""
+    parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0])
     parser.add_argument("--nodes", type=int, default=3000)
     parser.add_argument("--channels", type=int, nargs="+", default=[12, 96])
     parser.add_argument("--repeats", type=int, default=15)

@@ -1,11 +1,12 @@
 """LGC embedding against numerical eigensolvers, by the number of nodes at a fixed mean degree: time, memory, growth.
 
-    python benchmarks/speed/scaling.py [--nodes 1000 3000 10000 30000 100000] [--repeats 5] [--out benchmarks/results/quick]
+    python -m benchmarks.speed.scaling [--nodes 1000 3000 10000 30000 100000] [--repeats 5] [--no-memory]
+                                       [--out benchmarks/results/quick]
 
 Synthetic graphs: nodes on a grid, 384 features each (smooth random fields and noise), joined to their ten nearest in
 features and to their four neighbours in the grid, as the recipes' graphs are. At 3,000 nodes also with all pairs
-joined, as the paper's graphs are. Twelve coordinates each. Building the normalised affinity from the list of edges, which
-everything needs, and the embedding are timed one by one.
+joined, as the paper's graphs are. Twelve coordinates each. Building the normalised affinity from the list of edges,
+which everything needs, and the embedding are timed one by one.
 
   lgc             384 -> 96 -> 48 -> 12, three propagations (the paper's network; its weights do not matter to time)
   lgc_principal   384 -> 12, six propagations (recipe sccs_plus)
@@ -27,23 +28,26 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import describe, markdown, median_range, publish
-
+from benchmarks.pages import describe, markdown, median_range, publish
 from registry.embedder.lgc import LGC
 from registry.embedder.lgc_principal import LGCPrincipal
 from registry.graph.superpixel import Superpixel
 from registry.spg.graphs import DENSE_ABOVE, Nodes, RegionGraph
-from sccs.cli import guard
 from sccs.report.figures import INK, new_figure, save_png
-from sccs.run import environment
+from sccs.system.exits import guard
+from sccs.system.machine import environment
+
+if TYPE_CHECKING:
+    from multiprocessing.queues import Queue
+
+COMMAND = "python -m benchmarks.speed.scaling"
 
 U, FEATURES, FIELDS = 12, 384, 16
 DENSE_UP_TO, PAPER_NODES = 3000, 3000
@@ -51,8 +55,11 @@ MORE = 4  # calls in a row where they take milliseconds
 PAUSE = 0.2  # s: threads of a library keep a core busy for a while after its last product
 OURS = ("lgc", "lgc_principal")
 
+Curves = dict[str, list[tuple[int, float]]]  # by method: entries of the affinity, median seconds
 
-def made_graph(n: int, edges: str = "knn+adjacent") -> RegionGraph:
+
+def made_graph(n: int, edges: Literal["all", "knn+adjacent"] = "knn+adjacent") -> RegionGraph:
+    """A synthetic graph of about n nodes on a square grid."""
     from scipy.ndimage import gaussian_filter
 
     rng = np.random.default_rng(0)
@@ -92,26 +99,27 @@ class Method:
 
 
 def method(name: str) -> Method:
+    """The method of one of METHODS."""
     if name in OURS:
         part = LGC(u=U, seed=0) if name == "lgc" else LGCPrincipal(u=U, hops=6, normalisation="walk")
         part.fit([made_graph(400)])
-        if part.trainable:
+        if isinstance(part, LGC):
             part.eval()
 
-        def embed(graph):
+        def embed(graph: RegionGraph) -> tuple[None, np.ndarray]:
             with torch.inference_mode():
                 return None, part.embed(graph).numpy()
 
-        return Method(with_operator, embed)
+        return Method(_with_operator, embed)
 
-    def matrix(graph):
+    def matrix(graph: RegionGraph) -> Any:
         from scipy.sparse import csr_matrix
 
         dtype = np.float32 if name == "eigsh float32" else np.float64
         M = csr_matrix((graph.normalised.numpy().astype(dtype), (graph.src.numpy(), graph.dst.numpy())), (graph.n,) * 2)
         return M.toarray() if graph.density > DENSE_ABOVE or name == "eigh" else M
 
-    def solve(M):
+    def solve(M: Any) -> tuple[np.ndarray, np.ndarray]:
         from scipy.sparse.linalg import eigsh, lobpcg
 
         if name == "eigh":
@@ -127,7 +135,7 @@ def method(name: str) -> Method:
     return Method(matrix, solve)
 
 
-def with_operator(graph: RegionGraph) -> RegionGraph:
+def _with_operator(graph: RegionGraph) -> RegionGraph:
     graph.propagate(torch.zeros(graph.n, 1))  # makes the operator and keeps it
     return graph
 
@@ -135,7 +143,8 @@ def with_operator(graph: RegionGraph) -> RegionGraph:
 METHODS = (*OURS, "eigsh", "eigsh float32", "lobpcg", "eigh")
 
 
-def residual(graph: RegionGraph, values: np.ndarray, vectors: np.ndarray) -> float:
+def _residual(graph: RegionGraph, values: np.ndarray, vectors: np.ndarray) -> float:
+    """The largest |Â z - lambda z| of the vectors (n, U)."""
     Z = torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float64))
     M = torch.sparse_coo_tensor(
         torch.stack([graph.src, graph.dst]), graph.normalised.double(), (graph.n, graph.n), check_invariants=False
@@ -143,7 +152,7 @@ def residual(graph: RegionGraph, values: np.ndarray, vectors: np.ndarray) -> flo
     return float((M @ Z - Z * torch.from_numpy(np.asarray(values, dtype=np.float64))).norm(dim=0).max())
 
 
-def peak(name: str, graph: RegionGraph, queue) -> None:
+def _peak(name: str, graph: RegionGraph, queue: Queue[float]) -> None:
     """Linux: the mark of the highest memory use is set back before, and read afterwards."""
     how, status = method(name), Path("/proc/self/status")
     how.solve(how.build(made_graph(400)))  # imports
@@ -161,7 +170,7 @@ def memory(name: str, graph: RegionGraph) -> float:
     """MiB that a call adds to the peak of a process that has the graph already."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    process = context.Process(target=peak, args=(name, graph, queue))
+    process = context.Process(target=_peak, args=(name, graph, queue))
     process.start()
     try:
         return queue.get(timeout=600)
@@ -174,8 +183,66 @@ def growth(edges: Sequence[float], seconds: Sequence[float]) -> float:
     return float(np.polyfit(np.log(edges), np.log(seconds), 1)[0])
 
 
+@dataclass
+class Timed:
+    """Of one graph and method: (build, solve) seconds of each call, and the residual of a solver."""
+
+    seconds: list[tuple[float, float]] = field(default_factory=list)
+    residual: float | None = None
+
+    @property
+    def medians(self) -> np.ndarray:
+        """Median seconds of build and solve."""
+        return np.median(self.seconds, axis=0)
+
+
+def _in_turn(graph: RegionGraph, names: Sequence[str], repeats: int, calls: int) -> dict[str, Timed]:
+    """Rounds in which the methods take turns, `calls` in a row; `eigh` has one round of one call."""
+    methods, timed = {name: method(name) for name in names}, {name: Timed() for name in names}
+    for turn in range(repeats + 1):  # the first warms up
+        for name, how in methods.items():
+            if name == "eigh" and turn > 1:
+                continue
+            time.sleep(PAUSE)
+            for _ in range(calls if turn and name != "eigh" else 1):
+                here, clock = fresh(graph), [time.perf_counter()]
+                operator = how.build(here)
+                clock.append(time.perf_counter())
+                values, Z = how.solve(operator)
+                clock.append(time.perf_counter())
+                if turn:
+                    timed[name].seconds.append((clock[1] - clock[0], clock[2] - clock[1]))
+                elif values is not None:
+                    timed[name].residual = _residual(graph, values, Z)
+    return timed
+
+
+def _lines(graph: RegionGraph, kind: str, timed: dict[str, Timed], mib: dict[str, float]) -> list[list[str]]:
+    """Lines of the table for one graph."""
+    quickest = min((each.medians for name, each in timed.items() if name not in OURS), key=lambda value: value[1])
+    lines = []
+    for name, each in timed.items():
+        build, solve = each.medians
+        faster = [f"{quickest[1] / solve:.1f}", f"{quickest.sum() / (build + solve):.1f}"]
+        lines.append(
+            [
+                f"{graph.n:,}" + (" (all pairs)" if kind == "all" else ""),
+                f"{graph.affinity.numel():,}",
+                name,
+                f"{build:.4f}",
+                median_range([solve for _, solve in each.seconds]),
+                f"{mib[name]:.0f}" if name in mib else "-",
+                "-" if each.residual is None else f"{each.residual:.1e}",
+                *(faster if name in OURS else "--"),
+            ]
+        )
+        print(*lines[-1], sep="  ", flush=True)
+    return lines
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    """The command line."""
+    parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--nodes", type=int, nargs="+", default=[1000, 3000, 10_000, 30_000, 100_000])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument(
@@ -183,97 +250,57 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))
     args = parser.parse_args(argv)
-    kinds = [(n, "knn+adjacent") for n in args.nodes]
+    kinds: list[tuple[int, Literal["all", "knn+adjacent"]]] = [(n, "knn+adjacent") for n in args.nodes]
     if PAPER_NODES in args.nodes:
         kinds.append((PAPER_NODES, "all"))
-    rows, lines, curves = [], [], {name: [] for name in METHODS}
+    rows: list[list[Any]] = []
+    lines: list[list[str]] = []
+    curves: Curves = {name: [] for name in METHODS}
     for n, kind in kinds:
         graph = made_graph(n, kind)
-        methods = {name: method(name) for name in METHODS if name != "eigh" or n <= DENSE_UP_TO}
-        seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in methods}  # build, solve
-        errors = {}
-        calls = MORE if n <= PAPER_NODES else 1
-        for turn in range(args.repeats + 1):  # the first warms up
-            for name, how in methods.items():
-                if name == "eigh" and turn > 1:
-                    continue
-                time.sleep(PAUSE)
-                for _ in range(calls if turn and name != "eigh" else 1):
-                    here, clock = fresh(graph), [time.perf_counter()]
-                    operator = how.build(here)
-                    clock.append(time.perf_counter())
-                    values, Z = how.solve(operator)
-                    clock.append(time.perf_counter())
-                    if turn:
-                        seconds[name].append(tuple(np.diff(clock)))
-                    elif values is not None:
-                        errors[name] = residual(graph, values, Z)
-        medians = {name: np.median(values, axis=0) for name, values in seconds.items()}
-        quickest = min((medians[name] for name in methods if name not in OURS), key=lambda value: value[1])
+        names = [name for name in METHODS if name != "eigh" or n <= DENSE_UP_TO]
+        timed = _in_turn(graph, names, args.repeats, MORE if n <= PAPER_NODES else 1)
+        mib = {name: memory(name, graph) for name in names} if args.memory else {}
         edges = graph.affinity.numel()
-        for name in methods:
-            mib = memory(name, graph) if args.memory else np.nan
-            rows += [
-                [graph.n, kind, edges, name, turn, f"{build:.6f}", f"{solve:.6f}", f"{mib:.1f}"]
-                for turn, (build, solve) in enumerate(seconds[name])
-            ]
-            build, solve = medians[name]
-            faster = [f"{quickest[1] / solve:.1f}", f"{quickest.sum() / (build + solve):.1f}"]
-            lines.append(
-                [
-                    f"{graph.n:,}" + (" (all pairs)" if kind == "all" else ""),
-                    f"{edges:,}",
-                    name,
-                    f"{build:.4f}",
-                    median_range([s for _, s in seconds[name]]),
-                    f"{mib:.0f}" if args.memory else "-",
-                    f"{errors[name]:.1e}" if name in errors else "-",
-                    *(faster if name in OURS else "--"),
-                ]
-            )
+        for name, each in timed.items():
+            used = f"{mib.get(name, np.nan):.1f}"
+            for turn, (build, solve) in enumerate(each.seconds):
+                rows.append([graph.n, kind, edges, name, turn, f"{build:.6f}", f"{solve:.6f}", used])
             if kind != "all":
-                curves[name].append((edges, solve))
-            print(*lines[-1], sep="  ", flush=True)
+                curves[name].append((edges, each.medians[1]))
+        lines += _lines(graph, kind, timed, mib)
+    _picture(curves, args.out / "scaling.png")
+    heads = ["nodes", "edges", "entries", "method", "round", "operator seconds", "embedding seconds", "MiB"]
+    title = "Embedding by the size of the graph"
+    print(publish(args.out, "scaling", title, _page(args, lines, curves), heads, rows))
+    return 0
+
+
+def _page(args: argparse.Namespace, lines: list[list[str]], curves: Curves) -> str:
+    command = f"{COMMAND} --nodes {' '.join(map(str, args.nodes))}" + " --no-memory" * (not args.memory)
+    heads = [
+        "nodes",
+        "nonzero entries of A",
+        "method",
+        "operator",
+        "embedding: median (range)",
+        "MiB",
+        "residual",
+        "faster than the quickest solver",
+        "operator included",
+    ]
     exponents = {name: growth(*zip(*points)) for name, points in curves.items() if len(points) > 2}
-    command = f"python benchmarks/speed/scaling.py --nodes {' '.join(map(str, args.nodes))}" + " --no-memory" * (
-        not args.memory
-    )
-    text = (
+    return (
         f"`{command}`, {describe(environment('cpu'))}. Synthetic graphs. Median of {args.repeats} "
         f"rounds ({MORE} calls a round up to {PAPER_NODES:,} nodes) in which the methods take turns; seconds, MiB.\n\n"
-        + markdown(
-            [
-                "nodes",
-                "nonzero entries of A",
-                "method",
-                "operator",
-                "embedding: median (range)",
-                "MiB",
-                "residual",
-                "faster than the quickest solver",
-                "operator included",
-            ],
-            lines,
-        )
+        + markdown(heads, lines)
         + "\n\nTime of the embedding grows with the number of entries to the power of "
         + ", ".join(f"{value:.2f} ({name})" for name, value in exponents.items())
         + "."
     )
-    picture(curves, args.out / "scaling.png")
-    print(
-        publish(
-            args.out,
-            "scaling",
-            "Embedding by the size of the graph",
-            text,
-            ["nodes", "edges", "entries", "method", "round", "operator seconds", "embedding seconds", "MiB"],
-            rows,
-        )
-    )
-    return 0
 
 
-def picture(curves: dict[str, list[tuple[int, float]]], path: Path) -> None:
+def _picture(curves: Curves, path: Path) -> None:
     figure, axes = new_figure(5.5, 3.6)
     axis = axes[0, 0]
     for name, points in curves.items():

@@ -1,8 +1,8 @@
-"""How well superpixels follow the borders of labels, and their time: scikit-image's SLIC, `registry.spg.slic`, which has its
-labels, and `registry.spg.slic_grid`.
+"""How well superpixels follow the borders of labels, and their time: SLIC of scikit-image, of `registry.spg.slic` (the
+same labels), and of `registry.spg.slic_grid`.
 
-    python benchmarks/speed/superpixels.py [--data platelet hela ...] [--pixels 100] [--repeats 3]
-                                     [--out benchmarks/results/quick]
+    python -m benchmarks.speed.superpixels [--data platelet hela ...] [--pixels 100] [--repeats 3]
+                                           [--out benchmarks/results/quick]
 
 Labelled slices (at most four FOVs a set) of the sets in SCCS_DATA, otherwise of the synthetic phantom. Boundary recall:
 share of label borders with a border of superpixels at most 2 px away. Undersegmentation error (Neubert and Protzel
@@ -16,22 +16,24 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import QUICK_DATA, REAL, describe, markdown, publish
-
+from benchmarks.harness import QUICK_DATA, REAL
+from benchmarks.pages import describe, markdown, named, publish
 from registry.graph.superpixel import Superpixel, consecutive
-from sccs.cli import guard
 from sccs.data import load_dataset
-from sccs.recipe.grammar import load_recipe
-from sccs.run import environment
+from sccs.recipe import load_recipe
+from sccs.system.exits import guard
+from sccs.system.machine import environment
+
+COMMAND = "python -m benchmarks.speed.superpixels"
 
 ITSELF = "scikit-image's own function, 10 iterations"
-METHODS = {
+METHODS: dict[str, dict[str, Any]] = {
     "its labels, 10 iterations": {},
     "its labels, 5 iterations": {"slic_iterations": 5},
     "grid, 10 iterations": {"slic": "grid"},
@@ -44,6 +46,7 @@ class OfScikitImage(Superpixel):
     """The same superpixels by the function that `registry.spg.slic` must equal."""
 
     def decompose(self, image: np.ndarray) -> np.ndarray:
+        """Regions (H, W) of an image (H, W)."""
         from skimage.segmentation import slic
 
         grey = np.clip(image / 6 + 0.5, 0, 1).astype(np.float32)
@@ -70,7 +73,7 @@ NEAR = 2  # px
 FOVS = 4
 
 
-def borders(labels: np.ndarray) -> np.ndarray:
+def _borders(labels: np.ndarray) -> np.ndarray:
     found = np.zeros(labels.shape, bool)
     found[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     found[1:] |= labels[1:] != labels[:-1]
@@ -81,8 +84,8 @@ def quality(regions: np.ndarray, labels: np.ndarray, scored: np.ndarray) -> tupl
     """Superpixels, boundary recall, undersegmentation error, achievable accuracy; scored: (H, W) bool."""
     from scipy.ndimage import binary_dilation
 
-    true = borders(labels) & scored
-    near = binary_dilation(borders(regions), np.ones((2 * NEAR + 1,) * 2))
+    true = _borders(labels) & scored
+    near = binary_dilation(_borders(regions), np.ones((2 * NEAR + 1,) * 2))
     n, classes = int(regions.max()) + 1, int(labels.max()) + 1
     table = np.bincount((regions.astype(np.int64) * classes + labels)[scored], minlength=n * classes).reshape(
         n, classes
@@ -91,9 +94,10 @@ def quality(regions: np.ndarray, labels: np.ndarray, scored: np.ndarray) -> tupl
     return n, (true & near).sum() / max(true.sum(), 1), leaks / scored.sum(), table.max(1).sum() / scored.sum()
 
 
-def labelled(data: str):
+def _labelled(data: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Image (H, W), labels (H, W) and where they count, of at most FOVS fields of view."""
     block = load_recipe("sccs" if data == "phantom" else data, QUICK_DATA.get(data, [])).data
+    assert block is not None
     dataset = load_dataset(block, Path.cwd(), 0)
     seen = 0
     for volume in (*dataset.train, *dataset.test):
@@ -105,7 +109,8 @@ def labelled(data: str):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    """The command line."""
+    parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--data", nargs="+", default=list(REAL) if os.environ.get("SCCS_DATA") else ["phantom"])
     parser.add_argument("--pixels", type=float, default=100.0, help="per superpixel")
     parser.add_argument("--repeats", type=int, default=3)
@@ -117,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     rows = []
     for data in args.data:
-        for number, (image, labels, scored) in enumerate(labelled(data)):
+        for number, (image, labels, scored) in enumerate(_labelled(data)):
             seconds: dict[str, list[float]] = {name: [] for name in parts}
             found = {}
             for _ in range(args.repeats):
@@ -133,15 +138,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for data in args.data:
         for name in parts:
             values = np.mean([row[3:] for row in rows if row[0] == data and row[2] == name], axis=0)
-            lines.append(
-                [
-                    data + (" (synthetic)" if data == "phantom" else ""),
-                    name,
-                    f"{values[0]:.0f}",
-                    *(f"{value:.4f}" for value in values[1:]),
-                ]
-            )
-    command = f"python benchmarks/speed/superpixels.py --data {' '.join(args.data)}"
+            lines.append([named(data), name, f"{values[0]:.0f}", *(f"{value:.4f}" for value in values[1:])])
+    command = f"{COMMAND} --data {' '.join(args.data)}"
     print(
         publish(
             args.out,

@@ -1,7 +1,7 @@
-"""Seconds per 560 x 560 field of view by stage, and nodes of the graph, for SCCS and its rivals, side by side in one run.
+"""Seconds per 560 x 560 field of view by stage, and nodes of the graph, for SCCS and its rivals, side by side.
 
-    python benchmarks/speed/timing.py [--systems sccs ...] [--repeats 5] [--size quick|full] [--threads N]
-                                [--out benchmarks/results/SIZE]
+    python -m benchmarks.speed.timing [--systems sccs ...] [--repeats 5] [--size quick|full] [--threads N]
+                                      [--out benchmarks/results/SIZE]
 
 The image is a FOV of the synthetic phantom; its content hardly matters to any stage. Systems take turns, round by
 round, so that a busy machine slows all of them alike; medians and ranges are reported. MAESTER sends every pixel
@@ -13,7 +13,6 @@ Writes OUT/timing.md, .csv and .png. The paper's times are of an RTX 2080 Ti.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,15 +20,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import describe, markdown
-
-from sccs.cli import guard
+from benchmarks.harness import phantom
+from benchmarks.pages import describe, markdown, publish
+from registry.features.maester import Maester
 from sccs.data import load_dataset
-from sccs.pipeline import STAGES, Pipeline
+from sccs.model.model import STAGES
+from sccs.pipeline import Pipeline
 from sccs.report.figures import INK, new_figure, save_png
-from sccs.run import environment
-from sccs.system.files import atomic_path, write_text
+from sccs.system.exits import guard
+from sccs.system.machine import environment
+
+COMMAND = "python -m benchmarks.speed.timing"
 
 SIDE = 560  # px of the FOV (paper)
 CORNER = 160  # px, for MAESTER at the quick size
@@ -54,20 +55,19 @@ SHORT = {"sccs": BRIEF, "sccs_fast": BRIEF, "sccs_plus": ["clusterer.iterations=
 
 
 def trained(system: str) -> Pipeline:
+    """A model of the phantom, trained as shortly as can be."""
     pipeline = Pipeline.from_recipe(system, SHORT.get(system, []))
     side = CORNER if system == "maester" else SIDE
-    data = {"name": "phantom", "shapes": [[4, side, side]] * 2, "train_slices": 1, "test_slices": 1}
-    return pipeline.fit(load_dataset(data, Path.cwd(), 0, pipeline.min_side))
+    return pipeline.fit(load_dataset(phantom(side), Path.cwd(), 0, pipeline.min_side))
 
 
-def fov(side: int) -> np.ndarray:
-    data = {"name": "phantom", "shapes": [[4, side, side]] * 2, "train_slices": 1, "test_slices": 1}
-    return next(load_dataset(data, Path.cwd(), 0).test[0].fovs()).image
+def _fov(side: int) -> np.ndarray:
+    return next(load_dataset(phantom(side), Path.cwd(), 0).test[0].fovs()).image
 
 
 def measure(pipelines: dict[str, Pipeline], repeats: int, whole: bool) -> dict[str, tuple[np.ndarray, int]]:
     """(rounds, stages) seconds and nodes of each system."""
-    images = {name: fov(CORNER if name == "maester" and not whole else SIDE) for name in pipelines}
+    images = {name: _fov(CORNER if name == "maester" and not whole else SIDE) for name in pipelines}
     rounds: dict[str, list] = {name: [] for name in pipelines}
     nodes = {}
     for turn in range(-1, repeats):  # the first round warms up
@@ -82,13 +82,14 @@ def measure(pipelines: dict[str, Pipeline], repeats: int, whole: bool) -> dict[s
     seconds = {name: np.array(values) for name, values in rounds.items()}
     if "maester" in seconds and not whole:
         features = pipelines["maester"].features
+        assert isinstance(features, Maester)
         seconds["maester"] *= (SIDE / CORNER) ** 2
         seconds["maester"][:, 0] *= features.passes(SIDE, SIDE) / features.passes(CORNER, CORNER) / (SIDE / CORNER) ** 2
         nodes["maester"] = SIDE * SIDE
     return {name: (seconds[name], nodes[name]) for name in pipelines}
 
 
-def table(measured: dict[str, tuple[np.ndarray, int]], whole: bool) -> str:
+def _table(measured: dict[str, tuple[np.ndarray, int]], whole: bool) -> str:
     base = np.median(measured["sccs"][0].sum(1)) if "sccs" in measured else np.nan
     lines = []
     for name, (seconds, nodes) in measured.items():
@@ -118,7 +119,7 @@ def table(measured: dict[str, tuple[np.ndarray, int]], whole: bool) -> str:
     notes = []
     if "maester" in measured and "sccs" in measured:
         total = np.median(measured["maester"][0].sum(1))
-        passes = measured_passes()
+        passes = _measured_passes()
         notes.append(
             f"SCCS is {total / base:.0f} times faster than MAESTER at {passes:,} passes over the FOV"
             + ("" if whole else f", timed on {CORNER} x {CORNER} px in proportion to passes")
@@ -133,11 +134,13 @@ def table(measured: dict[str, tuple[np.ndarray, int]], whole: bool) -> str:
     return "\n\n".join([text, *notes])
 
 
-def measured_passes() -> int:
-    return Pipeline.from_recipe("maester").features.passes(SIDE, SIDE)
+def _measured_passes() -> int:
+    features = Pipeline.from_recipe("maester").features
+    assert isinstance(features, Maester)
+    return features.passes(SIDE, SIDE)
 
 
-def picture(measured: dict[str, tuple[np.ndarray, int]], path: Path) -> None:
+def _picture(measured: dict[str, tuple[np.ndarray, int]], path: Path) -> None:
     figure, axes = new_figure(6, 0.3 * len(measured) + 1)
     axis, left = axes[0, 0], np.zeros(len(measured))
     for i, (stage, colour) in enumerate(zip(STAGES, ("#3d6fa8", "#e0a458", "#7a9e7e", "#c8553d"))):
@@ -155,7 +158,8 @@ def picture(measured: dict[str, tuple[np.ndarray, int]], path: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    """The command line."""
+    parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--size", choices=("quick", "full"), default="quick")
@@ -168,21 +172,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     whole = args.size == "full"
     measured = measure({name: trained(name) for name in args.systems}, args.repeats, whole)
     machine = describe(environment("cpu"))
-    command = f"python benchmarks/speed/timing.py --size {args.size} --repeats {args.repeats}"
+    command = f"{COMMAND} --size {args.size} --repeats {args.repeats}"
     if tuple(args.systems) != SYSTEMS:
         command += f" --systems {' '.join(args.systems)}"
-    write_text(
-        out / "timing.md",
-        f"# Time per field of view and nodes\n\n`{command}`, {machine}. Median of "
-        f"{args.repeats} rounds in which the systems take turns; seconds.\n\n{table(measured, whole)}\n",
+    text = (
+        f"`{command}`, {machine}. Median of {args.repeats} rounds in which the systems take turns; seconds.\n\n"
+        + _table(measured, whole)
     )
-    with atomic_path(out / "timing.csv") as scratch, open(scratch, "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["system", "nodes", "round", *STAGES])
-        for name, (seconds, nodes) in measured.items():
-            writer.writerows([name, nodes, i, *(f"{v:.6f}" for v in row)] for i, row in enumerate(seconds))
-    picture(measured, out / "timing.png")
-    print(out / "timing.md")
+    rows = [
+        [name, nodes, turn, *(f"{v:.6f}" for v in stages)]
+        for name, (seconds, nodes) in measured.items()
+        for turn, stages in enumerate(seconds)
+    ]
+    _picture(measured, out / "timing.png")
+    heads = ["system", "nodes", "round", *STAGES]
+    print(publish(out, "timing", "Time per field of view and nodes", text, heads, rows))
     return 0
 
 

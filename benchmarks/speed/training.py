@@ -1,7 +1,7 @@
 """Seconds that trainings take: SCCS and SCCS+ on graphs that are there already, and steps of the MAE.
 
-    python benchmarks/speed/training.py [--graphs 8] [--side 560] [--iterations 6000] [--repeats 3] [--steps 20]
-                                  [--out benchmarks/results/quick]
+    python -m benchmarks.speed.training [--graphs 8] [--side 560] [--iterations 6000] [--repeats 3] [--steps 20]
+                                        [--out benchmarks/results/quick]
 
 Graphs of synthetic phantom slices, 560 x 560 px each. `sccs` is trained for the paper's 6,000 iterations as its recipe
 has it; the seconds are those of the training alone (nodes come from the cache, and the time that graphs took stands
@@ -19,35 +19,34 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import describe, markdown, median_range, publish
-
-from sccs.cli import guard
+from benchmarks.harness import phantom
+from benchmarks.pages import describe, markdown, median_range, publish
 from sccs.data import load_dataset
 from sccs.pipeline import Pipeline
-from sccs.recipe.grammar import load_recipe
-from sccs.run import environment
+from sccs.recipe import load_recipe
+from sccs.system.exits import guard
+from sccs.system.machine import environment
 from sccs.training.pretrain import prepare
+
+COMMAND = "python -m benchmarks.speed.training"
 
 PAPER = "6 h on an RTX 2080 Ti"
 BATCH = 8
 
 
-def phantom(side: int, slices: int) -> dict:
-    return {"name": "phantom", "shapes": [[max(4, slices), side, side]] * 2, "train_slices": slices, "test_slices": 1}
-
-
-def train(system: str, side: int, slices: int, options: Sequence[str], seed: int) -> tuple[float, float, int]:
+def _train(system: str, side: int, slices: int, options: Sequence[str], seed: int) -> tuple[float, float, int]:
     """Seconds of graphs and of the training, and nodes of all graphs."""
     pipeline = Pipeline.from_recipe(system, options, seed=seed)
-    pipeline.fit(load_dataset(phantom(side, slices), Path.cwd(), 0, pipeline.min_side))
+    pipeline.fit(
+        load_dataset(phantom(side, depth=max(4, slices), train_slices=slices), Path.cwd(), 0, pipeline.min_side)
+    )
     return pipeline.seconds["graphs"], pipeline.seconds["training"], sum(g["nodes"] for g in pipeline.diagnostics)
 
 
-def mae_steps(steps: int) -> list[float]:
+def _mae_steps(steps: int) -> list[float]:
     """Seconds of single steps of pre-training."""
     recipe = load_recipe("mae").resolved()["pretrain"]
-    data = {**phantom(400, 2), "shapes": [[8, 400, 400]] * 2}
+    data = phantom(400, depth=8, train_slices=2)
     trainer = prepare({**recipe, "data": [data], "batch": BATCH, "amp": False}, "cpu", 0, Path.cwd())
     seconds = []
     for _ in range(steps + 2):
@@ -58,7 +57,8 @@ def mae_steps(steps: int) -> list[float]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    """The command line."""
+    parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--graphs", type=int, default=8)
     parser.add_argument("--side", type=int, default=560, help="px of a slice")
     parser.add_argument("--iterations", type=int, default=6000)
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "sccs_plus": [],
     }
     for system, options in systems.items():
-        runs = [train(system, args.side, args.graphs, options, seed) for seed in range(args.repeats)]
+        runs = [_train(system, args.side, args.graphs, options, seed) for seed in range(args.repeats)]
         rows += [[system, seed, f"{graphs:.3f}", f"{training:.3f}"] for seed, (graphs, training, _) in enumerate(runs)]
         what = f"{args.iterations:,} iterations" if system == "sccs" else "fit, and iterations of the head"
         lines.append(
@@ -84,10 +84,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 median_range([training for _, training, _ in runs], digits=1),
             ]
         )
-    seconds = mae_steps(args.steps)
+    seconds = _mae_steps(args.steps)
     rows += [["mae", step, "", f"{value:.4f}"] for step, value in enumerate(seconds)]
     lines.append(["mae", "one step", f"{BATCH} crops", "-", median_range(seconds, digits=3)])
-    command = f"python benchmarks/speed/training.py --graphs {args.graphs}"
+    command = f"{COMMAND} --graphs {args.graphs}"
     text = (
         f"`{command}`, {describe(environment('cpu'))}. Seconds, median (range) over "
         f"{args.repeats} trainings, {args.steps} steps. Graphs: seconds of the first run, with features unless cached. "

@@ -1,6 +1,7 @@
 """Depth: does a link between neighbouring slices raise DSC and the consistency along z? Decides `sccs segment --depth`.
 
-    SCCS_DATA=DIR python benchmarks/studies/depth.py [--sets cdeep3m phantom] [--systems sccs_plus sccs] [--seeds 0 1 2]
+    SCCS_DATA=DIR python -m benchmarks.studies.depth [--sets cdeep3m phantom] [--systems sccs_plus sccs]
+                                                     [--seeds 0 1 2] [--out benchmarks/results/depth]
 
 Each system is trained slice by slice, as its recipe says (`sccs` with the quick length of the tables), on a few slices.
 Then neighbouring test slices are segmented in several ways: one by one; after averaging Z with that of overlapping
@@ -17,29 +18,34 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from harness import QUICK, markdown, mean_sd
 
+from benchmarks.harness import QUICK
+from benchmarks.pages import markdown, mean_sd, named
+from registry.spg.affinity import AffinityGraph
 from registry.spg.graphs import RegionGraph
-from registry.spg.slab import link, overlaps
+from registry.spg.slab import Link, link, overlaps
 from sccs.data import load_dataset
 from sccs.data.volumes import Dataset, Volume
 from sccs.evaluation.continuity import NeighbourTables, z_consistency
 from sccs.evaluation.scores import confusion, fit_mapping, rest_position, scores
 from sccs.inference.depth import neighbourhood, segment_middle
 from sccs.pipeline import Pipeline
-from sccs.recipe.grammar import load_recipe
+from sccs.recipe import load_recipe
 from sccs.system.files import write_text
 from sccs.system.log import quiet_log
 
+COMMAND = "python -m benchmarks.studies.depth"
 # cdeep3m: neighbouring test slices instead of every second one. phantom (synthetic): fewer and smaller volumes.
 SETS = {
     "cdeep3m": ["data.test.0.region.z=[12,18]"],
     "phantom": ["data.shapes=[[16,560,560],[16,560,560],[24,560,560]]", "data.train_slices=2", "data.test_slices=null"],
 }
-WAYS = {  # how -> weight of the edges or share of the neighbours' mean, slices on either side
+Way = tuple[str, float, int]  # how, weight of the edges or share of the neighbours' mean, slices on either side
+WAYS: dict[str, Way | None] = {
     "slice by slice": None,
     "mean of Z, 1/2": ("mean", 0.5, 1),
     "edges, weight 8": ("edges", 8.0, 2),
@@ -50,7 +56,7 @@ WAYS = {  # how -> weight of the edges or share of the neighbours' mean, slices 
 }
 
 
-def averaged(model: Pipeline, graphs: Sequence[RegionGraph], middle: int, share: float) -> np.ndarray:
+def _averaged(model: Pipeline, graphs: Sequence[RegionGraph], middle: int, share: float) -> np.ndarray:
     """Clusters (H, W) of the middle slice after Z <- (1 - share) Z + share * mean of the overlapping neighbours' Z."""
     graph = graphs[middle]
     Z, near = model.embedder.embed(graph), []
@@ -65,10 +71,13 @@ def averaged(model: Pipeline, graphs: Sequence[RegionGraph], middle: int, share:
 
 
 @torch.no_grad()
-def segment(model: Pipeline, volume: Volume, layers: Sequence[Sequence[RegionGraph]], way) -> Iterator[np.ndarray]:
+def _segment(
+    model: Pipeline, volume: Volume, layers: Sequence[Sequence[RegionGraph]], way: Way | None
+) -> Iterator[np.ndarray]:
     """Cluster planes of a volume's slices, given the graphs of each one's tiles."""
-    links = []
+    links: list[list[Link]] = []
     if way and way[0] == "edges":
+        assert isinstance(model.graph, AffinityGraph)
         links = [[link(model.graph, a, b, way[1]) for a, b in zip(one, two)] for one, two in itertools.pairwise(layers)]
     for position in range(len(layers)):
         near = neighbourhood(volume.z_slices, position, way[2] if way else 0)
@@ -79,11 +88,12 @@ def segment(model: Pipeline, volume: Volume, layers: Sequence[Sequence[RegionGra
                 between = [links[i][number] for i in near[:-1]]
                 plane[tile.window] = segment_middle(model, column, between, middle)
             else:
-                plane[tile.window] = averaged(model, column, middle, way[1] if way else 0.0)
+                plane[tile.window] = _averaged(model, column, middle, way[1] if way else 0.0)
         yield plane
 
 
-def measure(system: str, data: str, seed: int) -> list[dict]:
+def measure(system: str, data: str, seed: int) -> list[dict[str, Any]]:
+    """One training, and each way to segment the test volume with it: a row each."""
     own = load_recipe(system, QUICK.get(system, []), seed=seed, device="cpu").resolved()
     own["data"] = load_recipe("sccs" if data == "phantom" else data, SETS[data]).resolved()["data"]
     model = Pipeline.from_recipe(own)
@@ -93,6 +103,7 @@ def measure(system: str, data: str, seed: int) -> list[dict]:
     table = np.zeros((model.k, len(codes)), np.int64)
     for volume in dataset.train:
         for fov in volume.fovs():
+            assert fov.labels is not None
             table += confusion(
                 model.segment_fov(fov.image, keep=True).clusters, fov.labels, model.k, codes, dataset.ignore
             )
@@ -103,7 +114,7 @@ def measure(system: str, data: str, seed: int) -> list[dict]:
     rows = []
     for name, way in WAYS.items():
         start = time.perf_counter()
-        planes = list(segment(model, volume, layers, way))
+        planes = list(_segment(model, volume, layers, way))
         seconds = (time.perf_counter() - start) / (len(planes) * len(volume.tiles))
         rows.append(
             {
@@ -112,14 +123,17 @@ def measure(system: str, data: str, seed: int) -> list[dict]:
                 "seed": seed,
                 "way": name,
                 "seconds_per_fov": seconds,
-                **scored(dataset, volume, planes, mapping, model.k),
+                **_scored(dataset, volume, planes, mapping, model.k),
             }
         )
         print(rows[-1], flush=True)
     return rows
 
 
-def scored(dataset: Dataset, volume: Volume, planes: Sequence[np.ndarray], mapping: np.ndarray, k: int) -> dict:
+def _scored(
+    dataset: Dataset, volume: Volume, planes: Sequence[np.ndarray], mapping: np.ndarray, k: int
+) -> dict[str, float]:
+    """DSC of the planes by class, and consistency along z."""
     names, codes = list(dataset.classes.values()), list(dataset.classes)
     _, y, x = volume.origin
     whole = np.zeros(volume.image.shape, np.uint8)
@@ -127,9 +141,11 @@ def scored(dataset: Dataset, volume: Volume, planes: Sequence[np.ndarray], mappi
     tables = NeighbourTables(k, dataset)
     for _ in tables.watch(whole, volume):
         pass
-    table = sum(
-        confusion(plane, volume.read_labels(z), k, codes, dataset.ignore) for z, plane in zip(volume.z_slices, planes)
-    )
+    table = np.zeros((k, len(codes)), np.int64)
+    for z, plane in zip(volume.z_slices, planes):
+        labels = volume.read_labels(z)
+        assert labels is not None
+        table += confusion(plane, labels, k, codes, dataset.ignore)
     position = rest_position(names)
     along = z_consistency(tables.to_lists(), {"train": mapping}, position)
     return {
@@ -141,22 +157,21 @@ def scored(dataset: Dataset, volume: Volume, planes: Sequence[np.ndarray], mappi
     }
 
 
-def page(rows: Sequence[dict]) -> str:
+def _page(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown: a table for each set and system."""
     parts = [
         "# Depth",
         "",
         "Mean DSC (mapping `train`) and consistency along z: Cohen's kappa between the classes of "
         "neighbouring slices, of the true labels in the heading; mean ± sd over seeds, all of the same images. "
-        "The phantom is synthetic. `python benchmarks/studies/depth.py`",
+        f"The phantom is synthetic. `{COMMAND}`",
         "",
     ]
     for data, system in dict.fromkeys((row["set"], row["system"]) for row in rows):
         here = [row for row in rows if (row["set"], row["system"]) == (data, system)]
         seeds = len({row["seed"] for row in here})
-        named = f"{data} (synthetic)" if data == "phantom" else data
         count = f"{seeds} seed{'s' if seeds > 1 else ''}"
-        parts += [f"## {named}, {system}: {count}, kappa of the labels {here[0]['z_kappa_labels']:.3f}", ""]
+        parts += [f"## {named(data)}, {system}: {count}, kappa of the labels {here[0]['z_kappa_labels']:.3f}", ""]
         lines = []
         for way in WAYS:
             mine = [row for row in here if row["way"] == way]
@@ -167,11 +182,12 @@ def page(rows: Sequence[dict]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    """The command line; the page is written anew after every training."""
+    parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0])
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--systems", nargs="+", default=["sccs_plus", "sccs"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results" / "depth")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/depth"))
     args = parser.parse_args()
     rows = []
     for system in args.systems:
@@ -183,7 +199,7 @@ def main() -> None:
                 writer.writeheader()
                 writer.writerows(rows)
                 write_text(args.out / "depth.csv", text.getvalue())
-                write_text(args.out / "depth.md", page(rows))
+                write_text(args.out / "depth.md", _page(rows))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Seam rate of `sccs segment`: how often neighbouring pixels differ in label across the borders of fields of view, and
 how often inside of them, by halo and by how the fields of view are put together.
 
-    [SCCS_DATA=DIR] python benchmarks/studies/seams.py [RUN IMAGE ...] [--data phantom vnc] [--system sccs_plus]
-                                               [--halo 0 20 40] [--slices 2] [--out benchmarks/results/segment]
+    [SCCS_DATA=DIR] python -m benchmarks.studies.seams [RUN IMAGE ...] [--data phantom vnc] [--system sccs_plus]
+                                                       [--halo 0 20 40] [--slices 2] [--out benchmarks/results/segment]
 
 `--data` names sets of the tables: the system is trained on the set (quick length, without labels, seed 0), and applied
 to its first test volume; the synthetic phantom has slices of 1200 x 1200 px here. RUN IMAGE is a trained run and a file
@@ -15,7 +15,6 @@ OUT/seams.md and seams.csv.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import time
 from collections.abc import Sequence
@@ -24,24 +23,25 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import SETS, describe, expanded, job, markdown
-
-from sccs.cli import guard
+from benchmarks.harness import SETS, expanded, job
+from benchmarks.pages import describe, markdown, named, publish
 from sccs.data import load_dataset
+from sccs.data.pyramid import EMPTY
 from sccs.data.readers import open_image
 from sccs.data.volumes import Volume, evenly
-from sccs.inference.blocks import EMPTY, spans
-from sccs.inference.stitch import stitched
+from sccs.inference.blocks import Span, spans
+from sccs.inference.stitch import Read, stitched
 from sccs.pipeline import Pipeline
-from sccs.run import environment
-from sccs.system.files import atomic_path, write_text
+from sccs.system.exits import guard
 from sccs.system.log import quiet_log
+from sccs.system.machine import environment
 
+COMMAND = "python -m benchmarks.studies.seams"
 # Several FOVs a slice, and all slices of a test volume.
 CHANGED = {
     "phantom": ["data.shapes=[[4,1200,1200],[4,1200,1200]]"],
-    **dict.fromkeys(("cdeep3m", "vnc"), ["data.max_test_slices=null"]),
+    "cdeep3m": ["data.max_test_slices=null"],
+    "vnc": ["data.max_test_slices=null"],
 }
 HEADER = [
     "image",
@@ -55,6 +55,8 @@ HEADER = [
     "pixels computed / written",
     "stitching, s a slice",
 ]
+
+Labels = dict[tuple[int, int], np.ndarray]  # of FOV (i, j): (1, h, w)
 
 
 @dataclass
@@ -72,20 +74,20 @@ def of_set(data: str, system: str) -> Subject:
     work = job(system, data, 0, "quick", CHANGED.get(data, ()))
     dataset = load_dataset(expanded(work.recipe["data"]), Path.cwd(), 0, work.pipeline.min_side)
     work.pipeline.fit(dataset, log=quiet_log())
-    name = "phantom (synthetic)" if data == "phantom" else data
-    return Subject(name, f"{system}, trained on other slices", work.pipeline, dataset.test[0])
+    return Subject(named(data), f"{system}, trained on other slices", work.pipeline, dataset.test[0])
 
 
 def of_run(run: str, image: str) -> Subject:
+    """A trained run, and a file that it is applied to."""
     model = Pipeline.load(run)
     volume = Volume("seams", open_image(image).array, path=image, fov=model.fov, min_side=model.min_side)
     return Subject(Path(image).parent.name + "/" + Path(image).name, Path(run).name, model, volume)
 
 
-def segmented(model: Pipeline, volume: Volume, z: int, halo: int) -> tuple[list, list, dict]:
+def _segmented(model: Pipeline, volume: Volume, z: int, halo: int) -> tuple[list[Span], list[Span], Labels]:
     """FOVs along y and x, and the labels (1, h, w) that each sees."""
     rows, columns = (spans(length, model.fov, halo) for length in volume.shape[1:])
-    labels = {}
+    labels: Labels = {}
     for i, y in enumerate(rows):
         for j, x in enumerate(columns):
             pixels = volume.read_window(z, slice(y.low, y.high), slice(x.low, x.high))
@@ -93,18 +95,20 @@ def segmented(model: Pipeline, volume: Volume, z: int, halo: int) -> tuple[list,
     return rows, columns, labels
 
 
-def put_together(rows: list, columns: list, labels: dict, halo: int) -> tuple[np.ndarray, np.ndarray, float]:
+def _put_together(
+    rows: list[Span], columns: list[Span], labels: Labels, halo: int
+) -> tuple[np.ndarray, np.ndarray, float]:
     """Labels (Y, X), the number of the FOV that each is of, seconds."""
 
-    def read(i, j, y, x):
+    def read(i: int, j: int, y: slice, x: slice) -> np.ndarray:
         return labels[i, j][
             :, y.start - rows[i].low : y.stop - rows[i].low, x.start - columns[j].low : x.stop - columns[j].low
         ]
 
-    def number(i, j, y, x):
+    def number(i: int, j: int, y: slice, x: slice) -> np.ndarray:
         return np.full((1, y.stop - y.start, x.stop - x.start), i * len(columns) + j)
 
-    def whole(values):
+    def whole(values: Read | None) -> np.ndarray:
         return np.block(
             [
                 [stitched(i, j, rows, columns, halo, read, EMPTY, values)[0] for j in range(len(columns))]
@@ -127,7 +131,8 @@ def rates(labels: np.ndarray, owner: np.ndarray) -> np.ndarray:
     return counts
 
 
-def measure(subject: Subject, halos: Sequence[int], slices: int) -> list[list]:
+def measure(subject: Subject, halos: Sequence[int], slices: int) -> list[list[str]]:
+    """Lines of the table: each halo, and each way to put FOVs together."""
     model, volume = subject.model, subject.volume
     used = evenly(volume.z_slices, slices)
     lines = []
@@ -135,9 +140,9 @@ def measure(subject: Subject, halos: Sequence[int], slices: int) -> list[list]:
         ways = {"cut straight": 0, "stitched": halo} if halo else {"cut straight": 0}
         counts, seconds = {way: np.zeros(4, np.int64) for way in ways}, dict.fromkeys(ways, 0.0)
         for z in used:
-            rows, columns, labels = segmented(model, volume, z, halo)
+            rows, columns, labels = _segmented(model, volume, z, halo)
             for way, reach in ways.items():
-                found, owner, took = put_together(rows, columns, labels, reach)
+                found, owner, took = _put_together(rows, columns, labels, reach)
                 counts[way] += rates(found, owner)
                 seconds[way] += took / len(used)
         cost = sum(part.size for part in labels.values()) / (volume.shape[1] * volume.shape[2])
@@ -162,7 +167,8 @@ def measure(subject: Subject, halos: Sequence[int], slices: int) -> list[list]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0], allow_abbrev=False)
+    """The command line."""
+    parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n\n")[0], allow_abbrev=False)
     parser.add_argument("pairs", nargs="*", metavar="RUN IMAGE", default=[])
     parser.add_argument("--data", nargs="+", choices=SETS, default=[], help="sets to train on and to measure")
     parser.add_argument("--system", default="sccs_plus", help="recipe that is trained on sets")
@@ -172,17 +178,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if len(args.pairs) % 2 or not (args.pairs or args.data):
         parser.error("give --data, or a run and an image, in turn")
-    subjects = [(of_set, data, args.system) for data in args.data]
-    subjects += [(of_run, *pair) for pair in zip(args.pairs[::2], args.pairs[1::2])]
-    lines = [line for make, *what in subjects for line in measure(make(*what), args.halo, args.slices)]
+    lines = []
+    for data in args.data:
+        lines += measure(of_set(data, args.system), args.halo, args.slices)
+    for run, image in zip(args.pairs[::2], args.pairs[1::2]):
+        lines += measure(of_run(run, image), args.halo, args.slices)
     text = (
-        f"`benchmarks/studies/seams.py`, up to {args.slices} slices of each image, {describe(environment('cpu'))}.\n\n"
+        f"`{COMMAND}`, up to {args.slices} slices of each image, {describe(environment('cpu'))}.\n\n"
         f"{markdown(HEADER, lines)}"
     )
-    write_text(args.out / "seams.md", f"# Seams between fields of view\n\n{text}\n")
-    with atomic_path(args.out / "seams.csv") as scratch, open(scratch, "w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([HEADER, *lines])
-    print(args.out / "seams.md")
+    print(publish(args.out, "seams", "Seams between fields of view", text, HEADER, lines))
     return 0
 
 

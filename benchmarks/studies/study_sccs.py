@@ -1,7 +1,7 @@
 """What each choice in recipes/sccs.yaml is worth: the recipe with one choice changed at a time.
 
-    python benchmarks/studies/study_sccs.py [--data platelet hela cdeep3m vnc] [--seeds 0] [--iterations 2000]
-                                    [--variants N ...] [--out benchmarks/results/study_sccs]
+    python -m benchmarks.studies.study_sccs [--data platelet hela cdeep3m vnc] [--seeds 0] [--iterations 2000]
+                                            [--variants N ...] [--out benchmarks/results/study_sccs]
 
 Shorter than the recipe (2,000 iterations, warm-up 400) so that all of it takes minutes. Results are kept and resumed as
 benchmarks/harness.py says. Writes OUT/table.md.
@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from harness import REAL, describe, job, markdown, mean_sd, result_of
-
-from sccs.cli import guard
+from benchmarks.harness import REAL, job, result_of
+from benchmarks.pages import describe, markdown, mean_sd
+from sccs.system.exits import guard
 from sccs.system.files import write_text
 
-VARIANTS = {
+COMMAND = "python -m benchmarks.studies.study_sccs"
+VARIANTS: dict[str, list[str]] = {
     "as in recipes/sccs.yaml": [],
     "L_spe graph by graph": ["embedder.columns=graph"],
     "unit columns": ["embedder.scale=unit"],
@@ -47,7 +47,10 @@ VARIANTS = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.studies.study_sccs", description=__doc__.partition("\n")[0], allow_abbrev=False
+    )
     parser.add_argument("--data", nargs="+", default=list(REAL), metavar="SET")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--variants", nargs="+", type=int, metavar="N", help="numbers of rows, from 0 (default: all)")

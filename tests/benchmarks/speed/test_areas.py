@@ -1,25 +1,13 @@
 """The benchmark of openings by area runs, checks that all methods agree, and writes what it saw."""
 
 import csv
-import sys
-from pathlib import Path
 
 import numpy as np
-import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks" / "speed"
-
-
-@pytest.fixture
-def areas(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import areas
-
-    yield areas
-    sys.modules.pop("areas")
+from benchmarks.speed import areas
 
 
-def test_methods_agree_and_their_times_are_written(areas, tmp_path, monkeypatch):
+def test_methods_agree_and_their_times_are_written(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     monkeypatch.setattr(areas, "levels_of", lambda data: rng.integers(0, 256, (40, 50)).astype(np.uint8))
     code = areas.main(["--data", "phantom", "--areas", "5", "40", "--repeats", "2", "--out", str(tmp_path)])
@@ -30,7 +18,7 @@ def test_methods_agree_and_their_times_are_written(areas, tmp_path, monkeypatch)
     assert min(float(row["seconds"]) for row in rows) > 0
 
 
-def test_other_numbers_are_an_error(areas, tmp_path, monkeypatch, capsys):
+def test_other_numbers_are_an_error(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(areas, "levels_of", lambda data: np.eye(8, dtype=np.uint8))
     monkeypatch.setitem(
         areas.METHODS, "registry.numeric.areas", lambda levels, sizes: areas.one_tree(levels, sizes) + 1

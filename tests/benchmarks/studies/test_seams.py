@@ -1,31 +1,20 @@
 """The benchmark of seams: its rates on labels made by hand, and a set of the tables from training to the file."""
 
 import csv
-import sys
-from pathlib import Path
 
 import numpy as np
-import pytest
+
+from benchmarks.studies import seams
 
 
-@pytest.fixture(scope="module", autouse=True)
-def seams():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).resolve().parents[3] / "benchmarks" / "studies"))
-        import seams
-
-        yield seams
-        sys.modules.pop("seams")
-
-
-def test_rates_count_pairs_across_borders_and_inside(seams):
+def test_rates_count_pairs_across_borders_and_inside():
     owner = np.repeat([[0, 0, 1, 1]], 3, axis=0)
     labels = np.array([[5, 5, 6, 6], [5, 5, 5, 6], [5, 5, 5, 5]])
     # along y 8 pairs, none across, 2 of them differ; along x 9 pairs: 3 across, 1 differs; 6 inside, 1 differs
     assert seams.rates(labels, owner).tolist() == [1, 3, 3, 14]
 
 
-def test_a_set_is_trained_on_and_measured(seams, tmp_path, monkeypatch, capsys):
+def test_a_set_is_trained_on_and_measured(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(seams.CHANGED, "phantom", ["data.shapes=[[4,240,240],[4,240,240]]", "data.fov=160"])
     assert (
         seams.main(
@@ -57,7 +46,7 @@ def test_a_set_is_trained_on_and_measured(seams, tmp_path, monkeypatch, capsys):
     assert "intensity_kmeans, trained on other slices" in (tmp_path / "seams.md").read_text()
 
 
-def test_a_real_set_needs_its_folder(seams, tmp_path, monkeypatch, capsys):
+def test_a_real_set_needs_its_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("SCCS_DATA", raising=False)
     assert seams.guard(seams.main)(["--data", "vnc", "--out", str(tmp_path)]) == 2
     assert "SCCS_DATA is not set" in capsys.readouterr().err and not list(tmp_path.iterdir())

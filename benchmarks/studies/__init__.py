@@ -1,0 +1,1 @@
+"""What choices are worth: `python -m benchmarks.studies.leads --help`."""

@@ -1,0 +1,86 @@
+"""Training images as studies of SCCS+ see them: fields of view (FOVs) as nodes with counts of classes, in halves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.harness import expanded, job
+from registry.base import UserError
+from registry.spg.graphs import Nodes
+from sccs.data import load_dataset
+from sccs.evaluation.scores import confusion
+
+FURTHER = {"cdeep3m": [2, 8, 2], "vnc": [2, 6, 2]}  # z of slices of the training part that `quick` leaves out
+PHANTOM_SLICES = 3  # of each training volume; `quick` has one
+DIVISIONS = 6  # of a set into halves, at most
+
+
+@dataclass
+class View:
+    """A training FOV: nodes, image (H, W), pixels of each class in each region (n_s, C), volume and corner (y, x)."""
+
+    nodes: Nodes
+    image: np.ndarray
+    counts: np.ndarray
+    place: tuple[str, int, int] = ("", 0, 0)
+
+
+@dataclass
+class Views:
+    """Of one set: the FOVs trained on come first, `seen` of them."""
+
+    classes: list[str]
+    views: list[View]
+    seen: int
+
+
+def views_of(data: str, overrides: Sequence[str]) -> Views:
+    """The set's training FOVs as nodes: those of `quick`, then the further ones."""
+    wanted = job("sccs_plus", data, 0, "quick", overrides)
+    pipeline, block = wanted.pipeline, expanded(wanted.recipe["data"])
+    dataset = load_dataset(block, Path.cwd(), 0, pipeline.min_side)
+    more = deepcopy(block)
+    if data in FURTHER:
+        more["train"][0]["region"] = {**(more["train"][0].get("region") or {}), "z": FURTHER[data]}
+        more["max_train_slices"] = None
+    elif data == "phantom":
+        more["train_slices"] = PHANTOM_SLICES
+    views, keys = [], set()
+    for source in (dataset, load_dataset(more, Path.cwd(), 0, pipeline.min_side)):
+        for fov in (fov for volume in source.train for fov in volume.fovs()):
+            if fov.key not in keys:
+                keys.add(fov.key)
+                assert fov.labels is not None
+                nodes = pipeline.pool(fov.image)
+                counts = confusion(nodes.regions, fov.labels, nodes.n, list(dataset.classes), dataset.ignore)
+                place = fov.volume, fov.y, fov.x
+                views.append(View(nodes, np.asarray(fov.image, np.float32), counts, place))
+        if source is dataset:
+            seen = len(views)
+    return Views(list(dataset.classes.values()), views, seen)
+
+
+def halves(found: Views, most: int = DIVISIONS) -> list[Views]:
+    """Up to `most` divisions of the FOVs by place: those of half of the places come first.
+
+    Raises UserError where there is a single place.
+    """
+    places = sorted({view.place for view in found.views})
+    if len(places) < 2:
+        raise UserError("--halves: the training part is a single place, which cannot be divided")
+    divisions = list(combinations(places, len(places) // 2))
+    if len(divisions) > most:
+        picks = np.random.default_rng(0).choice(len(divisions), most, replace=False)
+        divisions = [divisions[i] for i in sorted(picks)]
+    parted = []
+    for first in divisions:
+        trained = [view for view in found.views if view.place in first]
+        others = [view for view in found.views if view.place not in first]
+        parted.append(Views(found.classes, trained + others, len(trained)))
+    return parted

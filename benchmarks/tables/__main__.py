@@ -1,0 +1,133 @@
+"""The paper's tables and figures with our numbers, each by one command, on real EM sets and on the synthetic phantom.
+
+    python -m benchmarks.tables table1       DSC of every class and system (Table 1), five mappings side by side
+    python -m benchmarks.tables appendix1    IoU, sensitivity, accuracy (Appendix Table 1)
+    python -m benchmarks.tables appendix2    supervised references beside SCCS (Appendix Table 2)
+    python -m benchmarks.tables consistency  one mapping for all images against a mapping of its own for each
+    python -m benchmarks.tables table2       k = 6 to 9 (Table 2)
+    python -m benchmarks.tables figure5      superpixels 2,000 to 4,000, bases u = 4 to 16 (Figure 5)
+    python -m benchmarks.tables appendix3    noisy test images (Appendix Table 3)
+    python -m benchmarks.tables smoothness   with and without L_smo (Appendix Figure 1)
+    python -m benchmarks.tables plus         what each choice of SCCS+ is worth (not the paper's)
+
+    [--data platelet hela cdeep3m vnc phantom betaseg] [--systems ...] [--seeds 0 1 2] [--size quick|full]
+    [--root FOLDER of BetaSeg] [--out FOLDER, default benchmarks/results/SIZE] [--set a.b=c ...] [--kept]
+
+Real sets are found through SCCS_DATA. Finished runs are kept in OUT/runs and not repeated (benchmarks/harness.py says
+what makes two runs the same), so that a command that was stopped goes on, tables share runs, and several commands may
+work on one OUT side by side; `--kept` makes the table of the runs that are there and runs nothing. Time and node
+counts: `python -m benchmarks.speed.timing`. Writes OUT/<table>.md, .csv and .png. The paper's own numbers are of
+BetaSeg, volume c4, and stand in a column of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.harness import SETS
+from benchmarks.noise import noise_levels
+from benchmarks.pages import describe
+from benchmarks.tables import text
+from benchmarks.tables.answers import Answers, collect, write_csv
+from benchmarks.tables.rows import SUPERVISED, UNSUPERVISED, Row, figure5_rows, k_rows, plain, plus_rows
+from registry.base import UserError
+from sccs.evaluation.scores import MEASURES
+from sccs.recipe import packaged_recipes
+from sccs.system.exits import guard
+from sccs.system.files import write_text
+
+COMMAND = "python -m benchmarks.tables"
+
+
+@dataclass
+class Table:
+    """rows(systems, size). write(answers, args): the pictures, and the text."""
+
+    title: str
+    rows: Callable[[Sequence[str], str], list[Row]]
+    systems: Sequence[str]
+    write: Callable[[Answers, argparse.Namespace], str]
+    measures: Sequence[str] = ("dsc",)  # in the CSV
+    noisy: bool = False  # whether noisy test images are scored besides
+
+
+AROUND_PLUS = ("sccs_plus", "sccs", "sccs_fast", "kmeans", "linear_probe")
+GAPS = ("one_mapping", "per_image", "gap")
+TABLES = {
+    "table1": Table("Table 1", plain, (*UNSUPERVISED, *SUPERVISED), text.table1),
+    "appendix1": Table("Appendix Table 1", plain, (*UNSUPERVISED, *SUPERVISED), text.appendix1, MEASURES[1:]),
+    "appendix2": Table("Appendix Table 2", plain, ("sccs", *SUPERVISED), text.appendix2),
+    "consistency": Table("Consistency across images", plain, UNSUPERVISED, text.consistency, GAPS),
+    "table2": Table("Table 2", k_rows, ("sccs",), text.table2),
+    "figure5": Table("Figure 5", figure5_rows, ("sccs",), text.figure5),
+    "appendix3": Table("Appendix Table 3", plain, ("sccs", "kmeans", "filters_kmeans"), text.appendix3, noisy=True),
+    "plus": Table("What makes SCCS+", plus_rows, AROUND_PLUS, text.plus),
+    "smoothness": Table("Appendix Figure 1", plain, ("sccs", "wo_smo"), text.smoothness, ("dsc", "fragments")),
+}
+
+
+def _header(name: str, answers: Answers, args: argparse.Namespace) -> str:
+    """Title, the command that makes the page, seeds and machines."""
+    machines = sorted({describe(r["machine"]) for label in answers.results for r in answers.of(label)})
+    command = f"{COMMAND} {name} --size {args.size}"
+    if set(args.data) != set(SETS):
+        command += f" --data {' '.join(args.data)}"
+    if args.systems:
+        command += f" --systems {' '.join(args.systems)}"
+    if args.overrides:
+        command += f" --set {' '.join(args.overrides)}"
+    seeds = ", ".join(map(str, args.seeds))
+    return (
+        f"# {TABLES[name].title}\n\n`{command}`; seeds {seeds}: mean ± standard deviation over seeds. "
+        f"{'; '.join(machines)}. The phantom is synthetic. The bundled MAE was pre-trained without labels on "
+        "platelet, hela and phantom, their test parts included; cdeep3m and vnc it has never seen."
+    )
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("table", choices=TABLES)
+    parser.add_argument("--data", nargs="+", default=None, choices=[*SETS, "betaseg"], metavar="SET")
+    parser.add_argument("--systems", nargs="+", metavar="RECIPE")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--size", choices=("quick", "full"), default="quick")
+    parser.add_argument("--root", type=Path, help="folder that the BetaSeg archive was unpacked in")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="a.b=c", dest="overrides")
+    parser.add_argument("--kept", action="store_true", help="tables of the runs that are there; run nothing")
+    args = parser.parse_args(argv)
+    args.out = args.out or Path("benchmarks/results") / args.size
+    if args.root:
+        os.environ["BETASEG_ROOT"] = str(args.root.resolve())
+    if args.data is None:
+        args.data = list(SETS) if os.environ.get("SCCS_DATA") else ["phantom"]
+    for system in args.systems or ():
+        if system not in packaged_recipes():
+            raise UserError(f"--systems: no recipe {system!r}; there are {', '.join(packaged_recipes())}")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line. Raises UserError for an unknown system, and for --kept where no run is kept."""
+    args = _arguments(argv)
+    table = TABLES[args.table]
+    rows = table.rows(args.systems or table.systems, args.size)
+    answers = collect(rows, noise_levels(args.size) if table.noisy else (), args)
+    if not answers.sets:
+        raise UserError(f"--kept: {args.out / 'runs'} holds no run of this table; leave --kept out to run it")
+    page = table.write(answers, args)
+    if failures := answers.failures():
+        page += "\n\nNot to be had:\n\n" + "\n".join(f"- {failure}" for failure in failures)
+    write_text(args.out / f"{args.table}.md", f"{_header(args.table, answers, args)}\n\n{page}\n")
+    write_csv(answers, args.out / f"{args.table}.csv", table.measures)
+    print(args.out / f"{args.table}.md")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guard(main)())
