@@ -32,7 +32,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _init(args: argparse.Namespace) -> None:
-    from sccs.init import init
+    from sccs.init.command import init
 
     init(
         args.input,

@@ -1,0 +1,60 @@
+"""`sccs init FOLDER_OR_VOLUME`: looks at images without labels, writes a recipe for them, and says what it will cost.
+
+Nothing is guessed that can be measured: one field of view goes through the recipe's parts on this machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from registry.base import UserError
+from sccs.data.loading import stem
+from sccs.data.survey import survey
+from sccs.init import recipe
+from sccs.init.cost import free_memory, measure, most_graphs, say_cost, time_training
+from sccs.init.plan import make_plan
+from sccs.system.files import write_text
+
+
+def init(
+    given: str,
+    out: str | None = None,
+    *,
+    overwrite: bool = False,
+    axes: str | None = None,
+    voxel_size: Sequence[float] | None = None,
+    level: int | None = None,
+    minutes: float = 30,
+    device: str = "auto",
+) -> Path:
+    """Look at the image or folder `given`, write a recipe to `out` (default: its name with .yaml), print all that.
+
+    minutes: about how long the run may take. axes, voxel_size, level: as in a recipe's `data.train`; voxel_size
+    (z, y, x) nm is that of the finest level. Raises UserError for data that cannot be used, and where `out` exists.
+    """
+    from sccs.pipeline import Pipeline
+
+    if minutes <= 0:
+        raise UserError(f"--minutes {minutes:g}: a run takes more than no time; give a positive number")
+    volumes, notes = survey(given, axes=axes, voxel_size=voxel_size, level=level)
+    path = Path(out or f"{stem(os.path.abspath(given))}.yaml")
+    if path.suffix not in (".yaml", ".yml"):
+        raise UserError(f"--out {path}: a recipe is a .yaml file")
+    if os.path.lexists(path) and not overwrite:
+        raise UserError(f"{path}: exists already: choose another name with --out, or say --overwrite")
+    for found in volumes:
+        print("\n".join(recipe.describe(found, axes)), flush=True)
+    for note in notes:
+        print(note, flush=True)
+    print("measuring one field of view ...", flush=True)
+    pipeline = Pipeline.from_recipe(recipe.PARENT, device=device)
+    cost, graph = measure(pipeline, volumes[0])
+    free = free_memory()
+    plan = make_plan(volumes, most_graphs(pipeline, cost, free, minutes), cost, minutes)
+    cost.fit = time_training(pipeline, graph, plan.fovs("train"))
+    said = say_cost(plan, cost, volumes, free, pipeline.device, path.parent)
+    write_text(path, recipe.recipe_text(plan, volumes, notes, said, path.parent, axes, minutes))
+    print("\n".join([*said, f"recipe: {path}", f"next: sccs run {path}"]))
+    return path

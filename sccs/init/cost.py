@@ -1,0 +1,144 @@
+"""What a run costs on this machine: one field of view goes through the recipe's parts, the rest is arithmetic."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sccs.data.survey import Found
+from sccs.data.volumes import Region, Volume
+from sccs.init.plan import FOV, Plan
+from sccs.system.log import clock
+
+if TYPE_CHECKING:
+    from registry.spg.graphs import RegionGraph
+    from sccs.pipeline import Pipeline
+
+MEMORY = 0.5  # share of the free memory that training graphs may take
+GRAPHS = 0.4  # share of the time that may go into training graphs
+
+
+@dataclass
+class Cost:
+    """What one FOV of `pixels` px took.
+
+    seconds: in all; connect: in `connect` alone. graph_bytes, cache_bytes, nodes: bytes of a training graph in memory
+    and in the cache, and its nodes. peak: bytes that this process had at most.
+    """
+
+    pixels: int
+    nodes: int
+    seconds: float
+    connect: float
+    graph_bytes: int
+    cache_bytes: int
+    peak: int
+    fit: float = 0.0  # seconds of the training itself, for the planned number of graphs
+
+
+def measure(pipeline: Pipeline, found: Found) -> tuple[Cost, RegionGraph]:
+    """One FOV of the slice of most contrast, through every part, nothing from the cache; and its graph."""
+    import torch
+
+    z = found.look.busiest
+    y, x = (((n - min(n, FOV)) // 2, (n - min(n, FOV)) // 2 + min(n, FOV)) for n in found.source.shape[1:])
+    volume = Volume(
+        found.name,
+        found.source.array,
+        path=found.path,
+        min_side=pipeline.min_side,
+        region=Region(z=[z, z + 1], y=list(y), x=list(x)),
+    )
+    image = volume.read_slice(z)
+    pipeline.features.fit([image])
+    nodes = pipeline.pool(image, keep=False)  # the first time also loads libraries
+    pipeline.graph.fit([nodes])
+    graph = pipeline.graph.connect(nodes).to(pipeline.device)
+    pipeline.embedder.fit([graph])
+    with torch.no_grad():
+        pipeline.clusterer.fit([graph], [pipeline.embedder.embed(graph)])
+    start = time.perf_counter()
+    pipeline.graph.connect(nodes)
+    connect = time.perf_counter() - start
+    # the faster of two: what else runs on the machine only adds
+    seconds = min(sum(pipeline.segment_fov(image).seconds.values()) for _ in range(2))
+    arrays = sum(array.nbytes for array in nodes.to_arrays().values())
+    # beside its nodes, a graph keeps ends, affinity, normalised weights and the sparse matrix of its edges
+    edges = graph.affinity.numel() * (2 * 8 + 4 + 4 + 8 + 4)
+    return Cost(image.size, nodes.n, seconds, connect, arrays + edges, arrays, peak_memory()), graph
+
+
+def peak_memory() -> int:
+    """Bytes that this process has had in memory at most; a gibibyte, about what it takes, where nobody counts."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def time_training(pipeline: Pipeline, graph: RegionGraph, count: int) -> float:
+    """Seconds that the embedder and the clusterer take to learn from `count` graphs as large as this one."""
+    import torch
+
+    start = time.perf_counter()
+    pipeline.embedder.fit([graph])
+    each = time.perf_counter() - start
+    with torch.no_grad():
+        Z = pipeline.embedder.embed(graph)
+        start = time.perf_counter()
+        pipeline.clusterer.fit([graph] * count, [Z] * count)
+    return each * count + time.perf_counter() - start
+
+
+def most_graphs(pipeline: Pipeline, cost: Cost, free: int, minutes: float) -> int:
+    """How many FOVs to learn from: no more than the clusterer looks at, than fit into memory, than time allows."""
+    clusterer: Any = pipeline.clusterer  # of the recipe that is extended: a k-means
+    seen = (clusterer.max_points + cost.nodes - 1) // cost.nodes
+    fit = int(MEMORY * free / cost.graph_bytes)
+    affordable = int(GRAPHS * 60 * minutes / (cost.seconds + cost.connect))
+    return max(1, min(seen, fit, affordable))
+
+
+def free_memory() -> int:
+    """Bytes that a new process may take: of the machine, or of the control group where that has less."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    free = int(lines["MemAvailable"].split()[0]) * 1024
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+    except OSError:
+        return free
+    return free if limit == "max" else min(free, max(int(limit) - used, 0))
+
+
+def say_cost(plan: Plan, cost: Cost, volumes: list[Found], free: int, device: str, folder: Path) -> list[str]:
+    """Lines on time, memory and disk of the run, and of segmenting everything; from one measured FOV."""
+    from sccs.products import TIMED_FOVS
+
+    each = cost.seconds / cost.pixels
+    learnt, segmented = plan.pixels("train") * each, plan.pixels("test") * each
+    # training FOVs are segmented, too, with their nodes from the cache; and a few FOVs are timed for the report
+    again = plan.fovs("train") * cost.connect + (TIMED_FOVS + 1) * cost.seconds
+    whole = sum(math.prod(found.source.shape) for found in volumes)
+    memory = cost.peak + plan.fovs("train") * cost.graph_bytes
+    fovs = plan.fovs("train") + plan.fovs("test")
+    labels = sum(math.prod(entry.found.source.shape) for entry in plan.train + plan.test)
+    cache = (plan.pixels("train") + plan.pixels("test")) / cost.pixels * cost.cache_bytes
+    room = shutil.disk_usage(folder if folder.is_dir() else Path.cwd()).free
+    return [
+        f"measured here, on {device}: {cost.seconds:.2f} s for a field of view of {cost.pixels / 1e6:.2f} megapixels "
+        f"({cost.nodes} superpixels)",
+        f"time of this run: about {clock(learnt + cost.fit + segmented + again)}: {plan.fovs('train')} FOVs to learn "
+        f"from {clock(learnt)}, training {clock(cost.fit)}, {plan.fovs('test')} FOVs to segment "
+        f"{clock(segmented + again)}",
+        f"memory: about {memory / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free",
+        f"disk: labels up to {labels / 2**30:.2g} GiB before compression, cache about {cache / 2**30:.2g} GiB "
+        f"({fovs} FOVs; SCCS_CACHE=off keeps none), {room / 2**30:.0f} GiB are free",
+        f"every slice of everything: about {clock(whole * each)} with sccs segment",
+    ]

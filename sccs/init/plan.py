@@ -1,0 +1,101 @@
+"""What a run will learn from and what it will segment, within the time and the memory that it may take."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sccs.data.survey import Found
+from sccs.data.tiler import tiles
+
+if TYPE_CHECKING:
+    from sccs.init.cost import Cost
+
+FOV = 560  # px, longest side of a field of view
+
+
+@dataclass
+class Entry:
+    """One line of the recipe's `train` or `test`: a volume, or the region of it that is used."""
+
+    found: Found
+    region: dict[str, list[int]]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(Z, Y, X) voxels that are used."""
+        Z, Y, X = (len(range(*self.region.get(axis, (0, n)))) for axis, n in zip("zyx", self.found.source.shape))
+        return Z, Y, X
+
+
+@dataclass
+class Plan:
+    """What to learn from and what to segment. slices: `max_test_slices`, None for all."""
+
+    train: list[Entry]
+    test: list[Entry]
+    slices: int | None
+
+    def fovs(self, part: str) -> int:
+        """Fields of view of `part`, "train" or "test"."""
+        return sum(self._depth(part, entry) * len(tiles(entry.shape[1:], FOV)) for entry in getattr(self, part))
+
+    def pixels(self, part: str) -> int:
+        """Pixels of `part`, "train" or "test"."""
+        return sum(self._depth(part, entry) * math.prod(entry.shape[1:]) for entry in getattr(self, part))
+
+    def _depth(self, part: str, entry: Entry) -> int:
+        return min(entry.shape[0], self.slices or entry.shape[0]) if part == "test" else entry.shape[0]
+
+
+def make_plan(volumes: list[Found], most: int, cost: Cost, minutes: float) -> Plan:
+    """Share the volumes out: `most` FOVs to learn from, and as much to segment as `minutes` allow.
+
+    Of several volumes the last quarter, one at least, is only segmented; of each other one evenly spaced slices are
+    learnt from; of a slice of more FOVs the middle.
+    """
+    last = max(1, len(volumes) // 4) if len(volumes) > 1 else 0
+    learnt = volumes[: max(1, min(len(volumes) - last, most))]
+    train = [Entry(found, _region_of(found, max(1, most // len(learnt)))) for found in learnt]
+    rest = [Entry(found, {}) for found in volumes[len(learnt) :]]
+    if not rest and train[0].shape != train[0].found.source.shape:
+        rest = [Entry(train[0].found, {})]
+    left = Plan(train, rest, None)
+    if not rest:
+        return left
+    budget = 60 * minutes * cost.pixels / cost.seconds - left.pixels("train")  # pixels
+    area = sum(math.prod(entry.shape[1:]) for entry in rest)
+    if area > budget:
+        for entry in rest:
+            entry.region |= _middle(entry.found, max(1, int(budget / len(rest) / FOV**2)))
+        area = sum(math.prod(entry.shape[1:]) for entry in rest)
+    slices = max(1, int(budget / area))
+    left.slices = slices if slices < max(entry.shape[0] for entry in rest) else None
+    return left
+
+
+def _region_of(found: Found, most: int) -> dict[str, list[int]]:
+    """The region to learn from: empty slices at either end left out, at most `most` FOVs."""
+    region = _middle(found, most)
+    inside = [z for z in found.look.slices if z not in found.look.empty]
+    depth = found.source.shape[0]
+    first = 0 if found.look.slices[0] not in found.look.empty else inside[0]
+    end = depth if found.look.slices[-1] not in found.look.empty else inside[-1] + 1
+    height, width = (len(range(*region.get(axis, (0, n)))) for axis, n in zip("yx", found.source.shape[1:]))
+    count = max(1, most // len(tiles((height, width), FOV)))
+    step = -(-(end - first) // count)
+    if step > 1:
+        return {"z": [first + (step - 1) // 2, end, step], **region}
+    return {"z": [first, end], **region} if (first, end) != (0, depth) else region
+
+
+def _middle(found: Found, most: int) -> dict[str, list[int]]:
+    """{} where a slice has no more than `most` FOVs, else the square in its middle that has."""
+    if len(tiles(found.source.shape[1:], FOV)) <= most:
+        return {}
+    side = FOV * math.isqrt(most)
+    return {
+        axis: [max(0, (n - side) // 2), min(n, max(0, (n - side) // 2) + side)]
+        for axis, n in zip("yx", found.source.shape[1:])
+    }

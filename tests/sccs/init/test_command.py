@@ -1,0 +1,132 @@
+"""`sccs init`: what it says, which recipe it writes, that the recipe runs, and what odd input is answered with."""
+
+import numpy as np
+import pytest
+import tifffile
+import yaml
+
+from registry.base import UserError
+from sccs.cli import main
+from sccs.data.readers import open_image
+from sccs.init import recipe
+from sccs.init.command import init
+from sccs.init.recipe import shown_path
+from sccs.recipe.grammar import load_recipe
+from tests.sccs.survey_files import phantom_levels, volume, write_n5, write_ome_zarr, write_stacks
+
+FAST = ["features=intensity", "embedder=identity", "clusterer={name: kmeans, k: 3}", "graph.pixels_per_superpixel=64"]
+
+
+@pytest.fixture
+def cells(tmp_path, monkeypatch):
+    """Folder of three stacks, named from the current one."""
+    monkeypatch.chdir(tmp_path)
+    return write_stacks(tmp_path / "cells")
+
+
+@pytest.fixture(scope="module")
+def levels():
+    return phantom_levels()
+
+
+@pytest.fixture
+def small_parts(monkeypatch, tmp_path):
+    """The recipe that `sccs init` extends is a tiny one."""
+    parent = tmp_path / "tiny.yaml"
+    parent.write_text("extends: kmeans\nfeatures: intensity\n")
+    monkeypatch.setattr(recipe, "PARENT", str(parent))
+
+
+def test_a_folder_of_volumes_some_to_train_the_rest_to_segment_and_the_recipe_runs(cells, small_parts, capsys):
+    assert main(["init", "cells", "--voxel-size", "40", "8", "8"]) == 0
+    said = capsys.readouterr().out
+    for words in (
+        "a.tif: 6 x 96 x 100 (z, y, x), uint8",
+        "a_labels.tif: labels, by its name",
+        "notes.txt",
+        "GiB are free",
+        "megapixels",
+        "sccs run cells.yaml",
+    ):
+        assert words in said, words
+    data = load_recipe("cells.yaml").data
+    assert [entry["image"][-5:] for entry in data["train"]] == ["a.tif", "b.tif"]
+    assert [entry["image"][-5:] for entry in data["test"]] == ["c.tif"]
+    assert tuple(data["test"][0]["voxel_size"]) == (40, 8, 8)
+    assert main(["run", "cells.yaml", "--out", "run", "--set", *FAST]) == 0
+    assert tifffile.imread("run/segmentation/c_clusters.tif").max() <= 2
+
+
+def test_the_recipe_names_paths_relative_to_itself(cells, small_parts):
+    init("cells", "cells/my.yaml")
+    assert yaml.safe_load((cells / "my.yaml").read_text())["data"]["test"][0]["image"] == "c.tif"
+    assert shown_path("cells/c.tif", cells.parent / "elsewhere") == str(cells / "c.tif")
+
+
+def test_unknown_voxel_size_is_asked_for_in_the_recipe_and_said(cells, small_parts, capsys):
+    init("cells/a.tif")
+    assert "voxel size unknown" in capsys.readouterr().out
+    assert "# voxel_size: [Z, Y, X]" in (cells.parent / "a.yaml").read_text()
+
+
+def test_an_existing_recipe_is_kept(cells, small_parts, capsys):
+    (cells.parent / "cells.yaml").write_text("mine")
+    assert main(["init", "cells"]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert (cells.parent / "cells.yaml").read_text() == "mine"
+    assert main(["init", "cells", "--overwrite"]) == 0
+    assert "extends" in (cells.parent / "cells.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    "given, word",
+    [
+        ("nothing.tif", "no such file"),
+        ("cells/notes.txt", "unknown image format"),
+        ("empty", "no image to segment"),
+        ("flat.tif", "is empty"),
+        ("tiny.tif", "smaller than a window"),
+    ],
+)
+def test_odd_input_is_answered_in_one_line_and_nothing_is_written(given, word, cells, capsys):
+    (cells.parent / "empty").mkdir()
+    tifffile.imwrite("flat.tif", np.full((3, 96, 96), 7, np.uint8), metadata={"axes": "ZYX"})
+    tifffile.imwrite("tiny.tif", volume(shape=(9, 12)))
+    assert main(["init", given, "--out", "r.yaml"]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert word in line
+    assert not (cells.parent / "r.yaml").exists()
+
+
+def test_minutes_are_positive():
+    with pytest.raises(UserError, match="positive"):
+        init("x.tif", minutes=0)
+
+
+PYRAMIDS = {
+    "a4.ome.zarr": lambda path, levels: write_ome_zarr(path, levels, "0.4"),
+    "a5.ome.zarr": lambda path, levels: write_ome_zarr(path, levels, "0.5"),
+    "channels.ome.zarr": lambda path, levels: write_ome_zarr(path, levels, "0.4", "tczyx"),
+    "inside.zarr": lambda path, levels: write_ome_zarr(path, levels, "0.5", inside="recon/em"),
+    "organelle.n5": write_n5,
+    "viewer.n5": lambda path, levels: write_n5(path, levels, organelle=False),
+}
+
+
+@pytest.mark.parametrize("name", PYRAMIDS)
+def test_the_recipe_for_a_pyramid_takes_the_level_that_suits_and_runs(
+    levels, name, tmp_path, monkeypatch, small_parts, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    PYRAMIDS[name](tmp_path / name, levels)
+    assert main(["init", name, "--out", "r.yaml"]) == 0
+    said = capsys.readouterr().out
+    assert "level 1 is taken: pixels nearest to 12 nm" in said and "4 x 120 x 128 (z, y, x), uint8" in said
+    assert main(["show", "r.yaml"]) == 0
+    (entry,) = load_recipe("r.yaml").data["train"]
+    assert (entry["level"], tuple(entry["voxel_size"]), entry["image"]) == (1, (30, 12, 12), str(tmp_path / name))
+    capsys.readouterr()
+    assert main(["run", "r.yaml", "--out", "run", "--set", *FAST]) == 0
+    assert "3 of 3 clusters in use" in capsys.readouterr().err + (tmp_path / "run" / "log.txt").read_text()
+    (labels,) = (tmp_path / "run" / "segmentation").glob("*_clusters.tif")
+    assert open_image(labels).shape == (4, 120, 128) and open_image(labels).voxel_size == (30, 12, 12)
