@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClusterMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from registry.base import UserError
@@ -56,7 +56,7 @@ class Segmenter(ClusterMixin, BaseEstimator):
         self.device = device
         self.voxel_size = voxel_size
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
         return tags
@@ -76,6 +76,7 @@ class Segmenter(ClusterMixin, BaseEstimator):
         return self.pipeline_.segment(X, self.voxel_size)
 
     def fit_predict(self, X: Any, y: None = None) -> np.ndarray | list[np.ndarray]:
+        """Train on one or several images, and give their clusters as `predict` does."""
         return self.fit(X).predict(X)
 
 
