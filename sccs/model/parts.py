@@ -112,16 +112,16 @@ class Parts:
         return self.graph.connect(self.pool(image, keep)).to(self.device)
 
     def _features_key(self, image: np.ndarray) -> str | None:
-        code = code_version(
-            type(self.features), "registry.base", *(type(part).__module__ for part in self.features.parts)
-        )
+        kind: type = type(self.features)
+        code = code_version(kind, "registry.base", *(type(part).__module__ for part in self.features.parts))
         state = sorted(self.features.get_state().items())
         learned = self.features.fingerprint() or fingerprint(*(thing for item in state for thing in item))
         where = self.device.partition(":")[0]  # a GPU rounds otherwise
         return code and fingerprint(image, self._block("features"), learned, code, where)
 
     def _nodes_key(self, image: np.ndarray) -> str | None:
-        code, features = code_version(type(self.graph), *SHARED_CODE), self._features_key(image)
+        kind: type = type(self.graph)
+        code, features = code_version(kind, *SHARED_CODE), self._features_key(image)
         return code and features and fingerprint(features, self._block("graph"), code, metadata.version("scikit-image"))
 
     def _block(self, role: str) -> dict[str, Any]:
