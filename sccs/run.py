@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # whatever needs torch is imported when it is needed: a wrong
     from sccs.data.volumes import FOV, Dataset
     from sccs.pipeline import Pipeline
     from sccs.system.log import RunLog
-    from sccs.training.pretrain import Pretrainer
+    from sccs.training.pretrainer import Pretrainer
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -126,7 +126,8 @@ def train_and_segment(pipeline: Pipeline, dataset: Dataset, out: Path, resume: b
 
 def prepare_pretraining(recipe: Recipe, device: str, team: Team = ALONE) -> Work:
     """The same for a recipe with a `pretrain` block."""
-    from sccs.training.pretrain import Pretrain, carry_out, check_batch, prepare
+    from sccs.training.pretrain import carry_out, check_batch, prepare
+    from sccs.training.pretrain_settings import Pretrain
 
     def prepared() -> Pretrainer:
         check_batch(recipe.validate("pretrain", Pretrain), team)

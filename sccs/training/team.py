@@ -10,10 +10,13 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from registry.base import UserError
 from sccs.system.device import resolve_device
+
+if TYPE_CHECKING:
+    import torch
 
 LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # variables that every launcher sets
 
@@ -72,6 +75,7 @@ class Team:
         return list(values) if self.size == 1 else [total / self.size for total in self._sum(values)]
 
     def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any of the processes."""
         return flag if self.size == 1 else self._sum([float(flag)])[0] > 0
 
     def _sum(self, values: Sequence[float]) -> list[float]:
@@ -89,7 +93,7 @@ class Team:
         device = resolve_device(word)
         return resolve_device(f"cuda:{self.local}") if self.size > 1 and device != "cpu" else device
 
-    def parallel(self, model, device):
+    def parallel(self, model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
         """The module with its gradients averaged over the team in `backward`."""
         if self.size == 1:
             return model
@@ -124,9 +128,7 @@ def launched_team() -> Iterator[Team]:
     try:
         yield Team(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", 0)))
     except BaseException as error:
-        if (
-            not torch.cuda.is_initialized()
-        ):  # gloo's threads, left alone, may abort the exit; NCCL would wait for others
+        if not torch.cuda.is_initialized():  # gloo's threads, left alone, may abort the exit; NCCL would wait
             dist.destroy_process_group()
         if isinstance(error, RuntimeError) and (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise UserError(

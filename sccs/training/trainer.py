@@ -10,9 +10,11 @@ import json
 import math
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ import torch
 from registry.base import Clusterer, Embedder, UserError
 from registry.spg.graphs import RegionGraph
 from sccs.evaluation.scores import IN_USE
+from sccs.recipe.schema import Train
 from sccs.system.log import RunLog
 from sccs.training.checkpoint import below, optimizer_values, read_tensors, restore_optimizer, write_tensors
 
@@ -59,7 +62,7 @@ class Trainer:
         embedder: Embedder,
         clusterer: Clusterer,
         graphs: Sequence[RegionGraph],
-        options,
+        options: Train,
         *,
         seed: int,
         anchor: int = 0,
@@ -73,9 +76,10 @@ class Trainer:
 
     @property
     def modules(self) -> list[torch.nn.Module]:
-        return [part for part in (self.embedder, self.clusterer) if part.trainable]
+        """The parts that learn."""
+        return list(self._parts().values())
 
-    def run(self, resume: bool = False, preview=None) -> None:
+    def run(self, resume: bool = False, preview: Callable[[int], Any] | None = None) -> None:
         """Train to the end. `preview(step)` is called at each checkpoint, to draw. Raises KeyboardInterrupt, with
         everything saved, on SIGINT and SIGTERM."""
         if not self.modules:
@@ -122,10 +126,10 @@ class Trainer:
         warmup = self.clusterer.warmup if frozen is None else 0
         if self.clusterer.trainable and not self.clusterer.begun and self.step >= warmup:
             with torch.no_grad():
-                Z = self.embedder.embed(self.graphs[self.anchor])
-            self.clusterer.begin(self.graphs[self.anchor], Z)
+                start = self.embedder.embed(self.graphs[self.anchor])
+            self.clusterer.begin(self.graphs[self.anchor], start)
         terms: dict[str, torch.Tensor] = {}
-        total = 0.0
+        total: torch.Tensor | float = 0.0
         drawn = self._batch(self.step)
         seen = []
         for index in drawn:
@@ -133,12 +137,14 @@ class Trainer:
             if self.step < warmup and graph.warmup is not None:
                 graph = graph.warmup
             clustering = self.clusterer.trainable and self.clusterer.begun
+            Z: torch.Tensor | None
             if frozen is not None:
                 Z = frozen[index]
             else:
                 Z = self.embedder.embed(graph) if clustering or self.embedder.loss_uses_Z else None
             here = self.embedder.loss(graph, Z) if self.embedder.trainable else {}
             if clustering:
+                assert Z is not None
                 here = {**here, **self.clusterer.loss(graph, Z)}
             seen.append((graph, None if Z is None else Z.detach()))
             for name, value in here.items():
@@ -168,6 +174,7 @@ class Trainer:
         return [int(np.random.default_rng([self.seed, place // n]).permutation(n)[place % n]) for place in places]
 
     def learning_rate(self, step: int) -> float:
+        """Of the step number `step`, from 0, by the schedule."""
         options = self.options
         if options.schedule == "constant":
             return options.lr
@@ -183,9 +190,9 @@ class Trainer:
             values |= {f"clusters/share_{i}": float(s) for i, s in enumerate(share)}
         self.log.scalars(values, self.step)
 
-    # ------------------------------------------------------------------------------------------------ checkpoints
-    def _parts(self) -> dict[str, torch.nn.Module]:
-        named = {"embedder": self.embedder, "clusterer": self.clusterer}
+    def _parts(self) -> dict[str, Any]:
+        """The trainable parts by role; they are torch modules as well."""
+        named: dict[str, Embedder | Clusterer] = {"embedder": self.embedder, "clusterer": self.clusterer}
         return {name: part for name, part in named.items() if part.trainable}
 
     def _save(self) -> None:
@@ -220,14 +227,14 @@ class Trainer:
 
 
 @contextmanager
-def deferred_interrupt() -> Iterator:
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
     """SIGINT and SIGTERM only set a flag, so that an iteration is never cut in two; a second one stops at once."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
     seen: list[int] = []
 
-    def note(number, frame):
+    def note(number: int, frame: FrameType | None) -> None:
         if seen:
             raise KeyboardInterrupt
         seen.append(number)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from sccs.training.checkpoint import below, optimizer_values, read_tensors, restore_optimizer, write_tensors
 
@@ -32,7 +33,7 @@ def test_arrays_and_tensors_round_trip(tmp_path):
 def test_a_failed_write_leaves_the_checkpoint_before(tmp_path):
     path = tmp_path / "x.safetensors"
     write_tensors(path, {"a": np.ones(1)}, {})
-    with pytest.raises(Exception):
+    with pytest.raises(SafetensorError):
         write_tensors(path, {"a": np.array([object()])}, {})
     assert list(tmp_path.iterdir()) == [path] and read_tensors(path)[0]["a"] == 1
 

@@ -185,7 +185,8 @@ def test_two_processes_stopped_and_resumed_train_as_one(recipe, tmp_path):
 
 @pytest.mark.parametrize("size, words", [(3, "8 crops cannot be shared equally by 3 processes; take a multiple of 3")])
 def test_a_batch_that_cannot_be_shared_is_the_users_mistake(size, words):
-    from sccs.training.pretrain import Pretrain, check_batch
+    from sccs.training.pretrain import check_batch
+    from sccs.training.pretrain_settings import Pretrain
 
     with pytest.raises(UserError, match=words):
         check_batch(Pretrain(data=[{"name": "phantom"}], batch=8), Team(0, size))

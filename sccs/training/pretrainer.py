@@ -1,0 +1,154 @@
+"""The training of the masked autoencoder: its steps, its score on held-out crops, its state."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from registry.base import UserError
+from registry.mae.checkpoint import checkpoint_path, encoder_arguments, read_checkpoint
+from registry.mae.network import MaskedAutoencoder, patchify, unpatchify
+from sccs.training.checkpoint import below, optimizer_values, read_tensors, restore_optimizer, write_tensors
+from sccs.training.crops import Sampler
+from sccs.training.pretrain_settings import Pretrain
+from sccs.training.team import ALONE, Team
+
+
+class Pretrainer:
+    """AdamW with linear warm-up, cosine decay, gradient clipping and a running mean of the weights."""
+
+    team = ALONE
+
+    def __init__(self, settings: Pretrain, sampler: Sampler, *, device: str, seed: int, base: Path):
+        self.settings, self.sampler, self.device = settings, sampler, torch.device(device)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.model = MaskedAutoencoder(**settings.architecture.model_dump())
+        if settings.checkpoint is not None:
+            path = checkpoint_path(settings.checkpoint, base)
+            wanted = encoder_arguments(settings.architecture.model_dump())
+            weights, _ = read_checkpoint(path, "pretrain.architecture", **wanted)
+            self.model.encoder.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+        self.model.to(self.device)
+        self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
+        # Biases, LayerNorms and the mask token are not decayed.
+        groups = [
+            {"params": [p for p in self.model.parameters() if p.ndim >= 2], "weight_decay": settings.weight_decay},
+            {"params": [p for p in self.model.parameters() if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=True)
+        self.network: torch.nn.Module = self.model  # what a step calls
+        self.share = slice(None)  # of each batch
+        self.done = 0  # steps
+        self.seconds = 0.0  # of training, those before a resume included
+
+    def join(self, team: Team) -> None:
+        """Train with the team's other processes, each with its share of every batch; all must call it."""
+        self.team, each = team, self.settings.batch // team.size
+        self.share = slice(team.rank * each, (team.rank + 1) * each)
+        self.network = team.parallel(self.model, self.device)
+
+    @property
+    def progress(self) -> float:
+        """Share of the schedule that is over, 0..1."""
+        share = self.done / self.settings.steps
+        if self.settings.max_minutes is not None:
+            share = max(share, self.seconds / 60 / self.settings.max_minutes)
+        return min(share, 1.0)
+
+    def learning_rate(self) -> float:
+        """Of the next step: linear warm-up, then cosine decay."""
+        warm = min(1.0, (self.done + 1) / max(self.settings.warmup, 1))
+        return self.settings.lr * warm * (1 + math.cos(math.pi * self.progress)) / 2
+
+    def step(self) -> float:
+        """One update -> its loss over the whole batch."""
+        start = time.monotonic()
+        batch = self.team.together(lambda: self.sampler.step(self.done, self.share))
+        images, noise = (x.to(self.device, non_blocking=True) for x in batch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        with self._autocast():
+            loss, _, _ = self.network(images, noise, self.settings.mask)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        self.optimizer.step()
+        self.done += 1
+        self._update_average()
+        # the schedule may end by time, so all processes go by the same clock
+        value, seconds = self.team.mean([loss.item(), time.monotonic() - start])
+        if not math.isfinite(value):
+            raise UserError(
+                f"pretrain: the loss is {value} at step {self.done}; lower pretrain.lr ({self.settings.lr})"
+            )
+        self.seconds += seconds
+        return value
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.amp)
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        # While there are few steps to average over, the mean is over all of them.
+        decay = min(self.settings.ema, self.done / (self.done + 10)) if self.settings.ema else 0.0
+        current = self.model.state_dict()
+        torch._foreach_lerp_(list(self.average.values()), [current[name] for name in self.average], 1 - decay)
+
+    @torch.inference_mode()
+    def score(self, images: Tensor, noise: Tensor) -> tuple[float, np.ndarray]:
+        """Loss of the averaged weights on given crops, and a picture: rows of crop, masked crop, painted crop."""
+        total, picture = 0.0, None
+        for start in range(0, len(images), self.settings.batch):
+            x, n = (t[start : start + self.settings.batch].to(self.device) for t in (images, noise))
+            with self._autocast():
+                arguments = (x, n, self.settings.mask)
+                loss, painted, mask = torch.func.functional_call(self.model, self.average, arguments)
+            total += loss.item() * len(x)
+            if picture is None:
+                picture = _reconstruction(x, painted, mask, self.model.patch)
+        assert picture is not None  # as there are images
+        return total / len(images), picture
+
+    def save(self, path: Path) -> None:
+        """Everything that resuming needs, to a safetensors file."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.items()}
+        tensors |= optimizer_values(self.optimizer)
+        write_tensors(path, tensors, {"done": str(self.done), "seconds": repr(self.seconds)})
+
+    def load(self, path: Path) -> None:
+        """Go on from what `save` wrote. Raises UserError for a state of another architecture."""
+        arrays, facts = self.team.on_first(lambda: read_tensors(path))
+        saved, average = (
+            {name: torch.from_numpy(value) for name, value in below(prefix, arrays).items()}
+            for prefix in ("model.", "average.")
+        )
+        if {n: v.shape for n, v in saved.items()} != {n: v.shape for n, v in self.model.state_dict().items()}:
+            raise UserError(
+                f"{path}: the interrupted run has another pretrain.architecture; resume with its own recipe"
+            )
+        self.done, self.seconds = int(facts["done"]), float(facts["seconds"])
+        self.model.load_state_dict(saved)
+        for name, value in average.items():
+            self.average[name].copy_(value)
+        restore_optimizer(self.optimizer, arrays)
+
+
+def _reconstruction(images: Tensor, painted: Tensor, mask: Tensor, patch: int) -> np.ndarray:
+    """For people: crop, what the encoder saw, what the decoder painted, side by side -> (rows, columns, 3) uint8.
+
+    Shapes: images (B, s, s) standardised, painted (B, N, p*p), mask (B, N), 1 is hidden.
+    """
+    hidden = mask[:, :, None].float()
+    pixels = patchify(images, patch)
+    seen = unpatchify(pixels * (1 - hidden), patch)
+    filled = unpatchify(pixels * (1 - hidden) + painted.float() * hidden, patch)
+    rows = torch.cat([torch.cat([images, seen, filled], dim=2)[i] for i in range(len(images))])  # (B*s, 3s)
+    grey = ((rows.float().cpu() + 2.5) / 5 * 255).clamp(0, 255).byte().numpy()
+    return np.repeat(grey[:, :, None], 3, axis=2)
