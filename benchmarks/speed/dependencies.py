@@ -5,7 +5,7 @@
 
 Names come from setup.cfg, sizes from the files that pip installed (the package alone, and with what it needs beyond the
 packages that stand above it in the table), times from fresh processes (processor time, the less of two, less an empty
-one's: it hardly depends on what else runs). The reasons are ours: `WHY`.
+one's: it hardly depends on what else runs). The reasons are ours: `WHY`, and `BY_HAND` for what we write ourselves.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ WHY = {
     "scikit-learn": "Gaussian mixtures, mini-batch k-means, logistic regression; replaces solvers of our own",
     "pydantic": "checks recipes against signatures and says where they are wrong; replaces a validator of our own",
     "pyyaml": "reads recipes, with the line of each value",
-    "tqdm": "progress bars of sccs segment",
+    "tqdm": "the progress bars of all commands",
     "filelock": "locks of the operating system, on files; replaces one of our own",
     "matplotlib": "figures and inline SVG charts; replaces a drawing library of our own",
     "jinja2": "the template of report.html",
@@ -60,9 +60,14 @@ WHY = {
     "zarr": "OME-Zarr and Zarr, local or not",
     "tensorstore": "N5, which zarr-python 3 no longer reads",
     "h5py": "HDF5",
-    "mrcfile": "reference reader and validator of MRC in our tests; our reader of the fixed header needs no library",
+    "mrcfile": "writes and checks MRC in our tests",
     "imagecodecs": "compressed TIFF (LZW, JPEG, Zstandard)",
+    "ruff": "format and lint, in one tool",
+    "mypy": "checks types",
+    "import-linter": "checks that imports run downward (docs/architecture.md)",
+    "types-pyyaml": "types of PyYAML, for mypy",
     "pytest": "tests",
+    "pytest-cov": "which lines the tests reach",
     "pytest-timeout": "ends a test that hangs",
     "hypothesis": "property tests of readers, tiling and mapping",
     "pdoc": "API pages from docstrings; the smallest generator that does it (Sphinx, mkdocs: themes, plug-ins)",
@@ -75,6 +80,60 @@ WHY = {
     "napari": "the viewer that the plug-in lives in",
     "npe2": "the plug-in's manifest",
     "ome-zarr-models": "public validator of OME-Zarr in our tests",
+}
+BY_HAND = {
+    "locks on outputs": (
+        "filelock | the operating system frees a dead command's lock at once, on every machine that sees it; ours had "
+        "to watch a file for a minute. Ours still: who holds the lock, and no file left behind"
+    ),
+    "progress bars": (
+        "tqdm | one kind for all commands. The lines in log.txt, one every tenth, are ours: tqdm redraws one line"
+    ),
+    "N5": "tensorstore | reads it lazily, with all codecs; zarr-python 3 no longer reads it",
+    "HTML": "jinja2 | one template, which escapes what it is given",
+    "MRC": (
+        "by hand, 49 lines | mrcfile takes IMOD's unsigned bytes for signed ones, refuses headers without the word "
+        "MAP unless told to be permissive, and reads compressed files, which ours does not, into memory as a whole. "
+        "Modes, byte orders and extended headers are no different. It writes what our tests read"
+    ),
+    "OME-Zarr: metadata, pyramid of labels": (
+        "by hand, on zarr | many processes fill a store block by block, in bounded memory, and go on after a kill. "
+        "ome-zarr 0.18 has names, colours and both versions, but writes one Dask graph, with the nearest voxels. "
+        "ngff-zarr 0.50 takes the most frequent label, but cuts off edges that fill no cell, and writes no "
+        "`image-label`. yaozarrs 0.3 makes empty stores with it, of 0.5 alone, and computes no levels. "
+        "ome-zarr-models checks ours in the tests"
+    ),
+    "colours": (
+        "by hand, 128 lines | grey values of clusters are even steps, so that a grey print tells them apart; classes "
+        "have the paper's colours. Qualitative maps of matplotlib and cmap are fixed lists; glasbey spreads colours "
+        "over all of colour space"
+    ),
+    "files that appear whole": (
+        "by hand, 93 lines | atomicwrites is no longer kept, and replaces files, not folders, which a Zarr store is"
+    ),
+    "cache of features and graphs": (
+        "by hand, on safetensors | joblib and diskcache pickle, and joblib's key knows the code of one function; ours "
+        "knows that of all modules that a part imports"
+    ),
+    "exports with hashes": (
+        "by hand, on zipfile | `sha256sum -c` checks them; BagIt would add files that nobody who loads a model looks "
+        "for"
+    ),
+    "places of mistakes in recipes": (
+        "by hand, on PyYAML and pydantic | PyYAML knows the places, pydantic the mistakes; we found nothing that "
+        "joins the two over `extends` and `--set`"
+    ),
+    "registry of parts": (
+        "by hand, on entry points | a table of names, and `importlib.metadata` for the parts of others; registries by "
+        "decorator know a part only when it is imported"
+    ),
+    "SLIC, openings by area, nearest centroids": (
+        "by hand, compiled by Numba | equal to scikit-image and to exact distances, in a fraction of the time "
+        "([speed.md](speed.md))"
+    ),
+    "tiles, halos, seams": (
+        "by hand | libraries for tiles blend overlapping scores; clusters are labels, which do not blend"
+    ),
 }
 
 
@@ -138,6 +197,12 @@ def _import_time(name: str, empty: float) -> float | None:
     return None if took is None else max(0.0, took - empty)
 
 
+def by_hand() -> str:
+    """The section on what no library does for us, and why; and on what one does instead."""
+    rows = (f"| {what} | {choice_and_why} |" for what, choice_and_why in BY_HAND.items())
+    return "\n".join(["## By hand or by a library", "", "| what | choice | why |", "|---|---|---|", *rows])
+
+
 def page() -> str:
     """The text of docs/decisions.md."""
     empty = seconds("pass")
@@ -177,6 +242,8 @@ def page() -> str:
             f"All that is installed here: {whole / 1e6:.0f} MB. `sccs --help` imports none of them and takes "
             f"{max(start - empty, 0):.2f} s.",
             "Everything beyond the core is an extra: without it, what needs it names the pip command.",
+            "",
+            by_hand(),
             "",
         ]
     )

@@ -88,7 +88,6 @@ def test_licence_and_metadata(wheel, contents):
         "zarr",
         "n5",
         "hdf5",
-        "mrc",
         "tiff",
         "dask",
         "napari",
