@@ -10,11 +10,14 @@ Split of MAESTER and SCCS: c1 to c3 train, c4 test.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from registry.base import UserError
+from sccs.data.lazy import VolumeArray
 from sccs.data.readers import ImageSource, open_image
 
 URL = "https://cloud.mpi-cbg.de/index.php/s/UJopHTRuh6f4wR8/download"
@@ -37,11 +40,11 @@ class MergedMasks:
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, cell, organelles: list[tuple[int, object]]) -> None:
+    def __init__(self, cell: VolumeArray, organelles: Sequence[tuple[int, VolumeArray]]) -> None:
         self.cell, self.organelles = cell, organelles
         self.shape = tuple(cell.shape)
 
-    def __getitem__(self, index) -> np.ndarray:
+    def __getitem__(self, index: Any) -> np.ndarray:
         inside = np.asarray(self.cell[index]) > 0
         codes = np.zeros(inside.shape, np.uint8)
         for code, mask in self.organelles:
@@ -94,7 +97,7 @@ def check_download(root: Path, seen: Path) -> None:
         marker.touch()
 
 
-def _digest(file) -> str:
+def _digest(file: BinaryIO) -> str:
     digest = hashlib.sha256()
     while block := file.read(1 << 20):
         digest.update(block)

@@ -121,7 +121,14 @@ def halve_box(before: Any, here: Any, step: Sequence[int], area: Sequence[slice]
         here[tuple(area)] = halve(labels, step)
 
 
-def _multiscale(levels: Sequence[Level], name: str, prefix: str, version: str, voxel_size, translation) -> dict:
+def _multiscale(
+    levels: Sequence[Level],
+    name: str,
+    prefix: str,
+    version: str,
+    voxel_size: Sequence[float] | None,
+    translation: Sequence[float],
+) -> dict:
     unit = {} if voxel_size is None else {"unit": "nanometer"}
     size = np.array(voxel_size or (1.0, 1.0, 1.0))
     datasets = []

@@ -6,7 +6,7 @@ import math
 import re
 import threading
 import weakref
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,6 +18,24 @@ from sccs.data.stored import Stored, guarded
 SLAB_BYTES = 256 * 2**20
 _slab_owners: list[weakref.ref] = []  # latest last
 _slab_lock = threading.Lock()
+
+
+class VolumeArray(Protocol):
+    """An array (Z, Y, X) that reads by basic slices: NumPy's, Zarr's, Dask's, or one of these modules."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(Z, Y, X)."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the values."""
+        ...
+
+    def __getitem__(self, key: Any, /) -> Any:
+        """What NumPy gives for integers and slices, as an array or what NumPy can make one of."""
+        ...
 
 
 class LazyArray:
@@ -51,16 +69,18 @@ class LazyArray:
 
     @property
     def size(self) -> int:
+        """Voxels."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all voxels in memory."""
         return self.size * self.dtype.itemsize
 
-    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype=dtype)
 
-    def __getitem__(self, key) -> np.ndarray:
+    def __getitem__(self, key: Any) -> np.ndarray:
         ranges, drop = basic_key(key, self.shape)
         zs, ys, xs = ranges
         if not (len(zs) and len(ys) and len(xs)):
@@ -142,12 +162,14 @@ def basic_key(key: Any, shape: tuple[int, int, int]) -> tuple[list[range], list[
 
 
 def check_finite(array: np.ndarray, where: str) -> None:
+    """Raises UserError for NaN or infinity in the array; `where` names file and slice."""
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = np.count_nonzero(~np.isfinite(array))
         raise UserError(f"{where}: {bad} NaN or infinite values: replace them (numpy.nan_to_num) and save again")
 
 
 def check_type(stored: Stored) -> None:
+    """Raises UserError for values that are no grey levels, and for an array without any."""
     dtype = stored.dtype
     if dtype.kind == "c":
         raise UserError(f"{stored.path}: complex values ({dtype}): save the magnitude or the real part")
@@ -158,7 +180,11 @@ def check_type(stored: Stored) -> None:
 
 
 def resolve_axes(given: str | None, stored: Stored) -> str:
-    """One letter of ``zyx`` for each stored axis, ``.`` for an axis of size 1 to be dropped."""
+    """One letter of ``zyx`` for each stored axis, ``.`` for an axis of size 1 to be dropped.
+
+    given: the axes as the user wrote them, or None for what the file says. Raises UserError for axes that do not fit,
+    for colours, and for more axes than a volume has.
+    """
     if given is not None:
         return _user_axes(given, stored)
     shape, axes = stored.shape, stored.axes
@@ -212,10 +238,14 @@ def stored_voxel_size(stored: Stored, letters: str) -> tuple[float, float, float
     depth = dict(zip(letters, stored.shape)).get("z", 1)
     if depth == 1 and "z" not in found and "y" in found:
         found["z"] = found["y"]
-    return tuple(float(f"{found[a]:.9g}") for a in "zyx") if {"z", "y", "x"} <= set(found) else None
+    if not {"z", "y", "x"} <= set(found):
+        return None
+    z, y, x = (float(f"{found[a]:.9g}") for a in "zyx")
+    return z, y, x
 
 
 def stored_translation(stored: Stored, letters: str) -> tuple[float, float, float]:
     """(z, y, x) nm from the origin to the first voxel; 0 where the file says nothing."""
     found = dict(zip(letters, stored.translations or ()))
-    return tuple(float(f"{found.get(a, 0.0):.9g}") for a in "zyx")
+    z, y, x = (float(f"{found.get(a, 0.0):.9g}") for a in "zyx")
+    return z, y, x

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from registry.base import UserError
+from sccs.data.lazy import VolumeArray
 from sccs.data.readers import expand, open_image
 from sccs.data.schema import BetasegBlock, PhantomBlock, VolumesBlock, parse_block
 from sccs.data.volumes import Dataset, LabelCodes, Volume
@@ -94,7 +95,14 @@ def _volumes(block: VolumesBlock, base: Path, min_side: int) -> Dataset:
     return Dataset("volumes", parts["train"], parts["test"], block.classes, block.ignore, block.anchor)
 
 
-def _open(given, base: Path, key: str, axes: str | None, voxel_size, level: int | None):
+def _open(
+    given: str | np.ndarray,
+    base: Path,
+    key: str,
+    axes: str | None,
+    voxel_size: tuple[float, float, float] | None,
+    level: int | None,
+) -> tuple[VolumeArray, str, tuple[float, float, float] | None]:
     """A file or an array -> lazy (Z, Y, X) array, a name for messages, voxel size or None."""
     if isinstance(given, np.ndarray):
         if given.ndim not in (2, 3):
@@ -181,8 +189,8 @@ def _phantom(block: PhantomBlock, seed: int, min_side: int) -> Dataset:
 def phantom_folder(arguments: dict[str, Any]) -> Path:
     """Folder with the phantom's arrays, generated on first use.
 
-    Keyed by the code of the generator's modules and its arguments. The folder appears under its name only when it is complete, so
-    that a killed run leaves nothing half done and two runs at once do not disturb one another.
+    Keyed by the code of the generator's modules and its arguments. The folder appears under its name only when it is
+    complete, so that a killed run leaves nothing half done and two runs at once do not disturb one another.
     """
     from sccs.data import phantom
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from registry.base import UserError
-from sccs.data.lazy import SLAB_BYTES, basic_key
+from sccs.data.lazy import SLAB_BYTES, VolumeArray, basic_key
 
 Plane = Literal["xy", "xz", "yz"]
 ORDERS = {"xy": (0, 1, 2), "xz": (1, 0, 2), "yz": (2, 0, 1)}  # axes of (Z, Y, X): across, rows, columns
@@ -59,7 +59,7 @@ class TurnedArray:
 
     ndim = 3
 
-    def __init__(self, array, plane: Plane):
+    def __init__(self, array: VolumeArray, plane: Plane):
         self.array, self.plane = array, plane
         self.shape, self.dtype = turn(array.shape, plane), np.dtype(array.dtype)
         self._slab: tuple[tuple[range, range, range], np.ndarray] | None = None
@@ -70,10 +70,10 @@ class TurnedArray:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype=dtype)
 
-    def __getitem__(self, key) -> np.ndarray:
+    def __getitem__(self, key: Any) -> np.ndarray:
         spans, drop = basic_key(key, self.shape)
         return self._read(*spans)[tuple(0 if dropped else slice(None) for dropped in drop)]
 
@@ -93,7 +93,7 @@ class TurnedArray:
         return np.ascontiguousarray(np.asarray(self.array[key]).transpose(ORDERS[self.plane]))
 
 
-def turned(array, plane: Plane):
+def turned(array: VolumeArray, plane: Plane) -> VolumeArray:
     """`array` (Z, Y, X) as the stack of a plane; itself for xy."""
     return array if plane == "xy" else TurnedArray(array, plane)
 
@@ -111,7 +111,7 @@ def restored(planes: Iterable[np.ndarray], shape: Sequence[int], plane: Plane) -
     at_once = max(1, SLAB_BYTES // 4 // (across * columns))
     with tempfile.TemporaryFile() as file:
         for labels in planes:
-            file.write(np.ascontiguousarray(labels, np.uint8))
+            file.write(np.ascontiguousarray(labels, np.uint8).data)
         for first in range(0, rows, at_once):
             slab = np.zeros((across, min(at_once, rows - first), columns), np.uint8)
             for index in range(across):

@@ -15,6 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,10 +50,12 @@ class ImageSource:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """(Z, Y, X)."""
         return self.array.shape
 
     @property
     def dtype(self) -> np.dtype:
+        """Type of the pixels, in native byte order."""
         return self.array.dtype
 
 
@@ -130,12 +133,14 @@ def _user_voxel_size(value: Sequence[float] | float | None, path: str) -> tuple[
     if value is None:
         return None
     try:
-        numbers = tuple(float(v) for v in (value if np.ndim(value) else [value] * 3))
+        given: Any = value if np.ndim(value) else [value] * 3
+        numbers = tuple(float(v) for v in given)
     except (TypeError, ValueError):
         numbers = ()
     if len(numbers) != 3 or not all(math.isfinite(v) and v > 0 for v in numbers):
         raise UserError(f"{path}: voxel_size {value!r}: write three positive numbers in nm, [z, y, x]")
-    return numbers
+    z, y, x = numbers
+    return z, y, x
 
 
 def _open_stored(location: str, level: int | None) -> Stored:

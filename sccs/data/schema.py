@@ -6,7 +6,8 @@ Regions are in voxels, voxel sizes are (z, y, x) in nm.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, field_validator, model_validator
@@ -19,6 +20,8 @@ MOST_CODE = 254  # classes are written as uint8, where 255 is a pixel without a 
 
 
 class Block(BaseModel):
+    """A block of the data section: keys that it does not know are refused."""
+
     model_config = ConfigDict(extra="forbid", validate_default=True)
 
 
@@ -42,7 +45,7 @@ class Region(Block):
         return self
 
 
-def _array_or_text(value, text):
+def _array_or_text(value: Any, text: Callable[[Any], str]) -> str | np.ndarray:
     return value if isinstance(value, np.ndarray) else text(value)
 
 
@@ -71,7 +74,7 @@ class VolumeEntry(Block):
 
     @field_validator("voxel_size")
     @classmethod
-    def _positive(cls, size):
+    def _positive(cls, size: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
         if size is not None and min(size) <= 0:
             raise ValueError("voxel sizes are positive numbers of nm")
         return size
@@ -141,10 +144,11 @@ class BetasegBlock(Block):
     plane: Plane = "xy"
 
 
-DATA_MODELS: dict[str, type[Block]] = {"phantom": PhantomBlock, "betaseg": BetasegBlock, "volumes": VolumesBlock}
+DataBlock = PhantomBlock | BetasegBlock | VolumesBlock
+DATA_MODELS: dict[str, type[DataBlock]] = {"phantom": PhantomBlock, "betaseg": BetasegBlock, "volumes": VolumesBlock}
 
 
-def parse_block(data: dict) -> Block:
+def parse_block(data: dict) -> DataBlock:
     """Validate a `data` block; raises UserError with the dotted path of what is wrong."""
     name = data.get("name", "volumes")
     if name not in DATA_MODELS:

@@ -1,4 +1,4 @@
-"""An array in a file, in the file's own axis order: what the formats (`format_*.py`) have in common."""
+"""An array in a file, in the file's own axis order: what the formats (sccs.data.formats) have in common."""
 
 from __future__ import annotations
 
@@ -52,8 +52,7 @@ class Stored:
 
     path str; shape; dtype; axes: lower-case letters, one an axis, or None where the file does not say; scales: nm per
     step of each axis, None where unknown; translations: nm from the origin to the first voxel, one an axis, or None;
-    chunks: shape of a chunk, or None; `read(slices)` with one slice of step 1
-    for each axis gives the ndarray.
+    chunks: shape of a chunk, or None.
     """
 
     path: str
@@ -67,6 +66,7 @@ class Stored:
     _opened: tuple[int, Any] | None = None
 
     def read(self, spans: tuple[slice, ...]) -> np.ndarray:
+        """The region `spans`, one slice of step 1 for each axis."""
         raise NotImplementedError
 
     def _open(self) -> Any:
@@ -123,10 +123,10 @@ def guarded(where: str, read: Callable[[], Any]) -> Any:
     except (UserError, MemoryError):
         raise
     except Exception as error:  # foreign decoders raise whatever they like
-        raise unreadable(where, error) from error
+        raise _unreadable(where, error) from error
 
 
-def unreadable(where: str, error: Exception) -> UserError:
+def _unreadable(where: str, error: Exception) -> UserError:
     reason = " ".join(f"{error}".split()) or type(error).__name__
     if "imagecodecs" in reason:
         return UserError(f"{where}: its compression needs imagecodecs: {pip_install('imagecodecs')}")
@@ -134,6 +134,7 @@ def unreadable(where: str, error: Exception) -> UserError:
 
 
 def missing_package(package: str, path: str, error: ImportError) -> UserError:
+    """The error to raise where the package that reads a format is not installed."""
     return UserError(f"{path}: this format needs {package}: {pip_install(package)} ({error})")
 
 

@@ -90,10 +90,12 @@ class Found:
 
     @property
     def name(self) -> str:
+        """The file's stem."""
         return stem(self.path)
 
     @property
     def voxel_size(self) -> tuple[float, float, float] | None:
+        """(z, y, x) nm of the chosen level."""
         return self.levels[self.level or 0][1]
 
 
@@ -106,7 +108,8 @@ def survey(
     say. Raises UserError where nothing can be used; of several volumes, an unreadable one is left out and said.
     """
     paths, notes = find_volumes(given)
-    volumes, first = [], None
+    volumes: list[Found] = []
+    first: UserError | None = None
     for path in paths:
         try:
             volumes.append(examine(path, axes=axes, voxel_size=voxel_size, level=level))
@@ -119,6 +122,7 @@ def survey(
             volumes.remove(found)
             notes.append(f"left out: {found.path}: only {found.look.greys} different values, so labels, not an image")
     if not volumes:
+        assert first is not None  # or there would be a volume
         raise first
     return volumes, notes
 
@@ -132,7 +136,9 @@ def find_volumes(given: str) -> tuple[list[str], list[str]]:
     if not os.path.isdir(folder) or is_zarr(folder) or is_n5(folder):
         return [given], []
     names = sorted((n for n in os.listdir(folder) if not n.startswith(".")), key=natural)
-    volumes, flat, notes = [], {}, []
+    volumes: list[str] = []
+    flat: dict[tuple[str, tuple], list[str]] = {}
+    notes: list[str] = []
     for name in names:
         path = os.path.join(folder, name)
         suffix = Path(name).suffix.lower()
@@ -185,16 +191,19 @@ def examine(
         open_image(path, axes=axes, level=level)  # refuses one that is not there
     sizes = [source.voxel_size for source in sources]
     if voxel_size is not None:
-        finest = sources[0].shape
-        sizes = [
-            tuple(float(f"{v * a / b:.6g}") for v, a, b in zip(voxel_size, finest, source.shape)) for source in sources
-        ]
+        sizes = [_scaled(voxel_size, sources[0].shape, source.shape) for source in sources]
     chosen, why = level, "asked for"
     if level is None:
         chosen, why = choose_level(sizes, [source.shape for source in sources])
     source = sources[chosen or 0]
     levels = list(zip((s.shape for s in sources), sizes))
     return Found(path, source, look_at(source), levels, chosen if len(levels) > 1 else None, why)
+
+
+def _scaled(size: Sequence[float], finest: Sequence[int], shape: Sequence[int]) -> tuple[float, float, float]:
+    """Voxel size (z, y, x) of a level, where the finest level's is `size`; by the shapes of both."""
+    z, y, x = (float(f"{v * a / b:.6g}") for v, a, b in zip(size, finest, shape))
+    return z, y, x
 
 
 def _levels(path: str, axes: str | None) -> list[ImageSource]:
@@ -217,9 +226,10 @@ def choose_level(
 
     sizes: (z, y, x) nm. shapes: (Z, Y, X).
     """
-    if any(size is None for size in sizes):
+    known = [size for size in sizes if size is not None]
+    if len(known) < len(sizes):
         return 0, "the finest, as the file does not say how large its voxels are"
-    distance = [abs(np.log((size[1] * size[2]) ** 0.5 / PIXEL)) for size in sizes]
+    distance = [abs(np.log((size[1] * size[2]) ** 0.5 / PIXEL)) for size in known]
     large = [i for i, shape in enumerate(shapes) if min(shape[1:]) >= LEAST] or range(len(sizes))
     chosen = min(large, key=distance.__getitem__)
     why = f"pixels nearest to {PIXEL:g} nm, as the bundled MAE was trained on"
@@ -232,8 +242,11 @@ def look_at(source: ImageSource) -> Look:
 
     y, x = (slice(max(0, (n - WINDOW) // 2), max(0, (n - WINDOW) // 2) + WINDOW) for n in source.shape[1:])
     slices = evenly(range(source.shape[0]), LOOKED_AT)
-    values, counts = np.zeros(0, source.dtype), np.zeros(0)
-    empty, contrast, skew = [], {}, []
+    values: np.ndarray = np.zeros(0, source.dtype)
+    counts: np.ndarray = np.zeros(0)
+    empty: list[int] = []
+    contrast: dict[int, float] = {}
+    skew: list[float] = []
     for z in slices:
         plane = source.array[z, y, x]
         here, count = np.unique(plane.ravel()[:: -(-plane.size // COUNTED)], return_counts=True)
@@ -259,5 +272,5 @@ def look_at(source: ImageSource) -> Look:
         len(values),
         (float(ends[0]), float(ends[1])),
         float(np.median(skew)),
-        max(contrast, key=contrast.get),
+        max(contrast, key=contrast.__getitem__),
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -27,6 +27,7 @@ class Tile(NamedTuple):
 
     @property
     def window(self) -> tuple[slice, slice]:
+        """(rows, columns), to index a slice with."""
         return slice(self.y0, self.y1), slice(self.x0, self.x1)
 
 
@@ -55,7 +56,8 @@ def tiles(shape: tuple[int, int], fov: int | str) -> list[Tile]:
     height, width = shape
     if fov == "full":
         return [Tile(0, height, 0, width)]
-    return [Tile(y0, y1, x0, x1) for y0, y1 in split(height, fov) for x0, x1 in split(width, fov)]
+    side = cast(int, fov)
+    return [Tile(y0, y1, x0, x1) for y0, y1 in split(height, side) for x0, x1 in split(width, side)]
 
 
 def assemble(shape: tuple[int, int], pieces: Iterable[tuple[int, int, np.ndarray]]) -> np.ndarray:
@@ -63,7 +65,8 @@ def assemble(shape: tuple[int, int], pieces: Iterable[tuple[int, int, np.ndarray
 
     Raises ValueError if a piece sticks out, overlaps another, or a pixel stays uncovered.
     """
-    out, covered = None, np.zeros(shape, bool)
+    out: np.ndarray | None = None
+    covered = np.zeros(shape, bool)
     for y, x, piece in pieces:
         window = slice(y, y + piece.shape[0]), slice(x, x + piece.shape[1])
         if y < 0 or x < 0 or window[0].stop > shape[0] or window[1].stop > shape[1] or covered[window].any():
@@ -73,4 +76,5 @@ def assemble(shape: tuple[int, int], pieces: Iterable[tuple[int, int, np.ndarray
         out[window], covered[window] = piece, True
     if not covered.all():
         raise ValueError(f"{int((~covered).sum())} of {covered.size} pixels are not covered by any piece")
+    assert out is not None
     return out

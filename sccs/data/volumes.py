@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
 from registry.base import UserError
+from sccs.data.lazy import VolumeArray
 from sccs.data.planes import Plane, axes_of, check_plane, turn, turn_back, turned
 from sccs.data.schema import Region
 from sccs.data.tiler import WINDOW, Tile, tiles
@@ -20,6 +22,8 @@ SAMPLED_SLICES = 16  # slices that a volume's mean and std come from
 PLANE_AT_ONCE = 1 << 24  # px; larger slices are read in bands, to keep memory flat
 SAMPLED_PIXELS = 1 << 26  # of a sampled slice; of larger ones, evenly spaced bands are taken
 MISMATCH = 1.5  # ratio of voxel sizes from which a person is told
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -35,6 +39,7 @@ class FOV:
 
     @property
     def key(self) -> str:
+        """``volume:z:y:x``."""
         return f"{self.volume}:{self.z}:{self.y}:{self.x}"
 
 
@@ -93,10 +98,10 @@ class Volume:
     def __init__(
         self,
         name: str,
-        image,
+        image: VolumeArray,
         *,
         path: str = "image",
-        labels=None,
+        labels: VolumeArray | None = None,
         labels_path: str = "labels",
         voxel_size: Sequence[float] | None = None,
         codes: LabelCodes = LabelCodes(),
@@ -127,8 +132,9 @@ class Volume:
             if stop > size:
                 raise UserError(f"{path}: region {axis}: [{start}, {stop}] is out of range, the image has {size}")
             ranges.append(range(start, stop, *step))
-        self.origin = tuple(r.start for r in ranges)
-        self.shape = tuple(r.stop - r.start for r in ranges)
+        across, rows, columns = ranges
+        self.origin = across.start, rows.start, columns.start
+        self.shape = across.stop - across.start, rows.stop - rows.start, columns.stop - columns.start
         if min(self.shape[1:]) < min_side:
             height, width = self.shape[1:]
             mend = "use a larger region, or give `axes` if the order is another"
@@ -140,8 +146,8 @@ class Volume:
                 f"{path}: {height} x {width} px ({axes[1]}, {axes[2]}) is smaller than a window of "
                 f"{min_side} x {min_side} px; {mend}"
             )
-        self.z_slices = evenly(ranges[0], max_slices)
-        self.mean, self.std = statistics or self._statistics(evenly(ranges[0], SAMPLED_SLICES))
+        self.z_slices = evenly(across, max_slices)
+        self.mean, self.std = statistics or self._statistics(evenly(across, SAMPLED_SLICES))
         if labels is not None:
             self._check_labels(evenly(self.z_slices, SAMPLED_SLICES))
 
@@ -193,7 +199,7 @@ class Volume:
         pixels = np.asarray(self.image[z, top + y.start : top + y.stop, left + x.start : left + x.stop])
         return self._standardised(pixels, z)
 
-    def _raw(self, array, z: int, top: int, bottom: int) -> np.ndarray:
+    def _raw(self, array: VolumeArray, z: int, top: int, bottom: int) -> np.ndarray:
         _, y, x = self.origin
         return np.asarray(array[z, y + top : y + bottom, x : x + self.shape[2]])
 
@@ -242,6 +248,7 @@ class Volume:
 
     def _check_labels(self, sample: Sequence[int]) -> None:
         # The message lists every strange code of the sample, not only those of the first slice.
+        assert self.labels is not None
         known = {*self.codes.classes, *self.codes.merge, self.codes.ignore}
         strange: set[int] = set()
         for z in sample:
@@ -268,7 +275,7 @@ def voxel_mismatch(here: Sequence[float] | None, trained: Sequence[float] | None
     )
 
 
-def evenly(items: Sequence[int], count: int | None) -> list[int]:
+def evenly(items: Sequence[T], count: int | None) -> list[T]:
     """`count` evenly spaced items (the middles of equal parts), all of them if there are not more."""
     if count is None or count >= len(items):
         return list(items)
@@ -277,6 +284,12 @@ def evenly(items: Sequence[int], count: int | None) -> list[int]:
 
 @dataclass
 class Dataset:
+    """Training and test volumes, and what their labels mean.
+
+    classes: label code -> name, in the order of the confusion tables. ignore: the code that is not scored. Raises
+    UserError for an empty training list, and for an anchor that is no training FOV.
+    """
+
     name: str
     train: list[Volume]
     test: list[Volume]

@@ -87,7 +87,14 @@ def _checked(slices: Iterable[np.ndarray], shape: tuple[int, int, int]) -> Itera
         raise ValueError(f"{count} slices, {shape[0]} were announced")
 
 
-def _write_tiff(path: Path, slices: Iterator[np.ndarray], shape, voxel_size, names, colours) -> None:
+def _write_tiff(
+    path: Path,
+    slices: Iterator[np.ndarray],
+    shape: tuple[int, ...],
+    voxel_size: Sequence[float] | None,
+    names: Mapping[int, str],
+    colours: Mapping[int, Sequence[int]],
+) -> None:
     import tifffile
 
     if shape[2] == 1:
@@ -138,13 +145,20 @@ def _lookup_table(colours: Mapping[int, Sequence[int]]) -> np.ndarray:
     return table
 
 
-def _write_zarr(path: Path, slices: Iterator[np.ndarray], shape, voxel_size, names, colours) -> None:
+def _write_zarr(
+    path: Path,
+    slices: Iterator[np.ndarray],
+    shape: tuple[int, ...],
+    voxel_size: Sequence[float] | None,
+    names: Mapping[int, str],
+    colours: Mapping[int, Sequence[int]],
+) -> None:
     try:
         import zarr
     except ImportError as error:
         raise UserError(f"{path.name}: writing OME-Zarr needs zarr: {pip_install('zarr')}") from error
     depth = max(1, min(_CHUNK[0], shape[0], LAYER_BYTES // (shape[1] * shape[2])))
-    group = zarr.create_group(path, zarr_format=3, attributes={"ome": _ome(shape, voxel_size, names, colours)})
+    group = zarr.create_group(path, zarr_format=3, attributes={"ome": _ome(voxel_size, names, colours)})
     array = group.create_array(
         "0",
         shape=shape,
@@ -158,7 +172,7 @@ def _write_zarr(path: Path, slices: Iterator[np.ndarray], shape, voxel_size, nam
         array[start : start + len(layer)] = np.stack(layer)
 
 
-def _ome(shape, voxel_size, names, colours) -> dict:
+def _ome(voxel_size: Sequence[float] | None, names: Mapping[int, str], colours: Mapping[int, Sequence[int]]) -> dict:
     """OME-Zarr 0.5 metadata of one level, and the label colours and names."""
     unit = {} if voxel_size is None else {"unit": "nanometer"}
     scale = [1.0] * 3 if voxel_size is None else [float(s) for s in voxel_size]

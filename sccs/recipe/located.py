@@ -41,11 +41,13 @@ class Node:
     place: Place
 
     def plain(self) -> Any:
+        """The value without places."""
         if isinstance(self.value, dict):
             return {key: node.plain() for key, node in self.value.items()}
         return [node.plain() for node in self.value] if isinstance(self.value, list) else self.value
 
     def child(self, key: object) -> Node | None:
+        """The entry of a dict, or the item of a list, None where there is none; keys are compared as text."""
         if isinstance(self.value, dict):
             return next((node for k, node in self.value.items() if str(k) == str(key)), None)
         if isinstance(self.value, list) and str(key).isdecimal() and int(str(key)) < len(self.value):
@@ -72,6 +74,7 @@ def read_yaml(path: Path) -> Node:
 
 
 def parse_yaml(text: str, place: Callable[[int], Place]) -> Node:
+    """YAML as a Node; `place` turns a line, from 1, into a Place. Raises UserError for what a recipe cannot hold."""
     # BaseLoader leaves every plain scalar a string, so that the core schema below decides alone what is a number
     try:
         root = yaml.compose(text, Loader=yaml.BaseLoader)
@@ -123,6 +126,7 @@ def scalar(text: str) -> Any:
 
 
 def from_python(value: Any, place: Place) -> Node:
+    """A recipe given as a dict, all of it at one place."""
     if isinstance(value, Mapping):
         return Node({key: from_python(item, place) for key, item in value.items()}, place)
     if isinstance(value, (list, tuple)):
@@ -203,6 +207,7 @@ def raise_first(problems: list[str]) -> None:
 
 
 def unknown_key(node: Node, path: tuple, allowed: Sequence[str]) -> str:
+    """The line that refuses a key, with the one that was probably meant and all that are allowed."""
     listed = f"allowed: {', '.join(allowed)}" if allowed else "no keys are allowed here"
     return f"{node.place}: {'.'.join(map(str, path))}: unknown key; {suggestion(path[-1], allowed)}{listed}"
 

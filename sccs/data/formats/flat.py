@@ -51,6 +51,7 @@ class FlatImages(Stored):
 
 
 def folder_images(folder: str) -> list[str]:
+    """The images of a folder in natural order. Raises UserError where it has none."""
     names = [n for n in os.listdir(folder) if not n.startswith(".")]
     images = [n for n in names if Path(n).suffix.lower() in (*TIFF_SUFFIXES, *FLAT_SUFFIXES)]
     if not images:

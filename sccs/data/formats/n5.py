@@ -149,7 +149,8 @@ def _n5_transform(path: str, attributes: dict, ndim: int) -> tuple[tuple | None,
 def _ome(image: dict, dataset: dict, ndim: int) -> tuple[tuple, tuple]:
     axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in image.get("axes") or "tczyx"[-ndim:]]
     names = [str(axis["name"])[:1].lower() for axis in axes]
-    return tuple(_named(names, values, ndim) for values in ome_transform(image, dataset, axes))
+    scales, translations = ome_transform(image, dataset, axes)
+    return _named(names, scales, ndim), _named(names, translations, ndim)
 
 
 def _named(axes: Sequence[str], values: Sequence[float | None], ndim: int) -> tuple[float | None, ...]:

@@ -171,12 +171,13 @@ def _tiff_scales(tif: Any, series: Any) -> tuple[float | None, float | None, flo
 
         pixels = next((e for e in xml.fromstring(tif.ome_metadata).iter() if e.tag.endswith("}Pixels")), None)
         found = pixels.attrib if pixels is not None else {}
-        return tuple(
+        z, y, x = (
             float(found[f"PhysicalSize{a}"]) * factor
             if f"PhysicalSize{a}" in found and (factor := nanometres(found.get(f"PhysicalSize{a}Unit", "µm")))
             else None
             for a in "ZYX"
         )
+        return z, y, x
     per_y, per_x = _per_unit(series.keyframe, "YResolution"), _per_unit(series.keyframe, "XResolution")
     if tif.is_imagej:
         found = tif.imagej_metadata or {}
@@ -184,7 +185,8 @@ def _tiff_scales(tif: Any, series: Any) -> tuple[float | None, float | None, flo
         if not factor:
             return None, None, None
         spacing = found.get("spacing")
-        return (spacing and abs(float(spacing)) * factor), (per_y and factor / per_y), (per_x and factor / per_x)
+        y, x = (factor / per if per else None for per in (per_y, per_x))
+        return (abs(float(spacing)) * factor if spacing else None), y, x
     factor = {2: 2.54e7, 3: 1e7}.get(int(series.keyframe.resolutionunit or 1))
     y, x = (factor / r if factor and r else None for r in (per_y, per_x))
     # Dots per inch of a screen or a printer are no voxel size: no electron microscope has pixels of 10 µm.

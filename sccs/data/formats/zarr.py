@@ -12,6 +12,7 @@ from sccs.data.stored import Stored, level_name, listed, missing_package, natura
 
 
 def is_zarr(folder: str) -> bool:
+    """Whether a folder is a Zarr array or group, of format 2 or 3."""
     return any(os.path.exists(os.path.join(folder, name)) for name in ("zarr.json", ".zarray", ".zgroup"))
 
 
@@ -52,7 +53,9 @@ class ZarrArray(Stored):
         axes = [a if isinstance(a, dict) else {"name": a} for a in image.get("axes") or "tczyx"[-len(self.shape) :]]
         if len(axes) != len(self.shape):
             raise UserError(f"{self.path}: its metadata names {len(axes)} axes, its shape is {self.shape}: mend them")
-        self.axes = "".join({"channel": "c", "time": "t"}.get(a.get("type"), str(a["name"])[:1].lower()) for a in axes)
+        self.axes = "".join(
+            {"channel": "c", "time": "t"}.get(str(a.get("type")), str(a["name"])[:1].lower()) for a in axes
+        )
         self.scales, self.translations = ome_transform(image, dataset, axes)
 
     def _open(self) -> Any:
