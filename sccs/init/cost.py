@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sccs.data.survey import Found
-from sccs.data.volumes import Region, Volume
+from sccs.data.schema import Region
+from sccs.data.volumes import Volume
 from sccs.init.plan import FOV, Plan
 from sccs.system.log import clock
 

@@ -11,7 +11,7 @@ from sccs.data.readers import open_image
 from sccs.init import recipe
 from sccs.init.command import init
 from sccs.init.recipe import shown_path
-from sccs.recipe.grammar import load_recipe
+from sccs.recipe import load_recipe
 from tests.sccs.survey_files import phantom_levels, volume, write_n5, write_ome_zarr, write_stacks
 
 FAST = ["features=intensity", "embedder=identity", "clusterer={name: kmeans, k: 3}", "graph.pixels_per_superpixel=64"]
