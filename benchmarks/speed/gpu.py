@@ -31,6 +31,7 @@ from benchmarks.harness import phantom
 from benchmarks.pages import describe, markdown, median_range, publish
 from registry.features.mae import MAE
 from registry.numeric.nearest import assign
+from registry.spg.propagation import Propagation, product
 from registry.spg.slic_grid import grid_slic
 from sccs.data import load_dataset
 from sccs.model.model import STAGES
@@ -192,8 +193,9 @@ def _operators(image: np.ndarray, model: Pipeline, count: int, clock: Clock) -> 
     moved = graph.to(device)
     X = torch.randn(graph.n, 12)
     operators: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {}
-    for mode in ("csr", "dense"):
-        a, b, Y = graph.operator(mode), moved.operator(mode), X.to(device)
+    modes: tuple[Propagation, ...] = ("csr", "dense")
+    for mode in modes:
+        a, b, Y = product(graph, mode), product(moved, mode), X.to(device)
         operators[f"propagation, {mode}, {graph.n} nodes"] = partial(a, X), partial(b, Y)
     grey, regions = _grey(image)
     operators[f"superpixels, {regions}"] = (

@@ -1,4 +1,4 @@
-"""Dense, CSR and DGL products with the normalised affinity, by density: decides `registry.spg.graphs.DENSE_ABOVE`.
+"""Dense, CSR and DGL products with the normalised affinity, by density: decides `registry.spg.propagation.DENSE_ABOVE`.
 
     python -m benchmarks.speed.propagation [--nodes 3000] [--channels 12 96] [--repeats 15]
 
@@ -14,10 +14,12 @@ import numpy as np
 import torch
 
 from registry.spg.graphs import RegionGraph
+from registry.spg.propagation import Propagation, product
 
 COMMAND = "python -m benchmarks.speed.propagation"
 
 DENSITIES = (0.003, 0.01, 0.03, 0.1, 0.3)
+MODES: tuple[Propagation, ...] = ("dense", "csr", "dgl")
 
 
 def random_graph(n: int, density: float) -> RegionGraph:
@@ -39,7 +41,7 @@ def main() -> None:
     print(f"{args.nodes} nodes, {torch.get_num_threads()} threads, milliseconds")
     for density in DENSITIES:
         graph = random_graph(args.nodes, density)
-        operators = {mode: graph.operator(mode) for mode in ("dense", "csr", "dgl")}
+        operators = {mode: product(graph, mode) for mode in MODES}
         for channels in args.channels:
             X = torch.randn(args.nodes, channels)
             seconds: dict[str, list[float]] = {mode: [] for mode in operators}

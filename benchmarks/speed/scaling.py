@@ -39,7 +39,8 @@ from benchmarks.pages import describe, markdown, median_range, publish
 from registry.embedder.lgc import LGC
 from registry.embedder.lgc_principal import LGCPrincipal
 from registry.graph.superpixel import Superpixel
-from registry.spg.graphs import DENSE_ABOVE, Nodes, RegionGraph
+from registry.spg.graphs import Nodes, RegionGraph
+from registry.spg.propagation import DENSE_ABOVE
 from sccs.report.figures import INK, new_figure, save_png
 from sccs.system.exits import guard
 from sccs.system.machine import environment
@@ -86,7 +87,9 @@ def made_graph(n: int, edges: Literal["all", "knn+adjacent"] = "knn+adjacent") -
 
 def fresh(graph: RegionGraph) -> RegionGraph:
     """The same graph with nothing computed yet."""
-    return RegionGraph(graph.regions, graph.feature, graph.area, graph.centroid, graph.src, graph.dst, graph.affinity)
+    return RegionGraph.from_edges(
+        graph.regions, graph.feature, graph.area, graph.centroid, *graph.edges, graph.affinity
+    )
 
 
 @dataclass

@@ -116,7 +116,7 @@ def trial(lead: Lead, found: Views, seeds: Sequence[int]) -> list[dict[str, floa
     graphs = [builder.connect(each) for each in nodes]
     if lead.weigh:
         graphs = [
-            RegionGraph(g.regions, g.feature, g.area, g.centroid, g.src, g.dst, lead.weigh(g, view), g.grey)
+            RegionGraph.from_edges(g.regions, g.feature, g.area, g.centroid, *g.edges, lead.weigh(g, view), g.grey)
             for g, view in zip(graphs, found.views)
         ]
 

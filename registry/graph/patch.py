@@ -10,6 +10,7 @@ from registry.base import FeatureMap, FeatureStack, UserError
 from registry.spg.affinity import AffinityGraph, Edges, Kappa, Standardize
 from registry.spg.graphs import Nodes, region_geometry, region_means, touching_pairs
 from registry.spg.pooling import blocks, pool
+from registry.spg.propagation import Propagation
 
 
 class Patch(AffinityGraph):
@@ -19,7 +20,7 @@ class Patch(AffinityGraph):
 
     cell: px along a side. 4 gives 19,600 nodes per 560 x 560 FOV, 6.53 times the spG's 3,000 (paper). With so many,
         `edges: all` needs n_s^2 floats.
-    standardize, kappa, alpha, distance, edges, neighbours: see `registry.spg.affinity.AffinityGraph`.
+    standardize, kappa, alpha, distance, edges, neighbours, propagation: see `registry.spg.affinity.AffinityGraph`.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Patch(AffinityGraph):
         distance: Literal["squared", "plain"] = "squared",
         edges: Edges = "knn+adjacent",
         neighbours: int = 10,
+        propagation: Propagation = "auto",
     ):
         self.cell = cell
         self.standardize = standardize
@@ -40,6 +42,7 @@ class Patch(AffinityGraph):
         self.distance = distance
         self.edges = edges
         self.neighbours = neighbours
+        self.propagation = propagation
         if cell < 1:
             raise UserError(f"graph.cell: {cell} must be at least 1 pixel")
         self.check()

@@ -10,6 +10,7 @@ from registry.base import FeatureMap, FeatureStack, UserError
 from registry.spg.affinity import AffinityGraph, Edges, Kappa, Standardize
 from registry.spg.graphs import Nodes, region_geometry, region_means, touching_pairs
 from registry.spg.pooling import blocks, pool
+from registry.spg.propagation import Propagation
 from registry.spg.slic import slic
 from registry.spg.slic_grid import grid_slic
 
@@ -29,7 +30,8 @@ class Superpixel(AffinityGraph):
         operations that also run on a GPU, with somewhat other regions: they leak less, and at compactness 0.15 follow
         more of the labels' borders, too (benchmarks/speed/superpixels.py).
     sigma: Gaussian smoothing before SLIC, in pixels. slic_iterations: of its k-means.
-    standardize, kappa, alpha, warmup_alpha, distance, edges, neighbours: see `registry.spg.affinity.AffinityGraph`.
+    standardize, kappa, alpha, warmup_alpha, distance, edges, neighbours, propagation: see
+        `registry.spg.affinity.AffinityGraph`.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Superpixel(AffinityGraph):
         edges: Edges = "knn+adjacent",
         neighbours: int = 10,
         warmup_alpha: float | None = None,
+        propagation: Propagation = "auto",
     ):
         self.pixels_per_superpixel = pixels_per_superpixel
         self.compactness = compactness
@@ -60,6 +63,7 @@ class Superpixel(AffinityGraph):
         self.edges = edges
         self.neighbours = neighbours
         self.warmup_alpha = warmup_alpha
+        self.propagation = propagation
         self.device = "cpu"
         if pixels_per_superpixel < 1:
             raise UserError(f"graph.pixels_per_superpixel: {pixels_per_superpixel} must be at least 1 (paper: 100)")

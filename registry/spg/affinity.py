@@ -11,6 +11,7 @@ import torch
 from registry.base import GraphBuilder, UserError
 from registry.numeric.compiled import compiled
 from registry.spg.graphs import Nodes, RegionGraph
+from registry.spg.propagation import Propagation
 
 Standardize = Literal["set", "node", "node+l2", "none"]
 Edges = Literal["all", "knn", "adjacent", "knn+adjacent"]
@@ -84,6 +85,8 @@ class AffinityGraph(GraphBuilder):
     distance: `squared` (paper) or `plain`, exp(-||F_i - F_j|| / kappa) (the group's later code).
     edges: `all` pairs (as printed); `knn`, each node's `neighbours` nearest, symmetrised; `adjacent`, regions that
         touch; `knn+adjacent`, both.
+    propagation: how the product with the normalised affinity is computed: `csr`, `dense` or `dgl`, DGL's own kernel;
+        `auto` chooses (`registry.spg.propagation`).
     """
 
     standardize: Standardize
@@ -93,6 +96,7 @@ class AffinityGraph(GraphBuilder):
     edges: Edges
     neighbours: int
     warmup_alpha: float | None = None
+    propagation: Propagation = "auto"
 
     def check(self) -> None:
         """Raise UserError where an argument is out of range."""
@@ -166,7 +170,9 @@ class AffinityGraph(GraphBuilder):
             affinity = weight[src, dst]
         else:
             src, dst, affinity = self._sparse(X, nodes, alpha)
-        return RegionGraph.from_edges(nodes.regions, X, nodes.area, nodes.centroid, src, dst, affinity, nodes.grey)
+        graph = RegionGraph.from_edges(nodes.regions, X, nodes.area, nodes.centroid, src, dst, affinity, nodes.grey)
+        graph.propagation = self.propagation
+        return graph
 
     def _sparse(self, X: torch.Tensor, nodes: Nodes, alpha: float | None) -> tuple[torch.Tensor, ...]:
         n = len(X)

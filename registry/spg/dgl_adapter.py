@@ -9,10 +9,14 @@ DGL also imports pandas without declaring it; `setup.cfg` does.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import types
 import warnings
+from typing import Any
+
+import torch
 
 
 def _import_dgl() -> types.ModuleType:
@@ -26,4 +30,15 @@ def _import_dgl() -> types.ModuleType:
     return dgl
 
 
-dgl = _import_dgl()
+dgl: Any = _import_dgl()
+EdgeWeightNorm = dgl.nn.EdgeWeightNorm
+
+
+@functools.lru_cache
+def has_kernels(device: torch.device) -> bool:
+    """Whether this build of DGL keeps graphs and computes on the device. Wheels of the public index: the CPU alone."""
+    try:
+        dgl.graph(([0], [0])).to(device)
+    except (dgl.DGLError, RuntimeError, KeyError):
+        return False
+    return True

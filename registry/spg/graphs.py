@@ -1,26 +1,20 @@
-"""The superpixel graph (spG): pooled nodes, edges, the product with the normalised affinity, and the way to DGL."""
+"""The superpixel graph (spG): pooled nodes, and the DGLGraph of their affinity."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from registry.numeric.compiled import compiled
+from registry.spg.dgl_adapter import EdgeWeightNorm, dgl, has_kernels
+from registry.spg.propagation import Product, Propagation, Symmetric, chosen, product
 
-if TYPE_CHECKING:
-    import dgl
-
-    Numbers = np.ndarray | torch.Tensor | Sequence[Any]
-
-Product = Callable[[torch.Tensor], torch.Tensor]  # X (n_s, c) -> M X (n_s, c)
-
-DENSE_ABOVE = 0.25  # share of nonzero entries from which a dense product wins (benchmarks/speed/propagation.py)
+Numbers = np.ndarray | torch.Tensor | Sequence[Any]
 
 
 @dataclass
@@ -106,70 +100,32 @@ def region_means(image: np.ndarray, regions: np.ndarray, area: np.ndarray) -> np
     return (np.bincount(regions.ravel(), image.ravel(), len(area)) / area).astype(np.float32)
 
 
-@compiled
-def _by_row(src: np.ndarray, dst: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Starts (n + 1,) of the rows, and the numbers (E,) of the edges by src and then dst: two counting sorts."""
-    order = np.arange(len(src))
-    for ends in (dst, src):
-        starts = np.zeros(n + 1, np.int64)
-        for end in ends:
-            starts[end + 1] += 1
-        for i in range(n):
-            starts[i + 1] += starts[i]
-        place, before, order = starts[:-1].copy(), order, np.empty_like(order)
-        for edge in before:
-            order[place[ends[edge]]] = edge
-            place[ends[edge]] += 1
-    return starts, order
-
-
-class _Symmetric(torch.autograd.Function):
-    """X -> M X for a symmetric M that needs no gradient: the backward product is the forward one."""
-
-    @staticmethod
-    def forward(ctx: Any, multiply: Product, X: torch.Tensor) -> torch.Tensor:
-        ctx.multiply = multiply
-        return multiply(X)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[None, torch.Tensor]:
-        return None, ctx.multiply(grad.contiguous())
-
-
 class RegionGraph:
-    """A spG: n_s nodes and the edges of a symmetric affinity A; both directions are stored, self-loops are kept.
+    """A spG: a DGLGraph of n_s nodes and the edges of a symmetric affinity A, and the regions that its nodes stand for.
+
+    Both directions of an edge are stored, self-loops are kept, and edges are in order of their rows.
 
     Shapes
         regions: (H, W) int32, labels 0 .. n_s - 1, always on the CPU.
-        feature: (n_s, d) float32. area: (n_s,) float32, px. centroid: (n_s, 2) float32, (y, x) in px.
-        src, dst: (E,) int64. affinity: (E,) float32.
-        grey: (n_s,) float32, mean of the standardised image, or None where nobody measured it.
+        graph: a DGLGraph with ndata `feature` (n_s, d) float32, `area` (n_s,) float32 px, `centroid` (n_s, 2) float32,
+            (y, x) in px, and `grey` (n_s,) float32, mean of the standardised image, where somebody measured it; edata
+            `affinity` (E,) float32.
+        feature, area, centroid, grey, src, dst, affinity: the same, on `device`; grey is None where it is not known.
 
-    `warmup`: the same nodes with the affinity that the embedding is trained on at first, or None where it is the same.
-
-    The tensors are the graph's own and live on one device; `graph` hands them to DGL, whose wheels know the CPU only.
+    device: where the products are computed. The DGLGraph is there, too, if this build of DGL has kernels for it (wheels
+        of the public index have them for the CPU alone); else it stays on the CPU, and only its data and the
+        normalised affinity are copied.
+    warmup: the same nodes with the affinity that the embedding is trained on at first, or None where it is the same.
+    propagation: how Â X is computed (`registry.spg.propagation`).
     """
 
-    def __init__(
-        self,
-        regions: np.ndarray,
-        feature: torch.Tensor,
-        area: torch.Tensor,
-        centroid: torch.Tensor,
-        src: torch.Tensor,
-        dst: torch.Tensor,
-        affinity: torch.Tensor,
-        grey: torch.Tensor | None = None,
-    ):
+    def __init__(self, regions: np.ndarray, graph: dgl.DGLGraph, device: str | torch.device | None = None):
         self.regions = regions
-        self.feature = feature
-        self.area = area
-        self.centroid = centroid
-        self.src = src
-        self.dst = dst
-        self.affinity = affinity
-        self.grey = grey
+        self.graph = by_row(graph)
+        self.device = torch.device(device if device is not None else graph.device)
         self.warmup: RegionGraph | None = None
+        self.propagation: Propagation = "auto"
+        self._moved: dict[str, torch.Tensor] = {}
         self._hops: dict[int, torch.Tensor] = {}
 
     @classmethod
@@ -184,162 +140,115 @@ class RegionGraph:
         affinity: Numbers,
         grey: Numbers | None = None,
     ) -> RegionGraph:
-        """From arrays, tensors or lists of any number type, of the shapes that the class tells."""
+        """From arrays, tensors or lists of any number type; shapes as for the class. On the CPU."""
+        ends = tuple(torch.as_tensor(value, dtype=torch.int64).cpu() for value in (src, dst))
+        graph = dgl.graph(ends, num_nodes=len(feature))
+        nodes = {"feature": feature, "area": area, "centroid": centroid, "grey": grey}
+        for name, value in nodes.items():
+            if value is not None:
+                graph.ndata[name] = torch.as_tensor(value, dtype=torch.float32).cpu()
+        graph.edata["affinity"] = torch.as_tensor(affinity, dtype=torch.float32).cpu()
+        return cls(np.asarray(regions, dtype=np.int32), graph)
 
-        def floats(values: Numbers) -> torch.Tensor:
-            return torch.as_tensor(values, dtype=torch.float32)
-
-        return cls(
-            np.asarray(regions, dtype=np.int32),
-            floats(feature),
-            floats(area),
-            floats(centroid),
-            torch.as_tensor(src, dtype=torch.int64),
-            torch.as_tensor(dst, dtype=torch.int64),
-            floats(affinity),
-            None if grey is None else floats(grey),
-        )
-
-    @classmethod
-    def from_dgl(cls, graph: dgl.DGLGraph, regions: np.ndarray) -> RegionGraph:
-        """From a DGLGraph with the names that `graph` gives, and the regions (H, W) of its nodes."""
-        src, dst = graph.edges(order="eid")
-        return cls.from_edges(
-            regions,
-            graph.ndata["feature"],
-            graph.ndata["area"],
-            graph.ndata["centroid"],
-            src,
-            dst,
-            graph.edata["affinity"],
-            graph.ndata.get("grey"),
-        )
-
-    @cached_property
-    def graph(self) -> dgl.DGLGraph:
-        """For DGL, on the CPU: ndata `feature`, `area`, `centroid`, `grey` if known; edata `affinity`. Made when first
-        asked for."""
-        from registry.spg.dgl_adapter import dgl  # over a second, and few runs need it
-
-        graph = dgl.graph((self.src.cpu(), self.dst.cpu()), num_nodes=self.n)
-        graph.ndata.update(feature=self.feature.cpu(), area=self.area.cpu(), centroid=self.centroid.cpu())
-        if self.grey is not None:
-            graph.ndata["grey"] = self.grey.cpu()
-        graph.edata["affinity"] = self.affinity.cpu()
-        return graph
-
-    def _tensors(self) -> dict[str, torch.Tensor]:
-        names = ("feature", "area", "centroid", "src", "dst", "affinity", "grey")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        """Nodes and edges, by argument of `from_edges`; without `warmup`."""
-        return {"regions": self.regions, **{name: t.cpu().numpy() for name, t in self._tensors().items()}}
-
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> RegionGraph:
-        """Inverse of `to_arrays`, on the CPU."""
-        return cls.from_edges(**{name: np.array(value) for name, value in arrays.items()})
+    def _data(self, name: str) -> torch.Tensor:
+        """Node or edge data on `device`."""
+        held = self.graph.edata if name == "affinity" else self.graph.ndata
+        if self.device == self.graph.device:
+            return held[name]
+        if name not in self._moved:
+            self._moved[name] = held[name].to(self.device)
+        return self._moved[name]
 
     @property
-    def n(self) -> int:
-        """Nodes, n_s."""
-        return len(self.feature)
+    def feature(self) -> torch.Tensor:
+        """(n_s, d) float32."""
+        return self._data("feature")
+
+    @property
+    def area(self) -> torch.Tensor:
+        """(n_s,) float32, px."""
+        return self._data("area")
+
+    @property
+    def centroid(self) -> torch.Tensor:
+        """(n_s, 2) float32, (y, x) in px."""
+        return self._data("centroid")
+
+    @property
+    def grey(self) -> torch.Tensor | None:
+        """(n_s,) float32, None where it is not known."""
+        return self._data("grey") if "grey" in self.graph.ndata else None
+
+    @property
+    def affinity(self) -> torch.Tensor:
+        """(E,) float32."""
+        return self._data("affinity")
 
     @property
     def edges(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ends src and dst (E,) int64."""
-        return self.src, self.dst
+        """Rows and columns (E,) int64 of the edges, on `device`."""
+        src, dst = self.graph.edges(order="eid")
+        return src.to(self.device), dst.to(self.device)
 
     @property
-    def device(self) -> torch.device:
-        """Where the tensors are."""
-        return self.feature.device
+    def src(self) -> torch.Tensor:
+        """(E,) int64."""
+        return self.edges[0]
+
+    @property
+    def dst(self) -> torch.Tensor:
+        """(E,) int64."""
+        return self.edges[1]
+
+    @property
+    def n(self) -> int:
+        """Nodes."""
+        return self.graph.num_nodes()
 
     @property
     def density(self) -> float:
         """Share of the n_s x n_s entries of A that are not zero."""
-        return self.affinity.numel() / max(self.n, 1) ** 2
+        return self.graph.num_edges() / max(self.n, 1) ** 2
 
     def to(self, device: str | torch.device) -> RegionGraph:
-        """The same graph with its tensors on `device`; itself when they are there already."""
-        if self.device == torch.device(device):
+        """The same graph on `device`; itself when it is there already."""
+        device = torch.device(device)
+        if self.device == device:
             return self
-        moved = RegionGraph(self.regions, **{name: t.to(device) for name, t in self._tensors().items()})
+        graph = self.graph.to(device) if has_kernels(device) else self.graph
+        moved = RegionGraph(self.regions, graph, device)
+        moved.propagation = self.propagation
         moved.warmup = None if self.warmup is None else self.warmup.to(device)
         return moved
 
     def dense_affinity(self) -> torch.Tensor:
         """A (n_s, n_s)."""
         A = torch.zeros(self.n, self.n, device=self.device)
-        A[self.src, self.dst] = self.affinity
+        A[self.edges] = self.affinity
         return A
 
     @cached_property
     def degree(self) -> torch.Tensor:
         """D (n_s,): the row sums of A."""
-        return torch.zeros(self.n, device=self.device).index_add_(0, self.src, self.affinity)
+        return dgl.ops.copy_e_sum(self.graph, self.graph.edata["affinity"]).to(self.device)
 
     @cached_property
     def normalised(self) -> torch.Tensor:
-        """Edge weights (E,) of Â = D^-1/2 A D^-1/2; a row without weight stays zero."""
-        degree = self.degree
-        scale = torch.where(degree > 0, degree.clamp(min=1e-30).rsqrt(), torch.zeros_like(degree))
-        return scale[self.src] * self.affinity * scale[self.dst]
-
-    def operator(self, mode: str | None = None) -> Product:
-        """The function X (n_s, c) -> Â X: `dense`, `csr` or `dgl` message passing; by density when not told.
-
-        Raises ValueError for another mode, and for `dgl` off the CPU.
-        """
-        mode = mode or ("dense" if self.density > DENSE_ABOVE else "csr")
-        if mode == "dense":
-            M = torch.zeros(self.n, self.n, device=self.device)
-            M[self.src, self.dst] = self.normalised
-            return lambda X: M @ X
-        if mode == "csr":
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # "CSR support is in beta state"
-                M = self._csr()
-            return lambda X: M @ X
-        if mode == "dgl":
-            return self._message_passing()
-        raise ValueError(f"mode is 'dense', 'csr' or 'dgl', got {mode!r}")
-
-    def _csr(self) -> torch.Tensor:
-        """Â in compressed rows, columns in order."""
-        if self.device.type == "cpu":
-            starts, order = (torch.from_numpy(a) for a in _by_row(self.src.numpy(), self.dst.numpy(), self.n))
-        else:
-            order = torch.argsort(self.src * self.n + self.dst)
-            ends = torch.bincount(self.src, minlength=self.n).cumsum(0)
-            starts = torch.cat([ends.new_zeros(1), ends])
-        return torch.sparse_csr_tensor(
-            starts, self.dst[order], self.normalised[order], (self.n, self.n), check_invariants=False
-        )
-
-    def _message_passing(self) -> Product:
-        from registry.spg.dgl_adapter import dgl
-
-        if self.device.type != "cpu":
-            raise ValueError(f"mode 'dgl' works on the CPU only, the graph is on {self.device}; use 'dense' or 'csr'")
-
-        def multiply(X: torch.Tensor) -> torch.Tensor:
-            with self.graph.local_scope():
-                self.graph.ndata["x"] = X
-                self.graph.edata["w"] = self.normalised
-                self.graph.update_all(dgl.function.u_mul_e("x", "w", "m"), dgl.function.sum("m", "y"))
-                return self.graph.ndata["y"]
-
-        return multiply
+        """Edge weights (E,) of Â = D^-1/2 A D^-1/2, as `dgl.nn.EdgeWeightNorm("both")` gives them."""
+        return EdgeWeightNorm("both")(self.graph, self.graph.edata["affinity"]).to(self.device)
 
     @cached_property
-    def _multiply(self) -> Product:
-        return self.operator()
+    def _product(self) -> Product:
+        return product(self, self.propagation)
+
+    @property
+    def product(self) -> str:
+        """How Â X is computed here, in words."""
+        return f"{chosen(self, self.propagation)} on {self.device.type}, DGLGraph on {self.graph.device.type}"
 
     def propagate(self, X: torch.Tensor) -> torch.Tensor:
         """Â X, differentiable in X: (n_s, c) -> (n_s, c)."""
-        return _Symmetric.apply(self._multiply, X) if X.requires_grad else self._multiply(X)
+        return Symmetric.apply(self._product, X) if X.requires_grad else self._product(X)
 
     def hop(self, times: int) -> torch.Tensor:
         """Â^times F_s (n_s, d), kept: a linear network trained on the same graph again and again needs it each time."""
@@ -353,17 +262,22 @@ class RegionGraph:
 
     def diagnostics(self) -> dict[str, float | int]:
         """Nodes, edges (undirected, without self-loops), density, isolated nodes, connected components."""
-        from scipy.sparse import coo_matrix
         from scipy.sparse.csgraph import connected_components
 
-        src, dst = (t.cpu().numpy() for t in self.edges)
-        proper = src != dst
-        matrix = coo_matrix((np.ones(proper.sum()), (src[proper], dst[proper])), shape=(self.n, self.n))
-        degree = np.bincount(src[proper], minlength=self.n)
+        proper = dgl.remove_self_loop(self.graph.cpu())
         return {
             "nodes": self.n,
-            "edges": int(proper.sum()) // 2,
+            "edges": proper.num_edges() // 2,
             "density": float(self.density),
-            "isolated": int((degree == 0).sum()),
-            "components": int(connected_components(matrix, False)[0]),
+            "isolated": int((proper.out_degrees() == 0).sum()),
+            "components": int(connected_components(proper.adj_external(scipy_fmt="csr"), False)[0]),
         }
+
+
+def by_row(graph: dgl.DGLGraph) -> dgl.DGLGraph:
+    """The same graph with its edges in order of rows, then columns: compressed rows are then its own arrays."""
+    src, dst = graph.edges(order="eid")
+    keys = src * graph.num_nodes() + dst
+    if bool((keys[1:] >= keys[:-1]).all()):
+        return graph
+    return dgl.edge_subgraph(graph, torch.argsort(keys), relabel_nodes=False, store_ids=False)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from registry.spg.affinity import AffinityGraph
+from registry.spg.dgl_adapter import dgl
 from registry.spg.graphs import RegionGraph
 
 Link = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # nodes i of a slice, j of the next, their affinity: (E,) each
@@ -34,16 +35,12 @@ def joined(graphs: Sequence[RegionGraph], links: Sequence[Link]) -> RegionGraph:
     links: from each slice to the next, one fewer than graphs.
     """
     starts = np.cumsum([0, *(graph.n for graph in graphs)]).tolist()
-    src, dst = ([getattr(graph, end) + start for graph, start in zip(graphs, starts)] for end in ("src", "dst"))
-    affinity = [graph.affinity for graph in graphs]
-    for (i, j, between), first, second in zip(links, starts, starts[1:]):
-        src, dst = [*src, i + first, j + second], [*dst, j + second, i + first]
-        affinity += [between, between]
+    slab = dgl.batch([graph.graph for graph in graphs], edata=["affinity"])
+    for (i, j, affinity), first, second in zip(links, starts, starts[1:]):
+        one, two, weight = (each.to(slab.device) for each in (i + first, j + second, affinity))
+        slab = dgl.add_edges(slab, torch.cat([one, two]), torch.cat([two, one]), {"affinity": weight.repeat(2)})
     regions = np.stack([graph.regions + start for graph, start in zip(graphs, starts)])
-    feature, area, centroid = (
-        torch.cat([getattr(graph, name) for graph in graphs]) for name in ("feature", "area", "centroid")
-    )
-    return RegionGraph(regions, feature, area, centroid, torch.cat(src), torch.cat(dst), torch.cat(affinity))
+    return RegionGraph(regions, slab, graphs[0].device)
 
 
 def overlaps(one: np.ndarray, two: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from registry.base import UserError
+from registry.spg.dgl_adapter import dgl
 from registry.spg.graphs import Nodes, RegionGraph
 from sccs.data.volumes import FOV, Dataset
 from sccs.model.model import Model
@@ -55,6 +56,8 @@ def make_graphs(model: Model, dataset: Dataset, log: RunLog) -> TrainingGraphs:
         graphs.append(model.graph.connect(nodes.pop()).to(model.device))
     diagnostics = [{"key": key, **graph.diagnostics()} for key, graph in zip(keys, graphs)]
     warn_of_graphs(model, diagnostics, log)
+    if model.graph.cacheable:  # a graph of pixels has no edges
+        log.info(f"graphs by DGL {dgl.__version__}; product with the normalised affinity: {graphs[index].product}")
     log.info(f"anchor graph: {anchor.key}")
     return TrainingGraphs(graphs, diagnostics, index, anchor)
 

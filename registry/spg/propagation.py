@@ -1,0 +1,70 @@
+"""The product Â X of a spG's normalised affinity, which linear graph convolutions are made of: one place decides how.
+
+csr: torch's sparse product on the DGLGraph's own compressed rows. dense: a full matrix, from DENSE_ABOVE on. dgl: DGL's
+kernel `u_mul_e_sum`, which any layer of `dgl.nn` runs on. On CPUs the first two are faster (benchmarks/speed,
+`propagation`); off the CPU DGL's kernel works where its build has kernels for the device.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from registry.spg.dgl_adapter import dgl
+
+if TYPE_CHECKING:
+    from registry.spg.graphs import RegionGraph
+
+DENSE_ABOVE = 0.25  # share of nonzero entries from which a dense product wins (benchmarks/speed/propagation.py)
+Propagation = Literal["auto", "csr", "dense", "dgl"]
+Product = Callable[[torch.Tensor], torch.Tensor]  # X (n_s, c) -> Â X (n_s, c)
+
+
+def chosen(graph: RegionGraph, mode: Propagation) -> Propagation:
+    """What `auto` stands for on this graph: `dense` or `csr`, by its density."""
+    if mode == "auto":
+        return "dense" if graph.density > DENSE_ABOVE else "csr"
+    return mode
+
+
+def product(graph: RegionGraph, mode: Propagation = "auto") -> Product:
+    """The function X (n_s, c) -> Â X on the graph's device; no gradient passes (see `Symmetric`).
+
+    Raises ValueError for another mode, and for `dgl` where this build of DGL has no kernels for the device.
+    """
+    mode = chosen(graph, mode)
+    if mode == "dense":
+        M = torch.zeros(graph.n, graph.n, device=graph.device)
+        M[graph.edges] = graph.normalised
+        return lambda X: M @ X
+    if mode == "csr":
+        indptr, indices, edges = (array.to(graph.device) for array in graph.graph.adj_tensors("csr"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "CSR support is in beta state"
+            sparse = torch.sparse_csr_tensor(
+                indptr, indices, graph.normalised[edges], (graph.n, graph.n), check_invariants=False
+            )
+        return lambda X: sparse @ X
+    if mode == "dgl":
+        if graph.device != graph.graph.device:
+            raise ValueError(
+                f"propagation 'dgl': this build of DGL has no kernels for {graph.device}; use 'csr' or 'dense'"
+            )
+        return lambda X: dgl.ops.u_mul_e_sum(graph.graph, X, graph.normalised)
+    raise ValueError(f"propagation is 'auto', 'csr', 'dense' or 'dgl', got {mode!r}")
+
+
+class Symmetric(torch.autograd.Function):
+    """X -> M X for a symmetric M that needs no gradient: the backward product is the forward one."""
+
+    @staticmethod
+    def forward(ctx: Any, multiply: Product, X: torch.Tensor) -> torch.Tensor:
+        ctx.multiply = multiply
+        return multiply(X)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[None, torch.Tensor]:
+        return None, ctx.multiply(grad.contiguous())
