@@ -8,7 +8,7 @@ OUT ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 TORCH := $(shell grep '^torch==' constraints.txt | cut -d';' -f1)
 PIP := $(VENV)/bin/python -m pip install --quiet -c constraints.txt
 
-API := sccs.pipeline sccs.recipe sccs.inference.segment sccs.data.readers registry.base registry.spg.graphs registry.registry
+API := sccs.pipeline sccs.model.model sccs.recipe sccs.inference.segment sccs.data.readers registry.base registry.spg.graphs registry.registry
 
 .PHONY: demo test lint docs viewer clean
 

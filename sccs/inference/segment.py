@@ -38,6 +38,7 @@ from sccs.inference.source import (
 from sccs.inference.workers import import_distributed
 from sccs.model.model import Model
 from sccs.system.lock import held
+from sccs.system.log import bar
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def _by_slices(
     model: Model, output: str, options: Options, settings: dict[str, Any], table: np.ndarray, store: dict[str, Any]
 ) -> None:
     shape = _shape(settings)
-    slices = slice_labels(model, settings, options.plane, options.depth, table, progress)
+    slices = slice_labels(model, settings, options.plane, options.depth, table, _slices)
     if is_zarr(output):
         about = {**settings, "halo": 0, "plane": options.plane, "depth": options.depth}
         kind, version = settings["kind"], settings["ome"]
@@ -209,7 +210,7 @@ def _to_tiff(
     shape = _shape(settings)
     plan = make_plan(shape, settings["fov"], settings["halo"])
     mask, volume = open_mask(settings), open_volume(settings, model.min_side)
-    planes = progress(segmented_planes(model, volume, mask, table, plan), shape[0])
+    planes = _slices(segmented_planes(model, volume, mask, table, plan), shape[0])
     _write_tiff(output, planes, shape, options, store)
 
 
@@ -231,7 +232,7 @@ def _in_blocks(
     else:
         volume = open_volume(settings, model.min_side)
         block_job.begin(output, settings, (volume.mean, volume.std), **store)
-    block_job.carry_out(output, options.device, options.workers, options.scheduler, bar)
+    block_job.carry_out(output, options.device, options.workers, options.scheduler, _blocks)
     block_job.finish(output)
 
 
@@ -246,13 +247,9 @@ def fingerprint_of(run: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def progress(planes: Iterable[np.ndarray], total: int) -> Iterable[np.ndarray]:
-    from tqdm import tqdm
-
-    return tqdm(planes, total=total, desc="segmenting", unit="slice", disable=None)
+def _slices(planes: Iterable[np.ndarray], total: int) -> Iterable[np.ndarray]:
+    return bar(total, "segmenting", "slice", planes)
 
 
-def bar(total: int, what: str) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(total=total, desc=what, unit="FOV" if what == "segmenting" else "block", disable=None)
+def _blocks(total: int, what: str) -> Any:
+    return bar(total, what, "FOV" if what == "segmenting" else "block")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sccs.data.survey import Found
 from sccs.data.schema import Region
+from sccs.data.survey import Found
 from sccs.data.volumes import Volume
 from sccs.init.plan import FOV, Plan
 from sccs.system.log import clock

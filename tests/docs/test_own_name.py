@@ -1,4 +1,4 @@
-"""The names `sccs` and `registry` on the package index are other people's: nothing of ours tells anyone to install them."""
+"""`sccs` and `registry` on the package index are other people's: nothing of ours tells anyone to install them."""
 
 import re
 import subprocess
@@ -13,7 +13,8 @@ ROOT = Path(sccs.__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(not (ROOT / "setup.cfg").is_file(), reason="needs the checkout, not an installed copy")
 # An extra in brackets, or the bare name after `install`, with or without quotes.
 STRANGER = re.compile(
-    r"""(?<![\w.-])(sccs|registry)\[[a-z]|(pip|uv|conda|mamba|poetry)3? (install|add)[^\n]*[\s"'`](sccs|registry)([\s"'`=<>~;)]|$)"""
+    r"""(?<![\w.-])(sccs|registry)\[[a-z]"""
+    r"""|(pip|uv|conda|mamba|poetry)3? (install|add)[^\n]*[\s"'`](sccs|registry)([\s"'`=<>~;)]|$)"""
 )
 TEXT = (".py", ".md", ".yaml", ".cfg", ".toml", ".txt", ".j2", ".sh", ".cff", "")
 

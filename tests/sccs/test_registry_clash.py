@@ -17,8 +17,8 @@ def test_another_registry_first_on_the_path_is_named(files, tmp_path):
         (tmp_path / "registry" / name).write_text(text)
     root = Path(sccs.__file__).resolve().parents[1]
     code = (
-        f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(root)!r}]; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in "
-        "str(f).lower()]; import sccs"
+        f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(root)!r}]; "
+        "sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in str(f).lower()]; import sccs"
     )
     if "__init__.py" not in files:  # a folder without __init__.py only counts where no package is behind it
         code = code.replace(f", {str(root)!r}", "")

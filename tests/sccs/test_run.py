@@ -13,9 +13,9 @@ import pytest
 import tifffile
 import yaml
 
-from sccs.system.exits import guard
 from sccs.cli import main as command
 from sccs.run import main
+from sccs.system.exits import guard
 
 SMALL = {
     "features": "intensity",

@@ -11,11 +11,11 @@ import pytest
 import tifffile
 
 import registry
-from sccs.system.exits import guard
 from sccs.data import load_dataset
 from sccs.evaluation.scores import confusion, fit_mapping, rest_position, scores
 from sccs.recipe import load_recipe, packaged_recipes
 from sccs.run import main
+from sccs.system.exits import guard
 
 WITHOUT = {"platelet", "hela", "cdeep3m", "vnc", "betaseg", "mae"}  # data sets of `sccs`, and pre-training
 # issue B: these must be there

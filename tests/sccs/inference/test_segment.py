@@ -263,7 +263,7 @@ def validated(path: Path, version: str):
 
     models = importlib.import_module(f"ome_zarr_models.v{version.replace('.', '')}")
     types = vars(importlib.import_module(f"pydantic_zarr.v{3 if version == '0.5' else 2}"))
-    for model, inside in ((models.Labels, "labels"), (models.Image, ""), (models.ImageLabel, "labels/clusters")):
+    for model in (models.Labels, models.Image, models.ImageLabel):
         model.model_rebuild(_types_namespace=types)
     for model, inside in ((models.Labels, "labels"), (models.Image, ""), (models.ImageLabel, "labels/clusters")):
         model.from_zarr(zarr.open_group(path, path=inside, mode="r"))
