@@ -57,7 +57,7 @@ def test_fewer_features_than_coordinates_will_do(name, build, make_graph):
 def test_a_channel_that_never_varies_does_no_harm(name, build, make_graph):
     """The deviation of grey values in one-pixel regions, say: the graph part sets such a channel to zero."""
     graph = make_graph(n=20, d=2)
-    graph.feature = graph.feature * torch.tensor([1.0, 0.0])
+    graph.graph.ndata["feature"] = graph.feature * torch.tensor([1.0, 0.0])
     part = build("embedder", name)
     part.fit([graph])
     for step in range(3 if part.trainable else 0):
