@@ -40,7 +40,7 @@ from registry.embedder.lgc import LGC
 from registry.embedder.lgc_principal import LGCPrincipal
 from registry.graph.superpixel import Superpixel
 from registry.spg.graphs import DENSE_ABOVE, Nodes, RegionGraph
-from sccs.report.figures import INK, new_figure, save_png
+from sccs.report.drawing import INK, new_figure, save_png
 from sccs.system.exits import guard
 from sccs.system.machine import environment
 

@@ -22,7 +22,8 @@ import numpy as np
 import yaml
 
 from registry.base import UserError
-from sccs.evaluation.scores import MAPPINGS, evaluate
+from sccs.evaluation.evaluate import evaluate
+from sccs.evaluation.mappings import MAPPINGS
 from sccs.system.archive import is_export, read_text
 from sccs.system.colours import class_colours
 from sccs.system.files import write_json, write_text

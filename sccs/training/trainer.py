@@ -21,7 +21,7 @@ import torch
 
 from registry.base import Clusterer, Embedder, UserError
 from registry.spg.graphs import RegionGraph
-from sccs.evaluation.scores import IN_USE
+from sccs.evaluation.evaluate import IN_USE
 from sccs.recipe.schema import Train
 from sccs.system.log import RunLog
 from sccs.training.checkpoint import below, optimizer_values, read_tensors, restore_optimizer, write_tensors
