@@ -41,8 +41,9 @@ def evaluate(
 
     `train` and `test` map FOV keys "volume:z:y:x" to tables (k, C); FOVs without labels are left out, so either may
     be empty. `named` is a person's mapping (k,) (`sccs.evaluation.naming.named_mapping`); `rest`, `mappings` and
-    `headline` are the recipe's `evaluation` block. `train_pixels`, `test_pixels` (k,) count the pixels per cluster over *all* FOVs,
-    labelled or not; without them the tables' rows are counted. `supervised` names parts that were trained on labels.
+    `headline` are the recipe's `evaluation` block. `train_pixels`, `test_pixels` (k,) count the pixels per cluster over
+    *all* FOVs, labelled or not; without them the tables' rows are counted. `supervised` names parts that were trained
+    on labels.
     `neighbours` {train, test}: `sccs.evaluation.continuity.NeighbourTables.to_lists` of slices that are neighbours.
 
     Keys: ``test``, ``train`` {mapping: `scores`}; ``headline``, the mapping to quote: the one asked for, or the next
@@ -50,8 +51,8 @@ def evaluate(
     {mapping: `slice_spread` of the test slices}; ``consistency`` of the test FOVs; ``per_image`` {rule: `per_image` of
     the test FOVs} for hungarian and oracle; ``z_consistency`` {train, test:
     `sccs.evaluation.continuity.z_consistency`}, of parts with neighbouring slices; ``clusters_used``,
-    ``clusters_any``, ``cluster_share`` {train, test}; ``k``, ``classes``, ``rest``; ``notes``, what a reader must be told. If no
-    training pixel has a label, only `oracle` and `named` are reported, and a note says so.
+    ``clusters_any``, ``cluster_share`` {train, test}; ``k``, ``classes``, ``rest``; ``notes``, what a reader must be
+    told. If no training pixel has a label, only `oracle` and `named` are reported, and a note says so.
     """
     position = rest_position(class_names, rest)
     empty = np.zeros((k, len(class_names)), np.int64)
@@ -120,7 +121,7 @@ def _notes(train: np.ndarray, test: np.ndarray, class_names: Sequence[str], supe
         notes.append("no labels in the training volumes: only the mappings oracle and named can be reported")
     elif not test.any():
         notes.append("no labels in the test volumes: nothing to score there")
-    missing = [name for name, present in zip(class_names, train.any(0)) if not present]
+    missing = [name for name, count in zip(class_names, train.sum(0)) if not count]
     if train.any() and missing:
         notes.append(f"no training pixel is labelled {', '.join(missing)}: only oracle and named can assign it")
     return notes

@@ -33,7 +33,7 @@ def fit_mapping(rule: str, table: np.ndarray, *, rest: int | None = None) -> np.
 
     Only classes that occur in the table are given to clusters. Clusters without a pixel in the table take the rest
     class, or the most frequent one where there is no rest class. Ties go to the lower cluster and the lower class.
-    ``fit_mapping("oracle", test_table)`` is the `train` rule; `named` is fitted by nobody (see `sccs.evaluation.naming`).
+    ``fit_mapping("oracle", test_table)`` is the `train` rule; `named` is fitted by nobody (`sccs.evaluation.naming`).
     """
     table = np.asarray(table, np.int64)
     rules = {"train": _best, "oracle": _best, "hungarian": _hungarian, "greedy": _greedy, "majority": _majority}
@@ -43,7 +43,7 @@ def fit_mapping(rule: str, table: np.ndarray, *, rest: int | None = None) -> np.
     mapping = np.full(len(table), fallback, np.int64)
     used, present = np.flatnonzero(table.sum(1)), np.flatnonzero(table.sum(0))
     if len(used):
-        rest_column = int(np.searchsorted(present, rest)) if rest in present else None
+        rest_column = int(np.searchsorted(present, rest)) if rest is not None and rest in present else None
         columns = rules[rule](table[np.ix_(used, present)], rest_column)
         fitted = np.where(columns >= 0, present[columns], -1)
         mapping[used] = fitted if rest is None else np.where(fitted < 0, rest, fitted)

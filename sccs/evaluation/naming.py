@@ -200,7 +200,7 @@ def rescore(run: Path) -> dict[str, Any]:
     entries = read_names(run)
     named = named_mapping(entries, class_names, k) if entries else None
     metrics = evaluate(**stored, named=named)
-    other = sorted({e["name"] for c, e in entries.items() if c < k and named[c] < 0})
+    other = [] if named is None else sorted({e["name"] for c, e in entries.items() if c < k and named[c] < 0})
     if other and class_names:
         metrics["notes"].append(f"named, but no labelled class: {', '.join(other)}; scored as {metrics['rest']}")
     write_json(run / "metrics.json", metrics)

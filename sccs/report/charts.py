@@ -25,7 +25,8 @@ def read_metrics(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             step = entry.pop("step", 0)
             for tag, value in entry.items():
                 found.setdefault(tag, []).append((step, np.nan if value is None else float(value)))
-    return {tag: tuple(np.array(column) for column in zip(*sorted(pairs))) for tag, pairs in found.items()}
+    columns = {tag: list(zip(*sorted(pairs))) for tag, pairs in found.items()}
+    return {tag: (np.array(steps), np.array(values)) for tag, (steps, values) in columns.items()}
 
 
 def loss_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure | None:
@@ -148,10 +149,10 @@ def dsc_bars(part: Mapping[str, Any], colours: Mapping[str, str], headline: str 
             if rule == "oracle":
                 bar.set_hatch("////")
                 bar.set_edgecolor("white")
-    for at, rule in enumerate(rules):
+    for i, rule in enumerate(rules):
         mean = part[rule].get("mean", {}).get("dsc")
         if mean is not None:
-            axis.hlines(mean, at - 0.44, at + 0.44, color=INK, linewidth=1.2, linestyle=(0, (3, 2)))
+            axis.hlines(mean, i - 0.44, i + 0.44, color=INK, linewidth=1.2, linestyle=(0, (3, 2)))
     axis.set_xticks(range(len(rules)), [rule_title(rule, headline) for rule in rules], fontsize=8)
     axis.set_ylim(0, 1.08)
     _legend(figure, colours)
@@ -161,4 +162,5 @@ def dsc_bars(part: Mapping[str, Any], colours: Mapping[str, str], headline: str 
 
 
 def rule_title(rule: str, headline: str | None = None) -> str:
+    """A mapping's name in charts and tables: which is the headline, which an upper bound."""
     return rule + (" (upper bound)" if rule == "oracle" else " (headline)" if rule == headline else "")

@@ -30,7 +30,7 @@ def cluster_crops(
     least one crop apart, so that a person sees more than one corner of one image.
     """
     queues = [_typical(view, cluster, side, count) for view in views]
-    picked = []
+    picked: list[Crop] = []
     for turn in range(count):
         for view, queue in zip(views, queues):
             if turn < len(queue) and len(picked) < count:

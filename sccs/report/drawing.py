@@ -30,6 +30,7 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **k
 
 
 def save_png(figure: Figure, path: Path, dpi: int = 110) -> Path:
+    """Writes the figure, whole or not at all, and returns its path."""
     with atomic_path(path) as scratch:
         figure.savefig(scratch, dpi=dpi, facecolor="white")
     return Path(path)
@@ -37,9 +38,12 @@ def save_png(figure: Figure, path: Path, dpi: int = 110) -> Path:
 
 def to_rgb(figure: Figure, dpi: int = 90) -> np.ndarray:
     """Figure -> (H, W, 3) uint8, for TensorBoard."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     figure.set_dpi(dpi)
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def to_svg(figure: Figure, name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from registry.base import UserError
 from sccs.report.charts import cluster_use_chart, dsc_bars, loss_curves, read_metrics
@@ -13,6 +13,9 @@ from sccs.report.drawing import save_png
 from sccs.report.panels import basis_panel, comparison_panel, overview_panel
 from sccs.report.views import SliceView
 from sccs.system.colours import class_colours
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass
@@ -77,7 +80,8 @@ def draw_all(run: Path, most: int = 4) -> list[Path]:
     """The run's figures/*.png from its folder alone; at most `most` slices each, test slices first."""
     run = Path(run)
     seen = read_run(run)
-    folder, figures = run / "figures", {}
+    folder = run / "figures"
+    figures: dict[str, Figure | None] = {}
     shown = [view for view in seen.views if view.split == "test"][:most] or seen.views[:most]
     for view in shown:
         figures[f"figure2_bases_{view.key}"] = basis_panel(view)

@@ -102,6 +102,7 @@ def basis_mosaic(Z: np.ndarray, regions: np.ndarray, columns: int = 4) -> np.nda
 
 
 def cluster_overlay(view: SliceView, k: int, alpha: float = 0.6) -> np.ndarray:
+    """The k clusters in their colours over the image."""
     return colourise(view.cluster_image(), cluster_colours(k), view.image, alpha)
 
 

@@ -240,7 +240,7 @@ def slice_pictures(view: SliceView, seen: RunView) -> dict[str, Any]:
     score = None
     if seen.class_of_cluster is not None:
         predicted = view.class_image(seen.class_of_cluster, names)
-        about = f"clusters as classes, mapping {rule_title(seen.rule)}"
+        about = f"clusters as classes, mapping {rule_title(seen.rule or '')}"
         pictures.append(("classes", class_overlay(view, predicted, seen.colours), about))
     if truth is not None:
         labels = class_overlay(view, truth, seen.colours)

@@ -72,10 +72,12 @@ def comparison_panel(
         if not labelled:
             _show(axes[row, 1], ours, "" if row else "classes")
             continue
-        has = truth is not None
-        _show(axes[row, 1], class_overlay(view, truth, colours) if has else None, "" if row else "ground truth")
+        theirs = wrong = None
+        if truth is not None:
+            theirs = class_overlay(view, truth, colours)
+            wrong = error_map(view, truth, as_scored(predicted, classes, rest), colours)
+        _show(axes[row, 1], theirs, "" if row else "ground truth")
         _show(axes[row, 2], ours, "" if row else "classes")
-        wrong = error_map(view, truth, as_scored(predicted, classes, rest), colours) if has else None
         _show(axes[row, 3], wrong, "" if row else "wrong pixels, by true class")
     legend = dict(colours)
     legend.update({f"false alarm ({n})": c for n, c in error_colours(colours).items() if labelled and c == WRONG})

@@ -6,15 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from sccs.system.files import atomic_path
-
-if TYPE_CHECKING:
-    pass
-
 
 SHOWN_BASES = 12
 
@@ -46,7 +42,7 @@ class SliceView:
     tiles: list[tuple[int, int, int, int]] = field(default_factory=list)
     classes: dict[int, str] = field(default_factory=dict)
     u: int = 0
-    columns: np.ndarray | None = None
+    columns: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     voxel_size: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
@@ -55,7 +51,7 @@ class SliceView:
             raise ValueError(f"SliceView {self.key}: image, labels and regions must share one shape (H, W)")
         if len(self.bases) != n or (self.regions.size and int(self.regions.max()) >= n):
             raise ValueError(f"SliceView {self.key}: regions, bases, clusters must agree on the number of superpixels")
-        if self.columns is None:
+        if not len(self.columns):
             self.u = self.bases.shape[1]
             order = np.argsort(-np.nan_to_num(self.bases.astype(np.float64).var(axis=0)), kind="stable")
             self.columns = np.sort(order[:SHOWN_BASES])
@@ -63,10 +59,12 @@ class SliceView:
 
     @property
     def key(self) -> str:
+        """<volume>_z<z>, its name in files."""
         return f"{self.volume}_z{self.z:04d}"
 
     @property
     def title(self) -> str:
+        """Its name in pictures."""
         return f"{self.volume}, z = {self.z}"
 
     def paint(self, per_region: np.ndarray, outside: float = -1) -> np.ndarray:
@@ -80,7 +78,7 @@ class SliceView:
 
     def save(self, folder: Path) -> Path:
         """Writes `<volume>_z<z>.npz` into `folder` (a run's figures/data)."""
-        arrays = {
+        arrays: dict[str, Any] = {
             "image": self.image.astype(np.uint8),
             "regions": self.regions.astype(np.int32),
             "bases": self.bases,
@@ -108,6 +106,7 @@ class SliceView:
 
     @classmethod
     def load(cls, path: Path) -> SliceView:
+        """What `save` has written."""
         with np.load(path, allow_pickle=False) as stored:
             about = json.loads(str(stored["about"]))
             about["tiles"] = [tuple(tile) for tile in about["tiles"]]
@@ -120,8 +119,8 @@ class SliceView:
 
     def class_image(self, class_of_cluster: Sequence[str | None], names: Sequence[str]) -> np.ndarray:
         """(H, W) int position in `names` of each pixel's class under a mapping (class name or None per cluster)."""
-        position = {name: i for i, name in enumerate(names)}
-        lookup = np.array([position.get(name, -1) for name in class_of_cluster] + [-1], dtype=np.int32)
+        position: dict[str | None, int] = {name: i for i, name in enumerate(names)}
+        lookup = np.array([*(position.get(name, -1) for name in class_of_cluster), -1], dtype=np.int32)
         return lookup[np.where(self.cluster_image() < len(class_of_cluster), self.cluster_image(), -1)]
 
     def truth_image(self, names: Sequence[str]) -> np.ndarray | None:
