@@ -24,7 +24,8 @@ from benchmarks.noise import degraded
 from registry.base import UserError
 from sccs.data import load_dataset
 from sccs.data.volumes import Dataset, Volume
-from sccs.evaluation.scores import MAPPINGS, evaluate, usage
+from sccs.evaluation.evaluate import evaluate, usage
+from sccs.evaluation.mappings import MAPPINGS
 from sccs.pipeline import Pipeline
 from sccs.products import UNSEGMENTED, segment_volume
 from sccs.recipe import load_recipe

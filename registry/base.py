@@ -175,6 +175,7 @@ class Embedder(Part):
 
     trainable = False
     terms: tuple[str, ...] = ()  # names of the loss terms, the keys of `train.weights`
+    embeds_batches = False  # whether `embed` of several graphs side by side (`RegionGraph.batch`) is that of each
     loss_uses_Z = True  # where false, `loss` and `after_step` get None for Z while nobody else needs it either
 
     def fit(self, graphs: Sequence[RegionGraph]) -> None:

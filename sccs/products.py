@@ -17,11 +17,12 @@ from sccs.data.writers import write_labels
 from sccs.evaluation.continuity import NeighbourTables
 from sccs.evaluation.legend import class_legend, cluster_legend
 from sccs.evaluation.naming import read_names, write_metrics
-from sccs.evaluation.scores import confusion
+from sccs.evaluation.tables import confusion
 from sccs.model.model import STAGES, Segmented
 from sccs.pipeline import Pipeline
-from sccs.report.figures import SliceView, basis_mosaic, cluster_overlay
+from sccs.report.overlays import basis_mosaic, cluster_overlay
 from sccs.report.page import refresh
+from sccs.report.views import SliceView
 from sccs.system.cache import report_growth
 from sccs.system.colours import to_grey
 from sccs.system.files import write_json

@@ -87,7 +87,7 @@ def prepare_training(recipe: Recipe) -> Work:
     import torch
 
     from sccs.data import load_dataset
-    from sccs.evaluation.scores import rest_position
+    from sccs.evaluation.tables import rest_position
     from sccs.pipeline import Pipeline
     from sccs.training.fit import check_labels
     from sccs.training.trainer import check_length
@@ -151,7 +151,7 @@ class Preview:
     def __call__(self, step: int, pipeline: Pipeline, graph: RegionGraph, fov: FOV) -> None:
         import torch
 
-        from sccs.report.figures import basis_mosaic
+        from sccs.report.overlays import basis_mosaic
         from sccs.system.colours import cluster_colours, colourise
 
         with torch.no_grad():

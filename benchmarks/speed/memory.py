@@ -26,7 +26,7 @@ import numpy as np
 from benchmarks.pages import describe, markdown, publish
 from sccs.inference.blocks import default_halo, make_plan
 from sccs.pipeline import Pipeline
-from sccs.report.figures import INK, new_figure, save_png
+from sccs.report.drawing import INK, new_figure, save_png
 from sccs.system.exits import guard
 from sccs.system.machine import environment
 

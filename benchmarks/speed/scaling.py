@@ -41,7 +41,7 @@ from registry.embedder.lgc_principal import LGCPrincipal
 from registry.graph.superpixel import Superpixel
 from registry.spg.graphs import Nodes, RegionGraph
 from registry.spg.propagation import DENSE_ABOVE
-from sccs.report.figures import INK, new_figure, save_png
+from sccs.report.drawing import INK, new_figure, save_png
 from sccs.system.exits import guard
 from sccs.system.machine import environment
 

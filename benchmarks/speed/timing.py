@@ -26,7 +26,7 @@ from registry.features.maester import Maester
 from sccs.data import load_dataset
 from sccs.model.model import STAGES
 from sccs.pipeline import Pipeline
-from sccs.report.figures import INK, new_figure, save_png
+from sccs.report.drawing import INK, new_figure, save_png
 from sccs.system.exits import guard
 from sccs.system.machine import environment
 

@@ -31,7 +31,9 @@ from registry.spg.slab import Link, link, overlaps
 from sccs.data import load_dataset
 from sccs.data.volumes import Dataset, Volume
 from sccs.evaluation.continuity import NeighbourTables, z_consistency
-from sccs.evaluation.scores import confusion, fit_mapping, rest_position, scores
+from sccs.evaluation.mappings import fit_mapping
+from sccs.evaluation.scores import scores
+from sccs.evaluation.tables import confusion, rest_position
 from sccs.inference.depth import neighbourhood, segment_middle
 from sccs.pipeline import Pipeline
 from sccs.recipe import load_recipe

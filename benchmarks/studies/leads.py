@@ -41,7 +41,9 @@ from registry.base import UserError
 from registry.embedder.lgc_principal import LGCPrincipal
 from registry.spg.affinity import AffinityGraph
 from registry.spg.graphs import Nodes, RegionGraph
-from sccs.evaluation.scores import consistency, fit_mapping, rest_position, scores
+from sccs.evaluation.mappings import fit_mapping
+from sccs.evaluation.scores import consistency, scores
+from sccs.evaluation.tables import rest_position
 from sccs.system.exits import guard
 from sccs.system.machine import environment
 

@@ -41,7 +41,9 @@ from registry.numeric.kmeans import kmeans
 from registry.numeric.nearest import squared_distances
 from registry.spg.graphs import Nodes, RegionGraph
 from registry.spg.pooling import pool
-from sccs.evaluation.scores import fit_mapping, rest_position, scores
+from sccs.evaluation.mappings import fit_mapping
+from sccs.evaluation.scores import scores
+from sccs.evaluation.tables import rest_position
 from sccs.system.exits import guard
 from sccs.system.machine import environment
 

@@ -14,7 +14,7 @@ from benchmarks.harness import expanded, job
 from registry.base import UserError
 from registry.spg.graphs import Nodes
 from sccs.data import load_dataset
-from sccs.evaluation.scores import confusion
+from sccs.evaluation.tables import confusion
 
 FURTHER = {"cdeep3m": [2, 8, 2], "vnc": [2, 6, 2]}  # z of slices of the training part that `quick` leaves out
 PHANTOM_SLICES = 3  # of each training volume; `quick` has one

@@ -12,7 +12,7 @@ from benchmarks.noise import LEVELS, noise_levels
 from benchmarks.pages import named
 from benchmarks.tables.answers import Answers
 from benchmarks.tables.rows import SUPERVISED
-from sccs.report.figures import INK, new_figure, save_png
+from sccs.report.drawing import INK, new_figure, save_png
 from sccs.system.colours import class_colours, cluster_colours, colourise
 
 ONE_SLICE = 4  # systems a row in the picture of one slice

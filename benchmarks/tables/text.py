@@ -14,7 +14,8 @@ from benchmarks.pages import markdown, mean_sd, named
 from benchmarks.tables.answers import Answers
 from benchmarks.tables.pictures import bars, curves, noise_curves, slice_picture
 from benchmarks.tables.rows import PAPER, PAPER_K, SUPERVISED, Row
-from sccs.evaluation.scores import MAPPINGS, MEASURES
+from sccs.evaluation.mappings import MAPPINGS
+from sccs.evaluation.scores import MEASURES
 
 DSC = "mean DSC, mapping `train`"
 

@@ -150,6 +150,13 @@ class RegionGraph:
         graph.edata["affinity"] = torch.as_tensor(affinity, dtype=torch.float32).cpu()
         return cls(np.asarray(regions, dtype=np.int32), graph)
 
+    @classmethod
+    def batch(cls, graphs: Sequence[RegionGraph]) -> RegionGraph:
+        """The graphs side by side as one (`dgl.batch`), without regions; they are of one device."""
+        whole = cls(np.zeros((0, 0), np.int32), dgl.batch([graph.graph for graph in graphs]), graphs[0].device)
+        whole.propagation = graphs[0].propagation
+        return whole
+
     def _data(self, name: str) -> torch.Tensor:
         """Node or edge data on `device`."""
         held = self.graph.edata if name == "affinity" else self.graph.ndata

@@ -24,6 +24,7 @@ from sccs.system.files import atomic_path
 
 
 def import_zarr(path: str | os.PathLike) -> Any:
+    """The package zarr; UserError, which names `path` and the pip command, where it is not installed."""
     try:
         import zarr
     except ImportError as error:

@@ -175,7 +175,7 @@ def _number(value: float | None, name: str) -> str:
 
 
 def _spread(group: Sequence[Row], name: str) -> str:
-    values = [row.values[name] for row in group if row.values.get(name) is not None]
+    values = [value for row in group if (value := row.values.get(name)) is not None]
     if not values:
         return "-"
     over = mean_sd(values)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -67,7 +67,7 @@ def joint(a: np.ndarray, b: np.ndarray, n: int) -> np.ndarray:
     return np.bincount(a.ravel().astype(np.int64) * n + b.ravel(), minlength=n * n).reshape(n, n)
 
 
-def continuity(table: Sequence[Sequence[int]]) -> dict[str, float]:
+def continuity(table: Sequence[Sequence[int]] | np.ndarray) -> dict[str, float]:
     """Of joint counts (n, n): `agreement`, the share of pixels that keep their label from a slice to the next;
     `chance`, what shuffled pixels would agree; `beyond_chance`, (agreement - chance) / (1 - chance), Cohen's kappa:
     0 for unrelated slices, 1 for equal ones. NaN without pixels, or with one label."""
@@ -81,7 +81,7 @@ def continuity(table: Sequence[Sequence[int]]) -> dict[str, float]:
     return {"agreement": agreement, "chance": chance, "beyond_chance": beyond}
 
 
-def z_consistency(tables: dict, mappings: dict[str, np.ndarray], rest: int | None) -> dict:
+def z_consistency(tables: Mapping[str, Any], mappings: Mapping[str, np.ndarray], rest: int | None) -> dict[str, Any]:
     """What metrics.json says of one part: tables as `NeighbourTables.to_lists` gives them, mappings (k,) by rule.
 
     Keys: ``pairs``; ``clusters``, `continuity` of the clusters; with labels also ``labels``, that of the true classes,

@@ -9,7 +9,7 @@ import numpy as np
 
 from registry.base import UserError
 from sccs.evaluation.naming import cluster_names
-from sccs.evaluation.scores import rest_position
+from sccs.evaluation.tables import rest_position
 from sccs.system.colours import class_colours, cluster_colours, rgb
 
 UNNAMED = 255  # pixels without a class; class codes are 0 to 254

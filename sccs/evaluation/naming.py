@@ -22,7 +22,8 @@ import numpy as np
 import yaml
 
 from registry.base import UserError
-from sccs.evaluation.scores import MAPPINGS, evaluate
+from sccs.evaluation.evaluate import evaluate
+from sccs.evaluation.mappings import MAPPINGS
 from sccs.system.archive import is_export, read_text
 from sccs.system.colours import class_colours
 from sccs.system.files import write_json, write_text
@@ -199,7 +200,7 @@ def rescore(run: Path) -> dict[str, Any]:
     entries = read_names(run)
     named = named_mapping(entries, class_names, k) if entries else None
     metrics = evaluate(**stored, named=named)
-    other = sorted({e["name"] for c, e in entries.items() if c < k and named[c] < 0})
+    other = [] if named is None else sorted({e["name"] for c, e in entries.items() if c < k and named[c] < 0})
     if other and class_names:
         metrics["notes"].append(f"named, but no labelled class: {', '.join(other)}; scored as {metrics['rest']}")
     write_json(run / "metrics.json", metrics)

@@ -16,9 +16,24 @@ from typing import Any
 
 import numpy as np
 
-from sccs.evaluation import scores as evaluation
-from sccs.report import figures
-from sccs.report.figures import RunView, SliceView
+from sccs.evaluation.scores import scores
+from sccs.evaluation.tables import confusion
+from sccs.report.charts import cluster_use_chart, dsc_bars, loss_curves, read_metrics, rule_title, share_curves
+from sccs.report.crops import CROP, cluster_crops, cluster_grey, cluster_place
+from sccs.report.drawing import to_svg
+from sccs.report.figures import RunView, draw_all, read_run
+from sccs.report.overlays import (
+    as_scored,
+    basis_map,
+    class_overlay,
+    cluster_overlay,
+    error_colours,
+    error_map,
+    grey,
+    superpixel_overlay,
+    unsynchronised_overlay,
+)
+from sccs.report.views import SliceView
 from sccs.system.colours import cluster_colours
 from sccs.system.files import write_text
 from sccs.system.log import clock
@@ -40,7 +55,7 @@ RULES = {
 
 def refresh(run: Path) -> Path:
     """Figures and report anew from what the run folder holds: after training, and after clusters were named."""
-    figures.draw_all(run)
+    draw_all(run)
     return write_report(run)
 
 
@@ -50,11 +65,11 @@ def write_report(run: Path) -> Path:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     run = Path(run)
-    seen = figures.read_run(run)
+    seen = read_run(run)
     resolved_text = _text(run / "resolved.yaml")
     resolved = yaml.safe_load(resolved_text) or {}
     timing, environment = (_json(run / name) for name in ("timing.json", "environment.json"))
-    logged = figures.read_metrics(run / "metrics.jsonl")
+    logged = read_metrics(run / "metrics.jsonl")
     shown = shown_views(seen.views)
     page = Environment(
         loader=PackageLoader("sccs.report", ""),
@@ -76,7 +91,7 @@ def write_report(run: Path) -> Path:
         rule=seen.rule,
         rules=RULES,
         colours=seen.colours,
-        error_colours=figures.error_colours(seen.colours),
+        error_colours=error_colours(seen.colours),
         clusters=cluster_cards(seen, shown),
         command=f"sccs name {shlex.quote(_shown_path(run))}",
         scores=score_tables(seen),
@@ -218,31 +233,31 @@ def slice_pictures(view: SliceView, seen: RunView) -> dict[str, Any]:
     truth = view.truth_image(names) if names else None
     n = len(view.clusters)
     pictures = [
-        ("input", figures.grey(view.image), "the image, standardised over its volume"),
-        ("superpixels", figures.superpixel_overlay(view), f"{n} superpixels; inset enlarged 3 ×"),
-        ("clusters", figures.cluster_overlay(view, seen.k), f"{len(np.unique(view.clusters))} of {seen.k} occur here"),
+        ("input", grey(view.image), "the image, standardised over its volume"),
+        ("superpixels", superpixel_overlay(view), f"{n} superpixels; inset enlarged 3 ×"),
+        ("clusters", cluster_overlay(view, seen.k), f"{len(np.unique(view.clusters))} of {seen.k} occur here"),
     ]
     score = None
     if seen.class_of_cluster is not None:
         predicted = view.class_image(seen.class_of_cluster, names)
-        about = f"clusters as classes, mapping {figures.rule_title(seen.rule)}"
-        pictures.append(("classes", figures.class_overlay(view, predicted, seen.colours), about))
+        about = f"clusters as classes, mapping {rule_title(seen.rule or '')}"
+        pictures.append(("classes", class_overlay(view, predicted, seen.colours), about))
     if truth is not None:
-        labels = figures.class_overlay(view, truth, seen.colours)
+        labels = class_overlay(view, truth, seen.colours)
         pictures.append(("ground truth", labels, "labels; bare where not scored"))
     if truth is not None and seen.class_of_cluster is not None:
         rest = seen.metrics.get("rest")
-        predicted = figures.as_scored(predicted, seen.metrics.get("classes", []), rest)
+        predicted = as_scored(predicted, seen.metrics.get("classes", []), rest)
         wrong = float((predicted != truth)[truth >= 0].mean()) if (truth >= 0).any() else 0.0
         about = f"{percent(wrong)} of the scored pixels are wrong, drawn in the colour of their true class"
-        pictures.append(("errors", figures.error_map(view, truth, predicted, seen.colours), about))
+        pictures.append(("errors", error_map(view, truth, predicted, seen.colours), about))
         score = slice_score(truth, predicted, names, rest)
-    alone = figures.unsynchronised_overlay(view)
+    alone = unsynchronised_overlay(view)
     if alone is not None:
         about = "each FOV by itself, not synchronised: colours may change their meaning"
         pictures.append(("k-means alone", alone, about))
     bases = [
-        {"src": picture(figures.basis_map(view, column), THUMBNAIL, 78), "name": f"basis {int(number_) + 1}"}
+        {"src": picture(basis_map(view, column), THUMBNAIL, 78), "name": f"basis {int(number_) + 1}"}
         for column, number_ in enumerate(view.columns)
     ]
     return {
@@ -262,8 +277,8 @@ def slice_pictures(view: SliceView, seen: RunView) -> dict[str, Any]:
 def slice_score(truth: np.ndarray, predicted: np.ndarray, names: list[str], rest: str | None) -> dict[str, Any]:
     """DSC of one slice from class positions (H, W): a class counts as the cluster of its own number."""
     C = len(names)
-    table = evaluation.confusion(np.where(predicted < 0, C, predicted), truth, C + 1, list(range(C)))
-    return evaluation.scores(table, np.array([*range(C), -1]), names, rest)
+    table = confusion(np.where(predicted < 0, C, predicted), truth, C + 1, list(range(C)))
+    return scores(table, np.array([*range(C), -1]), names, rest)
 
 
 def cluster_cards(seen: RunView, shown: list[SliceView]) -> list[dict[str, Any]]:
@@ -271,7 +286,7 @@ def cluster_cards(seen: RunView, shown: list[SliceView]) -> list[dict[str, Any]]
     share = seen.metrics.get("cluster_share", {})
     made = []
     for cluster, colour in enumerate(cluster_colours(seen.k)):
-        crops = figures.cluster_crops(shown, cluster, colour)
+        crops = cluster_crops(shown, cluster, colour)
         pixels = [int((view.cluster_image() == cluster).sum()) for view in shown]
         where = shown[int(np.argmax(pixels))] if any(pixels) else None
         mapped: dict[str | None, list[str]] = {}
@@ -288,8 +303,8 @@ def cluster_cards(seen: RunView, shown: list[SliceView]) -> list[dict[str, Any]]
                 "mapped": mapped,
                 "crops": [{"src": picture(crop.picture, quality=86), "title": crop.view.title} for crop in crops],
                 "size": crop_size([crop.view for crop in crops]),
-                "grey": grey_words(figures.cluster_grey(shown, cluster)),
-                "place": picture(figures.cluster_place(where, cluster, colour), 340, 80) if where else None,
+                "grey": grey_words(cluster_grey(shown, cluster)),
+                "place": picture(cluster_place(where, cluster, colour), 340, 80) if where else None,
                 "where": where.title if where else None,
             }
         )
@@ -300,7 +315,7 @@ def crop_size(views: list[SliceView]) -> str:
     """How wide a crop is, in px, and in nm where all slices say the same."""
     sizes = {view.voxel_size and view.voxel_size[2] for view in views}
     nm = sizes.pop() if len(sizes) == 1 else None
-    return f"{figures.CROP} px" + (f" ({figures.CROP * nm:.0f} nm)" if nm else "")
+    return f"{CROP} px" + (f" ({CROP * nm:.0f} nm)" if nm else "")
 
 
 def grey_words(grey: float | None) -> str:
@@ -342,12 +357,12 @@ def charts(seen: RunView, logged: Mapping) -> dict[str, str]:
     headline = metrics.get("headline")
     share = metrics.get("cluster_share", {})
     made = {
-        "losses": figures.loss_curves(logged),
-        "shares": figures.share_curves(logged),
-        "use": figures.cluster_use_chart(share) if any(sum(values) > 0 for values in share.values()) else None,
-        "dsc": figures.dsc_bars(metrics.get("test", {}), _only(seen.colours, metrics.get("classes", [])), headline),
+        "losses": loss_curves(logged),
+        "shares": share_curves(logged),
+        "use": cluster_use_chart(share) if any(sum(values) > 0 for values in share.values()) else None,
+        "dsc": dsc_bars(metrics.get("test", {}), _only(seen.colours, metrics.get("classes", [])), headline),
     }
-    return {name: figures.to_svg(figure, name) for name, figure in made.items() if figure is not None}
+    return {name: to_svg(figure, name) for name, figure in made.items() if figure is not None}
 
 
 def _only(colours: Mapping[str, str], names: list[str]) -> dict[str, str]:

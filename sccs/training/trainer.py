@@ -16,14 +16,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 
 from registry.base import Clusterer, Embedder, UserError
 from registry.spg.graphs import RegionGraph
-from sccs.evaluation.scores import IN_USE
+from sccs.evaluation.evaluate import IN_USE
 from sccs.recipe.schema import Train
 from sccs.system.log import RunLog
+from sccs.training.batches import batches, embedded
 from sccs.training.checkpoint import below, optimizer_values, read_tensors, restore_optimizer, write_tensors
 
 KEPT = 2  # checkpoints
@@ -92,6 +92,7 @@ class Trainer:
         self._make_optimizer()
         if resume:
             self._load_latest()
+        self._batches = batches(self.graphs, options.batch, self.seed, self.step)
         frozen = None
         if not self.embedder.trainable:
             frozen = [self.embedder.embed(graph) for graph in self.graphs]
@@ -130,23 +131,21 @@ class Trainer:
             self.clusterer.begin(self.graphs[self.anchor], start)
         terms: dict[str, torch.Tensor] = {}
         total: torch.Tensor | float = 0.0
-        drawn = self._batch(self.step)
-        seen = []
-        for index in drawn:
-            graph = self.graphs[index]
-            if self.step < warmup and graph.warmup is not None:
-                graph = graph.warmup
-            clustering = self.clusterer.trainable and self.clusterer.begun
-            Z: torch.Tensor | None
-            if frozen is not None:
-                Z = frozen[index]
-            else:
-                Z = self.embedder.embed(graph) if clustering or self.embedder.loss_uses_Z else None
+        drawn = next(self._batches)
+        graphs = [self.graphs[index] for index in drawn]
+        if self.step < warmup:
+            graphs = [graph if graph.warmup is None else graph.warmup for graph in graphs]
+        clustering = self.clusterer.trainable and self.clusterer.begun
+        coordinates: list[torch.Tensor | None] = [None] * len(drawn)
+        if frozen is not None:
+            coordinates = [frozen[index] for index in drawn]
+        elif clustering or self.embedder.loss_uses_Z:
+            coordinates = [*embedded(self.embedder.embed, graphs, self.embedder.embeds_batches)]
+        for graph, Z in zip(graphs, coordinates):
             here = self.embedder.loss(graph, Z) if self.embedder.trainable else {}
             if clustering:
                 assert Z is not None
                 here = {**here, **self.clusterer.loss(graph, Z)}
-            seen.append((graph, None if Z is None else Z.detach()))
             for name, value in here.items():
                 terms[name] = terms.get(name, 0.0) + value / len(drawn)
                 total = total + self._weight(name) * value / len(drawn)
@@ -160,18 +159,12 @@ class Trainer:
             total.backward()
             self.optimizer.step()
         if self.embedder.trainable:
-            for graph, Z in seen:
-                self.embedder.after_step(self.step, graph, Z)
+            for graph, Z in zip(graphs, coordinates):
+                self.embedder.after_step(self.step, graph, None if Z is None else Z.detach())
         return {**terms, "total": torch.as_tensor(total)}
 
     def _weight(self, name: str) -> float:
         return self.options.weights.get(name, 1.0)
-
-    def _batch(self, step: int) -> list[int]:
-        """Indices of the graphs of an iteration: a new permutation in every epoch."""
-        n, size = len(self.graphs), self.options.batch
-        places = range(step * size, (step + 1) * size)
-        return [int(np.random.default_rng([self.seed, place // n]).permutation(n)[place % n]) for place in places]
 
     def learning_rate(self, step: int) -> float:
         """Of the step number `step`, from 0, by the schedule."""

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sccs.evaluation.naming import write_metrics
-from sccs.evaluation.scores import confusion
-from sccs.report.figures import SliceView
+from sccs.evaluation.tables import confusion
+from sccs.report.views import SliceView
 
 CLASSES = {0: "unrecognized", 1: "nucleus", 2: "granules"}
 K = 4

@@ -12,7 +12,9 @@ import tifffile
 
 import registry
 from sccs.data import load_dataset
-from sccs.evaluation.scores import confusion, fit_mapping, rest_position, scores
+from sccs.evaluation.mappings import fit_mapping
+from sccs.evaluation.scores import scores
+from sccs.evaluation.tables import confusion, rest_position
 from sccs.recipe import load_recipe, packaged_recipes
 from sccs.run import main
 from sccs.system.exits import guard

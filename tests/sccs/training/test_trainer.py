@@ -1,5 +1,6 @@
 """The training loop: sums, order, checkpoints, resume to the bit, interrupts."""
 
+import itertools
 import os
 import signal
 
@@ -15,6 +16,7 @@ from registry.embedder.lgc import LGC
 from registry.spg.graphs import RegionGraph
 from sccs.recipe.schema import Train
 from sccs.system.log import quiet_log
+from sccs.training.batches import batches
 from sccs.training.trainer import Trainer
 
 
@@ -99,12 +101,6 @@ def test_resume_from_an_older_checkpoint_after_a_kill(graphs, tmp_path):
     assert same(states(whole), states(resumed))
 
 
-def test_every_graph_is_seen_once_an_epoch(graphs):
-    trainer = make(graphs, batch=2)
-    seen = [index for step in range(5) for index in trainer._batch(step)]
-    assert sorted(seen[:5]) == sorted(seen[5:]) == [0, 1, 2, 3, 4]
-
-
 def test_weights_of_the_recipe_scale_the_terms(graphs):
     trainer = make(graphs, iterations=20, weights={"spe": 2.0, "clu": 3.0, "smo": 0.0})
     terms = {}
@@ -175,7 +171,8 @@ def test_after_step_comes_for_every_graph_of_a_batch(graphs):
     calls = []
     trainer.embedder.after_step = lambda step, graph, Z: calls.append((step, graphs.index(graph), Z))
     trainer.run()
-    assert [call[:2] for call in calls] == [(step, index) for step in range(20) for index in trainer._batch(step)]
+    drawn = batches(graphs, 2, trainer.seed)
+    assert [call[:2] for call in calls] == [(step, index) for step in range(20) for index in next(drawn)]
     assert all((Z is None) == (step < 10) for step, _, Z in calls)  # L_spe of shared columns asks for none
     assert not any(Z.requires_grad for step, _, Z in calls if step >= 10)
 
@@ -195,7 +192,7 @@ def test_the_warmup_has_graphs_of_its_own_where_there_are_some(graphs):
     seen = []
     trainer.embedder.after_step = lambda step, graph, Z: seen.append(graph)
     trainer.run()
-    drawn = [graphs[index] for step in range(20) for index in trainer._batch(step)]
+    drawn = [graphs[index] for indices in itertools.islice(batches(graphs, 1, trainer.seed), 20) for index in indices]
     assert seen == [graph.warmup if step < 10 else graph for step, graph in enumerate(drawn)]
 
 

@@ -1,0 +1,89 @@
+"""A cluster's gallery: cut-outs around its typical superpixels, its grey value, its place in a slice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from sccs.report.overlays import _enlarge, grey, outlines
+from sccs.report.views import SliceView
+from sccs.system.colours import rgb
+
+CROP = 72  # px, side of a crop in a cluster's gallery
+
+
+class Crop(NamedTuple):
+    """A cut-out of a slice: picture (2 side, 2 side, 3) uint8, and the slice."""
+
+    picture: np.ndarray
+    view: SliceView
+
+
+def cluster_crops(
+    views: Sequence[SliceView], cluster: int, colour: str, count: int = 8, side: int = CROP
+) -> list[Crop]:
+    """Up to `count` crops of `side` px around typical superpixels of a cluster, which is outlined.
+
+    Typical: near the cluster's mean in the spectral coordinates of the slice. Slices take turns, and centres lie at
+    least one crop apart, so that a person sees more than one corner of one image.
+    """
+    queues = [_typical(view, cluster, side, count) for view in views]
+    picked: list[Crop] = []
+    for turn in range(count):
+        for view, queue in zip(views, queues):
+            if turn < len(queue) and len(picked) < count:
+                picked.append(Crop(_crop(view, cluster, queue[turn], side, colour), view))
+    return picked
+
+
+def _typical(view: SliceView, cluster: int, side: int, count: int) -> list[tuple[int, int]]:
+    """Centres (y, x) px of a cluster's typical superpixels, best first."""
+    n = len(view.clusters)
+    inside = view.regions >= 0
+    ids = view.regions[inside]
+    area = np.maximum(np.bincount(ids, minlength=n), 1)
+    y, x = (np.bincount(ids, where, minlength=n) / area for where in np.nonzero(inside))
+    members = np.flatnonzero((view.clusters == cluster) & (np.bincount(ids, minlength=n) > 0))
+    coordinates = np.nan_to_num(view.bases[members].astype(np.float64))
+    coordinates /= view.bases.std(axis=0) + 1e-12
+    distance = np.linalg.norm(coordinates - coordinates.mean(axis=0), axis=1) if len(members) else np.zeros(0)
+    centres: list[tuple[int, int]] = []
+    for member in members[np.argsort(distance, kind="stable")]:
+        here = (int(y[member]), int(x[member]))
+        if all(max(abs(here[0] - a), abs(here[1] - b)) >= side for a, b in centres):
+            centres.append(here)
+            if len(centres) == count:
+                break
+    return centres
+
+
+def _crop(view: SliceView, cluster: int, centre: tuple[int, int], side: int, colour: str) -> np.ndarray:
+    corner = [int(np.clip(c - side // 2, 0, max(size - side, 0))) for c, size in zip(centre, view.image.shape)]
+    place = tuple(slice(c, c + side) for c in corner)
+    mask = _enlarge((view.cluster_image()[place] == cluster).astype(np.int8), 2)
+    out = _enlarge(grey(view.image[place]), 2)
+    edge = outlines(mask)
+    edge[1:] |= edge[:-1]
+    out[edge] = rgb(colour)
+    framed = np.full((2 * side, 2 * side, 3), 255, dtype=np.uint8)  # of an image smaller than the crop
+    framed[: out.shape[0], : out.shape[1]] = out
+    return framed
+
+
+def cluster_grey(views: Sequence[SliceView], cluster: int) -> float | None:
+    """Mean grey of a cluster's pixels in standard deviations from the volume's mean; None of an empty cluster.
+
+    Views of images that were given as uint8, not standardised, count as `to_grey` draws them.
+    """
+    pixels = np.concatenate([view.image[view.cluster_image() == cluster] for view in views] or [np.zeros(0)])
+    return 6 * float(pixels.mean()) / 255 - 3 if pixels.size else None
+
+
+def cluster_place(view: SliceView, cluster: int, colour: str) -> np.ndarray:
+    """Where one cluster lies: its pixels in colour, all others paler."""
+    out = (0.5 * grey(view.image) + 110).astype(np.uint8)
+    here = view.cluster_image() == cluster
+    out[here] = (0.35 * grey(view.image)[here] + 0.65 * np.array(rgb(colour))).astype(np.uint8)
+    return out

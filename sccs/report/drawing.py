@@ -1,0 +1,81 @@
+"""Drawing with matplotlib, without its global state: figures, and how they are written."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sccs.system.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+INK = "#333333"
+
+
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **kw: Any) -> tuple[Figure, np.ndarray]:
+    """A Figure (inches) and its axes (rows, columns), without touching matplotlib's global state or a display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False, **kw)
+
+
+def save_png(figure: Figure, path: Path, dpi: int = 110) -> Path:
+    """Writes the figure, whole or not at all, and returns its path."""
+    with atomic_path(path) as scratch:
+        figure.savefig(scratch, dpi=dpi, facecolor="white")
+    return Path(path)
+
+
+def to_rgb(figure: Figure, dpi: int = 90) -> np.ndarray:
+    """Figure -> (H, W, 3) uint8, for TensorBoard."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def to_svg(figure: Figure, name: str) -> str:
+    """Figure -> an <svg> element whose text and axes take the page's colour; `name` keeps ids apart on one page."""
+    import matplotlib
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
+
+
+def _show(axis: Any, image: np.ndarray | None, title: str = "") -> None:
+    axis.set_axis_off()
+    if image is not None:
+        axis.imshow(image, interpolation="antialiased")
+    if title:
+        axis.set_title(title, fontsize=9, color=INK)
+
+
+def _legend(figure: Figure, colours: Mapping[str, str]) -> None:
+    from matplotlib.patches import Patch
+
+    handles = [Patch(facecolor=colour, label=name) for name, colour in colours.items()]
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=min(len(handles), 8),
+        frameon=False,
+        fontsize=8,
+        labelcolor=INK,
+    )

@@ -1,0 +1,135 @@
+"""One slice of a volume with all that was computed for it, kept in a run folder: what every picture is drawn from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sccs.system.files import atomic_path
+
+SHOWN_BASES = 12
+
+
+@dataclass
+class SliceView:
+    """One slice of a volume with all that was computed for it: all that figures and report are drawn from.
+
+    Shapes
+        image: (H, W) uint8. labels: (H, W) int class codes, or None. regions: (H, W) int32 superpixel ids 0..n-1,
+        unique over the slice (-1: no superpixel). bases: (n, u) float, spectral coordinates. clusters: (n,) int.
+        kmeans_raw: (n,) int or None, k-means of each FOV alone, without synchronisation (Figure 4c).
+        tiles: (y, x, height, width) of each FOV, px.
+    `split` is "train" or "test"; `ignore` is the label code that is not scored. `u` remembers how many bases there
+    were, since a saved view keeps only the `SHOWN_BASES` of highest variance, whose numbers are in `columns`. `classes`
+    names the label codes. `voxel_size` is (z, y, x) nm, None where nobody knows.
+    """
+
+    volume: str
+    z: int
+    split: str
+    image: np.ndarray
+    labels: np.ndarray | None
+    regions: np.ndarray
+    bases: np.ndarray
+    clusters: np.ndarray
+    kmeans_raw: np.ndarray | None = None
+    ignore: int | None = None
+    tiles: list[tuple[int, int, int, int]] = field(default_factory=list)
+    classes: dict[int, str] = field(default_factory=dict)
+    u: int = 0
+    columns: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    voxel_size: tuple[float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.clusters)
+        if any(each is not None and each.shape != self.image.shape for each in (self.regions, self.labels)):
+            raise ValueError(f"SliceView {self.key}: image, labels and regions must share one shape (H, W)")
+        if len(self.bases) != n or (self.regions.size and int(self.regions.max()) >= n):
+            raise ValueError(f"SliceView {self.key}: regions, bases, clusters must agree on the number of superpixels")
+        if not len(self.columns):
+            self.u = self.bases.shape[1]
+            order = np.argsort(-np.nan_to_num(self.bases.astype(np.float64).var(axis=0)), kind="stable")
+            self.columns = np.sort(order[:SHOWN_BASES])
+            self.bases = np.ascontiguousarray(self.bases[:, self.columns], dtype=np.float32)
+
+    @property
+    def key(self) -> str:
+        """<volume>_z<z>, its name in files."""
+        return f"{self.volume}_z{self.z:04d}"
+
+    @property
+    def title(self) -> str:
+        """Its name in pictures."""
+        return f"{self.volume}, z = {self.z}"
+
+    def paint(self, per_region: np.ndarray, outside: float = -1) -> np.ndarray:
+        """Values per superpixel (n,) -> pixels (H, W)."""
+        values = np.append(np.asarray(per_region), np.asarray([outside], dtype=np.asarray(per_region).dtype))
+        return values[self.regions]  # region -1 picks the appended one
+
+    def cluster_image(self) -> np.ndarray:
+        """(H, W) int cluster of each pixel, -1 without superpixel."""
+        return self.paint(self.clusters.astype(np.int32))
+
+    def save(self, folder: Path) -> Path:
+        """Writes `<volume>_z<z>.npz` into `folder` (a run's figures/data)."""
+        arrays: dict[str, Any] = {
+            "image": self.image.astype(np.uint8),
+            "regions": self.regions.astype(np.int32),
+            "bases": self.bases,
+            "clusters": self.clusters.astype(np.int16),
+            "columns": self.columns.astype(np.int32),
+        }
+        if self.labels is not None:
+            arrays["labels"] = self.labels.astype(np.int32)
+        if self.kmeans_raw is not None:
+            arrays["kmeans_raw"] = self.kmeans_raw.astype(np.int16)
+        about = {
+            "volume": self.volume,
+            "z": int(self.z),
+            "split": self.split,
+            "u": int(self.u),
+            "ignore": None if self.ignore is None else int(self.ignore),
+            "tiles": [[int(v) for v in tile] for tile in self.tiles],
+            "classes": {int(code): name for code, name in self.classes.items()},
+            "voxel_size": None if self.voxel_size is None else [float(size) for size in self.voxel_size],
+        }
+        path = Path(folder) / f"{self.key}.npz"
+        with atomic_path(path) as scratch:
+            np.savez_compressed(scratch, about=np.array(json.dumps(about)), **arrays)
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> SliceView:
+        """What `save` has written."""
+        with np.load(path, allow_pickle=False) as stored:
+            about = json.loads(str(stored["about"]))
+            about["tiles"] = [tuple(tile) for tile in about["tiles"]]
+            about["classes"] = {int(code): name for code, name in about["classes"].items()}
+            arrays = {name: stored[name] for name in stored.files if name != "about"}
+        arrays["clusters"] = arrays["clusters"].astype(np.int64)
+        arrays.setdefault("labels", None)
+        arrays.setdefault("kmeans_raw", None)
+        return cls(**about, **arrays)
+
+    def class_image(self, class_of_cluster: Sequence[str | None], names: Sequence[str]) -> np.ndarray:
+        """(H, W) int position in `names` of each pixel's class under a mapping (class name or None per cluster)."""
+        position: dict[str | None, int] = {name: i for i, name in enumerate(names)}
+        lookup = np.array([*(position.get(name, -1) for name in class_of_cluster), -1], dtype=np.int32)
+        return lookup[np.where(self.cluster_image() < len(class_of_cluster), self.cluster_image(), -1)]
+
+    def truth_image(self, names: Sequence[str]) -> np.ndarray | None:
+        """(H, W) int position in `names` of each pixel's label, -1 where it is not scored; None without labels."""
+        if self.labels is None:
+            return None
+        position = {name: i for i, name in enumerate(names)}
+        truth = np.full(self.labels.shape, -1, dtype=np.int32)
+        for code, name in (self.classes or dict(enumerate(names))).items():
+            if code != self.ignore and name in position:
+                truth[self.labels == code] = position[name]
+        return truth
