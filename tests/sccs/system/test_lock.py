@@ -74,7 +74,7 @@ def test_the_lock_of_a_killed_process_is_taken_over_at_once(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("host", [None, "node7"])
-@pytest.mark.parametrize("pid", [os.getpid(), 2**22 + 1])
+@pytest.mark.parametrize("pid", [os.getpid(), 2**22 + 1], ids=["alive", "gone"])
 def test_a_file_that_nobody_locks_is_no_obstacle_whoever_left_it(tmp_path, capsys, host, pid):
     about = {"host": host or socket.gethostname(), "pid": pid, "since": "2026-01-01 10:00:00"}
     lock_file(tmp_path / "a.tif").write_text(json.dumps(about))
