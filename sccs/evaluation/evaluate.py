@@ -57,13 +57,7 @@ def evaluate(
     position = rest_position(class_names, rest)
     empty = np.zeros((k, len(class_names)), np.int64)
     train_table, test_table = (sum(part.values(), empty) for part in (train, test))
-    fitted = {}
-    if train_table.any():
-        fitted = {name: fit_mapping(name, train_table, rest=position) for name in mappings if name != "oracle"}
-    if test_table.any() and ("oracle" in mappings or not fitted):
-        fitted["oracle"] = fit_mapping("oracle", test_table, rest=position)
-    if named is not None:
-        fitted["named"] = np.asarray(named, np.int64)
+    fitted = _fitted(train_table, test_table, mappings, named, position)
     pixels = {
         "train": train_table.sum(1) if train_pixels is None else np.asarray(train_pixels),
         "test": test_table.sum(1) if test_pixels is None else np.asarray(test_pixels),
@@ -96,6 +90,20 @@ def evaluate(
             "notes": _notes(train_table, test_table, class_names, supervised),
         }
     )
+
+
+def _fitted(
+    train: np.ndarray, test: np.ndarray, mappings: Sequence[str], named: np.ndarray | None, rest: int | None
+) -> dict[str, np.ndarray]:
+    """The mappings (k,) that the tables (k, C) of both parts allow, and the one that a person gave."""
+    fitted = {}
+    if train.any():
+        fitted = {name: fit_mapping(name, train, rest=rest) for name in mappings if name != "oracle"}
+    if test.any() and ("oracle" in mappings or not fitted):
+        fitted["oracle"] = fit_mapping("oracle", test, rest=rest)
+    if named is not None:
+        fitted["named"] = np.asarray(named, np.int64)
+    return fitted
 
 
 def _use(pixels: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:

@@ -6,14 +6,13 @@ import math
 import shutil
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sccs.data.schema import Region
 from sccs.data.survey import Found
 from sccs.data.volumes import Volume
-from sccs.init.plan import FOV, Plan
+from sccs.init.plan import FOV, Cost, Plan
 from sccs.system.log import clock
 
 if TYPE_CHECKING:
@@ -22,24 +21,6 @@ if TYPE_CHECKING:
 
 MEMORY = 0.5  # share of the free memory that training graphs may take
 GRAPHS = 0.4  # share of the time that may go into training graphs
-
-
-@dataclass
-class Cost:
-    """What one FOV of `pixels` px took.
-
-    seconds: in all; connect: in `connect` alone. graph_bytes, cache_bytes, nodes: bytes of a training graph in memory
-    and in the cache, and its nodes. peak: bytes that this process had at most.
-    """
-
-    pixels: int
-    nodes: int
-    seconds: float
-    connect: float
-    graph_bytes: int
-    cache_bytes: int
-    peak: int
-    fit: float = 0.0  # seconds of the training itself, for the planned number of graphs
 
 
 def measure(pipeline: Pipeline, found: Found) -> tuple[Cost, RegionGraph]:

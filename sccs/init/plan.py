@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from sccs.data.survey import Found
 from sccs.data.tiler import tiles
 
-if TYPE_CHECKING:
-    from sccs.init.cost import Cost
-
 FOV = 560  # px, longest side of a field of view
+
+
+@dataclass
+class Cost:
+    """What one FOV of `pixels` px took.
+
+    seconds: in all; connect: in `connect` alone. graph_bytes, cache_bytes, nodes: bytes of a training graph in memory
+    and in the cache, and its nodes. peak: bytes that this process had at most.
+    """
+
+    pixels: int
+    nodes: int
+    seconds: float
+    connect: float
+    graph_bytes: int
+    cache_bytes: int
+    peak: int
+    fit: float = 0.0  # seconds of the training itself, for the planned number of graphs
 
 
 @dataclass

@@ -5,44 +5,31 @@ Pictures are embedded, charts are inline SVG that takes the page's colours, and 
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-import math
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from sccs.evaluation.scores import scores
-from sccs.evaluation.tables import confusion
-from sccs.report.charts import cluster_use_chart, dsc_bars, loss_curves, read_metrics, rule_title, share_curves
-from sccs.report.crops import CROP, cluster_crops, cluster_grey, cluster_place
-from sccs.report.drawing import to_svg
-from sccs.report.figures import RunView, draw_all, read_run
-from sccs.report.overlays import (
-    as_scored,
-    basis_map,
-    class_overlay,
-    cluster_overlay,
-    error_colours,
-    error_map,
-    grey,
-    superpixel_overlay,
-    unsynchronised_overlay,
+from sccs.report.charts import read_metrics
+from sccs.report.contents import (
+    cards,
+    charts,
+    cluster_cards,
+    graph_table,
+    number,
+    percent,
+    score_tables,
+    shown_views,
+    slice_pictures,
+    timing_rows,
+    volume_names,
 )
-from sccs.report.views import SliceView
-from sccs.system.colours import cluster_colours
+from sccs.report.figures import draw_all, read_run
+from sccs.report.overlays import error_colours
 from sccs.system.files import write_text
-from sccs.system.log import clock
 
-SHOWN_SLICES = 6
 SHOWN_GRAPHS = 12
-WIDEST = 900  # px of a slice's pictures; larger ones are reduced
-THUMBNAIL = 260  # px of a spectral basis
-STAGES = {"features": "features", "graph": "superpixel graph", "embed": "embedding", "cluster": "clustering"}
 RULES = {
     "train": "many-to-one map of the best mean DSC on the labelled training volumes",
     "hungarian": "one-to-one map by Dice on the training volumes; left-over clusters are the rest",
@@ -109,7 +96,6 @@ def write_report(run: Path) -> Path:
     return run / "report.html"
 
 
-# ------------------------------------------------------------------------------------------------------- small tools
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.exists() else ""
 
@@ -131,269 +117,11 @@ def _shown_path(run: Path) -> str:
         return str(run)
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
-
-
-def percent(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{100 * value:.1f} %" if value == 0 or value >= 0.0005 else "< 0.1 %"
-
-
-def picture(rgb: np.ndarray, widest: int = WIDEST, quality: int = 84) -> str:
-    """(H, W, 3) uint8 -> a JPEG data URI, reduced to `widest` px on its longer side."""
-    from PIL import Image
-
-    image = Image.fromarray(rgb)
-    image.thumbnail((widest, widest), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-# ------------------------------------------------------------------------------------------------------ page contents
-def cards(
-    seen: RunView, timing: Mapping, environment: Mapping, logged: Mapping, resolved: Mapping
-) -> list[dict[str, str]]:
-    """The row of headline numbers."""
-    made = []
-    metrics, rule = seen.metrics, seen.metrics.get("headline")
-    scored = metrics.get("test", {}).get(rule)
-    if scored:
-        without = scored["mean_without_rest"]["dsc"]
-        note = f"mapping {rule}" + (", an upper bound" if rule == "oracle" else "")
-        if metrics.get("rest"):
-            note += f"; {number(without)} without {metrics['rest']}"
-        made.append({"name": "mean DSC, test", "value": number(scored["mean"]["dsc"]), "note": note})
-    else:
-        made.append({"name": "mean DSC, test", "value": "–", "note": "no labels to score against"})
-    used = metrics.get("clusters_used", {})
-    tested = sum(metrics.get("cluster_share", {}).get("test", [1])) > 0
-    made.append(
-        {
-            "name": "clusters in use",
-            "value": f"{used.get('test' if tested else 'train', '–')} of {seen.k}",
-            "note": f"on the test volumes; {used.get('train', '–')} in training"
-            if tested
-            else "in training; no test volume",
-        }
-    )
-    if "total" in timing:
-        where = environment.get("gpu") or environment.get("device") or "unknown device"
-        note = f"of {timing.get('pixels_per_fov', 0) / 1e6:.2f} megapixels, on {where}"
-        made.append({"name": "time per FOV", "value": duration(timing["total"]), "note": note})
-    steps = max((int(steps[-1]) for steps, _ in logged.values()), default=0)
-    planned = resolved.get("train", {}).get("iterations", steps)
-    note = f"of {planned} in the recipe" if steps else "nothing to train"
-    made.append({"name": "iterations", "value": f"{steps:,}".replace(",", " "), "note": note})
-    if "training_seconds" in timing:
-        made.append({"name": "training time", "value": clock(timing["training_seconds"]), "note": "graphs included"})
-    return made
-
-
-def volume_names(views: list[SliceView], most: int = 6) -> dict[str, str]:
-    """Names of the volumes, as text, for "train" and "test"."""
-    made = {}
-    for part in ("train", "test"):
-        names = list(dict.fromkeys(view.volume for view in views if view.split == part))
-        if names:
-            made[part] = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-    return made
-
-
-def duration(seconds: float) -> str:
-    return f"{1000 * seconds:.1f} ms" if seconds < 0.1 else f"{seconds:.2f} s" if seconds < 10 else clock(seconds)
-
-
 def logged_warnings(run: Path, most: int = 20) -> list[str]:
     """Messages of level WARNING in log.txt, each once."""
     cut = (line.partition(" WARNING ") for line in _text(run / "log.txt").splitlines())
     found = list(dict.fromkeys(message.strip() for _, level, message in cut if level))
     return found[:most] + ([f"and {len(found) - most} more in log.txt"] if len(found) > most else [])
-
-
-def shown_views(views: list[SliceView]) -> list[SliceView]:
-    """At most `SHOWN_SLICES`: test slices first, evenly spread, with room for one of the training slices."""
-    test, train = ([view for view in views if view.split == part] for part in ("test", "train"))
-    room = SHOWN_SLICES - (1 if train else 0)
-    test = _spread(test, room)
-    return test + _spread(train, min(2, SHOWN_SLICES - len(test)))
-
-
-def _spread(items: list, most: int) -> list:
-    if len(items) <= most:
-        return items
-    return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]
-
-
-def slice_pictures(view: SliceView, seen: RunView) -> dict[str, Any]:
-    """Pictures, captions and scores of one slice, in the order of the way through the system."""
-    names = list(seen.colours)
-    truth = view.truth_image(names) if names else None
-    n = len(view.clusters)
-    pictures = [
-        ("input", grey(view.image), "the image, standardised over its volume"),
-        ("superpixels", superpixel_overlay(view), f"{n} superpixels; inset enlarged 3 ×"),
-        ("clusters", cluster_overlay(view, seen.k), f"{len(np.unique(view.clusters))} of {seen.k} occur here"),
-    ]
-    score = None
-    if seen.class_of_cluster is not None:
-        predicted = view.class_image(seen.class_of_cluster, names)
-        about = f"clusters as classes, mapping {rule_title(seen.rule or '')}"
-        pictures.append(("classes", class_overlay(view, predicted, seen.colours), about))
-    if truth is not None:
-        labels = class_overlay(view, truth, seen.colours)
-        pictures.append(("ground truth", labels, "labels; bare where not scored"))
-    if truth is not None and seen.class_of_cluster is not None:
-        rest = seen.metrics.get("rest")
-        predicted = as_scored(predicted, seen.metrics.get("classes", []), rest)
-        wrong = float((predicted != truth)[truth >= 0].mean()) if (truth >= 0).any() else 0.0
-        about = f"{percent(wrong)} of the scored pixels are wrong, drawn in the colour of their true class"
-        pictures.append(("errors", error_map(view, truth, predicted, seen.colours), about))
-        score = slice_score(truth, predicted, names, rest)
-    alone = unsynchronised_overlay(view)
-    if alone is not None:
-        about = "each FOV by itself, not synchronised: colours may change their meaning"
-        pictures.append(("k-means alone", alone, about))
-    bases = [
-        {"src": picture(basis_map(view, column), THUMBNAIL, 78), "name": f"basis {int(number_) + 1}"}
-        for column, number_ in enumerate(view.columns)
-    ]
-    return {
-        "present": [name for i, name in enumerate(names) if truth is not None and (truth == i).any()],
-        "key": view.key,
-        "title": view.title,
-        "split": view.split,
-        "score": score,
-        "u": view.u,
-        "bases": bases,
-        "pictures": [{"name": name, "src": picture(rgb), "about": about} for name, rgb, about in pictures],
-        "size": f"{view.image.shape[1]} × {view.image.shape[0]} px, {max(len(view.tiles), 1)} FOV"
-        + ("s" if len(view.tiles) > 1 else ""),
-    }
-
-
-def slice_score(truth: np.ndarray, predicted: np.ndarray, names: list[str], rest: str | None) -> dict[str, Any]:
-    """DSC of one slice from class positions (H, W): a class counts as the cluster of its own number."""
-    C = len(names)
-    table = confusion(np.where(predicted < 0, C, predicted), truth, C + 1, list(range(C)))
-    return scores(table, np.array([*range(C), -1]), names, rest)
-
-
-def cluster_cards(seen: RunView, shown: list[SliceView]) -> list[dict[str, Any]]:
-    """For each cluster: a gallery of what it looks like, share of the pixels, mean grey, what mappings make of it."""
-    share = seen.metrics.get("cluster_share", {})
-    made = []
-    for cluster, colour in enumerate(cluster_colours(seen.k)):
-        crops = cluster_crops(shown, cluster, colour)
-        pixels = [int((view.cluster_image() == cluster).sum()) for view in shown]
-        where = shown[int(np.argmax(pixels))] if any(pixels) else None
-        mapped: dict[str | None, list[str]] = {}
-        for rule, classes in seen.metrics.get("mapping", {}).items():
-            mapped.setdefault(classes[cluster], []).append(rule)
-        drawn = seen.class_of_cluster[cluster] if seen.class_of_cluster else None
-        made.append(
-            {
-                "number": cluster,
-                "colour": colour,
-                "drawn": drawn,
-                "given": "" if seen.cluster_labels[cluster] == f"cluster {cluster}" else seen.cluster_labels[cluster],
-                "share": {part: values[cluster] for part, values in share.items() if cluster < len(values)},
-                "mapped": mapped,
-                "crops": [{"src": picture(crop.picture, quality=86), "title": crop.view.title} for crop in crops],
-                "size": crop_size([crop.view for crop in crops]),
-                "grey": grey_words(cluster_grey(shown, cluster)),
-                "place": picture(cluster_place(where, cluster, colour), 340, 80) if where else None,
-                "where": where.title if where else None,
-            }
-        )
-    return made
-
-
-def crop_size(views: list[SliceView]) -> str:
-    """How wide a crop is, in px, and in nm where all slices say the same."""
-    sizes = {view.voxel_size and view.voxel_size[2] for view in views}
-    nm = sizes.pop() if len(sizes) == 1 else None
-    return f"{CROP} px" + (f" ({CROP * nm:.0f} nm)" if nm else "")
-
-
-def grey_words(grey: float | None) -> str:
-    """-1.2 -> "-1.2 sd, dark"."""
-    if grey is None:
-        return "–"
-    return f"{grey:+.1f} sd, {'dark' if grey < -0.5 else 'bright' if grey > 0.5 else 'medium'}"
-
-
-def score_tables(seen: RunView) -> dict[str, Any] | None:
-    """Tables of scores; None where nothing could be scored."""
-    metrics = seen.metrics
-    if not metrics.get("test") and not metrics.get("train"):
-        return None
-    part = "test" if metrics.get("test") else "train"
-    scored, headline = metrics[part], metrics.get("headline")
-    rules = sorted(scored, key=lambda rule: (rule != headline, rule == "oracle"))
-    per_slice = metrics.get("per_slice", {})
-    consistency = metrics.get("consistency") or {}
-    return {
-        "part": part,
-        "headline": rules[0],
-        "rules": rules,
-        "scored": scored,
-        "per_slice": per_slice,
-        "train": metrics.get("train") or {},
-        "classes": list(metrics["classes"]),
-        "rest": metrics.get("rest"),
-        "consistency": consistency if consistency.get("one_mapping") is not None else None,
-        "along_z": metrics.get("z_consistency", {}).get(part),
-        "mapping": metrics.get("mapping", {}),
-        "measures": ("dsc", "iou", "sensitivity", "accuracy"),
-    }
-
-
-def charts(seen: RunView, logged: Mapping) -> dict[str, str]:
-    """Inline SVG by name; charts without data are left out."""
-    metrics = seen.metrics
-    headline = metrics.get("headline")
-    share = metrics.get("cluster_share", {})
-    made = {
-        "losses": loss_curves(logged),
-        "shares": share_curves(logged),
-        "use": cluster_use_chart(share) if any(sum(values) > 0 for values in share.values()) else None,
-        "dsc": dsc_bars(metrics.get("test", {}), _only(seen.colours, metrics.get("classes", [])), headline),
-    }
-    return {name: to_svg(figure, name) for name, figure in made.items() if figure is not None}
-
-
-def _only(colours: Mapping[str, str], names: list[str]) -> dict[str, str]:
-    return {name: colours[name] for name in names if name in colours}
-
-
-def graph_table(graphs: list[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Diagnostics of the training graphs: mean and range of each quantity, and a row per graph."""
-    if not graphs:
-        return None
-    rows = [
-        {**graph, "log density": math.log10(graph["density"]) if graph.get("density") else None} for graph in graphs
-    ]
-    columns = ("nodes", "edges", "log density", "isolated", "components")
-    summary = {}
-    for column in columns:
-        values = [row[column] for row in rows if row.get(column) is not None]
-        if values:
-            summary[column] = {"mean": float(np.mean(values)), "low": min(values), "high": max(values)}
-    return {"rows": rows, "columns": [column for column in columns if column in summary], "summary": summary}
-
-
-def timing_rows(timing: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Seconds per FOV by stage, with the share of the whole."""
-    total = timing.get("total") or sum(timing.get(stage, 0.0) for stage in STAGES)
-    rows = [
-        {"name": title, "text": duration(timing[stage]), "share": timing[stage] / total if total else 0.0}
-        for stage, title in STAGES.items()
-        if stage in timing
-    ]
-    return [*rows, {"name": "total per FOV", "text": duration(total), "share": 1.0}] if rows else []
 
 
 def _environment_rows(environment: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -12,7 +12,8 @@ import pytest
 
 from registry.base import UserError
 from sccs.evaluation.naming import name_clusters
-from sccs.report.page import duration, number, percent, shown_views, write_report
+from sccs.report.contents import duration, number, percent, shown_views
+from sccs.report.page import write_report
 from sccs.report.views import SliceView
 
 VOID = {"meta", "link", "img", "input", "br", "hr", "option"}
