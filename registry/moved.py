@@ -27,7 +27,7 @@ NAMES = {
     **{f"sccs.{name}": f"sccs.system.{name}" for name in ("cache", "colours", "device", "files", "log")},
     **{f"sccs.{name}": f"sccs.training.{name}" for name in ("pretrain", "trainer")},
     "sccs.export": "sccs.sharing.export",
-    "sccs.figures": "sccs.report.figures",
+    "sccs.figures": "sccs.report.views",
 }
 
 

@@ -51,11 +51,11 @@ def main(runs: Sequence[str], csv: str | None = None) -> int:
     rows = [read_run(folder) for folder in folders]
     names = columns(rows)
     if csv == "-":
-        say(as_csv(rows, names).rstrip("\n"))
+        say(_as_csv(rows, names).rstrip("\n"))
         return 0
     if csv is not None:
-        write_text(csv, as_csv(rows, names))
-    say(as_markdown(rows, names))
+        write_text(csv, _as_csv(rows, names))
+    say(_as_markdown(rows, names))
     return 0
 
 
@@ -131,7 +131,7 @@ def groups(rows: Sequence[Row]) -> list[list[Row]]:
     return list(by_group.values())
 
 
-def as_markdown(rows: Sequence[Row], names: Sequence[str]) -> str:
+def _as_markdown(rows: Sequence[Row], names: Sequence[str]) -> str:
     """The table of runs, the table of recipes with several runs, and what must be said about them."""
     heads = [name + " (upper bound)" if name == "DSC oracle" else name for name in names]
     headlines = sorted({row.headline for row in rows if row.headline})
@@ -152,7 +152,7 @@ def as_markdown(rows: Sequence[Row], names: Sequence[str]) -> str:
     return "\n\n".join(parts + (["\n".join(said)] if said else []))
 
 
-def as_csv(rows: Sequence[Row], names: Sequence[str]) -> str:
+def _as_csv(rows: Sequence[Row], names: Sequence[str]) -> str:
     """One line per run, full precision, empty where a run has no such value."""
     out = io.StringIO()
     writer = csv_writer(out, lineterminator="\n")

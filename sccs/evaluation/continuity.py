@@ -58,7 +58,8 @@ class NeighbourTables:
             self.labels += joint(a_labels[seen], b_labels[seen], len(self.labels))
         self.clusters += joint(a, b, self.k)
 
-    def to_lists(self) -> dict:
+    def to_lists(self) -> dict[str, Any]:
+        """The counts as plain lists, for tables.json."""
         return {"pairs": self.pairs, "clusters": self.clusters.tolist(), "labels": self.labels.tolist()}
 
 

@@ -1,4 +1,13 @@
-"""The contents of metrics.json: every mapping fitted, every score, and what a reader must be told."""
+"""The contents of metrics.json: every mapping fitted, every score, and what a reader must be told.
+
+Its keys: ``test``, ``train`` {mapping: `scores`}; ``headline``, the mapping to quote: the one asked for, or the next
+of train, named and the others that there is; ``mapping`` {name: class name or null per cluster}; ``per_slice``
+{mapping: `slice_spread` of the test slices}; ``consistency`` of the test FOVs; ``per_image`` {rule: `per_image` of
+the test FOVs} for hungarian and oracle; ``z_consistency`` {train, test:
+`sccs.evaluation.continuity.z_consistency`}, of parts with neighbouring slices; ``clusters_used``,
+``clusters_any``, ``cluster_share`` {train, test}; ``k``, ``classes``, ``rest``; ``notes``, what a reader must be
+told. If no training pixel has a label, only `oracle` and `named` are reported, and a note says so.
+"""
 
 from __future__ import annotations
 
@@ -43,16 +52,8 @@ def evaluate(
     be empty. `named` is a person's mapping (k,) (`sccs.evaluation.naming.named_mapping`); `rest`, `mappings` and
     `headline` are the recipe's `evaluation` block. `train_pixels`, `test_pixels` (k,) count the pixels per cluster over
     *all* FOVs, labelled or not; without them the tables' rows are counted. `supervised` names parts that were trained
-    on labels.
-    `neighbours` {train, test}: `sccs.evaluation.continuity.NeighbourTables.to_lists` of slices that are neighbours.
-
-    Keys: ``test``, ``train`` {mapping: `scores`}; ``headline``, the mapping to quote: the one asked for, or the next
-    of train, named and the others that there is; ``mapping`` {name: class name or null per cluster}; ``per_slice``
-    {mapping: `slice_spread` of the test slices}; ``consistency`` of the test FOVs; ``per_image`` {rule: `per_image` of
-    the test FOVs} for hungarian and oracle; ``z_consistency`` {train, test:
-    `sccs.evaluation.continuity.z_consistency`}, of parts with neighbouring slices; ``clusters_used``,
-    ``clusters_any``, ``cluster_share`` {train, test}; ``k``, ``classes``, ``rest``; ``notes``, what a reader must be
-    told. If no training pixel has a label, only `oracle` and `named` are reported, and a note says so.
+    on labels. `neighbours` {train, test}: `sccs.evaluation.continuity.NeighbourTables.to_lists` of slices that are
+    neighbours. The head of this module lists the keys.
     """
     position = rest_position(class_names, rest)
     empty = np.zeros((k, len(class_names)), np.int64)

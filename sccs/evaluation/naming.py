@@ -74,11 +74,11 @@ def parse_assignments(items: Iterable[str], k: int | None = None) -> tuple[dict[
             raise UserError(f"{item!r}: the name is empty: write {cluster}=NAME, such as {cluster}=nucleus")
         names[cluster] = name
         if colon:
-            colours[cluster] = parse_colour(colour, item)
+            colours[cluster] = _parse_colour(colour, item)
     return names, colours
 
 
-def parse_colour(text: str, where: str) -> str:
+def _parse_colour(text: str, where: str) -> str:
     """'#0F0' or '00FF00' -> '#00ff00'; UserError otherwise, which names `where` it stood."""
     digits = text.strip().lower().removeprefix("#")
     if not re.fullmatch(r"[0-9a-f]{3}|[0-9a-f]{6}", digits):
@@ -103,7 +103,7 @@ def name_clusters(run: Path, names: Mapping[int, str], colours: Mapping[int, str
     chosen: dict[str, str] = {}
     for cluster, colour in colours.items():
         name = merged[cluster] if cluster in merged else _unnamed(cluster)
-        colour = parse_colour(colour, f"{cluster}={name}:{colour}")
+        colour = _parse_colour(colour, f"{cluster}={name}:{colour}")
         if chosen.setdefault(name, colour) != colour:
             raise UserError(f"{name!r} was given two colours, {chosen[name]} and {colour}; one class has one colour")
     for entry in entries.values():
@@ -134,7 +134,7 @@ def read_names(run: Path) -> dict[int, dict]:
             f"{path}: cannot be read ({' '.join(str(error).split())}); "
             "write lines such as `3: {name: nucleus, colour: '#f5c518'}` under `clusters:`"
         ) from error
-    chosen = {name: parse_colour(str(colour), f"{path}: {name}") for name, colour in named.values() if colour}
+    chosen = {name: _parse_colour(str(colour), f"{path}: {name}") for name, colour in named.values() if colour}
     table = class_colours(list(dict.fromkeys(name for name, _ in named.values())), chosen)
     return {c: {"name": named[c][0], "colour": table[named[c][0]]} for c in sorted(named)}
 
@@ -168,7 +168,7 @@ def write_metrics(
     supervised: Sequence[str] = (),
     neighbours: Mapping[str, Mapping] | None = None,
 ) -> dict[str, Any]:
-    """Evaluates a run (arguments as `evaluation.evaluate`) into its `metrics.json`, which is returned.
+    """Evaluates a run (arguments as `sccs.evaluation.evaluate.evaluate`) into its `metrics.json`, which is returned.
 
     The tables are kept beside it in `tables.json`, so that names given later are scored without the images.
     """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sccs.report.drawing import INK, _legend, new_figure
+from sccs.report.drawing import INK, add_legend, new_figure
 from sccs.system.colours import cluster_colours
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def dsc_bars(part: Mapping[str, Any], colours: Mapping[str, str], headline: str 
             axis.hlines(mean, i - 0.44, i + 0.44, color=INK, linewidth=1.2, linestyle=(0, (3, 2)))
     axis.set_xticks(range(len(rules)), [rule_title(rule, headline) for rule in rules], fontsize=8)
     axis.set_ylim(0, 1.08)
-    _legend(figure, colours)
+    add_legend(figure, colours)
     axis.set_ylabel("DSC", fontsize=8, color=INK)
     _plain(axis)
     return figure

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sccs.report.overlays import _enlarge, grey, outlines
+from sccs.report.overlays import enlarge, grey, outlines
 from sccs.report.views import SliceView
 from sccs.system.colours import rgb
 
@@ -62,8 +62,8 @@ def _typical(view: SliceView, cluster: int, side: int, count: int) -> list[tuple
 def _crop(view: SliceView, cluster: int, centre: tuple[int, int], side: int, colour: str) -> np.ndarray:
     corner = [int(np.clip(c - side // 2, 0, max(size - side, 0))) for c, size in zip(centre, view.image.shape)]
     place = tuple(slice(c, c + side) for c in corner)
-    mask = _enlarge((view.cluster_image()[place] == cluster).astype(np.int8), 2)
-    out = _enlarge(grey(view.image[place]), 2)
+    mask = enlarge((view.cluster_image()[place] == cluster).astype(np.int8), 2)
+    out = enlarge(grey(view.image[place]), 2)
     edge = outlines(mask)
     edge[1:] |= edge[:-1]
     out[edge] = rgb(colour)

@@ -15,7 +15,6 @@ from sccs.system.files import atomic_path
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-
 INK = "#333333"
 
 
@@ -36,16 +35,6 @@ def save_png(figure: Figure, path: Path, dpi: int = 110) -> Path:
     return Path(path)
 
 
-def to_rgb(figure: Figure, dpi: int = 90) -> np.ndarray:
-    """Figure -> (H, W, 3) uint8, for TensorBoard."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    figure.set_dpi(dpi)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
 def to_svg(figure: Figure, name: str) -> str:
     """Figure -> an <svg> element whose text and axes take the page's colour; `name` keeps ids apart on one page."""
     import matplotlib
@@ -59,7 +48,8 @@ def to_svg(figure: Figure, name: str) -> str:
     return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
 
 
-def _show(axis: Any, image: np.ndarray | None, title: str = "") -> None:
+def show(axis: Any, image: np.ndarray | None, title: str = "") -> None:
+    """Draws an image (H, W, 3), or nothing, without axes under its title."""
     axis.set_axis_off()
     if image is not None:
         axis.imshow(image, interpolation="antialiased")
@@ -67,7 +57,8 @@ def _show(axis: Any, image: np.ndarray | None, title: str = "") -> None:
         axis.set_title(title, fontsize=9, color=INK)
 
 
-def _legend(figure: Figure, colours: Mapping[str, str]) -> None:
+def add_legend(figure: Figure, colours: Mapping[str, str]) -> None:
+    """Adds a legend below the figure; colours: name -> hex."""
     from matplotlib.patches import Patch
 
     handles = [Patch(facecolor=colour, label=name) for name, colour in colours.items()]

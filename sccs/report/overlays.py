@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sccs.evaluation.tables import rest_position
 from sccs.report.views import SHOWN_BASES, SliceView
 from sccs.system.colours import PALE, REST, WRONG, cluster_colours, colourise, rgb, to_grey
-
-if TYPE_CHECKING:
-    pass
-
 
 OUTLINE = "#ffd24a"
 
@@ -39,7 +34,7 @@ def superpixel_overlay(view: SliceView, inset: bool = True) -> np.ndarray:
         return out
     y, x = _busiest(view.image, side)
     place = (slice(y, y + side), slice(x, x + side))
-    zoomed = _outlined(_enlarge(view.image[place], 3), _enlarge(view.regions[place], 3), alpha=0.9)
+    zoomed = _outlined(enlarge(view.image[place], 3), enlarge(view.regions[place], 3), alpha=0.9)
     _frame(out, y, x, side, side)
     out[-len(zoomed) :, -len(zoomed) :] = zoomed
     _frame(out, len(out) - len(zoomed), out.shape[1] - len(zoomed), len(zoomed), len(zoomed), width=2)
@@ -65,7 +60,8 @@ def _busiest(image: np.ndarray, side: int) -> tuple[int, int]:
     return corner
 
 
-def _enlarge(image: np.ndarray, times: int) -> np.ndarray:
+def enlarge(image: np.ndarray, times: int) -> np.ndarray:
+    """Repeats every pixel of an image (H, W[, 3]) `times` times along both axes."""
     return image.repeat(times, axis=0).repeat(times, axis=1)
 
 

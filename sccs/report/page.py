@@ -12,21 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from sccs.report.charts import read_metrics
-from sccs.report.contents import (
-    cards,
-    charts,
-    cluster_cards,
-    graph_table,
-    number,
-    percent,
-    score_tables,
-    shown_views,
-    slice_pictures,
-    timing_rows,
-    volume_names,
-)
 from sccs.report.figures import draw_all, read_run
 from sccs.report.overlays import error_colours
+from sccs.report.page_pictures import charts, cluster_cards, shown_views, slice_pictures
+from sccs.report.page_tables import cards, graph_table, number, percent, score_tables, timing_rows, volume_names
 from sccs.system.files import write_text
 
 SHOWN_GRAPHS = 12
@@ -72,7 +61,7 @@ def write_report(run: Path) -> Path:
         synthetic=_data_name(resolved) == "phantom",
         seed=resolved.get("seed"),
         cards=cards(seen, timing, environment, logged, resolved),
-        warnings=list(dict.fromkeys([*seen.metrics.get("notes", []), *logged_warnings(run)])),
+        warnings=list(dict.fromkeys([*seen.metrics.get("notes", []), *_logged_warnings(run)])),
         slices=[slice_pictures(view, seen) for view in shown],
         slice_count={part: sum(view.split == part for view in seen.views) for part in ("test", "train")},
         rule=seen.rule,
@@ -117,7 +106,7 @@ def _shown_path(run: Path) -> str:
         return str(run)
 
 
-def logged_warnings(run: Path, most: int = 20) -> list[str]:
+def _logged_warnings(run: Path, most: int = 20) -> list[str]:
     """Messages of level WARNING in log.txt, each once."""
     cut = (line.partition(" WARNING ") for line in _text(run / "log.txt").splitlines())
     found = list(dict.fromkeys(message.strip() for _, level, message in cut if level))

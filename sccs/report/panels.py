@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sccs.report.drawing import _legend, _show, new_figure
+from sccs.report.drawing import add_legend, new_figure, show
 from sccs.report.overlays import (
     as_scored,
     basis_map,
@@ -32,9 +32,9 @@ def basis_panel(view: SliceView, count: int = 8) -> Figure:
     rows = -(-(len(shown) + 1) // columns)
     figure, axes = new_figure(2.1 * columns, 2.3 * rows * _aspect(view) + 0.3, rows, columns)
     axes = axes.ravel()
-    _show(axes[0], grey(view.image), view.title)
+    show(axes[0], grey(view.image), view.title)
     for axis, column in zip(axes[1:], shown):
-        _show(axis, basis_map(view, column), f"basis {view.columns[column] + 1} of {view.u}")
+        show(axis, basis_map(view, column), f"basis {view.columns[column] + 1} of {view.u}")
     for axis in axes[len(shown) + 1 :]:
         axis.set_axis_off()
     return figure
@@ -67,21 +67,21 @@ def comparison_panel(
     )
     for row, view in enumerate(views):
         predicted, truth = view.class_image(class_of_cluster, names), view.truth_image(names)
-        _show(axes[row, 0], grey(view.image), view.title)
+        show(axes[row, 0], grey(view.image), view.title)
         ours = class_overlay(view, predicted, colours)
         if not labelled:
-            _show(axes[row, 1], ours, "" if row else "classes")
+            show(axes[row, 1], ours, "" if row else "classes")
             continue
         theirs = wrong = None
         if truth is not None:
             theirs = class_overlay(view, truth, colours)
             wrong = error_map(view, truth, as_scored(predicted, classes, rest), colours)
-        _show(axes[row, 1], theirs, "" if row else "ground truth")
-        _show(axes[row, 2], ours, "" if row else "classes")
-        _show(axes[row, 3], wrong, "" if row else "wrong pixels, by true class")
+        show(axes[row, 1], theirs, "" if row else "ground truth")
+        show(axes[row, 2], ours, "" if row else "classes")
+        show(axes[row, 3], wrong, "" if row else "wrong pixels, by true class")
     legend = dict(colours)
     legend.update({f"false alarm ({n})": c for n, c in error_colours(colours).items() if labelled and c == WRONG})
-    _legend(figure, legend)
+    add_legend(figure, legend)
     return figure
 
 
@@ -102,7 +102,7 @@ def overview_panel(
             ours = class_overlay(view, view.class_image(class_of_cluster, list(colours)), colours)
         images = [grey(view.image), *([*bases, None, None])[:2], unsynchronised_overlay(view), ours]
         for axis, image, title in zip(axes[row], images, titles):
-            _show(axis, image, "" if row else title)
+            show(axis, image, "" if row else title)
     if class_of_cluster is not None:
-        _legend(figure, colours)
+        add_legend(figure, colours)
     return figure

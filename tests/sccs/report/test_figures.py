@@ -1,27 +1,11 @@
 """The figures of a run folder."""
 
-import numpy as np
 import pytest
 
 from registry.base import UserError
 from sccs.evaluation.naming import name_clusters
 from sccs.report.figures import draw_all, read_run
-from tests.sccs.report.slices import NAMES, small
-
-
-def test_a_view_refuses_arrays_that_do_not_belong_together():
-    with pytest.raises(ValueError, match="share one shape"):
-        small(labels=np.zeros((3, 3)))
-    with pytest.raises(ValueError, match="number of superpixels"):
-        small(clusters=np.array([0]))
-
-
-def test_superpixels_become_pixels():
-    view = small()
-    assert view.cluster_image().tolist() == [[2, 2, 0], [2, 0, -1]]
-    assert view.class_image(["nucleus", "granules", None], NAMES).tolist() == [[-1, -1, 1], [-1, 1, -1]]
-    assert view.truth_image(NAMES).tolist() == [[0, 1, 1], [0, -1, 2]]
-    assert small(labels=None).truth_image(NAMES) is None
+from tests.sccs.report.slices import NAMES
 
 
 def test_every_figure_of_a_labelled_run(run_folder):

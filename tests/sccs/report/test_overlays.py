@@ -3,7 +3,18 @@
 import numpy as np
 import pytest
 
-from sccs.report.overlays import as_scored, basis_map, basis_mosaic, error_map, outlines
+from sccs.report.crops import cluster_place
+from sccs.report.overlays import (
+    as_scored,
+    basis_map,
+    basis_mosaic,
+    class_overlay,
+    cluster_overlay,
+    error_map,
+    outlines,
+    superpixel_overlay,
+    unsynchronised_overlay,
+)
 from sccs.system.colours import WRONG, class_colours, rgb
 from tests.sccs.report.slices import NAMES, small
 
@@ -51,3 +62,17 @@ def test_basis_mosaic_shows_at_most_twelve(view):
     out = basis_mosaic(np.random.default_rng(0).normal(size=(n, 30)), view.regions)
     assert out.shape == (3 * 96, 4 * 112, 3)
     assert basis_mosaic(np.zeros((n, 1)), view.regions).shape == (96, 4 * 112, 3)
+
+
+def test_overlays_have_the_image_shape(view):
+    colours = class_colours(NAMES)
+    for out in (
+        superpixel_overlay(view),
+        cluster_overlay(view, 4),
+        unsynchronised_overlay(view),
+        class_overlay(view, view.truth_image(NAMES), colours),
+        cluster_place(view, 1, "#ff0000"),
+    ):
+        assert out.shape == (96, 112, 3) and out.dtype == np.uint8
+    assert superpixel_overlay(small()).shape == (2, 3, 3)
+    assert unsynchronised_overlay(small()) is None

@@ -12,7 +12,6 @@ import pytest
 
 from registry.base import UserError
 from sccs.evaluation.naming import name_clusters
-from sccs.report.contents import duration, number, percent, shown_views
 from sccs.report.page import write_report
 from sccs.report.views import SliceView
 
@@ -129,18 +128,6 @@ def test_many_slices_are_limited_and_the_page_says_so(run_folder):
     assert "6 of 10 kept slices are shown (9 test, 1 train)" in page.text
 
 
-def test_test_slices_come_first_and_are_spread(view):
-    class Slice:
-        def __init__(self, z, split):
-            self.z, self.split = z, split
-
-    views = [Slice(z, "test") for z in range(20)] + [Slice(0, "train"), Slice(1, "train"), Slice(2, "train")]
-    shown = shown_views(views)
-    assert [v.split for v in shown] == ["test"] * 5 + ["train"]
-    assert (shown[0].z, shown[4].z) == (0, 19)
-    assert [v.split for v in shown_views(views[-3:])] == ["train", "train"]
-
-
 def test_names_appear_after_a_rebuild_and_are_escaped(run_folder):
     run = run_folder()
     name_clusters(run, {0: "nucleus", 2: "<b>odd & ends"})
@@ -219,12 +206,6 @@ def test_warnings_of_the_log_are_shown_once(run_folder):
 def test_a_folder_without_run_is_the_users_mistake(tmp_path):
     with pytest.raises(UserError, match="finished run"):
         write_report(tmp_path)
-
-
-def test_numbers_as_a_person_writes_them():
-    assert (number(None), number(float("nan")), number(0.12345)) == ("–", "–", "0.123")
-    assert (percent(0.0), percent(0.0001), percent(0.123)) == ("0.0 %", "< 0.1 %", "12.3 %")
-    assert (duration(0.0042), duration(1.7), duration(75)) == ("4.2 ms", "1.70 s", "1:15 min")
 
 
 @pytest.mark.browser

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sccs.report.views import SHOWN_BASES, SliceView
-from tests.sccs.report.slices import small
+from tests.sccs.report.slices import NAMES, small
 
 
 @pytest.mark.parametrize("labelled", [True, False])
@@ -39,3 +39,18 @@ def test_of_many_bases_those_of_highest_variance_are_kept():
     assert view.u == 40
     assert view.columns.tolist() == list(range(5, 40, 3))[:SHOWN_BASES]
     np.testing.assert_allclose(view.bases, bases[:, 5::3], rtol=1e-5)
+
+
+def test_a_view_refuses_arrays_that_do_not_belong_together():
+    with pytest.raises(ValueError, match="share one shape"):
+        small(labels=np.zeros((3, 3)))
+    with pytest.raises(ValueError, match="number of superpixels"):
+        small(clusters=np.array([0]))
+
+
+def test_superpixels_become_pixels():
+    view = small()
+    assert view.cluster_image().tolist() == [[2, 2, 0], [2, 0, -1]]
+    assert view.class_image(["nucleus", "granules", None], NAMES).tolist() == [[-1, -1, 1], [-1, 1, -1]]
+    assert view.truth_image(NAMES).tolist() == [[0, 1, 1], [0, -1, 2]]
+    assert small(labels=None).truth_image(NAMES) is None

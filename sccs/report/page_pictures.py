@@ -1,0 +1,178 @@
+"""The report page in pictures: slices on their way through the system, galleries of clusters, charts.
+
+Pictures are JPEG data URIs, charts are inline SVG.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from sccs.evaluation.scores import scores
+from sccs.evaluation.tables import confusion
+from sccs.report.charts import cluster_use_chart, dsc_bars, loss_curves, rule_title, share_curves
+from sccs.report.crops import CROP, cluster_crops, cluster_grey, cluster_place
+from sccs.report.drawing import to_svg
+from sccs.report.figures import RunView
+from sccs.report.overlays import (
+    as_scored,
+    basis_map,
+    class_overlay,
+    cluster_overlay,
+    error_map,
+    grey,
+    superpixel_overlay,
+    unsynchronised_overlay,
+)
+from sccs.report.page_tables import percent
+from sccs.report.views import SliceView
+from sccs.system.colours import cluster_colours
+
+SHOWN_SLICES = 6
+WIDEST = 900  # px of a slice's pictures; larger ones are reduced
+THUMBNAIL = 260  # px of a spectral basis
+
+
+def shown_views(views: list[SliceView]) -> list[SliceView]:
+    """At most `SHOWN_SLICES`: test slices first, evenly spread, with room for one of the training slices."""
+    test, train = ([view for view in views if view.split == part] for part in ("test", "train"))
+    room = SHOWN_SLICES - (1 if train else 0)
+    test = _spread(test, room)
+    return test + _spread(train, min(2, SHOWN_SLICES - len(test)))
+
+
+def _spread(items: list, most: int) -> list:
+    if len(items) <= most:
+        return items
+    return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]
+
+
+def slice_pictures(view: SliceView, seen: RunView) -> dict[str, Any]:
+    """Pictures, captions and scores of one slice, in the order of the way through the system."""
+    names = list(seen.colours)
+    truth = view.truth_image(names) if names else None
+    n = len(view.clusters)
+    pictures = [
+        ("input", grey(view.image), "the image, standardised over its volume"),
+        ("superpixels", superpixel_overlay(view), f"{n} superpixels; inset enlarged 3 ×"),
+        ("clusters", cluster_overlay(view, seen.k), f"{len(np.unique(view.clusters))} of {seen.k} occur here"),
+    ]
+    score = None
+    if seen.class_of_cluster is not None:
+        predicted = view.class_image(seen.class_of_cluster, names)
+        about = f"clusters as classes, mapping {rule_title(seen.rule or '')}"
+        pictures.append(("classes", class_overlay(view, predicted, seen.colours), about))
+    if truth is not None:
+        labels = class_overlay(view, truth, seen.colours)
+        pictures.append(("ground truth", labels, "labels; bare where not scored"))
+    if truth is not None and seen.class_of_cluster is not None:
+        rest = seen.metrics.get("rest")
+        predicted = as_scored(predicted, seen.metrics.get("classes", []), rest)
+        wrong = float((predicted != truth)[truth >= 0].mean()) if (truth >= 0).any() else 0.0
+        about = f"{percent(wrong)} of the scored pixels are wrong, drawn in the colour of their true class"
+        pictures.append(("errors", error_map(view, truth, predicted, seen.colours), about))
+        score = _slice_score(truth, predicted, names, rest)
+    alone = unsynchronised_overlay(view)
+    if alone is not None:
+        about = "each FOV by itself, not synchronised: colours may change their meaning"
+        pictures.append(("k-means alone", alone, about))
+    bases = [
+        {"src": _picture(basis_map(view, column), THUMBNAIL, 78), "name": f"basis {int(number_) + 1}"}
+        for column, number_ in enumerate(view.columns)
+    ]
+    return {
+        "present": [name for i, name in enumerate(names) if truth is not None and (truth == i).any()],
+        "key": view.key,
+        "title": view.title,
+        "split": view.split,
+        "score": score,
+        "u": view.u,
+        "bases": bases,
+        "pictures": [{"name": name, "src": _picture(rgb), "about": about} for name, rgb, about in pictures],
+        "size": f"{view.image.shape[1]} × {view.image.shape[0]} px, {max(len(view.tiles), 1)} FOV"
+        + ("s" if len(view.tiles) > 1 else ""),
+    }
+
+
+def _slice_score(truth: np.ndarray, predicted: np.ndarray, names: list[str], rest: str | None) -> dict[str, Any]:
+    """DSC of one slice from class positions (H, W): a class counts as the cluster of its own number."""
+    C = len(names)
+    table = confusion(np.where(predicted < 0, C, predicted), truth, C + 1, list(range(C)))
+    return scores(table, np.array([*range(C), -1]), names, rest)
+
+
+def cluster_cards(seen: RunView, shown: list[SliceView]) -> list[dict[str, Any]]:
+    """For each cluster: a gallery of what it looks like, share of the pixels, mean grey, what mappings make of it."""
+    share = seen.metrics.get("cluster_share", {})
+    made = []
+    for cluster, colour in enumerate(cluster_colours(seen.k)):
+        crops = cluster_crops(shown, cluster, colour)
+        pixels = [int((view.cluster_image() == cluster).sum()) for view in shown]
+        where = shown[int(np.argmax(pixels))] if any(pixels) else None
+        mapped: dict[str | None, list[str]] = {}
+        for rule, classes in seen.metrics.get("mapping", {}).items():
+            mapped.setdefault(classes[cluster], []).append(rule)
+        drawn = seen.class_of_cluster[cluster] if seen.class_of_cluster else None
+        made.append(
+            {
+                "number": cluster,
+                "colour": colour,
+                "drawn": drawn,
+                "given": "" if seen.cluster_labels[cluster] == f"cluster {cluster}" else seen.cluster_labels[cluster],
+                "share": {part: values[cluster] for part, values in share.items() if cluster < len(values)},
+                "mapped": mapped,
+                "crops": [{"src": _picture(crop.picture, quality=86), "title": crop.view.title} for crop in crops],
+                "size": _crop_size([crop.view for crop in crops]),
+                "grey": _grey_words(cluster_grey(shown, cluster)),
+                "place": _picture(cluster_place(where, cluster, colour), 340, 80) if where else None,
+                "where": where.title if where else None,
+            }
+        )
+    return made
+
+
+def _crop_size(views: list[SliceView]) -> str:
+    """How wide a crop is, in px, and in nm where all slices say the same."""
+    sizes = {view.voxel_size and view.voxel_size[2] for view in views}
+    nm = sizes.pop() if len(sizes) == 1 else None
+    return f"{CROP} px" + (f" ({CROP * nm:.0f} nm)" if nm else "")
+
+
+def _grey_words(grey: float | None) -> str:
+    """-1.2 -> "-1.2 sd, dark"."""
+    if grey is None:
+        return "–"
+    return f"{grey:+.1f} sd, {'dark' if grey < -0.5 else 'bright' if grey > 0.5 else 'medium'}"
+
+
+def charts(seen: RunView, logged: Mapping) -> dict[str, str]:
+    """Inline SVG by name; charts without data are left out."""
+    metrics = seen.metrics
+    headline = metrics.get("headline")
+    share = metrics.get("cluster_share", {})
+    made = {
+        "losses": loss_curves(logged),
+        "shares": share_curves(logged),
+        "use": cluster_use_chart(share) if any(sum(values) > 0 for values in share.values()) else None,
+        "dsc": dsc_bars(metrics.get("test", {}), _only(seen.colours, metrics.get("classes", [])), headline),
+    }
+    return {name: to_svg(figure, name) for name, figure in made.items() if figure is not None}
+
+
+def _only(colours: Mapping[str, str], names: list[str]) -> dict[str, str]:
+    return {name: colours[name] for name in names if name in colours}
+
+
+def _picture(rgb: np.ndarray, widest: int = WIDEST, quality: int = 84) -> str:
+    """(H, W, 3) uint8 -> a JPEG data URI, reduced to `widest` px on its longer side."""
+    from PIL import Image
+
+    image = Image.fromarray(rgb)
+    image.thumbnail((widest, widest), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
