@@ -34,6 +34,7 @@ GRAPH = {
 # region graph -> spectral coordinates Z (n, u) of its nodes
 EMBEDDER = {
     "lgc": ("registry.embedder.lgc:LGC", "linear graph convolutions trained with the spectral loss (paper)"),
+    "gnn": ("registry.embedder.gnn:GNN", "layers of any graph convolution of DGL, trained with the spectral loss"),
     "lgc_principal": (
         "registry.embedder.lgc_principal:LGCPrincipal",
         "linear graph convolution along the directions of most variance that the graph keeps",

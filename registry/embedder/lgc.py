@@ -13,8 +13,7 @@ from registry.base import Embedder, UserError
 from registry.numeric.projection import project
 from registry.spg.graphs import RegionGraph
 from registry.spg.losses import Orthogonality, spectral, spectral_of_products
-
-TINY = 1e-24
+from registry.spg.scaling import Scale, graph_scale, set_scale
 
 
 class LGC(torch.nn.Module, Embedder):
@@ -50,7 +49,7 @@ class LGC(torch.nn.Module, Embedder):
         mu: float = 1.0,
         orthogonality: Orthogonality = "squared",
         columns: Literal["shared", "graph"] = "shared",
-        scale: Literal["explained", "unit", "graph", "none"] = "explained",
+        scale: Scale = "explained",
         init: Literal["random", "pca"] = "random",
         seed: int | None = None,
     ):
@@ -135,18 +134,13 @@ class LGC(torch.nn.Module, Embedder):
 
     @torch.no_grad()
     def _rescale(self) -> None:
-        """Let the scale follow the weights. Column z = X w has square w^T M w, M = X^T X; scaled to unit norm it
-        explains ||X^T z||^2 = ||M w||^2 / (w^T M w) of the variance of X."""
+        """Let the scale follow the weights: columns are z = X w, so that z^T z = w^T M w and X^T z = M w, M = X^T X."""
         self._stale = False
         if self.scale not in ("explained", "unit"):
             return
         W = self._linear()  # (2q, u)
         MW = self.moments[0] @ W
-        square = (W * MW).sum(0).clamp(min=TINY)
-        self.scale_ = square.rsqrt()
-        if self.scale == "explained":
-            explained = MW.square().sum(0) / square
-            self.scale_ = self.scale_ * (explained / explained.mean().clamp(min=TINY)).sqrt()
+        self.scale_ = set_scale((W * MW).sum(0), MW, self.scale)
 
     def coordinates(self, graph: RegionGraph) -> torch.Tensor:
         """Z (n_s, u) before scaling."""
@@ -169,7 +163,7 @@ class LGC(torch.nn.Module, Embedder):
         if self._stale:
             self._rescale()
         Z = self.coordinates(graph)
-        return Z * (Z.square().mean(0).clamp(min=TINY).rsqrt() if self.scale == "graph" else self.scale_)
+        return Z * (graph_scale(Z) if self.scale == "graph" else self.scale_)
 
     def loss(self, graph: RegionGraph, Z: torch.Tensor | None) -> dict[str, torch.Tensor]:
         if self.columns == "graph":

@@ -26,8 +26,10 @@ class Choice:
         try:
             return registry.get(self.role, self.name)(**self.kwargs)
         except UserError as error:
-            key = str(error).partition(":")[0].removeprefix(f"{self.role}.")
-            raise UserError(f"{(self.written.child(key) or self.written).place}: {error}") from error
+            at = self.written
+            for key in str(error).partition(":")[0].split(".")[1:]:  # role.key or role.key.key, as far as written
+                at = at.child(key) or at
+            raise UserError(f"{at.place}: {error}") from error
 
     def block(self) -> dict[str, Any]:
         """The part as a recipe writes it, every option included."""

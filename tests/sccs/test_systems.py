@@ -15,9 +15,11 @@ from sccs.data import load_dataset
 from sccs.evaluation.mappings import fit_mapping
 from sccs.evaluation.scores import scores
 from sccs.evaluation.tables import confusion, rest_position
+from sccs.pipeline import Pipeline
 from sccs.recipe import load_recipe, packaged_recipes
 from sccs.run import main
 from sccs.system.exits import guard
+from tests.registry.dgl_kernels import watched_kernels
 
 WITHOUT = {"platelet", "hela", "cdeep3m", "vnc", "betaseg", "mae"}  # data sets of `sccs`, and pre-training
 # issue B: these must be there
@@ -44,6 +46,7 @@ PROMISED = {
     "sccs_plus",
     "sccs_plus_fine",
     "sccs_fast",
+    "gnn",
 }
 SYSTEMS = sorted(set(packaged_recipes()) - WITHOUT)
 
@@ -74,6 +77,19 @@ def test_the_header_says_what_is_faithful_and_what_differs(name):
     text = packaged_recipes()[name].read_text()
     header = text[: text.index("description:")]
     assert len(header.split()) > 15 and all(line.startswith("#") or not line for line in header.splitlines())
+
+
+def test_gnn_runs_on_dgls_kernels(monkeypatch):
+    """On its graph part's own spGs, from features to clusters."""
+    rng = np.random.default_rng(0)
+    image = np.repeat([0.0, 3.0, 6.0], [32, 32, 36]) + rng.normal(0, 0.5, (1, 96, 100))
+    short = ["features=filters", "clusterer.k=3", "clusterer.warmup=20", "train.iterations=40"]
+    pipeline = Pipeline.from_recipe(packaged_recipes()["gnn"], short, device="cpu")
+    kernels = watched_kernels(monkeypatch)
+    pipeline.fit(image)
+    assert kernels.count("_gspmm") > 40 * 2 * 3 * 3  # iterations, forward and backward, layers, k of TAGConv
+    kernels.clear()
+    assert pipeline.segment(image).shape == image.shape and "_gspmm" in kernels
 
 
 def agreement(clusters: np.ndarray, dataset) -> float:

@@ -9,6 +9,7 @@ import torch
 from registry.base import UserError
 from registry.clusterer import deepcut
 from registry.clusterer.deepcut import DeepCut, correlation, normalised_cut
+from registry.spg.dgl_adapter import dgl
 
 every_cut = pytest.mark.parametrize("cut", ["ncut", "cc"])
 GROUPS = 4
@@ -83,6 +84,33 @@ def test_the_convolution_is_symmetrically_normalised_with_loops(cut):
     scale = torch.diag(W.sum(1) ** -0.5)
     X, _ = DeepCut(cut=cut)._prepare(F)
     torch.testing.assert_close(X, (scale @ W @ scale @ F.double()).float(), rtol=1e-4, atol=1e-5)
+
+
+@every_cut
+def test_the_convolution_is_that_of_dgl_on_the_graph_of_positive_similarities(cut):
+    """dgl.nn.GraphConv with EdgeWeightNorm('both'), forward, and its gradients in weight and bias."""
+    F, _ = groups(0, n=20)
+    F[3] = 0  # similar to no node, itself included: its loop is 1
+    W = F @ F.T if cut == "ncut" else F @ F.T - F.square().sum(1).max() / 3
+    W[3, 3] = 1
+    src, dst = (W > 0).nonzero(as_tuple=True)
+    assert 20 < len(src) < 400
+    graph = dgl.graph((src, dst), num_nodes=20)
+    weight = dgl.nn.EdgeWeightNorm("both")(graph, W[src, dst])
+    conv = dgl.nn.GraphConv(F.shape[1], 64, norm="none")
+    part = fitted(F, cut=cut, hidden=64, length=None)
+    ours = {name: w.clone().requires_grad_() for name, w in part.weights_.items() if name.startswith("conv")}
+    with torch.no_grad():
+        conv.weight.copy_(ours["conv.weight"])
+        conv.bias.copy_(ours["conv.bias"].normal_())
+    theirs = conv(graph, F, edge_weight=weight)
+    X, _ = part._prepare(F)
+    mine = X @ ours["conv.weight"] + ours["conv.bias"]
+    torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+    for output in (mine, theirs):
+        output.relu().square().sum().backward()
+    torch.testing.assert_close(ours["conv.weight"].grad, conv.weight.grad, rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(ours["conv.bias"].grad, conv.bias.grad, rtol=1e-3, atol=1e-2)
 
 
 # ------------------------------------------------------------------------------------------------------- what it finds

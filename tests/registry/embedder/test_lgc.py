@@ -6,7 +6,8 @@ import torch
 
 from registry.base import UserError
 from registry.embedder.lgc import LGC
-from registry.spg.losses import spectral_of_products
+from registry.spg.dgl_adapter import dgl
+from registry.spg.losses import spectral, spectral_of_products
 
 
 def fitted(graphs, **options) -> LGC:
@@ -40,6 +41,39 @@ def test_coordinates_are_the_papers_layers(graphs, options, training):
             b.normal_()
     for graph in graphs:
         assert np.allclose(part.coordinates(graph).detach().numpy(), plain(graph, part), atol=1e-4)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_it_is_a_stack_of_dgls_graph_convolutions_forward_and_backward(graphs, bias, training):
+    """Whatever the order of products: it is GraphConv on the weights that EdgeWeightNorm makes of the affinity."""
+    part = fitted(graphs, bias=bias, columns="graph", scale="none").train(training)
+    stack = torch.nn.ModuleList(
+        dgl.nn.GraphConv(*W.shape, norm="none", bias=bias, allow_zero_in_degree=True) for W in part.weights
+    )
+    with torch.no_grad():
+        for number, (layer, W) in enumerate(zip(stack, part.weights)):
+            layer.weight.copy_(W)
+            if bias:
+                layer.bias.copy_(part.biases[number].normal_())
+    for graph in graphs:
+        weight = dgl.nn.EdgeWeightNorm("both")(graph.graph, graph.affinity)
+        torch.testing.assert_close(weight, graph.normalised)
+        X = graph.graph.ndata["feature"]
+        for layer in stack:
+            X = layer(graph.graph, X, edge_weight=weight)
+        Z = part.embed(graph)
+        torch.testing.assert_close(Z, X, atol=1e-5, rtol=1e-4)
+        losses = part.loss(graph, Z)["spe"], spectral(graph, X)
+        torch.testing.assert_close(*losses)
+        for module, loss in zip((part, stack), losses):
+            module.zero_grad()
+            loss.backward()
+        for number, (layer, W) in enumerate(zip(stack, part.weights)):
+            assert W.grad.abs().sum() > 0
+            torch.testing.assert_close(W.grad, layer.weight.grad, atol=1e-5, rtol=1e-3)
+            if bias:
+                torch.testing.assert_close(part.biases[number].grad, layer.bias.grad, atol=1e-5, rtol=1e-3)
 
 
 def test_gradients_of_the_fast_way_are_those_of_the_plain_one(graphs):

@@ -1,0 +1,187 @@
+"""Any graph convolution of DGL, trained as the paper trains its own: a neural spectral embedding by another network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from registry.base import Embedder, UserError
+from registry.spg.convolutions import check_device, checked_options, edge_weights, find_convolution, network, refusal
+from registry.spg.graphs import RegionGraph
+from registry.spg.losses import Orthogonality, spectral
+from registry.spg.scaling import Scale, graph_scale, set_scale
+
+ACTIVATIONS = {"relu": torch.relu, "elu": torch.nn.functional.elu, "tanh": torch.tanh}
+
+
+class GNN(torch.nn.Module, Embedder):
+    """Z (n_s, u) = conv(... conv(F_s)), F_s (n_s, 2q): layers of one class of `dgl.nn`, 2q -> channels -> u.
+
+    conv: the class, such as GraphConv, SGConv, TAGConv, ChebConv, APPNPConv, GCN2Conv, SAGEConv, GATv2Conv; any that
+        takes node features and, optionally, edge weights.
+    options: arguments of its constructor, ``{k: 3}``, alike in every layer; those without a default must be given.
+        Sizes, activation, normalisation and the number of the layer are set here.
+    channels: widths between. u: spectral coordinates.
+    activation: between layers, none after the last. `none` (the paper's network is linear), `relu`, `elu`, `tanh`.
+    mu, orthogonality: of L_spe (`registry.spg.losses.spectral`), taken over the nodes of each graph by itself.
+    scale: what the clustering sees, as in `lgc`. `graph`: unit deviation over the nodes of each graph; `none`: as the
+        layers give it; over all training graphs, `unit`: unit deviation, and `explained`: the deviation that the
+        column explains of the node features, propagated as often as there are layers. These two are renewed after
+        every pass over the training graphs and at the end: one evaluation more of each graph in a pass.
+    seed: of the start, which is the one that DGL gives its layers; null: the run's.
+
+    Edges are those of the spG, self-loops included. What a class makes of their weights:
+        GraphConv (`norm: none`), GINConv, GATConv and others with an `edge_weight` get the entries of Â;
+        SGConv, TAGConv, APPNPConv and GCN2Conv divide weights by the roots of their sums, which cannot be switched off:
+            they get the affinity A, and so work on Â as well;
+        SAGEConv divides by the number of neighbours: weights are multiplied by it, so that `aggregator_type: mean`
+            sums Â X. Of its other aggregators none is a product with Â;
+        ChebConv, GATv2Conv and all others without an `edge_weight` see which nodes are joined, and no weight.
+    APPNPConv, AGNNConv, GINConv and GCN2Conv have no sizes (in, out): a linear layer without bias goes before them, and
+    what it gives is the initial feature of GCN2Conv. ChebConv is told 2 as the largest eigenvalue. Classes with several
+    heads give their mean.
+
+    DGL's kernels do the work, on the graph's device; a device that the DGL at hand has none for is refused. Fitted:
+    layers, `scale_` (u,), `inputs_` (1,), the number of input channels, `steps_` (1,), graphs seen in training.
+    """
+
+    trainable = True
+    terms = ("spe",)
+
+    def __init__(
+        self,
+        *,
+        conv: str = "GraphConv",
+        options: dict[str, Any] = {},
+        channels: list[int] = [96, 48],
+        u: int = 12,
+        activation: Literal["none", "relu", "elu", "tanh"] = "none",
+        mu: float = 1.0,
+        orthogonality: Orthogonality = "squared",
+        scale: Scale = "explained",
+        seed: int | None = None,
+    ):
+        super().__init__()
+        self.conv = conv
+        self.options = options
+        self.channels = channels
+        self.u = u
+        self.activation = activation
+        self.mu = mu
+        self.orthogonality = orthogonality
+        self.scale = scale
+        self.seed = seed
+        if u < 1 or any(c < 1 for c in channels):
+            raise UserError(f"embedder: u = {u} and channels = {channels} must be at least 1")
+        self._device: str | torch.device = "cpu"
+        self._class = find_convolution(conv)
+        checked_options(self._class, options)
+        self._try()
+        self._graphs: Sequence[RegionGraph] = ()  # of the training set: `scale_` is taken over them
+        self._stale = False  # whether the weights have moved since `scale_` was set
+        self.scale_: torch.Tensor
+        self.inputs_: torch.Tensor
+        self.steps_: torch.Tensor
+        self.register_buffer("scale_", torch.ones(u))
+        self.register_buffer("inputs_", torch.zeros(1, dtype=torch.int64))
+        self.register_buffer("steps_", torch.zeros(1, dtype=torch.int64))
+
+    @property
+    def embeds_batches(self) -> bool:  # type: ignore[override]  # an attribute where it is constant
+        return self.scale != "graph"  # whose deviations are of one graph
+
+    @property
+    def device(self) -> str | torch.device:
+        """Where the run computes. Raises UserError where DGL cannot."""
+        return self._device
+
+    @device.setter
+    def device(self, value: str | torch.device) -> None:
+        check_device(value)
+        self._device = value
+
+    def _try(self) -> None:
+        """The network on a graph of two nodes: whatever DGL has against the options is said before anything runs."""
+        ones, ends = np.ones(2), ([0, 1, 0, 1], [1, 0, 0, 1])
+        feature = np.ones((2, 2 * max([*self.channels, self.u])))
+        graph = RegionGraph.from_edges([[0, 1]], feature, ones, np.zeros((2, 2)), *ends, np.ones(4))
+        self._create(feature.shape[1])
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                shape = tuple(self.coordinates(graph).shape)
+        except Exception as error:  # whatever DGL makes of a wrong value
+            raise refusal(self._class, self.options, error) from error
+        if shape != (2, self.u):
+            reason = ValueError(f"it gives an array {shape} where (2, {self.u}) is due")
+            raise refusal(self._class, self.options, reason)
+        self.layers = torch.nn.ModuleList()
+
+    def _create(self, d: int) -> None:
+        self.layers = network(self._class, [d, *self.channels, self.u], self.options, self.seed or 0)
+
+    def fit(self, graphs: Sequence[RegionGraph]) -> None:
+        width = graphs[0].feature.shape[1]
+        self._create(width)
+        self.inputs_ = torch.tensor([width])
+        self.steps_ = torch.zeros(1, dtype=torch.int64)
+        self._graphs = graphs
+        self.to(graphs[0].device)
+        self._rescale()
+
+    def coordinates(self, graph: RegionGraph) -> torch.Tensor:
+        """Z (n_s, u) before scaling."""
+        weight = edge_weights(graph, self.layers[0].habit.weights)  # type: ignore[union-attr, arg-type]
+        X = graph.feature
+        for number, layer in enumerate(self.layers):
+            X = ACTIVATIONS[self.activation](X) if number and self.activation != "none" else X
+            X = layer(graph.graph, X, weight)
+        return X
+
+    def embed(self, graph: RegionGraph) -> torch.Tensor:
+        if self._stale and not self.training:
+            self._rescale()
+        Z = self.coordinates(graph)
+        return Z * (graph_scale(Z) if self.scale == "graph" else self.scale_)
+
+    @torch.no_grad()
+    def _rescale(self) -> None:
+        """Let the scale follow the weights. X^T Z, X = Â^layers F_s, is F_s^T Â^layers Z, on u channels."""
+        self._stale = False
+        if self.scale not in ("explained", "unit") or not self._graphs:
+            return
+        training, nodes = self.training, sum(graph.n for graph in self._graphs)
+        self.eval()
+        square, cross = torch.zeros_like(self.scale_), self.scale_.new_zeros(int(self.inputs_), self.u)
+        for graph in self._graphs:
+            Z = self.coordinates(graph)
+            square += Z.square().sum(0)
+            for _ in self.layers:
+                Z = graph.propagate(Z)
+            cross += graph.feature.T @ Z
+        self.train(training)
+        self.scale_ = set_scale(square / nodes, cross / nodes, self.scale)
+
+    def loss(self, graph: RegionGraph, Z: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        assert Z is not None  # see `Embedder.loss_uses_Z`
+        return {"spe": spectral(graph, Z, self.mu, self.orthogonality)}
+
+    def after_step(self, step: int, graph: RegionGraph, Z: torch.Tensor | None) -> None:
+        self._stale = True
+        self.steps_ += 1
+        if int(self.steps_) % max(len(self._graphs), 1) == 0:
+            self._rescale()
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        if self._stale and not self.training:
+            self._rescale()
+        return {name: np.atleast_1d(value.detach().cpu().numpy()) for name, value in self.state_dict().items()}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        self._create(int(state["inputs_"][0]))
+        own = self.state_dict()
+        values = {name: torch.from_numpy(np.array(value)) for name, value in state.items()}
+        self.load_state_dict({name: v.reshape(own[name].shape) if name in own else v for name, v in values.items()})
+        self._stale = bool(self._graphs)  # training may be over with this state, or go on
