@@ -1,4 +1,4 @@
-"""k-means by FAISS (`faiss.Kmeans`), from greedy k-means++ seeds of scikit-learn; restarts."""
+"""k-means: greedy k-means++ seeds, Lloyd's iterations, restarts."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from registry.base import UserError
-from registry.numeric.nearest import Frame, as_floats, assign, chunks, load_faiss, squared_distances
+from registry.numeric.few_centroids import slices
+from registry.numeric.nearest import Prepared, as_floats, assign, own_distances, squared_distances
 
 if TYPE_CHECKING:
     import torch
 
 SEED_POINTS = 20_000  # restarts of k-means run on at most so many points; the best is refined on all
-BLOCK = 10  # of FAISS's iterations, which end when a block of them lowers the objective by less than TOLERANCE of it
-TOLERANCE = 1e-5
+TOLERANCE = 1e-4  # Lloyd's iterations stop when centroids move less than this fraction of the mean variance
 
 
 def kmeans(
@@ -26,15 +26,16 @@ def kmeans(
     weights: Any = None,
     device: str | torch.device = "cpu",
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """FAISS's k-means from greedy k-means++ seeds, best of `n_init` restarts; the same for the same seed.
+    """Lloyd's k-means from greedy k-means++ seeds, best of `n_init` restarts; the same for the same seed.
 
     Shapes
         points: (n, d) array or tensor; weights: (n,) non-negative, or None for equal weights.
         returns: centroids (k, d) in the points' precision, labels (n,) int64, inertia (weighted sum of squared
-        distances). NumPy arrays. No returned cluster is empty.
+        distances). NumPy arrays. No returned cluster is empty as long as Lloyd converges within `iterations`.
 
     With more than SEED_POINTS points the restarts run on so many drawn at random, and the best is refined on all.
-    Raises UserError when fewer than k distinct points (of positive weight) exist, or a coordinate is not finite.
+    A cluster that runs empty takes the point farthest from every centroid. Raises UserError when fewer than k
+    distinct points (of positive weight) exist.
     """
     x = as_floats(points)
     if x.ndim != 2 or k < 1 or n_init < 1 or iterations < 1:
@@ -47,83 +48,23 @@ def kmeans(
     if len(used) < k:
         raise UserError(_too_few(k, len(used)))
     rng = np.random.default_rng(seed)
-    sample = used if len(used) <= SEED_POINTS else np.sort(rng.choice(used, SEED_POINTS, replace=False))
-    frame = Frame.of(x[used])
-    best, least = np.zeros((0, x.shape[1]), np.float32), np.inf
+    sample = used
+    if len(used) > SEED_POINTS:
+        sample = np.sort(rng.choice(used, SEED_POINTS, replace=False))
+    least, centroids = np.inf, np.zeros((0, x.shape[1]))
     for _ in range(n_init):
-        seeds = _seeds(frame, x, w, sample, used, k, int(rng.integers(2**31)))
-        found, objective = _lloyd(frame.put(x[sample]), w[sample], seeds, iterations, device)
-        if objective < least:
-            best, least = found, objective
+        seeds = _plus_plus(x[sample], w[sample], k, rng)
+        if len(seeds) < k and len(sample) < len(used):  # the sample holds too few distinct points
+            seeds = _plus_plus(x[used], w[used], k, rng)
+        if len(seeds) < k:
+            raise UserError(_too_few(k, len(seeds)))
+        found, _, inertia = _lloyd(x[sample], w[sample], seeds, iterations, device)
+        if len(centroids) == 0 or inertia < least:
+            least, centroids = inertia, found
     if len(sample) < len(used):
-        best, _ = _lloyd(frame.put(x[used]), w[used], best, iterations, device)
-    return _finished(x, w, frame.back(best), device)
-
-
-def _seeds(
-    frame: Frame, x: np.ndarray, w: np.ndarray, sample: np.ndarray, used: np.ndarray, k: int, seed: int
-) -> np.ndarray:
-    """k distinct points (k, d) float32, in the frame, by greedy k-means++; of all points where the sample has fewer."""
-    from sklearn.cluster import kmeans_plusplus
-
-    for rows in (sample, used):
-        found, _ = kmeans_plusplus(frame.put(x[rows]), k, sample_weight=w[rows], random_state=seed)
-        if len(np.unique(found, axis=0)) == k:
-            return np.ascontiguousarray(found, np.float32)
-    distinct = np.unique(frame.put(x[used]), axis=0)
-    if len(distinct) < k:
-        raise UserError(_too_few(k, len(distinct)))
-    return distinct[np.linspace(0, len(distinct) - 1, k).astype(int)]
-
-
-def _lloyd(
-    x: np.ndarray, w: np.ndarray, centroids: np.ndarray, iterations: int, device: str | torch.device
-) -> tuple[np.ndarray, float]:
-    """FAISS's iterations from given centroids (k, d) -> centroids, and the weighted sum of squared distances."""
-    faiss = load_faiss()
-    least = np.inf
-    for start in range(0, iterations, BLOCK):
-        job = faiss.Kmeans(
-            x.shape[1],
-            len(centroids),
-            niter=min(BLOCK, iterations - start),
-            seed=1,
-            gpu=_gpu(faiss, device),
-            min_points_per_centroid=1,
-            max_points_per_centroid=len(x) + 1,  # all of them: FAISS would draw some without a word
-        )
-        job.train(x, weights=w.astype(np.float32), init_centroids=centroids)
-        _, distances = assign(x, job.centroids, device)
-        objective = float((w * distances).sum())
-        if not objective < least * (1 - TOLERANCE):
-            return (job.centroids, objective) if objective < least else (centroids, least)
-        centroids, least = job.centroids.copy(), objective
-    return centroids, least
-
-
-def _gpu(faiss: Any, device: str | torch.device) -> bool:
-    return str(device).startswith("cuda") and faiss.get_num_gpus() > 0
-
-
-def _finished(
-    x: np.ndarray, w: np.ndarray, centroids: np.ndarray, device: str | torch.device
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Centroids, the means of their points in double precision; labels; inertia.
-
-    A cluster without a point takes the one that is farthest from all centroids.
-    """
-    used, k = w > 0, len(centroids)
+        centroids, _, _ = _lloyd(x[used], w[used], centroids, iterations, device)
     labels, distances = assign(x, centroids, device)
-    while True:
-        sums, counts = cluster_sums(x[used], labels[used], k, w[used])
-        full = counts > 0
-        centroids = centroids.astype(x.dtype)
-        centroids[full] = sums[full] / counts[full, None]
-        found = farthest(x[used], distances[used], int((~full).sum()))
-        centroids[np.flatnonzero(~full)[: len(found)]] = x[used][found]
-        labels, distances = assign(x, centroids, device)
-        if not len(found):
-            return centroids, labels, float((w * distances).sum())
+    return centroids, labels, float((w * distances).sum())
 
 
 def farthest(points: np.ndarray, distances: np.ndarray, count: int) -> np.ndarray:
@@ -153,13 +94,67 @@ def cluster_sums(
     from scipy.sparse import csr_matrix
 
     sums = np.zeros((k, points.shape[1]))
-    for part in chunks(len(points), points.shape[1]):
+    for part in slices(len(points), points.shape[1]):
         x = points[part].astype(np.float64)
         values = np.ones(len(x)) if weights is None else weights[part]
         # Row i of the membership matrix holds the weight of point i in the column of its cluster.
         membership = csr_matrix((values, labels[part], np.arange(len(x) + 1)), shape=(len(x), k))
         sums += membership.T @ x
     return sums, np.bincount(labels, weights=weights, minlength=k).astype(np.float64)
+
+
+def _plus_plus(x: np.ndarray, w: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+    """Greedy k-means++: k of the points as first centroids (k, d); fewer when there are fewer distinct points.
+
+    Each step draws 2 + ln k candidates with probability w * squared distance and keeps the one that lowers the
+    potential most (Arthur and Vassilvitskii 2007, section 5).
+    """
+    trials = 2 + int(np.log(k))
+    chosen = [int(rng.choice(len(x), p=w / w.sum()))]
+    distances = _to_one(x, chosen[0])
+    while len(chosen) < k:
+        cumulated = np.cumsum(w * distances)
+        if cumulated[-1] <= 0:  # every point coincides with a chosen one
+            break
+        draws = np.searchsorted(cumulated, rng.random(trials) * cumulated[-1], side="right")
+        draws = np.minimum(draws, len(x) - 1)
+        candidates = [np.minimum(distances, _to_one(x, index)) for index in draws]
+        best = int(np.argmin([(w * candidate).sum() for candidate in candidates]))
+        chosen.append(int(draws[best]))
+        distances = candidates[best]
+    return x[chosen]
+
+
+def _to_one(x: np.ndarray, index: int) -> np.ndarray:
+    """Squared distance (n,) float64 of all points to point `index`: exactly 0 for its duplicates."""
+    difference = x - x[index]
+    return np.einsum("ij,ij->i", difference, difference).astype(np.float64)
+
+
+def _lloyd(
+    x: np.ndarray, w: np.ndarray, centroids: np.ndarray, iterations: int, device: str | torch.device
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Lloyd's iterations from given centroids (k, d) -> centroids, labels, inertia."""
+    k = len(centroids)
+    centre = x.mean(axis=0, dtype=np.float64)
+    prepared = [Prepared(x[part], centre, device) for part in slices(len(x), x.shape[1])]
+    spread = np.mean([np.var(x[:, j], dtype=np.float64) for j in range(x.shape[1])])
+    for _ in range(iterations):
+        labels = np.concatenate([part.nearest(centroids) for part in prepared])
+        sums, counts = cluster_sums(x, labels, k, w)
+        empty = np.flatnonzero(counts == 0)
+        moved = centroids.copy()
+        filled = counts > 0
+        moved[filled] = sums[filled] / counts[filled, None]
+        if len(empty):
+            found = farthest(x, own_distances(x, centroids, labels), len(empty))
+            moved[empty[: len(found)]] = x[found]
+        shift = np.square(moved.astype(np.float64) - centroids).sum()
+        centroids = moved
+        if not len(empty) and shift <= TOLERANCE * spread:
+            break
+    labels = np.concatenate([part.nearest(centroids) for part in prepared])
+    return centroids, labels, float((w * own_distances(x, centroids, labels)).sum())
 
 
 def _too_few(k: int, n: int) -> str:

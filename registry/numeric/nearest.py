@@ -1,31 +1,32 @@
-"""The nearest of k centroids, by FAISS (`IndexFlatL2`, or its GPU index): every assignment of every recipe.
+"""The nearest of k centroids: the only module that knows FAISS.
 
-FAISS expands ||x||^2 - 2 x.c + ||c||^2 in single precision. Points and centroids are centred and scaled before, so that
-nothing cancels far from the origin and no square leaves single precision. Where the two nearest are as near to within
-that rounding, their distances in double precision decide, and of equal ones the lower index. Promised, and tested: the
-same points and centroids give the same labels, whatever the number of threads and the batch; where three or more
-centroids are as near as that, the label's distance is the least to within that rounding.
+Labels equal a plain argmin of distances in double precision, ties included (the lowest index wins), whatever the
+device, the batch or the number of threads. Distances in single precision come first, and rows in which the two least
+lie within their rounding error are decided again. Up to FEW centroids on the CPU go to `few_centroids`. For more,
+FAISS expands ||x||^2 - 2 x.c + ||c||^2, which cancels for points far from the origin and breaks ties in an order that
+depends on the batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from registry.base import UserError
+from registry.numeric.few_centroids import CACHED, INFINITE, nearest_of_few, slices
 from registry.requirements import faiss_install
 
 if TYPE_CHECKING:
     import torch
 
-CHUNK = 1 << 24  # numbers of the points that are copied at once
-ROUNDING = 2.0**-20  # of a squared distance in single precision, and of a sum of two, a coordinate
-SMALL = 1 << 24  # products up to which FAISS works on one thread: others would wait longer than they help
-INFINITE = "k-means got NaN or infinite coordinates: look for NaN pixels in the images or a training that diverged"
+FEW = 32  # centroids
+# Relative rounding of one product: single precision, and TF32, which GPU libraries may use for matrix products.
+ROUNDING = {"cpu": 2.0**-23, "gpu": 2.0**-10}
 
 
 def load_faiss() -> ModuleType:
@@ -37,6 +38,41 @@ def load_faiss() -> ModuleType:
     return faiss
 
 
+def squared_distances(points: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """||x_i - c_j||^2 in double precision, (n, d) and (k, d) -> (n, k) float64: what `assign` agrees with."""
+    difference = points.astype(np.float64)[:, None, :] - centroids.astype(np.float64)[None, :, :]
+    return (difference * difference).sum(axis=-1)
+
+
+def assign(points: Any, centroids: Any, device: str | torch.device = "cpu") -> tuple[Any, Any]:
+    """Nearest centroid of every point: the same result as ``squared_distances(points, centroids).argmin(1)``.
+
+    Shapes
+        points: (n, d) float array or tensor; centroids: (k, d), likewise; k >= 1, n may be 0.
+        returns: labels (n,) int64 and squared distances (n,) float32; tensors on the device of `points` when
+        `points` is a tensor, NumPy arrays otherwise. No gradient passes.
+
+    `device` names where FAISS works: on a CUDA device its GPU index is used if this FAISS build has one, else the
+    CPU index. Raises UserError when FAISS is missing or a coordinate is NaN or infinite.
+    """
+    x, c = as_floats(points), as_floats(centroids)
+    if x.ndim != 2 or c.ndim != 2 or x.shape[1] != c.shape[1] or len(c) == 0:
+        raise ValueError(f"expected points (n, d) and centroids (k >= 1, d), got {x.shape} and {c.shape}")
+    if _few(c, device):
+        labels, distances = nearest_of_few(x, c)
+        distances = distances.astype(np.float32)
+    else:
+        labels, distances = np.empty(len(x), np.int64), np.empty(len(x), np.float32)
+        for part in slices(len(x), x.shape[1], CACHED):
+            labels[part] = Prepared(x[part], c.mean(axis=0, dtype=np.float64), device).nearest(c)
+            distances[part] = own_distances(x[part], c, labels[part])
+    if hasattr(points, "detach"):
+        import torch
+
+        return torch.from_numpy(labels).to(points.device), torch.from_numpy(distances).to(points.device)
+    return labels, distances
+
+
 def as_floats(values: Any) -> np.ndarray:
     """Array or tensor -> C-contiguous NumPy array, float64 if it is so already, float32 otherwise."""
     if hasattr(values, "detach"):
@@ -46,136 +82,94 @@ def as_floats(values: Any) -> np.ndarray:
     return np.ascontiguousarray(values, np.float64 if values.dtype == np.float64 else np.float32)
 
 
-def squared_distances(points: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """||x_i - c_j||^2 in double precision, (n, d) and (k, d) -> (n, k) float64."""
-    difference = points.astype(np.float64)[:, None, :] - centroids.astype(np.float64)[None, :, :]
+def own_distances(points: np.ndarray, centroids: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Squared distance (n,) float64 of each point to the centroid of its own cluster."""
+    difference = points.astype(np.float64) - centroids.astype(np.float64)[labels]
     return (difference * difference).sum(axis=-1)
 
 
-def assign(points: Any, centroids: Any, device: str | torch.device = "cpu") -> tuple[Any, Any]:
-    """Nearest centroid of every point.
-
-    Shapes
-        points: (n, d) float array or tensor; centroids: (k, d), likewise; k >= 1, n may be 0.
-        returns: labels (n,) int64 and squared distances (n,) float32; tensors on the device of `points` when
-        `points` is a tensor, NumPy arrays otherwise. No gradient passes.
-
-    `device` names where FAISS works: on a CUDA device its GPU index is used if this FAISS build has one, and tensors
-    stay on the GPU; else the CPU index. Raises UserError when FAISS is missing or a coordinate is NaN or infinite.
-    """
-    if np.ndim(points) != 2 or np.ndim(centroids) != 2 or points.shape[1] != centroids.shape[1] or not len(centroids):
-        shapes = f"{tuple(np.shape(points))} and {tuple(np.shape(centroids))}"
-        raise ValueError(f"expected points (n, d) and centroids (k >= 1, d), got {shapes}")
-    gpu = _gpu_index(device, points.shape[1])
-    if gpu is not None and hasattr(points, "detach"):
-        return _assign_there(points, centroids, gpu)
-    x, c = as_floats(points), as_floats(centroids)
-    labels, distances = np.empty(len(x), np.int64), np.empty(len(x), np.float32)
-    frame = Frame.of(c)
-    index = load_faiss().IndexFlatL2(x.shape[1]) if gpu is None else gpu
-    index.add(frame.put(c))
-    for part in chunks(len(x), x.shape[1]):
-        labels[part] = _searched(x[part], c, frame, index)
-        distances[part] = _own(x[part], c, labels[part])
-    if not np.isfinite(distances).all() and not np.isfinite(x).all():
-        raise UserError(INFINITE)
-    if hasattr(points, "detach"):
-        import torch
-
-        return torch.from_numpy(labels).to(points.device), torch.from_numpy(distances).to(points.device)
-    return labels, distances
+def _few(centroids: np.ndarray, device: str | torch.device) -> bool:
+    return len(centroids) <= FEW and not str(device).startswith("cuda")
 
 
-def _searched(points: np.ndarray, centroids: np.ndarray, frame: Frame, index: Any) -> np.ndarray:
-    """Labels (n,) of the nearest by an index that holds the centroids (k, d) in the frame."""
-    x = frame.put(points)
-    with _threads(len(x) * centroids.size):
-        squares, found = index.search(x, min(2, len(centroids)))
-    found = found.astype(np.int64)
-    if len(centroids) > 1:
-        rounding = ROUNDING * x.shape[1] * (1 + np.einsum("ij,ij->i", x, x))
-        near = np.flatnonzero(~(squares[:, 1] - squares[:, 0] > rounding))
-        one, other = (_own(points[near], centroids, found[near, i]) for i in (0, 1))
-        swap = (other < one) | ((other == one) & (found[near, 1] < found[near, 0]))
-        found[near[swap], 0] = found[near[swap], 1]
-    return found[:, 0]
+class Prepared:
+    """Points made ready for many searches: for FAISS centred and scaled copies, so that single precision suffices."""
 
+    def __init__(self, points: np.ndarray, centre: np.ndarray, device: str | torch.device = "cpu"):
+        self.points, self.centre, self.device = points, centre, device
 
-def _own(points: np.ndarray, centroids: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Squared distance (n,) float64 of each point to the centroid of its label."""
-    difference = points.astype(np.float64) - centroids.astype(np.float64)[labels]
-    return np.einsum("ij,ij->i", difference, difference)
-
-
-class Frame:
-    """Where single precision suffices: coordinates less `centre` (d,), times `scale`, a power of two."""
-
-    def __init__(self, centre: np.ndarray, scale: float):
-        self.centre, self.scale = centre, scale
-
-    @classmethod
-    def of(cls, points: np.ndarray) -> Frame:
-        """That of points (n, d): their mean, and one over their largest distance from it along an axis."""
-        centre = points.mean(0, dtype=np.float64) if len(points) else np.zeros(points.shape[1])
-        largest = np.abs(points - centre).max(initial=0.0)
+    @cached_property
+    def _scaled(self) -> tuple[np.ndarray, float, np.ndarray]:
+        """Copies (n, d) float32, what they were multiplied by, and their lengths (n,)."""
+        shifted = self.points.astype(np.float64) - self.centre
+        largest = np.abs(shifted).max(initial=0.0)
         if not np.isfinite(largest):
             raise UserError(INFINITE)
-        return cls(centre, 2.0 ** -np.frexp(largest)[1] if largest > 0 else 1.0)
+        # A power of two near the largest coordinate keeps squares of any input within single precision.
+        scale = 2.0 ** -np.frexp(largest)[1] if largest > 0 else 1.0
+        single = (shifted * scale).astype(np.float32)
+        return single, scale, np.sqrt(np.einsum("ij,ij->i", single, single).astype(np.float64))
 
-    def put(self, points: np.ndarray) -> np.ndarray:
-        """(n, d) float32 for FAISS."""
-        return np.ascontiguousarray((points - self.centre) * self.scale, np.float32)
+    def nearest(self, centroids: np.ndarray) -> np.ndarray:
+        """Labels (n,) int64 of the nearest of centroids (k, d)."""
+        if _few(centroids, self.device):
+            return nearest_of_few(self.points, centroids)[0]
+        single, scale, norms = self._scaled
+        if len(centroids) == 1 or len(self.points) == 0:
+            return np.zeros(len(self.points), np.int64)
+        shifted = (centroids.astype(np.float64) - self.centre) * scale
+        if not np.isfinite(shifted).all():
+            raise UserError(INFINITE.replace("coordinates", "centroids"))
+        radius = np.sqrt((shifted * shifted).sum(axis=1).max())
+        if radius > 1e15:  # centroids far beyond the points: squares would leave single precision
+            return self._decide(np.arange(len(self.points)), centroids)
+        distances, indices, unit = _search(single, shifted.astype(np.float32), self.device)
+        labels = indices[:, 0].astype(np.int64)
+        # Either of the two distances is off by at most `error`; no other centroid is nearer than the second one.
+        error = (self.points.shape[1] + 8) * unit * (norms + radius) ** 2 + 1e-30
+        near = np.flatnonzero(~(distances[:, 1].astype(np.float64) - distances[:, 0] > 2 * error))
+        labels[near] = self._decide(near, centroids)
+        return labels
 
-    def back(self, points: np.ndarray) -> np.ndarray:
-        """The inverse of `put`, in double precision."""
-        return points.astype(np.float64) / self.scale + self.centre
+    def _decide(self, rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+        labels = np.empty(len(rows), np.int64)
+        for part in slices(len(rows), centroids.size):
+            labels[part] = squared_distances(self.points[rows[part]], centroids).argmin(axis=1)
+        return labels
 
 
-def chunks(n: int, width: int) -> list[slice]:
-    """Slices over n rows, each of CHUNK numbers at most when a row is `width` wide."""
-    rows = max(1, CHUNK // max(1, width))
-    return [slice(start, min(start + rows, n)) for start in range(0, n, rows)]
+def _search(
+    points: np.ndarray, centroids: np.ndarray, device: str | torch.device
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """FAISS's two nearest centroids: distances (n, 2), indices (n, 2), and the relative rounding of a product."""
+    faiss = load_faiss()
+    index, unit = faiss.IndexFlatL2(points.shape[1]), ROUNDING["cpu"]
+    kind, _, number = str(device).partition(":")
+    if kind == "cuda" and hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0:
+        index, unit = faiss.index_cpu_to_gpu(_gpu_resources(faiss), int(number or 0), index), ROUNDING["gpu"]
+    index.add(centroids)
+    with _one_thread(faiss):
+        distances, indices = index.search(points, 2)
+    return distances, indices, unit
 
 
 @contextmanager
-def _threads(products: int) -> Iterator[None]:
-    faiss = load_faiss()
-    before = faiss.omp_get_max_threads()
-    if products <= SMALL:
-        faiss.omp_set_num_threads(1)
+def _one_thread(faiss: ModuleType) -> Iterator[None]:
+    """FAISS on one thread: with few centroids there is little to share out, and on a busy machine threads that wait
+    for one another made a search of 0.1 ms take 10 ms."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
     try:
         yield
     finally:
-        faiss.omp_set_num_threads(before)
+        faiss.omp_set_num_threads(threads)
 
 
 _resources: list[Any] = []
 
 
-def _gpu_index(device: str | torch.device, d: int) -> Any:
-    """FAISS's flat index on a CUDA device, None where the device or the build of FAISS is for the CPU."""
-    kind, _, number = str(device).partition(":")
-    faiss = load_faiss()
-    if kind != "cuda" or not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() == 0:
-        return None
-    if not _resources:  # a large scratch buffer on the GPU, hence once a process
+def _gpu_resources(faiss: ModuleType) -> Any:
+    # Allocates a large scratch buffer on the GPU, hence once a process.
+    if not _resources:
         _resources.append(faiss.StandardGpuResources())
-    settings = faiss.GpuIndexFlatConfig()
-    settings.device = int(number or 0)
-    return faiss.GpuIndexFlatL2(_resources[0], d, settings)
-
-
-def _assign_there(points: torch.Tensor, centroids: Any, index: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """`assign` of tensors on a GPU, without a way through the host."""
-    import faiss.contrib.torch_utils  # noqa: F401  # lets FAISS take tensors
-    import torch
-
-    x, c = points.detach().double(), torch.as_tensor(centroids, device=points.device).detach().double()
-    centre = c.mean(0)
-    scale = 1 / (c - centre).abs().max().clamp(min=1e-300)
-    index.add(((c - centre) * scale).float().contiguous())
-    labels = index.search(((x - centre) * scale).float().contiguous(), 1)[1][:, 0]
-    distances = (x - c[labels]).square().sum(1)
-    if not bool(torch.isfinite(distances).all()) and not bool(torch.isfinite(x).all()):
-        raise UserError(INFINITE)
-    return labels, distances.float()
+    return _resources[0]
