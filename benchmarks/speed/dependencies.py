@@ -40,7 +40,7 @@ WHY = {
     "numpy": "arrays; what everything else speaks",
     "scipy": "filters, sparse eigensolvers, Hungarian matching, components: code that one must not write anew",
     "torch": "the MAE, trained parts, GPU; replaces hand-written gradients and kernels",
-    "dgl": "every superpixel graph is a DGLGraph: structure, degrees, normalisation, batches, files; anyone's DGL layer works on it",
+    "dgl": "every superpixel graph is a DGLGraph, from the builder on; anyone's DGL layer works on it",
     "pandas": "dgl imports it without declaring it; we do not use it",
     "numba": "compiles the few loops over pixels (SLIC, pooling); replaces a compiled extension of our own",
     "scikit-image": "label tools, and the SLIC that ours must equal",
