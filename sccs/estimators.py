@@ -81,7 +81,9 @@ class Segmenter(ClusterMixin, BaseEstimator):
 
 
 class KMeans(ClusterMixin, BaseEstimator):
-    """The k-means of the recipes (FAISS; labels equal those of exact distances) over points (n_samples, n_features).
+    """The k-means of the recipes (FAISS) over points (n_samples, n_features).
+
+    Of centres that are equally near within single precision, either may be given (`registry.numeric.nearest`).
 
     Parameters
         n_clusters, n_init, iterations: clusters, restarts, Lloyd iterations of each.

@@ -38,7 +38,7 @@ from registry.base import FeatureMap
 from registry.clusterer.linear_probe import LinearProbe
 from registry.embedder.lgc_principal import LGCPrincipal
 from registry.numeric.kmeans import kmeans
-from registry.numeric.nearest import squared_distances
+from registry.numeric.nearest import assign
 from registry.spg.graphs import Nodes, RegionGraph
 from registry.spg.pooling import pool
 from sccs.evaluation.mappings import fit_mapping
@@ -124,7 +124,7 @@ def _stages(found: Views, blocks: Sequence[int], seeds: Sequence[int]) -> dict[s
         result[f"{k} clusters"] = []
         for seed in seeds:
             means = kmeans(np.concatenate(Z[: found.seen]), k, seed)[0]
-            assigned = [squared_distances(z, means).argmin(1) for z in Z]
+            assigned = [assign(z, means)[0] for z in Z]
             result[f"{k} clusters"].append(scored(assigned, k, found, True))
     return result
 

@@ -13,7 +13,7 @@ from benchmarks.studies.views import View
 from registry.base import FeatureMap
 from registry.clusterer.mlp_global import mixture
 from registry.numeric.kmeans import cluster_sums, kmeans
-from registry.numeric.nearest import squared_distances
+from registry.numeric.nearest import assign
 from registry.spg.affinity import squared_lengths
 from registry.spg.graphs import Nodes, RegionGraph
 from registry.spg.pooling import pool
@@ -37,7 +37,7 @@ def principal(X: list[torch.Tensor], seen: int) -> Arrays:
 def by_kmeans(Z: Arrays, seen: int, seed: int) -> Arrays:
     """Clusters (n_s,) of all FOVs by the means of the first `seen`."""
     means = kmeans(np.concatenate(Z[:seen]), K, seed)[0]
-    return [squared_distances(z, means).argmin(1) for z in Z]
+    return [assign(z, means)[0] for z in Z]
 
 
 def by_mixture(spherical: bool) -> Teacher:
@@ -98,7 +98,7 @@ def discriminant(X: list[torch.Tensor], seen: int, shrink: float = 0.1, rounds: 
         points = np.concatenate(Z[:seen])
         for _ in range(rounds):  # Lloyd, from the clusters so far
             sums, count = cluster_sums(points, labels, K)
-            labels = squared_distances(points, (sums / np.maximum(count, 1)[:, None]).astype(np.float32)).argmin(1)
+            labels = assign(points, sums / np.maximum(count, 1)[:, None])[0]
     return Z
 
 

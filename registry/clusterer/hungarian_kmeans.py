@@ -10,7 +10,7 @@ import torch
 
 from registry.base import Clusterer, UserError
 from registry.numeric.kmeans import cluster_sums, kmeans
-from registry.numeric.nearest import as_floats, squared_distances
+from registry.numeric.nearest import as_floats
 from registry.spg.graphs import RegionGraph
 
 
@@ -82,5 +82,6 @@ class HungarianKMeans(Clusterer):
 def match(means: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """One-to-one matching of least summed squared distance: means (k', d), reference (k >= k', d) -> (k',) indices."""
     from scipy.optimize import linear_sum_assignment
+    from scipy.spatial.distance import cdist
 
-    return linear_sum_assignment(squared_distances(means, reference))[1]
+    return linear_sum_assignment(cdist(means, reference, "sqeuclidean"))[1]

@@ -67,11 +67,12 @@ class KMeans(Clusterer):
         return centroids, inertia
 
     def predict(self, graph: RegionGraph, Z: torch.Tensor) -> torch.Tensor:
-        points = as_floats(Z)
+        points = Z.detach().float()
         if self.scale == "standardize":
-            points = (points - self.mean_) / self.deviation_
+            mean, deviation = (torch.from_numpy(values).to(Z.device) for values in (self.mean_, self.deviation_))
+            points = (points - mean) / deviation
         labels, _ = assign(points, self.centroids_, Z.device)
-        return torch.nn.functional.one_hot(torch.from_numpy(labels).to(Z.device), self.k).float()
+        return torch.nn.functional.one_hot(labels, self.k).float()
 
     def get_state(self) -> dict[str, np.ndarray]:
         if not hasattr(self, "centroids_"):

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
+import torch
 
 from registry.base import UserError
 from registry.clusterer.kmeans import KMeans
+from registry.numeric.centroids import IncrementalCentroids
+from registry.numeric.kmeans import TOLERANCE
+from registry.numeric.nearest import assign
 
 
 class MiniBatchKMeans(KMeans):
-    """Z (n_s, u) -> P (n_s, k), one-hot by the nearest of k centroids, which scikit-learn's MiniBatchKMeans finds.
+    """Z (n_s, u) -> P (n_s, k), one-hot by the nearest of k centroids that moved with every batch of nodes.
 
-    k: clusters. batch: nodes per step. iterations: passes over all nodes, at most. n_init: starts, of which the best
-    goes on. max_points: fit on at most so many nodes, drawn over all graphs with the seed; null for all of them.
+    k-means on a first batch gives the centroids; each further batch goes to the nearest, and a centroid moves to the
+    mean of all nodes that it was ever given. These are the steps of Sculley's algorithm; each finds the nearest
+    centroids by FAISS, which has no mini-batches itself (its `max_points_per_centroid` is one sample, and leaves the
+    other nodes out). With no more nodes than `batch` it is k-means.
+
+    k: clusters. batch: nodes per step. iterations: passes over all nodes, at most; it ends when a pass moves the
+    centroids little. n_init: restarts of k-means on the first batch. max_points: fit on at most so many nodes, drawn
+    over all graphs with the seed; null for all of them.
     `fit` raises UserError when the training graphs have fewer than k distinct nodes.
     """
 
@@ -40,22 +49,26 @@ class MiniBatchKMeans(KMeans):
         self.check(("k", "batch", "iterations", "n_init"))
 
     def _centroids(self, points: np.ndarray, device: Any) -> tuple[np.ndarray, float]:
-        from sklearn.cluster import MiniBatchKMeans as Estimator
+        seed = self.seed or 0
+        rng = np.random.default_rng(seed)
+        Z = torch.from_numpy(points).to(device)
+        running = IncrementalCentroids(self.k, update_every=1, reseed=False, seed=seed, n_init=self.n_init)
+        batches = self._shuffled(Z, rng)
+        try:
+            running.begin(batches.pop(0) if batches else Z)
+        except UserError:  # fewer than k distinct nodes in the batch, perhaps not in all
+            running.begin(Z)
+        enough = TOLERANCE * points.var(axis=0, dtype=np.float64).mean()
+        for _ in range(self.iterations):
+            before = running.centroids
+            for part in batches:
+                running.observe(part, running.assign(part))
+            if np.square(running.centroids - before).sum() <= enough:
+                break
+            batches = self._shuffled(Z, rng)
+        centroids = running.centroids
+        return centroids, float(assign(points, centroids, device)[1].sum(dtype=np.float64))
 
-        if not np.isfinite(points).all():
-            raise UserError(
-                "k-means got NaN or infinite coordinates: look for NaN pixels in the images or a training that diverged"
-            )
-        distinct = len(np.unique(points[: 100 * self.k], axis=0))
-        if distinct < self.k and (distinct := len(np.unique(points, axis=0))) < self.k:
-            raise UserError(
-                f"k={self.k} larger than the {distinct} nodes that differ: lower clusterer.k, or use finer "
-                "regions or more data"
-            )
-        estimator = Estimator(
-            self.k, batch_size=self.batch, max_iter=self.iterations, n_init=self.n_init, random_state=self.seed or 0
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of threads on another platform
-            estimator.fit(points)
-        return estimator.cluster_centers_.astype(np.float32), float(estimator.inertia_)
+    def _shuffled(self, Z: torch.Tensor, rng: np.random.Generator) -> list[torch.Tensor]:
+        """Batches (batch, u) of all nodes Z (N, u) in a new order; the last may be smaller."""
+        return list(Z[torch.from_numpy(rng.permutation(len(Z))).to(Z.device)].split(self.batch)) if len(Z) else []

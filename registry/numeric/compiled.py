@@ -10,16 +10,14 @@ from typing import Any
 import torch
 
 
-def compiled(function: Callable | None = None, *, reordered: bool = False) -> Callable:
-    """The same function as machine code, without the interpreter's lock. It rounds as written, unless `reordered` lets
-    sums be taken in any order. It cannot call another compiled function.
+def compiled(function: Callable) -> Callable:
+    """The same function as machine code, without the interpreter's lock. It rounds as written. It cannot call another
+    compiled function.
 
     Compiling takes a second or so; Numba keeps the result beside the source or in the user's cache folder
     (NUMBA_CACHE_DIR), and where neither can be written each process compiles for itself. Numba takes half a second to
     import; the first call does it.
     """
-    if function is None:
-        return functools.partial(compiled, reordered=reordered)
     made: list[Callable] = []
 
     @functools.wraps(function)
@@ -27,11 +25,10 @@ def compiled(function: Callable | None = None, *, reordered: bool = False) -> Ca
         if not made:
             from numba import njit
 
-            options: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc"} if reordered else False}
             try:
-                made.append(njit(cache=True, **options)(function))
+                made.append(njit(cache=True, nogil=True)(function))
             except RuntimeError:  # Numba found no folder to keep it in
-                made.append(njit(**options)(function))
+                made.append(njit(nogil=True)(function))
         return made[0](*args)
 
     return call

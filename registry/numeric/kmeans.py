@@ -1,4 +1,8 @@
-"""k-means: greedy k-means++ seeds, Lloyd's iterations, restarts."""
+"""k-means: greedy k-means++ seeds from scikit-learn, Lloyd's iterations from FAISS (`faiss.Kmeans`), restarts.
+
+The same seed gives the same result on the same machine with the same number of threads. FAISS works on one thread
+(`registry.numeric.nearest`); the seeds' distances are matrix products, whose last bit may depend on their number.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from registry.base import UserError
-from registry.numeric.few_centroids import slices
-from registry.numeric.nearest import Prepared, as_floats, assign, own_distances, squared_distances
+from registry.numeric.nearest import INFINITE, as_floats, assign, flat_index, load_faiss, one_thread, scale, slices
 
 if TYPE_CHECKING:
     import torch
 
 SEED_POINTS = 20_000  # restarts of k-means run on at most so many points; the best is refined on all
-TOLERANCE = 1e-4  # Lloyd's iterations stop when centroids move less than this fraction of the mean variance
+TOLERANCE = 1e-4  # of the mean variance: k-means ends when centroids move by less in a round
+ROUND = 10  # iterations of FAISS, which itself never ends early
 
 
 def kmeans(
@@ -26,43 +30,43 @@ def kmeans(
     weights: Any = None,
     device: str | torch.device = "cpu",
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Lloyd's k-means from greedy k-means++ seeds, best of `n_init` restarts; the same for the same seed.
+    """Lloyd's k-means from greedy k-means++ seeds, best of `n_init` restarts.
 
     Shapes
         points: (n, d) array or tensor; weights: (n,) non-negative, or None for equal weights.
         returns: centroids (k, d) in the points' precision, labels (n,) int64, inertia (weighted sum of squared
-        distances). NumPy arrays. No returned cluster is empty as long as Lloyd converges within `iterations`.
+        distances). NumPy arrays. No returned cluster is empty, unless fewer than k points are further apart than
+        single precision rounds at the spread of all.
 
     With more than SEED_POINTS points the restarts run on so many drawn at random, and the best is refined on all.
-    A cluster that runs empty takes the point farthest from every centroid. Raises UserError when fewer than k
-    distinct points (of positive weight) exist.
+    Points go to FAISS in single precision, minus their mean. Its objective ignores weights, so restarts are compared by
+    the inertia of `assign`. On a CUDA `device` FAISS searches on the GPU; points are on the host for the seeds.
+    Raises UserError when fewer than k distinct points (of positive weight) exist, FAISS is missing, or a coordinate is
+    NaN or infinite.
     """
-    x = as_floats(points)
-    if x.ndim != 2 or k < 1 or n_init < 1 or iterations < 1:
-        got = f"{x.shape}, {k}, {n_init}, {iterations}"
-        raise ValueError(f"expected points (n, d), and k, n_init, iterations of at least 1; got {got}")
-    w = np.ones(len(x)) if weights is None else as_floats(weights).astype(np.float64)
-    if w.shape != (len(x),) or (w < 0).any():
-        raise ValueError(f"weights must be ({len(x)},) and not negative, got shape {w.shape}")
+    if k < 1 or n_init < 1 or iterations < 1:
+        raise ValueError(f"expected k, n_init, iterations of at least 1; got {k}, {n_init}, {iterations}")
+    x, w = _checked(points, weights)
     used = np.flatnonzero(w > 0)
-    if len(used) < k:
-        raise UserError(_too_few(k, len(used)))
-    rng = np.random.default_rng(seed)
-    sample = used
-    if len(used) > SEED_POINTS:
-        sample = np.sort(rng.choice(used, SEED_POINTS, replace=False))
-    least, centroids = np.inf, np.zeros((0, x.shape[1]))
+    centre = x.mean(axis=0, dtype=np.float64).astype(x.dtype) if len(x) else np.zeros(x.shape[1], x.dtype)
+    given, weight = x[used] - centre, w[used]
+    factor = scale(float(np.abs(given).max(initial=0.0)))
+    given = (given * factor).astype(np.float32)
+    if (distinct := _distinct(x[used], k)) < k:
+        raise UserError(_too_few(k, distinct))
+    random = np.random.RandomState(seed)
+    sample = np.arange(len(given))
+    if len(given) > SEED_POINTS:
+        chosen = np.sort(random.choice(len(given), SEED_POINTS, replace=False))
+        sample = chosen if _distinct(given[chosen], k) >= k else sample  # all where rare points are missing
+    runs = []
     for _ in range(n_init):
-        seeds = _plus_plus(x[sample], w[sample], k, rng)
-        if len(seeds) < k and len(sample) < len(used):  # the sample holds too few distinct points
-            seeds = _plus_plus(x[used], w[used], k, rng)
-        if len(seeds) < k:
-            raise UserError(_too_few(k, len(seeds)))
-        found, _, inertia = _lloyd(x[sample], w[sample], seeds, iterations, device)
-        if len(centroids) == 0 or inertia < least:
-            least, centroids = inertia, found
-    if len(sample) < len(used):
-        centroids, _, _ = _lloyd(x[used], w[used], centroids, iterations, device)
+        seeds = _plus_plus(given[sample], weight[sample], k, random)
+        runs.append(_lloyd(given[sample], weight[sample], seeds, iterations, device))
+    centroids, _ = min(runs, key=lambda run: run[1])
+    if len(sample) < len(given):
+        centroids, _ = _lloyd(given, weight, centroids, iterations, device)
+    centroids = (centroids / factor + centre).astype(x.dtype)
     labels, distances = assign(x, centroids, device)
     return centroids, labels, float((w * distances).sum())
 
@@ -73,14 +77,14 @@ def farthest(points: np.ndarray, distances: np.ndarray, count: int) -> np.ndarra
     points (n, d), distances (n,) squared distances to the nearest centroid. Points that coincide with a centroid are
     never taken, so fewer than `count` may come back; of equal distances the lowest index is taken.
     """
-    distances = distances.astype(np.float64)
+    points, distances = points.astype(np.float64), distances.astype(np.float64)
     taken: list[int] = []
     while len(taken) < min(count, len(points)):
         index = int(distances.argmax())
         if distances[index] <= 0:
             break
         taken.append(index)
-        distances = np.minimum(distances, squared_distances(points, points[index : index + 1])[:, 0])
+        distances = np.minimum(distances, np.square(points - points[index]).sum(axis=1))
     return np.array(taken, np.int64)
 
 
@@ -103,58 +107,69 @@ def cluster_sums(
     return sums, np.bincount(labels, weights=weights, minlength=k).astype(np.float64)
 
 
-def _plus_plus(x: np.ndarray, w: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
-    """Greedy k-means++: k of the points as first centroids (k, d); fewer when there are fewer distinct points.
-
-    Each step draws 2 + ln k candidates with probability w * squared distance and keeps the one that lowers the
-    potential most (Arthur and Vassilvitskii 2007, section 5).
-    """
-    trials = 2 + int(np.log(k))
-    chosen = [int(rng.choice(len(x), p=w / w.sum()))]
-    distances = _to_one(x, chosen[0])
-    while len(chosen) < k:
-        cumulated = np.cumsum(w * distances)
-        if cumulated[-1] <= 0:  # every point coincides with a chosen one
-            break
-        draws = np.searchsorted(cumulated, rng.random(trials) * cumulated[-1], side="right")
-        draws = np.minimum(draws, len(x) - 1)
-        candidates = [np.minimum(distances, _to_one(x, index)) for index in draws]
-        best = int(np.argmin([(w * candidate).sum() for candidate in candidates]))
-        chosen.append(int(draws[best]))
-        distances = candidates[best]
-    return x[chosen]
+def _checked(points: Any, weights: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Points (n, d) and weights (n,) float64 as arrays. ValueError where shapes are others or a weight is negative,
+    UserError where a coordinate is NaN or infinite."""
+    x = as_floats(points)
+    if x.ndim != 2:
+        raise ValueError(f"expected points (n, d), got {x.shape}")
+    if not np.isfinite(x).all():
+        raise UserError(INFINITE)
+    w = np.ones(len(x)) if weights is None else as_floats(weights).astype(np.float64)
+    if w.shape != (len(x),) or (w < 0).any():
+        raise ValueError(f"weights must be ({len(x)},) and not negative, got shape {w.shape}")
+    return x, w
 
 
-def _to_one(x: np.ndarray, index: int) -> np.ndarray:
-    """Squared distance (n,) float64 of all points to point `index`: exactly 0 for its duplicates."""
-    difference = x - x[index]
-    return np.einsum("ij,ij->i", difference, difference).astype(np.float64)
+def _distinct(x: np.ndarray, k: int) -> int:
+    """How many of the points (n, d) differ; where k or more do, any number from k on."""
+    size = 100 * k
+    while (count := len(np.unique(x[:size], axis=0))) < k and size < len(x):
+        size *= 10
+    return count
+
+
+def _plus_plus(x: np.ndarray, w: np.ndarray, k: int, random: np.random.RandomState) -> np.ndarray:
+    """k of the points (n, d) as first centroids (k, d): greedy k-means++ (Arthur and Vassilvitskii 2007, section 5)."""
+    from sklearn.cluster import kmeans_plusplus
+
+    return kmeans_plusplus(x, k, sample_weight=w, random_state=random)[0]
 
 
 def _lloyd(
     x: np.ndarray, w: np.ndarray, centroids: np.ndarray, iterations: int, device: str | torch.device
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Lloyd's iterations from given centroids (k, d) -> centroids, labels, inertia."""
-    k = len(centroids)
-    centre = x.mean(axis=0, dtype=np.float64)
-    prepared = [Prepared(x[part], centre, device) for part in slices(len(x), x.shape[1])]
-    spread = np.mean([np.var(x[:, j], dtype=np.float64) for j in range(x.shape[1])])
-    for _ in range(iterations):
-        labels = np.concatenate([part.nearest(centroids) for part in prepared])
-        sums, counts = cluster_sums(x, labels, k, w)
-        empty = np.flatnonzero(counts == 0)
-        moved = centroids.copy()
-        filled = counts > 0
-        moved[filled] = sums[filled] / counts[filled, None]
-        if len(empty):
-            found = farthest(x, own_distances(x, centroids, labels), len(empty))
-            moved[empty[: len(found)]] = x[found]
-        shift = np.square(moved.astype(np.float64) - centroids).sum()
-        centroids = moved
-        if not len(empty) and shift <= TOLERANCE * spread:
+) -> tuple[np.ndarray, float]:
+    """Lloyd's iterations of FAISS from given centroids (k, d), x (n, d) float32 -> centroids, inertia."""
+    faiss = load_faiss()
+    (n, d), k = x.shape, len(centroids)
+    enough = TOLERANCE * x.var(axis=0, dtype=np.float64).mean()
+    # FAISS splits a cluster in place of an empty one by drawing clusters of a weight above 1 until it has one.
+    share = (w / w.mean()).astype(np.float32)
+    for done in range(0, iterations, ROUND):
+        run = faiss.Kmeans(
+            d, k, niter=min(ROUND, iterations - done), max_points_per_centroid=n, min_points_per_centroid=1
+        )
+        run.index = flat_index(d, device)
+        with one_thread(faiss):
+            run.train(x, weights=share, init_centroids=centroids)
+        moved, centroids = np.square(run.centroids - centroids).sum(), run.centroids
+        if moved <= enough:
             break
-    labels = np.concatenate([part.nearest(centroids) for part in prepared])
-    return centroids, labels, float((w * own_distances(x, centroids, labels)).sum())
+    return _filled(x, w, centroids, device)
+
+
+def _filled(
+    x: np.ndarray, w: np.ndarray, centroids: np.ndarray, device: str | torch.device
+) -> tuple[np.ndarray, float]:
+    """The centroids (k, d), those of clusters that are empty after all moved to the farthest points; the inertia."""
+    for _ in range(len(centroids)):
+        labels, distances = assign(x, centroids, device)
+        empty = np.flatnonzero(np.bincount(labels, minlength=len(centroids)) == 0)
+        found = farthest(x, distances, len(empty))
+        if not len(found):
+            break
+        centroids[empty[: len(found)]] = x[found]
+    return centroids, float((w * assign(x, centroids, device)[1]).sum())
 
 
 def _too_few(k: int, n: int) -> str:

@@ -140,14 +140,20 @@ class RegionGraph:
         affinity: Numbers,
         grey: Numbers | None = None,
     ) -> RegionGraph:
-        """From arrays, tensors or lists of any number type; shapes as for the class. On the CPU."""
-        ends = tuple(torch.as_tensor(value, dtype=torch.int64).cpu() for value in (src, dst))
-        graph = dgl.graph(ends, num_nodes=len(feature))
+        """From arrays, tensors or lists of any number type; shapes as for the class. Edges of no weight are left out.
+
+        On the CPU.
+        """
+        weight = torch.as_tensor(affinity, dtype=torch.float32).cpu()
+        ends = [torch.as_tensor(value, dtype=torch.int64).cpu() for value in (src, dst)]
+        if not bool(weight.all()):
+            weight, *ends = (each[weight != 0] for each in (weight, *ends))
+        graph = dgl.graph(tuple(ends), num_nodes=len(feature))
         nodes = {"feature": feature, "area": area, "centroid": centroid, "grey": grey}
         for name, value in nodes.items():
             if value is not None:
                 graph.ndata[name] = torch.as_tensor(value, dtype=torch.float32).cpu()
-        graph.edata["affinity"] = torch.as_tensor(affinity, dtype=torch.float32).cpu()
+        graph.edata["affinity"] = weight
         return cls(np.asarray(regions, dtype=np.int32), graph)
 
     @classmethod

@@ -11,6 +11,7 @@ import pytest
 import tifffile
 
 import registry
+from registry.numeric.nearest import load_faiss
 from sccs.data import load_dataset
 from sccs.evaluation.mappings import fit_mapping
 from sccs.evaluation.scores import scores
@@ -101,6 +102,31 @@ def agreement(clusters: np.ndarray, dataset) -> float:
     names = list(dataset.classes.values())
     mapping = fit_mapping("oracle", table, rest=rest_position(names))
     return scores(table, mapping, names)["mean"]["dsc"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sccs", "sccs_plus", "kmeans", "dsm", "maester", "wo_nc_inc", "han"])
+def test_faiss_finds_nearest_centroids_and_does_the_k_means(name, tmp_path, monkeypatch):
+    """Fails unless the run trained `faiss.Kmeans` and searched `faiss.IndexFlatL2`, and, where centroids segment,
+    searched for the nodes of every training and test image."""
+    faiss, searched, trained = load_faiss(), [], []
+
+    def spied(original, calls):
+        def call(self, x, *args, **kwargs):
+            calls.append(len(x))
+            return original(self, x, *args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(faiss.IndexFlatL2, "search", spied(faiss.IndexFlatL2.search, searched))
+    monkeypatch.setattr(faiss.Kmeans, "train", spied(faiss.Kmeans.train, trained))
+    out = tmp_path / "run"
+    assert guard(main)([name, "--out", str(out), "--device", "cpu", "--set", *small(name)]) == 0
+    assert trained and searched
+    nodes = [graph["nodes"] for graph in json.loads((out / "graphs.json").read_text())]
+    assert nodes
+    if name in ("kmeans", "wo_nc_inc"):
+        assert set(nodes) <= set(searched)
 
 
 @pytest.mark.slow
