@@ -11,11 +11,11 @@ import registry
 import sccs
 from registry.base import FeatureMap, Features, UserError
 from sccs.data.volumes import FOV, Dataset, LabelCodes, Volume
+from sccs.model.fovs import TrainingLabels, anchor_score, node_labels
 from sccs.pipeline import Pipeline
 from sccs.system import cache
 from sccs.system.log import quiet_log
 from sccs.training.fit import warn_of_graphs
-from sccs.training.fovs import TrainingLabels, anchor_score, node_labels
 
 RECIPE = {
     "features": "intensity",
