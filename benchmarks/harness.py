@@ -40,10 +40,10 @@ SETS = (*REAL, "phantom")
 ELSEWHERE = ("data", "seed", "description", "device", "plugins")  # of a recipe: what is not the system
 FRAME = (  # code outside the registry that results depend on
     "sccs.pipeline",
+    "sccs.model.fovs",
     "sccs.model.model",
     "sccs.model.parts",
     "sccs.training.fit",
-    "sccs.training.fovs",
     "sccs.training.trainer",
 )
 

@@ -12,6 +12,10 @@ LISTS = ("features", "graph", "embedder", "clusterer", "recipes", "datasets")
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     """RECIPE and --set, for commands that read a recipe."""
     parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of a packaged recipe")
+    _add_set_argument(parser)
+
+
+def _add_set_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set",
         metavar="a.b=c",
@@ -152,6 +156,15 @@ def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace an existing export")
 
 
+def _graphs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source", metavar="RECIPE|RUN", help="a YAML file, a packaged recipe's name, or the folder of a finished run"
+    )
+    parser.add_argument("out", metavar="OUT", help="a new folder")
+    _add_set_argument(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace the graphs in an existing OUT")
+
+
 def _compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a finished run")
     parser.add_argument("--csv", metavar="FILE", help="also write one line per run to FILE; - prints only that")
@@ -181,6 +194,7 @@ COMMANDS = {
     "run": ("train by a recipe, segment, score, report", add_run_arguments),
     "segment": ("apply a trained run to another image", _segment),
     "export": ("pack a trained run into one folder or zip that loads anywhere", _export),
+    "graphs": ("write the superpixel graphs of a recipe or a run as a data set for DGL", _graphs),
     "compare": ("put finished runs side by side", _compare),
     "name": ("give clusters of a run names, which segment and report then use", _name),
     "list": ("parts, recipes and data sets that are there", _list),

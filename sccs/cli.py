@@ -64,6 +64,12 @@ def _export(args: argparse.Namespace) -> None:
     export(args.run, args.out, onnx=args.onnx, licence=args.licence, authors=args.authors, overwrite=args.overwrite)
 
 
+def _graphs(args: argparse.Namespace) -> None:
+    from sccs.sharing.graphs import main as graphs
+
+    graphs(args.source, args.out, args.set, overwrite=args.overwrite)
+
+
 def _compare(args: argparse.Namespace) -> int:
     from sccs.evaluation.compare import main as compare
 
@@ -108,6 +114,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "run": _run,
     "segment": _segment,
     "export": _export,
+    "graphs": _graphs,
     "compare": _compare,
     "name": _name,
     "list": _list,

@@ -13,10 +13,11 @@ import numpy as np
 from sccs.data.given import as_dataset, as_volume
 from sccs.data.planes import turn_back
 from sccs.data.volumes import Dataset, Volume, voxel_mismatch
+from sccs.model.fovs import check_labels
 from sccs.model.model import Model
 from sccs.recipe import Recipe
 from sccs.system.log import RunLog, quiet_log
-from sccs.training.fit import check_labels, count_fovs, make_graphs, train_parts
+from sccs.training.fit import count_fovs, make_graphs, train_parts
 
 if TYPE_CHECKING:
     from typing_extensions import Self

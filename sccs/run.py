@@ -88,8 +88,8 @@ def prepare_training(recipe: Recipe) -> Work:
 
     from sccs.data import load_dataset
     from sccs.evaluation.tables import rest_position
+    from sccs.model.fovs import check_labels
     from sccs.pipeline import Pipeline
-    from sccs.training.fit import check_labels
     from sccs.training.trainer import check_length
 
     if recipe.data is None:

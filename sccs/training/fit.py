@@ -14,10 +14,10 @@ from registry.base import UserError
 from registry.spg.dgl_adapter import dgl
 from registry.spg.graphs import Nodes, RegionGraph
 from sccs.data.volumes import FOV, Dataset
+from sccs.model.fovs import anchor_score, fit_features, node_labels, training_fovs
 from sccs.model.model import Model
 from sccs.system.cache import report_growth
 from sccs.system.log import RunLog
-from sccs.training.fovs import TrainingImages, TrainingLabels, anchor_score, node_labels, training_fovs
 from sccs.training.trainer import Trainer
 
 
@@ -31,22 +31,9 @@ class TrainingGraphs:
     anchor: FOV
 
 
-def check_labels(model: Model, dataset: Dataset) -> None:
-    """Raises UserError where a part is fitted on labels and no training volume has any."""
-    if model.supervised and all(volume.labels is None for volume in dataset.train):
-        raise UserError(
-            f"data.train: {' and '.join(model.supervised)} must learn from labels, but no training "
-            "volume has any; give `labels`, or take an unsupervised recipe such as sccs"
-        )
-
-
 def make_graphs(model: Model, dataset: Dataset, log: RunLog) -> TrainingGraphs:
     """Fit the features, then make the graph of every training FOV. Raises UserError where no graph has k nodes."""
-    images = TrainingImages(dataset.train)
-    if model.features.supervised:
-        model.features.fit(images, TrainingLabels(dataset))  # type: ignore[call-arg]  # registry.base.Part says so
-    else:
-        model.features.fit(images)
+    fit_features(model, dataset)
     keys, nodes, index, anchor = _pool_all(model, dataset, log)
     report_growth(log)
     model.graph.fit(nodes)

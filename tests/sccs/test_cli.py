@@ -40,6 +40,7 @@ def calls(monkeypatch):
     for module, function in (
         ("sccs.run", "command"),
         ("sccs.inference.segment", "segment"),
+        ("sccs.sharing.graphs", "main"),
         ("sccs.evaluation.compare", "main"),
         ("sccs.evaluation.naming", "main"),
         ("sccs.report.page", "refresh"),
@@ -59,6 +60,7 @@ def calls(monkeypatch):
         ["list", "graphs"],
         ["run", "r.yaml", "--resume", "--overwrite"],
         ["show"],
+        ["graphs", "r.yaml"],
         ["segment", "run", "a.tif"],
         ["segment", "run", "a.tif", "b.tif", "--level", "-1"],
         ["segment", "run", "a.tif", "b.tif", "--block", "0"],
@@ -201,6 +203,15 @@ def test_segment(calls):
     assert calls[2][2] == plain | dict(
         level="auto", region="0:9,:,:", mask="m.tif", halo=0, block=[9, 80, 80], ome="0.4", workers=2, resume=True
     )
+
+
+def test_graphs(calls):
+    cli.main(["graphs", "r.yaml", "out", "--set", "graph.kappa=3", "seed=1", "--overwrite"])
+    cli.main(["graphs", "run", "out"])
+    assert calls == [
+        ("sccs.sharing.graphs.main", ("r.yaml", "out", ["graph.kappa=3", "seed=1"]), {"overwrite": True}),
+        ("sccs.sharing.graphs.main", ("run", "out", []), {"overwrite": False}),
+    ]
 
 
 def test_compare_and_name(calls):

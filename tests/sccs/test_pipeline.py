@@ -9,9 +9,9 @@ import tifffile
 import sccs
 from registry.base import UserError
 from sccs.data.volumes import FOV
+from sccs.model.fovs import anchor_score
 from sccs.pipeline import Pipeline
 from sccs.training.fit import warn_of_graphs
-from sccs.training.fovs import anchor_score
 from tests.sccs.three_greys import RECIPE, three_greys
 
 

@@ -66,6 +66,12 @@ def test_a_value_that_the_part_refuses_is_told_with_its_line():
         recipe.graph.build()
 
 
+def test_a_value_that_the_part_refuses_deep_in_its_block_is_told_with_its_line():
+    recipe = load_recipe(write("extends: gnn\nembedder:\n  options:\n    kk: 3\n"))
+    with pytest.raises(UserError, match=r"^r.yaml:4: embedder.options.kk: unknown option; did you mean 'k'\?"):
+        recipe.embedder.build()
+
+
 def test_a_recipe_of_pretraining_alone_needs_no_parts():
     class Block(BaseModel):
         steps: int

@@ -7,9 +7,9 @@ import registry
 import sccs
 from registry.base import FeatureMap, Features, UserError
 from sccs.data.volumes import Dataset, LabelCodes, Volume
+from sccs.model.fovs import TrainingLabels, node_labels
 from sccs.pipeline import Pipeline
 from sccs.system.log import quiet_log
-from sccs.training.fovs import TrainingLabels, node_labels
 from tests.sccs.three_greys import RECIPE, recipe, three_greys
 
 CLASSES = {7: "middle", 2: "left", 5: "right"}  # positions go by this order, not by the codes

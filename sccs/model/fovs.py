@@ -1,0 +1,87 @@
+"""The fields of view (FOVs) that parts are fitted on: images, labels, and which of them is the anchor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from registry.base import UserError
+from registry.spg.graphs import Nodes, RegionGraph
+from sccs.data.volumes import FOV, Dataset, Volume
+from sccs.model.parts import Parts
+
+
+def training_fovs(volumes: Iterable[Volume]) -> Iterator[FOV]:
+    """The FOVs of all volumes, one after the other."""
+    return (fov for volume in volumes for fov in volume.fovs())
+
+
+class TrainingImages:
+    """The images (H, W) of all training FOVs, read anew each time that one goes through them."""
+
+    def __init__(self, volumes: Sequence[Volume]):
+        self.volumes = volumes
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (fov.image for fov in training_fovs(self.volumes))
+
+
+class TrainingLabels:
+    """For each of `TrainingImages`, positions (H, W) int32 of classes in the data set's order; -1: no label."""
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (class_positions(fov, self.dataset.classes) for fov in training_fovs(self.dataset.train))
+
+
+def class_positions(fov: FOV, classes: Mapping[int, str]) -> np.ndarray:
+    """Positions (H, W) int32 of the classes of a FOV's labels in the order of `classes`; -1: no label."""
+    positions = np.full(fov.image.shape, -1, np.int32)
+    if fov.labels is not None:
+        for position, code in enumerate(classes):
+            positions[fov.labels == code] = position
+    return positions
+
+
+def label_counts(graph: RegionGraph | Nodes, positions: np.ndarray, C: int) -> np.ndarray:
+    """Pixels (n_s, C) int64 of each class in each node, of positions (H, W) as `class_positions` gives them."""
+    seen = positions >= 0
+    cells = graph.regions[seen].astype(np.int64) * C + positions[seen]
+    return np.bincount(cells, minlength=graph.n * C).reshape(graph.n, C)
+
+
+def node_labels(graphs: Sequence[RegionGraph | Nodes], dataset: Dataset) -> list[np.ndarray]:
+    """For each graph of the training FOVs (n_s, C) int64, the pixels of each class in each node."""
+    C = len(dataset.classes)
+    return [label_counts(graph, positions, C) for graph, positions in zip(graphs, TrainingLabels(dataset))]
+
+
+def check_labels(model: Parts, dataset: Dataset) -> None:
+    """Raises UserError where a part is fitted on labels and no training volume has any."""
+    if model.supervised and all(volume.labels is None for volume in dataset.train):
+        raise UserError(
+            f"data.train: {' and '.join(model.supervised)} must learn from labels, but no training "
+            "volume has any; give `labels`, or take an unsupervised recipe such as sccs"
+        )
+
+
+def fit_features(model: Parts, dataset: Dataset) -> None:
+    """Fit the features on the training images, and on their labels where that is what the part learns from."""
+    images = TrainingImages(dataset.train)
+    if model.features.supervised:
+        model.features.fit(images, TrainingLabels(dataset))  # type: ignore[call-arg]  # registry.base.Part says so
+    else:
+        model.features.fit(images)
+
+
+def anchor_score(fov: FOV, wanted: str | None) -> float:
+    """The anchor is the FOV of the highest score: the one asked for (its key), else the one whose intensities are most
+    diverse (entropy of their histogram)."""
+    if wanted is not None:
+        return float(fov.key == wanted)
+    counts, _ = np.histogram(fov.image, bins=64, range=(-4, 4))
+    p = counts[counts > 0] / max(counts.sum(), 1)
+    return float(-(p * np.log(p)).sum())
