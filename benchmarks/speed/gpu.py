@@ -195,7 +195,8 @@ def _operators(image: np.ndarray, model: Pipeline, count: int, clock: Clock) -> 
     operators: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {}
     modes: tuple[Propagation, ...] = ("csr", "dense")
     for mode in modes:
-        a, b, Y = product(graph, mode), product(moved, mode), X.to(device)
+        a, b = (product(each.graph, each.normalised, mode) for each in (graph, moved))
+        Y = X.to(device)
         operators[f"propagation, {mode}, {graph.n} nodes"] = partial(a, X), partial(b, Y)
     grey, regions = _grey(image)
     operators[f"superpixels, {regions}"] = (

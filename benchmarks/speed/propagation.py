@@ -41,7 +41,7 @@ def main() -> None:
     print(f"{args.nodes} nodes, {torch.get_num_threads()} threads, milliseconds")
     for density in DENSITIES:
         graph = random_graph(args.nodes, density)
-        operators = {mode: product(graph, mode) for mode in MODES}
+        operators = {mode: product(graph.graph, graph.normalised, mode) for mode in MODES}
         for channels in args.channels:
             X = torch.randn(args.nodes, channels)
             seconds: dict[str, list[float]] = {mode: [] for mode in operators}

@@ -252,12 +252,12 @@ class RegionGraph:
 
     @cached_property
     def _product(self) -> Product:
-        return product(self, self.propagation)
+        return product(self.graph, self.normalised, self.propagation)
 
     @property
     def product(self) -> str:
         """How Â X is computed here, in words."""
-        return f"{chosen(self, self.propagation)} on {self.device.type}, DGLGraph on {self.graph.device.type}"
+        return f"{chosen(self.graph, self.propagation)} on {self.device.type}, DGLGraph on {self.graph.device.type}"
 
     def propagate(self, X: torch.Tensor) -> torch.Tensor:
         """Â X, differentiable in X: (n_s, c) -> (n_s, c)."""

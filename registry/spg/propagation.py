@@ -9,51 +9,45 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 
 from registry.spg.dgl_adapter import dgl
-
-if TYPE_CHECKING:
-    from registry.spg.graphs import RegionGraph
 
 DENSE_ABOVE = 0.25  # share of nonzero entries from which a dense product wins (benchmarks/speed/propagation.py)
 Propagation = Literal["auto", "csr", "dense", "dgl"]
 Product = Callable[[torch.Tensor], torch.Tensor]  # X (n_s, c) -> Â X (n_s, c)
 
 
-def chosen(graph: RegionGraph, mode: Propagation) -> Propagation:
-    """What `auto` stands for on this graph: `dense` or `csr`, by its density."""
+def chosen(graph: Any, mode: Propagation) -> Propagation:
+    """What `auto` stands for on a DGLGraph: `dense` or `csr`, by its density."""
     if mode == "auto":
-        return "dense" if graph.density > DENSE_ABOVE else "csr"
+        return "dense" if graph.num_edges() > DENSE_ABOVE * graph.num_nodes() ** 2 else "csr"
     return mode
 
 
-def product(graph: RegionGraph, mode: Propagation = "auto") -> Product:
-    """The function X (n_s, c) -> Â X on the graph's device; no gradient passes (see `Symmetric`).
+def product(graph: Any, weight: torch.Tensor, mode: Propagation = "auto") -> Product:
+    """The function X (n_s, c) -> Â X on the device of `weight`; no gradient passes (see `Symmetric`).
 
-    Raises ValueError for another mode, and for `dgl` where this build of DGL has no kernels for the device.
+    graph: a DGLGraph of n_s nodes. weight: (E,) entries of Â, in the order of its edges. Raises ValueError for another
+    mode, and for `dgl` where the graph, for want of kernels, is not on that device.
     """
-    mode = chosen(graph, mode)
+    mode, n, device = chosen(graph, mode), graph.num_nodes(), weight.device
     if mode == "dense":
-        M = torch.zeros(graph.n, graph.n, device=graph.device)
-        M[graph.edges] = graph.normalised
+        M = torch.zeros(n, n, device=device)
+        M[tuple(end.to(device) for end in graph.edges(order="eid"))] = weight
         return lambda X: M @ X
     if mode == "csr":
-        indptr, indices, edges = (array.to(graph.device) for array in graph.graph.adj_tensors("csr"))
+        indptr, indices, edges = (array.to(device) for array in graph.adj_tensors("csr"))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "CSR support is in beta state"
-            sparse = torch.sparse_csr_tensor(
-                indptr, indices, graph.normalised[edges], (graph.n, graph.n), check_invariants=False
-            )
+            sparse = torch.sparse_csr_tensor(indptr, indices, weight[edges], (n, n), check_invariants=False)
         return lambda X: sparse @ X
     if mode == "dgl":
-        if graph.device != graph.graph.device:
-            raise ValueError(
-                f"propagation 'dgl': this build of DGL has no kernels for {graph.device}; use 'csr' or 'dense'"
-            )
-        return lambda X: dgl.ops.u_mul_e_sum(graph.graph, X, graph.normalised)
+        if device != graph.device:
+            raise ValueError(f"propagation 'dgl': this build of DGL has no kernels for {device}; use 'csr' or 'dense'")
+        return lambda X: dgl.ops.u_mul_e_sum(graph, X, weight)
     raise ValueError(f"propagation is 'auto', 'csr', 'dense' or 'dgl', got {mode!r}")
 
 

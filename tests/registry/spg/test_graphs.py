@@ -21,7 +21,9 @@ def dense_normalised(graph: RegionGraph) -> np.ndarray:
 def test_every_operator_is_the_product_with_the_normalised_affinity(make_graph, mode, density):
     graph = make_graph(n=20, density=density)
     X = torch.randn(20, 3)
-    assert np.allclose(product(graph, mode)(X).numpy(), dense_normalised(graph) @ X.numpy(), atol=1e-5)
+    assert np.allclose(
+        product(graph.graph, graph.normalised, mode)(X).numpy(), dense_normalised(graph) @ X.numpy(), atol=1e-5
+    )
 
 
 def test_propagate_has_the_gradient_of_the_dense_product(make_graph):
@@ -130,7 +132,7 @@ def test_where_dgl_has_no_kernels_its_graph_stays_and_the_data_move(make_graph):
     assert graph.device.type == graph.affinity.device.type == graph.src.device.type == "meta"
     assert graph.graph.device.type == "cpu" and graph.product == "csr on meta, DGLGraph on cpu"
     with pytest.raises(ValueError, match="no kernels for meta"):
-        product(graph, "dgl")
+        product(graph.graph, graph.normalised, "dgl")
 
 
 def test_the_product_is_chosen_by_density_and_by_wish(make_graph):
@@ -139,7 +141,7 @@ def test_the_product_is_chosen_by_density_and_by_wish(make_graph):
     sparse.propagation = "dgl"
     assert sparse.product.startswith("dgl") and sparse.to("meta").propagation == "dgl"
     with pytest.raises(ValueError, match="'auto', 'csr', 'dense' or 'dgl', got 'other'"):
-        product(sparse, "other")
+        product(sparse.graph, sparse.normalised, "other")
 
 
 def test_moving_to_where_it_is_gives_the_graph_itself(make_graph):
