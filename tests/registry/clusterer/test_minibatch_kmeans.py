@@ -1,4 +1,4 @@
-"""k-means by mini-batches: what it finds, and what it shares with k-means."""
+"""k-means by mini-batches: what it finds, and what it shares with k-means, whose FAISS finds its nearest centroids."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,8 @@ import torch
 from registry.base import UserError
 from registry.clusterer.kmeans import KMeans
 from registry.clusterer.minibatch_kmeans import MiniBatchKMeans
+from registry.numeric.kmeans import kmeans
+from registry.numeric.nearest import assign
 
 
 @pytest.fixture
@@ -21,9 +23,9 @@ def test_separate_groups_are_found_and_mean_the_same_in_all_graphs(blobs):
     graphs, embeddings = blobs
     part = MiniBatchKMeans(k=3, batch=50, seed=0)
     part.fit(graphs, embeddings)
-    found = [part.predict(graph, Z).argmax(1).numpy() for graph, Z in zip(graphs, embeddings)]
-    assert all(np.array_equal(labels, found[0]) for labels in found)
-    assert len(set(zip(found[0], np.arange(60) % 3))) == 3
+    clusters = [part.predict(graph, Z).argmax(1).numpy() for graph, Z in zip(graphs, embeddings)]
+    assert all(np.array_equal(labels, clusters[0]) for labels in clusters)
+    assert len(set(zip(clusters[0], np.arange(60) % 3))) == 3
 
 
 def test_centroids_are_those_of_k_means_where_groups_are_clear(blobs):
@@ -52,3 +54,37 @@ def test_coordinates_that_are_no_numbers_are_the_users_mistake_as_for_k_means(bl
     for cls in (KMeans, MiniBatchKMeans):
         with pytest.raises(UserError, match="NaN or infinite coordinates"):
             cls(k=3).fit(graphs, embeddings)
+
+
+def found(part, points):
+    """Centroids and inertia of points (N, u)."""
+    return part._centroids(points.astype(np.float32), "cpu")
+
+
+def test_no_more_nodes_than_a_batch_are_plain_k_means():
+    points = np.random.default_rng(1).normal(size=(300, 4))
+    centroids, inertia = found(MiniBatchKMeans(k=5, batch=300, seed=0), points)
+    _, distances = assign(points, centroids)
+    assert inertia == pytest.approx(distances.sum(), rel=1e-5)
+    assert inertia == pytest.approx(kmeans(points, 5, 0, n_init=10)[2], rel=0.02)
+
+
+def test_centroids_are_nearly_as_good_as_those_of_k_means():
+    rng = np.random.default_rng(2)
+    points = rng.normal(size=(6, 5))[rng.integers(0, 6, 4000)] + 0.8 * rng.normal(size=(4000, 5))
+    _, inertia = found(MiniBatchKMeans(k=6, batch=200, seed=0), points)
+    assert inertia <= 1.05 * kmeans(points, 6, 0)[2]
+
+
+def test_rare_nodes_that_the_first_batch_misses_are_found():
+    points = np.zeros((2000, 1))
+    points[[17, 801]] = [[1], [2]]
+    centroids, _ = found(MiniBatchKMeans(k=3, batch=10, seed=0), points)
+    assert sorted(centroids[:, 0]) == pytest.approx([0, 1, 2], abs=1e-5)
+
+
+def test_a_centroid_is_the_mean_of_all_nodes_that_it_was_given():
+    """One pass: k-means on the first batch, then running means; by hand for one cluster."""
+    points = np.random.default_rng(3).normal(size=(50, 2))
+    centroids, _ = found(MiniBatchKMeans(k=1, batch=10, iterations=1, seed=0), points)
+    np.testing.assert_allclose(centroids, points.mean(0, keepdims=True), atol=1e-6)
