@@ -18,13 +18,15 @@ A mapping is a (k,) int array of class positions; -1 is a cluster without class.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from sccs.evaluation.tables import dice_table
+from sccs.recipe.schema import MappingName
 
-MAPPINGS = ("train", "hungarian", "greedy", "majority", "oracle")  # a recipe chooses among them; named is extra
+MAPPINGS: tuple[str, ...] = get_args(MappingName)  # a recipe chooses among them; named is extra
 EXACT_CLUSTERS = 12  # 3^k subset pairs: 0.5 million at 12 clusters
 
 
