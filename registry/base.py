@@ -231,6 +231,10 @@ class Clusterer(Part):
         """Nodes that each cluster got of late, (k,), for the log; None when the part does not count them."""
         return None
 
+    def taught(self, Z: Tensor) -> Tensor | None:
+        """The clusters (n_s,) int64 that the teacher of a neural head gives the nodes of Z; None without a teacher."""
+        return None
+
 
 def chunks(items: Sequence, size: int) -> Iterator[Sequence]:
     """Consecutive slices of at most `size` items."""

@@ -93,7 +93,7 @@ class MLPGlobal(Clusterer):
         head.start(*gaussians)
         self._head = head.to(device)
         with torch.no_grad():
-            targets = [head(Z).argmax(1) for Z in embeddings]
+            targets = [head.scores(Z).argmax(1) for Z in embeddings]
         self._train(head, graphs, [Z.detach() for Z in embeddings], targets, rng)
 
     def _train(
@@ -112,8 +112,9 @@ class MLPGlobal(Clusterer):
                 i = order.pop()
                 share = step / self.iterations
                 optimizer.param_groups[0]["lr"] = self.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
-                P = head(embeddings[i])
-                loss = clustering(P, targets[i]) + self.smo * smoothness(graphs[i], P, self.eta, self.nu)
+                logits = head(embeddings[i])
+                loss = clustering(logits, targets[i])
+                loss = loss + self.smo * smoothness(graphs[i], logits.softmax(1), self.eta, self.nu)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
@@ -125,7 +126,11 @@ class MLPGlobal(Clusterer):
     @torch.no_grad()
     def predict(self, graph: RegionGraph, Z: torch.Tensor) -> torch.Tensor:
         assert self._head is not None  # fitted, or given a state
-        return self._head.to(Z.device)(Z)
+        return self._head.to(Z.device)(Z).softmax(1)
+
+    @torch.no_grad()
+    def taught(self, Z: torch.Tensor) -> torch.Tensor | None:
+        return None if self._head is None else self._head.to(Z.device).scores(Z).argmax(1)
 
     def get_state(self) -> dict[str, np.ndarray]:
         if self._head is None:
@@ -151,7 +156,7 @@ class MLPGlobal(Clusterer):
 
 
 class _Head(torch.nn.Module):
-    """softmax([z, z^2] A + b + residual(z)), z the coordinates minus the centre of the clusters, over a scale."""
+    """Logits [z, z^2] A + b + residual(z), z the coordinates minus the centre of the clusters, over a scale."""
 
     def __init__(self, u: int, hidden: int, k: int, seed: int):
         super().__init__()
@@ -185,9 +190,13 @@ class _Head(torch.nn.Module):
             ):
                 buffer.copy_(torch.as_tensor(np.asarray(value), dtype=torch.float32))
 
-    def forward(self, Z: torch.Tensor) -> torch.Tensor:
+    def scores(self, Z: torch.Tensor) -> torch.Tensor:
+        """Logits (n_s, k) of the teacher: without the residual."""
         z = (Z - self.mean) / self.scale
-        return (torch.cat([z, z * z], 1) @ self.weight + self.bias + self.residual(z)).softmax(1)
+        return torch.cat([z, z * z], 1) @ self.weight + self.bias
+
+    def forward(self, Z: torch.Tensor) -> torch.Tensor:
+        return self.scores(Z) + self.residual((Z - self.mean) / self.scale)
 
 
 def mixture(

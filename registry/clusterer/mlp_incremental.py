@@ -95,22 +95,30 @@ class MLPIncremental(torch.nn.Module, Clusterer):
         return self.centroids.means_ is not None
 
     def forward(self, Z: torch.Tensor) -> torch.Tensor:
-        """P (n_s, k) as the losses see it."""
+        """Logits (n_s, k) of P."""
         X = torch.nn.functional.elu(self.layers[0](Z))  # (n_s, hidden)
         X = self.layers[1](torch.nn.functional.dropout(X, self.dropout, self.training))
-        if self.head == "sigmoid":
-            return X.sigmoid()
-        return (torch.nn.functional.elu(X) if self.head == "elu+softmax" else X).softmax(1)
+        return torch.nn.functional.elu(X) if self.head == "elu+softmax" else X
+
+    def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        """P (n_s, k) as L_smo sees it."""
+        return logits.sigmoid() if self.head == "sigmoid" else logits.softmax(1)
 
     def loss(self, graph: RegionGraph, Z: torch.Tensor) -> dict[str, torch.Tensor]:
         target = self.centroids.assign(Z.detach())  # (n_s,)
         self.centroids.observe(Z.detach(), target)
-        P = self(Z.detach() if self.detach else Z)
-        return {"clu": clustering(P, target), "smo": smoothness(graph, P, self.eta, self.nu)}
+        logits = self(Z.detach() if self.detach else Z)
+        return {
+            "clu": clustering(logits, target, "sigmoid" if self.head == "sigmoid" else "softmax"),
+            "smo": smoothness(graph, self._probabilities(logits), self.eta, self.nu),
+        }
 
     def predict(self, graph: RegionGraph, Z: torch.Tensor) -> torch.Tensor:
-        P = self(Z)
+        P = self._probabilities(self(Z))
         return P / P.sum(1, keepdim=True).clamp(min=1e-12)
+
+    def taught(self, Z: torch.Tensor) -> torch.Tensor | None:
+        return self.centroids.assign(Z) if self.begun else None
 
     def use(self) -> np.ndarray:
         """Nodes per cluster in the last window of the incremental clustering, (k,) int64."""

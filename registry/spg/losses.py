@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from registry.spg.graphs import RegionGraph
 
-EPS = 1e-7
+Head = Literal["softmax", "sigmoid"]
 Orthogonality = Literal["squared", "paper", "later"]
 
 
@@ -53,12 +53,22 @@ def spectral_of_products(
     return (gram[off].square().sum() + mu * quadratic[off].square().sum()) / pairs + diagonal
 
 
-def clustering(P: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """L_clu, Eq. 3: binary cross-entropy of P (n_s, k) against the clusters `target` (n_s,) int64, mean over n_s k."""
-    P = P.clamp(EPS, 1 - EPS)
-    own = P.gather(1, target[:, None])  # (n_s, 1)
-    against = torch.log1p(-P).sum() - torch.log1p(-own).sum()
-    return -(own.log().sum() + against) / P.numel()
+def clustering(logits: torch.Tensor, target: torch.Tensor, head: Head = "softmax") -> torch.Tensor:
+    """L_clu, Eq. 3: binary cross-entropy of P (n_s, k) against the clusters `target` (n_s,) int64, mean over n_s k.
+
+    P is the softmax of `logits` (n_s, k), or their sigmoid. Computed without P, whose rounding to 0 and 1 would leave
+    a confident wrong node without a gradient.
+    """
+    if head == "sigmoid":
+        log_p, log_not = F.logsigmoid(logits), F.logsigmoid(-logits)
+    else:
+        log_p = F.log_softmax(logits, 1)
+        # log(1 - p): of the largest p of a row, which may be 1, from the other p's
+        first = log_p.argmax(1, keepdim=True)
+        rest = log_p.scatter(1, first, -torch.inf)
+        log_not = torch.log1p(-rest.exp()).scatter(1, first, rest.logsumexp(1, keepdim=True))
+    own = target[:, None]
+    return -(log_p.gather(1, own).sum() + log_not.sum() - log_not.gather(1, own).sum()) / logits.numel()
 
 
 def smoothness(graph: RegionGraph, P: torch.Tensor, eta: float = 0.1, nu: float = 0.1) -> torch.Tensor:

@@ -21,12 +21,16 @@ class Block(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+Schedule = Literal["constant", "cosine"]
+Trained = Literal["embedder", "clusterer"]
+
+
 class Train(Block):
     """How the trainable parts are trained."""
 
     iterations: Annotated[int, Field(ge=0)] = 6000
     lr: Annotated[float, Field(gt=0)] = 0.01
-    schedule: Literal["constant", "cosine"] = "constant"  # cosine: down to lr / 100 (the later code: .01 to .0001)
+    schedule: Schedule | dict[Trained, Schedule] = "constant"  # for all parts, or of each; cosine: down to lr / 100
     batch: Annotated[int, Field(ge=1)] = 1  # graphs a step
     weights: dict[str, Annotated[float, Field(ge=0)]] = dict(WEIGHTS)  # loss term -> weight
     checkpoint_every: Annotated[int, Field(ge=1)] = 500  # steps

@@ -118,13 +118,18 @@ class Trainer:
             module.eval()
 
     def _make_optimizer(self) -> None:
-        parameters = [p for module in self.modules for p in module.parameters()]
-        self.optimizer = torch.optim.Adam(parameters, lr=self.options.lr, betas=(0.9, 0.999))
+        groups = [{"params": list(part.parameters()), "role": role} for role, part in self._parts().items()]
+        self.optimizer = torch.optim.Adam(groups, lr=self.options.lr, betas=(0.9, 0.999))
+
+    @property
+    def _warmup(self) -> int:
+        """Iterations before the clusterer's first."""
+        return self.clusterer.warmup if self.embedder.trainable else 0
 
     def _iterate(self, frozen: Sequence[torch.Tensor] | None) -> dict[str, torch.Tensor]:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(self.step)
-        warmup = self.clusterer.warmup if frozen is None else 0
+            group["lr"] = self.learning_rate(self.step, group["role"])
+        warmup = self._warmup
         if self.clusterer.trainable and not self.clusterer.begun and self.step >= warmup:
             with torch.no_grad():
                 start = self.embedder.embed(self.graphs[self.anchor])
@@ -166,16 +171,20 @@ class Trainer:
     def _weight(self, name: str) -> float:
         return self.options.weights.get(name, 1.0)
 
-    def learning_rate(self, step: int) -> float:
-        """Of the step number `step`, from 0, by the schedule."""
-        options = self.options
-        if options.schedule == "constant":
+    def learning_rate(self, step: int, role: str = "embedder") -> float:
+        """Of iteration `step`, from 0, by the part's own schedule, which begins with its own first iteration."""
+        options, begin = self.options, self._warmup if role == "clusterer" else 0
+        wished = options.schedule
+        if (wished if isinstance(wished, str) else wished.get(role, "constant")) == "constant" or step < begin:
             return options.lr
-        return options.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / max(options.iterations, 1))))
+        share = (step - begin) / max(options.iterations - begin, 1)
+        return options.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
 
     def _report(self, terms: dict[str, torch.Tensor]) -> None:
         values = {f"loss/{name}": value.item() for name, value in terms.items()}
-        values["lr"] = self.learning_rate(self.step - 1)
+        first, *others = self._parts()
+        values["lr"] = self.learning_rate(self.step - 1, first)
+        values |= {f"lr/{role}": self.learning_rate(self.step - 1, role) for role in others}
         use = self.clusterer.use() if self.clusterer.trainable and self.clusterer.begun else None
         if use is not None:
             share = use / max(use.sum(), 1)

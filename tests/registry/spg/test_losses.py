@@ -66,19 +66,34 @@ def test_zero_is_finite_and_has_a_gradient_without_nan(graph):
     assert torch.isfinite(Z.grad).all()
 
 
-def test_clustering_loss_is_binary_cross_entropy(graph):
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+def test_clustering_loss_is_binary_cross_entropy(head):
     rng = np.random.default_rng(2)
     P = rng.dirichlet(np.ones(5), size=15)
     target = rng.integers(0, 5, 15)
     hot = np.eye(5)[target]
     expected = -(hot * np.log(P) + (1 - hot) * np.log(1 - P)).mean()
-    assert clustering(torch.tensor(P).float(), torch.tensor(target)).item() == pytest.approx(expected, rel=1e-5)
+    logits = {"softmax": np.log(P) + rng.normal(size=(15, 1)), "sigmoid": np.log(P / (1 - P))}[head]
+    found = clustering(torch.tensor(logits).float(), torch.tensor(target), head)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_certain_and_wrong_assignments_stay_finite():
-    P = torch.tensor([[1.0, 0.0], [0.0, 1.0]], requires_grad=True)
-    clustering(P, torch.tensor([1, 1])).backward()
-    assert torch.isfinite(P.grad).all()
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("size", [30.0, 200.0, 1e4])
+def test_a_certain_and_wrong_node_is_pulled_to_its_target(head, size):
+    logits = torch.tensor([[size, 0.0, -size]], requires_grad=True)
+    loss = clustering(logits, torch.tensor([1]), head)
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(logits.grad).all()
+    wrong, own = logits.grad[0, :2].tolist()
+    assert wrong > 0.1 and own < -0.1  # of 1 / k each, at least
+
+
+def test_a_certain_and_right_node_is_left_alone():
+    logits = torch.tensor([[200.0, 0.0, 0.0]], requires_grad=True)
+    loss = clustering(logits, torch.tensor([0]))
+    loss.backward()
+    assert loss.item() == 0 and logits.grad.abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("softmax", [True, False])

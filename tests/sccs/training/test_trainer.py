@@ -110,10 +110,27 @@ def test_weights_of_the_recipe_scale_the_terms(graphs):
     assert terms["total"].item() == pytest.approx(2 * terms["spe"].item() + 3 * terms["clu"].item(), rel=1e-5)
 
 
-def test_schedule(graphs):
+def test_every_part_runs_through_a_schedule_of_its_own(graphs):
     trainer = make(graphs, iterations=100, lr=0.1, schedule="cosine")
-    rates = [trainer.learning_rate(step) for step in (0, 50, 100)]
-    assert rates == pytest.approx([0.1, 0.0505, 0.001])
+    assert [trainer.learning_rate(step) for step in (0, 50, 100)] == pytest.approx([0.1, 0.0505, 0.001])
+    head = [trainer.learning_rate(step, "clusterer") for step in (0, 10, 55, 100)]  # its warm-up is 10
+    assert head == pytest.approx([0.1, 0.1, 0.0505, 0.001])
+
+
+def test_the_optimiser_steps_each_part_at_its_own_rate(graphs):
+    trainer = make(graphs, iterations=60, lr=0.1, schedule={"embedder": "cosine", "clusterer": "constant"})
+    rates = []
+    iterate = trainer._iterate
+
+    def watched(frozen):
+        terms = iterate(frozen)
+        rates.append([group["lr"] for group in trainer.optimizer.param_groups])
+        return terms
+
+    trainer._iterate = watched
+    trainer.run()
+    embedder, clusterer = zip(*rates)
+    assert embedder[0] == 0.1 and embedder[-1] < 0.002 and set(clusterer) == {0.1}
 
 
 def test_frozen_embedding_with_neural_clustering(graphs):
