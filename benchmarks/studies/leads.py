@@ -32,7 +32,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness import REAL, SETS, job
-from benchmarks.pages import describe, markdown, mean_sd, named, publish
+from benchmarks.pages import Origin, markdown, mean_sd, named, publish
 from benchmarks.studies import steps
 from benchmarks.studies.steps import HOPS, Arrays, K, Teacher, U
 from benchmarks.studies.views import DIVISIONS, View, Views, halves, views_of
@@ -45,7 +45,6 @@ from sccs.evaluation.mappings import fit_mapping
 from sccs.evaluation.scores import consistency, scores
 from sccs.evaluation.tables import rest_position
 from sccs.system.exits import guard
-from sccs.system.machine import environment
 
 COMMAND = "python -m benchmarks.studies.leads"
 
@@ -209,7 +208,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for seed, result in zip(args.seeds, each)
         for key, value in result.items()
     ]
-    print(publish(args.out, name, "Leads for SCCS+", _page(args, results), heads, values))
+    chosen = f" --leads {' '.join(map(str, args.leads))}" if args.leads else ""
+    origin = Origin.here(f"{COMMAND}{chosen}{' --halves' if args.halves else ''}", seeds=args.seeds)
+    print(publish(args.out, name, "Leads for SCCS+", origin, _page(args, results), heads, values))
     return 0
 
 
@@ -240,11 +241,9 @@ def _page(args: argparse.Namespace, results: Results) -> str:
         else "sets and `mean`: slices of the training part that were not trained on, where a set has such "
         "(cdeep3m, vnc, phantom); `mean, trained on`: the images trained on"
     )
-    chosen = f" --leads {' '.join(map(str, args.leads))}" if args.leads else ""
     return (
-        f"`{COMMAND}{chosen}{' --halves' if args.halves else ''}`; seeds "
-        f"{', '.join(map(str, args.seeds))}: mean ± standard deviation; {describe(environment('cpu'))}. "
-        f"Mean DSC over classes, mapping `train`, training images only: {which}.\n\n" + markdown(heads, rows)
+        f"Mean DSC over classes, mapping `train`, training images only, mean ± standard deviation over seeds: {which}."
+        "\n\n" + markdown(heads, rows)
     )
 
 
