@@ -214,26 +214,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _page(args: argparse.Namespace, results: Results) -> str:
-    def over(found: dict[str, list[dict[str, float]]], key: str, sets: Sequence[str]) -> str:
-        if not sets or any(data not in found for data in sets):
+def table(results: Results, sets: Sequence[str], halves: bool) -> str:
+    """A row for each lead, a column for each set."""
+
+    def over(found: dict[str, list[dict[str, float]]], key: str, chosen: Sequence[str]) -> str:
+        if not chosen or any(data not in found for data in chosen):
             return "-"
-        by_set = [[r[key] for r in found[data]] for data in sets]
+        by_set = [[r[key] for r in found[data]] for data in chosen]
         return mean_sd(np.mean(by_set, axis=0).tolist())
 
-    real = [data for data in args.data if data in REAL]
+    real = [data for data in sets if data in REAL]
     rows = [
         [
             name,
-            *(mean_sd([r["further"] for r in found.get(data, [])]) for data in args.data),
-            over(found, "further", args.data),
-            over(found, "training", args.data),
+            *(mean_sd([r["further"] for r in found.get(data, [])]) for data in sets),
+            over(found, "further", sets),
+            over(found, "training", sets),
             over(found, "gap", real),
         ]
         for name, found in results.items()
     ]
-    scored = "the half trained on" if args.halves else "trained on"
-    heads = ["lead", *map(named, args.data), "mean", f"mean, {scored}", "gap, mean of real sets"]
+    scored = "the half trained on" if halves else "trained on"
+    return markdown(["lead", *map(named, sets), "mean", f"mean, {scored}", "gap, mean of real sets"], rows)
+
+
+def _page(args: argparse.Namespace, results: Results) -> str:
     which = (
         "half of the places of the training part is trained on; sets and `mean`: the other half; up to "
         f"{DIVISIONS} divisions of a set"
@@ -243,7 +248,7 @@ def _page(args: argparse.Namespace, results: Results) -> str:
     )
     return (
         f"Mean DSC over classes, mapping `train`, training images only, mean ± standard deviation over seeds: {which}."
-        "\n\n" + markdown(heads, rows)
+        "\n\n" + table(results, args.data, args.halves)
     )
 
 
