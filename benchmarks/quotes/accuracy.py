@@ -33,8 +33,8 @@ def table1(results: Path) -> str:
     answers, origin = _quick(results, "table1")
     said = (
         f"{origin}. Mean DSC over classes on test images, mapping `train`, mean ± standard deviation over seeds. "
-        f"{MAE_SEEN} Clusters in use: those that hold at least 0.1 % of a test volume, the fewest of all runs. The last "
-        f"column is the paper's, on a data set that we have not had. {origin.notes}"
+        f"{MAE_SEEN} Clusters in use: those that hold at least 0.1 % of a test volume, the fewest of all runs. The "
+        f"last column is the paper's, on a data set that we have not had. {origin.notes}"
     )
     seconds = [
         r["training_seconds"] + r["graph_seconds"]
