@@ -20,6 +20,7 @@ MAE_SEEN = (
     "The bundled MAE was pre-trained without labels on platelet, hela and phantom, their test parts included; cdeep3m "
     "and vnc it has never seen."
 )
+BY_KMEANS = ("kmeans", "filters_kmeans", "intensity_kmeans", "raw_kmeans", "pixel_kmeans")
 EQUAL = "one deviation over seeds, the larger of the two"
 
 
@@ -81,6 +82,21 @@ def reading(results: Path) -> str:
         + "."
     )
     return paragraph(said)
+
+
+def losses(results: Path) -> str:
+    """Which systems without a network are ahead of SCCS, by set."""
+    answers, origin = _quick(results, "table1")
+    said = []
+    for data in answers.sets:
+        own = np.mean(answers.score("sccs", data))
+        better = [
+            f"{label} {short(float(np.mean(scores)))}"
+            for label in BY_KMEANS
+            if (scores := answers.score(label, data)) and np.mean(scores) > own
+        ]
+        said.append(f"{data} ({short(float(own))}): {', '.join(better) or 'none'}")
+    return paragraph(f"k-means of one kind of features that is ahead of `sccs`, by set: {'; '.join(said)} ({origin}).")
 
 
 def order(results: Path) -> str:
@@ -269,6 +285,7 @@ def study(results: Path) -> str:
 QUOTES: dict[str, Callable[[Path], str]] = {
     "table1": table1,
     "reading": reading,
+    "losses": losses,
     "order": order,
     "by_image": by_image,
     "smoothness": smoothness,
