@@ -1,8 +1,8 @@
 """What all tables share: one system on one data set with one seed, carried out, kept, and not carried out again.
 
-A `Job` is a recipe's system with the `data` block of a set's recipe: one configuration per system for all sets. A
-finished job is a JSON file in OUT/runs, under a name that holds a hash of the resolved recipe, the features' checkpoint
-and the code that the system uses, so that no table mixes two configurations of a system.
+A `Job` is a recipe's system with the `data` block and the rest class of a set's recipe: one configuration per system
+for all sets. A finished job is a JSON file in OUT/runs, under a name that holds a hash of the resolved recipe, the
+features' checkpoint and the code that the system uses, so that no table mixes two configurations of a system.
 
 Sizes: `full` is every recipe as it stands. `quick` keeps methods, features, graphs and k, and shortens what `QUICK` and
 `QUICK_DATA` say: fewer slices of thick volumes, shorter trainings, coarser grids where a system has one.
@@ -21,6 +21,7 @@ import numpy as np
 
 import registry
 from benchmarks.noise import degraded
+from benchmarks.pages import commit
 from registry.base import UserError
 from sccs.data import load_dataset
 from sccs.data.volumes import Dataset, Volume
@@ -61,8 +62,6 @@ QUICK = {
     "deepcut_cc": ["graph.cell=12"],
     "han": ["features.steps=400"],
     "maester": ["features.central=16"],
-    "segmenter": ["features.steps=150", "features.depth=4"],
-    "vit": ["features.steps=150", "features.depth=4"],
 }
 QUICK_DATA = {
     "cdeep3m": ["data.max_train_slices=1", "data.max_test_slices=1"],
@@ -74,7 +73,8 @@ QUICK_DATA = {
 
 @dataclass
 class Job:
-    """One system on one set with one seed; `noise`: degradations (kind, strength) of test images, scored besides."""
+    """One system on one set with one seed; `noise`: degradations (kind, strength) of test images, scored besides;
+    `rest`: the set's class that the second mean leaves out, None where its name tells (`sccs.evaluation.tables`)."""
 
     system: str
     data: str
@@ -83,12 +83,25 @@ class Job:
     recipe: dict[str, Any]  # the system's, with a `data` block of the same text on every machine
     configuration: str  # the same for all sets and seeds of a system
     noise: Sequence[tuple[str, float]] = field(default=())
+    rest: str | None = None
 
     @property
     def file(self) -> str:
         """Its name in OUT/runs."""
-        key = fingerprint(self.configuration, self.recipe["data"], list(self.noise))[:10]
+        key = fingerprint(self.configuration, self.recipe["data"], list(self.noise), self.rest)[:10]
         return f"{self.data}-{self.system}-s{self.seed}-{key}.json"
+
+
+def shortened(rows: Sequence[tuple[str, Sequence[str]]], size: str) -> str:
+    """What a size changes in systems, each with overrides of its own, in words; empty where nothing."""
+    shared: dict[str, list[str]] = {}
+    for system, overrides in rows:
+        given = {option.partition("=")[0] for option in overrides}
+        changed = [o for o in QUICK.get(system, []) if size == "quick" and o.partition("=")[0] not in given]
+        if changed and system not in (names := shared.setdefault(" ".join(changed), [])):
+            names.append(system)
+    listed = "; ".join(f"`{options}` for {', '.join(names)}" for options, names in shared.items())
+    return f"The size `quick` has {listed}." if listed else ""
 
 
 def phantom(side: int, depth: int = 4, train_slices: int = 1, test_slices: int = 1) -> dict[str, Any]:
@@ -111,7 +124,8 @@ def job(
     given = [o for o in overrides if not o.startswith("data.")]
     block = [*(QUICK_DATA.get(data, []) if quick else []), *(o for o in overrides if o.startswith("data."))]
     own = load_recipe(system, [*(QUICK.get(system, []) if quick else []), *given], seed=seed).resolved()
-    own["data"] = load_recipe("sccs" if data == "phantom" else data, block).resolved()["data"]
+    of_set = load_recipe("sccs" if data == "phantom" else data, block).resolved()
+    own["data"] = of_set["data"]
     pipeline = Pipeline.from_recipe(own)
     parts = {key: value for key, value in pipeline.recipe.resolved().items() if key not in ELSEWHERE}
     configuration = fingerprint(parts, pipeline.features.fingerprint(), _code(pipeline))[:10]
@@ -120,7 +134,8 @@ def job(
     for variable in ("SCCS_DATA", "BETASEG_ROOT"):
         if os.environ.get(variable):
             text = text.replace(os.environ[variable], f"${{{variable}}}")
-    return Job(system, data, seed, pipeline, {**parts, "data": json.loads(text)}, configuration, noise)
+    recipe, rest = {**parts, "data": json.loads(text)}, of_set["evaluation"]["rest"]
+    return Job(system, data, seed, pipeline, recipe, configuration, noise, rest)
 
 
 def _code(pipeline: Pipeline) -> str:
@@ -162,13 +177,14 @@ def carry_out(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
     noisy = {}
     for kind, strength in job.noise:
         volumes = [degraded(volume, kind, strength) for volume in dataset.test]
-        metrics = _scored(pipeline, dataset, train, _segment_all(pipeline, volumes, dataset))
+        metrics = _scored(job, dataset, train, _segment_all(pipeline, volumes, dataset))
         noisy[f"{kind} {strength:g}"] = {rule: scores["mean"]["dsc"] for rule, scores in metrics["test"].items()}
-    metrics = _scored(pipeline, dataset, train, test)
+    metrics = _scored(job, dataset, train, test)
     return {
         "system": job.system,
         "set": job.data,
         "seed": job.seed,
+        "commit": commit(),
         "configuration": job.configuration,
         "recipe": job.recipe,
         "machine": machine,
@@ -180,7 +196,7 @@ def carry_out(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
         "mapping": metrics["mapping"]["train"],
         "test": metrics["test"],
         # for choices among systems, which test labels may not make
-        "train_images": _scored(pipeline, dataset, train, train)["test"]["train"]["mean"]["dsc"],
+        "train_images": _scored(job, dataset, train, train)["test"]["train"]["mean"]["dsc"],
         "per_image": metrics["per_image"],
         "consistency": metrics["consistency"],
         "classes": metrics["classes"],
@@ -246,12 +262,13 @@ def _connected_pieces(plane: np.ndarray) -> int:
     return int(label(plane, background=UNSEGMENTED, connectivity=1).max())
 
 
-def _scored(pipeline: Pipeline, dataset: Dataset, train: Segmentation, test: Segmentation) -> dict[str, Any]:
+def _scored(job: Job, dataset: Dataset, train: Segmentation, test: Segmentation) -> dict[str, Any]:
     return evaluate(
         train.tables,
         test.tables,
         list(dataset.classes.values()),
-        k=pipeline.k,
+        k=job.pipeline.k,
+        rest=job.rest,
         mappings=list(MAPPINGS),
         train_pixels=train.pixels,
         test_pixels=test.pixels,

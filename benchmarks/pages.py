@@ -1,21 +1,72 @@
-"""What every script writes: a page in Markdown that says which machine it is of, and a CSV of all measurements."""
+"""What every script writes: a page in Markdown, a CSV of all measurements, and as JSON what they are of."""
 
 from __future__ import annotations
 
 import csv
+import json
+import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sccs.system.files import atomic_path, write_text
+from sccs.system.files import atomic_path, write_json, write_text
+from sccs.system.machine import environment
+
+ROOT = Path(__file__).resolve().parent.parent
+CODE = ("sccs", "registry", "recipes", "benchmarks", ":!benchmarks/results")
+
+
+@cache
+def commit() -> str:
+    """Short hash of the checkout's commit, with "+" where its code differs; "unknown" where Git cannot tell."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=7", "HEAD") + "+" * bool(git("status", "--porcelain", "--", *CODE))
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def describe(machine: Mapping[str, Any]) -> str:
     """The machine of `sccs.system.machine.environment` in a few words."""
     on = machine["gpu"] or f"{machine['threads']} of {machine['cores']} CPU cores ({machine['processor']})"
     return f"{on}, torch {machine['packages']['torch']}"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What measurements are of: the command that made them, machines, commits, seeds where there are several; notes:
+    sentences on what was shortened."""
+
+    command: str
+    machines: Sequence[str]
+    commits: Sequence[str]
+    seeds: Sequence[int] = ()
+    notes: str = ""
+
+    @classmethod
+    def here(cls, command: str, device: str = "cpu", seeds: Sequence[int] = ()) -> Origin:
+        """Of this machine and checkout."""
+        return cls(command, [describe(environment(device))], [commit()], seeds)
+
+    @classmethod
+    def read(cls, table: Path) -> Origin:
+        """Of a CSV that `publish` or `write_csv` wrote."""
+        return cls(**json.loads(table.with_suffix(".json").read_text()))
+
+    def write(self, table: Path) -> None:
+        """Beside a CSV."""
+        write_json(table.with_suffix(".json"), asdict(self))
+
+    def __str__(self) -> str:
+        seeds = [f"seeds {', '.join(map(str, self.seeds))}"] if len(self.seeds) > 1 else []
+        return "; ".join([f"`{self.command}`", *seeds, *self.machines, f"commit {', '.join(self.commits)}"])
 
 
 def named(data: str) -> str:
@@ -37,14 +88,19 @@ def median_range(values: Sequence[float], digits: int = 4) -> str:
 
 
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+    """A table in Markdown, without the columns in which no row has a value."""
+    kept = [i for i in range(len(heads)) if not rows or any(row[i] != "-" for row in rows)]
+    lines = ["| " + " | ".join(heads[i] for i in kept) + " |", "|---" * len(kept) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row[i] for i in kept) + " |" for row in rows)])
 
 
-def publish(out: Path, name: str, title: str, text: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> Path:
-    """Write OUT/NAME.md with title and text, and OUT/NAME.csv with every measurement; return the path of the former."""
-    write_text(out / f"{name}.md", f"# {title}\n\n{text}\n")
+def publish(
+    out: Path, name: str, title: str, origin: Origin, text: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> Path:
+    """Write OUT/NAME.md with title, origin and text, OUT/NAME.csv with every measurement, and the origin as JSON;
+    return the path of the page."""
+    write_text(out / f"{name}.md", f"# {title}\n\n{origin}. {text}\n")
     with atomic_path(out / f"{name}.csv") as scratch, open(scratch, "w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([heads, *rows])
+    origin.write(out / f"{name}.csv")
     return out / f"{name}.md"

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness import QUICK_DATA, SETS
-from benchmarks.pages import describe, markdown, named, publish
+from benchmarks.pages import Origin, markdown, named, publish
 from registry.base import UserError
 from registry.features.filters import FINEST, grey_levels
 from registry.numeric.areas import area_closings, area_openings
@@ -26,7 +26,6 @@ from registry.numeric.smoothing import gaussian
 from sccs.data import load_dataset
 from sccs.recipe import load_recipe
 from sccs.system.exits import guard
-from sccs.system.machine import environment
 
 COMMAND = "python -m benchmarks.speed.areas"
 
@@ -100,13 +99,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         print(rows[-1], flush=True)
     text = (
-        f"`{COMMAND} --data {' '.join(args.data)} --repeats {args.repeats}`, {describe(environment('cpu'))}. "
         f"Seconds for openings and closings by {', '.join(map(str, args.areas))} px, medians of {args.repeats}, one "
         "thread, methods in turn; all give the same numbers.\n\n"
         + markdown(["FOV", "px", *METHODS, "one tree / ours"], rows)
     )
     heads = ["set", "method", "round", "seconds"]
-    print(publish(args.out, "areas", "Openings and closings by area", text, heads, values))
+    origin = Origin.here(f"{COMMAND} --data {' '.join(args.data)} --repeats {args.repeats}")
+    print(publish(args.out, "areas", "Openings and closings by area", origin, text, heads, values))
     return 0
 
 

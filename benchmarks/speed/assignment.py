@@ -22,11 +22,10 @@ import numpy as np
 import torch
 from scipy.spatial.distance import cdist
 
-from benchmarks.pages import describe, markdown, median_range, publish
+from benchmarks.pages import Origin, markdown, median_range, publish
 from registry.numeric.nearest import assign, load_faiss
 from sccs.system.device import resolve_device
 from sccs.system.exits import guard
-from sccs.system.machine import environment
 
 COMMAND = "python -m benchmarks.speed.assignment"
 
@@ -104,10 +103,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 lines.append([str(d), f"{n:,}", name, median_range(values), rate, str(wrong[name])])
                 print(*lines[-1], sep="  ", flush=True)
     heads = ["dimensions", "points", "method", "seconds: median (range)", "million points per second"]
-    text = f"`{COMMAND}`, {describe(environment(device))}. k = {args.k}, synthetic points; seconds.\n\n"
-    text += markdown([*heads, f"wrong of {size:,}"], lines)
+    text = f"k = {args.k}, synthetic points; seconds.\n\n" + markdown([*heads, f"wrong of {size:,}"], lines)
     heads = ["dimensions", "points", "method", "round", "seconds"]
-    print(publish(args.out, "assignment", "Nearest centroids", text, heads, rows))
+    print(publish(args.out, "assignment", "Nearest centroids", Origin.here(COMMAND, device), text, heads, rows))
     return 0
 
 

@@ -23,6 +23,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from benchmarks.pages import commit
+
 COMMAND = "python -m benchmarks.speed.dependencies"
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = {
@@ -127,9 +129,8 @@ BY_HAND = {
         "by hand, on entry points | a table of names, and `importlib.metadata` for the parts of others; registries by "
         "decorator know a part only when it is imported"
     ),
-    "SLIC, openings by area, nearest centroids": (
-        "by hand, compiled by Numba | equal to scikit-image and to exact distances, in a fraction of the time "
-        "([speed.md](speed.md))"
+    "SLIC, openings by area": (
+        "by hand, compiled by Numba | equal to scikit-image, in a fraction of the time ([speed.md](speed.md))"
     ),
     "tiles, halos, seams": (
         "by hand | libraries for tiles blend overlapping scores; clusters are labels, which do not blend"
@@ -233,7 +234,8 @@ def page() -> str:
             f"Written by `{COMMAND} --write`. MB: the package's own installed files. New MB: with",
             "what it needs beyond the rows above. Seconds: processor time of the import in a fresh process, "
             "the less of",
-            f"two, with all that it draws in (Python {platform.python_version()}). A CUDA build of torch is larger.",
+            f"two, with all that it draws in (Python {platform.python_version()}; commit {commit()}). A CUDA build of "
+            "torch is larger.",
             "",
             "| group | package | MB | new MB | import, s | why it, and what it replaces |",
             "|---|---|---|---|---|---|",

@@ -23,11 +23,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-from benchmarks.pages import describe, markdown, median_range, publish
+from benchmarks.pages import Origin, markdown, median_range, publish
 from registry.features.mae import MAE
 from sccs.sharing.encoder import export_onnx
 from sccs.system.exits import guard
-from sccs.system.machine import environment
 
 COMMAND = "python -m benchmarks.speed.encoder"
 
@@ -140,8 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = f"{COMMAND} --side {args.side} --repeats {args.repeats}"
     text = "\n\n".join(
         [
-            f"`{command}`, {describe(environment('cpu'))}. {sum(map(len, windows))} windows. "
-            f"Median of {args.repeats} rounds in which the ways take turns; seconds.",
+            f"{sum(map(len, windows))} windows. Median of {args.repeats} rounds in which the ways take turns; seconds.",
             markdown(
                 ["run by", "precision", "getting ready", "a FOV: median (range)", "of torch", "largest difference"],
                 lines,
@@ -149,9 +147,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             *absent,
         ]
     )
-    print(
-        publish(args.out, "encoder", "What runs the encoder", text, ["run by", "precision", "round", "seconds"], rows)
-    )
+    heads = ["run by", "precision", "round", "seconds"]
+    print(publish(args.out, "encoder", "What runs the encoder", Origin.here(command), text, heads, rows))
     return 0
 
 

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness import phantom
-from benchmarks.pages import describe, markdown, median_range, publish
+from benchmarks.pages import Origin, markdown, median_range, publish
 from registry.features.mae import MAE
 from registry.numeric.nearest import assign
 from registry.spg.propagation import Propagation, product
@@ -38,7 +38,6 @@ from sccs.model.model import STAGES
 from sccs.pipeline import Pipeline
 from sccs.system.device import resolve_device
 from sccs.system.exits import guard
-from sccs.system.machine import environment
 
 COMMAND = "python -m benchmarks.speed.gpu"
 
@@ -241,12 +240,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         _operators(fovs[0], loaded["sccs"][0], args.points, clock),
     ]
     title = "GPU" if device != "cpu" else "GPU script, run on the CPU (no GPU at hand)"
-    text = (
-        f"`{COMMAND} --device {args.device}`, {describe(environment(device))}. Synthetic phantom; "
-        f"medians of {args.repeats}.\n\n" + "\n\n".join(section for section, _ in sections)
-    )
+    sections_text = "\n\n".join(section for section, _ in sections)
+    text = f"Synthetic phantom; medians of {args.repeats}.\n\n{sections_text}"
+    origin = Origin.here(f"{COMMAND} --device {args.device}", device)
     rows = [row for _, part in sections for row in part]
-    print(publish(args.out, "gpu", title, text, ["group", "what", "round", "value"], rows))
+    print(publish(args.out, "gpu", title, origin, text, ["group", "what", "round", "value"], rows))
     return 0
 
 

@@ -23,12 +23,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.pages import describe, markdown, publish
+from benchmarks.pages import Origin, markdown, publish
 from sccs.inference.blocks import default_halo, make_plan
 from sccs.pipeline import Pipeline
 from sccs.report.drawing import INK, new_figure, save_png
 from sccs.system.exits import guard
-from sccs.system.machine import environment
 
 COMMAND = "python -m benchmarks.speed.memory"
 
@@ -166,9 +165,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{'s' if args.workers > 1 else ''}. Largest over smallest peak: {max(peaks) / min(peaks):.2f}; target: "
         f"flat, at most {TARGET:g} GiB."
     )
-    text = f"`{COMMAND}`, {describe(environment('cpu'))}. {notes}\n\n{markdown(HEADER, lines)}"
+    text = f"{notes}\n\n{markdown(HEADER, lines)}"
     _picture(args.sizes, peaks, args.out / "memory.png")
-    print(publish(args.out, "memory", "Peak memory of sccs segment", text, HEADER, lines))
+    print(publish(args.out, "memory", "Peak memory of sccs segment", Origin.here(COMMAND), text, HEADER, lines))
     return 0
 
 

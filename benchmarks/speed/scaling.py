@@ -10,19 +10,21 @@ which everything needs, and the embedding are timed one by one.
 
   lgc             384 -> 96 -> 48 -> 12, three propagations (the paper's network; its weights do not matter to time)
   lgc_principal   384 -> 12, six propagations (recipe sccs_plus)
-  eigsh           ARPACK on Â in double precision, to machine precision
-  eigsh float32   the same in single precision, to single precision: the quickest exact solver
+  eigsh           ARPACK on Â in double precision, to machine precision: the reference
+  eigsh float32   the same in single precision, to single precision
   lobpcg          from a random block, relative residual 1e-4, at most 200 iterations
   eigh            dense, up to 3,000 nodes
 
 Methods take turns, round by round (`eigh` once), each after a pause in which the threads of the one before go to sleep;
 up to 3,000 nodes each is called four times in a row. Memory: growth of the peak of a process of its own. Residual: the
-largest |Â z - lambda z| of a solver's columns. Writes OUT/scaling.md, .csv and .png.
+largest |Â z - lambda z| of a solver's columns. The embedding is compared with the reference and with the quickest
+solver, by itself and with the building of the operator. Writes OUT/scaling.md, .csv and .png.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import multiprocessing
 import sys
 import time
@@ -35,7 +37,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from benchmarks.pages import describe, markdown, median_range, publish
+from benchmarks.pages import Origin, markdown, median_range, publish
 from registry.embedder.lgc import LGC
 from registry.embedder.lgc_principal import LGCPrincipal
 from registry.graph.superpixel import Superpixel
@@ -43,7 +45,6 @@ from registry.spg.graphs import Nodes, RegionGraph
 from registry.spg.propagation import DENSE_ABOVE
 from sccs.report.drawing import INK, new_figure, save_png
 from sccs.system.exits import guard
-from sccs.system.machine import environment
 
 if TYPE_CHECKING:
     from multiprocessing.queues import Queue
@@ -55,6 +56,7 @@ DENSE_UP_TO, PAPER_NODES = 3000, 3000
 MORE = 4  # calls in a row where they take milliseconds
 PAUSE = 0.2  # s: threads of a library keep a core busy for a while after its last product
 OURS = ("lgc", "lgc_principal")
+REFERENCE = "eigsh"
 
 Curves = dict[str, list[tuple[int, float]]]  # by method: entries of the affinity, median seconds
 
@@ -199,6 +201,45 @@ class Timed:
         return np.median(self.seconds, axis=0)
 
 
+Graphs = dict[tuple[int, str], dict[str, Timed]]  # by nodes and kind of edges, then by method
+
+
+def read(path: Path) -> Graphs:
+    """The seconds in a scaling.csv."""
+    graphs: Graphs = {}
+    with open(path, newline="") as file:
+        for row in csv.DictReader(file):
+            timed = graphs.setdefault((int(row["nodes"]), row["edges"]), {}).setdefault(row["method"], Timed())
+            timed.seconds.append((float(row["operator seconds"]), float(row["embedding seconds"])))
+    return graphs
+
+
+def times_as_fast(timed: dict[str, Timed], name: str) -> list[float]:
+    """Of an embedding: against the quickest solver alone and with the operator, then against the reference likewise."""
+    alone = {key: each.medians[1] for key, each in timed.items()}
+    whole = {key: each.medians.sum() for key, each in timed.items()}
+    solvers = [key for key in timed if key not in OURS]
+    ratios = []
+    for other in (None, REFERENCE):
+        for clock in (alone, whole):
+            ratios.append(clock[other or min(solvers, key=clock.__getitem__)] / clock[name])
+    return ratios
+
+
+def in_words(graphs: Graphs, nodes: Sequence[int]) -> str:
+    """How `lgc` compares at some sizes of sparse graphs (the nearest there are), a sentence each."""
+    sizes = {min((n for n, kind in graphs if kind != "all"), key=lambda n: abs(n - wanted)): None for wanted in nodes}
+    said = []
+    for n in sizes:
+        quickest, with_operator, reference, reference_with_operator = times_as_fast(graphs[n, "knn+adjacent"], "lgc")
+        said.append(
+            f"At {n:,} nodes the embedding (`lgc`) is {quickest:.1f} times as fast as the quickest solver and "
+            f"{reference:.1f} times as fast as Lanczos in double precision; with the building of the operator from the "
+            f"edges, {with_operator:.1f} and {reference_with_operator:.1f} times."
+        )
+    return " ".join(said)
+
+
 def _in_turn(graph: RegionGraph, names: Sequence[str], repeats: int, calls: int) -> dict[str, Timed]:
     """Rounds in which the methods take turns, `calls` in a row; `eigh` has one round of one call."""
     methods, timed = {name: method(name) for name in names}, {name: Timed() for name in names}
@@ -222,11 +263,9 @@ def _in_turn(graph: RegionGraph, names: Sequence[str], repeats: int, calls: int)
 
 def _lines(graph: RegionGraph, kind: str, timed: dict[str, Timed], mib: dict[str, float]) -> list[list[str]]:
     """Lines of the table for one graph."""
-    quickest = min((each.medians for name, each in timed.items() if name not in OURS), key=lambda value: value[1])
     lines = []
     for name, each in timed.items():
         build, solve = each.medians
-        faster = [f"{quickest[1] / solve:.1f}", f"{quickest.sum() / (build + solve):.1f}"]
         lines.append(
             [
                 f"{graph.n:,}" + (" (all pairs)" if kind == "all" else ""),
@@ -236,7 +275,7 @@ def _lines(graph: RegionGraph, kind: str, timed: dict[str, Timed], mib: dict[str
                 median_range([solve for _, solve in each.seconds]),
                 f"{mib[name]:.0f}" if name in mib else "-",
                 "-" if each.residual is None else f"{each.residual:.1e}",
-                *(faster if name in OURS else "--"),
+                *([f"{ratio:.1f}" for ratio in times_as_fast(timed, name)] if name in OURS else "----"),
             ]
         )
         print(*lines[-1], sep="  ", flush=True)
@@ -259,10 +298,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows: list[list[Any]] = []
     lines: list[list[str]] = []
     curves: Curves = {name: [] for name in METHODS}
+    graphs: Graphs = {}
     for n, kind in kinds:
         graph = made_graph(n, kind)
         names = [name for name in METHODS if name != "eigh" or n <= DENSE_UP_TO]
         timed = _in_turn(graph, names, args.repeats, MORE if n <= PAPER_NODES else 1)
+        graphs[graph.n, kind] = timed
         mib = {name: memory(name, graph) for name in names} if args.memory else {}
         edges = graph.affinity.numel()
         for name, each in timed.items():
@@ -274,13 +315,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines += _lines(graph, kind, timed, mib)
     _picture(curves, args.out / "scaling.png")
     heads = ["nodes", "edges", "entries", "method", "round", "operator seconds", "embedding seconds", "MiB"]
-    title = "Embedding by the size of the graph"
-    print(publish(args.out, "scaling", title, _page(args, lines, curves), heads, rows))
+    title, text = "Embedding by the size of the graph", _page(args, lines, curves, graphs)
+    command = f"{COMMAND} --nodes {' '.join(map(str, args.nodes))}" + " --no-memory" * (not args.memory)
+    print(publish(args.out, "scaling", title, Origin.here(command), text, heads, rows))
     return 0
 
 
-def _page(args: argparse.Namespace, lines: list[list[str]], curves: Curves) -> str:
-    command = f"{COMMAND} --nodes {' '.join(map(str, args.nodes))}" + " --no-memory" * (not args.memory)
+def _page(args: argparse.Namespace, lines: list[list[str]], curves: Curves, graphs: Graphs) -> str:
     heads = [
         "nodes",
         "nonzero entries of A",
@@ -289,17 +330,19 @@ def _page(args: argparse.Namespace, lines: list[list[str]], curves: Curves) -> s
         "embedding: median (range)",
         "MiB",
         "residual",
-        "faster than the quickest solver",
+        "times as fast as the quickest solver",
+        "operator included",
+        "times as fast as double precision",
         "operator included",
     ]
     exponents = {name: growth(*zip(*points)) for name, points in curves.items() if len(points) > 2}
     return (
-        f"`{command}`, {describe(environment('cpu'))}. Synthetic graphs. Median of {args.repeats} "
+        f"Synthetic graphs. Median of {args.repeats} "
         f"rounds ({MORE} calls a round up to {PAPER_NODES:,} nodes) in which the methods take turns; seconds, MiB.\n\n"
         + markdown(heads, lines)
         + "\n\nTime of the embedding grows with the number of entries to the power of "
         + ", ".join(f"{value:.2f} ({name})" for name, value in exponents.items())
-        + "."
+        + f".\n\n{in_words(graphs, (PAPER_NODES, max(args.nodes)))}"
     )
 
 

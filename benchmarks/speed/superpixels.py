@@ -23,12 +23,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import QUICK_DATA, REAL
-from benchmarks.pages import describe, markdown, named, publish
+from benchmarks.pages import Origin, markdown, named, publish
 from registry.graph.superpixel import Superpixel, consecutive
 from sccs.data import load_dataset
 from sccs.recipe import load_recipe
 from sccs.system.exits import guard
-from sccs.system.machine import environment
 
 COMMAND = "python -m benchmarks.speed.superpixels"
 
@@ -145,8 +144,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.out,
             "superpixels",
             "Superpixels against labels",
-            f"`{command}`, {describe(environment('cpu'))}. Means over FOVs; times are medians of {args.repeats}.\n\n"
-            + markdown(["set", "SLIC", *MEASURES], lines),
+            Origin.here(command),
+            f"Means over FOVs; times are medians of {args.repeats}.\n\n" + markdown(["set", "SLIC", *MEASURES], lines),
             ["set", "fov", "SLIC", *MEASURES],
             rows,
         )

@@ -21,14 +21,13 @@ import numpy as np
 import torch
 
 from benchmarks.harness import phantom
-from benchmarks.pages import describe, markdown, publish
+from benchmarks.pages import Origin, markdown, publish
 from registry.features.maester import Maester
 from sccs.data import load_dataset
 from sccs.model.model import STAGES
 from sccs.pipeline import Pipeline
 from sccs.report.drawing import INK, new_figure, save_png
 from sccs.system.exits import guard
-from sccs.system.machine import environment
 
 COMMAND = "python -m benchmarks.speed.timing"
 
@@ -171,14 +170,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         torch.set_num_threads(args.threads)
     whole = args.size == "full"
     measured = measure({name: trained(name) for name in args.systems}, args.repeats, whole)
-    machine = describe(environment("cpu"))
     command = f"{COMMAND} --size {args.size} --repeats {args.repeats}"
     if tuple(args.systems) != SYSTEMS:
         command += f" --systems {' '.join(args.systems)}"
-    text = (
-        f"`{command}`, {machine}. Median of {args.repeats} rounds in which the systems take turns; seconds.\n\n"
-        + _table(measured, whole)
-    )
+    text = f"Median of {args.repeats} rounds in which the systems take turns; seconds.\n\n" + _table(measured, whole)
     rows = [
         [name, nodes, turn, *(f"{v:.6f}" for v in stages)]
         for name, (seconds, nodes) in measured.items()
@@ -186,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     _picture(measured, out / "timing.png")
     heads = ["system", "nodes", "round", *STAGES]
-    print(publish(out, "timing", "Time per field of view and nodes", text, heads, rows))
+    print(publish(out, "timing", "Time per field of view and nodes", Origin.here(command), text, heads, rows))
     return 0
 
 

@@ -20,12 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness import phantom
-from benchmarks.pages import describe, markdown, median_range, publish
+from benchmarks.pages import Origin, markdown, median_range, publish
 from sccs.data import load_dataset
 from sccs.pipeline import Pipeline
 from sccs.recipe import load_recipe
 from sccs.system.exits import guard
-from sccs.system.machine import environment
 from sccs.training.pretrain import prepare
 
 COMMAND = "python -m benchmarks.speed.training"
@@ -89,15 +88,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     lines.append(["mae", "one step", f"{BATCH} crops", "-", median_range(seconds, digits=3)])
     command = f"{COMMAND} --graphs {args.graphs}"
     text = (
-        f"`{command}`, {describe(environment('cpu'))}. Seconds, median (range) over "
+        f"Seconds, median (range) over "
         f"{args.repeats} trainings, {args.steps} steps. Graphs: seconds of the first run, with features unless cached. "
         f"The paper trains SCCS in {PAPER}.\n\n"
         + markdown(["system", "training", "on", "graphs, s", "training, s"], lines)
         + f"\n\nMAE: {1 / np.median(seconds):.2f} steps ({BATCH / np.median(seconds):.1f} crops) per second."
     )
-    print(
-        publish(args.out, "training", "Time of trainings", text, ["system", "seed or step", "graphs", "training"], rows)
-    )
+    heads = ["system", "seed or step", "graphs", "training"]
+    print(publish(args.out, "training", "Time of trainings", Origin.here(command), text, heads, rows))
     return 0
 
 

@@ -12,8 +12,6 @@ become classes by the mapping of the training slices, which know nothing of dept
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import itertools
 import time
 from collections.abc import Iterator, Sequence
@@ -24,7 +22,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness import QUICK
-from benchmarks.pages import markdown, mean_sd, named
+from benchmarks.pages import Origin, markdown, mean_sd, named, publish
 from registry.spg.affinity import AffinityGraph
 from registry.spg.graphs import RegionGraph
 from registry.spg.slab import Link, link, overlaps
@@ -37,7 +35,6 @@ from sccs.evaluation.tables import confusion, rest_position
 from sccs.inference.depth import neighbourhood, segment_middle
 from sccs.pipeline import Pipeline
 from sccs.recipe import load_recipe
-from sccs.system.files import write_text
 from sccs.system.log import quiet_log
 
 COMMAND = "python -m benchmarks.studies.depth"
@@ -162,11 +159,9 @@ def _scored(
 def _page(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown: a table for each set and system."""
     parts = [
-        "# Depth",
-        "",
         "Mean DSC (mapping `train`) and consistency along z: Cohen's kappa between the classes of "
         "neighbouring slices, of the true labels in the heading; mean ± sd over seeds, all of the same images. "
-        f"The phantom is synthetic. `{COMMAND}`",
+        "The phantom is synthetic.",
         "",
     ]
     for data, system in dict.fromkeys((row["set"], row["system"]) for row in rows):
@@ -196,12 +191,8 @@ def main() -> None:
         for data in args.sets:
             for seed in args.seeds:
                 rows += measure(system, data, seed)
-                text = io.StringIO()
-                writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(rows)
-                write_text(args.out / "depth.csv", text.getvalue())
-                write_text(args.out / "depth.md", _page(rows))
+                origin, values = Origin.here(COMMAND, seeds=args.seeds), [list(row.values()) for row in rows]
+                publish(args.out, "depth", "Depth", origin, _page(rows), list(rows[0]), values)
 
 
 if __name__ == "__main__":

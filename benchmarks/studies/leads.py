@@ -32,7 +32,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness import REAL, SETS, job
-from benchmarks.pages import describe, markdown, mean_sd, named, publish
+from benchmarks.pages import Origin, markdown, mean_sd, named, publish
 from benchmarks.studies import steps
 from benchmarks.studies.steps import HOPS, Arrays, K, Teacher, U
 from benchmarks.studies.views import DIVISIONS, View, Views, halves, views_of
@@ -45,7 +45,6 @@ from sccs.evaluation.mappings import fit_mapping
 from sccs.evaluation.scores import consistency, scores
 from sccs.evaluation.tables import rest_position
 from sccs.system.exits import guard
-from sccs.system.machine import environment
 
 COMMAND = "python -m benchmarks.studies.leads"
 
@@ -209,30 +208,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         for seed, result in zip(args.seeds, each)
         for key, value in result.items()
     ]
-    print(publish(args.out, name, "Leads for SCCS+", _page(args, results), heads, values))
+    chosen = f" --leads {' '.join(map(str, args.leads))}" if args.leads else ""
+    origin = Origin.here(f"{COMMAND}{chosen}{' --halves' if args.halves else ''}", seeds=args.seeds)
+    print(publish(args.out, name, "Leads for SCCS+", origin, _page(args, results), heads, values))
     return 0
 
 
-def _page(args: argparse.Namespace, results: Results) -> str:
-    def over(found: dict[str, list[dict[str, float]]], key: str, sets: Sequence[str]) -> str:
-        if not sets or any(data not in found for data in sets):
+def table(results: Results, sets: Sequence[str], halves: bool) -> str:
+    """A row for each lead, a column for each set."""
+
+    def over(found: dict[str, list[dict[str, float]]], key: str, chosen: Sequence[str]) -> str:
+        if not chosen or any(data not in found for data in chosen):
             return "-"
-        by_set = [[r[key] for r in found[data]] for data in sets]
+        by_set = [[r[key] for r in found[data]] for data in chosen]
         return mean_sd(np.mean(by_set, axis=0).tolist())
 
-    real = [data for data in args.data if data in REAL]
+    real = [data for data in sets if data in REAL]
     rows = [
         [
             name,
-            *(mean_sd([r["further"] for r in found.get(data, [])]) for data in args.data),
-            over(found, "further", args.data),
-            over(found, "training", args.data),
+            *(mean_sd([r["further"] for r in found.get(data, [])]) for data in sets),
+            over(found, "further", sets),
+            over(found, "training", sets),
             over(found, "gap", real),
         ]
         for name, found in results.items()
     ]
-    scored = "the half trained on" if args.halves else "trained on"
-    heads = ["lead", *map(named, args.data), "mean", f"mean, {scored}", "gap, mean of real sets"]
+    scored = "the half trained on" if halves else "trained on"
+    return markdown(["lead", *map(named, sets), "mean", f"mean, {scored}", "gap, mean of real sets"], rows)
+
+
+def _page(args: argparse.Namespace, results: Results) -> str:
     which = (
         "half of the places of the training part is trained on; sets and `mean`: the other half; up to "
         f"{DIVISIONS} divisions of a set"
@@ -240,11 +246,9 @@ def _page(args: argparse.Namespace, results: Results) -> str:
         else "sets and `mean`: slices of the training part that were not trained on, where a set has such "
         "(cdeep3m, vnc, phantom); `mean, trained on`: the images trained on"
     )
-    chosen = f" --leads {' '.join(map(str, args.leads))}" if args.leads else ""
     return (
-        f"`{COMMAND}{chosen}{' --halves' if args.halves else ''}`; seeds "
-        f"{', '.join(map(str, args.seeds))}: mean ± standard deviation; {describe(environment('cpu'))}. "
-        f"Mean DSC over classes, mapping `train`, training images only: {which}.\n\n" + markdown(heads, rows)
+        f"Mean DSC over classes, mapping `train`, training images only, mean ± standard deviation over seeds: {which}."
+        "\n\n" + table(results, args.data, args.halves)
     )
 
 

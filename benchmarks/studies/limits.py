@@ -30,7 +30,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.harness import SETS, job
-from benchmarks.pages import describe, markdown, mean_sd, named, publish
+from benchmarks.pages import Origin, markdown, mean_sd, named, publish
 from benchmarks.studies.contrastive import contrastive
 from benchmarks.studies.steps import HOPS, Arrays, U, principal
 from benchmarks.studies.views import Views, halves, views_of
@@ -45,7 +45,6 @@ from sccs.evaluation.mappings import fit_mapping
 from sccs.evaluation.scores import scores
 from sccs.evaluation.tables import rest_position
 from sccs.system.exits import guard
-from sccs.system.machine import environment
 
 COMMAND = "python -m benchmarks.studies.limits"
 CLUSTERS = (64, 32, 16, 8)
@@ -175,8 +174,7 @@ def _written(args: argparse.Namespace, results: dict[str, dict[str, dict[str, li
         row[1:3] = [cell.partition(" ")[0] for cell in row[1:3]]
     sets = ", ".join(map(named, results))
     text = (
-        f"`{COMMAND}`; mean of {sets}; seeds {', '.join(map(str, args.seeds))} of the clusters, "
-        f"mean ± standard deviation; {describe(environment('cpu'))}. Mean DSC over classes on the half of the "
+        f"Mean of {sets}, ± standard deviation over seeds of the clusters. Mean DSC over classes on the half of the "
         f"training places that was not trained on, its clusters mapped by the other half's labels (rule `train`); "
         f"{args.steps} steps of the net.\n\n" + markdown(["features of a node", *STAGES], rows)
     )
@@ -187,7 +185,8 @@ def _written(args: argparse.Namespace, results: dict[str, dict[str, dict[str, li
         for stage, each in by.items()
         for seed, value in zip(args.seeds, each)
     ]
-    return publish(args.out, "limits", "What limits SCCS+", text, ["features", "set", "stage", "seed", "dsc"], values)
+    origin, heads = Origin.here(COMMAND, seeds=args.seeds), ["features", "set", "stage", "seed", "dsc"]
+    return publish(args.out, "limits", "What limits SCCS+", origin, text, heads, values)
 
 
 if __name__ == "__main__":

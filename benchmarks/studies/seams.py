@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness import SETS, expanded, job
-from benchmarks.pages import describe, markdown, named, publish
+from benchmarks.pages import Origin, markdown, named, publish
 from sccs.data import load_dataset
 from sccs.data.pyramid import EMPTY
 from sccs.data.readers import open_image
@@ -34,7 +34,6 @@ from sccs.inference.stitch import Read, stitched
 from sccs.pipeline import Pipeline
 from sccs.system.exits import guard
 from sccs.system.log import quiet_log
-from sccs.system.machine import environment
 
 COMMAND = "python -m benchmarks.studies.seams"
 # Several FOVs a slice, and all slices of a test volume.
@@ -183,11 +182,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines += measure(of_set(data, args.system), args.halo, args.slices)
     for run, image in zip(args.pairs[::2], args.pairs[1::2]):
         lines += measure(of_run(run, image), args.halo, args.slices)
-    text = (
-        f"`{COMMAND}`, up to {args.slices} slices of each image, {describe(environment('cpu'))}.\n\n"
-        f"{markdown(HEADER, lines)}"
-    )
-    print(publish(args.out, "seams", "Seams between fields of view", text, HEADER, lines))
+    text = f"Up to {args.slices} slices of each image.\n\n{markdown(HEADER, lines)}"
+    print(publish(args.out, "seams", "Seams between fields of view", Origin.here(COMMAND), text, HEADER, lines))
     return 0
 
 

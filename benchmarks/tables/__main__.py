@@ -8,6 +8,7 @@
     python -m benchmarks.tables figure5      superpixels 2,000 to 4,000, bases u = 4 to 16 (Figure 5)
     python -m benchmarks.tables appendix3    noisy test images (Appendix Table 3)
     python -m benchmarks.tables smoothness   with and without L_smo (Appendix Figure 1)
+    python -m benchmarks.tables maester      MAESTER with its published central tokens and with those of `quick`
     python -m benchmarks.tables plus         what each choice of SCCS+ is worth (not the paper's)
 
     [--data platelet hela cdeep3m vnc phantom betaseg] [--systems ...] [--seeds 0 1 2] [--size quick|full]
@@ -31,10 +32,9 @@ from pathlib import Path
 
 from benchmarks.harness import SETS
 from benchmarks.noise import noise_levels
-from benchmarks.pages import describe
 from benchmarks.tables import text
 from benchmarks.tables.answers import Answers, collect, write_csv
-from benchmarks.tables.rows import SUPERVISED, UNSUPERVISED, Row, figure5_rows, k_rows, plain, plus_rows
+from benchmarks.tables.rows import SUPERVISED, UNSUPERVISED, Row, figure5_rows, k_rows, maester_rows, plain, plus_rows
 from registry.base import UserError
 from sccs.evaluation.scores import MEASURES
 from sccs.recipe import packaged_recipes
@@ -54,9 +54,12 @@ class Table:
     write: Callable[[Answers, argparse.Namespace], str]
     measures: Sequence[str] = ("dsc",)  # in the CSV
     noisy: bool = False  # whether noisy test images are scored besides
+    data: Sequence[str] = SETS
+    seeds: Sequence[int] = (0, 1, 2)
 
 
 AROUND_PLUS = ("sccs_plus", "sccs", "sccs_fast", "kmeans", "linear_probe")
+ALWAYS = ("clusters_in_use", "nodes", "training_seconds", "graph_seconds")  # in every CSV
 GAPS = ("one_mapping", "per_image", "gap")
 TABLES = {
     "table1": Table("Table 1", plain, (*UNSUPERVISED, *SUPERVISED), text.table1),
@@ -66,27 +69,32 @@ TABLES = {
     "table2": Table("Table 2", k_rows, ("sccs",), text.table2),
     "figure5": Table("Figure 5", figure5_rows, ("sccs",), text.figure5),
     "appendix3": Table("Appendix Table 3", plain, ("sccs", "kmeans", "filters_kmeans"), text.appendix3, noisy=True),
-    "plus": Table("What makes SCCS+", plus_rows, AROUND_PLUS, text.plus),
+    "plus": Table("What makes SCCS+", plus_rows, AROUND_PLUS, text.plus, ("dsc", "gap", "train_images")),
+    # the least pixels of the real sets: the published windows cost 2 CPU hours and more for each of the others
+    "maester": Table(
+        "MAESTER's windows", maester_rows, ("maester",), text.maester, data=("platelet", "cdeep3m"), seeds=(0,)
+    ),
     "smoothness": Table("Appendix Figure 1", plain, ("sccs", "wo_smo"), text.smoothness, ("dsc", "fragments")),
 }
 
 
 def _header(name: str, answers: Answers, args: argparse.Namespace) -> str:
     """Title, the command that makes the page, seeds and machines."""
-    machines = sorted({describe(r["machine"]) for label in answers.results for r in answers.of(label)})
+    origin = answers.origin(_command(name, args), args.size)
+    return (
+        f"# {TABLES[name].title}\n\n{origin}. Mean ± standard deviation over seeds. {origin.notes} "
+        "The phantom is synthetic. The bundled MAE was pre-trained without labels on "
+        "platelet, hela and phantom, their test parts included; cdeep3m and vnc it has never seen."
+    )
+
+
+def _command(name: str, args: argparse.Namespace) -> str:
     command = f"{COMMAND} {name} --size {args.size}"
-    if set(args.data) != set(SETS):
+    if set(args.data) != set(TABLES[name].data):
         command += f" --data {' '.join(args.data)}"
     if args.systems:
         command += f" --systems {' '.join(args.systems)}"
-    if args.overrides:
-        command += f" --set {' '.join(args.overrides)}"
-    seeds = ", ".join(map(str, args.seeds))
-    return (
-        f"# {TABLES[name].title}\n\n`{command}`; seeds {seeds}: mean ± standard deviation over seeds. "
-        f"{'; '.join(machines)}. The phantom is synthetic. The bundled MAE was pre-trained without labels on "
-        "platelet, hela and phantom, their test parts included; cdeep3m and vnc it has never seen."
-    )
+    return command + (f" --set {' '.join(args.overrides)}" if args.overrides else "")
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -94,7 +102,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("table", choices=TABLES)
     parser.add_argument("--data", nargs="+", default=None, choices=[*SETS, "betaseg"], metavar="SET")
     parser.add_argument("--systems", nargs="+", metavar="RECIPE")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--seeds", nargs="+", type=int)
     parser.add_argument("--size", choices=("quick", "full"), default="quick")
     parser.add_argument("--root", type=Path, help="folder that the BetaSeg archive was unpacked in")
     parser.add_argument("--out", type=Path)
@@ -104,8 +112,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     args.out = args.out or Path("benchmarks/results") / args.size
     if args.root:
         os.environ["BETASEG_ROOT"] = str(args.root.resolve())
+    args.seeds = args.seeds or list(TABLES[args.table].seeds)
     if args.data is None:
-        args.data = list(SETS) if os.environ.get("SCCS_DATA") else ["phantom"]
+        args.data = list(TABLES[args.table].data) if os.environ.get("SCCS_DATA") else ["phantom"]
     for system in args.systems or ():
         if system not in packaged_recipes():
             raise UserError(f"--systems: no recipe {system!r}; there are {', '.join(packaged_recipes())}")
@@ -124,7 +133,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if failures := answers.failures():
         page += "\n\nNot to be had:\n\n" + "\n".join(f"- {failure}" for failure in failures)
     write_text(args.out / f"{args.table}.md", f"{_header(args.table, answers, args)}\n\n{page}\n")
-    write_csv(answers, args.out / f"{args.table}.csv", table.measures)
+    write_csv(answers, args.out / f"{args.table}.csv", (*table.measures, *ALWAYS))
+    answers.origin(_command(args.table, args), args.size).write(args.out / f"{args.table}.csv")
     print(args.out / f"{args.table}.md")
     return 0
 

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import REAL, SETS, job, result_of
+from benchmarks.harness import REAL, SETS, job, result_of, shortened
+from benchmarks.pages import Origin, describe
 from benchmarks.tables.rows import Row
 from sccs.system.files import atomic_path
 
+MEANS, PER_IMAGE = ("mean", "mean_without_rest"), ", per image"
 Result = dict[str, Any]  # of one job (benchmarks.harness.carry_out)
 
 
@@ -44,6 +46,10 @@ class Answers:
         """Names of a set's classes."""
         return next((r["classes"] for row in self.rows for r in self.of(row.label, data)), [])
 
+    def rest(self, data: str) -> str | None:
+        """The class of a set that the mean without rest leaves out."""
+        return next((r["rest"] for row in self.rows for r in self.of(row.label, data)), None)
+
     def score(self, label: str, data: str, *, rule: str = "train", measure: str = "dsc", of: str = "mean") -> list[Any]:
         """Values over seeds of one measure: of a class, of the `mean`, or of `mean_without_rest`."""
         values = []
@@ -60,8 +66,16 @@ class Answers:
         return [float(np.mean(c)) for c in zip(*columns)]
 
     def least_in_use(self, label: str) -> str:
-        """The fewest clusters that any run of a row uses in a test volume."""
-        return str(min((used for r in self.of(label) for used in r["used_per_test_volume"]), default=0))
+        """The fewest clusters that any run of a row uses in a test volume; "-" where nobody counted."""
+        used = [used for r in self.of(label) for used in r.get("used_per_test_volume", ())]
+        return str(min(used)) if used else "-"
+
+    def origin(self, command: str, size: str) -> Origin:
+        """What the runs are of."""
+        runs = [run for label in self.results for run in self.of(label)]
+        machines, commits = {describe(run["machine"]) for run in runs}, {run["commit"] for run in runs}
+        notes = shortened([(row.system, row.overrides) for row in self.rows], size)
+        return Origin(command, sorted(machines), sorted(commits), sorted({run["seed"] for run in runs}), notes)
 
 
 def collect(rows: Sequence[Row], noise: Sequence[tuple[str, float]], args: argparse.Namespace) -> Answers:
@@ -106,18 +120,58 @@ def write_csv(answers: Answers, path: Path, measures: Sequence[str]) -> None:
 def _numbers(result: Result) -> Iterator[tuple[str, str, str, str, float | None]]:
     """Images, mapping, class, measure and value of everything that a result holds."""
     for rule, scores in result["test"].items():
-        means = {key: scores[key] for key in ("mean", "mean_without_rest")}
+        means = {key: scores[key] for key in MEANS}
         for name, measures in {**scores["classes"], **means}.items():
             for measure, value in measures.items():
                 if measure == "dsc" or rule == "train":
                     yield "clean", rule, name, measure, value
     for rule, scores in result["per_image"].items():
         if scores:
-            yield "clean", f"{rule}, per image", "mean", "dsc", scores["mean"]["dsc"]
+            yield "clean", f"{rule}{PER_IMAGE}", "mean", "dsc", scores["mean"]["dsc"]
     for key, value in result["consistency"].items():
         yield "clean", "oracle", "mean of images", key, value
-    for key in ("training_seconds", "fragments"):
+    for key in ("training_seconds", "graph_seconds", "fragments", "train_images"):
         yield "clean", "", "", key, result[key]
+    yield "clean", "", "", "clusters_in_use", min(result["used_per_test_volume"])
+    yield "clean", "", "", "nodes", float(np.mean(result["nodes"]))
     for images, rules in result["noise"].items():
         for rule, value in rules.items():
             yield images, rule, "mean", "dsc", value
+
+
+def read_csv(path: Path) -> Answers:
+    """The results in a CSV of `write_csv`, with as much in each as the table's measures tell."""
+    results: dict[tuple[str, str, str], Result] = {}
+    rows: dict[str, Row] = {}
+    with open(path, newline="") as file:
+        for line in csv.DictReader(file):
+            rows.setdefault(line["row"], Row(line["row"], line["system"]))
+            result = results.setdefault(
+                (line["row"], line["set"], line["seed"]),
+                {"system": line["system"], "set": line["set"], "seed": int(line["seed"]), "classes": [], "test": {}},
+            )
+            _take(result, line, float(line["value"]) if line["value"] else None)
+    by_row = {label: [result for key, result in results.items() if key[0] == label] for label in rows}
+    return Answers(list(rows.values()), by_row)
+
+
+def _take(result: Result, line: Mapping[str, str], value: float | None) -> None:
+    """Put one line of a CSV where `_numbers` took it from."""
+    rule, name, measure = line["mapping"], line["class"], line["measure"]
+    if line["images"] != "clean":
+        result.setdefault("noise", {}).setdefault(line["images"], {})[rule] = value
+    elif measure in ("clusters_in_use", "nodes"):
+        key = "used_per_test_volume" if measure == "clusters_in_use" else "nodes"
+        result[key] = [int(value or 0)]
+    elif not name:
+        result[measure] = value
+    elif name == "mean of images":
+        result.setdefault("consistency", {})[measure] = value
+    elif rule.endswith(PER_IMAGE):
+        result.setdefault("per_image", {})[rule.removesuffix(PER_IMAGE)] = {"mean": {measure: value}}
+    else:
+        scores = result["test"].setdefault(rule, {"classes": {}})
+        where = scores if name in MEANS else scores["classes"]
+        where.setdefault(name, {})[measure] = value
+        if name not in MEANS and name not in result["classes"]:
+            result["classes"].append(name)

@@ -79,6 +79,11 @@ def figure5_rows(systems: Sequence[str], size: str) -> list[Row]:
     ]
 
 
+def maester_rows(systems: Sequence[str], size: str) -> list[Row]:
+    """The published central tokens of a window, of which the timings are, and what the size `quick` has."""
+    return [Row(f"{s}, central: {n}", s, (f"features.central={n}",)) for s in systems for n in (16, 4)]
+
+
 SIDES, AREAS = ", sides: [3, 7, 15]", ", areas: [100, 400, 1600, 6400, 25600]"  # of sccs_plus
 FILTERS = "{name: filters%s}"
 PARTS = "[{name: mae, stride: 80%s}, {name: filters%s}]"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,20 @@ def table1(answers: Answers, args: Namespace) -> str:
     bars(answers, args.out / "table1.png", DSC, answers.score)
     for data in answers.sets:
         slice_picture(answers, data, args.out / f"table1_{data}.png")
+    published = [[name, *("-" if v is None else f"{v:.3f}" for v in values)] for name, values in PAPER.items()]
+    parts = [
+        "Mean DSC over classes, by set:",
+        by_system(answers),
+        *(part for data in answers.sets for part in _by_class(answers, data)),
+        *_matched_by_image(answers),
+        "The paper's Table 1 (BetaSeg c4; not our numbers):",
+        markdown(["system", "nucleus", "granules", "mitochondria", "unrecognized", "average"], published),
+    ]
+    return "\n\n".join(parts)
+
+
+def by_system(answers: Answers) -> str:
+    """The mean DSC of each system on each set, and the paper's."""
     sets = map(named, answers.sets)
     heads = ["system", *sets, "mean of real sets", "clusters in use, least", "paper, BetaSeg c4"]
     lines = [
@@ -37,16 +50,7 @@ def table1(answers: Answers, args: Namespace) -> str:
         ]
         for row in answers.rows
     ]
-    published = [[name, *("-" if v is None else f"{v:.3f}" for v in values)] for name, values in PAPER.items()]
-    parts = [
-        "Mean DSC over classes, by set:",
-        markdown(heads, lines),
-        *(part for data in answers.sets for part in _by_class(answers, data)),
-        *_matched_by_image(answers),
-        "The paper's Table 1 (BetaSeg c4; not our numbers):",
-        markdown(["system", "nucleus", "granules", "mitochondria", "unrecognized", "average"], published),
-    ]
-    return "\n\n".join(parts)
+    return markdown(heads, lines)
 
 
 def _marked(row: Row) -> str:
@@ -69,7 +73,9 @@ def _by_class(answers: Answers, data: str) -> list[str]:
         ]
         for row in answers.rows
     ]
-    above = f"{named(data)}: DSC of each class by mapping `train`, then the mean by other mappings:"
+    rest = answers.rest(data)
+    without = f" Without rest: without {rest}." if rest else " No class is a rest class."
+    above = f"{named(data)}: DSC of each class by mapping `train`, then the mean by other mappings.{without}"
     return [above, markdown(["system", *classes, "mean", "without rest", *others], lines)]
 
 
@@ -115,6 +121,11 @@ def appendix1(answers: Answers, args: Namespace) -> str:
 def appendix2(answers: Answers, args: Namespace) -> str:
     """Appendix Table 2: supervised references beside SCCS."""
     bars(answers, args.out / "appendix2.png", DSC, answers.score)
+    return "Mean DSC over classes:\n\n" + supervised(answers)
+
+
+def supervised(answers: Answers) -> str:
+    """The table of Appendix Table 2."""
     heads = ["system", "labels used in training", *map(named, answers.sets), "mean of real sets"]
     lines = [
         [
@@ -125,7 +136,12 @@ def appendix2(answers: Answers, args: Namespace) -> str:
         ]
         for row in answers.rows
     ]
-    return "Mean DSC over classes:\n\n" + markdown(heads, lines)
+    return markdown(heads, lines)
+
+
+def maester(answers: Answers, args: Namespace) -> str:
+    """MAESTER's published windows and the quick ones."""
+    return "Mean DSC over classes, mapping `train`. The timings are of `central: 4`.\n\n" + by_system(answers)
 
 
 def consistency(answers: Answers, args: Namespace) -> str:
@@ -154,25 +170,27 @@ def consistency(answers: Answers, args: Namespace) -> str:
 
 def table2(answers: Answers, args: Namespace) -> str:
     """Table 2: k = 6 to 9."""
-    return _by_value(answers, args.out / "table2.png", "", {f"k = {k}": dsc for k, dsc in PAPER_K.items()})
+    curves(answers, args.out / "table2.png")
+    return "Mean DSC over classes, mapping `train`.\n\n" + by_value(answers)
 
 
 def figure5(answers: Answers, args: Namespace) -> str:
     """Figure 5: numbers of superpixels and of bases."""
+    curves(answers, args.out / "figure5.png")
     note = (
         "The paper prints no numbers in its Figure 5; its best are 3,000 superpixels and u = 12. "
         "Superpixels are per 560 x 560 px (the recipe's 100 px are 3,136)."
     )
-    return _by_value(answers, args.out / "figure5.png", note, {})
+    return f"Mean DSC over classes, mapping `train`. {note}\n\n" + by_value(answers)
 
 
-def _by_value(answers: Answers, picture: Path, note: str, published: dict[str, float]) -> str:
-    """Tables whose rows are values of one setting."""
-    curves(answers, picture)
+def by_value(answers: Answers) -> str:
+    """A table whose rows are values of one setting."""
+    published = {f"k = {k}": dsc for k, dsc in PAPER_K.items()}
     heads = ["setting", *map(named, answers.sets), "mean of real sets", "nodes per FOV", "paper, BetaSeg c4"]
     lines = []
     for row in answers.rows:
-        nodes = [n for r in answers.of(row.label) for n in r["nodes"]]
+        nodes = [n for r in answers.of(row.label) for n in r.get("nodes", ())]
         lines.append(
             [
                 row.label,
@@ -182,7 +200,7 @@ def _by_value(answers: Answers, picture: Path, note: str, published: dict[str, f
                 f"{published[row.label]:.3f}" if row.label in published else "-",
             ]
         )
-    return f"Mean DSC over classes, mapping `train`. {note}\n\n" + markdown(heads, lines)
+    return markdown(heads, lines)
 
 
 def appendix3(answers: Answers, args: Namespace) -> str:
@@ -223,6 +241,15 @@ def smoothness(answers: Answers, args: Namespace) -> str:
 def plus(answers: Answers, args: Namespace) -> str:
     """What each choice of SCCS+ is worth."""
     bars(answers, args.out / "plus.png", DSC, answers.score)
+    return (
+        "Mean DSC over classes, mapping `train`: recipes/sccs_plus.yaml with one choice changed, and what lies "
+        "around it. Gap: what a map for each image by itself would add (table `consistency`). Training images: the "
+        "same DSC there, by which choices are made.\n\n" + by_choice(answers)
+    )
+
+
+def by_choice(answers: Answers) -> str:
+    """The table of `plus`."""
     heads = [
         "choice",
         *map(named, answers.sets),
@@ -240,14 +267,10 @@ def plus(answers: Answers, args: Namespace) -> str:
             row.label,
             *_by_set(answers, row),
             mean_sd(answers.over_real(row.label)),
-            over_real(row.label, lambda r: r["consistency"]["gap"]),
+            over_real(row.label, lambda r: r.get("consistency", {}).get("gap")),
             answers.least_in_use(row.label),
             over_real(row.label, lambda r: r.get("train_images")),
         ]
         for row in answers.rows
     ]
-    return (
-        "Mean DSC over classes, mapping `train`: recipes/sccs_plus.yaml with one choice changed, and what lies "
-        "around it. Gap: what a map for each image by itself would add (table `consistency`). Training images: the "
-        "same DSC there, by which choices are made.\n\n" + markdown(heads, lines)
-    )
+    return markdown(heads, lines)

@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.nn.functional import elu
 
 from registry.base import Clusterer, UserError
+from registry.numeric.memory import check_pairs
 from registry.spg.graphs import RegionGraph
-
-LARGEST = 46_000  # nodes whose n_s x n_s similarities, 8 GiB, are still made
 
 
 class DeepCut(Clusterer):
@@ -162,11 +161,7 @@ class DeepCut(Clusterer):
         units of the largest, which neither the convolution nor AdamW sees.
         """
         n = len(F)
-        if n > LARGEST:
-            raise UserError(
-                f"clusterer: deepcut compares every pair of nodes, and {n} nodes in one image take "
-                f"{4e-9 * n * n:.0f} GB; use larger cells or superpixels, or a smaller data.fov"
-            )
+        check_pairs("clusterer: deepcut", n, 4, "use larger cells or superpixels, or a smaller data.fov", str(F.device))
         largest = float(F.square().sum(1).max())  # of F F^T: no product exceeds the larger of two squared lengths
         if not np.isfinite(largest):
             raise UserError("deepcut got NaN or infinite features: look for NaN pixels in the images")

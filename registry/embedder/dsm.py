@@ -9,12 +9,12 @@ import torch
 
 from registry.base import Embedder, UserError
 from registry.embedder.eigsh import DENSE_BELOW, JITTER, fix_signs
+from registry.numeric.memory import check_pairs
 from registry.spg.graphs import RegionGraph
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-LARGEST = 46_000  # nodes whose n_s x n_s similarities, 8 GiB, are still made
 BLOCK = 1024  # rows of them made at a time
 NO_DEGREE = 1e-12  # a smaller degree counts as 1 (DSM's code)
 NO_VARIANCE = 1e-12  # an eigenvalue below is that of rounding errors of single precision features
@@ -141,11 +141,7 @@ class _Dense:
 
     def __init__(self, F: torch.Tensor, colour: csr_matrix | None = None):
         n = len(F)
-        if n > LARGEST:
-            raise UserError(
-                f"embedder: dsm compares every pair of nodes, and {n} nodes in one image take "
-                f"{4e-9 * n * n:.0f} GB; use larger cells or superpixels, or a smaller data.fov"
-            )
+        check_pairs("embedder: dsm", n, 4, "use larger cells or superpixels, or a smaller data.fov", str(F.device))
         self.colour = colour
         self.W = torch.empty(n, n, device=F.device)
         degree = []

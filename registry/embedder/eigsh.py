@@ -9,12 +9,14 @@ import numpy as np
 import torch
 
 from registry.base import Embedder, UserError
+from registry.numeric.memory import check_pairs
 from registry.spg.graphs import RegionGraph
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 DENSE_BELOW = 256  # nodes up to which a full decomposition is as quick as an iteration, and always converges
+BYTES_PER_PAIR = 40  # of a full decomposition (benchmarks/results/quick/scaling.csv, `eigh`)
 TOLERANCE = 1e-9  # relative residual of the Lanczos iteration
 JITTER = 1e-9  # of the diagonal of Â, see _solve
 
@@ -92,6 +94,7 @@ class Eigsh(Embedder):
         n = M.shape[0]
         # Eigenvalues of Â lie in [-1, 1]; the known ones, 1, are moved below all others, to -2.
         if self.solver == "dense" or n <= max(DENSE_BELOW, 5 * m):
+            check_pairs("embedder.solver: dense", n, BYTES_PER_PAIR, "take eigsh, or larger superpixels")
             values, V = np.linalg.eigh(M.toarray() - 3 * (null @ null.T).toarray())
             return values[::-1][:m], V[:, ::-1][:, :m]
         rng = np.random.default_rng(0)

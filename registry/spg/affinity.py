@@ -10,12 +10,15 @@ import torch
 
 from registry.base import GraphBuilder, UserError
 from registry.numeric.compiled import compiled
+from registry.numeric.memory import check_pairs
 from registry.spg.graphs import Nodes, RegionGraph
 from registry.spg.propagation import Propagation
 
 Standardize = Literal["set", "node", "node+l2", "none"]
 Edges = Literal["all", "knn", "adjacent", "knn+adjacent"]
 Kappa = Literal["median", "neighbour"] | float
+BYTES_PER_PAIR = 40  # that `connect` takes with `edges: all` where every pair stays joined (measured)
+MEND = "take graph.edges: knn+adjacent, or a larger graph.pixels_per_superpixel"
 SAMPLE = 4096  # nodes from which the kernel's width is read, an equal share of each training graph
 
 
@@ -164,6 +167,7 @@ class AffinityGraph(GraphBuilder):
 
     def _joined(self, X: torch.Tensor, nodes: Nodes, alpha: float | None) -> RegionGraph:
         if self.edges == "all":
+            check_pairs("graph.edges: all", nodes.n, BYTES_PER_PAIR, MEND)
             weight = self._kernel(pairwise_squared(X, X), alpha)
             weight.fill_diagonal_(self._kernel(torch.zeros(1), alpha).item())
             src, dst = weight.nonzero(as_tuple=True)

@@ -13,10 +13,12 @@ from typing import Any, Literal
 
 import torch
 
+from registry.numeric.memory import check_pairs
 from registry.spg.dgl_adapter import dgl
 
 DENSE_ABOVE = 0.25  # share of nonzero entries from which a dense product wins (benchmarks/speed/propagation.py)
 Propagation = Literal["auto", "csr", "dense", "dgl"]
+SPARSER = "take csr with graph.edges: knn+adjacent, or a larger graph.pixels_per_superpixel"
 Product = Callable[[torch.Tensor], torch.Tensor]  # X (n_s, c) -> Â X (n_s, c)
 
 
@@ -35,6 +37,7 @@ def product(graph: Any, weight: torch.Tensor, mode: Propagation = "auto") -> Pro
     """
     mode, n, device = chosen(graph, mode), graph.num_nodes(), weight.device
     if mode == "dense":
+        check_pairs("graph.propagation: dense", n, 4, SPARSER, str(device))
         M = torch.zeros(n, n, device=device)
         M[tuple(end.to(device) for end in graph.edges(order="eid"))] = weight
         return lambda X: M @ X

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from registry.base import UserError
+from registry.numeric.memory import free_memory
 from sccs.data.loading import stem
 from sccs.data.survey import survey
 from sccs.init import recipe
-from sccs.init.cost import free_memory, measure, most_graphs, say_cost, time_training
+from sccs.init.cost import measure, most_graphs, say_cost, time_training
 from sccs.init.plan import make_plan
 from sccs.system.files import write_text
 

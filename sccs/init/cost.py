@@ -87,18 +87,6 @@ def most_graphs(pipeline: Pipeline, cost: Cost, free: int, minutes: float) -> in
     return max(1, min(seen, fit, affordable))
 
 
-def free_memory() -> int:
-    """Bytes that a new process may take: of the machine, or of the control group where that has less."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-    free = int(lines["MemAvailable"].split()[0]) * 1024
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-    except OSError:
-        return free
-    return free if limit == "max" else min(free, max(int(limit) - used, 0))
-
-
 def say_cost(plan: Plan, cost: Cost, volumes: list[Found], free: int, device: str, folder: Path) -> list[str]:
     """Lines on time, memory and disk of the run, and of segmenting everything; from one measured FOV."""
     from sccs.products import TIMED_FOVS

@@ -1,6 +1,8 @@
-"""What scripts write: numbers over seeds and rounds, tables, a page with its CSV."""
+"""What scripts write: numbers over seeds and rounds, tables, a page with its CSV and what both are of."""
 
-from benchmarks.pages import markdown, mean_sd, median_range, named, publish
+import re
+
+from benchmarks.pages import Origin, commit, markdown, mean_sd, median_range, named, publish
 
 
 def test_numbers_over_seeds_and_rounds():
@@ -9,8 +11,22 @@ def test_numbers_over_seeds_and_rounds():
     assert median_range([0.3, 0.1, 0.2], digits=1) == "0.2 (0.1 to 0.3)"
 
 
-def test_a_page_and_its_csv(tmp_path):
+def test_a_column_without_values_is_left_out():
+    assert markdown(["set", "paper", "dsc"], [["vnc", "-", "0.5"], ["hela", "-", "-"]]) == (
+        "| set | dsc |\n|---|---|\n| vnc | 0.5 |\n| hela | - |"
+    )
+
+
+def test_a_page_its_csv_and_what_they_are_of(tmp_path):
     text = markdown(["set", "dsc"], [[named("phantom"), "0.5"]])
-    path = publish(tmp_path, "page", "Title", text, ["set", "dsc"], [["phantom", 0.5]])
-    assert path.read_text() == "# Title\n\n| set | dsc |\n|---|---|\n| phantom (synthetic) | 0.5 |\n"
+    origin = Origin("python -m page", ["1 CPU core"], ["abc1234", "def5678+"], [0, 1])
+    path = publish(tmp_path, "page", "Title", origin, text, ["set", "dsc"], [["phantom", 0.5]])
+    said = "`python -m page`; seeds 0, 1; 1 CPU core; commit abc1234, def5678+"
+    assert path.read_text() == f"# Title\n\n{said}. | set | dsc |\n|---|---|\n| phantom (synthetic) | 0.5 |\n"
     assert (tmp_path / "page.csv").read_text() == "set,dsc\nphantom,0.5\n"
+    assert str(Origin.read(tmp_path / "page.csv")) == said
+
+
+def test_the_commit_is_that_of_the_checkout():
+    assert re.fullmatch(r"[0-9a-f]{7,}\+?|unknown", commit())
+    assert commit() in str(Origin.here("python -m page"))

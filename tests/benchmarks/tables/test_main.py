@@ -8,7 +8,10 @@ import pytest
 
 from benchmarks import harness
 from benchmarks.noise import noise_levels
+from benchmarks.pages import Origin, commit
+from benchmarks.tables import text as text_of
 from benchmarks.tables.__main__ import main
+from benchmarks.tables.answers import read_csv
 from sccs.system.exits import guard
 
 SMALL = ["data.shapes=[[4,240,240],[4,240,240]]", "data.train_slices=1", "data.test_slices=1"]
@@ -55,6 +58,29 @@ def test_table_1_has_our_numbers_and_the_papers_in_columns_of_their_own(out):
     assert "phantom (synthetic)" in text and "seeds 0, 1" in text
     assert {n["mapping"] for n in numbers} >= {"train", "hungarian", "greedy", "majority", "oracle"}
     assert (out / "table1.png").stat().st_size > 0 and (out / "table1_phantom.png").stat().st_size > 0
+
+
+def test_the_csv_gives_the_table_of_the_page_again_and_says_what_it_is_of(out):
+    text, numbers = table(out, "table1", ["kmeans", "intensity_kmeans"])
+    assert text_of.by_system(read_csv(out / "table1.csv")) in text
+    origin = Origin.read(out / "table1.csv")
+    assert origin.commits == [commit()] and origin.seeds == [0, 1] and str(origin) in text
+    assert "Without rest: without unrecognized" in text
+
+
+def test_noisy_images_and_gaps_are_read_again(out):
+    table(out, "appendix3", ["intensity_kmeans"])
+    (run, _) = read_csv(out / "appendix3.csv").of("intensity_kmeans")
+    assert set(run["noise"]) == {f"{kind} {level:g}" for kind, level in noise_levels("quick")}
+    table(out, "plus", ["kmeans"])
+    answers = read_csv(out / "plus.csv")
+    assert answers.of("kmeans on both features")[0].keys() >= {"consistency", "train_images", "used_per_test_volume"}
+
+
+def test_maester_has_the_published_windows_and_the_quick_ones(out):
+    text, numbers = table(out, "maester", ["maester"], "features.layer=1")
+    assert {n["row"] for n in numbers} == {"maester, central: 16", "maester, central: 4"}
+    assert "for maester" not in text  # nothing is shortened that the rows do not say
 
 
 def test_tables_share_runs_and_a_second_command_repeats_none(out, monkeypatch):

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from registry.base import UserError
-from registry.clusterer import deepcut
 from registry.clusterer.deepcut import DeepCut, correlation, normalised_cut
+from registry.numeric import memory
 from registry.spg.dgl_adapter import dgl
 
 every_cut = pytest.mark.parametrize("cut", ["ncut", "cc"])
@@ -240,8 +240,8 @@ def test_one_graph_of_k_nodes_is_enough_to_start_from():
 
 def test_more_nodes_than_memory_has_room_for_are_refused_at_once(monkeypatch):
     Z, _ = groups(0)
-    monkeypatch.setattr(deepcut, "LARGEST", 100)
-    with pytest.raises(UserError, match="120 nodes in one image"):
+    monkeypatch.setattr(memory, "free_memory", lambda device: 4 * 120**2 - 1)
+    with pytest.raises(UserError, match="^clusterer: deepcut .*120 nodes in one image"):
         predict(fitted(Z), Z)
 
 

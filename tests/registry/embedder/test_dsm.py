@@ -7,6 +7,7 @@ import torch
 from registry.base import UserError
 from registry.embedder import dsm
 from registry.embedder.dsm import DSM
+from registry.numeric import memory
 from registry.spg.graphs import RegionGraph
 
 
@@ -174,8 +175,8 @@ def test_the_same_at_every_call(offset, weight):
 
 
 def test_more_pairs_than_memory_holds_are_refused(monkeypatch):
-    monkeypatch.setattr(dsm, "LARGEST", 50)
-    with pytest.raises(UserError, match="^embedder: .*60 nodes"):
+    monkeypatch.setattr(memory, "free_memory", lambda device: 4 * 60**2 - 1)
+    with pytest.raises(UserError, match="^embedder: dsm .*60 nodes"):
         DSM().embed(graph_of(features(60, 6, 0)))
     DSM().embed(graph_of(features(60, 6, 20)))  # needs no matrix
 

@@ -1,0 +1,302 @@
+"""Quotes of scores: tables, and sentences whose orders are computed. `results`: the folder benchmarks/results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness import REAL
+from benchmarks.pages import Origin, markdown
+from benchmarks.quotes import lines, paragraph, short, short_sd
+from benchmarks.studies import leads
+from benchmarks.tables import text
+from benchmarks.tables.answers import Answers, read_csv
+from benchmarks.tables.rows import PAPER, PAPER_K, SUPERVISED
+
+MAE_SEEN = (
+    "The bundled MAE was pre-trained without labels on platelet, hela and phantom, their test parts included; cdeep3m "
+    "and vnc it has never seen."
+)
+BY_KMEANS = ("kmeans", "filters_kmeans", "intensity_kmeans", "raw_kmeans", "pixel_kmeans")
+EQUAL = "one deviation over seeds, the larger of the two"
+
+
+def _quick(results: Path, name: str) -> tuple[Answers, Origin]:
+    table = results / "quick" / f"{name}.csv"
+    return read_csv(table), Origin.read(table)
+
+
+def table1(results: Path) -> str:
+    """Table 1, mean DSC by system and set."""
+    answers, origin = _quick(results, "table1")
+    said = (
+        f"{origin}. Mean DSC over classes on test images, mapping `train`, mean ± standard deviation over seeds. "
+        f"{MAE_SEEN} Clusters in use: those that hold at least 0.1 % of a test volume, the fewest of all runs. The "
+        f"last column is the paper's, on a data set that we have not had. {origin.notes}"
+    )
+    seconds = [
+        r["training_seconds"] + r["graph_seconds"]
+        for rs in answers.results.values()
+        for r in rs
+        if "graph_seconds" in r
+    ]
+    if seconds:
+        said += f" Training and graphs of all runs together took {sum(seconds) / 3600:.1f} h."
+    return f"{paragraph(said)}\n\n{text.by_system(answers)}"
+
+
+def _difference(answers: Answers, one: str, other: str) -> tuple[float, float]:
+    """How far the mean of the real sets of `one` is ahead of that of `other`, and the larger deviation over seeds."""
+    scores = [answers.over_real(label) for label in (one, other)]
+    return float(np.mean(scores[0]) - np.mean(scores[1])), max(
+        float(np.std(s, ddof=1)) if len(s) > 1 else 0 for s in scores
+    )
+
+
+def reading(results: Path) -> str:
+    """What Table 1 shows: who is first, who is equal with SCCS."""
+    answers, _ = _quick(results, "table1")
+    mean = {row.label: float(np.mean(s)) for row in answers.rows if (s := answers.over_real(row.label))}
+    order = sorted((label for label in mean if label not in SUPERVISED), key=lambda label: -mean[label])
+    wins = {data: max(order, key=lambda label: np.mean(answers.score(label, data) or [0])) for data in answers.sets}
+    groups: dict[str, list[str]] = {"equal": [], "ahead": [], "behind": []}
+    for label in order:
+        if label != "sccs":
+            ahead, deviation = _difference(answers, label, "sccs")
+            group = "equal" if abs(ahead) <= deviation else "ahead" if ahead > 0 else "behind"
+            groups[group].append(f"{label} ({short(mean[label])})")
+    said = (
+        f"On the mean of the real sets `{order[0]}` is first among the systems without labels "
+        f"({short(mean[order[0]])}), {short(mean[order[0]] - mean[order[1]])} ahead of `{order[1]}`. First by set: "
+        + ", ".join(f"{data} `{label}`" for data, label in wins.items())
+        + f". The paper's system, `sccs`, has {short_sd(answers.over_real('sccs'))}. Within {EQUAL}, as good: "
+        + "; ".join(
+            f"{'as good' if group == 'equal' else group}: {', '.join(found) or 'none'}"
+            for group, found in groups.items()
+        ).removeprefix("as good: ")
+        + ". With labels: "
+        + ", ".join(f"{label} {short(mean[label])}" for label in SUPERVISED if label in mean)
+        + "."
+    )
+    return paragraph(said)
+
+
+def losses(results: Path) -> str:
+    """Which systems without a network are ahead of SCCS, by set."""
+    answers, origin = _quick(results, "table1")
+    said = []
+    for data in answers.sets:
+        own = np.mean(answers.score("sccs", data))
+        better = [
+            f"{label} {short(float(np.mean(scores)))}"
+            for label in BY_KMEANS
+            if (scores := answers.score(label, data)) and np.mean(scores) > own
+        ]
+        said.append(f"{data} ({short(float(own))}): {', '.join(better) or 'none'}")
+    return paragraph(f"k-means of one kind of features that is ahead of `sccs`, by set: {'; '.join(said)} ({origin}).")
+
+
+def order(results: Path) -> str:
+    """The paper's order of systems, and ours."""
+    answers, origin = _quick(results, "table1")
+    rows = []
+    for label, (*_, published) in sorted(PAPER.items(), key=lambda item: -item[1][-1]):
+        if label == "sccs" or not answers.over_real(label):
+            continue
+        ahead, deviation = _difference(answers, "sccs", label)
+        verdict = (
+            "equal within a deviation" if abs(ahead) <= deviation else "as in the paper" if ahead > 0 else "reversed"
+        )
+        rows.append(
+            [
+                label,
+                f"{published:.3f}",
+                f"{PAPER['sccs'][-1] - published:+.3f}",
+                text.mean_sd(answers.over_real(label)),
+                f"{ahead:+.3f}",
+                verdict,
+            ]
+        )
+    heads = ["system", "paper", "SCCS ahead there by", "here, mean of real sets", "SCCS ahead here by", "order"]
+    said = (
+        f"{origin}. SCCS has {PAPER['sccs'][-1]:.3f} in the paper and {text.mean_sd(answers.over_real('sccs'))} here. "
+        f"Equal: within {EQUAL}. {origin.notes}"
+    )
+    return f"{paragraph(said)}\n\n{markdown(heads, rows)}"
+
+
+def by_image(results: Path) -> str:
+    """One mapping for all images against one for each."""
+    answers, _ = _quick(results, "table1")
+    gaps, origin = _quick(results, "consistency")
+
+    def over(found: Answers, label: str, value: Callable[[dict[str, Any]], float | None]) -> str:
+        return text.mean_sd(found.over_real(label, lambda data: [value(r) for r in found.of(label, data)]))
+
+    rows = [
+        [
+            label,
+            text.mean_sd(answers.over_real(label)),
+            over(answers, label, lambda r: r["per_image"]["hungarian"]["mean"]["dsc"]),
+            over(gaps, label, lambda r: r["consistency"]["gap"]),
+        ]
+        for label in ("sccs", "wo_nc_hm", "spectral", "deepcut_cc", "wo_nsc", "wo_nc_inc", "kmeans")
+        if answers.of(label)
+    ]
+    heads = ["system", "mapping `train`", "matched with the labels of each test image", "gap"]
+    said = (
+        f"{origin}; means of the real sets. Second column: clusters matched one to one with the ground truth of each "
+        "test image, an upper bound, by which the paper scores `wo_nc_hm`. Gap: what a best map for each image adds to "
+        "the best for all."
+    )
+    return f"{paragraph(said)}\n\n{markdown(heads, rows)}"
+
+
+def smoothness(results: Path) -> str:
+    """With and without L_smo."""
+    answers, origin = _quick(results, "smoothness")
+    pieces = {
+        label: np.mean(
+            answers.over_real(label, lambda data, label=label: [r["fragments"] for r in answers.of(label, data)])
+        )
+        for label in ("sccs", "wo_smo")
+    }
+    return paragraph(
+        f"With L_smo at the paper's weight (`sccs`) {short_sd(answers.over_real('sccs'))}, without (`wo_smo`) "
+        f"{short_sd(answers.over_real('wo_smo'))} on the mean of the real sets, and {pieces['sccs']:.0f} and "
+        f"{pieces['wo_smo']:.0f} connected pieces of one cluster per megapixel ({origin})."
+    )
+
+
+def settings(results: Path) -> str:
+    """Numbers of clusters, superpixels, bases."""
+    said = []
+    for name, what, published in (
+        ("table2", ("k",), f"the paper's best of these is k = {max(PAPER_K, key=lambda k: PAPER_K[k])}"),
+        ("figure5", ("superpixels", "u"), "the paper's best are 3,000 superpixels and u = 12"),
+    ):
+        answers, origin = _quick(results, name)
+        for start in what:
+            found = {row.label: answers.over_real(row.label) for row in answers.rows if row.label.startswith(start)}
+            said.append(", ".join(f"{label} {short_sd(scores)}" for label, scores in found.items()))
+        said[-1] += f" ({published}; {origin})"
+    return paragraph(f"Means of the real sets: {'; '.join(said)}.")
+
+
+def noise(results: Path) -> str:
+    """What noise on test images costs."""
+    answers, origin = _quick(results, "appendix3")
+    levels = list(next(r["noise"] for rs in answers.results.values() for r in rs))
+
+    def lost(label: str, level: str) -> str:
+        def by_set(data: str) -> list[float]:
+            return [r["test"]["train"]["mean"]["dsc"] - r["noise"][level]["train"] for r in answers.of(label, data)]
+
+        return text.mean_sd(answers.over_real(label, by_set))
+
+    rows = [[row.label, *(lost(row.label, level) for level in levels)] for row in answers.rows]
+    return f"{paragraph(f'{origin}; DSC lost, mean of the real sets.')}\n\n{markdown(['system', *levels], rows)}"
+
+
+def supervised(results: Path) -> str:
+    """Appendix Table 2."""
+    answers, origin = _quick(results, "appendix2")
+    return f"{paragraph(f'{origin}. Mean DSC over classes. {origin.notes}')}\n\n{text.supervised(answers)}"
+
+
+def maester(results: Path) -> str:
+    """MAESTER's windows: of which the accuracy is, and of which the time."""
+    _, origin = _quick(results, "table1")
+    said = (
+        "The accuracy of MAESTER above is of `central: 16`"
+        if "features.central=16" in origin.notes
+        else ("The accuracy of MAESTER above is of its recipe")
+    )
+    said += ", its time of the published `central: 4` (19,600 windows for 560 × 560 px)."
+    if not (results / "quick" / "maester.csv").exists():
+        return paragraph(f"{said} The accuracy of 4 has not been measured yet (`python -m benchmarks.tables maester`).")
+    answers, origin = _quick(results, "maester")
+    return f"{paragraph(f'{said} Both, {origin}:')}\n\n{text.by_system(answers)}"
+
+
+def fine(results: Path) -> str:
+    """More clusters."""
+    answers, origin = _quick(results, "plus")
+    labels = {
+        "SCCS+": "k = 32",
+        "k-means on the same features": "kmeans on both features, k = 32",
+        "`sccs`": "sccs, k = 32",
+    }
+    scores = [f"{name} {short_sd(answers.over_real(label))}" for name, label in labels.items()]
+    probe = short_sd(answers.over_real("linear_probe on both features (supervised)"))
+    return paragraph(
+        f"With 32 clusters in place of 8 (`sccs_plus_fine`), mean of the real sets: {', '.join(scores)}; the linear "
+        f"probe on these features, with labels, {probe} ({origin}; [study](docs/study_plus.md))."
+    )
+
+
+def fast(results: Path) -> str:
+    """What bfloat16 does to accuracy."""
+    answers, _ = _quick(results, "plus")
+    return paragraph(
+        "Mean DSC of the real sets ([plus](../benchmarks/results/quick/plus.md)): "
+        f"`sccs` {short_sd(answers.over_real('sccs'))}, `sccs_fast` {short_sd(answers.over_real('sccs_fast'))}."
+    )
+
+
+def plus(results: Path) -> str:
+    """What each choice of SCCS+ is worth."""
+    answers, origin = _quick(results, "plus")
+    return f"{paragraph(f'{origin}. Mapping `train`, test images. {origin.notes}')}\n\n{text.by_choice(answers)}"
+
+
+def _leads(results: Path, name: str) -> str:
+    table = results / "leads" / f"{name}.csv"
+    found: leads.Results = {}
+    for line in lines(table):
+        seeds = found.setdefault(line["lead"], {}).setdefault(line["set"], [])
+        if not seeds or line["measure"] in seeds[-1]:
+            seeds.append({})
+        seeds[-1][line["measure"]] = float(line["value"])
+    sets = list(next(iter(found.values())))
+    return f"{paragraph(f'{Origin.read(table)}.')}\n\n{leads.table(found, sets, name == 'halves')}"
+
+
+def study(results: Path) -> str:
+    """One choice of recipes/sccs.yaml at a time."""
+    table = results / "study_sccs" / "table.csv"
+    found: dict[str, dict[str, list[float]]] = {}
+    for line in lines(table):
+        found.setdefault(line["choice"], {}).setdefault(line["set"], []).append(float(line["dsc"]))
+    rows = [
+        [
+            choice,
+            *(text.mean_sd(by.get(data, [])) for data in REAL),
+            f"{np.mean([np.mean(v) for v in by.values()]):.3f}",
+        ]
+        for choice, by in found.items()
+    ]
+    return f"{paragraph(f'{Origin.read(table)}.')}\n\n{markdown(['choice', *REAL, 'mean'], rows)}"
+
+
+QUOTES: dict[str, Callable[[Path], str]] = {
+    "table1": table1,
+    "reading": reading,
+    "losses": losses,
+    "order": order,
+    "by_image": by_image,
+    "smoothness": smoothness,
+    "settings": settings,
+    "noise": noise,
+    "supervised": supervised,
+    "maester": maester,
+    "fine": fine,
+    "fast": fast,
+    "plus": plus,
+    "leads": lambda results: _leads(results, "leads"),
+    "halves": lambda results: _leads(results, "halves"),
+    "study": study,
+}

@@ -1,0 +1,212 @@
+"""Quotes of times and memory. `results`: the folder benchmarks/results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.pages import Origin, markdown, named
+from benchmarks.quotes import lines, paragraph
+from benchmarks.speed import scaling
+from benchmarks.speed.timing import PAPER, PAPER_NODES, PAPER_RATIO
+
+STAGES = ("features", "graph", "embed", "cluster")
+SHOWN = {
+    "sccs": "sccs",
+    "sccs_fast": "sccs_fast (encoder in bfloat16)",
+    "sccs_plus": "sccs_plus",
+    "dsm": "dsm (4 px cells, {nodes:.2f} times the nodes; paper: {paper} times)",
+    "maester": "maester (`central: 4`, 19,600 windows; timed on 160 × 160 px, in proportion)",
+}
+
+
+def _timing(results: Path) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """By system: (rounds, stages) seconds, and nodes."""
+    rows = lines(results / "quick" / "timing.csv")
+    seconds = {
+        name: np.array([[float(row[stage]) for stage in STAGES] for row in rows if row["system"] == name])
+        for name in dict.fromkeys(row["system"] for row in rows)
+    }
+    return seconds, {row["system"]: int(row["nodes"]) for row in rows}
+
+
+def _total(seconds: np.ndarray) -> float:
+    return float(np.median(seconds.sum(1)))
+
+
+def _digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.4f}"
+
+
+def timing(results: Path) -> str:
+    """Seconds of a field of view."""
+    seconds, nodes = _timing(results)
+    rows = []
+    for name, label in SHOWN.items():
+        stages = np.median(seconds[name], axis=0)
+        shown = (stages[0], stages[1], stages[2] + stages[3], _total(seconds[name]))
+        label = label.format(nodes=nodes["dsm"] / nodes["sccs"], paper=PAPER_NODES)
+        rows.append([label, *map(_digits, shown)])
+    rows.append(
+        [
+            "*the paper's SCCS, RTX 2080 Ti*",
+            *(f"*{value:g}*" for value in PAPER.values()),
+            f"*{sum(PAPER.values()):.2f}*",
+        ]
+    )
+    origin = Origin.read(results / "quick" / "timing.csv")
+    said = f"{origin}. Seconds per 560 × 560 px, medians of rounds in which systems take turns:"
+    return f"{paragraph(said)}\n\n{markdown(['system', 'features', 'graph', 'embedding + clustering', 'total'], rows)}"
+
+
+def ratios(results: Path) -> str:
+    """SCCS against MAESTER, the embedding against eigensolvers."""
+    seconds, _ = _timing(results)
+    maester = _total(seconds["maester"])
+    return paragraph(
+        f"So SCCS is {maester / _total(seconds['sccs']):.0f} times faster than MAESTER here (paper: {PAPER_RATIO}), "
+        f"`sccs_fast` {maester / _total(seconds['sccs_fast']):.0f} times. {_scaling(results)}"
+    )
+
+
+def _scaling(results: Path) -> str:
+    graphs = scaling.read(results / "quick" / "scaling.csv")
+    return scaling.in_words(graphs, (scaling.PAPER_NODES, max(n for n, _ in graphs)))
+
+
+def eigensolvers(results: Path) -> str:
+    """The embedding against eigensolvers, and growth."""
+    table = results / "quick" / "scaling.csv"
+    graphs = scaling.read(table)
+    sparse = [(n, int(row["entries"])) for row in lines(table) if row["edges"] != "all" for n in [int(row["nodes"])]]
+    edges = dict(sparse)
+    growth = {
+        name: scaling.growth(
+            *zip(
+                *(
+                    (edges[n], timed[name].medians[1])
+                    for (n, kind), timed in graphs.items()
+                    if kind != "all" and name in timed
+                )
+            )
+        )
+        for name in ("lgc", "eigsh", "eigsh float32", "lobpcg")
+    }
+    said = (
+        f"{_scaling(results)} Times grow with the number of edges to the power of "
+        f"{', '.join(f'{value:.2f} ({name})' for name, value in growth.items())}. {Origin.read(table)}."
+    )
+    if full := [timed for (_, kind), timed in graphs.items() if kind == "all"]:
+        alone, whole, *_ = scaling.times_as_fast(full[0], "lgc")
+        said += f" On a graph of all pairs: {alone:.1f} times the quickest solver, {whole:.1f} with the operator."
+    return paragraph(said)
+
+
+def _training(results: Path) -> dict[str, np.ndarray]:
+    rows = lines(results / "quick" / "training.csv")
+    return {
+        name: np.array([float(row["training"]) for row in rows if row["system"] == name])
+        for name in ("sccs", "sccs_plus", "mae")
+    }
+
+
+def training(results: Path) -> str:
+    """Seconds of trainings."""
+    seconds = _training(results)
+    sccs = seconds["sccs"]
+    origin = Origin.read(results / "quick" / "training.csv")
+    return paragraph(
+        f"6,000 iterations of `sccs` take {np.median(sccs):.1f} s ({sccs.min():.1f} to {sccs.max():.1f}; the paper: "
+        f"6 h on an RTX 2080 Ti); `sccs_plus` fits in {np.median(seconds['sccs_plus']):.1f} s. The MAE does "
+        f"{1 / np.median(seconds['mae']):.2f} steps of 8 crops a second. {origin}."
+    )
+
+
+def targets(results: Path) -> str:
+    """What was aimed at, and what was measured."""
+    seconds, _ = _timing(results)
+    sccs, fast, maester = (seconds[name] for name in ("sccs", "sccs_fast", "maester"))
+    stages = np.median(sccs, axis=0)
+    graphs = scaling.read(results / "quick" / "scaling.csv")
+    nearest = min((n for n, kind in graphs if kind != "all"), key=lambda n: abs(n - scaling.PAPER_NODES))
+    alone, whole, *_ = scaling.times_as_fast(graphs[nearest, "knn+adjacent"], "lgc")
+    train = float(np.median(_training(results)["sccs"]))
+    ratio = _total(maester) / _total(sccs)
+    rows = [
+        ["a FOV, `sccs`", "1.8 s", f"{_total(sccs):.2f} s", _reached(_total(sccs) <= 1.8)],
+        ["its features", "1.3 s", f"{stages[0]:.2f} s", _reached(stages[0] <= 1.3)],
+        ["its graph", ".4 s", f"{stages[1]:.2f} s", _reached(stages[1] <= 0.4)],
+        [
+            "its embedding and clustering",
+            ".02 s",
+            f"{stages[2] + stages[3]:.4f} s",
+            _reached(stages[2] + stages[3] <= 0.02),
+        ],
+        ["MAESTER / `sccs`", "137.6, aim 300", f"{ratio:.0f}", _reached(ratio >= 300)],
+        ["MAESTER / `sccs_fast`", "", f"{_total(maester) / _total(fast):.0f}", ""],
+        [f"quickest solver / embedding, {nearest:,} nodes", "20", f"{alone:.1f}", _reached(alone >= 20)],
+        ["the same with the building of the operator", "", f"{whole:.1f}", ""],
+        ["training, 6,000 iterations", "10 min", f"{train:.1f} s", _reached(train <= 600)],
+    ]
+    origins = {str(Origin.read(results / "quick" / f"{name}.csv")) for name in ("timing", "scaling", "training")}
+    return (
+        f"{markdown(['what', 'target', 'measured', 'reached'], rows)}\n\n{paragraph('; '.join(sorted(origins)) + '.')}"
+    )
+
+
+def _reached(yes: bool) -> str:
+    return "yes" if yes else "no"
+
+
+def encoder(results: Path) -> str:
+    """What runs the encoder, against plain torch."""
+    table = results / "quick" / "encoder.csv"
+    seconds: dict[tuple[str, str], list[float]] = {}
+    for row in lines(table):
+        seconds.setdefault((row["run by"], row["precision"]), []).append(float(row["seconds"]))
+    base = float(np.median(seconds["torch", "float32"]))
+    listed = ", ".join(f"{name} in {precision} {np.median(s) / base:.2f}" for (name, precision), s in seconds.items())
+    return paragraph(f"Of the time of torch in float32 ({base:.2f} s): {listed}. {Origin.read(table)}.")
+
+
+def slic(results: Path) -> str:
+    """SLIC by set."""
+    table = results / "quick" / "superpixels.csv"
+    measures = ("boundary recall", "undersegmentation error", "seconds per 560 x 560 px")
+    found: dict[tuple[str, str], list[list[float]]] = {}
+    for row in lines(table):
+        found.setdefault((row["set"], row["SLIC"]), []).append([float(row[measure]) for measure in measures])
+    rows = [
+        [named(data), name, *(f"{value:.4f}" for value in np.mean(values, axis=0))]
+        for (data, name), values in found.items()
+    ]
+    return f"{paragraph(f'{Origin.read(table)}; means over FOVs.')}\n\n{markdown(['set', 'SLIC', *measures], rows)}"
+
+
+def areas(results: Path) -> str:
+    """Openings and closings by area."""
+    table = results / "quick" / "areas.csv"
+    seconds: dict[str, dict[str, list[float]]] = {}
+    for row in lines(table):
+        method = row["method"] if row["method"].startswith("scikit") else "ours"
+        seconds.setdefault(row["set"], {}).setdefault(method, []).append(float(row["seconds"]))
+    listed = "; ".join(
+        f"{named(data)} {np.median(by['ours']):.3f} s, scikit-image with its tree shared "
+        f"{np.median(by['scikit-image, one tree']):.1f} s, as it comes {np.median(by['scikit-image']):.1f} s"
+        for data, by in seconds.items()
+    )
+    return paragraph(f"Openings and closings by area of a FOV: {listed} ({Origin.read(table)}).")
+
+
+QUOTES: dict[str, Callable[[Path], str]] = {
+    "timing": timing,
+    "ratios": ratios,
+    "eigensolvers": eigensolvers,
+    "training": training,
+    "targets": targets,
+    "encoder": encoder,
+    "slic": slic,
+    "areas": areas,
+}

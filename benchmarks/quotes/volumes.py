@@ -1,0 +1,62 @@
+"""Quotes on whole volumes: memory, seams between fields of view, the third axis. `results`: benchmarks/results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.pages import Origin, markdown, mean_sd, named
+from benchmarks.quotes import lines, paragraph
+
+HALO = "40"  # px, as `sccs segment` has it
+WEIGHT = "edges, weight 16"
+
+
+def memory(results: Path) -> str:
+    """Peak memory of `sccs segment`."""
+    table = results / "segment" / "memory.csv"
+    rows = lines(table)
+    peaks, sizes = ([float(row[key]) for row in rows] for key in ("peak memory, GiB", "volume, GiB"))
+    return paragraph(
+        f"A peak of {min(peaks):.2f} to {max(peaks):.2f} GiB for volumes of {min(sizes):g} to {max(sizes):g} GiB, "
+        f"synthetic and mostly empty ([memory](../benchmarks/results/segment/memory.md); {Origin.read(table)})."
+    )
+
+
+def seams(results: Path) -> str:
+    """How often labels differ across borders, over how often they do elsewhere."""
+    table = results / "segment" / "seams.csv"
+    ways = {"FOVs side by side": ("0", "cut straight"), "halo of 40 px, cut straight": (HALO, "cut straight")}
+    ways["as `sccs segment` does"] = (HALO, "stitched")
+    found: dict[str, dict[tuple[str, str], str]] = {}
+    for row in lines(table):
+        found.setdefault(row["image"], {})[row["halo, px"], row["put together"]] = row["ratio"]
+    rows = [[image, *(ratio.get(way, "-") for way in ways.values())] for image, ratio in found.items()]
+    return f"{markdown(['image', *ways], rows)}\n\n{paragraph(f'{Origin.read(table)}.')}"
+
+
+def depth(results: Path) -> str:
+    """DSC and kappa of classes with and without edges between slices."""
+    table = results / "depth" / "depth.csv"
+    found: dict[tuple[str, str], dict[str, list[dict[str, str]]]] = {}
+    for row in lines(table):
+        found.setdefault((row["set"], row["system"]), {}).setdefault(row["way"], []).append(row)
+
+    def over(runs: list[dict[str, str]], key: str) -> str:
+        return mean_sd([float(run[key]) for run in runs])
+
+    rows = [
+        [
+            f"{named(data)}, {system}",
+            *(over(ways[way], key) for key in ("dsc", "z_kappa") for way in ("slice by slice", WEIGHT)),
+            f"{np.mean([float(run['z_kappa_labels']) for run in ways[WEIGHT]]):.3f}",
+        ]
+        for (data, system), ways in found.items()
+    ]
+    heads = ["volume", "mean DSC", "with `--depth 16`", "kappa", "with `--depth 16`", "kappa of the labels"]
+    return f"{markdown(heads, rows)}\n\n{paragraph(f'{Origin.read(table)}.')}"
+
+
+QUOTES: dict[str, Callable[[Path], str]] = {"memory": memory, "seams": seams, "depth": depth}
