@@ -98,6 +98,11 @@ class Fields:
         """(Y, X) of the slice."""
         return self.y[-1].stop, self.x[-1].stop
 
+    @property
+    def seen(self) -> int:
+        """Pixels that all FOVs see together."""
+        return math.prod(sum(span.high - span.low for span in along) for along in (self.y, self.x))
+
 
 def overlapping(shape: Sequence[int], fov: int | str, halo: int | None = None) -> Fields:
     """FOVs of a slice of `shape` (Y, X), to be stitched; None: `default_halo`. Raises UserError as `spans` does."""
@@ -107,7 +112,7 @@ def overlapping(shape: Sequence[int], fov: int | str, halo: int | None = None) -
 
 
 def separate(shape: Sequence[int], fov: int | str) -> Fields:
-    """The tiles (`sccs.data.tiler`) that training takes of a slice of `shape` (Y, X), as FOVs that see what they write."""
+    """The tiles (`sccs.data.tiler`) of a slice of `shape` (Y, X), as FOVs that see what they write."""
     cuts = ([(0, length)] if isinstance(fov, str) else split(length, fov) for length in shape)
     y, x = ([Span(start, stop, start, stop) for start, stop in cut] for cut in cuts)
     return Fields(0, y, x)

@@ -1,4 +1,4 @@
-"""One segmentation everywhere: `sccs run`, its report and scores, `sccs segment`, Python and napari have equal pixels."""
+"""One segmentation everywhere: `sccs run`, report, scores, `sccs segment`, Python and napari have equal pixels."""
 
 import json
 from pathlib import Path
@@ -22,9 +22,8 @@ from sccs.pipeline import Pipeline
 from sccs.report.views import SliceView
 from tests.sccs.run.small import fails
 
-SHAPES = {"xy": (5, 236, 250), "xz": (236, 5, 250), "yz": (236, 250, 5)}  # two by two tiles, three by three FOVs
-REGION = {"xy": (slice(1, 4), slice(6, 236), slice(0, 247)), "xz": (slice(0, 233), slice(1, 4), slice(6, 250))}
-REGION["yz"] = (slice(0, 233), slice(6, 250), slice(1, 4))
+SHAPES = {"xy": (4, 236, 240), "xz": (236, 4, 240)}  # two by two tiles, three by three FOVs
+REGION = {"xy": (slice(1, 4), slice(6, 236), slice(0, 237)), "xz": (slice(0, 233), slice(1, 4), slice(6, 240))}
 FOV = 160
 K = 5
 PARTS = {
@@ -43,7 +42,7 @@ def scene(seed: int, plane: str) -> tuple[np.ndarray, np.ndarray]:
     z, y, x = np.ogrid[:depth, :height, :width]
     labels = (np.sin(x / 13 + seed) + np.sin(y / 17 + z / 3) > 0.3).astype(np.uint8)
     image = (90 + 60 * labels + 12 * np.sin(y / 40) + rng.normal(0, 22, labels.shape)).clip(0, 255).astype(np.uint8)
-    order = {"xy": (0, 1, 2), "xz": (1, 0, 2), "yz": (1, 2, 0)}[plane]
+    order = {"xy": (0, 1, 2), "xz": (1, 0, 2)}[plane]
     return np.ascontiguousarray(image.transpose(order)), np.ascontiguousarray(labels.transpose(order))
 
 
@@ -142,13 +141,11 @@ def test_pixels_are_those_of_the_run(runs, tmp_path, way, name):
     assert (expected == 255).sum() == expected.size - found.size  # outside of the region
 
 
-@pytest.mark.parametrize("plane", ["xz", "yz"])
+@pytest.mark.parametrize("name", ["a", "b"])
 @pytest.mark.parametrize("way", [to_tiff, to_zarr, in_python])
-def test_so_they_are_by_other_planes(runs, tmp_path, way, plane):
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        expected = of_run(runs[plane], name)[region(name, plane)]
-        np.testing.assert_array_equal(way(runs[plane], name, plane, tmp_path / name), expected)
+def test_so_they_are_by_planes_along_z(runs, tmp_path, way, name):
+    expected = of_run(runs["xz"], name)[region(name, "xz")]
+    np.testing.assert_array_equal(way(runs["xz"], name, "xz", tmp_path), expected)
 
 
 @pytest.mark.parametrize("plane", SHAPES)
@@ -157,7 +154,7 @@ def test_the_report_shows_them(runs, plane):
     assert {view.volume for view in views} == {"a", "b"}
     for view in views:
         volume = of_run(runs[plane], view.volume)
-        across = {"xy": (0, 1, 2), "xz": (1, 0, 2), "yz": (2, 0, 1)}[plane]
+        across = {"xy": (0, 1, 2), "xz": (1, 0, 2)}[plane]
         rows, columns = (region(view.volume, plane)[axis] for axis in across[1:])
         np.testing.assert_array_equal(view.cluster_image(), volume.transpose(across)[view.z, rows, columns])
         assert len(view.tiles) == 9 and set(np.unique(view.regions)) == set(range(len(view.clusters)))
@@ -241,15 +238,13 @@ def test_other_protocols_are_refused(tmp_path, capsys):
 def test_what_has_one_grey_value_is_not_segmented_anywhere(tmp_path):
     image, labels = scene(0, "xy")
     image[1], image[2, :80, :80], labels[0, :9] = 7, 200, 255
-    recipe = {**PARTS, "extends": "kmeans"}
-    model = Pipeline.from_recipe(recipe).fit(Volume("a", image, fov=FOV))
+    model = Pipeline.from_recipe(PARTS).fit(Volume("a", image, fov=FOV))
     model.save(tmp_path / "run" / "model")
     tifffile.imwrite(tmp_path / "a.tif", image, photometric="minisblack")
     assert command(["segment", str(tmp_path / "run"), str(tmp_path / "a.tif"), str(tmp_path / "out.tif")]) == 0
     found = model.segment(image)
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "out.tif"), found)
     assert (found[1] == 255).all() and (found[2, :60, :60] == 255).all() and (found[0] < K).all()
-    (tmp_path / "labels.tif").unlink(missing_ok=True)
     tifffile.imwrite(tmp_path / "labels.tif", labels, photometric="minisblack")
     entry = {"image": "a.tif", "labels": "labels.tif"}
     classes = {0: "dark", 1: "bright"}

@@ -14,7 +14,7 @@ import pytest
 from sccs.cli import main as command
 from sccs.inference import block_job, labels
 from sccs.inference.segment import segment
-from tests.sccs.inference.spots import REAL, Counted, image, read
+from tests.sccs.inference.spots import REAL, Counted, read
 
 zarr = pytest.importorskip("zarr")
 
