@@ -28,7 +28,7 @@ from sccs.data.volumes import Dataset, Volume
 from sccs.evaluation.evaluate import evaluate, usage
 from sccs.evaluation.mappings import MAPPINGS
 from sccs.pipeline import Pipeline
-from sccs.products import UNSEGMENTED, segment_volume
+from sccs.products import UNSEGMENTED, Counts, segment_volume
 from sccs.recipe import load_recipe
 from sccs.system.cache import code_of, fingerprint
 from sccs.system.colours import to_grey
@@ -41,6 +41,9 @@ SETS = (*REAL, "phantom")
 ELSEWHERE = ("data", "seed", "description", "device", "plugins")  # of a recipe: what is not the system
 FRAME = (  # code outside the registry that results depend on
     "sccs.pipeline",
+    "sccs.inference.blocks",
+    "sccs.inference.labels",
+    "sccs.inference.stitch",
     "sccs.model.fovs",
     "sccs.model.model",
     "sccs.model.parts",
@@ -244,14 +247,15 @@ def _segment_all(pipeline: Pipeline, volumes: Sequence[Volume], dataset: Dataset
     tables: dict[str, np.ndarray] = {}
     pixels, used, pieces, area, first = np.zeros(pipeline.k, np.int64), [], 0, 0, None
     for volume in volumes:
-        here = np.zeros(pipeline.k, np.int64)
-        for plane in segment_volume(pipeline, volume, dataset, list(dataset.classes), tables, here):
+        here = Counts(pipeline.k, dataset)
+        for plane in segment_volume(pipeline, volume, here):
             if (plane != UNSEGMENTED).any():
                 pieces += _connected_pieces(plane)
                 area += int((plane != UNSEGMENTED).sum())
                 first = plane if first is None else first
-        pixels += here
-        used.append(usage(here)[1])
+        tables |= here.tables
+        pixels += here.pixels
+        used.append(usage(here.pixels)[1])
     return Segmentation(tables, pixels, used, pieces / max(area, 1) * 1e6, first)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from sccs.data.given import as_dataset, as_volume
 from sccs.data.planes import turn_back
 from sccs.data.volumes import Dataset, Volume, voxel_mismatch
+from sccs.inference.labels import segment_slices
 from sccs.model.fovs import check_labels
 from sccs.model.model import Model
 from sccs.recipe import Recipe
@@ -82,17 +83,18 @@ class Pipeline(Model):
         self.seconds["training"] = time.perf_counter() - start
         return self
 
-    def segment_slices(self, volume: Volume) -> Iterator[np.ndarray]:
-        """Clusters (Y, X) uint8 of every used slice of a volume, one after the other."""
-        fovs = volume.fovs()
-        for _ in volume.z_slices:
-            plane = np.zeros(volume.shape[1:], np.uint8)
-            for tile in volume.tiles:
-                plane[tile.window] = self.segment_fov(next(fovs).image).clusters
-            yield plane
+    def segment_slices(self, volume: Volume, done: Callable[[], object] = lambda: None) -> Iterator[np.ndarray]:
+        """Clusters (Y, X) uint8 of every used slice of a volume, one after the other; as `segment`.
+
+        done() is called after every FOV.
+        """
+        return segment_slices(self, volume, done=done)
 
     def segment(self, volume: Any, voxel_size: Sequence[float] | None = None) -> np.ndarray:
         """Clusters (Z, Y, X) uint8 of a file, a Volume or an array (Z, Y, X); (Y, X) of an array (Y, X).
+
+        They are those of `sccs segment` (sccs/inference/labels.py): FOVs overlap and are stitched; 255, "not
+        segmented", where a whole FOV has one grey value.
 
         Arrays may be of NumPy, or lazy ones of the kind of Dask's and Zarr's, of which slices are read one at a time.
         voxel_size: (z, y, x) nm of arrays, and of files that do not say. Warns, through the logger "sccs", of pixels

@@ -11,14 +11,16 @@ import torch
 from registry.base import UserError
 from registry.numeric.kmeans import kmeans
 from sccs.data.planes import restored
-from sccs.data.tiler import Tile
-from sccs.data.volumes import FOV, Dataset, Volume, evenly
+from sccs.data.pyramid import EMPTY
+from sccs.data.volumes import Dataset, Volume, evenly
 from sccs.data.writers import write_labels
 from sccs.evaluation.continuity import NeighbourTables
 from sccs.evaluation.legend import class_legend, cluster_legend
 from sccs.evaluation.naming import read_names, write_metrics
 from sccs.evaluation.tables import confusion
-from sccs.model.model import STAGES, Segmented
+from sccs.inference.blocks import Fields, overlapping, separate
+from sccs.inference.labels import Slice, segment_slice
+from sccs.model.model import STAGES
 from sccs.pipeline import Pipeline
 from sccs.report.overlays import basis_mosaic, cluster_overlay
 from sccs.report.page import refresh
@@ -31,19 +33,25 @@ from sccs.system.log import RunLog
 TIMED_FOVS = 3  # whose stages are timed, without the cache
 VIEWS = {"test": 6, "train": 2}  # slices kept for figures and report, spread over the volumes
 MOST_NODES = 50_000  # of a FOV for which k-means of its own is drawn; a pixel graph has more
-UNSEGMENTED = 255  # in <volume>_clusters.tif: slices or margins that the recipe leaves out
+UNSEGMENTED = EMPTY  # in <volume>_clusters.tif: slices or margins that the recipe leaves out, FOVs of one grey
 
 
 def make_products(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog, training_seconds: float) -> dict:
     """Segment every train and test volume, score, time, draw; returns the metrics."""
     counts = {part: Counts(pipeline.k, dataset) for part in ("train", "test")}
     (out / "figures" / "data").mkdir(parents=True, exist_ok=True)
-    fovs = sum(len(v.z_slices) * len(v.tiles) for v in dataset.train + dataset.test)
+    fovs = sum(len(v.z_slices) * len(fields_of(pipeline, v)) for v in dataset.train + dataset.test)
     with log.progress(fovs, "segmenting") as bar:
         for part, counted in counts.items():
             volumes = getattr(dataset, part)
             for volume, shown in zip(volumes, shares(volumes, VIEWS[part])):
                 _write_clusters(pipeline, dataset, out, log, part, volume, shown, counted, bar.update)
+    for part, counted in counts.items():
+        if counted.unscored:
+            log.warning(
+                f"{part}: {counted.unscored} labelled pixels are in fields of view of one grey value, which are not "
+                "segmented; they are not scored"
+            )
     report_growth(log)
     wished = pipeline.recipe.evaluation
     metrics = write_metrics(
@@ -73,12 +81,32 @@ def make_products(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog, 
 
 
 class Counts:
-    """What is counted while volumes are segmented: confusion tables by FOV, pixels per cluster, neighbours in z."""
+    """What is counted while volumes are segmented: confusion tables by tile, pixels per cluster, neighbours in z.
+
+    unscored: labelled pixels that are not segmented.
+    """
 
     def __init__(self, k: int, dataset: Dataset):
+        self.k, self.dataset = k, dataset
         self.tables: dict[str, np.ndarray] = {}
         self.pixels = np.zeros(k, np.int64)
         self.neighbours = NeighbourTables(k, dataset)
+        self.unscored = 0
+
+    def add(self, volume: Volume, z: int, clusters: np.ndarray) -> None:
+        """A slice of the file, clusters (Y, X) uint8 of the region."""
+        seen = clusters != UNSEGMENTED
+        self.pixels += np.bincount(clusters[seen], minlength=self.k)
+        labels = volume.read_labels(z)
+        if labels is None:
+            return
+        codes, ignore = list(self.dataset.classes), self.dataset.ignore
+        self.unscored += int((np.isin(labels[~seen], codes) & (labels[~seen] != ignore)).sum())
+        for tile in volume.tiles:
+            scored = seen[tile.window]
+            self.tables[f"{volume.name}:{z}:{tile.y0}:{tile.x0}"] = confusion(
+                clusters[tile.window][scored], labels[tile.window][scored], self.k, codes, ignore
+            )
 
 
 def _write_clusters(
@@ -94,23 +122,13 @@ def _write_clusters(
 ) -> None:
     """<volume>_clusters.tif, and the views of the slices that are shown."""
 
-    def draw(z: int, pieces: list) -> None:
-        view = view_of(pipeline, volume, z, part, dataset, pieces)
+    def draw(z: int, found: Slice) -> None:
+        view = view_of(pipeline, volume, z, part, dataset, found)
         view.save(out / "figures" / "data")
         log.image(f"{part}/{view.key}/clusters", cluster_overlay(view, pipeline.k), 0)
         log.image(f"{part}/{view.key}/bases", basis_mosaic(view.bases, view.regions), 0)
 
-    planes = segment_volume(
-        pipeline,
-        volume,
-        dataset,
-        list(dataset.classes),
-        counted.tables,
-        counted.pixels,
-        drawn=shown,
-        draw=draw,
-        done=done,
-    )
+    planes = segment_volume(pipeline, volume, counted, drawn=shown, draw=draw, done=done)
     legend = cluster_legend(read_names(out), pipeline.k)
     write_labels(
         out / "segmentation" / f"{volume.name}_clusters.tif",
@@ -129,66 +147,50 @@ def shares(volumes: list[Volume], count: int) -> list[list[int]]:
     return [evenly(volume.z_slices, each) for volume in volumes]
 
 
+def fields_of(pipeline: Pipeline, volume: Volume) -> Fields:
+    """The fields of view of a run's own segmentations, as the recipe's `evaluation.fovs` wants them."""
+    cut = {"overlapping": overlapping, "separate": separate}[pipeline.recipe.evaluation.fovs]
+    return cut(volume.shape[1:], volume.fov)
+
+
 def segment_volume(
     pipeline: Pipeline,
     volume: Volume,
-    dataset: Dataset,
-    codes: list[int],
-    tables: dict[str, np.ndarray],
-    pixels: np.ndarray,
+    counted: Counts,
     *,
     drawn: Sequence[int] = (),
-    draw: Callable[[int, list], None] = lambda z, pieces: None,
+    draw: Callable[[int, Slice], None] = lambda z, found: None,
     done: Callable[[], None] = lambda: None,
 ) -> Iterator[np.ndarray]:
     """Yields planes (Y, X) uint8 of the whole file, `UNSEGMENTED` where the recipe does not look.
 
-    Adds each FOV's confusion to `tables` and its clusters to `pixels` (k,), then calls done(). For the slices in
-    `drawn`, draw(z, [(fov, tile, result), ...]) is called; of other slices nothing is held but the plane.
+    Adds what is `counted`, and calls done() after each FOV. For the slices in `drawn`, draw(z, slice) is called, unless
+    all of it has one grey value; of other slices nothing is held but the plane.
     """
-    fovs = volume.fovs()
+    fields = fields_of(pipeline, volume)
     _, y0, x0 = volume.origin
     used = set(volume.z_slices)
     for z in range(volume.image.shape[0]):
         plane = np.full(volume.image.shape[1:], UNSEGMENTED, np.uint8)
-        if z not in used:
-            yield plane
-            continue
-        pieces = []
-        for tile in volume.tiles:
-            fov = next(fovs)
-            result = pipeline.segment_fov(fov.image, keep=True)
-            plane[y0 + tile.y0 : y0 + tile.y1, x0 + tile.x0 : x0 + tile.x1] = result.clusters
-            pixels += np.bincount(result.clusters.ravel(), minlength=pipeline.k)
-            if fov.labels is not None:
-                tables[fov.key] = confusion(result.clusters, fov.labels, pipeline.k, codes, dataset.ignore)
-            if z in drawn:
-                pieces.append((fov, tile, result))
-            done()
-        if pieces:
-            draw(z, pieces)
+        if z in used:
+            found = segment_slice(pipeline, volume, z, fields, keep=True, results=z in drawn, done=done)
+            clusters = found.plane()
+            plane[y0 : y0 + volume.shape[1], x0 : x0 + volume.shape[2]] = clusters
+            counted.add(volume, z, clusters)
+            if found.results:
+                draw(z, found)
         yield plane
 
 
-def view_of(
-    pipeline: Pipeline,
-    volume: Volume,
-    z: int,
-    part: str,
-    dataset: Dataset,
-    pieces: Sequence[tuple[FOV, Tile, Segmented]],
-) -> SliceView:
-    """One slice put together from its FOVs, with per-FOV k-means of Z beside it (Figure 4c)."""
-    shape = volume.shape[1:]
-    image, regions = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
-    labels = None if pieces[0][0].labels is None else np.zeros(shape, np.int32)
+def view_of(pipeline: Pipeline, volume: Volume, z: int, part: str, dataset: Dataset, found: Slice) -> SliceView:
+    """One slice with the results of its FOVs, and per-FOV k-means of Z beside them (Figure 4c).
+
+    A pixel has the superpixel of the FOV that stitching gives it to: the view's clusters are those of the file.
+    """
+    numbers = {place: np.full(labels.shape, -1, np.int32) for place, labels in found.labels.items()}
     bases, clusters, alone, offset = [], [], [], 0
-    for fov, tile, result in pieces:
-        window = tile.window
-        image[window] = fov.image
-        regions[window] = result.graph.regions + offset
-        if labels is not None and fov.labels is not None:
-            labels[window] = fov.labels
+    for place, result in found.results.items():
+        numbers[place] = result.graph.regions + np.int32(offset)
         bases.append(result.Z)
         clusters.append(result.assignment)
         try:
@@ -197,19 +199,21 @@ def view_of(
         except UserError:  # fewer distinct nodes than clusters
             alone.append(result.assignment)
         offset += result.graph.n
-    tiles = [(tile.y0, tile.x0, tile.y1 - tile.y0, tile.x1 - tile.x0) for _, tile, _ in pieces]
+    regions = found.plane(numbers)
+    inside = regions >= 0
+    shown, regions[inside] = np.unique(regions[inside], return_inverse=True)  # others are beyond the borders
     return SliceView(
         volume.name,
         z,
         part,
-        to_grey(image),
-        labels,
+        to_grey(volume.read_slice(z)),
+        volume.read_labels(z),
         regions,
-        np.concatenate(bases),
-        np.concatenate(clusters),
-        np.concatenate(alone),
+        np.concatenate(bases)[shown],
+        np.concatenate(clusters)[shown],
+        np.concatenate(alone)[shown],
         dataset.ignore,
-        tiles,
+        [(y.start, x.start, y.stop - y.start, x.stop - x.start) for _, y, x in found.fields],
         voxel_size=volume.voxel_size,
     )
 

@@ -32,8 +32,11 @@ from sccs.evaluation.continuity import NeighbourTables, z_consistency
 from sccs.evaluation.mappings import fit_mapping
 from sccs.evaluation.scores import scores
 from sccs.evaluation.tables import confusion, rest_position
+from sccs.inference.blocks import Place, overlapping
 from sccs.inference.depth import neighbourhood, segment_middle
+from sccs.inference.labels import Slice, views
 from sccs.pipeline import Pipeline
+from sccs.products import Counts, segment_volume
 from sccs.recipe import load_recipe
 from sccs.system.log import quiet_log
 
@@ -71,24 +74,28 @@ def _averaged(model: Pipeline, graphs: Sequence[RegionGraph], middle: int, share
 
 @torch.no_grad()
 def _segment(
-    model: Pipeline, volume: Volume, layers: Sequence[Sequence[RegionGraph]], way: Way | None
+    model: Pipeline, volume: Volume, layers: Sequence[dict[Place, RegionGraph]], way: Way | None
 ) -> Iterator[np.ndarray]:
-    """Cluster planes of a volume's slices, given the graphs of each one's tiles."""
-    links: list[list[Link]] = []
+    """Cluster planes of a volume's slices, stitched, given the graphs of each one's fields of view."""
+    fields = overlapping(volume.shape[1:], volume.fov)
+    links: list[dict[Place, Link]] = []
     if way and way[0] == "edges":
         assert isinstance(model.graph, AffinityGraph)
-        links = [[link(model.graph, a, b, way[1]) for a, b in zip(one, two)] for one, two in itertools.pairwise(layers)]
+        links = [
+            {place: link(model.graph, one[place], two[place], way[1]) for place in one}
+            for one, two in itertools.pairwise(layers)
+        ]
     for position in range(len(layers)):
         near = neighbourhood(volume.z_slices, position, way[2] if way else 0)
-        plane = np.zeros(volume.shape[1:], np.uint8)
-        for number, tile in enumerate(volume.tiles):
-            column, middle = [layers[i][number] for i in near], position - near.start
+        found = Slice(fields)
+        for place, _, _ in fields:
+            column, middle = [layers[i][place] for i in near], position - near.start
             if links:
-                between = [links[i][number] for i in near[:-1]]
-                plane[tile.window] = segment_middle(model, column, between, middle)
+                between = [links[i][place] for i in near[:-1]]
+                found.labels[place] = segment_middle(model, column, between, middle)
             else:
-                plane[tile.window] = _averaged(model, column, middle, way[1] if way else 0.0)
-        yield plane
+                found.labels[place] = _averaged(model, column, middle, way[1] if way else 0.0)
+        yield found.plane()
 
 
 def measure(system: str, data: str, seed: int) -> list[dict[str, Any]]:
@@ -98,23 +105,24 @@ def measure(system: str, data: str, seed: int) -> list[dict[str, Any]]:
     model = Pipeline.from_recipe(own)
     dataset = load_dataset(own["data"], Path.cwd(), seed, model.min_side)
     model.fit(dataset, log=quiet_log())
-    names, codes = list(dataset.classes.values()), list(dataset.classes)
-    table = np.zeros((model.k, len(codes)), np.int64)
+    names = list(dataset.classes.values())
+    counts = Counts(model.k, dataset)
     for volume in dataset.train:
-        for fov in volume.fovs():
-            assert fov.labels is not None
-            table += confusion(
-                model.segment_fov(fov.image, keep=True).clusters, fov.labels, model.k, codes, dataset.ignore
-            )
+        for _ in segment_volume(model, volume, counts):
+            pass
+    table = sum(counts.tables.values(), np.zeros((model.k, len(dataset.classes)), np.int64))
     mapping = fit_mapping("train", table, rest=rest_position(names))
     (volume,) = dataset.test
-    fovs = volume.fovs()
-    layers = [[model.build(next(fovs).image) for _ in volume.tiles] for _ in volume.z_slices]
+    fields = overlapping(volume.shape[1:], volume.fov)
+    layers = [
+        {place: model.build(np.ascontiguousarray(image)) for place, _, _, image in views(volume, z, fields)}
+        for z in volume.z_slices
+    ]
     rows = []
     for name, way in WAYS.items():
         start = time.perf_counter()
         planes = list(_segment(model, volume, layers, way))
-        seconds = (time.perf_counter() - start) / (len(planes) * len(volume.tiles))
+        seconds = (time.perf_counter() - start) / (len(planes) * len(fields))
         rows.append(
             {
                 "set": data,

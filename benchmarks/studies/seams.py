@@ -18,7 +18,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +26,10 @@ import numpy as np
 from benchmarks.harness import SETS, expanded, job
 from benchmarks.pages import Origin, markdown, named, publish
 from sccs.data import load_dataset
-from sccs.data.pyramid import EMPTY
 from sccs.data.readers import open_image
 from sccs.data.volumes import Volume, evenly
-from sccs.inference.blocks import Span, spans
-from sccs.inference.stitch import Read, stitched
+from sccs.inference.blocks import overlapping
+from sccs.inference.labels import Slice, segment_slice
 from sccs.pipeline import Pipeline
 from sccs.system.exits import guard
 from sccs.system.log import quiet_log
@@ -54,8 +53,6 @@ HEADER = [
     "pixels computed / written",
     "stitching, s a slice",
 ]
-
-Labels = dict[tuple[int, int], np.ndarray]  # of FOV (i, j): (1, h, w)
 
 
 @dataclass
@@ -83,42 +80,14 @@ def of_run(run: str, image: str) -> Subject:
     return Subject(Path(image).parent.name + "/" + Path(image).name, Path(run).name, model, volume)
 
 
-def _segmented(model: Pipeline, volume: Volume, z: int, halo: int) -> tuple[list[Span], list[Span], Labels]:
-    """FOVs along y and x, and the labels (1, h, w) that each sees."""
-    rows, columns = (spans(length, model.fov, halo) for length in volume.shape[1:])
-    labels: Labels = {}
-    for i, y in enumerate(rows):
-        for j, x in enumerate(columns):
-            pixels = volume.read_window(z, slice(y.low, y.high), slice(x.low, x.high))
-            labels[i, j] = model.segment_fov(np.ascontiguousarray(pixels)).clusters[None]
-    return rows, columns, labels
-
-
-def _put_together(
-    rows: list[Span], columns: list[Span], labels: Labels, halo: int
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Labels (Y, X), the number of the FOV that each is of, seconds."""
-
-    def read(i: int, j: int, y: slice, x: slice) -> np.ndarray:
-        return labels[i, j][
-            :, y.start - rows[i].low : y.stop - rows[i].low, x.start - columns[j].low : x.stop - columns[j].low
-        ]
-
-    def number(i: int, j: int, y: slice, x: slice) -> np.ndarray:
-        return np.full((1, y.stop - y.start, x.stop - x.start), i * len(columns) + j)
-
-    def whole(values: Read | None) -> np.ndarray:
-        return np.block(
-            [
-                [stitched(i, j, rows, columns, halo, read, EMPTY, values)[0] for j in range(len(columns))]
-                for i in range(len(rows))
-            ]
-        )
-
+def _put_together(found: Slice, halo: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Labels (Y, X) as stitched within `halo` px, the number of the FOV that each is of, seconds."""
+    found = replace(found, fields=replace(found.fields, halo=halo))
+    numbers = {place: np.full(part.shape, n) for n, (place, part) in enumerate(found.labels.items())}
     start = time.perf_counter()
-    found = whole(None)
+    labels = found.plane()
     seconds = time.perf_counter() - start
-    return found, whole(number), seconds
+    return labels, found.plane(numbers), seconds
 
 
 def rates(labels: np.ndarray, owner: np.ndarray) -> np.ndarray:
@@ -139,12 +108,12 @@ def measure(subject: Subject, halos: Sequence[int], slices: int) -> list[list[st
         ways = {"cut straight": 0, "stitched": halo} if halo else {"cut straight": 0}
         counts, seconds = {way: np.zeros(4, np.int64) for way in ways}, dict.fromkeys(ways, 0.0)
         for z in used:
-            rows, columns, labels = _segmented(model, volume, z, halo)
+            parts = segment_slice(model, volume, z, overlapping(volume.shape[1:], model.fov, halo))
             for way, reach in ways.items():
-                found, owner, took = _put_together(rows, columns, labels, reach)
+                found, owner, took = _put_together(parts, reach)
                 counts[way] += rates(found, owner)
                 seconds[way] += took / len(used)
-        cost = sum(part.size for part in labels.values()) / (volume.shape[1] * volume.shape[2])
+        cost = parts.fields.seen / (volume.shape[1] * volume.shape[2])
         for way, (across, borders, inside, others) in counts.items():
             ratio = across / borders / (inside / others)
             lines.append(
@@ -153,7 +122,7 @@ def measure(subject: Subject, halos: Sequence[int], slices: int) -> list[list[st
                     subject.trained,
                     str(halo),
                     way,
-                    str(len(labels)),
+                    str(len(parts.fields)),
                     f"{across / borders:.4f}",
                     f"{inside / others:.4f}",
                     f"{ratio:.2f}",

@@ -1,5 +1,7 @@
 """Non-overlapping fields of view (FOVs) that cover a slice of any size, edges too, and put it together again.
 
+Training looks at them, and so does `evaluation.fovs: separate`; segmentation overlaps (sccs/inference/blocks.py).
+
 The paper cuts slices into 560 x 560 FOVs and says nothing of the edges. Here a side that exceeds the limit is cut
 into the fewest tiles; inner borders lie on multiples of the MAE's window (80 px) where that costs no extra tile, so
 that no window is padded inside the slice, and sizes are balanced, so that all graphs have about the same number of

@@ -16,7 +16,8 @@ class NeighbourTables:
 
     clusters (k, k): pixels by their cluster in a slice and in the next. labels (C, C): the same of classes, in the
     order of the data set's. pairs: of slices that were compared, neighbours in the file. Where both slices are
-    labelled only pixels with a class in both are counted, so that the two tables speak of the same pixels.
+    labelled only pixels with a class in both are counted, so that the two tables speak of the same pixels; those that
+    are not segmented in both never are.
     """
 
     def __init__(self, k: int, dataset: Dataset):
@@ -52,11 +53,11 @@ class NeighbourTables:
     def _count(self, one: tuple, two: tuple) -> None:
         (a, a_labels), (b, b_labels) = one, two
         self.pairs += 1
+        seen = (a < self.k) & (b < self.k)
         if a_labels is not None:
-            seen = (a_labels >= 0) & (b_labels >= 0)
-            a, b = a[seen], b[seen]
+            seen &= (a_labels >= 0) & (b_labels >= 0)
             self.labels += joint(a_labels[seen], b_labels[seen], len(self.labels))
-        self.clusters += joint(a, b, self.k)
+        self.clusters += joint(a[seen], b[seen], self.k)
 
     def to_lists(self) -> dict[str, Any]:
         """The counts as plain lists, for tables.json."""

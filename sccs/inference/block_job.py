@@ -192,7 +192,7 @@ class Job:
                 y, x = self.plan.y[i], self.plan.x[j]
                 labels = np.full((len(zs), *self.plan.slot), EMPTY, np.uint8)
                 for z in zs:  # innermost: a chunk is many slices deep, and is read once
-                    found = label_fov(self.model, self.volume, self.mask, self.table, z, y, x)
+                    found, _ = label_fov(self.model, self.volume, self.mask, self.table, z, y, x)
                     labels[z - zs.start, : y.high - y.low, : x.high - x.low] = found
                     tick()
                 top, left = self.plan.corner(i, j)

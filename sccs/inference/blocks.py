@@ -1,6 +1,8 @@
 """How a volume is cut for segmentation: fields of view (FOVs) with halos, blocks that are written whole, and the
 levels of the label pyramid. Plain numbers; nothing here reads pixels or knows a model.
 
+The FOVs of `overlapping` are those of every segmentation; `separate` ones are the paper's protocol of evaluation.
+
 The FOVs follow from the region's shape, the FOV's side and the halo alone. Blocks are whole FOVs and whole chunks, so
 that no FOV is computed twice, no two workers write one chunk, and labels depend neither on blocks nor on their order.
 """
@@ -8,7 +10,7 @@ that no FOV is computed twice, no two workers write one chunk, and labels depend
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,7 +18,7 @@ import numpy as np
 
 from registry.base import UserError
 from sccs.data.pyramid import CHUNK, box, grid
-from sccs.data.tiler import WINDOW
+from sccs.data.tiler import WINDOW, split
 
 HALO = 40  # px, at most a fourteenth of the FOV; the default
 BLOCK = (32, 1120, 1120)  # voxels; the default before it is fitted to whole FOVs
@@ -74,14 +76,53 @@ def spans(length: int, fov: int | str, halo: int) -> list[Span]:
     ]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """shape: (Z, Y, X) of the region. block, chunk: shapes in voxels; chunks divide blocks. y, x: FOVs. halo: px."""
+Place = tuple[int, int]  # of a FOV among those of a slice: row, column
 
-    shape: tuple[int, int, int]
+
+@dataclass(frozen=True)
+class Fields:
+    """The FOVs of a slice. y, x: along its axes. halo: px that neighbours see of one another; 0: they only touch."""
+
     halo: int
     y: list[Span]
     x: list[Span]
+
+    def __len__(self) -> int:
+        return len(self.y) * len(self.x)
+
+    def __iter__(self) -> Iterator[tuple[Place, Span, Span]]:
+        return (((i, j), y, x) for i, y in enumerate(self.y) for j, x in enumerate(self.x))
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """(Y, X) of the slice."""
+        return self.y[-1].stop, self.x[-1].stop
+
+    @property
+    def seen(self) -> int:
+        """Pixels that all FOVs see together."""
+        return math.prod(sum(span.high - span.low for span in along) for along in (self.y, self.x))
+
+
+def overlapping(shape: Sequence[int], fov: int | str, halo: int | None = None) -> Fields:
+    """FOVs of a slice of `shape` (Y, X), to be stitched; None: `default_halo`. Raises UserError as `spans` does."""
+    halo = default_halo(fov) if halo is None else halo
+    y, x = (spans(length, fov, halo) for length in shape)
+    return Fields(halo, y, x)
+
+
+def separate(shape: Sequence[int], fov: int | str) -> Fields:
+    """The tiles (`sccs.data.tiler`) of a slice of `shape` (Y, X), as FOVs that see what they write."""
+    cuts = ([(0, length)] if isinstance(fov, str) else split(length, fov) for length in shape)
+    y, x = ([Span(start, stop, start, stop) for start, stop in cut] for cut in cuts)
+    return Fields(0, y, x)
+
+
+@dataclass(frozen=True)
+class Plan(Fields):
+    """shape: (Z, Y, X) of the region. block, chunk: shapes in voxels; chunks divide blocks."""
+
+    shape: tuple[int, int, int]
     block: tuple[int, int, int]
     chunk: tuple[int, int, int]
 
@@ -118,16 +159,17 @@ def make_plan(shape: Sequence[int], fov: int | str, halo: int, block: Sequence[i
     """`block`: wished for, in voxels (z, y, x); y and x become whole FOVs, at least one."""
     Z, Y, X = map(int, shape)
     wished = block or BLOCK
-    y, x = spans(Y, fov, halo), spans(X, fov, halo)
+    fields = overlapping((Y, X), fov, halo)
+    y, x = fields.y, fields.x
     most = max(1, FOV_VOXELS // math.prod(max(span.high - span.low for span in along) for along in (y, x)))
     depth = min(wished[0], Z, most)
     chunks, sides = [min(depth, CHUNK[0])], []
     sides.append(depth // chunks[0] * chunks[0])
-    for fields, length, side, longest in zip((y, x), (Y, X), wished[1:], CHUNK[1:]):
-        step = fields[0].stop
-        sides.append(min(max(1, side // step), len(fields)) * step)
-        chunks.append(min(longest, length) if len(fields) == 1 else _divisor(step, longest))
-    return Plan((Z, Y, X), halo, y, x, (sides[0], sides[1], sides[2]), (chunks[0], chunks[1], chunks[2]))
+    for along, length, side, longest in zip((y, x), (Y, X), wished[1:], CHUNK[1:]):
+        step = along[0].stop
+        sides.append(min(max(1, side // step), len(along)) * step)
+        chunks.append(min(longest, length) if len(along) == 1 else _divisor(step, longest))
+    return Plan(halo, y, x, (Z, Y, X), (sides[0], sides[1], sides[2]), (chunks[0], chunks[1], chunks[2]))
 
 
 def _divisor(length: int, most: int) -> int:

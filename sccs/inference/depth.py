@@ -8,8 +8,7 @@ on its neighbours' images alone, not on the order in which slices are segmented.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -20,10 +19,12 @@ from registry.spg.graphs import RegionGraph
 from registry.spg.slab import Link, joined, link
 from sccs.data.pyramid import EMPTY
 from sccs.data.volumes import Volume
+from sccs.inference.blocks import Fields, Place, overlapping
+from sccs.inference.labels import Slice, labelled, of_one_grey, views
+from sccs.inference.source import Inside
 from sccs.model.model import Model
 
 REACH = 2  # slices on either side
-T = TypeVar("T")
 
 
 def check_depth(model: Model, weight: float) -> None:
@@ -40,62 +41,74 @@ def check_depth(model: Model, weight: float) -> None:
 
 @torch.no_grad()
 def segment_slices(
-    model: Model, volume: Volume, weight: float, reach: int = REACH, inside: Callable[[int], np.ndarray] | None = None
+    model: Model,
+    volume: Volume,
+    weight: float,
+    reach: int = REACH,
+    fields: Fields | None = None,
+    mask: Inside | None = None,
+    table: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
-    """Clusters (Y, X) uint8 of every used slice of a volume, as `Pipeline.segment_slices` gives them, with depth.
+    """Labels (Y, X) uint8 of every used slice of a volume, as `sccs.inference.labels.segment_slices`, with depth.
 
-    Slices are neighbours where they are in the file; up to `reach` on either side are joined. In memory are the graphs
-    of 2 reach + 1 slices. Raises UserError as `check_depth` does.
-
-    inside: of z, where (Y, X) bool labels are wanted. Then fields of view without such a place, and those of one grey
-    value, are 255, "not segmented".
+    Slices are neighbours where they are in the file; up to `reach` on either side are joined, field of view by field of
+    view. In memory are the graphs of 2 reach + 1 slices. Raises UserError as `check_depth` does.
     """
     check_depth(model, weight)
     builder = model.graph
     assert isinstance(builder, AffinityGraph)
-    fovs = volume.fovs()
-    layers: dict[int, list[RegionGraph | None]] = {}  # position of a slice -> the graphs of its tiles
-    links: dict[int, list[Link | None]] = {}  # position of a slice -> of its tiles, to the next slice
-    flat: dict[int, list[bool]] = {}  # position of a slice -> which of its tiles are of one grey value
-    wanted: dict[int, list[bool]] = {}  # position of a slice -> which of its tiles have a place inside
+    fields = fields or overlapping(volume.shape[1:], volume.fov)
+    # by the position of a slice, then by FOV
+    graphs: dict[int, dict[Place, RegionGraph]] = {}
+    links: dict[int, dict[Place, Link]] = {}  # to the next slice
+    written: dict[int, set[Place]] = {}  # those with a place inside and, as far as they were read, several greys
     for position in range(len(volume.z_slices)):
         near = neighbourhood(volume.z_slices, position, reach)
-        for passed in [old for old in layers if old < near.start]:
-            for kept in (layers, links, flat, wanted):
-                kept.pop(passed, None)
+        for kept in (graphs, links, written):
+            for passed in [old for old in kept if old < near.start]:
+                del kept[passed]
         for other in near:
-            if other in layers:
+            if other in graphs:
                 continue
             around = neighbourhood(volume.z_slices, other, reach)
             for each in around:
-                if each not in wanted:
-                    where = None if inside is None else inside(volume.z_slices[each])
-                    wanted[each] = [where is None or bool(where[tile.window].any()) for tile in volume.tiles]
-            layers[other], flat[other] = [], []
-            for number in range(len(volume.tiles)):
-                image = next(fovs).image
-                needed = any(wanted[each][number] for each in around)
-                layers[other].append(model.build(image, keep=False) if needed else None)
-                flat[other].append(bool(image.min() == image.max()))
+                if each not in written:
+                    written[each] = _with_places(volume, each, fields, mask)
+            graphs[other] = {}
+            for place, y, x, image in views(volume, volume.z_slices[other], fields):
+                if of_one_grey(image, y, x):
+                    written[other].discard(place)
+                if any(place in written[each] for each in around):
+                    graphs[other][place] = model.build(np.ascontiguousarray(image), keep=False)
             if other > near.start:
-                links[other - 1] = [
-                    None if one is None or two is None else link(builder, one, two, weight)
-                    for one, two in zip(layers[other - 1], layers[other])
-                ]
-        plane = np.full(volume.shape[1:], EMPTY, np.uint8)
-        for number, tile in enumerate(volume.tiles):
-            if wanted[position][number] and not (inside is not None and flat[position][number]):
-                plane[tile.window] = segment_middle(
+                one, two = graphs[other - 1], graphs[other]
+                links[other - 1] = {
+                    place: link(builder, one[place], two[place], weight) for place in one if place in two
+                }
+        found = Slice(fields)
+        for place, y, x in fields:
+            found.labels[place] = np.full((y.high - y.low, x.high - x.low), EMPTY, np.uint8)
+            if place in written[position]:
+                clusters = segment_middle(
                     model,
-                    _present(layers[other][number] for other in near),
-                    _present(links[other][number] for other in near[:-1]),
+                    [graphs[other][place] for other in near],
+                    [links[other][place] for other in near[:-1]],
                     position - near.start,
                 )
-        yield plane
+                inside = _inside(volume, position, mask, slice(y.low, y.high), slice(x.low, x.high))
+                found.labels[place] = labelled(clusters, table, inside)
+        yield found.plane()
 
 
-def _present(items: Iterable[T | None]) -> list[T]:
-    return [item for item in items if item is not None]
+def _inside(volume: Volume, position: int, mask: Inside | None, rows: slice, columns: slice) -> np.ndarray | None:
+    return None if mask is None else mask(volume.z_slices[position] - volume.origin[0], rows, columns)
+
+
+def _with_places(volume: Volume, position: int, fields: Fields, mask: Inside | None) -> set[Place]:
+    """FOVs of a slice whose centre has a place inside of the mask."""
+    centres = {place: (slice(y.start, y.stop), slice(x.start, x.stop)) for place, y, x in fields}
+    inside = {place: _inside(volume, position, mask, *centre) for place, centre in centres.items()}
+    return {place for place, where in inside.items() if where is None or where.any()}
 
 
 def neighbourhood(z_slices: Sequence[int], position: int, reach: int) -> range:

@@ -1,117 +1,143 @@
-"""Labels of fields of view and of whole slices, by a trained model."""
+"""Labels of fields of view (FOVs) and of whole slices, by a trained model: the one way from pixels to labels.
+
+`sccs run`, its report, `sccs segment`, napari and Python all come here, so that all of them show the same pixels.
+"""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from sccs.data.planes import Plane, restored, turn_back
 from sccs.data.pyramid import EMPTY
 from sccs.data.volumes import PLANE_AT_ONCE, Volume
-from sccs.inference import depth as slabs
-from sccs.inference.blocks import Plan, Span
-from sccs.inference.source import Mask, open_mask, open_volume
+from sccs.inference.blocks import Fields, Place, Span, overlapping
+from sccs.inference.source import Inside
 from sccs.inference.stitch import stitched
-from sccs.model.model import Model
+from sccs.model.model import Model, Segmented
 
 
 def label_fov(
     model: Model,
     volume: Volume,
-    mask: Mask | None,
-    table: np.ndarray,
+    mask: Inside | None,
+    table: np.ndarray | None,
     z: int,
     y: Span,
     x: Span,
     image: np.ndarray | None = None,
-) -> np.ndarray:
-    """Labels (h, w) uint8 of all that one FOV sees of slice z of the region; `image`: its pixels, if they are there.
+    keep: bool = False,
+) -> tuple[np.ndarray, Segmented | None]:
+    """Labels (h, w) uint8 of all that one FOV sees of slice z of the region, and what they come from.
 
-    `EMPTY` where the mask is 0, and throughout where nothing is to be written at the FOV's centre: it is outside of
-    the mask or of one grey value.
+    `EMPTY` where the mask is 0, and throughout, with None beside it, where nothing is to be written at the FOV's
+    centre: it is outside of the mask or of one grey value. table: from clusters (k,) to labels, None where they are the
+    same. image: the FOV's pixels, if they are there. keep: nodes come from the cache, and stay there.
     """
     inside = None if mask is None else mask(z, slice(y.low, y.high), slice(x.low, x.high))
     empty = np.full((y.high - y.low, x.high - x.low), EMPTY, np.uint8)
     if inside is not None and not inside[y.core, x.core].any():
-        return empty
+        return empty, None
     if image is None:
         image = volume.read_window(volume.origin[0] + z, slice(y.low, y.high), slice(x.low, x.high))
+    if of_one_grey(image, y, x):
+        return empty, None
+    result = model.segment_fov(np.ascontiguousarray(image), keep)
+    return labelled(result.clusters, table, inside), result
+
+
+def of_one_grey(image: np.ndarray, y: Span, x: Span) -> bool:
+    """Whether the centre of a FOV has one grey value; image: all (h, w) that it sees."""
     core = image[y.core, x.core]
-    if core.min() == core.max():
-        return empty
-    labels = table[model.segment_fov(np.ascontiguousarray(image)).clusters]
-    return labels if inside is None else np.where(inside, labels, empty)
+    return bool(core.min() == core.max())
 
 
-def segmented_planes(
-    model: Model, volume: Volume, mask: Mask | None, table: np.ndarray, plan: Plan
-) -> Iterator[np.ndarray]:
-    """Labels (Y, X) of every slice, one after the other: what the blocks of `sccs.inference.block_job` hold."""
-    whole = plan.shape[1] * plan.shape[2] <= PLANE_AT_ONCE
-    for z in range(plan.shape[0]):
-        fovs = {}
-        for i, y in enumerate(plan.y):
-            if i == 0 or not whole:  # else the slice is in memory
-                rows = slice(0, plan.shape[1]) if whole else slice(y.low, y.high)
-                image, top = volume.read_window(volume.origin[0] + z, rows, slice(0, plan.shape[2])), rows.start
-            for j, x in enumerate(plan.x):
-                view = image[y.low - top : y.high - top, x.low : x.high]
-                fovs[i, j] = label_fov(model, volume, mask, table, z, y, x, view)[None]
-
-        def read(i: int, j: int, rows: slice, columns: slice) -> np.ndarray:
-            top, left = plan.y[i].low, plan.x[j].low
-            return fovs[i, j][:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-
-        plane = np.empty(plan.shape[1:], np.uint8)
-        for i, j in fovs:
-            y, x = plan.y[i], plan.x[j]
-            plane[y.start : y.stop, x.start : x.stop] = stitched(i, j, plan.y, plan.x, plan.halo, read, EMPTY)[0]
-        yield plane
+def labelled(clusters: np.ndarray, table: np.ndarray | None, inside: np.ndarray | None) -> np.ndarray:
+    """Labels uint8 of clusters (h, w) by `table`; `EMPTY` where it is not inside."""
+    labels = clusters if table is None else table[clusters]
+    return labels if inside is None else np.where(inside, labels, np.uint8(EMPTY))
 
 
-def slice_labels(
+@dataclass
+class Slice:
+    """One slice as its FOVs see it: labels (h, w) uint8 of each and, where they were asked for, the results."""
+
+    fields: Fields
+    labels: dict[Place, np.ndarray] = field(default_factory=dict)
+    results: dict[Place, Segmented] = field(default_factory=dict)  # without those of one grey value
+
+    def plane(self, values: Mapping[Place, np.ndarray] | None = None) -> np.ndarray:
+        """Labels (Y, X) uint8, each pixel of the FOV that stitching gives it to; `values` (h, w): these instead."""
+        fields, values = self.fields, values or self.labels
+
+        def reader(arrays: Mapping[Place, np.ndarray]) -> Callable[[int, int, slice, slice], np.ndarray]:
+            def read(i: int, j: int, rows: slice, columns: slice) -> np.ndarray:
+                top, left = fields.y[i].low, fields.x[j].low
+                return arrays[i, j][
+                    None, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
+                ]
+
+            return read
+
+        labels, shown = reader(self.labels), reader(values)
+        plane = np.empty(fields.sides, values[0, 0].dtype)
+        for (i, j), y, x in fields:
+            found = stitched(i, j, fields.y, fields.x, fields.halo, labels, EMPTY, shown)
+            plane[y.start : y.stop, x.start : x.stop] = found[0]
+        return plane
+
+
+def views(volume: Volume, z: int, fields: Fields) -> Iterator[tuple[Place, Span, Span, np.ndarray]]:
+    """Each FOV of slice z of the file, with the pixels (h, w) float32 that it sees, standardised."""
+    height, width = fields.sides
+    whole = height * width <= PLANE_AT_ONCE  # else the slice is read in bands
+    for (i, j), y, x in fields:
+        if j == 0 and (i == 0 or not whole):
+            rows = slice(0, height) if whole else slice(y.low, y.high)
+            image = volume.read_window(z, rows, slice(0, width))
+        yield (i, j), y, x, image[y.low - rows.start : y.high - rows.start, x.low : x.high]
+
+
+def segment_slice(
     model: Model,
-    settings: Mapping[str, Any],
-    plane: Plane,
-    depth: float | None,
-    table: np.ndarray,
-    watch: Callable[[Iterable[np.ndarray], int], Iterable[np.ndarray]] = lambda planes, total: planes,
-) -> Iterator[np.ndarray]:
-    """Labels (Y, X) of the region's slices, by planes of another axis or with edges between slices.
+    volume: Volume,
+    z: int,
+    fields: Fields,
+    mask: Inside | None = None,
+    table: np.ndarray | None = None,
+    *,
+    keep: bool = False,
+    results: bool = False,
+    done: Callable[[], object] = lambda: None,
+) -> Slice:
+    """Slice z of the file, FOV by FOV, with their `results` if asked for. done() is called after each.
 
-    As with blocks, `EMPTY` where the mask is 0 and in FOVs of one grey value. A few planes are in memory; labels of
-    other planes than xy are gathered in a temporary file. watch(planes, total) passes planes on and shows the progress.
+    mask, table, keep: as for `label_fov`.
     """
-    volume, mask = open_volume(settings, model.min_side, plane=plane), open_mask(settings, plane)
-    everything = slice(0, volume.shape[1]), slice(0, volume.shape[2])
-
-    @functools.lru_cache(maxsize=2 * slabs.REACH + 2)  # those that depth looks ahead to
-    def inside(z: int) -> np.ndarray:
-        if mask is None:
-            return np.ones(volume.shape[1:], bool)
-        return mask(z - volume.origin[0], *everything)
-
-    clusters = plane_clusters(model, volume, inside)
-    if depth is not None:
-        clusters = slabs.segment_slices(model, volume, depth, inside=inside)
-    codes = np.full(256, EMPTY, np.uint8)
-    codes[: len(table)] = table
-    labels = (
-        np.where(inside(z), codes[found], EMPTY)
-        for z, found in zip(volume.z_slices, watch(clusters, len(volume.z_slices)))
-    )
-    return restored(labels, turn_back(volume.shape, plane), plane)
+    found = Slice(fields)
+    for place, y, x, image in views(volume, z, fields):
+        found.labels[place], result = label_fov(model, volume, mask, table, z - volume.origin[0], y, x, image, keep)
+        if results and result is not None:
+            found.results[place] = result
+        done()
+    return found
 
 
-def plane_clusters(model: Model, volume: Volume, inside: Callable[[int], np.ndarray]) -> Iterator[np.ndarray]:
-    """Clusters (H, W) uint8 of every plane; `EMPTY` in FOVs that have no place inside, or one grey value."""
-    fovs = volume.fovs()
+def segment_slices(
+    model: Model,
+    volume: Volume,
+    fields: Fields | None = None,
+    mask: Inside | None = None,
+    table: np.ndarray | None = None,
+    *,
+    done: Callable[[], object] = lambda: None,
+) -> Iterator[np.ndarray]:
+    """Labels (Y, X) uint8 of every used slice of a volume, one after the other; `EMPTY` as `label_fov` says.
+
+    What the blocks of `sccs.inference.block_job` hold. fields: None for those that overlap by the default halo. done()
+    is called after every FOV.
+    """
+    fields = fields or overlapping(volume.shape[1:], volume.fov)
     for z in volume.z_slices:
-        plane = np.full(volume.shape[1:], EMPTY, np.uint8)
-        for tile, fov in zip(volume.tiles, fovs):
-            if inside(z)[tile.window].any() and fov.image.min() < fov.image.max():
-                plane[tile.window] = model.segment_fov(fov.image).clusters
-        yield plane
+        yield segment_slice(model, volume, z, fields, mask, table, done=done).plane()

@@ -1,13 +1,14 @@
 """`sccs segment RUN INPUT OUTPUT`: a trained run applied to another image, in bounded memory.
 
-To TIFF slice by slice, to OME-Zarr block by block (sccs/inference/block_job.py), with the same labels. Fields of view
-overlap, and are stitched where they agree (sccs/inference/stitch.py).
+To TIFF slice by slice, to OME-Zarr block by block (sccs/inference/block_job.py), with the same labels, which are those
+of `sccs run`, Python and napari (sccs/inference/labels.py). Fields of view overlap, and are stitched where they agree
+(sccs/inference/stitch.py).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,17 @@ import numpy as np
 
 from registry.base import UserError
 from sccs.data.label_store import import_zarr, write_store
-from sccs.data.planes import Plane
+from sccs.data.planes import Plane, restored
 from sccs.data.pyramid import EMPTY
 from sccs.data.readers import ImageSource
 from sccs.data.writers import ZARR_SUFFIXES, check_output, write_labels
 from sccs.evaluation.legend import Legend, class_codes, cluster_legend
 from sccs.evaluation.naming import read_names
-from sccs.inference import block_job
-from sccs.inference.blocks import default_halo, make_plan
-from sccs.inference.depth import check_depth
-from sccs.inference.labels import segmented_planes, slice_labels
+from sccs.inference import block_job, depth, labels
+from sccs.inference.blocks import default_halo, make_plan, overlapping
 from sccs.inference.source import (
     absolute,
+    by_planes,
     open_level,
     open_mask,
     open_volume,
@@ -60,8 +60,7 @@ class Options:
         resume: go on with an unfinished segmentation, or begin. overwrite: replace an existing OUTPUT.
 
     `block`, `ome`, `workers`, `scheduler` and `resume` are for OME-Zarr. Another `plane` and `depth` go slice by slice,
-    with fields of view that only touch: with them, there is none of `halo`, `block`, `workers`, `scheduler` and
-    `resume`.
+    in one process: with them, there is none of `block`, `workers`, `scheduler` and `resume`.
     """
 
     level: int | str | None = None
@@ -83,16 +82,16 @@ class Options:
 
     @property
     def by_slices(self) -> bool:
-        """Whether it goes slice by slice, with fields of view that only touch."""
+        """Whether it goes slice by slice, to OME-Zarr too."""
         return self.plane != "xy" or self.depth is not None
 
     def check(self, output: str) -> None:
         """Raises UserError for options that do not go together, or not with OUTPUT, and for packages that lack."""
         shared = self.workers > 1 or self.scheduler is not None
-        if self.by_slices and (self.halo is not None or self.block or shared or self.resume):
+        if self.by_slices and (self.block or shared or self.resume):
             raise UserError(
-                "--plane and --depth go slice by slice, in one process, and fields of view only touch; leave "
-                "out --halo, --block, --workers, --scheduler and --resume"
+                "--plane and --depth go slice by slice, in one process; leave out --block, --workers, --scheduler "
+                "and --resume"
             )
         if is_zarr(output):
             import_zarr(output)
@@ -131,7 +130,7 @@ def segment(run: str, input: str, output: str, **options: Any) -> None:
 def _segment(run: str, input: str, output: str, options: Options) -> None:
     model = Model.load(run, options.device)
     if options.depth is not None:
-        check_depth(model, options.depth)
+        depth.check_depth(model, options.depth)
     entries = {cluster: entry for cluster, entry in read_names(Path(run)).items() if 0 <= cluster < model.k}
     if options.classes and not entries:
         raise UserError(f"--classes: clusters of {run} have no names yet; give them with `sccs name {run} 3=nucleus`")
@@ -159,13 +158,13 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
         "ome": options.ome or "0.5",
         "table": table.tolist(),
     }
-    write = _by_slices if options.by_slices else _in_blocks if is_zarr(output) else _to_tiff
+    write = _in_blocks if is_zarr(output) and not options.by_slices else _by_slices
     write(model, output, options, settings, table, _store(source, legend, settings))
     shape = _shape(settings)
-    labels = f"clusters 0 to {len(table) - 1}"
+    said = f"clusters 0 to {len(table) - 1}"
     if entries:
-        labels = ", ".join(f"{label} {name}" for label, name in legend.names.items())
-    print(f"{output}: {' x '.join(map(str, shape))} (z, y, x), {labels}")
+        said = ", ".join(f"{label} {name}" for label, name in legend.names.items())
+    print(f"{output}: {' x '.join(map(str, shape))} (z, y, x), {said}")
 
 
 def _meaning(model: Model, entries: Mapping[int, Mapping[str, str]], classes: bool) -> tuple[np.ndarray, Legend]:
@@ -194,31 +193,22 @@ def _store(source: ImageSource, legend: Legend, settings: Mapping[str, Any]) -> 
 def _by_slices(
     model: Model, output: str, options: Options, settings: dict[str, Any], table: np.ndarray, store: dict[str, Any]
 ) -> None:
+    volume, mask = open_volume(settings, model.min_side, plane=options.plane), open_mask(settings, options.plane)
+    fields = overlapping(volume.shape[1:], settings["fov"], settings["halo"])
+    where = None if mask is None else by_planes(mask, volume.shape[1:], 2 * depth.REACH + 2)
+    if options.depth is None:
+        planes = labels.segment_slices(model, volume, fields, where, table)
+    else:
+        planes = depth.segment_slices(model, volume, options.depth, fields=fields, mask=where, table=table)
     shape = _shape(settings)
-    slices = slice_labels(model, settings, options.plane, options.depth, table, _slices)
+    slices = restored(bar(len(volume.z_slices), "segmenting", "slice", planes), shape, options.plane)
     if is_zarr(output):
-        about = {**settings, "halo": 0, "plane": options.plane, "depth": options.depth}
+        about = {**settings, "plane": options.plane, "depth": options.depth}
         kind, version = settings["kind"], settings["ome"]
         write_store(output, slices, shape, kind, version=version, about=about, overwrite=options.overwrite, **store)
     else:
-        _write_tiff(output, slices, shape, options, store)
-
-
-def _to_tiff(
-    model: Model, output: str, options: Options, settings: dict[str, Any], table: np.ndarray, store: dict[str, Any]
-) -> None:
-    shape = _shape(settings)
-    plan = make_plan(shape, settings["fov"], settings["halo"])
-    mask, volume = open_mask(settings), open_volume(settings, model.min_side)
-    planes = _slices(segmented_planes(model, volume, mask, table, plan), shape[0])
-    _write_tiff(output, planes, shape, options, store)
-
-
-def _write_tiff(
-    output: str, planes: Iterable[np.ndarray], shape: Sequence[int], options: Options, store: Mapping[str, Any]
-) -> None:
-    told = {key: value for key, value in store.items() if key != "translation"}
-    write_labels(output, planes, shape, overwrite=options.overwrite, **told)
+        told = {key: value for key, value in store.items() if key != "translation"}
+        write_labels(output, slices, shape, overwrite=options.overwrite, **told)
 
 
 def _in_blocks(
@@ -245,10 +235,6 @@ def fingerprint_of(run: str) -> str:
     for file in [*sorted(folder.glob("*.safetensors")), folder / "model.json"]:
         digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def _slices(planes: Iterable[np.ndarray], total: int) -> Iterable[np.ndarray]:
-    return bar(total, "segmenting", "slice", planes)
 
 
 def _blocks(total: int, what: str) -> Any:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,9 @@ def open_volume(
     )
 
 
+Inside = Callable[[int, slice, slice], np.ndarray]  # slice z, rows, columns of the region -> (h, w) bool
+
+
 class Mask:
     """Where to segment, read in voxels of the region from an image that may be coarser.
 
@@ -149,6 +153,12 @@ def open_mask(settings: Mapping[str, Any], plane: Plane = "xy") -> Mask | None:
     )
     mask = open_image(settings["mask"])
     return Mask(mask.array, source.shape, [start for start, _ in settings["region"]], settings["mask"], plane)
+
+
+def by_planes(mask: Inside, shape: Sequence[int], kept: int) -> Inside:
+    """`mask`, read by whole planes of `shape` (H, W), of which the latest `kept` stay in memory."""
+    plane = functools.lru_cache(maxsize=kept)(lambda z: mask(z, slice(0, shape[0]), slice(0, shape[1])))
+    return lambda z, y, x: plane(z)[y, x]
 
 
 def warn_of_voxels(here: Sequence[float] | None, trained: Sequence[float] | None) -> None:

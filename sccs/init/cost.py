@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sccs.data.schema import Region
 from sccs.data.survey import Found
 from sccs.data.volumes import Volume
+from sccs.inference.blocks import overlapping
 from sccs.init.plan import FOV, Cost, Plan
 from sccs.system.log import clock
 
@@ -92,14 +93,14 @@ def say_cost(plan: Plan, cost: Cost, volumes: list[Found], free: int, device: st
     from sccs.products import TIMED_FOVS
 
     each = cost.seconds / cost.pixels
-    learnt, segmented = plan.pixels("train") * each, plan.pixels("test") * each
-    # training FOVs are segmented, too, with their nodes from the cache; and a few FOVs are timed for the report
-    again = plan.fovs("train") * cost.connect + (TIMED_FOVS + 1) * cost.seconds
-    whole = sum(math.prod(found.source.shape) for found in volumes)
+    learnt, segmented = plan.pixels("train") * each, plan.seen("test") * each
+    # training slices are segmented, too, and a few FOVs are timed for the report
+    again = plan.seen("train") * each + plan.fovs("train") * cost.connect + (TIMED_FOVS + 1) * cost.seconds
+    whole = sum(found.source.shape[0] * overlapping(found.source.shape[1:], FOV).seen for found in volumes)
     memory = cost.peak + plan.fovs("train") * cost.graph_bytes
     fovs = plan.fovs("train") + plan.fovs("test")
     labels = sum(math.prod(entry.found.source.shape) for entry in plan.train + plan.test)
-    cache = (plan.pixels("train") + plan.pixels("test")) / cost.pixels * cost.cache_bytes
+    cache = (plan.pixels("train") + plan.seen("train") + plan.seen("test")) / cost.pixels * cost.cache_bytes
     room = shutil.disk_usage(folder if folder.is_dir() else Path.cwd()).free
     return [
         f"measured here, on {device}: {cost.seconds:.2f} s for a field of view of {cost.pixels / 1e6:.2f} megapixels "

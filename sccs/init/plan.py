@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sccs.data.survey import Found
 from sccs.data.tiler import tiles
+from sccs.inference.blocks import overlapping
 
 FOV = 560  # px, longest side of a field of view
 
@@ -52,8 +53,14 @@ class Plan:
     slices: int | None
 
     def fovs(self, part: str) -> int:
-        """Fields of view of `part`, "train" or "test"."""
-        return sum(self._depth(part, entry) * len(tiles(entry.shape[1:], FOV)) for entry in getattr(self, part))
+        """Fields of view of `part`: "train", to learn from, or "test", to segment; only the latter overlap."""
+        cut = {"train": tiles, "test": overlapping}[part]
+        return sum(self._depth(part, entry) * len(cut(entry.shape[1:], FOV)) for entry in getattr(self, part))
+
+    def seen(self, part: str) -> int:
+        """Pixels that go through the model to segment `part`; of training slices that are one FOV, nodes are known."""
+        fields = [(entry, overlapping(entry.shape[1:], FOV)) for entry in getattr(self, part)]
+        return sum(self._depth(part, entry) * each.seen for entry, each in fields if part == "test" or len(each) > 1)
 
     def pixels(self, part: str) -> int:
         """Pixels of `part`, "train" or "test"."""
@@ -78,12 +85,12 @@ def make_plan(volumes: list[Found], most: int, cost: Cost, minutes: float) -> Pl
     left = Plan(train, rest, None)
     if not rest:
         return left
-    budget = 60 * minutes * cost.pixels / cost.seconds - left.pixels("train")  # pixels
-    area = sum(math.prod(entry.shape[1:]) for entry in rest)
+    budget = 60 * minutes * cost.pixels / cost.seconds - left.pixels("train") - left.seen("train")  # pixels
+    area = sum(overlapping(entry.shape[1:], FOV).seen for entry in rest)
     if area > budget:
         for entry in rest:
             entry.region |= _middle(entry.found, max(1, int(budget / len(rest) / FOV**2)))
-        area = sum(math.prod(entry.shape[1:]) for entry in rest)
+        area = sum(overlapping(entry.shape[1:], FOV).seen for entry in rest)
     slices = max(1, int(budget / area))
     left.slices = slices if slices < max(entry.shape[0] for entry in rest) else None
     return left

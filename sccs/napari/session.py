@@ -6,6 +6,7 @@ any file.
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from registry.base import UserError
-from sccs.data.volumes import Dataset
+from sccs.data.volumes import Dataset, Volume
 from sccs.data.writers import check_output, write_labels
-from sccs.evaluation.legend import Legend, class_codes, cluster_legend
+from sccs.evaluation.legend import UNNAMED, Legend, class_codes, cluster_legend
+from sccs.inference.blocks import overlapping
 from sccs.napari.watch import Watch, WatchedLog, WatchedVolume, unwatched, watched_iterations
 from sccs.recipe import load_recipe
 from sccs.system.files import atomic_path
@@ -107,19 +109,21 @@ class Session:
         return self._model
 
     def segment(self, image: Any, *, voxel_size: Sequence[float] | None = None, watch: Watch = unwatched) -> np.ndarray:
-        """Clusters uint8 of an array (Z, Y, X) or (Y, X), of its shape. Raises UserError for what is no such image."""
+        """Clusters uint8 of an array (Z, Y, X) or (Y, X), of its shape, as `Pipeline.segment`.
+
+        Raises UserError for what is no such image.
+        """
         model = self.model
-        volume = WatchedVolume(
-            "image",
-            as_stack(image),
-            watch=watch,
-            what="segmenting",
-            voxel_size=voxel_size,
-            fov=model.fov,
-            min_side=model.min_side,
-        )
+        volume = Volume("image", as_stack(image), voxel_size=voxel_size, fov=model.fov, min_side=model.min_side)
+        total = len(volume.z_slices) * len(overlapping(volume.shape[1:], volume.fov))
+        steps = itertools.count()
+
+        def done() -> None:
+            watch(next(steps), total, "segmenting")
+
+        done()
         clusters = np.empty(volume.shape, np.uint8)
-        for z, plane in enumerate(model.segment_slices(volume)):
+        for z, plane in enumerate(model.segment_slices(volume, done)):
             clusters[z] = plane
         self.clusters = clusters.reshape(image.shape)
         self.voxel_size = volume.voxel_size
@@ -164,7 +168,9 @@ class Session:
         if self.clusters is None:
             raise UserError("there are no clusters yet: segment an image first")
         table, legend = self.class_table()
-        return table[self.clusters], legend
+        codes = np.full(256, UNNAMED, np.uint8)  # what is not segmented stays so
+        codes[: len(table)] = table
+        return codes[self.clusters], legend
 
 
 def save(

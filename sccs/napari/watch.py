@@ -27,16 +27,16 @@ def unwatched(done: int, total: int, what: str) -> None:
 
 
 class WatchedVolume(Volume):
-    """A Volume that calls `watch` before it gives out a field of view."""
+    """A Volume that asks `watch` before it gives out a field of view to learn from."""
 
-    def __init__(self, *arguments: Any, watch: Watch, what: str = "", **options: Any):
+    def __init__(self, *arguments: Any, watch: Watch, **options: Any):
         super().__init__(*arguments, **options)
-        self.watch, self.what = watch, what
+        self.watch = watch
 
     def fovs(self) -> Iterator[FOV]:
         total = len(self.z_slices) * len(self.tiles)
         for done, fov in enumerate(super().fovs()):
-            self.watch(done, total, self.what)
+            self.watch(done, total, "")
             yield fov
 
 

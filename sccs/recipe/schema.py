@@ -44,11 +44,16 @@ class Train(Block):
 
 
 class Evaluation(Block):
-    """How clusters become classes, and what is reported first."""
+    """How clusters become classes, what is reported first, and which pixels are scored and shown.
+
+    fovs: "overlapping" fields of view, stitched, as `sccs segment` gives them; or "separate" ones that only touch, each
+    for itself, the paper's protocol. It holds for the scores, the report and the segmentations of the run's folder.
+    """
 
     mappings: Annotated[list[MappingName], Field(min_length=1)] = list(get_args(MappingName))
     headline: MappingName = "train"
     rest: str | None = None  # class left out of the second mean
+    fovs: Literal["overlapping", "separate"] = "overlapping"
 
 
 class General(Block):

@@ -89,10 +89,10 @@ def _heat(values: np.ndarray) -> np.ndarray:
 
 
 def basis_mosaic(Z: np.ndarray, regions: np.ndarray, columns: int = 4) -> np.ndarray:
-    """The bases of highest variance side by side as one RGB image; Z (n, u), regions (H, W)."""
+    """The bases of highest variance side by side as one RGB image; Z (n, u), regions (H, W), -1: no superpixel."""
     Z = np.nan_to_num(np.asarray(Z, dtype=np.float64))
     shown = np.sort(np.argsort(-Z.var(axis=0), kind="stable")[:SHOWN_BASES])
-    tiles = [_heat(Z[:, column][regions]).astype(np.uint8) for column in shown]
+    tiles = [_heat(np.append(Z[:, column], np.nan)[regions]).astype(np.uint8) for column in shown]
     tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)
     return np.concatenate([np.concatenate(tiles[i : i + columns], 1) for i in range(0, len(tiles), columns)])
 

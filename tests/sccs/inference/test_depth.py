@@ -11,6 +11,7 @@ from registry.base import UserError
 from sccs.cli import main
 from sccs.data.schema import Region
 from sccs.data.volumes import Volume
+from sccs.inference.blocks import overlapping
 from sccs.inference.depth import neighbourhood, segment_slices
 from sccs.pipeline import Pipeline
 
@@ -56,7 +57,7 @@ def test_neighbours_are_next_to_one_another_in_the_file(z_slices, position, reac
 
 def test_labels_follow_the_tissue_better_through_noise(model, noisy):
     image, truth = noisy
-    volume = Volume("v", image, fov=80)  # tiles, too
+    volume = Volume("v", image, fov=80)  # several FOVs, too
     alone, deep = np.stack(list(model.segment_slices(volume))), np.stack(list(segment_slices(model, volume, 16.0)))
     right = [max((found == truth).mean(), (found != truth).mean()) for found in (alone, deep)]
     changes = [(found[1:] != found[:-1]).mean() for found in (alone, deep)]
@@ -93,19 +94,20 @@ def test_the_command_takes_a_weight(model, noisy, tmp_path, capsys):
 
 def test_only_what_is_inside_and_its_neighbours_is_looked_at(model, noisy, monkeypatch):
     image = np.concatenate([noisy[0]] * 3)  # 18 slices
-    volume = Volume("v", image, fov=42)
-    tile = volume.tiles[0]
-    image[9][tile.window] = 100  # one grey value
+    volume = Volume("v", image, fov=48)
+    fields = overlapping(image.shape[1:], 48)
+    y, x = fields.y[0], fields.x[0]
+    image[9, : y.stop, : x.stop] = 100  # one grey value
     inside = np.zeros(image.shape, bool)
-    inside[8:10, 3, 3] = True  # in the first tile
+    inside[8:10, 3:6, 3:6] = True  # in the first FOV
     expected = list(segment_slices(model, volume, 16.0))
     built, real = [], model.build
     monkeypatch.setattr(model, "build", lambda *args, **options: built.append(1) or real(*args, **options))
-    found = list(segment_slices(model, volume, 16.0, inside=lambda z: inside[z]))
-    assert len(built) == 6 and len(volume.tiles) == 4  # slices 6 to 11, of one tile
-    np.testing.assert_array_equal(found[8][tile.window], expected[8][tile.window])
-    assert (found[8] != 255).sum() == found[8][tile.window].size
-    assert all((plane == 255).all() for z, plane in enumerate(found) if z != 8)
+    found = list(segment_slices(model, volume, 16.0, mask=lambda z, rows, columns: inside[z, rows, columns]))
+    assert len(built) == 5 and len(fields) == 4  # slices 6 to 10, of one FOV
+    assert (expected[9][:20, :20] == 255).all() and (expected[8] < 255).all()
+    np.testing.assert_array_equal(found, np.where(inside, expected, 255))
+    assert (found[8] != 255).sum() == 9
 
 
 def test_graphs_of_a_few_slices_are_kept(model, noisy, monkeypatch):

@@ -12,11 +12,9 @@ import numpy as np
 import pytest
 
 from sccs.cli import main as command
-from sccs.data.volumes import Volume
 from sccs.inference import block_job, labels
 from sccs.inference.segment import segment
-from sccs.pipeline import Pipeline
-from tests.sccs.inference.spots import REAL, Counted, image, read
+from tests.sccs.inference.spots import REAL, Counted, read
 
 zarr = pytest.importorskip("zarr")
 
@@ -47,14 +45,6 @@ def test_tiff_has_the_same_labels(run, scene, tmp_path, monkeypatch):
         monkeypatch.setattr(f"{module}.PLANE_AT_ONCE", 1000)
     segment(run, scene[0], str(tmp_path / "c.tif"))
     assert np.array_equal(read(tmp_path / "c.tif"), scene[1])
-
-
-def test_without_a_halo_it_is_what_the_pipeline_gives(run, scene, tmp_path):
-    segment(run, scene[0], str(tmp_path / "b.ome.zarr"), halo=0, block=(2, 1, 1), region=":,:,0:240")
-    model = Pipeline.load(run)
-    volume = Volume("a", image(1)[..., :240], fov=160)
-    assert len(volume.tiles) == 4
-    assert np.array_equal(read(tmp_path / "b.ome.zarr"), np.stack(list(model.segment_slices(volume))))
 
 
 def test_a_stopped_job_goes_on_and_loses_nothing(run, scene, tmp_path, monkeypatch, capsys):

@@ -83,23 +83,20 @@ def test_segmentations_of_the_run_have_names_and_colours(finished):
 def test_only_drawn_slices_are_held(finished):
     import sccs
     from sccs.data.volumes import Dataset, Volume
-    from sccs.products import segment_volume
+    from sccs.products import Counts, segment_volume
 
     model, seen, done = sccs.load(finished), [], []
     cell = Volume("cell", volume(3)[0], fov=80)
     planes = segment_volume(
         model,
         cell,
-        Dataset("arrays", [cell], [], {}),
-        [],
-        {},
-        np.zeros(model.k, np.int64),
+        Counts(model.k, Dataset("arrays", [cell], [], {})),
         drawn=[1],
-        draw=lambda z, pieces: seen.append((z, len(pieces))),
+        draw=lambda z, found: seen.append((z, len(found.results))),
         done=lambda: done.append(1),
     )
     assert [plane.shape for plane in planes] == [(96, 100)] * 2
-    assert seen == [(1, len(cell.tiles))] and len(done) == 2 * len(cell.tiles)
+    assert seen == [(1, 4)] and len(done) == 2 * 4
 
 
 def test_pixels_of_another_size_are_warned_of(capsys):
