@@ -2,10 +2,13 @@
 
 import sys
 
+import pytest
+
 from benchmarks.pages import ROOT
 from benchmarks.speed import engine
 
 
+@pytest.mark.slow
 def test_both_checkouts_take_turns(read, tmp_path):
     arguments = ["--base", str(ROOT), "--base-python", sys.executable, "--rounds", "1", "--iterations", "20"]
     small = ["--fovs", "1", "--graphs", "1", "--side", "160", "--out", str(tmp_path)]

@@ -26,3 +26,17 @@ def test_solvers_of_scaling_find_the_same_eigenvalues():
     found = [how.solve(how.build(scaling.fresh(graph)))[0] for how in map(scaling.method, ("eigsh", "lobpcg", "eigh"))]
     for values in found:
         assert np.sort(values) == pytest.approx(np.sort(found[-1]), abs=1e-6)
+
+
+def test_the_embedding_is_compared_alone_and_with_its_operator(tmp_path):
+    """Against the quickest solver and against double precision; the quickest may be another with the operator."""
+    lines = ["lgc,0,0.1,0.1", "eigsh,0,0.1,2.0", "eigsh float32,0,3.0,1.0"]
+    heads = "nodes,edges,entries,method,round,operator seconds,embedding seconds,MiB"
+    rows = [line.split(",") for line in lines]
+    body = [f"100,knn+adjacent,9,{method},{turn},{build},{solve},0" for method, turn, build, solve in rows]
+    (tmp_path / "scaling.csv").write_text("\n".join([heads, *body]) + "\n")
+    graphs = scaling.read(tmp_path / "scaling.csv")
+    found = scaling.times_as_fast(graphs[100, "knn+adjacent"], "lgc")
+    assert found == pytest.approx([10, 2.1 / 0.2, 20, 2.1 / 0.2])
+    said = scaling.in_words(graphs, (100,))
+    assert "10.0 times as fast as the quickest solver and 20.0 times" in said and "10.5 and 10.5 times" in said

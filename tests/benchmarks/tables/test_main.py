@@ -77,12 +77,6 @@ def test_noisy_images_and_gaps_are_read_again(out):
     assert answers.of("kmeans on both features")[0].keys() >= {"consistency", "train_images", "used_per_test_volume"}
 
 
-def test_maester_has_the_published_windows_and_the_quick_ones(out):
-    text, numbers = table(out, "maester", ["maester"], "features.layer=1")
-    assert {n["row"] for n in numbers} == {"maester, central: 16", "maester, central: 4"}
-    assert "for maester" not in text  # nothing is shortened that the rows do not say
-
-
 def test_tables_share_runs_and_a_second_command_repeats_none(out, monkeypatch):
     table(out, "table1", ["kmeans", "intensity_kmeans"])
     monkeypatch.setattr(harness, "carry_out", lambda job: pytest.fail(f"{job.file} is there already"))

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from benchmarks.tables.rows import figure5_rows, k_rows
+from benchmarks import harness
+from benchmarks.tables.rows import figure5_rows, k_rows, maester_rows
 
 
 def test_settings_become_rows():
@@ -11,3 +12,13 @@ def test_settings_become_rows():
     rows = [row for row in figure5_rows(["sccs"], "full")[:5] if row.overrides]
     nodes = [560 * 560 / float(row.overrides[0].split("=")[1]) for row in rows]
     assert np.allclose(nodes, [2000, 2500, 3500, 4000], rtol=1e-3)
+
+
+def test_maester_has_the_quick_windows_of_table_1_and_the_published_ones():
+    small = harness.QUICK_DATA["phantom"]
+    quick, published = maester_rows(["maester"], "quick")
+    files = {
+        row.label: harness.job(row.system, "phantom", 0, "quick", row.overrides).file for row in (quick, published)
+    }
+    assert files["maester, central: 16"] == harness.job("maester", "phantom", 0, "quick").file
+    assert files["maester, central: 4"] == harness.job("maester", "phantom", 0, "full", small).file
