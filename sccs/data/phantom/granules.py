@@ -87,7 +87,7 @@ def _paint_granule(scene: Scene, centre: np.ndarray, radius: float) -> int:
 def paint_vesicles(scene: Scene) -> None:
     """Small clear vesicles in what room is left."""
     s, rng = scene.stain, scene.rng
-    for _ in range(int(7e-4 * np.count_nonzero(scene.free))):
+    for _ in range(int(1.4e-3 * np.count_nonzero(scene.free))):
         radius = rng.uniform(1.8, 4.2)
         centre = scene.centre(radius)
         ball = scene.is_free(centre).all() and scene.ball(centre, np.full(3, radius), 0.2)

@@ -11,7 +11,7 @@ class Stain:
 
     cytoplasm: float = 0.64
     membrane: float = 0.27
-    lumen: float = 0.74  # inside of ER and vesicles
+    lumen: float = 0.80  # inside of ER and vesicles
     outside: float = 0.82  # extracellular space
     euchromatin: float = 0.55
     heterochromatin: float = 0.40
