@@ -39,7 +39,7 @@ def paint_nucleus(scene: Scene) -> None:
     pores = ndimage.uniform_filter(pores.astype(np.float32), 3)
     channels = np.minimum(2.5 * ndimage.uniform_filter(pores, 9), 1)  # chromatin keeps clear of pores
     hetero *= 1 - channels
-    chromatin = s.euchromatin + 0.015 * mottle + 0.046 * grain + hetero * (s.heterochromatin - s.euchromatin)
+    chromatin = s.euchromatin + 0.015 * mottle + 0.052 * grain + hetero * (s.heterochromatin - s.euchromatin)
     scene.blend(box, chromatin, ramp(-d, -0.5, 0.5))
     _paint_nucleolus(scene)
     # outer membrane at d = 0, inner at d = -3, the light perinuclear space between

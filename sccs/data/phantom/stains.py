@@ -13,7 +13,7 @@ class Stain:
     membrane: float = 0.27
     lumen: float = 0.80  # inside of ER and vesicles
     outside: float = 0.82  # extracellular space
-    euchromatin: float = 0.55
+    euchromatin: float = 0.54
     heterochromatin: float = 0.40
     heterochromatin_share: float = 0.0  # shifts the threshold; larger is more
     nucleolus: float = 0.38
@@ -37,7 +37,7 @@ STAINS = (
     Stain(),
     Stain(
         cytoplasm=0.66,
-        euchromatin=0.56,
+        euchromatin=0.55,
         heterochromatin=0.39,
         heterochromatin_share=0.15,
         core=0.18,
@@ -52,7 +52,7 @@ STAINS = (
     ),
     Stain(
         cytoplasm=0.62,
-        euchromatin=0.54,
+        euchromatin=0.53,
         heterochromatin=0.41,
         core=0.13,
         matrix=0.45,
@@ -67,7 +67,7 @@ STAINS = (
     ),
     Stain(
         cytoplasm=0.65,
-        euchromatin=0.55,
+        euchromatin=0.54,
         heterochromatin=0.40,
         heterochromatin_share=0.05,
         core=0.16,
