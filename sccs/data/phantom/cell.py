@@ -32,7 +32,7 @@ def paint_nucleus(scene: Scene) -> None:
     d = d[box]
     grain, mottle = scene.grain[box], scene.mottle[box]
     patches = 0.8 * smooth_field(rng, d.shape, 10) + 0.3 * scene.wobble[box] + 0.2 * mottle
-    rim = ramp(d, -11, -5)
+    rim = ramp(d, -14, -7)
     hetero = ramp(patches + 2.0 * rim + s.heterochromatin_share, 1.5, 2.1)
     pores = (rng.random(d.shape, np.float32) < 4e-3) & (np.abs(d + 1.5) < 0.8)
     pores = ndimage.binary_dilation(pores, ndimage.generate_binary_structure(3, 1), iterations=5)
