@@ -8,7 +8,7 @@ from scipy import ndimage
 from sccs.data.phantom.geometry import direction, offsets, ramp
 from sccs.data.phantom.scene import GRANULES, UNRECOGNIZED, Scene
 
-RADII = (8.5, 11.0)  # px
+RADII = (8.5, 11.0)  # px, of granules
 ROUNDS = 8  # of looking for room
 
 
@@ -23,7 +23,7 @@ def paint_confounders(scene: Scene) -> None:
                 break
             radius = rng.uniform(9, 19) if kind == "lysosome" else rng.uniform(7, 13)
             centre = scene.centre(radius)
-            ball = scene.is_free(centre).all() and scene.ball(centre, radius * rng.uniform(0.85, 1.2, 3), 1.2)
+            ball = scene.is_free(centre) and scene.ball(centre, radius * rng.uniform(0.85, 1.2, 3), 1.2)
             if not ball:
                 continue
             box, d = ball
@@ -90,7 +90,7 @@ def paint_vesicles(scene: Scene) -> None:
     for _ in range(int(1.4e-3 * np.count_nonzero(scene.free))):
         radius = rng.uniform(1.8, 4.2)
         centre = scene.centre(radius)
-        ball = scene.is_free(centre).all() and scene.ball(centre, np.full(3, radius), 0.2)
+        ball = scene.is_free(centre) and scene.ball(centre, np.full(3, radius), 0.2)
         if not ball:
             continue
         box, d = ball

@@ -33,7 +33,7 @@ def _paint_mitochondrion(scene: Scene) -> int:
         heading /= np.sqrt(heading @ heading)
         path.append(path[-1] + step * heading)
     points = np.array(path)
-    if not scene.is_free(points[:, None] + 0.9 * radius * CROSS).all():
+    if not scene.is_free(points[:, None] + 0.9 * radius * CROSS):
         return 0
     radii = radius * (1 + 0.08 * np.cumsum(rng.standard_normal(len(points))) / np.sqrt(len(points)))
     across = np.cross(heading, direction(rng))

@@ -79,10 +79,10 @@ class Scene:
         target = self.grey[box]
         target += (alpha * (value - target)).astype(np.float32)
 
-    def is_free(self, points: np.ndarray) -> np.ndarray:
-        """Whether each of (..., 3) points, or the voxel of the volume nearest to it, is open cytoplasm."""
-        index = np.minimum(np.maximum(points, 0), self.last).astype(np.intp)
-        return self.free[index[..., 0], index[..., 1], index[..., 2]]
+    def is_free(self, points: np.ndarray) -> bool:
+        """Whether all (..., 3) points, or the voxels of the volume nearest to them, are open cytoplasm."""
+        index = np.clip(points, 0, self.last).astype(np.intp)
+        return bool(self.free[index[..., 0], index[..., 1], index[..., 2]].all())
 
     def claim(self, box: Box, mask: np.ndarray, margin: np.ndarray, label: int) -> bool:
         """Take the voxels of `mask` for an object if all of them are free; `margin` then stays empty."""

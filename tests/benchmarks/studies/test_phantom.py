@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.studies import phantom
 
-TINY = ["data.shapes=[[4,160,160],[4,160,160]]", "data.train_slices=1", "data.test_slices=1"]
+TINY = ["data.shapes=[[4,160,160],[4,160,160]]", "data.test_slices=1"]
 
 
 def test_recipes_are_measured_by_phantom_and_seed(tmp_path, monkeypatch):
@@ -27,5 +27,5 @@ def test_recipes_are_measured_by_phantom_and_seed(tmp_path, monkeypatch):
 
 
 def test_of_one_test_slice_the_first_slice_is_the_whole():
-    found = phantom.measure("intensity_kmeans", 3, 0, "full", TINY)
+    found = phantom.measure("intensity_kmeans", 3, 0, TINY)
     assert np.isclose(found["nucleus"], found[phantom.FIRST]) and 0 < found["nucleus"] < 1
