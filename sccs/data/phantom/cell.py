@@ -13,8 +13,9 @@ from sccs.data.phantom.scene import NUCLEUS, Scene
 def paint_cells(scene: Scene) -> None:
     """Cytoplasm with its grain, extracellular space, and plasma membranes as thin dark lines."""
     s = scene.stain
-    dots = np.maximum(scene.grain - 0.6, 0)  # ribosomes and filaments: sparse dark dots
-    cytoplasm = s.cytoplasm + 0.03 * scene.mottle + 0.02 * scene.swell - 0.17 * dots + 0.026
+    dots = np.clip(scene.grain - 0.6, 0, 0.9)  # ribosomes and filaments: sparse dark dots
+    clouds = 0.08 * scene.mottle + 0.03 * scene.wobble + 0.02 * scene.swell
+    cytoplasm = s.cytoplasm + clouds - 0.35 * dots + 0.09
     inside = np.maximum(-scene.cell, scene.neighbour)
     scene.grey = (s.outside + 0.02 * scene.mottle).astype(np.float32)
     scene.grey += ramp(inside, -0.8, 0.8) * (cytoplasm - scene.grey)
@@ -23,25 +24,24 @@ def paint_cells(scene: Scene) -> None:
 
 
 def paint_nucleus(scene: Scene) -> None:
-    """Mottled chromatin, nucleoli, and the envelope: two membranes with pores."""
+    """Even, fine-grained euchromatin, heterochromatin at the rim, a nucleolus, and the envelope with its pores."""
     s, d, rng = scene.stain, scene.nucleus, scene.rng
     box = box_between(*_nucleus_extent(scene), scene.shape)
     if box is None:
         return
     d = d[box]
     grain, mottle = scene.grain[box], scene.mottle[box]
-    patches = 0.75 * smooth_field(rng, d.shape, 11) + 0.4 * scene.wobble[box] + 0.25 * mottle
-    rim = ramp(d, -15, -6)
-    hetero = ramp(patches + 1.15 * rim + s.heterochromatin_share, 0.4, 1.0)
+    patches = 0.8 * smooth_field(rng, d.shape, 10) + 0.3 * scene.wobble[box] + 0.2 * mottle
+    rim = ramp(d, -14, -7)
+    hetero = ramp(patches + 2.0 * rim + s.heterochromatin_share, 1.5, 2.1)
     pores = (rng.random(d.shape, np.float32) < 4e-3) & (np.abs(d + 1.5) < 0.8)
     pores = ndimage.binary_dilation(pores, ndimage.generate_binary_structure(3, 1), iterations=5)
     pores = ndimage.uniform_filter(pores.astype(np.float32), 3)
     channels = np.minimum(2.5 * ndimage.uniform_filter(pores, 9), 1)  # chromatin keeps clear of pores
-    hetero *= (0.8 + 0.2 * np.clip(mottle, -1, 1)) * (1 - channels)
-    chromatin = s.euchromatin + 0.045 * mottle + 0.015 * grain + hetero * (s.heterochromatin - s.euchromatin)
+    hetero *= 1 - channels
+    chromatin = s.euchromatin + 0.015 * mottle + 0.052 * grain + hetero * (s.heterochromatin - s.euchromatin)
     scene.blend(box, chromatin, ramp(-d, -0.5, 0.5))
-    for _ in range(int(rng.integers(1, 3))):
-        _paint_nucleolus(scene)
+    _paint_nucleolus(scene)
     # outer membrane at d = 0, inner at d = -3, the light perinuclear space between
     shell = np.interp(
         d,
@@ -60,7 +60,7 @@ def _nucleus_extent(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
 
 def _paint_nucleolus(scene: Scene) -> None:
     rng, s = scene.rng, scene.stain
-    radii = rng.uniform(17, 27) * rng.uniform(0.85, 1.15, 3)
+    radii = rng.uniform(13, 19) * rng.uniform(0.85, 1.15, 3)
     centre = scene.nucleus_centre + rng.uniform(-0.5, 0.5, 3) * scene.nucleus_radii * (0.2, 1, 1)
     box = box_between(centre - 1.4 * radii, centre + 1.4 * radii, scene.shape)
     if box is None:
@@ -69,4 +69,4 @@ def _paint_nucleolus(scene: Scene) -> None:
     d = (np.sqrt(z * z + y * y + x * x) - 1) * radii.mean() + 2.5 * scene.wobble[box]
     inside = np.minimum(ramp(-d, -2, 2), ramp(-scene.nucleus[box], 8, 14))
     strands = ramp(scene.mottle[box], -0.6, 0.9)
-    scene.blend(box, s.nucleolus + 0.11 * strands + 0.03 * scene.grain[box], 0.92 * inside)
+    scene.blend(box, s.nucleolus + 0.07 * strands + 0.03 * scene.grain[box], 0.92 * inside)

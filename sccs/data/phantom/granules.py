@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
-from sccs.data.phantom.geometry import CROSS, direction, offsets, ramp
+from sccs.data.phantom.geometry import direction, offsets, ramp
 from sccs.data.phantom.scene import GRANULES, UNRECOGNIZED, Scene
+
+RADII = (8.5, 11.0)  # px, of granules
+ROUNDS = 8  # of looking for room
 
 
 def paint_confounders(scene: Scene) -> None:
@@ -35,35 +39,40 @@ def paint_confounders(scene: Scene) -> None:
 
 
 def paint_granules(scene: Scene) -> None:
-    """Granules until they fill their share of the cell, or no room is found."""
+    """Granules until they fill their share of the cell, or no room is found; each lies close to something else."""
     goal = scene.stain.granule_fraction * np.count_nonzero(scene.cell < 0.5)
-    filled = 0
-    for _ in range(2000 + int(2e-3 * scene.grey.size)):
-        if filled >= goal:
-            break
-        filled += _paint_granule(scene)
+    rng, filled = scene.rng, 0
+    for _ in range(ROUNDS):
+        room = 2 * ndimage.distance_transform_edt(scene.free[::2, ::2, ::2])
+        spots = np.argwhere((room > RADII[0]) & (room < RADII[1] + 3))
+        for spot in rng.permutation(spots)[: scene.grey.size // 8000]:
+            if filled >= goal:
+                return
+            radius = rng.uniform(*RADII)
+            if radius < room[tuple(spot)]:
+                filled += _paint_granule(scene, 2 * spot + rng.uniform(-0.5, 0.5, 3), radius)
 
 
-def _paint_granule(scene: Scene) -> int:
-    """Dense-core granule: membrane, light halo, dark core off centre; immature ones are grey and full."""
+def _paint_granule(scene: Scene, centre: np.ndarray, radius: float) -> int:
+    """Dense-core granule: membrane, light halo, dark core off centre; immature ones are grey and full.
+
+    Returns the voxels that it took inside the cell (0: no room).
+    """
     rng, s = scene.rng, scene.stain
-    radius = rng.uniform(6.2, 11.0)
-    centre = scene.centre(radius)
-    if not scene.is_free(centre + 0.85 * radius * CROSS):
-        return 0
-    ball = scene.ball(centre, radius * rng.uniform(0.9, 1.1, 3), 0.35)
+    ball = scene.ball(centre, radius * rng.uniform(0.92, 1.08, 3), 0.35)
     if ball is None:
         return 0
     box, d = ball
-    if not scene.claim(box, d < 0.5, d < 1.5, GRANULES):
+    if not scene.claim(box, d < 0.5, d < 1.0, GRANULES):
         return 0
     if rng.uniform() < s.immature_share:
-        core, dark = radius * rng.uniform(0.84, 0.95), s.immature + rng.uniform(-0.08, 0.08)
+        core, dark = radius * rng.uniform(0.86, 0.95), s.immature + rng.uniform(-0.08, 0.08)
         halo, soft = 0.5 * (s.halo + s.cytoplasm), 1.6
     else:
-        core, dark = radius * rng.uniform(0.52, 0.84), s.core + rng.uniform(-0.05, 0.14)
+        core = radius * (rng.uniform(0.8, 0.92) if rng.uniform() < 0.85 else rng.uniform(0.6, 0.8))
+        dark = s.core + rng.uniform(-0.05, 0.08)
         halo, soft = s.halo + rng.uniform(-0.07, 0.05), 1.0
-    shift = direction(rng) * rng.uniform(0, 0.85) * max(0, radius - core - 1.5)
+    shift = direction(rng) * rng.uniform(0, 0.8) * max(0, radius - core - 1)
     z, y, x = offsets(box, centre + shift)
     shape = rng.uniform(0.88, 1.12, 3)
     e = np.sqrt((z / shape[0]) ** 2 + (y / shape[1]) ** 2 + (x / shape[2]) ** 2) - core + 0.5 * scene.wobble[box]
@@ -78,7 +87,7 @@ def _paint_granule(scene: Scene) -> int:
 def paint_vesicles(scene: Scene) -> None:
     """Small clear vesicles in what room is left."""
     s, rng = scene.stain, scene.rng
-    for _ in range(int(7e-4 * np.count_nonzero(scene.free))):
+    for _ in range(int(1.4e-3 * np.count_nonzero(scene.free))):
         radius = rng.uniform(1.8, 4.2)
         centre = scene.centre(radius)
         ball = scene.is_free(centre) and scene.ball(centre, np.full(3, radius), 0.2)

@@ -26,6 +26,8 @@ def _paint_mitochondrion(scene: Scene) -> int:
     heading, step = direction(rng, 0.55), 8.0
     bend = rng.standard_normal(3) * 0.06
     path = [scene.centre(radius)]
+    if not scene.is_free(path[0]):
+        return 0
     for _ in range(int(length / step)):
         heading = heading + bend + rng.standard_normal(3) * 0.08
         heading /= np.sqrt(heading @ heading)
@@ -44,7 +46,7 @@ def _paint_mitochondrion(scene: Scene) -> int:
     if not scene.claim(box, d < 0.5, d < 3.5, MITOCHONDRIA):
         return 0
     cristae = _cristae(scene, tube, d, wobble, radius)
-    matrix = s.matrix + rng.uniform(-0.03, 0.03) + 0.02 * scene.mottle[box] + 0.025 * scene.grain[box]
+    matrix = s.matrix + rng.uniform(-0.05, 0.05) + 0.02 * scene.mottle[box] + 0.025 * scene.grain[box]
     value = matrix + cristae
     wall = np.interp(d, (-5, -4, -3, -1.7, -0.3, 1), (0, 0.5, 0.8, 0.75, 1, 1))
     tone = np.interp(
@@ -69,8 +71,8 @@ def _cristae(scene: Scene, tube: Tube, d: np.ndarray, wobble: np.ndarray, radius
     distance = np.abs(phase - number - 0.5) * spacing
     number = number.astype(int) % 64
     # each lamella grows from one side of the tube and ends somewhere on its way
-    angle, depth = rng.uniform(0, 2 * np.pi, 64), rng.uniform(-0.3, 1.0, 64)
+    angle, depth = rng.uniform(0, 2 * np.pi, 64), rng.uniform(0, 1.0, 64)
     side = np.cos(angle)[number] * tube.u + np.sin(angle)[number] * tube.v
     present = (side < depth[number] * radius) & (d < -2.5)
-    profile = np.interp(distance, (0, 0.6, 1.5, 2.4), (0.14, 0.08, -0.17, 0))
+    profile = np.interp(distance, (0, 0.6, 1.5, 2.4), (0.18, 0.1, -0.21, 0))
     return profile * present

@@ -50,7 +50,7 @@ class Scene:
         second, scratch = first.copy(), np.empty_like(first)
         for angle in angles:
             ny, nx, nz = np.sin(angle), np.cos(angle), rng.uniform(-0.25, 0.25)
-            reach = 0.93 * np.sqrt((ny * extent[1]) ** 2 + (nx * extent[2]) ** 2) / 2 * rng.uniform(0.92, 1.0)
+            reach = 0.97 * np.sqrt((ny * extent[1]) ** 2 + (nx * extent[2]) ** 2) / 2 * rng.uniform(0.92, 1.0)
             plane = (z * np.float32(nz))[:, None, None] + (y * np.float32(ny))[:, None]
             plane = plane + (x * np.float32(nx) - np.float32(reach))
             for wave, size in zip(waves, rng.uniform(-8, 8, 2)):  # no face is flat, nor are two neighbours' borders
@@ -72,7 +72,7 @@ class Scene:
         self.nucleus = (q - 1) * np.float32(self.nucleus_radii.min()) + 2.5 * self.swell[::-1] + 0.6 * self.wobble
         self.nucleus += 7 * smooth_field(rng, shape, 55)
         room = np.maximum(-self.cell, self.neighbour)
-        self.free = np.minimum(room, self.nucleus) > 5
+        self.free = np.minimum(room, self.nucleus) > 3.5
 
     def blend(self, box: Box, value: np.ndarray | float, alpha: np.ndarray) -> None:
         """Paint grey `value` over a box with opacity `alpha` (0..1), both of the box's shape or numbers."""

@@ -37,15 +37,31 @@ def test_names_types_and_voxel_size():
         assert v.voxel_size == (8.0, 8.0, 8.0)
 
 
-def test_a_slab_holds_every_class_in_sensible_shares_of_the_cell(cells):
-    labels = cells[0].labels
-    assert set(np.unique(labels)) == {*CLASSES, IGNORE}
-    inside = labels[labels != IGNORE]
-    share = {code: np.mean(inside == code) for code in CLASSES}
-    assert 0.03 < share[GRANULES] < 0.12
-    assert 0.05 < share[MITOCHONDRIA] < 0.15
-    assert 0.08 < share[NUCLEUS] < 0.25
-    assert 0.5 < inside.size / labels.size < 0.95
+def test_areas_of_the_cell_are_those_of_real_cells():
+    shares = []
+    for seed in range(3):
+        for volume in make_phantom(seed, shapes=((4, 560, 560),) * 2):
+            inside = volume.labels[volume.labels != IGNORE]
+            assert 0.55 < inside.size / volume.labels.size < 0.9
+            shares.append([np.mean(inside == code) for code in CLASSES])
+            assert min(shares[-1]) > 0.07
+    share = dict(zip(CLASSES, np.mean(shares, 0)))
+    assert abs(share[GRANULES] - 0.18) < 0.02
+    assert abs(share[MITOCHONDRIA] - 0.12) < 0.015
+    assert abs(share[NUCLEUS] - 0.13) < 0.03
+    assert abs(share[0] - 0.57) < 0.03
+
+
+def test_a_thick_volume_is_as_full_of_granules_as_a_slab():
+    (volume,) = make_phantom(0, shapes=((16, 500, 500),))
+    assert abs(np.mean(volume.labels[volume.labels != IGNORE] == GRANULES) - 0.18) < 0.02
+
+
+@pytest.mark.parametrize("side", (160, 240, 320))
+def test_the_small_volumes_of_recipes_show_nucleus_and_cytoplasm(side):
+    for volume in make_phantom(0, shapes=((4, side, side),) * 2):
+        assert {*CLASSES} <= set(np.unique(volume.labels))
+        assert 0.15 < np.mean(volume.labels == NUCLEUS) < 0.6
 
 
 def test_a_part_of_a_cell_shows_nucleus_and_cytoplasm(cells):
@@ -76,10 +92,23 @@ def test_the_image_is_neither_saturated_nor_flat(cells):
         assert 90 < v.image.mean() < 165 and 15 < v.image.std() < 45
 
 
-def test_grey_values_of_the_classes_overlap(cells):
+def test_no_range_of_grey_values_is_the_nucleus(cells):
     image, labels = cells[0].image, cells[0].labels
-    cytoplasm, nucleus = image[labels == 0].astype(float), image[labels == NUCLEUS].astype(float)
-    assert abs(cytoplasm.mean() - nucleus.mean()) < min(cytoplasm.std(), nucleus.std())
+    nucleus = np.bincount(image[labels == NUCLEUS], minlength=256)
+    others = np.bincount(image[(labels != NUCLEUS) & (labels != IGNORE)], minlength=256)
+    hits, misses = (np.r_[0, np.cumsum(each)] for each in (nucleus, others))
+    taken, wrong = hits[None] - hits[:, None], misses[None] - misses[:, None]  # by range [i, j)
+    dice = 2 * taken / np.maximum(nucleus.sum() + taken + wrong, 1)
+    assert 0.25 < dice[np.triu_indices(257)].max() < 0.6
+
+
+def test_euchromatin_is_even_and_cytoplasm_is_not(cells):
+    image, labels = cells[0].image[4].astype(float), cells[0].labels[4]
+    means = image.reshape(56, 10, 56, 10).mean((1, 3))
+    whole = labels.reshape(56, 10, 56, 10).swapaxes(1, 2).reshape(56, 56, -1)
+    nucleus, rest = (means[(whole == code).all(-1)] for code in (NUCLEUS, 0))
+    assert len(nucleus) > 100 and len(rest) > 100
+    assert nucleus.std() < 0.7 * rest.std()
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 4), (4, 96, 96), (40, 8, 30)])
