@@ -103,7 +103,7 @@ def _segment_work(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--region",
         metavar="Z0:Z1,Y0:Y1,X0:X1",
-        help="part to parser, in voxels of the level; a number left out is the image's end: 0:100,:,512:",
+        help="part to segment, in voxels of the level; a number left out is the image's end: 0:100,:,512:",
     )
     parser.add_argument(
         "--mask",

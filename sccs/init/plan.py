@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
 
 from sccs.data.survey import Found
@@ -54,7 +55,7 @@ class Plan:
 
     def fovs(self, part: str) -> int:
         """Fields of view of `part`: "train", to learn from, or "test", to segment; only the latter overlap."""
-        cut = {"train": tiles, "test": overlapping}[part]
+        cut: Callable[..., Sized] = tiles if part == "train" else overlapping
         return sum(self._depth(part, entry) * len(cut(entry.shape[1:], FOV)) for entry in getattr(self, part))
 
     def seen(self, part: str) -> int:

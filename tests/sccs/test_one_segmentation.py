@@ -191,6 +191,20 @@ def test_depth_gives_the_same_pixels_in_every_format(runs, tmp_path):
     assert (tiff != of_run(runs["xy"], "b")[region("b", "xy")]).any()
 
 
+@pytest.mark.parametrize("plane, options", [("xz", []), ("xy", ["--depth", "8"])])
+def test_planes_and_depth_take_a_halo(runs, tmp_path, capsys, plane, options):
+    narrow, touching = (
+        by_command(runs[plane], "b", plane, tmp_path / f"{halo}.tif", "--halo", halo, *options) for halo in ("11", "0")
+    )
+    default = by_command(runs[plane], "b", plane, tmp_path / "default.tif", *options)
+    assert np.array_equal(narrow, default) and (touching != default).any()
+    output = tmp_path / "wide.ome.zarr"
+    arguments = [str(runs[plane]), str(runs[plane].parent / "b.tif"), str(output), "--plane", plane, *options]
+    assert command(["segment", *arguments, "--voxel-size", "8", "8", "8", "--halo", "80"]) == 2
+    assert "--halo 80: FOVs of 160 px take a halo of 0 to 79 px" in capsys.readouterr().err
+    assert not list(tmp_path.glob("wide*"))
+
+
 def steps(labels: np.ndarray, borders: list[int]) -> float:
     """How often neighbours (Z, Y, X) along x differ at the columns in `borders`, over how often they do elsewhere."""
     differ = labels[..., 1:] != labels[..., :-1]

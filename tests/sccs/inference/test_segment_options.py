@@ -234,7 +234,14 @@ def test_planes_leave_out_what_the_mask_does_and_what_is_empty(run, tmp_path, mo
     flat = [(y, x) for _, y, x in fields if y.start >= 80 and x.start >= 80]
     assert flat and set(np.argwhere(whole == 255)[:, 1]) == {2}
     assert (whole == 255).sum() == sum((y.stop - y.start) * (x.stop - x.start) for y, x in flat)
-    assert np.array_equal(labels, np.where(inside, whole, 255))
+    assert (labels[~inside] == 255).all()
+    near = np.zeros(whole.shape, bool)  # where borders are moved: the mask hides some of what they go by
+    for span in fields.y[1:]:
+        near[span.start - fields.halo : span.start + fields.halo] = True
+    for span in fields.x[1:]:
+        near[:, :, span.start - fields.halo : span.start + fields.halo] = True
+    seen = inside & ~near
+    assert np.array_equal(labels[seen], whole[seen]) and (labels[inside] == whole[inside]).mean() > 0.95
     used = sum(int(inside[y.start : y.stop, z, x.start : x.stop].any()) for _, y, x in fields for z in range(10))
     assert counted.count == used - len(flat) < len(fields) * 10
 
@@ -252,8 +259,6 @@ def test_planes_leave_out_what_the_mask_does_and_what_is_empty(run, tmp_path, mo
         (dict(level="auto", voxel_size=(16, 8, 8)), "give --level L beside --voxel-size"),
         (dict(output="b.tif", workers=2), "name it .ome.zarr"),
         (dict(output="b.tif", resume=True), "name it .ome.zarr"),
-        (dict(plane="xz", voxel_size=(8, 8, 8), halo=80), "take a halo of 0 to 79 px"),
-        (dict(depth=16.0, halo=80), "take a halo of 0 to 79 px"),
         (dict(plane="xz", voxel_size=(8, 8, 8), workers=2), "leave out --block, --workers"),
         (dict(depth=16.0, block=(1, 1, 1)), "leave out --block, --workers"),
         (dict(depth=16.0, resume=True), "leave out --block, --workers"),

@@ -13,12 +13,14 @@ COST = Cost(pixels=10_000, nodes=100, seconds=1.0, connect=0.1, graph_bytes=1000
 def test_the_plan_keeps_within_graphs_and_time(tmp_path):
     tifffile.imwrite(tmp_path / "big.tif", volume(depth=40, shape=(1200, 100)))
     found = examine(str(tmp_path / "big.tif"))
-    plan = make_plan([found], 12, COST, minutes=2)  # three FOVs a slice
+    plan = make_plan([found], 12, COST, minutes=4)  # three FOVs a slice
     assert plan.fovs("train") <= 12 and plan.train[0].region == {"z": [4, 40, 10]}
-    assert plan.pixels("train") + plan.pixels("test") <= 2 * 60 * COST.pixels
-    assert plan.slices == 6
+    overlapping = 100 * (480 + 480 + 480)  # px of the three FOVs together
+    assert plan.seen("train") == 4 * overlapping and plan.seen("test") == plan.slices * overlapping
+    assert plan.pixels("train") + plan.seen("train") + plan.seen("test") <= 4 * 60 * COST.pixels
+    assert plan.slices == 9
     one = make_plan([found], 2, COST, minutes=20)
-    assert one.train[0].shape == (2, 560, 100)
+    assert one.train[0].shape == (2, 560, 100) and one.seen("train") == 0  # their nodes are known
 
 
 def test_empty_slices_at_the_ends_are_not_learnt_from(tmp_path):
