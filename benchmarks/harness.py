@@ -51,7 +51,7 @@ FRAME = (  # code outside the registry that results depend on
     "sccs.training.trainer",
 )
 
-SHORT = ["train.iterations=2000", "clusterer.warmup=1500"]
+SHORT = ["train.iterations=2000", "clusterer.warmup=500"]
 QUICK = {
     "sccs": SHORT,
     "sccs_fast": SHORT,
@@ -194,6 +194,7 @@ def carry_out(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
         "training_seconds": pipeline.seconds["training"],
         "graph_seconds": pipeline.seconds["graphs"],
         "used_per_test_volume": test.used,
+        "agreement": pipeline.info.get("agreement"),
         "nodes": [graph["nodes"] for graph in pipeline.diagnostics],
         "fragments": test.fragments,
         "mapping": metrics["mapping"]["train"],

@@ -79,7 +79,7 @@ class Pipeline(Model):
         shown = None
         if preview is not None:
             shown = lambda step: preview(step, self, made.graphs[made.index], made.anchor)  # noqa: E731
-        train_parts(self, made, dataset, log, checkpoints=checkpoints, resume=resume, preview=shown)
+        train_parts(self, made, log, dataset, checkpoints=checkpoints, resume=resume, preview=shown)
         self.seconds["training"] = time.perf_counter() - start
         return self
 

@@ -67,6 +67,7 @@ def make_products(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog, 
         test_pixels=counts["test"].pixels,
         supervised=pipeline.supervised,
         neighbours={part: each.neighbours.to_lists() for part, each in counts.items()},
+        agreement=pipeline.info.get("agreement"),
     )
     for note in metrics["notes"]:
         log.warning(note)

@@ -35,15 +35,12 @@ from benchmarks.harness import REAL, SETS, job
 from benchmarks.pages import Origin, markdown, mean_sd, named, publish
 from benchmarks.studies import steps
 from benchmarks.studies.steps import HOPS, Arrays, K, Teacher, U
-from benchmarks.studies.views import DIVISIONS, View, Views, halves, views_of
+from benchmarks.studies.views import DIVISIONS, View, Views, halves, judged, views_of
 from benchmarks.tables.rows import AREAS, PARTS, SIDES
 from registry.base import UserError
 from registry.embedder.lgc_principal import LGCPrincipal
 from registry.spg.affinity import AffinityGraph
 from registry.spg.graphs import Nodes, RegionGraph
-from sccs.evaluation.mappings import fit_mapping
-from sccs.evaluation.scores import consistency, scores
-from sccs.evaluation.tables import rest_position
 from sccs.system.exits import guard
 
 COMMAND = "python -m benchmarks.studies.leads"
@@ -127,10 +124,10 @@ def trial(lead: Lead, found: Views, seeds: Sequence[int]) -> list[dict[str, floa
 
     if lead.consensus:
         several = [steps.principal(propagated(hops), found.seen) for hops in (4, 5, 6, 7, 8)]
-        return [_judged(steps.consensus(several, found.seen, seed), found) for seed in seeds]
+        return [judged(steps.consensus(several, found.seen, seed), found, K) for seed in seeds]
     X = propagated(lead.hops)
     Z = lead.project(X, found.seen, graphs) if lead.project else steps.principal(X, found.seen)
-    return [_judged((lead.teach or steps.by_kmeans)(Z, found.seen, seed), found) for seed in seeds]
+    return [judged((lead.teach or steps.by_kmeans)(Z, found.seen, seed), found, K) for seed in seeds]
 
 
 def in_halves(lead: Lead, found: Views, seeds: Sequence[int]) -> list[dict[str, float]]:
@@ -139,27 +136,6 @@ def in_halves(lead: Lead, found: Views, seeds: Sequence[int]) -> list[dict[str, 
     return [
         {key: float(np.mean([each[i][key] for each in results])) for key in results[0][i]} for i in range(len(seeds))
     ]
-
-
-def _judged(clusters: Arrays, found: Views) -> dict[str, float]:
-    """What `trial` returns, of one seed."""
-    tables = []
-    for assignment, view in zip(clusters, found.views):
-        table = np.zeros((K, len(found.classes)), np.int64)
-        np.add.at(table, assignment, view.counts)
-        tables.append(table)
-    fitted = np.sum(tables[: found.seen], axis=0)
-    further = tables[found.seen :] or tables
-    mapping = fit_mapping("train", fitted, rest=rest_position(found.classes, None))
-
-    def mean(table: np.ndarray) -> float:
-        return scores(table, mapping, found.classes)["mean"]["dsc"]
-
-    return {
-        "training": mean(fitted),
-        "further": mean(np.sum(further, axis=0)),
-        "gap": consistency(further, found.classes)["gap"],
-    }
 
 
 def _chosen(numbers: Sequence[int] | None) -> dict[str, Lead]:

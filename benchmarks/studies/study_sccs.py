@@ -1,88 +1,149 @@
-"""What each choice in recipes/sccs.yaml is worth: the recipe with one choice changed at a time.
+"""What each choice in recipes/sccs.yaml is worth: the recipe with one choice changed at a time, on training images.
 
-    python -m benchmarks.studies.study_sccs [--data platelet hela cdeep3m vnc] [--seeds 0] [--iterations 2000]
-                                            [--variants N ...] [--out benchmarks/results/study_sccs]
+    python -m benchmarks.studies.study_sccs [--data platelet hela cdeep3m vnc] [--seeds 0 1 2] [--variants N ...]
+                                            [--out benchmarks/results/study_sccs]
 
-Shorter than the recipe (2,000 iterations, warm-up 400) so that all of it takes minutes. Results are kept and resumed as
-benchmarks/harness.py says. Writes OUT/table.md and .csv.
+No test image is used. A system is trained on a set's training images, without labels, at the length of the size
+`quick`; then the mapping is fitted on half of their places, and the other half scored: the mean over many divisions
+(benchmarks/studies/views.py). Writes OUT/table.md and OUT/table.csv.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from benchmarks.harness import REAL, job, result_of
-from benchmarks.pages import Origin, describe, markdown, mean_sd, publish
+from benchmarks.harness import REAL, job
+from benchmarks.pages import Origin, markdown, mean_sd, publish
+from benchmarks.studies.views import Views, halves, judged, views_of
+from registry.base import UserError
+from registry.spg.losses import spectral
 from sccs.system.exits import guard
+from sccs.system.log import quiet_log
+from sccs.training.fit import TrainingGraphs, agreement, train_parts
 
 COMMAND = "python -m benchmarks.studies.study_sccs"
-VARIANTS: dict[str, list[str]] = {
-    "as in recipes/sccs.yaml": [],
-    "L_spe graph by graph": ["embedder.columns=graph"],
-    "unit columns": ["embedder.scale=unit"],
-    "columns as the layers give them": ["embedder.scale=none"],
-    "start at principal directions": ["embedder.init=pca"],
-    "joint: L_clu and L_smo reach the embedding": ["clusterer.detach=false"],
-    "constant learning rate": ["train.schedule=constant"],
-    "all pairs as edges": ["graph.edges=all"],
-    "feature neighbours only": ["graph.edges=knn"],
-    "touching regions only": ["graph.edges=adjacent"],
-    "kappa 2 on features as they are": ["graph.standardize=none", "graph.kappa=2"],
-    # `paper_letter` has more: the head from the first iteration, centroids of all nodes seen, no reseeding
-    "all of the printed choices among these": [
-        "graph.standardize=none",
-        "graph.kappa=2",
-        "graph.edges=all",
-        "embedder.columns=graph",
-        "embedder.scale=graph",
-        "embedder.orthogonality=paper",
-        "clusterer.detach=false",
-        "train.schedule=constant",
-    ],
+DIVISIONS = 35
+FEATURES = ("features={name: mae, stride: 80}",)
+PRINTED = (
+    "graph.standardize=none",
+    "graph.kappa=2",
+    "embedder.columns=graph",
+    "embedder.scale=graph",
+    "embedder.orthogonality=paper",
+    "clusterer.warmup=0",
+    "clusterer.detach=false",
+    "train.schedule=constant",
+)
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "as in recipes/sccs.yaml": (),
+    "start at principal directions": ("embedder.init=pca",),
+    "LGC as it starts, not trained": ("train.weights.spe=0",),
+    "L_spe graph by graph": ("embedder.columns=graph", "embedder.scale=explained"),
+    "columns weighed one by one (explained)": ("embedder.scale=explained",),
+    "unit columns": ("embedder.scale=unit",),
+    "columns as the layers give them": ("embedder.scale=none",),
+    "joint: L_clu and L_smo reach the embedding": ("clusterer.detach=false",),
+    "joint from the first iteration": ("clusterer.detach=false", "clusterer.warmup=0"),
+    "head from the first iteration": ("clusterer.warmup=0",),
+    "head from three quarters on": ("clusterer.warmup=1500",),
+    "both parts at a constant rate": ("train.schedule=constant",),
+    "both parts by a cosine": ("train.schedule=cosine",),
+    "centroids that forget (decay .9)": ("clusterer.decay=0.9",),
+    "empty clusters placed anew": ("clusterer.reseed=true",),
+    "without L_smo": ("train.weights.smo=0",),
+    "feature neighbours only": ("graph.edges=knn",),
+    "touching regions only": ("graph.edges=adjacent",),
+    "kappa 2 on features as they are": ("graph.standardize=none", "graph.kappa=2"),
+    "printed choices, edges as in the recipe": PRINTED,
 }
+COMPARED = {"kmeans, no embedding": "kmeans", "w/o NC_inc": "wo_nc_inc"}
+MEASURES = ("dsc", "agreement", "clusters in use")
 
 
-def main() -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        "python -m benchmarks.studies.study_sccs", description=__doc__.partition("\n")[0], allow_abbrev=False
-    )
+def trial(system: str, overrides: Sequence[str], found: Views, seed: int) -> dict[str, float]:
+    """The system trained on all views: mean DSC of halves that the mapping was not fitted on, agreement of the head,
+    L_spe (mean over graphs, as `gnn` takes it), seconds of training."""
+    pipeline = job(system, "phantom", seed, "quick", overrides).pipeline
+    nodes = [view.nodes for view in found.views]
+    pipeline.graph.fit(nodes)
+    graphs = [pipeline.graph.connect(each) for each in nodes]
+    start = time.perf_counter()
+    train_parts(pipeline, TrainingGraphs(graphs, found.anchor), quiet_log())
+    seconds = time.perf_counter() - start
+    with torch.no_grad():
+        Z = [pipeline.embedder.embed(graph) for graph in graphs]
+        P = [pipeline.clusterer.predict(*each) for each in zip(graphs, Z)]
+        spe = [spectral(*each).item() for each in zip(graphs, Z)]
+    clusters = {id(view): each.argmax(1).numpy() for view, each in zip(found.views, P)}
+    divided = halves(found, DIVISIONS)
+    scored = [judged([clusters[id(view)] for view in each.views], each, pipeline.k)["further"] for each in divided]
+    taught = agreement(pipeline, graphs)
+    return {
+        "dsc": float(np.mean(scored)),
+        "agreement": np.nan if taught is None else taught,
+        "spe": float(np.mean(spe)),
+        "seconds": seconds,
+        "clusters in use": len(np.unique(np.concatenate(list(clusters.values())))),
+    }
+
+
+def seen_of(found: Views) -> Views:
+    """The views trained on, alone."""
+    return Views(found.classes, found.views[: found.seen], found.seen)
+
+
+def _rows(numbers: Sequence[int] | None) -> dict[str, tuple[str, tuple[str, ...]]]:
+    rows = {name: ("sccs", overrides) for name, overrides in VARIANTS.items()}
+    rows |= {name: (system, ()) for name, system in COMPARED.items()}
+    if numbers is None:
+        return rows
+    if not all(0 <= i < len(rows) for i in numbers):
+        raise UserError(f"--variants: numbers from 0 to {len(rows) - 1}, got {numbers}")
+    return {name: row for i, (name, row) in enumerate(rows.items()) if i in numbers}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line. Raises UserError for a number that is no variant."""
+    parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--data", nargs="+", default=list(REAL), metavar="SET")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", type=int, metavar="N", help="numbers of rows, from 0 (default: all)")
-    parser.add_argument("--iterations", type=int, default=2000)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/study_sccs"))
-    args = parser.parse_args()
-    length = [f"train.iterations={args.iterations}", f"clusterer.warmup={args.iterations // 5}"]
-    rows: list[list[str]] = []
+    args = parser.parse_args(argv)
+    chosen = _rows(args.variants)
+    sets = {data: seen_of(views_of(data, FEATURES)) for data in args.data}
+    lines: list[list[str]] = []
     values: list[list[str | int]] = []
-    machines, commits = set(), set()
-    chosen = list(VARIANTS.items())
-    for name, overrides in chosen if args.variants is None else [chosen[i] for i in args.variants]:
-        found = {
-            data: [result_of(job("sccs", data, seed, overrides=length + overrides), args.out) for seed in args.seeds]
-            for data in args.data
-        }
-        done = {data: [r for r in results if "failed" not in r] for data, results in found.items()}
-        scores = {data: [r["test"]["train"]["mean"]["dsc"] for r in results] for data, results in done.items()}
-        machines |= {describe(r["machine"]) for results in done.values() for r in results}
-        commits |= {r["commit"] for results in done.values() for r in results}
-        for result in (r for results in done.values() for r in results):
-            dsc, use = result["test"]["train"]["mean"]["dsc"], min(result["used_per_test_volume"])
-            values.append([name, result["set"], result["seed"], f"{dsc:.6g}", use])
-        used = [u for results in done.values() for r in results for u in r["used_per_test_volume"]]
-        complete = all(len(values) == len(args.seeds) for values in scores.values())
-        mean = f"{np.mean([np.mean(values) for values in scores.values()]):.3f}" if complete else "-"
-        rows.append([name, *(mean_sd(values) for values in scores.values()), mean, str(min(used, default=0))])
-        print(" | ".join(rows[-1]), flush=True)
-    text = f"Mean DSC on test images, mapping `train`, {args.iterations} iterations.\n\n"
-    text += markdown(["choice", *args.data, "mean", "clusters in use, least"], rows)
-    origin = Origin(COMMAND, sorted(machines), sorted(commits), args.seeds)
-    heads = ["choice", "set", "seed", "dsc", "clusters in use"]
+    for name, (system, overrides) in chosen.items():
+        means: dict[str, np.ndarray] = {}  # by set (seeds, measures)
+        for data, found in sets.items():
+            trials = [trial(system, overrides, found, seed) for seed in args.seeds]
+            means[data] = np.array([[each[measure] for measure in MEASURES] for each in trials])
+            values += [
+                [name, data, seed, measure, f"{value:.6g}"]
+                for seed, row in zip(args.seeds, means[data])
+                for measure, value in zip(MEASURES, row)
+            ]
+        whole = np.mean(list(means.values()), axis=0)  # (seeds, measures)
+        least = min(float(each[:, 1].min()) for each in means.values())
+        by_set = [mean_sd(each[:, 0].tolist()) for each in means.values()]
+        lines.append([name, *by_set, mean_sd(whole[:, 0].tolist()), "-" if np.isnan(least) else f"{least:.3f}"])
+        print(" | ".join(lines[-1]), flush=True)
+    text = (
+        "Mean DSC on training images, mean ± standard deviation over seeds: mapping `train` fitted on half of their "
+        f"places, the other half scored, up to {DIVISIONS} divisions of a set. agreement: share of the nodes to which "
+        "the head gives its teacher's cluster, least of sets and seeds.\n\n"
+    ) + markdown(["choice", *args.data, "mean", "agreement"], lines)
+    numbers = f" --variants {' '.join(map(str, args.variants))}" if args.variants else ""
+    origin = Origin.here(COMMAND + numbers, seeds=args.seeds)
+    heads = ["choice", "set", "seed", "measure", "value"]
     print(publish(args.out, "table", "One choice at a time", origin, text, heads, values))
     return 0
 

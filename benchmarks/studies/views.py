@@ -14,7 +14,10 @@ from benchmarks.harness import expanded, job
 from registry.base import UserError
 from registry.spg.graphs import Nodes
 from sccs.data import load_dataset
-from sccs.evaluation.tables import confusion
+from sccs.evaluation.mappings import fit_mapping
+from sccs.evaluation.scores import consistency, scores
+from sccs.evaluation.tables import confusion, rest_position
+from sccs.model.fovs import anchor_score
 
 FURTHER = {"cdeep3m": [2, 8, 2], "vnc": [2, 6, 2]}  # z of slices of the training part that `quick` leaves out
 PHANTOM_SLICES = 3  # of each training volume; `quick` has one
@@ -23,12 +26,14 @@ DIVISIONS = 6  # of a set into halves, at most
 
 @dataclass
 class View:
-    """A training FOV: nodes, image (H, W), pixels of each class in each region (n_s, C), volume and corner (y, x)."""
+    """A training FOV: nodes, image (H, W), pixels of each class in each region (n_s, C), volume and corner (y, x), its
+    score as an anchor."""
 
     nodes: Nodes
     image: np.ndarray
     counts: np.ndarray
     place: tuple[str, int, int] = ("", 0, 0)
+    score: float = 0.0
 
 
 @dataclass
@@ -38,6 +43,11 @@ class Views:
     classes: list[str]
     views: list[View]
     seen: int
+
+    @property
+    def anchor(self) -> int:
+        """Index of the anchor among the FOVs trained on."""
+        return int(np.argmax([view.score for view in self.views[: self.seen]]))
 
 
 def views_of(data: str, overrides: Sequence[str]) -> Views:
@@ -60,7 +70,7 @@ def views_of(data: str, overrides: Sequence[str]) -> Views:
                 nodes = pipeline.pool(fov.image)
                 counts = confusion(nodes.regions, fov.labels, nodes.n, list(dataset.classes), dataset.ignore)
                 place = fov.volume, fov.y, fov.x
-                views.append(View(nodes, np.asarray(fov.image, np.float32), counts, place))
+                views.append(View(nodes, np.asarray(fov.image, np.float32), counts, place, anchor_score(fov, None)))
         if source is dataset:
             seen = len(views)
     return Views(list(dataset.classes.values()), views, seen)
@@ -84,3 +94,25 @@ def halves(found: Views, most: int = DIVISIONS) -> list[Views]:
         others = [view for view in found.views if view.place not in first]
         parted.append(Views(found.classes, trained + others, len(trained)))
     return parted
+
+
+def judged(clusters: Sequence[np.ndarray], found: Views, k: int) -> dict[str, float]:
+    """DSC of clusters (n_s,) of all FOVs, with the mapping of those trained on: `training` on these, `further` on the
+    others (the same where there are none), and the `gap` of the latter to a mapping for each image."""
+    tables = []
+    for assignment, view in zip(clusters, found.views):
+        table = np.zeros((k, len(found.classes)), np.int64)
+        np.add.at(table, assignment, view.counts)
+        tables.append(table)
+    fitted = np.sum(tables[: found.seen], axis=0)
+    further = tables[found.seen :] or tables
+    mapping = fit_mapping("train", fitted, rest=rest_position(found.classes, None))
+
+    def mean(table: np.ndarray) -> float:
+        return scores(table, mapping, found.classes)["mean"]["dsc"]
+
+    return {
+        "training": mean(fitted),
+        "further": mean(np.sum(further, axis=0)),
+        "gap": consistency(further, found.classes)["gap"],
+    }

@@ -12,7 +12,7 @@ from registry.base import Embedder, UserError
 from registry.spg.convolutions import check_device, checked_options, edge_weights, find_convolution, network, refusal
 from registry.spg.graphs import RegionGraph
 from registry.spg.losses import Orthogonality, spectral
-from registry.spg.scaling import Scale, graph_scale, set_scale
+from registry.spg.scaling import graph_scale, set_scale
 
 ACTIVATIONS = {"relu": torch.relu, "elu": torch.nn.functional.elu, "tanh": torch.tanh}
 
@@ -27,7 +27,7 @@ class GNN(torch.nn.Module, Embedder):
     channels: widths between. u: spectral coordinates.
     activation: between layers, none after the last. `none` (the paper's network is linear), `relu`, `elu`, `tanh`.
     mu, orthogonality: of L_spe (`registry.spg.losses.spectral`), taken over the nodes of each graph by itself.
-    scale: what the clustering sees, as in `lgc`. `graph`: unit deviation over the nodes of each graph; `none`: as the
+    scale: what the clustering sees, as in `lgc`, but for `span`. `graph`: unit deviation over the nodes of each graph; `none`: as the
         layers give it; over all training graphs, `unit`: unit deviation, and `explained`: the deviation that the
         column explains of the node features, propagated as often as there are layers. These two are renewed after
         every pass over the training graphs and at the end: one evaluation more of each graph in a pass.
@@ -61,7 +61,7 @@ class GNN(torch.nn.Module, Embedder):
         activation: Literal["none", "relu", "elu", "tanh"] = "none",
         mu: float = 1.0,
         orthogonality: Orthogonality = "squared",
-        scale: Scale = "explained",
+        scale: Literal["explained", "unit", "graph", "none"] = "explained",
         seed: int | None = None,
     ):
         super().__init__()
@@ -150,19 +150,19 @@ class GNN(torch.nn.Module, Embedder):
     def _rescale(self) -> None:
         """Let the scale follow the weights. X^T Z, X = Â^layers F_s, is F_s^T Â^layers Z, on u channels."""
         self._stale = False
-        if self.scale not in ("explained", "unit") or not self._graphs:
+        if self.scale in ("graph", "none") or not self._graphs:
             return
         training, nodes = self.training, sum(graph.n for graph in self._graphs)
         self.eval()
-        square, cross = torch.zeros_like(self.scale_), self.scale_.new_zeros(int(self.inputs_), self.u)
+        gram, cross = (self.scale_.new_zeros(width, self.u) for width in (self.u, int(self.inputs_)))
         for graph in self._graphs:
             Z = self.coordinates(graph)
-            square += Z.square().sum(0)
+            gram += Z.T @ Z
             for _ in self.layers:
                 Z = graph.propagate(Z)
             cross += graph.feature.T @ Z
         self.train(training)
-        self.scale_ = set_scale(square / nodes, cross / nodes, self.scale)
+        self.scale_ = set_scale(gram / nodes, cross / nodes, self.scale)
 
     def loss(self, graph: RegionGraph, Z: torch.Tensor | None) -> dict[str, torch.Tensor]:
         assert Z is not None  # see `Embedder.loss_uses_Z`

@@ -13,7 +13,7 @@ from registry.base import Embedder, UserError
 from registry.numeric.projection import project
 from registry.spg.graphs import RegionGraph
 from registry.spg.losses import Orthogonality, spectral, spectral_of_products
-from registry.spg.scaling import Scale, graph_scale, set_scale
+from registry.spg.scaling import Scale, first_scale, graph_scale, scaled, set_scale
 
 
 class LGC(torch.nn.Module, Embedder):
@@ -24,9 +24,10 @@ class LGC(torch.nn.Module, Embedder):
     Graphs for the warm-up (`graph.warmup_alpha`) act with `columns: graph`; `shared` moments are of the final graphs.
     columns: the nodes over which L_spe takes norms and products of columns. `shared`: those of all training graphs;
         `graph`: those of each graph by itself.
-    scale: what the clustering sees. `explained`: each column has the deviation of the node features (after the hops)
-        that it explains, so that weak directions stay weak; `unit`: unit deviation, over all training graphs, too;
-        `graph`: unit deviation over the nodes of each graph; `none`: as the layers give it.
+    scale: what the clustering sees. `span`: the columns together have the variance of the node features (after the
+        hops) that they explain, whatever basis of their span they are, so that weak directions stay weak; `explained`:
+        each column by itself; `unit`: unit deviation, over all training graphs, too; `graph`: unit deviation over the
+        nodes of each graph; `none`: as the layers give it.
     init: `random`, truncated normal of deviation one, biases too (later code); `pca`, every layer starts as the
         truncation to the leading principal directions of Â^3 F_s over the training graphs.
     seed: of the random start; null: the run's.
@@ -49,7 +50,7 @@ class LGC(torch.nn.Module, Embedder):
         mu: float = 1.0,
         orthogonality: Orthogonality = "squared",
         columns: Literal["shared", "graph"] = "shared",
-        scale: Scale = "explained",
+        scale: Scale = "span",
         init: Literal["random", "pca"] = "random",
         seed: int | None = None,
     ):
@@ -65,13 +66,17 @@ class LGC(torch.nn.Module, Embedder):
         self.seed = seed
         if u < 1 or any(c < 1 for c in channels):
             raise UserError(f"embedder: u = {u} and channels = {channels} must be at least 1")
-        if bias and (columns == "shared" or scale in ("explained", "unit")):
+        if bias and (columns == "shared" or scale not in ("graph", "none")):
             raise UserError("embedder.bias: true goes with `columns: graph` and `scale: graph` or `none`")
+        if scale == "span" and columns == "graph":  # L_spe, of Z as it is scaled, would see other columns
+            raise UserError(
+                "embedder.scale: span goes with `columns: shared`; take `explained`, `unit`, `graph` or `none`"
+            )
         self.weights = torch.nn.ParameterList()
         self.biases = torch.nn.ParameterList()
         self.scale_: torch.Tensor
         self.moments: torch.Tensor
-        self.register_buffer("scale_", torch.ones(u))  # what `embed` multiplies the columns with
+        self.register_buffer("scale_", first_scale(u, scale))  # what `embed` multiplies the columns with
         self._stale = False  # whether the weights have moved since `scale_` was set
         self.register_buffer("moments", torch.zeros(2, 0, 0), persistent=False)  # X^T X and X^T Â X per node
 
@@ -136,11 +141,11 @@ class LGC(torch.nn.Module, Embedder):
     def _rescale(self) -> None:
         """Let the scale follow the weights: columns are z = X w, so that z^T z = w^T M w and X^T z = M w, M = X^T X."""
         self._stale = False
-        if self.scale not in ("explained", "unit"):
+        if self.scale in ("graph", "none"):
             return
         W = self._linear()  # (2q, u)
         MW = self.moments[0] @ W
-        self.scale_ = set_scale((W * MW).sum(0), MW, self.scale)
+        self.scale_ = set_scale(W.T @ MW, MW, self.scale)
 
     def coordinates(self, graph: RegionGraph) -> torch.Tensor:
         """Z (n_s, u) before scaling."""
@@ -163,7 +168,7 @@ class LGC(torch.nn.Module, Embedder):
         if self._stale:
             self._rescale()
         Z = self.coordinates(graph)
-        return Z * (graph_scale(Z) if self.scale == "graph" else self.scale_)
+        return scaled(Z, graph_scale(Z) if self.scale == "graph" else self.scale_)
 
     def loss(self, graph: RegionGraph, Z: torch.Tensor | None) -> dict[str, torch.Tensor]:
         if self.columns == "graph":

@@ -1,4 +1,4 @@
-"""How wide the columns of an embedding are: factors for the columns of Z (n_s, u) before anything clusters them."""
+"""How wide the columns of an embedding are: what Z (n_s, u) is multiplied with before anything clusters it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Literal
 import torch
 
 TINY = 1e-24
+DEPENDENT = 1e-6  # eigenvalue of the correlations of columns, below which a direction is rounding
 
-Scale = Literal["explained", "unit", "graph", "none"]
+Scale = Literal["span", "explained", "unit", "graph", "none"]
 
 
 def graph_scale(Z: torch.Tensor) -> torch.Tensor:
@@ -16,16 +17,38 @@ def graph_scale(Z: torch.Tensor) -> torch.Tensor:
     return Z.square().mean(0).clamp(min=TINY).rsqrt()
 
 
-def set_scale(square: torch.Tensor, cross: torch.Tensor, scale: Scale) -> torch.Tensor:
-    """Factors (u,) for `scale: unit` or `explained`, from means over the nodes of all training graphs.
+def first_scale(u: int, scale: Scale) -> torch.Tensor:
+    """What changes nothing: ones (u,), for `span` the identity (u, u)."""
+    return torch.eye(u) if scale == "span" else torch.ones(u)
 
-    square: (u,), of z^2 for each column z. cross: (d, u), X^T Z, with the node features X (n, d) that the columns come
-    from. `unit`: unit deviation. `explained`: the deviation of X that the column explains, ||X^T z|| / ||z||, relative
-    to the root of the mean square over all columns, so that weak directions stay weak.
+
+def scaled(Z: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
+    """Z (n_s, u) times factors (u,) or a matrix (u, u)."""
+    return Z * by if by.ndim == 1 else Z @ by
+
+
+def set_scale(gram: torch.Tensor, cross: torch.Tensor, scale: Scale) -> torch.Tensor:
+    """What `scaled` takes for `scale: unit`, `explained` and `span`, from means over the nodes of all training graphs.
+
+    gram: (u, u), Z^T Z. cross: (d, u), X^T Z, with the node features X (n, d) that the columns come from.
+    `unit`: factors for unit deviation. `explained`: factors for the deviation of X that the column explains,
+    ||X^T z|| / ||z||, relative to the root of the mean square over all columns, so that weak directions stay weak.
+    `span`: the same of the columns together. With Q = Z (Z^T Z)^-1/2, orthonormal, Z becomes Q (Q^T X X^T Q)^1/2, of as
+    much variance: distances between nodes are those of the part of X that the columns span, and do not change with the
+    basis of that span. A column that depends on others, in part or all, adds nothing.
     """
-    square = square.clamp(min=TINY)
-    factors = square.rsqrt()
+    factors = gram.diagonal().clamp(min=TINY).rsqrt()
+    cross = cross * factors  # of columns of unit deviation
+    if scale == "span":
+        gram, cross = (factors[:, None] * gram * factors).double(), cross.double()
+        values, vectors = torch.linalg.eigh(gram)
+        kept = values > DEPENDENT
+        root = vectors * torch.where(kept, values.clamp(min=DEPENDENT).rsqrt(), 0) @ vectors.T  # (Z^T Z)^-1/2
+        values, vectors = torch.linalg.eigh(root @ cross.T @ cross @ root)
+        values = values.clamp(min=0)
+        values = values / values.mean().clamp(min=TINY)
+        return factors[:, None] * (root @ (vectors * values.sqrt()) @ vectors.T).float()
     if scale == "explained":
-        explained = cross.square().sum(0) / square
+        explained = cross.square().sum(0)
         factors = factors * (explained / explained.mean().clamp(min=TINY)).sqrt()
     return factors

@@ -5,8 +5,9 @@ of train, named and the others that there is; ``mapping`` {name: class name or n
 {mapping: `slice_spread` of the test slices}; ``consistency`` of the test FOVs; ``per_image`` {rule: `per_image` of
 the test FOVs} for hungarian and oracle; ``z_consistency`` {train, test:
 `sccs.evaluation.continuity.z_consistency`}, of parts with neighbouring slices; ``clusters_used``,
-``clusters_any``, ``cluster_share`` {train, test}; ``k``, ``classes``, ``rest``; ``notes``, what a reader must be
-told. If no training pixel has a label, only `oracle` and `named` are reported, and a note says so.
+``clusters_any``, ``cluster_share`` {train, test}; ``k``, ``classes``, ``rest``; ``agreement``, the
+share of the training nodes to which a neural clustering head gives its teacher's cluster, or null; ``notes``, what a
+reader must be told. If no training pixel has a label, only `oracle` and `named` are reported, and a note says so.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def evaluate(
     test_pixels: np.ndarray | None = None,
     supervised: Sequence[str] = (),
     neighbours: Mapping[str, Mapping] | None = None,
+    agreement: float | None = None,
 ) -> dict[str, Any]:
     """The contents of `metrics.json` (nan -> null) from the labelled FOVs of both parts.
 
@@ -53,7 +55,7 @@ def evaluate(
     `headline` are the recipe's `evaluation` block. `train_pixels`, `test_pixels` (k,) count the pixels per cluster over
     *all* FOVs, labelled or not; without them the tables' rows are counted. `supervised` names parts that were trained
     on labels. `neighbours` {train, test}: `sccs.evaluation.continuity.NeighbourTables.to_lists` of slices that are
-    neighbours. The head of this module lists the keys.
+    neighbours. `agreement`: of a head with its teacher. The head of this module lists the keys.
     """
     position = rest_position(class_names, rest)
     empty = np.zeros((k, len(class_names)), np.int64)
@@ -88,6 +90,7 @@ def evaluate(
             "k": k,
             "classes": list(class_names),
             "rest": None if position is None else class_names[position],
+            "agreement": agreement,
             "notes": _notes(train_table, test_table, class_names, supervised),
         }
     )

@@ -167,6 +167,7 @@ def write_metrics(
     test_pixels: np.ndarray | None = None,
     supervised: Sequence[str] = (),
     neighbours: Mapping[str, Mapping] | None = None,
+    agreement: float | None = None,
 ) -> dict[str, Any]:
     """Evaluates a run (arguments as `sccs.evaluation.evaluate.evaluate`) into its `metrics.json`, which is returned.
 
@@ -183,7 +184,7 @@ def write_metrics(
         "train": plain(train), "test": plain(test), "class_names": list(class_names), "k": k, "rest": rest,
         "mappings": list(mappings), "headline": headline,
         "train_pixels": counts(train_pixels), "test_pixels": counts(test_pixels), "supervised": list(supervised),
-        "neighbours": dict(neighbours or {}),
+        "neighbours": dict(neighbours or {}), "agreement": agreement,
     }  # fmt: skip
     write_text(Path(run) / TABLES, json.dumps(stored) + "\n")
     return rescore(run)

@@ -80,6 +80,22 @@ def share_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure
     return figure
 
 
+def agreement_curve(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure | None:
+    """How often the clustering head follows its teacher over training (tag clusters/agreement); None without."""
+    steps, values = metrics.get("clusters/agreement", (np.zeros(0), np.zeros(0)))
+    if len(steps) < 2:
+        return None
+    figure, axes = new_figure(7.2, 2.0)
+    axis = axes[0, 0]
+    steps, values = _thinned(steps, values)
+    axis.plot(steps, 100 * values, color="#3d7edb", linewidth=1.5)
+    axis.set_xlabel("iteration", fontsize=8, color=INK)
+    axis.set_ylabel("nodes, %", fontsize=8, color=INK)
+    axis.set_ylim(top=100.5)
+    _plain(axis)
+    return figure
+
+
 def _plain(axis: Any) -> None:
     for side, spine in axis.spines.items():
         spine.set_visible(side in ("left", "bottom"))

@@ -14,7 +14,7 @@ import numpy as np
 
 from sccs.evaluation.scores import scores
 from sccs.evaluation.tables import confusion
-from sccs.report.charts import cluster_use_chart, dsc_bars, loss_curves, rule_title, share_curves
+from sccs.report.charts import agreement_curve, cluster_use_chart, dsc_bars, loss_curves, rule_title, share_curves
 from sccs.report.crops import CROP, cluster_crops, cluster_grey, cluster_place
 from sccs.report.drawing import to_svg
 from sccs.report.figures import RunView
@@ -157,6 +157,7 @@ def charts(seen: RunView, logged: Mapping) -> dict[str, str]:
     made = {
         "losses": loss_curves(logged),
         "shares": share_curves(logged),
+        "agreement": agreement_curve(logged),
         "use": cluster_use_chart(share) if any(sum(values) > 0 for values in share.values()) else None,
         "dsc": dsc_bars(metrics.get("test", {}), _only(seen.colours, metrics.get("classes", [])), headline),
     }

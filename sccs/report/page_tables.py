@@ -58,6 +58,9 @@ def cards(
             else "in training; no test volume",
         }
     )
+    if metrics.get("agreement") is not None:
+        note = "training nodes in the cluster of the head's teacher"
+        made.append({"name": "agreement", "value": percent(metrics["agreement"]), "note": note})
     if "total" in timing:
         where = environment.get("gpu") or environment.get("device") or "unknown device"
         note = f"of {timing.get('pixels_per_fov', 0) / 1e6:.2f} megapixels, on {where}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,17 @@ from sccs.system.log import RunLog
 from sccs.training.trainer import Trainer
 
 
+LEAST_AGREEMENT = 0.95  # of a head with its teacher; below, it is said to be half trained
+
+
 @dataclass
 class TrainingGraphs:
-    """The graphs of the training FOVs, statistics of each, the anchor's index, and its FOV without labels."""
+    """The graphs of the training FOVs, the anchor's index and its FOV without labels, statistics of each graph."""
 
     graphs: list[RegionGraph]
-    diagnostics: list[dict[str, Any]]
     index: int
-    anchor: FOV
+    anchor: FOV | None = None
+    diagnostics: list[dict[str, Any]] = field(default_factory=list)
 
 
 def make_graphs(model: Model, dataset: Dataset, log: RunLog) -> TrainingGraphs:
@@ -46,7 +49,7 @@ def make_graphs(model: Model, dataset: Dataset, log: RunLog) -> TrainingGraphs:
     if model.graph.cacheable:  # a graph of pixels has no edges
         log.info(f"graphs by DGL {dgl.__version__}; product with the normalised affinity: {graphs[index].product}")
     log.info(f"anchor graph: {anchor.key}")
-    return TrainingGraphs(graphs, diagnostics, index, anchor)
+    return TrainingGraphs(graphs, index, anchor, diagnostics)
 
 
 def _pool_all(model: Model, dataset: Dataset, log: RunLog) -> tuple[list[str], list[Nodes], int, FOV]:
@@ -73,14 +76,15 @@ def count_fovs(dataset: Dataset) -> int:
 def train_parts(
     model: Model,
     made: TrainingGraphs,
-    dataset: Dataset,
     log: RunLog,
+    dataset: Dataset | None = None,
     *,
-    checkpoints: Path | None,
-    resume: bool,
-    preview: Callable[[int], Any] | None,
+    checkpoints: Path | None = None,
+    resume: bool = False,
+    preview: Callable[[int], Any] | None = None,
 ) -> None:
-    """Fit embedder and clusterer on the graphs; what is trainable by the trainer, with checkpoints."""
+    """Fit embedder and clusterer on the graphs; what is trainable by the trainer, with checkpoints. dataset: with the
+    labels that a supervised clusterer is fitted on."""
     if hasattr(model.clusterer, "anchor"):
         model.clusterer.anchor = made.index
     model.embedder.fit(made.graphs)
@@ -95,12 +99,34 @@ def train_parts(
         checkpoints=checkpoints,
     )
     trainer.run(resume, preview)
-    if model.clusterer.trainable:
+    if not model.clusterer.trainable:
+        with torch.no_grad():
+            embeddings = [model.embedder.embed(graph) for graph in made.graphs]
+            labels = [node_labels(made.graphs, dataset)] if model.clusterer.supervised and dataset is not None else []
+            model.clusterer.fit(made.graphs, embeddings, *labels)
+    share = agreement(model, made.graphs)
+    if share is None:
         return
-    with torch.no_grad():
-        embeddings = [model.embedder.embed(graph) for graph in made.graphs]
-        labels = [node_labels(made.graphs, dataset)] if model.clusterer.supervised else []
-        model.clusterer.fit(made.graphs, embeddings, *labels)
+    model.info["agreement"] = share
+    log.info(f"the clustering head gives {share:.1%} of the training nodes its teacher's cluster")
+    if share < LEAST_AGREEMENT:
+        log.warning(
+            f"the clustering head is half trained: it gives only {share:.0%} of the training nodes its teacher's "
+            f"cluster; raise train.iterations ({model.recipe.train.iterations})"
+        )
+
+
+@torch.no_grad()
+def agreement(model: Model, graphs: Sequence[RegionGraph]) -> float | None:
+    """Share of the nodes to which the clustering head gives its teacher's cluster; None without a teacher."""
+    same = nodes = 0
+    for graph in graphs:
+        Z = model.embedder.embed(graph)
+        if (taught := model.clusterer.taught(Z)) is None:
+            return None
+        same += int((model.clusterer.predict(graph, Z).argmax(1) == taught).sum())
+        nodes += graph.n
+    return same / nodes
 
 
 def warn_of_graphs(model: Model, diagnostics: Sequence[dict[str, Any]], log: RunLog) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -172,12 +172,14 @@ class Trainer:
         return self.options.weights.get(name, 1.0)
 
     def learning_rate(self, step: int, role: str = "embedder") -> float:
-        """Of iteration `step`, from 0, by the part's own schedule, which begins with its own first iteration."""
-        options, begin = self.options, self._warmup if role == "clusterer" else 0
+        """Of iteration `step`, from 0, by the part's own schedule: the embedder's runs over the warm-up, where there is
+        one, so that the embedding is still when the clusterer's begins; else over all iterations."""
+        options, warmup = self.options, self._warmup
+        begin, end = (warmup, options.iterations) if role == "clusterer" else (0, warmup or options.iterations)
         wished = options.schedule
-        if (wished if isinstance(wished, str) else wished.get(role, "constant")) == "constant" or step < begin:
+        if (wished if isinstance(wished, str) else wished.get(role, "constant")) == "constant":
             return options.lr
-        share = (step - begin) / max(options.iterations - begin, 1)
+        share = min(max((step - begin) / max(end - begin, 1), 0), 1)
         return options.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
 
     def _report(self, terms: dict[str, torch.Tensor]) -> None:
@@ -190,7 +192,24 @@ class Trainer:
             share = use / max(use.sum(), 1)
             values["clusters/in_use"] = int((share >= IN_USE).sum())
             values |= {f"clusters/share_{i}": float(s) for i, s in enumerate(share)}
+        if (agreement := self._agreement()) is not None:
+            values["clusters/agreement"] = agreement
         self.log.scalars(values, self.step)
+
+    @torch.no_grad()
+    def _agreement(self) -> float | None:
+        """Share of the anchor's nodes to which the head gives its teacher's cluster; None without a teacher."""
+        graph, head = self.graphs[self.anchor], self.clusterer
+        if not (head.trainable and head.begun):
+            return None
+        Z = self.embedder.embed(graph)
+        if (taught := head.taught(Z)) is None:
+            return None
+        module = cast(torch.nn.Module, head)
+        module.eval()  # no dropout
+        same = head.predict(graph, Z).argmax(1) == taught
+        module.train()
+        return same.double().mean().item()
 
     def _parts(self) -> dict[str, Any]:
         """The trainable parts by role; they are torch modules as well."""

@@ -79,7 +79,7 @@ def test_it_is_a_stack_of_dgls_graph_convolutions_forward_and_backward(graphs, b
 def test_gradients_of_the_fast_way_are_those_of_the_plain_one(graphs):
     gradients = []
     for training in (True, False):
-        part = fitted(graphs, columns="graph").train(training)
+        part = fitted(graphs, columns="graph", scale="explained").train(training)
         part.loss(graphs[0], part.embed(graphs[0]))["spe"].backward()
         gradients.append(torch.cat([W.grad.flatten() for W in part.weights]))
     assert torch.allclose(*gradients, atol=1e-5) and gradients[0].abs().sum() > 0
@@ -107,7 +107,7 @@ def test_pca_start_gives_the_principal_directions(graphs):
 
 
 def test_explained_scale_weighs_columns_by_the_deviation_they_explain(graphs):
-    part = fitted(graphs)
+    part = fitted(graphs, scale="explained")
     X = torch.cat([graph.hop(3) for graph in graphs])
     Z = torch.cat([part.embed(graph) for graph in graphs]).detach()
     explained = (X.T @ torch.nn.functional.normalize(Z, dim=0)).norm(dim=0)
@@ -175,7 +175,14 @@ def test_one_node_graph(graphs, make_graph):
     assert torch.isfinite(fitted(graphs).eval().embed(make_graph(n=1))).all()
 
 
-@pytest.mark.parametrize("options, word", [({"u": 0}, "u = 0"), ({"bias": True}, "columns: graph")])
+@pytest.mark.parametrize(
+    "options, word",
+    [
+        ({"u": 0}, "u = 0"),
+        ({"bias": True}, "columns: graph"),
+        ({"columns": "graph"}, "span goes with `columns: shared`"),
+    ],
+)
 def test_impossible_options_are_refused(options, word):
     with pytest.raises(UserError, match=word):
         LGC(**options)

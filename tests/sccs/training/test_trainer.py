@@ -112,9 +112,11 @@ def test_weights_of_the_recipe_scale_the_terms(graphs):
 
 def test_every_part_runs_through_a_schedule_of_its_own(graphs):
     trainer = make(graphs, iterations=100, lr=0.1, schedule="cosine")
-    assert [trainer.learning_rate(step) for step in (0, 50, 100)] == pytest.approx([0.1, 0.0505, 0.001])
+    assert [trainer.learning_rate(step) for step in (0, 5, 10, 99)] == pytest.approx([0.1, 0.0505, 0.001, 0.001])
     head = [trainer.learning_rate(step, "clusterer") for step in (0, 10, 55, 100)]  # its warm-up is 10
     assert head == pytest.approx([0.1, 0.1, 0.0505, 0.001])
+    alone = make(graphs, clusterer=KMeans(k=3), iterations=100, lr=0.1, schedule="cosine")
+    assert [alone.learning_rate(step) for step in (0, 50, 100)] == pytest.approx([0.1, 0.0505, 0.001])
 
 
 def test_the_optimiser_steps_each_part_at_its_own_rate(graphs):
