@@ -20,7 +20,6 @@ from sccs.system.cache import report_growth
 from sccs.system.log import RunLog
 from sccs.training.trainer import Trainer
 
-
 LEAST_AGREEMENT = 0.95  # of a head with its teacher; below, it is said to be half trained
 
 
