@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import REAL
 from benchmarks.pages import Origin, markdown
 from benchmarks.quotes import lines, paragraph, short, short_sd
-from benchmarks.studies import leads
+from benchmarks.studies import leads, study_sccs
 from benchmarks.tables import text
 from benchmarks.tables.answers import Answers, read_csv
 from benchmarks.tables.rows import PAPER, PAPER_K, SUPERVISED
@@ -158,16 +157,14 @@ def by_image(results: Path) -> str:
 def smoothness(results: Path) -> str:
     """With and without L_smo."""
     answers, origin = _quick(results, "smoothness")
-    pieces = {
-        label: np.mean(
-            answers.over_real(label, lambda data, label=label: [r["fragments"] for r in answers.of(label, data)])
-        )
-        for label in ("sccs", "wo_smo")
-    }
+
+    def fragments(label: str) -> float:
+        return float(np.mean(answers.over_real(label, lambda data: [r["fragments"] for r in answers.of(label, data)])))
+
     return paragraph(
         f"With L_smo at the paper's weight (`sccs`) {short_sd(answers.over_real('sccs'))}, without (`wo_smo`) "
-        f"{short_sd(answers.over_real('wo_smo'))} on the mean of the real sets, and {pieces['sccs']:.0f} and "
-        f"{pieces['wo_smo']:.0f} connected pieces of one cluster per megapixel ({origin})."
+        f"{short_sd(answers.over_real('wo_smo'))} on the mean of the real sets, and {fragments('sccs'):.0f} and "
+        f"{fragments('wo_smo'):.0f} connected pieces of one cluster per megapixel ({origin})."
     )
 
 
@@ -253,14 +250,20 @@ def plus(results: Path) -> str:
     return f"{paragraph(f'{origin}. Mapping `train`, test images. {origin.notes}')}\n\n{text.by_choice(answers)}"
 
 
-def _leads(results: Path, name: str) -> str:
-    table = results / "leads" / f"{name}.csv"
-    found: leads.Results = {}
+def _trials(table: Path, key: str) -> dict[str, dict[str, list[dict[str, float]]]]:
+    """By row, named by the column `key`, and set, the measures of each seed."""
+    found: dict[str, dict[str, list[dict[str, float]]]] = {}
     for line in lines(table):
-        seeds = found.setdefault(line["lead"], {}).setdefault(line["set"], [])
+        seeds = found.setdefault(line[key], {}).setdefault(line["set"], [])
         if not seeds or line["measure"] in seeds[-1]:
             seeds.append({})
         seeds[-1][line["measure"]] = float(line["value"])
+    return found
+
+
+def _leads(results: Path, name: str) -> str:
+    table = results / "leads" / f"{name}.csv"
+    found: leads.Results = _trials(table, "lead")
     sets = list(next(iter(found.values())))
     return f"{paragraph(f'{Origin.read(table)}.')}\n\n{leads.table(found, sets, name == 'halves')}"
 
@@ -268,18 +271,8 @@ def _leads(results: Path, name: str) -> str:
 def study(results: Path) -> str:
     """One choice of recipes/sccs.yaml at a time."""
     table = results / "study_sccs" / "table.csv"
-    found: dict[str, dict[str, list[float]]] = {}
-    for line in lines(table):
-        found.setdefault(line["choice"], {}).setdefault(line["set"], []).append(float(line["dsc"]))
-    rows = [
-        [
-            choice,
-            *(text.mean_sd(by.get(data, [])) for data in REAL),
-            f"{np.mean([np.mean(v) for v in by.values()]):.3f}",
-        ]
-        for choice, by in found.items()
-    ]
-    return f"{paragraph(f'{Origin.read(table)}.')}\n\n{markdown(['choice', *REAL, 'mean'], rows)}"
+    found: study_sccs.Results = _trials(table, "choice")
+    return f"{paragraph(f'{Origin.read(table)}.')}\n\n{study_sccs.table(found)}"
 
 
 QUOTES: dict[str, Callable[[Path], str]] = {

@@ -12,7 +12,6 @@ OUT/calibration.md and OUT/calibration.csv.
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,10 +20,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import carry_out, expanded, job
-from benchmarks.pages import describe, markdown, mean_sd, publish
+from benchmarks.pages import Origin, markdown, mean_sd, publish
 from sccs.data import load_dataset
 from sccs.system.exits import guard
-from sccs.system.machine import environment
 
 COMMAND = "python -m benchmarks.studies.phantom"
 SYSTEMS = ("kmeans", "intensity_kmeans", "raw_kmeans")
@@ -95,7 +93,7 @@ def _written(args: argparse.Namespace, rows: list[list[Any]]) -> Path:
     shares = [["real cells", "-", *line(AREAS)[:-1]], ["phantom", "all", *cells("area")[:-1]]]
     shares += [["phantom", str(phantom), *cells("area", phantom)[:-1]] for phantom in args.phantoms]
     text = (
-        f"`{COMMAND}`, commit {_commit()}; {describe(environment('cpu'))}. DSC on the test slices, "
+        "DSC on the test slices, "
         f"mean ± standard deviation over seeds {', '.join(map(str, args.seeds))} of k-means and over phantoms (seeds "
         "of the generator); clusters are mapped on the training slices (rule `train`). The phantom is synthetic.\n\n"
         + markdown(["recipe", "phantom", *heads], lines)
@@ -103,14 +101,8 @@ def _written(args: argparse.Namespace, rows: list[list[Any]]) -> Path:
         + markdown(["", "phantom", *PAPER], shares)
     )
     values = [[*row[:4], f"{row[4]:.6g}"] for row in rows]
-    return publish(args.out, "calibration", "Calibration of the phantom", text, HEADER, values)
-
-
-def _commit() -> str:
-    """The commit measured, short; "unknown" outside a clone."""
-    asked = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    answer = subprocess.run(asked, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
-    return answer.stdout.strip() or "unknown"
+    origin = Origin.here(COMMAND, seeds=args.seeds)
+    return publish(args.out, "calibration", "Calibration of the phantom", origin, text, HEADER, values)
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 }
 COMPARED = {"kmeans, no embedding": "kmeans", "w/o NC_inc": "wo_nc_inc"}
 MEASURES = ("dsc", "agreement", "clusters in use")
+Results = dict[str, dict[str, list[dict[str, float]]]]  # by choice and set, one for each seed
 
 
 def trial(system: str, overrides: Sequence[str], found: Views, seed: int) -> dict[str, float]:
@@ -109,6 +110,19 @@ def _rows(numbers: Sequence[int] | None) -> dict[str, tuple[str, tuple[str, ...]
     return {name: row for i, (name, row) in enumerate(rows.items()) if i in numbers}
 
 
+def _line(name: str, found: dict[str, list[dict[str, float]]]) -> list[str]:
+    dsc = [[each["dsc"] for each in trials] for trials in found.values()]
+    least = min(each["agreement"] for trials in found.values() for each in trials)
+    means = [mean_sd(values) for values in [*dsc, np.mean(dsc, axis=0).tolist()]]
+    return [name, *means, "-" if np.isnan(least) else f"{least:.3f}"]
+
+
+def table(results: Results) -> str:
+    """A row for each choice, a column for each set."""
+    sets = list(next(iter(results.values())))
+    return markdown(["choice", *sets, "mean", "agreement"], [_line(*each) for each in results.items()])
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Raises UserError for a number that is no variant."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
@@ -119,28 +133,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     chosen = _rows(args.variants)
     sets = {data: seen_of(views_of(data, FEATURES)) for data in args.data}
-    lines: list[list[str]] = []
-    values: list[list[str | int]] = []
+    results: Results = {}
     for name, (system, overrides) in chosen.items():
-        means: dict[str, np.ndarray] = {}  # by set (seeds, measures)
-        for data, found in sets.items():
-            trials = [trial(system, overrides, found, seed) for seed in args.seeds]
-            means[data] = np.array([[each[measure] for measure in MEASURES] for each in trials])
-            values += [
-                [name, data, seed, measure, f"{value:.6g}"]
-                for seed, row in zip(args.seeds, means[data])
-                for measure, value in zip(MEASURES, row)
-            ]
-        whole = np.mean(list(means.values()), axis=0)  # (seeds, measures)
-        least = min(float(each[:, 1].min()) for each in means.values())
-        by_set = [mean_sd(each[:, 0].tolist()) for each in means.values()]
-        lines.append([name, *by_set, mean_sd(whole[:, 0].tolist()), "-" if np.isnan(least) else f"{least:.3f}"])
-        print(" | ".join(lines[-1]), flush=True)
+        results[name] = {
+            data: [trial(system, overrides, found, seed) for seed in args.seeds] for data, found in sets.items()
+        }
+        print(" | ".join(_line(name, results[name])), flush=True)
+    values = [
+        [name, data, seed, measure, f"{each[measure]:.6g}"]
+        for name, found in results.items()
+        for data, trials in found.items()
+        for seed, each in zip(args.seeds, trials)
+        for measure in MEASURES
+    ]
     text = (
         "Mean DSC on training images, mean ± standard deviation over seeds: mapping `train` fitted on half of their "
         f"places, the other half scored, up to {DIVISIONS} divisions of a set. agreement: share of the nodes to which "
         "the head gives its teacher's cluster, least of sets and seeds.\n\n"
-    ) + markdown(["choice", *args.data, "mean", "agreement"], lines)
+    ) + table(results)
     numbers = f" --variants {' '.join(map(str, args.variants))}" if args.variants else ""
     origin = Origin.here(COMMAND + numbers, seeds=args.seeds)
     heads = ["choice", "set", "seed", "measure", "value"]

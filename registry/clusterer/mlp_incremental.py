@@ -22,7 +22,7 @@ class MLPIncremental(torch.nn.Module, Clusterer):
     centroids; from then on each graph's nodes go to the nearest centroid, which is the target of L_clu, and
     centroids are running means, moved once per `update_every` graphs (`registry.numeric.centroids`).
 
-    decay: forgetting of the running means per update; null keeps all nodes ever seen with equal weight.
+    decay: forgetting of the running means per update; null (paper) keeps all nodes ever seen with equal weight.
     reseed: place a cluster that went empty on a node far from all centroids.
     detach: L_clu and L_smo train the head alone and leave the embedding to L_spe.
     head: `sigmoid` makes the nu term of L_smo act (Eq. 4); rows of P are then normalised for prediction. `elu+softmax`
@@ -41,8 +41,8 @@ class MLPIncremental(torch.nn.Module, Clusterer):
         hidden: int = 12,
         warmup: int = 1000,
         update_every: int = 8,
-        decay: float | None = 0.9,
-        reseed: bool = True,
+        decay: float | None = None,
+        reseed: bool = False,
         detach: bool = True,
         head: Literal["softmax", "sigmoid", "elu+softmax"] = "softmax",
         dropout: float = 0.0,

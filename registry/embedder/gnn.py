@@ -27,7 +27,7 @@ class GNN(torch.nn.Module, Embedder):
     channels: widths between. u: spectral coordinates.
     activation: between layers, none after the last. `none` (the paper's network is linear), `relu`, `elu`, `tanh`.
     mu, orthogonality: of L_spe (`registry.spg.losses.spectral`), taken over the nodes of each graph by itself.
-    scale: what the clustering sees, as in `lgc`, but for `span`. `graph`: unit deviation over the nodes of each graph; `none`: as the
+    scale: what the clustering sees, as in `lgc`. `graph`: unit deviation over the nodes of each graph; `none`: as the
         layers give it; over all training graphs, `unit`: unit deviation, and `explained`: the deviation that the
         column explains of the node features, propagated as often as there are layers. These two are renewed after
         every pass over the training graphs and at the end: one evaluation more of each graph in a pass.

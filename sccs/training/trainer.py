@@ -21,7 +21,7 @@ import torch
 from registry.base import Clusterer, Embedder, UserError
 from registry.spg.graphs import RegionGraph
 from sccs.evaluation.evaluate import IN_USE
-from sccs.recipe.schema import Train
+from sccs.recipe.schema import Train, Trained
 from sccs.system.log import RunLog
 from sccs.training.batches import batches, embedded
 from sccs.training.checkpoint import below, optimizer_values, read_tensors, restore_optimizer, write_tensors
@@ -171,7 +171,7 @@ class Trainer:
     def _weight(self, name: str) -> float:
         return self.options.weights.get(name, 1.0)
 
-    def learning_rate(self, step: int, role: str = "embedder") -> float:
+    def learning_rate(self, step: int, role: Trained = "embedder") -> float:
         """Of iteration `step`, from 0, by the part's own schedule: the embedder's runs over the warm-up, where there is
         one, so that the embedding is still when the clusterer's begins; else over all iterations."""
         options, warmup = self.options, self._warmup
@@ -211,9 +211,9 @@ class Trainer:
         module.train()
         return same.double().mean().item()
 
-    def _parts(self) -> dict[str, Any]:
+    def _parts(self) -> dict[Trained, Any]:
         """The trainable parts by role; they are torch modules as well."""
-        named: dict[str, Embedder | Clusterer] = {"embedder": self.embedder, "clusterer": self.clusterer}
+        named: dict[Trained, Embedder | Clusterer] = {"embedder": self.embedder, "clusterer": self.clusterer}
         return {name: part for name, part in named.items() if part.trainable}
 
     def _save(self) -> None:

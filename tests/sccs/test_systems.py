@@ -12,6 +12,8 @@ import tifffile
 
 import registry
 from registry.numeric.nearest import load_faiss
+from registry.spg import graphs
+from registry.spg.dgl_adapter import dgl
 from sccs.data import load_dataset
 from sccs.evaluation.mappings import fit_mapping
 from sccs.evaluation.scores import scores
@@ -91,6 +93,26 @@ def test_gnn_runs_on_dgls_kernels(monkeypatch):
     assert kernels.count("_gspmm") > 40 * 2 * 3 * 3  # iterations, forward and backward, layers, k of TAGConv
     kernels.clear()
     assert pipeline.segment(image).shape == image.shape and "_gspmm" in kernels
+
+
+@pytest.mark.slow
+def test_the_engine_of_the_default_recipe_is_dgl_and_faiss(tmp_path, monkeypatch):
+    """Fails unless every spG, of training and of segmenting, is a DGLGraph that DGL made, whose own arrays the product
+    uses, and FAISS searched."""
+    made, propagated, searched = [], [], []
+    of_ends, product, search = dgl.graph, graphs.product, load_faiss().IndexFlatL2.search
+    monkeypatch.setattr(dgl, "graph", lambda *a, **o: made.append(of_ends(*a, **o)) or made[-1])
+    monkeypatch.setattr(graphs, "product", lambda graph, *a, **o: propagated.append(graph) or product(graph, *a, **o))
+    monkeypatch.setattr(
+        load_faiss().IndexFlatL2, "search", lambda self, *a, **o: searched.append(self.ntotal) or search(self, *a, **o)
+    )
+    out = tmp_path / "run"
+    assert guard(main)(["sccs", "--out", str(out), "--device", "cpu", "--set", *small("sccs")]) == 0
+    trained = [graph["nodes"] for graph in json.loads((out / "graphs.json").read_text())]
+    assert trained and set(trained) <= {graph.num_nodes() for graph in made}
+    assert propagated and all(isinstance(graph, dgl.DGLGraph) for graph in propagated)
+    assert {graph.num_nodes() for graph in propagated} <= {graph.num_nodes() for graph in made}
+    assert 8 in searched  # the incremental centroids
 
 
 def agreement(clusters: np.ndarray, dataset) -> float:
