@@ -26,6 +26,6 @@ def test_the_rest_class_names_the_run():
 def test_what_a_size_shortens_is_said():
     rows = [("sccs", ()), ("wo_smo", ()), ("kmeans", ()), ("maester", ()), ("maester", ("features.central=4",))]
     said = harness.shortened(rows, "quick")
-    assert "`train.iterations=2000 clusterer.warmup=1500` for sccs, wo_smo" in said and "kmeans" not in said
+    assert "`train.iterations=2000 clusterer.warmup=500` for sccs, wo_smo" in said and "kmeans" not in said
     assert said.count("maester") == 1 and harness.shortened(rows, "full") == ""
     assert harness.shortened([("segmenter", ()), ("vit", ())], "quick") == ""  # their recipes' own steps and depth

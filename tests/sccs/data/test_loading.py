@@ -177,7 +177,9 @@ EXPECTED = {  # training and test slices, classes that occur in both parts
 def test_real_sets_have_every_class_in_both_parts_and_share_no_pixel(name):
     recipe = Path(__file__).parents[3] / "recipes" / f"{name}.yaml"
     text = yaml.safe_load(recipe.read_text())
+    evaluation = text.pop("evaluation", {})
     assert set(text) == {"description", "extends", "data"}, "recipes of real sets change nothing but the data"
+    assert set(evaluation) <= {"rest"} and set(evaluation.values()) <= set(text["data"]["classes"].values())
     data = load_dataset(text["data"], recipe.parent)
     train, test = data.train[0], data.test[0]
     for volume, slices in ((train, EXPECTED[name][0]), (test, EXPECTED[name][1])):
