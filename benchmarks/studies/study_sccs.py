@@ -81,7 +81,10 @@ def trial(system: str, overrides: Sequence[str], found: Views, seed: int) -> dic
     with torch.no_grad():
         Z = [pipeline.embedder.embed(graph) for graph in graphs]
         P = [pipeline.clusterer.predict(*each) for each in zip(graphs, Z)]
-        spe = [spectral(*each).item() for each in zip(graphs, Z)]
+        columns = getattr(
+            pipeline.embedder, "coordinates", pipeline.embedder.embed
+        )  # as L_spe sees them, before scaling
+        spe = [spectral(graph, columns(graph)).item() for graph in graphs]
     clusters = {id(view): each.argmax(1).numpy() for view, each in zip(found.views, P)}
     divided = halves(found, DIVISIONS)
     scored = [judged([clusters[id(view)] for view in each.views], each, pipeline.k)["further"] for each in divided]
