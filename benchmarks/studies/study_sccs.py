@@ -26,7 +26,8 @@ from registry.base import UserError
 from registry.spg.losses import spectral
 from sccs.system.exits import guard
 from sccs.system.log import quiet_log
-from sccs.training.fit import TrainingGraphs, agreement, train_parts
+from sccs.training.fit import TrainingGraphs, train_parts
+from sccs.training.trainer import agreement
 
 COMMAND = "python -m benchmarks.studies.study_sccs"
 DIVISIONS = 35
@@ -45,7 +46,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "as in recipes/sccs.yaml": (),
     "start at principal directions": ("embedder.init=pca",),
     "LGC as it starts, not trained": ("train.weights.spe=0",),
-    "L_spe graph by graph": ("embedder.columns=graph", "embedder.scale=explained"),
+    "L_spe graph by graph": ("embedder.columns=graph",),
     "columns weighed one by one (explained)": ("embedder.scale=explained",),
     "unit columns": ("embedder.scale=unit",),
     "columns as the layers give them": ("embedder.scale=none",),
@@ -88,7 +89,7 @@ def trial(system: str, overrides: Sequence[str], found: Views, seed: int) -> dic
     clusters = {id(view): each.argmax(1).numpy() for view, each in zip(found.views, P)}
     divided = halves(found, DIVISIONS)
     scored = [judged([clusters[id(view)] for view in each.views], each, pipeline.k)["further"] for each in divided]
-    taught = agreement(pipeline, graphs)
+    taught = agreement(pipeline.embedder, pipeline.clusterer, graphs)
     return {
         "dsc": float(np.mean(scored)),
         "agreement": np.nan if taught is None else taught,

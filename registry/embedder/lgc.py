@@ -68,10 +68,6 @@ class LGC(torch.nn.Module, Embedder):
             raise UserError(f"embedder: u = {u} and channels = {channels} must be at least 1")
         if bias and (columns == "shared" or scale not in ("graph", "none")):
             raise UserError("embedder.bias: true goes with `columns: graph` and `scale: graph` or `none`")
-        if scale == "span" and columns == "graph":  # L_spe, of Z as it is scaled, would see other columns
-            raise UserError(
-                "embedder.scale: span goes with `columns: shared`; take `explained`, `unit`, `graph` or `none`"
-            )
         self.weights = torch.nn.ParameterList()
         self.biases = torch.nn.ParameterList()
         self.scale_: torch.Tensor
@@ -173,6 +169,7 @@ class LGC(torch.nn.Module, Embedder):
     def loss(self, graph: RegionGraph, Z: torch.Tensor | None) -> dict[str, torch.Tensor]:
         if self.columns == "graph":
             assert Z is not None  # see `loss_uses_Z`
+            Z = self.coordinates(graph) if self.scale == "span" else Z  # the columns, not their mixture
             return {"spe": spectral(graph, Z, self.mu, self.orthogonality)}
         W = self._linear()
         gram, smooth = W.T @ self.moments[0] @ W, W.T @ self.moments[1] @ W  # (u, u)

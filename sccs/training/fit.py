@@ -18,7 +18,7 @@ from sccs.model.fovs import anchor_score, fit_features, node_labels, training_fo
 from sccs.model.model import Model
 from sccs.system.cache import report_growth
 from sccs.system.log import RunLog
-from sccs.training.trainer import Trainer
+from sccs.training.trainer import Trainer, agreement
 
 LEAST_AGREEMENT = 0.95  # of a head with its teacher; below, it is said to be half trained
 
@@ -103,7 +103,7 @@ def train_parts(
             embeddings = [model.embedder.embed(graph) for graph in made.graphs]
             labels = [node_labels(made.graphs, dataset)] if model.clusterer.supervised and dataset is not None else []
             model.clusterer.fit(made.graphs, embeddings, *labels)
-    share = agreement(model, made.graphs)
+    share = agreement(model.embedder, model.clusterer, made.graphs)
     if share is None:
         return
     model.info["agreement"] = share
@@ -113,19 +113,6 @@ def train_parts(
             f"the clustering head is half trained: it gives only {share:.0%} of the training nodes its teacher's "
             f"cluster; raise train.iterations ({model.recipe.train.iterations})"
         )
-
-
-@torch.no_grad()
-def agreement(model: Model, graphs: Sequence[RegionGraph]) -> float | None:
-    """Share of the nodes to which the clustering head gives its teacher's cluster; None without a teacher."""
-    same = nodes = 0
-    for graph in graphs:
-        Z = model.embedder.embed(graph)
-        if (taught := model.clusterer.taught(Z)) is None:
-            return None
-        same += int((model.clusterer.predict(graph, Z).argmax(1) == taught).sum())
-        nodes += graph.n
-    return same / nodes
 
 
 def warn_of_graphs(model: Model, diagnostics: Sequence[dict[str, Any]], log: RunLog) -> None:

@@ -199,17 +199,14 @@ class Trainer:
     @torch.no_grad()
     def _agreement(self) -> float | None:
         """Share of the anchor's nodes to which the head gives its teacher's cluster; None without a teacher."""
-        graph, head = self.graphs[self.anchor], self.clusterer
+        head = self.clusterer
         if not (head.trainable and head.begun):
-            return None
-        Z = self.embedder.embed(graph)
-        if (taught := head.taught(Z)) is None:
             return None
         module = cast(torch.nn.Module, head)
         module.eval()  # no dropout
-        same = head.predict(graph, Z).argmax(1) == taught
+        share = agreement(self.embedder, head, [self.graphs[self.anchor]])
         module.train()
-        return same.double().mean().item()
+        return share
 
     def _parts(self) -> dict[Trained, Any]:
         """The trainable parts by role; they are torch modules as well."""
@@ -245,6 +242,19 @@ class Trainer:
         restore_optimizer(self.optimizer, arrays)
         torch.set_rng_state(torch.from_numpy(arrays["random"]))
         self.log.info(f"resumed at iteration {self.step} from {found[-1].name}")
+
+
+@torch.no_grad()
+def agreement(embedder: Embedder, clusterer: Clusterer, graphs: Sequence[RegionGraph]) -> float | None:
+    """Share of the nodes to which the clustering head gives its teacher's cluster; None without a teacher."""
+    same = nodes = 0
+    for graph in graphs:
+        Z = embedder.embed(graph)
+        if (taught := clusterer.taught(Z)) is None:
+            return None
+        same += int((clusterer.predict(graph, Z).argmax(1) == taught).sum())
+        nodes += graph.n
+    return same / nodes
 
 
 @contextmanager

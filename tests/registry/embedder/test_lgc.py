@@ -175,14 +175,14 @@ def test_one_node_graph(graphs, make_graph):
     assert torch.isfinite(fitted(graphs).eval().embed(make_graph(n=1))).all()
 
 
-@pytest.mark.parametrize(
-    "options, word",
-    [
-        ({"u": 0}, "u = 0"),
-        ({"bias": True}, "columns: graph"),
-        ({"columns": "graph"}, "span goes with `columns: shared`"),
-    ],
-)
+@pytest.mark.parametrize("options, word", [({"u": 0}, "u = 0"), ({"bias": True}, "columns: graph")])
 def test_impossible_options_are_refused(options, word):
     with pytest.raises(UserError, match=word):
         LGC(**options)
+
+
+def test_graph_by_graph_l_spe_is_of_the_columns_before_they_are_weighed(graphs):
+    part = fitted(graphs, columns="graph", scale="span").train()
+    found = part.loss(graphs[0], part.embed(graphs[0]))["spe"]
+    assert torch.equal(found, spectral(graphs[0], part.coordinates(graphs[0])))
+    assert not torch.allclose(found, spectral(graphs[0], part.embed(graphs[0])), rtol=1e-2)
