@@ -49,6 +49,8 @@ class Checkout:
     def run(self, *arguments: str) -> tuple[float, str]:
         """Seconds and output of a process. Raises UserError where it fails."""
         variables = {**os.environ, "PYTHONPATH": str(self.folder), "SCCS_CACHE": str(self.cache)}
+        variables.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode: both are to have it
+        variables["PYTHONPYCACHEPREFIX"] = str(self.cache / "bytecode")
         start = time.perf_counter()
         done = subprocess.run(
             [self.python, *arguments], cwd=self.folder, env=variables, capture_output=True, text=True, check=False

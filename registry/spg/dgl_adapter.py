@@ -5,6 +5,8 @@ early 2024; importing it beside a current torch fails and takes `import dgl` dow
 empty module of that name is put into `sys.modules` first. Checked with torch 2.13 and NumPy 2.4: graphs, message
 passing with autograd, batch, save and load, GraphConv. Not usable with that wheel: `dgl.sparse`, CUDA graphs.
 DGL also imports pandas without declaring it; `setup.cfg` does.
+
+`dgl` stands for the package and imports it when something is asked of it: what only reads a recipe waits for neither.
 """
 
 from __future__ import annotations
@@ -19,9 +21,8 @@ from typing import Any
 import torch
 
 
-def _import_dgl() -> types.ModuleType:
-    if "dgl" in sys.modules:
-        return sys.modules["dgl"]
+@functools.lru_cache
+def _imported() -> types.ModuleType:
     os.environ.setdefault("DGLBACKEND", "pytorch")
     sys.modules.setdefault("dgl.graphbolt", types.ModuleType("dgl.graphbolt"))
     with warnings.catch_warnings():
@@ -30,8 +31,12 @@ def _import_dgl() -> types.ModuleType:
     return dgl
 
 
-dgl: Any = _import_dgl()
-EdgeWeightNorm = dgl.nn.EdgeWeightNorm
+class _Package:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_imported(), name)
+
+
+dgl: Any = _Package()
 
 
 @functools.lru_cache

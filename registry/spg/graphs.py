@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from registry.numeric.compiled import compiled
-from registry.spg.dgl_adapter import EdgeWeightNorm, dgl, has_kernels
+from registry.spg.dgl_adapter import dgl, has_kernels
 from registry.spg.propagation import Product, Propagation, Symmetric, chosen, product
 
 Numbers = np.ndarray | torch.Tensor | Sequence[Any]
@@ -248,7 +248,7 @@ class RegionGraph:
     @cached_property
     def normalised(self) -> torch.Tensor:
         """Edge weights (E,) of Â = D^-1/2 A D^-1/2, as `dgl.nn.EdgeWeightNorm("both")` gives them."""
-        return EdgeWeightNorm("both")(self.graph, self.graph.edata["affinity"]).to(self.device)
+        return dgl.nn.EdgeWeightNorm("both")(self.graph, self.graph.edata["affinity"]).to(self.device)
 
     @cached_property
     def _product(self) -> Product:

@@ -2,14 +2,13 @@
 
 import pytest
 
-from registry.spg.dgl_adapter import dgl  # noqa: F401  # before any other import of DGL
+from registry.spg.dgl_adapter import dgl
 
 
 def watched_kernels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The compiled kernels of DGL that run from now on, by name: sparse-dense products, and those edge by edge."""
-    from dgl.backend.pytorch import sparse
-
     ran: list[str] = []
+    sparse = dgl.backend.pytorch.sparse
     for name in ("_gspmm", "_gsddmm"):
         kernel = getattr(sparse, name)
 

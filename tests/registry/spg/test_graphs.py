@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from registry.spg.dgl_adapter import EdgeWeightNorm, dgl
+from registry.spg.dgl_adapter import dgl
 from registry.spg.graphs import RegionGraph, by_row, region_geometry, region_means, touching_pairs
 from registry.spg.propagation import DENSE_ABOVE, product
 
@@ -101,7 +101,7 @@ def test_edges_are_in_order_of_rows_whatever_order_they_came_in(make_graph):
 def test_degrees_and_normalisation_are_those_of_dgl(make_graph):
     graph = make_graph(n=30)
     assert torch.allclose(graph.degree, graph.dense_affinity().sum(1))
-    assert torch.equal(graph.normalised, EdgeWeightNorm("both")(graph.graph, graph.affinity))
+    assert torch.equal(graph.normalised, dgl.nn.EdgeWeightNorm("both")(graph.graph, graph.affinity))
 
 
 def test_mean_grey_values_of_regions_travel_with_the_graph(make_graph):
