@@ -94,3 +94,4 @@ get = PARTS.get  # get(role, name) -> class
 schema = PARTS.schema  # schema(role, name) -> pydantic model of the class's arguments
 register = PARTS.register  # register(role, name, class or "module:Class", description="")
 load_plugin = PARTS.load_plugin  # load_plugin(module name or path of a .py file)
+is_loaded = PARTS.is_loaded  # is_loaded(module name or path) -> whether this process has imported it

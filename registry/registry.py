@@ -17,6 +17,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import re
 import sys
 import typing
 from dataclasses import dataclass
@@ -82,20 +83,29 @@ class Registry:
         if old.address != new.address:
             raise UserError(f"{role} {name!r} from {new.address} ({new.plugin}): the name is taken by {old.address}")
 
+    def is_loaded(self, module: str) -> bool:
+        """Whether this process has imported that plug-in."""
+        return module in self._plugins
+
     def load_plugin(self, module: str) -> None:
-        """Import a plug-in, given as a module's name or as the path of a ``.py`` file, and register what it brings."""
+        """Import a plug-in, given as a module's name or as the path of a ``.py`` file, and register what it brings.
+
+        Raises UserError for whatever it does wrong, even where it asks Python to end.
+        """
         if module in self._plugins:
             return
         before, known = self._count(), module in sys.modules
         try:
             loaded = _import_file(Path(module)) if module.endswith(".py") else importlib.import_module(module)
-        except UserError:
+        except (UserError, KeyboardInterrupt):
             raise
-        except Exception as error:  # whatever a third party's module raises is that plug-in's fault
-            raise UserError(f"cannot import plug-in {module!r}: {type(error).__name__}: {error}") from error
-        for role, table in getattr(loaded, "SCCS_COMPONENTS", {}).items():
-            for name, target in table.items():
+        except BaseException as error:  # whatever a third party's module raises is that plug-in's fault
+            raise UserError(f"cannot import plug-in {module!r}: {_reason(error)}") from error
+        for role, name, target in _components(loaded, module):
+            try:
                 self.register(role, name, target, plugin=f"plug-in {module}")
+            except (UserError, TypeError) as error:
+                raise UserError(f"plug-in {module!r}: SCCS_COMPONENTS: {error}") from None
         if self._count() == before and not known and not hasattr(loaded, "SCCS_COMPONENTS"):
             raise UserError(f"plug-in {module!r} adds no part; define SCCS_COMPONENTS or call registry.register")
         self._plugins.add(module)
@@ -114,7 +124,9 @@ class Registry:
         if isinstance(entry.target, str):
             try:
                 entry.target = _import_class(entry.target, role)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 if entry.plugin is None and not isinstance(error, ModuleNotFoundError):
                     raise  # a defect of ours keeps its traceback
                 hint = f"; {faiss_install()}" if getattr(error, "name", "") == "faiss" else ""
@@ -123,8 +135,17 @@ class Registry:
         return entry.target
 
     def schema(self, role: str, name: str) -> Any:
-        """A pydantic model whose fields are the keyword arguments of the part's ``__init__``."""
-        return signature_model(self.get(role, name), self.resolve(role, name))
+        """A pydantic model whose fields are the keyword arguments of the part's ``__init__``.
+
+        Raises UserError for a plug-in's part whose arguments are none of a recipe.
+        """
+        entry, cls = self._find(role, name), self.get(role, name)
+        try:
+            return signature_model(cls, entry.name)
+        except Exception as error:
+            if entry.plugin is None:
+                raise
+            raise UserError(f"{role} {entry.name!r} ({entry.plugin}): {error}; mend the plug-in") from error
 
     def _count(self) -> int:
         return sum(map(len, self._entries.values()))
@@ -160,7 +181,7 @@ class Registry:
                 if entry.plugin and isinstance(entry.target, str):
                     try:
                         _import_class(entry.target, role)
-                    except Exception as error:
+                    except (Exception, SystemExit) as error:
                         broken[f"{role}.{entry.name}"] = f"{entry.plugin}: {_reason(error)}"
         return broken
 
@@ -215,7 +236,25 @@ def _import_file(path: Path) -> Any:
     return module
 
 
-def _reason(error: Exception) -> str:
+def _components(module: Any, name: str) -> list[tuple[str, str, str | type]]:
+    """(role, name, target) of each entry of a plug-in's ``SCCS_COMPONENTS``. Raises UserError for another form."""
+    table = getattr(module, "SCCS_COMPONENTS", {})
+    form = "write {'role': {'name': 'module:Class' or the class itself}}"
+    if not isinstance(table, dict):
+        raise UserError(f"plug-in {name!r}: SCCS_COMPONENTS is {table!r:.60}; {form}")
+    found = []
+    for role, parts in table.items():
+        if not isinstance(parts, dict):
+            raise UserError(f"plug-in {name!r}: SCCS_COMPONENTS[{role!r}] is {parts!r:.60}; {form}")
+        for part, target in parts.items():
+            address = isinstance(target, type) or (isinstance(target, str) and re.fullmatch(r"[\w.]+:\w+", target))
+            if not (isinstance(part, str) and part and address):
+                raise UserError(f"plug-in {name!r}: SCCS_COMPONENTS[{role!r}] has {part!r}: {target!r:.60}; {form}")
+            found.append((role, part, target))
+    return found
+
+
+def _reason(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 

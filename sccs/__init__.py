@@ -8,11 +8,25 @@ sccs.Pipeline.from_recipe("recipes/sccs.yaml").fit(volumes)
 
 import importlib
 import importlib.util
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
 __version__ = "0.1.0"
 __all__ = ["Pipeline", "__version__", "load"]
+
+
+def _leave_working_folder() -> None:
+    """`python -m sccs` imports nothing from the working folder, as `sccs` does not: a stranger's files may be there.
+
+    A checkout in which we are started stays.
+    """
+    ours = re.search(r"(^| )-m ?sccs( |\.|$)", " ".join(sys.orig_argv[1:]))
+    if sys.argv[:1] != ["-m"] or not ours or getattr(sys.flags, "safe_path", False):
+        return
+    if Path(sys.path[0]).resolve() != Path(__file__).resolve().parents[1]:
+        del sys.path[0]
 
 
 def _check_registry() -> None:
@@ -27,6 +41,7 @@ def _check_registry() -> None:
         )
 
 
+_leave_working_folder()
 _check_registry()
 
 

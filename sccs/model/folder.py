@@ -35,6 +35,8 @@ def write(folder: Path, parts: Parts, info: Mapping[str, Any]) -> None:
 def read(place: Path, run: str | os.PathLike[str]) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     """The folder of the weights, the recipe without its data, and what else the model knows.
 
+    A recipe that was saved extends no other; one that does all the same might bring plug-ins that nobody sees.
+
     place: folder of a run, its `model` folder, or an export. run: what the user calls it, for errors. Raises UserError
     where there is no model, one of another format, or one with plug-ins that the user does not trust.
     """
@@ -44,8 +46,8 @@ def read(place: Path, run: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]
     about = json.loads((folder / "model.json").read_text())
     if about.get("format") != FORMAT:
         raise UserError(f"{run}: model format {about.get('format')}, this version reads {FORMAT}")
-    recipe = {key: value for key, value in about["recipe"].items() if key != "data"}
-    recipe["plugins"] = carried(recipe.get("plugins", []), folder.parent)
+    recipe = {key: value for key, value in about["recipe"].items() if key not in ("data", "extends")}
+    recipe["plugins"] = carried(recipe.get("plugins") or [], folder.parent)
     return folder, recipe, {key: value for key, value in about.items() if key not in ("format", "recipe")}
 
 

@@ -11,26 +11,29 @@ from pydantic import BaseModel
 
 import registry
 from registry.base import UserError
-from registry.registry import suggestion
+from registry.registry import canonical, suggestion
 from sccs.recipe.located import Node, branches, check, raise_first, show, unknown_key
 from sccs.recipe.merging import named
 from sccs.recipe.recipe import Choice, Recipe
 from sccs.recipe.schema import TOP_LEVEL, WEIGHTS, Evaluation, General, Train
+from sccs.system.archive import TRUST, of_a_model, trusted
 
 PATH_KEYS = ("image", "labels", "root")  # keys of `data` and `pretrain` blocks that hold paths
 WEIGHTS_FILE = (".safetensors", ".pth")  # a `checkpoint` that ends so is a path as well, any other one a name
 
 
-def checked(root: Node, path: Path | None, label: str) -> Recipe:
+def checked(root: Node, path: Path | None, label: str, import_plugins: bool = True) -> Recipe:
     """A merged recipe against all schemas; `path`: its file, None for a dict, and `label` its name in messages.
 
+    import_plugins: False: only those that the user trusts whoever wrote them; parts of others stay as they are written.
     Raises UserError for the first mistake, with file, line and dotted path, and the number of others.
     """
     problems = [unknown_key(node, (key,), TOP_LEVEL) for key, node in root.value.items() if key not in TOP_LEVEL]
     general, found = check(General, _part_of(root, General), ())
     raise_first([*problems, *found])  # plug-ins are imported only for a recipe that is sound so far
     assert general is not None  # as there is no mistake
-    plugins = [_load_plugin(node, index) for index, node in enumerate(_items(root.child("plugins")))]
+    plugins = [_load_plugin(node, index, import_plugins) for index, node in enumerate(_items(root.child("plugins")))]
+    unread = any(not registry.is_loaded(name) for name in plugins)
 
     blocks: dict[str, Any] = {}
     for key, model in (("train", Train), ("evaluation", Evaluation)):
@@ -49,10 +52,11 @@ def checked(root: Node, path: Path | None, label: str) -> Recipe:
                 problems.append(f"{label}: {role}: missing; a run needs the blocks data, {', '.join(registry.ROLES)}")
             continue
         root.value[role] = node = named(node)
-        blocks[role], found = _data(node) if role == "data" else _choice(role, node)
+        blocks[role], found = _data(node) if role == "data" else _choice(role, node, unread)
         problems += found
     raise_first(problems)
-    raise_first(_unknown_weights(root, [blocks[role] for role in ("embedder", "clusterer") if blocks[role]]))
+    if not unread:
+        raise_first(_unknown_weights(root, [blocks[role] for role in ("embedder", "clusterer") if blocks[role]]))
     return Recipe(
         source=path,
         written=root,
@@ -70,9 +74,20 @@ def _items(node: Node | None) -> list[Node]:
     return node.value if node is not None else []
 
 
-def _load_plugin(node: Node, index: int) -> str:
-    """Import one entry of `plugins:`; a ``.py`` file is relative to the recipe."""
+def _load_plugin(node: Node, index: int, wanted: bool) -> str:
+    """Import one entry of `plugins:`; a ``.py`` file is relative to the recipe. Returns what it goes by.
+
+    Of a recipe that came with a model, and where it is not wanted, it is imported only if the user trusts it.
+    """
     name = _absolute(node.value, node.place.base) if node.value.endswith(".py") else node.value
+    if not trusted(name):
+        if not wanted:
+            return name
+        if of_a_model(node.place.base):
+            raise UserError(
+                f"{node.place}: plugins.{index}: the recipe came with a model, and brings Python code of its own, "
+                f"{node.value}; read it, and if you trust it, set the environment variable {TRUST}=1"
+            )
     try:
         registry.load_plugin(name)
     except UserError as error:
@@ -100,10 +115,12 @@ def _data(node: Node) -> tuple[dict | None, list[str]]:
     return (None if instance is None else {"name": name, **instance.model_dump(warnings=False)}), problems
 
 
-def _choice(role: str, node: Node) -> tuple[Choice | None, list[str]]:
+def _choice(role: str, node: Node, unread: bool) -> tuple[Choice | None, list[str]]:
     name, problems = _block_name(node, role, registry.available(role))
     if problems:
         return None, problems
+    if unread and canonical(name) not in map(canonical, registry.available(role)):  # of a plug-in that is not imported
+        return Choice(role, name, _without_name(node).plain(), node), []
     try:
         name, model = registry.resolve(role, name), registry.schema(role, name)
     except UserError as error:

@@ -27,10 +27,12 @@ def load_recipe(
     overrides: Sequence[str] = (),
     seed: int | None = None,
     device: str | None = None,
+    import_plugins: bool = True,
 ) -> Recipe:
     """Read, merge and check a recipe: a file, a packaged recipe's name, or a dict of the same form.
 
-    `overrides` are ``a.b=c`` strings as given to ``--set``; `seed` and `device` replace the recipe's. Raises UserError.
+    `overrides` are ``a.b=c`` strings as given to ``--set``; `seed` and `device` replace the recipe's.
+    import_plugins: as for `checked`. Raises UserError.
     """
     if isinstance(source, Mapping):
         path, label = None, "recipe"
@@ -44,4 +46,4 @@ def load_recipe(
     for key, value in (("seed", seed), ("device", device)):
         if value is not None:
             root.value[key] = Node(value, Place(f"--{key}", None, Path.cwd()))
-    return checked(root, path, label)
+    return checked(root, path, label, import_plugins)

@@ -17,6 +17,7 @@ import sccs
 from registry.requirements import faiss_install
 from sccs.recipe import load_recipe, packaged_recipes
 from sccs.recipe.located import read_yaml
+from sccs.system.archive import TRUST
 
 PACKAGES = (
     "numpy",
@@ -54,9 +55,15 @@ def tables(what: str | None = None) -> str:
 
 
 def recipe(source: str, overrides: Sequence[str] = ()) -> str:
-    """The resolved recipe as YAML; a comment behind each key says where its value was written."""
-    loaded = load_recipe(source, overrides)
+    """The resolved recipe as YAML; a comment behind each key says where its value was written.
+
+    Nothing is imported but what the user trusts.
+    """
+    loaded = load_recipe(source, overrides, import_plugins=False)
     lines: list[str] = []
+    if unread := [name for name in loaded.plugins if not registry.is_loaded(name)]:
+        names = ", ".join(unread)
+        lines.append(f"# not imported, so that their parts are shown as written: {names} ({TRUST}=1 imports them)")
     for key, value in loaded.resolved().items():
         if isinstance(value, dict):
             lines.append(f"{key}:")

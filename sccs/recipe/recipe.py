@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ import registry
 from registry.base import UserError
 from sccs.recipe.located import M, Node, check, plain, raise_first
 from sccs.recipe.schema import Evaluation, Train
+
+READ = ("image", "labels", "checkpoint")  # keys of a recipe that name what is read
 
 
 @dataclass
@@ -92,3 +96,24 @@ class Recipe:
             "pretrain": self.pretrain,
         }
         return {key: plain(value) for key, value in recipe.items() if value is not None}
+
+    def reads(self) -> dict[str, list[str]]:
+        """What the recipe's images, labels and checkpoints are called -> their paths, for `sccs.system.apart`."""
+        found: dict[str, list[str]] = {}
+        for key, text in _texts(self.resolved()):
+            path = os.path.expanduser(os.path.expandvars(text))
+            if key in READ and os.path.isabs(path):  # else a name, such as `bundled`
+                found.setdefault(f"what `{key}` names", []).append(path)
+        return found
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """(key, text) of every text in plain data, however deep."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _texts(item, str(name))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item, key)
+    elif isinstance(value, str):
+        yield key, value

@@ -15,13 +15,14 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
+import registry
 from registry.base import UserError
 
 SUMS = "SHA256SUMS"
 MODEL = "model/model.json"
-TRUST = "SCCS_TRUST_PLUGINS"  # environment variable; 1: run the plug-ins that an export carries
+TRUST = "SCCS_TRUST_PLUGINS"  # environment variable; 1: run the plug-ins of any model
 BLOCK = 1 << 20  # bytes read at once
 DATE = (1980, 1, 1, 0, 0, 0)  # of every file in a zip, so that the same run gives the same bytes
 UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError, OSError)
@@ -41,16 +42,22 @@ def opened(run: str | os.PathLike[str]) -> Iterator[Path]:
             yield Path(scratch)
         return
     whole = path.parent if path.name == "model" else path
-    if is_export(whole):
-        for name, digest in _sums((whole / SUMS).read_bytes(), path).items():
-            try:
-                with open(whole / name, "rb") as stream:
-                    found = _digest(stream)
-            except OSError as error:
-                raise _damaged(path, name, error.strerror) from None
-            if found != digest:
-                raise _damaged(path, name, "its SHA-256 is another one")
+    if is_export(whole) and (found := damage(whole)) is not None:
+        raise _damaged(path, *found)
     yield path
+
+
+def damage(folder: Path) -> tuple[str, str] | None:
+    """The first file that is not as `SHA256SUMS` lists it, and what is wrong with it; None if all are whole."""
+    for name, digest in _sums((folder / SUMS).read_bytes(), folder).items():
+        try:
+            with open(folder / name, "rb") as stream:
+                found = _digest(stream)
+        except OSError as error:
+            return name, error.strerror or str(error)
+        if found != digest:
+            return name, "its SHA-256 is another one"
+    return None
 
 
 def is_export(path: str | os.PathLike[str]) -> bool:
@@ -68,15 +75,31 @@ def read_text(run: str | os.PathLike[str], name: str) -> str | None:
         return read_text(folder, name)
 
 
-def carried(plugins: list[str], folder: Path) -> list[str]:
-    """Plug-ins of a model for `load_recipe`: those in `folder` by their path, and only if the user trusts them."""
-    inside = [name for name in plugins if name.endswith(".py") and not os.path.isabs(name)]
-    if inside and os.environ.get(TRUST) != "1":
+def carried(plugins: Any, folder: Path) -> list[str]:
+    """Plug-ins of a model for `load_recipe`, if the user trusts them all; a relative file is one in `folder`.
+
+    Raises UserError for those that he does not, whatever they are: a file anywhere, or a module that Python may find.
+    """
+    if not (isinstance(plugins, list) and all(isinstance(name, str) for name in plugins)):
+        raise UserError(f"{folder}: {MODEL} is damaged: its plug-ins are {str(plugins)[:80]!r}, not a list of names")
+    places = [str(folder / name) if name.endswith(".py") else name for name in plugins]
+    foreign = [name for name, place in zip(plugins, places) if not trusted(place)]
+    if foreign:
         raise UserError(
-            f"the model brings Python code of its own, {', '.join(inside)}; read it, and if you trust it, "
+            f"the model brings Python code of its own, {', '.join(foreign)}; read it, and if you trust it, "
             f"set the environment variable {TRUST}=1"
         )
-    return [str(folder / name) if name in inside else name for name in plugins]
+    return places
+
+
+def trusted(plugin: str) -> bool:
+    """Whether the user trusts a plug-in that is not his own: he says so, or this process has imported it already."""
+    return os.environ.get(TRUST) == "1" or registry.is_loaded(plugin)
+
+
+def of_a_model(folder: Path) -> bool:
+    """Whether a folder is one of a run or an export, or lies in one: its recipes may be another person's."""
+    return any((place / name).is_file() for place in (folder, *folder.parents) for name in (MODEL, "resolved.yaml"))
 
 
 def _unpack(path: Path, folder: Path) -> None:

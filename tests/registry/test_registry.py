@@ -200,7 +200,61 @@ def test_plugin_that_does_not_work_says_why(parts, tmp_path, text, reason):
         parts.load_plugin(str(tmp_path / "bad.py"))
 
 
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        ("import sys\nsys.exit(0)", "SystemExit: 0"),
+        ("raise SystemExit", "SystemExit"),
+        ("class Stop(BaseException): pass\nraise Stop('now')", "Stop: now"),
+        ("SCCS_COMPONENTS = None", "SCCS_COMPONENTS is None; write {'role'"),
+        ("SCCS_COMPONENTS = ['features']", r"SCCS_COMPONENTS is \['features'\]; write"),
+        ("SCCS_COMPONENTS = {'features': 'a:B'}", r"SCCS_COMPONENTS\['features'\] is 'a:B'; write"),
+        ("SCCS_COMPONENTS = {'features': {'x': 3}}", r"SCCS_COMPONENTS\['features'\] has 'x': 3; write"),
+        ("SCCS_COMPONENTS = {'features': {'x': 'no_colon'}}", "has 'x': 'no_colon'; write"),
+        ("SCCS_COMPONENTS = {'features': {3: int}}", r"has 3: <class 'int'>; write"),
+        ("SCCS_COMPONENTS = {'features': {'x': int}}", "is no subclass of registry.base.Features"),
+        ("SCCS_COMPONENTS = {'feature': {'x': int}}", "unknown role 'feature'"),
+    ],
+)
+def test_plugin_of_another_form_is_told_so_in_one_line(parts, tmp_path, text, reason):
+    (tmp_path / "bad.py").write_text(text)
+    with pytest.raises(UserError, match=f"plug-in .*bad.py'.*{reason}") as told:
+        parts.load_plugin(str(tmp_path / "bad.py"))
+    assert "\n" not in str(told.value) and not parts.is_loaded(str(tmp_path / "bad.py"))
+
+
+@pytest.mark.parametrize(
+    "arguments, reason",
+    [
+        ("self, n: int = 3", "argument 'n' must be keyword-only and have a type"),
+        ("self, *, n=3", "argument 'n' must be keyword-only and have a type"),
+        ("self, **options", "argument 'options' must be keyword-only and have a type"),
+        ("self, *, n: 'Nowhere' = 3", "name 'Nowhere' is not defined"),
+    ],
+)
+def test_a_plugins_part_with_other_arguments_is_told_so(parts, tmp_path, arguments, reason):
+    path = tmp_path / "odd.py"
+    path.write_text(
+        f"from registry.base import Embedder\nclass Odd(Embedder):\n    def __init__({arguments}):\n        pass\n"
+        "SCCS_COMPONENTS = {'embedder': {'odd': Odd}}\n"
+    )
+    parts.load_plugin(str(path))
+    with pytest.raises(UserError, match=f"embedder 'odd' .plug-in .*odd.py.: .*{reason}"):
+        parts.schema("embedder", "odd")
+
+
+def test_a_part_whose_module_ends_python_is_told_so(parts, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "ends_python.py").write_text("raise SystemExit(0)")
+    parts.register("graph", "ending", "ends_python:Graph")
+    with pytest.raises(UserError, match="graph 'ending' .* cannot be imported: SystemExit: 0"):
+        parts.get("graph", "ending")
+    with pytest.raises(UserError, match="plug-ins that failed to import: graph.ending"):
+        parts.get("graph", "nothing_near")
+
+
 def test_missing_plugin_module(parts):
+
     with pytest.raises(UserError, match="cannot import plug-in 'no_such_module': ModuleNotFoundError"):
         parts.load_plugin("no_such_module")
 
