@@ -2,33 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from sccs.system.files import atomic_path
+from sccs.system.tensors import Damaged, read_arrays, write_arrays
 
 OPTIMIZER = "optimizer."  # prefix of its tensors: optimizer.<parameter's index>.<field>
+KEPT = 2  # checkpoints: should the newest be damaged, there is another
 
 
 def write_tensors(path: Path, values: Mapping[str, np.ndarray | torch.Tensor], facts: Mapping[str, str]) -> None:
     """Arrays and tensors of any device to `path`, whole or not at all."""
-    from safetensors.numpy import save_file
-
     arrays = {name: value.detach().cpu().numpy() if torch.is_tensor(value) else value for name, value in values.items()}
-    with atomic_path(path) as scratch:
-        # unlike ascontiguousarray, require leaves an array without axes as it is
-        save_file({name: np.require(value, requirements="C") for name, value in arrays.items()}, scratch, dict(facts))
+    write_arrays(path, arrays, facts)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Writable arrays by name, and the facts."""
-    from safetensors import safe_open
+    """Writable arrays by name, and the facts; a checkpoint of an earlier version has no checksum, and is taken.
 
-    with safe_open(path, "numpy") as file:
-        return {name: np.array(file.get_tensor(name)) for name in file.keys()}, file.metadata()
+    Raises Damaged, a UserError, for one that is not as it was written.
+    """
+    return read_arrays(path, unchecked=True)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a whole checkpoint holds."""
+
+    path: Path
+    arrays: dict[str, np.ndarray]
+    facts: dict[str, str]
+
+
+def newest_whole(paths: Iterable[Path], needed: Mapping[str, type]) -> tuple[Checkpoint | None, list[str]]:
+    """The first of `paths`, newest first, that is as it was written, if there is one; names of newer, damaged ones.
+
+    needed: facts that a checkpoint has, and what type their texts are of.
+    """
+    damaged = []
+    for path in paths:
+        try:
+            arrays, facts = read_tensors(path)
+            for name, kind in needed.items():
+                kind(facts[name])
+        except FileNotFoundError:
+            continue
+        except (Damaged, KeyError, ValueError):
+            damaged.append(path.name)
+        else:
+            return Checkpoint(path, arrays, facts), damaged
+    return None, damaged
+
+
+def said(damaged: Sequence[str]) -> str:
+    """What a log says of damaged checkpoints, "" where there are none."""
+    return f" (damaged, and left out: {', '.join(damaged)})" if damaged else ""
+
+
+def step_file(folder: Path, step: int) -> Path:
+    """The checkpoint of an iteration."""
+    return folder / f"step_{step:08d}.safetensors"
+
+
+def step_files(folder: Path) -> dict[int, Path]:
+    """Iteration -> checkpoint, in rising order; other names in the folder are passed over."""
+    names = {path: re.fullmatch(r"step_(\d{8,})\.safetensors", path.name) for path in folder.glob("step_*")}
+    return dict(sorted((int(match[1]), path) for path, match in names.items() if match))
+
+
+def newest_step(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest whole checkpoint of a folder, and the names of newer, damaged ones."""
+    return newest_whole(reversed(step_files(folder).values()), {"step": int})
+
+
+def drop_old(folder: Path, step: int) -> None:
+    """Keep the newest of the checkpoints up to `step`; later ones are damaged, as training went on from before."""
+    files = step_files(folder)
+    kept: Sequence[int] = [number for number in files if number <= step][-KEPT:]
+    for number, path in files.items():
+        if number not in kept:
+            path.unlink(missing_ok=True)
 
 
 def below(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

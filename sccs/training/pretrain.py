@@ -9,13 +9,14 @@ Several processes draw the crops and masks that one would, each its share, and a
 training, to rounding, on any number of processes that divides `batch`.
 
 The run folder holds model/mae.safetensors (the encoder in half precision, what `features: {name: mae, checkpoint: ...}`
-takes), model/mae.md (its model card), model/state.safetensors (everything that resuming needs), log.txt,
-metrics.jsonl, metrics.json, tensorboard/.
+takes), model/mae.md (its model card), model/state.safetensors (everything that resuming needs; the one before it is
+state.before.safetensors), log.txt, metrics.jsonl, metrics.json, tensorboard/.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,11 @@ from registry.mae.checkpoint import weights_hash, write_checkpoint
 from sccs.data import load_dataset
 from sccs.system.files import atomic_path
 from sccs.system.log import RunLog, quiet_log
+from sccs.training.checkpoint import newest_whole, said
 from sccs.training.crops import Crops, Sampler
 from sccs.training.pretrain_card import model_card
 from sccs.training.pretrain_settings import Pretrain, parse
-from sccs.training.pretrainer import Pretrainer
+from sccs.training.pretrainer import Pretrainer, before
 from sccs.training.team import ALONE, Team
 from sccs.training.trainer import deferred_interrupt
 
@@ -85,12 +87,13 @@ def carry_out(trainer: Pretrainer, out: Path, resume: bool, team: Team = ALONE) 
 
     team: the processes that do it together; all call this, and only the first writes.
 
-    Raises UserError for a state of another architecture; KeyboardInterrupt, with the state saved, on SIGINT and
-    SIGTERM to any of the processes.
+    Raises UserError for a state of another architecture; KeyboardInterrupt, with the state saved, on SIGINT,
+    SIGTERM and SIGHUP to any of the processes.
     """
     state = out / "model" / "state.safetensors"
     trainer.join(team)
-    if team.on_first(lambda: resume and state.exists()):
+    found, damaged = team.on_first(lambda: _newest(state) if resume else (False, []))
+    if found:
         trainer.load(state)
     with RunLog(out, resume_step=trainer.done if resume else None) if team.rank == 0 else quiet_log() as run_log:
         names = [[crops.name for crops in group] for group in trainer.sampler.groups]
@@ -100,8 +103,18 @@ def carry_out(trainer: Pretrainer, out: Path, resume: bool, team: Team = ALONE) 
             f"pre-training on {names}, {parameters / 1e6:.2f} M parameters, device {trainer.device}{several}, "
             f"from step {trainer.done}"
         )
+        if damaged:
+            run_log.warning(f"the last saved state is not whole{said(damaged)}: it goes on from step {trainer.done}")
         score = _train(trainer, state, run_log)
         return team.on_first(lambda: _write(trainer, score, out, run_log))
+
+
+def _newest(state: Path) -> tuple[bool, list[str]]:
+    """Whether there is a whole state, which then is `state`, and the names of damaged ones."""
+    found, damaged = newest_whole((state, before(state)), {"done": int, "seconds": float})
+    if found is not None and found.path != state:
+        os.replace(found.path, state)
+    return found is not None, damaged
 
 
 def _train(trainer: Pretrainer, state: Path, run_log: RunLog) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from pathlib import Path
 
@@ -116,10 +117,12 @@ class Pretrainer:
         return total / len(images), picture
 
     def save(self, path: Path) -> None:
-        """Everything that resuming needs, to a safetensors file."""
+        """Everything that resuming needs, to a safetensors file; the one before is kept, as `before(path)`."""
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
         tensors |= optimizer_values(self.optimizer)
+        if path.exists():
+            os.replace(path, before(path))
         write_tensors(path, tensors, {"done": str(self.done), "seconds": repr(self.seconds)})
 
     def load(self, path: Path) -> None:
@@ -138,6 +141,11 @@ class Pretrainer:
         for name, value in average.items():
             self.average[name].copy_(value)
         restore_optimizer(self.optimizer, arrays)
+
+
+def before(path: Path) -> Path:
+    """Where the state before the last one is kept, should the last be damaged."""
+    return path.with_name(f"{path.stem}.before{path.suffix}")
 
 
 def _reconstruction(images: Tensor, painted: Tensor, mask: Tensor, patch: int) -> np.ndarray:

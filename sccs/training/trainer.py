@@ -16,17 +16,26 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
+import numpy as np
 import torch
 
 from registry.base import Clusterer, Embedder, UserError
 from registry.spg.graphs import RegionGraph
 from sccs.evaluation.evaluate import IN_USE
 from sccs.recipe.schema import Train, Trained
+from sccs.system.exits import ending_signals
 from sccs.system.log import RunLog
 from sccs.training.batches import batches, embedded
-from sccs.training.checkpoint import below, optimizer_values, read_tensors, restore_optimizer, write_tensors
-
-KEPT = 2  # checkpoints
+from sccs.training.checkpoint import (
+    below,
+    drop_old,
+    newest_step,
+    optimizer_values,
+    restore_optimizer,
+    said,
+    step_file,
+    write_tensors,
+)
 
 
 def check_length(embedder: Embedder, clusterer: Clusterer, iterations: int) -> None:
@@ -81,7 +90,7 @@ class Trainer:
 
     def run(self, resume: bool = False, preview: Callable[[int], Any] | None = None) -> None:
         """Train to the end. `preview(step)` is called at each checkpoint, to draw. Raises KeyboardInterrupt, with
-        everything saved, on SIGINT and SIGTERM."""
+        everything saved, on SIGINT, SIGTERM and SIGHUP."""
         if not self.modules:
             return
         options, total = self.options, self.options.iterations
@@ -221,27 +230,34 @@ class Trainer:
         }
         values |= {**optimizer_values(self.optimizer), "random": torch.get_rng_state()}
         write_tensors(
-            self.checkpoints / f"step_{self.step:08d}.safetensors",
+            step_file(self.checkpoints, self.step),
             values,
             {"step": str(self.step), "options": json.dumps(self.options.model_dump())},
         )
-        for old in sorted(self.checkpoints.glob("step_*.safetensors"))[:-KEPT]:
-            old.unlink()
+        drop_old(self.checkpoints, self.step)
 
     def _load_latest(self) -> None:
-        found = sorted(self.checkpoints.glob("step_*.safetensors")) if self.checkpoints else []
-        if not found:
-            self.log.info("no checkpoint to resume from: training starts at iteration 0")
+        found, damaged = newest_step(self.checkpoints) if self.checkpoints else (None, [])
+        tell = self.log.warning if damaged else self.log.info
+        if found is None:
+            tell(f"no checkpoint to resume from{said(damaged)}: training starts at iteration 0")
             return
-        arrays, facts = read_tensors(found[-1])
-        self.step = int(facts["step"])
+        try:
+            self._restore(found.arrays)
+        except (KeyError, ValueError, RuntimeError) as error:  # arrays of other names or shapes than this code keeps
+            raise UserError(
+                f"{found.path}: of another version of sccs ({str(error).splitlines()[0]}); train anew with --overwrite"
+            ) from None
+        self.step = int(found.facts["step"])
+        tell(f"resumed at iteration {self.step} from {found.path.name}{said(damaged)}")
+
+    def _restore(self, arrays: dict[str, np.ndarray]) -> None:
         for role, part in self._parts().items():
             part.set_state(below(f"{role}.", arrays))
             part.to(self.graphs[0].device)
         self._make_optimizer()  # over the parameters that the states made
         restore_optimizer(self.optimizer, arrays)
         torch.set_rng_state(torch.from_numpy(arrays["random"]))
-        self.log.info(f"resumed at iteration {self.step} from {found[-1].name}")
 
 
 @torch.no_grad()
@@ -259,7 +275,7 @@ def agreement(embedder: Embedder, clusterer: Clusterer, graphs: Sequence[RegionG
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """SIGINT and SIGTERM only set a flag, so that an iteration is never cut in two; a second one stops at once."""
+    """SIGINT, SIGTERM and SIGHUP only set a flag: no iteration is cut in two; a second one stops at once."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
@@ -270,7 +286,7 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         seen.append(number)
 
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, note) for number in ending_signals()}
     try:
         yield lambda: bool(seen)
     finally:

@@ -4,8 +4,19 @@ import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
-from sccs.training.checkpoint import below, optimizer_values, read_tensors, restore_optimizer, write_tensors
+from sccs.training.checkpoint import (
+    below,
+    drop_old,
+    newest_step,
+    optimizer_values,
+    read_tensors,
+    restore_optimizer,
+    said,
+    step_file,
+    write_tensors,
+)
 
 
 def test_arrays_and_tensors_round_trip(tmp_path):
@@ -57,3 +68,64 @@ def test_a_restored_optimizer_goes_on_with_the_same_bits(tmp_path, kind):
     for pair in ((whole, optimizer), (cut, other)):
         steps(*pair, 5)
     assert torch.equal(whole, cut)
+
+
+HARM = {
+    "empty": lambda whole: b"",
+    "cut": lambda whole: whole[: len(whole) // 2],
+    "noise": lambda whole: b"\x9b" * len(whole),
+    "flipped": lambda whole: whole[:-1] + bytes([whole[-1] ^ 1]),
+    "another step": lambda whole: whole.replace(b'"step":"60"', b'"step":"61"'),
+}
+
+
+@pytest.fixture
+def steps(tmp_path):
+    """Checkpoints of iterations 20, 40 and 60."""
+    for step in (20, 40, 60):
+        write_tensors(step_file(tmp_path, step), {"a": np.full(3, step)}, {"step": str(step)})
+    return tmp_path
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_the_newest_whole_checkpoint_is_taken(steps, harm):
+    path = step_file(steps, 60)
+    path.write_bytes(HARM[harm](path.read_bytes()))
+    found, damaged = newest_step(steps)
+    assert found.facts == {"step": "40"} and (found.arrays["a"] == 40).all()
+    assert damaged == [path.name] and path.name in said(damaged)
+
+
+def test_one_without_its_facts_is_damaged(steps):
+    save_file({"a": np.ones(1)}, step_file(steps, 80))
+    save_file({"a": np.ones(1)}, step_file(steps, 90), {"step": "ninety"})
+    found, damaged = newest_step(steps)
+    assert found.facts["step"] == "60" and len(damaged) == 2
+
+
+def test_one_of_an_earlier_version_is_taken(steps):
+    save_file({"a": np.ones(1)}, step_file(steps, 80), {"step": "80", "options": "{}"})
+    assert newest_step(steps)[0].facts["step"] == "80"
+
+
+def test_stray_names_are_passed_over_and_never_removed(steps):
+    names = ["step_latest.safetensors", "step_00000099.safetensors.bak", "step_00000099 (1).safetensors", "step_x"]
+    for name in names:
+        (steps / name).write_text("mine")
+    assert newest_step(steps)[0].facts["step"] == "60"
+    drop_old(steps, 60)
+    assert sorted(path.name for path in steps.iterdir()) == sorted(
+        [*names, "step_00000040.safetensors", "step_00000060.safetensors"]
+    )
+
+
+def test_without_a_whole_one_there_is_none(steps, tmp_path):
+    for path in steps.iterdir():
+        path.write_bytes(b"")
+    assert newest_step(steps) == (None, [f"step_000000{step}.safetensors" for step in (60, 40, 20)])
+    assert newest_step(tmp_path / "nowhere") == (None, [])
+
+
+def test_damaged_ones_beyond_the_present_go_with_the_next(steps):
+    drop_old(steps, 40)
+    assert sorted(path.name for path in steps.iterdir()) == ["step_00000020.safetensors", "step_00000040.safetensors"]

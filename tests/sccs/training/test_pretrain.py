@@ -70,3 +70,25 @@ def test_fine_tuning_starts_from_a_checkpoint(recipe, tmp_path):
     assert not torch.equal(tuned.model.encoder.embed.weight, fresh.model.encoder.embed.weight)
     with pytest.raises(UserError, match="pretrain.architecture.depth is 3 but the checkpoint has 2"):
         trainer(block(checkpoint=str(path), architecture={**TINY, "depth": 3}), tmp_path)
+
+
+@pytest.mark.parametrize("harm", ["cut", "empty", "gone"])
+def test_a_damaged_state_gives_way_to_the_one_before(recipe, tmp_path, harm):
+    whole = run(recipe, tmp_path / "run")
+    state = tmp_path / "run" / "model" / "state.safetensors"
+    if harm == "gone":  # killed between two steps of saving
+        state.unlink()
+    else:
+        state.write_bytes(state.read_bytes()[:-10] if harm == "cut" else b"")
+    again = run(recipe, tmp_path / "run", resume=True)
+    assert again["sha256"] == whole["sha256"] and again["steps"] == 12
+    said = (tmp_path / "run" / "log.txt").read_text()
+    assert "from step 8" in said
+    assert ("the last saved state is not whole (damaged, and left out: state.safetensors)" in said) == (harm != "gone")
+
+
+def test_where_no_state_is_whole_it_starts_anew(recipe, tmp_path):
+    whole = run(recipe, tmp_path / "run")
+    for path in (tmp_path / "run" / "model").glob("state*"):
+        path.write_bytes(b"")
+    assert run(recipe, tmp_path / "run", resume=True)["sha256"] == whole["sha256"]

@@ -17,6 +17,7 @@ from registry.spg.graphs import RegionGraph
 from sccs.recipe.schema import Train
 from sccs.system.log import quiet_log
 from sccs.training.batches import batches
+from sccs.training.checkpoint import newest_step, step_file, write_tensors
 from sccs.training.trainer import Trainer
 
 
@@ -301,3 +302,37 @@ def test_modules_are_left_in_evaluation_mode(graphs):
     trainer = make(graphs, iterations=12)
     trainer.run()
     assert not any(module.training for module in trainer.modules if isinstance(module, torch.nn.Module))
+
+
+def test_resume_from_the_older_checkpoint_where_the_newest_is_damaged(graphs, tmp_path, caplog):
+    whole = make(graphs)
+    whole.run()
+    make(graphs, tmp_path, iterations=60).run()
+    last = max(tmp_path.glob("step_*"))
+    last.write_bytes(last.read_bytes()[:-100])
+    resumed = make(graphs, tmp_path)
+    with caplog.at_level("INFO", "sccs"):
+        resumed.run(resume=True)
+    assert same(states(whole), states(resumed))
+    assert (
+        "resumed at iteration 40 from step_00000040.safetensors (damaged, and left out: step_00000060.safetensors)"
+        in caplog.messages
+    )
+    assert newest_step(tmp_path)[0].facts["step"] == "60"  # written anew
+
+
+def test_training_starts_anew_where_every_checkpoint_is_damaged(graphs, tmp_path, caplog):
+    whole = make(graphs)
+    whole.run()
+    make(graphs, tmp_path).run()
+    for path in tmp_path.glob("step_*"):
+        path.write_bytes(b"")
+    resumed = make(graphs, tmp_path)
+    resumed.run(resume=True)
+    assert same(states(whole), states(resumed)) and "training starts at iteration 0" in caplog.text
+
+
+def test_a_checkpoint_of_other_arrays_is_said_in_one_line(graphs, tmp_path):
+    write_tensors(step_file(tmp_path, 40), {"embedder.other": np.ones(3)}, {"step": "40"})
+    with pytest.raises(UserError, match="step_00000040.safetensors: of another version of sccs"):
+        make(graphs, tmp_path).run(resume=True)
