@@ -79,13 +79,24 @@ def _compare(args: argparse.Namespace) -> int:
 def _name(args: argparse.Namespace) -> int:
     from sccs.evaluation.naming import main as name
 
-    code = name(args.run, args.names)
-    if args.names:
-        from sccs.report.page import refresh
-        from sccs.system.log import say
+    if not args.names:
+        return name(args.run, args.names)
+    from sccs.report.page import refresh
+    from sccs.system.lock import BRIEFLY, held
+    from sccs.system.log import say
 
+    with held(args.run, "sccs name", wait=BRIEFLY):
+        code = name(args.run, args.names)
+    with held(Path(args.run, "report.html"), "sccs name", wait=10 * BRIEFLY):  # drawn by each of several, in turn
         say(f"report: {refresh(Path(args.run))}")
     return code
+
+
+def _cache(args: argparse.Namespace) -> None:
+    from sccs.system.cache import tell
+    from sccs.system.log import say
+
+    say(tell(args.clear))
 
 
 def _list(args: argparse.Namespace) -> None:
@@ -119,5 +130,6 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "name": _name,
     "list": _list,
     "show": _show,
+    "cache": _cache,
     "info": _info,
 }

@@ -11,14 +11,17 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.base import UserError
 from sccs.arguments import add_run_arguments
 from sccs.recipe import Recipe, load_recipe
-from sccs.run_folder import check_folder, check_same_recipe, last_checkpoint, new_folder, prepare_folder
+from sccs.run_folder import check_folder, check_same_recipe, new_folder, prepare_folder
+from sccs.system.apart import check_apart
 from sccs.system.exits import guard
+from sccs.system.lock import held
 from sccs.training.team import ALONE, Team, launched_team
 
 if TYPE_CHECKING:  # whatever needs torch is imported when it is needed: a wrong recipe is told of at once
@@ -54,7 +57,8 @@ def run(
 
     team: the processes that do it together; all call this, and only the first reads and writes the folder.
 
-    Raises UserError before anything is written or removed where recipe, parts, data or folder do not fit.
+    Raises UserError before anything is written or removed where recipe, parts, data or folder do not fit, and where
+    another command writes the folder.
     """
     if out is None and resume:
         raise UserError("--resume: say with --out which run to go on with")
@@ -62,21 +66,26 @@ def run(
         raise UserError(
             f"{recipe.name}: only recipes with a `pretrain` block run in several processes; start it without torchrun"
         )
+    with ExitStack() as until_done:
 
-    def check() -> None:
-        if out is not None:
-            check_folder(out, resume, overwrite)
-            check_same_recipe(recipe, out, resume)
+        def check() -> None:
+            if out is not None:
+                until_done.enter_context(held(out, "sccs run"))
+                check_folder(out, resume, overwrite)
+                check_apart(out, recipe.reads())
+                check_same_recipe(recipe, out, resume)
 
-    def make_folder() -> Path:
-        folder = out or new_folder(recipe)
-        prepare_folder(recipe, folder, device, resume)
-        return folder
+        def make_folder() -> Path:
+            folder = out or new_folder(recipe)
+            if out is None:
+                until_done.enter_context(held(folder, "sccs run"))
+            prepare_folder(recipe, folder, device, resume)
+            return folder
 
-    team.on_first(check)
-    device = team.together(lambda: team.device(recipe.device))
-    work = prepare_training(recipe) if recipe.pretrain is None else prepare_pretraining(recipe, device, team)
-    return work(team.on_first(make_folder), resume)
+        team.on_first(check)
+        device = team.together(lambda: team.device(recipe.device))
+        work = prepare_training(recipe) if recipe.pretrain is None else prepare_pretraining(recipe, device, team)
+        return work(team.on_first(make_folder), resume)
 
 
 Work = Callable[[Path, bool], Path]  # (run folder, resume) -> what to look at when it is done
@@ -109,10 +118,13 @@ def train_and_segment(pipeline: Pipeline, dataset: Dataset, out: Path, resume: b
     """Train, save the model, segment, score, draw; returns the report."""
     from sccs.products import make_products
     from sccs.system.log import RunLog
+    from sccs.training.checkpoint import newest_step
 
     recipe = pipeline.recipe
     start = time.perf_counter()
-    with RunLog(out, resume=resume, resume_step=last_checkpoint(out) if resume else None) as log:
+    found, _ = newest_step(out / "checkpoints") if resume else (None, [])
+    step = None if not resume else 0 if found is None else int(found.facts["step"])
+    with RunLog(out, resume=resume, resume_step=step) as log:
         log.info(
             f"recipe {recipe.name}, data {dataset.name}, seed {recipe.seed}, device {pipeline.device}, run folder {out}"
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import yaml
 
 from registry.base import UserError
 from sccs.recipe import Recipe
-from sccs.system.files import write_json, write_text
+from sccs.system.files import unwritable, write_json, write_text
 from sccs.system.machine import environment
 
 
@@ -25,10 +27,14 @@ def new_folder(recipe: Recipe) -> Path:
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
-            continue
+            if not os.path.lexists(folder):  # it is one of those above that is no folder
+                raise UserError(f"{folder.parent} cannot be made: a file is in its way; give --out") from None
         except NotADirectoryError:
             raise UserError(f"{folder.parent} cannot be made: a file is in its way; give --out") from None
-        return folder
+        except OSError as error:
+            raise unwritable(folder, error) from error
+        else:
+            return folder
 
 
 def check_folder(out: Path, resume: bool, overwrite: bool) -> None:
@@ -47,7 +53,13 @@ def check_same_recipe(recipe: Recipe, out: Path, resume: bool) -> None:
     """A resumed run must be the one that was begun: other settings would mix two runs in one folder."""
     if not resume:
         return
-    before = _flat(yaml.safe_load((out / "resolved.yaml").read_text()))
+    try:
+        begun = yaml.safe_load((out / "resolved.yaml").read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        begun = " ".join(str(error).split())
+    if not isinstance(begun, dict):
+        raise UserError(f"--resume: {out / 'resolved.yaml'} is damaged ({str(begun)[:80]}); give another --out")
+    before = _flat(begun)
     now = _flat(yaml.safe_load(_yaml(recipe.resolved())))
     changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key) and key != "device"]
     if changed:
@@ -71,20 +83,26 @@ def _yaml(value: Any) -> str:
 
 
 def prepare_folder(recipe: Recipe, out: Path, device: str, resume: bool) -> None:
-    """recipe.yaml (as it was written), resolved.yaml, environment.json. What an old run left goes, but to resume."""
+    """recipe.yaml (as it was written), resolved.yaml, environment.json. What an old run left goes, but to resume.
+
+    Where they cannot be written, nothing new is left.
+    """
+    new = not (out / "resolved.yaml").exists()
     if not resume:
         for name in ("checkpoints", "model", "tensorboard", "figures", "segmentation"):
             shutil.rmtree(out / name, ignore_errors=True)
         for name in ("metrics.json", "tables.json", "graphs.json", "timing.json", "report.html", "classes.yaml"):
             (out / name).unlink(missing_ok=True)
-    out.mkdir(parents=True, exist_ok=True)
     resolved = _yaml(recipe.resolved())
-    write_text(out / "recipe.yaml", recipe.source.read_text() if recipe.source else resolved)
-    write_json(out / "environment.json", environment(device))
-    write_text(out / "resolved.yaml", resolved)
-
-
-def last_checkpoint(out: Path) -> int:
-    """Iteration of the newest checkpoint, 0 without."""
-    steps = [int(path.stem.split("_")[1]) for path in (out / "checkpoints").glob("step_*.safetensors")]
-    return max(steps, default=0)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(out / "recipe.yaml", recipe.source.read_text(encoding="utf-8") if recipe.source else resolved)
+        write_json(out / "environment.json", environment(device))
+        write_text(out / "resolved.yaml", resolved)
+    except (OSError, UserError):
+        if new:
+            for name in ("recipe.yaml", "environment.json"):
+                (out / name).unlink(missing_ok=True)
+            with suppress(OSError):
+                out.rmdir()
+        raise

@@ -6,7 +6,6 @@ import hashlib
 import json
 import pkgutil
 import re
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from sccs.data.lazy import VolumeArray
 from sccs.data.readers import expand, open_image
 from sccs.data.schema import BetasegBlock, PhantomBlock, VolumesBlock, parse_block
 from sccs.data.volumes import Dataset, LabelCodes, Volume
-from sccs.system.cache import code_of, usable_folder
+from sccs.system.cache import code_of, kept_folder, usable_folder
 
 CELL_CLASSES = {0: "unrecognized", 1: "nucleus", 2: "granules", 3: "mitochondria"}
 CELL_IGNORE = 255  # outside the cell
@@ -187,36 +186,25 @@ def _phantom(block: PhantomBlock, seed: int, min_side: int) -> Dataset:
 
 
 def phantom_folder(arguments: dict[str, Any]) -> Path:
-    """Folder with the phantom's arrays, generated on first use.
+    """Folder with the phantom's arrays, generated on first use, and anew where it is damaged.
 
-    Keyed by the code of the generator's modules and its arguments. The folder appears under its name only when it is
-    complete, so that a killed run leaves nothing half done and two runs at once do not disturb one another.
+    Keyed by the code of the generator's modules and its arguments.
     """
     from sccs.data import phantom
 
     modules = {f"{phantom.__name__}.{module.name}" for module in pkgutil.iter_modules(phantom.__path__)}
     code = code_of({phantom.__name__, *modules})
     key = hashlib.sha256((code + json.dumps(arguments, sort_keys=True)).encode()).hexdigest()[:16]
-    folder = storage() / f"phantom-{key}"
-    if folder.is_dir():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+
+    def make(folder: Path) -> None:
         cells = []
         for cell in phantom.make_phantom(**arguments):
-            np.save(temporary / f"{cell.name}_image.npy", cell.image)
-            np.save(temporary / f"{cell.name}_labels.npy", cell.labels)
+            np.save(folder / f"{cell.name}_image.npy", cell.image)
+            np.save(folder / f"{cell.name}_labels.npy", cell.labels)
             cells.append({"name": cell.name, "voxel_size": [float(size) for size in cell.voxel_size]})
-        (temporary / "cells.json").write_text(json.dumps(cells), encoding="utf-8")
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another run was faster, with the same content
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return folder
+        (folder / "cells.json").write_text(json.dumps(cells), encoding="utf-8")
+
+    return kept_folder(storage() / f"phantom-{key}", make)
 
 
 # --------------------------------------------------------------------------------------------------------- BetaSeg

@@ -105,6 +105,18 @@ def level_sizes(path: str | os.PathLike, axes: str | None = None) -> list[tuple[
     return sizes
 
 
+def files_of(source: ImageSource) -> list[str]:
+    """The files of an image that is in several: slices of a folder or pattern, companions of an OME-TIFF."""
+    stored = source.array.stored
+    if isinstance(stored, FlatImages):
+        return stored.files
+    if not isinstance(stored, TiffStack):
+        return []
+    _, pages, _ = stored.handle()
+    several = getattr(pages, "is_multifile", False)
+    return sorted({page.parent.filehandle.path for page in pages if page is not None}) if several else []
+
+
 def expand(path: str | os.PathLike) -> str:
     """`path` with ``~``, ``$VARIABLE`` and ``${VARIABLE}`` filled in. A variable that is not set is a UserError."""
     text = os.fspath(path)

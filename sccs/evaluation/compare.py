@@ -19,7 +19,9 @@ import yaml
 from registry.base import UserError
 from sccs.evaluation.naming import read_metrics
 from sccs.evaluation.scores import mean_sd
+from sccs.system.apart import check_apart
 from sccs.system.files import write_text
+from sccs.system.lock import BRIEFLY, held
 from sccs.system.log import say
 
 STAGES = ("features", "graph", "embed", "cluster")
@@ -54,7 +56,9 @@ def main(runs: Sequence[str], csv: str | None = None) -> int:
         say(_as_csv(rows, names).rstrip("\n"))
         return 0
     if csv is not None:
-        write_text(csv, _as_csv(rows, names))
+        check_apart(csv, {"RUN": folders})
+        with held(csv, "sccs compare", wait=BRIEFLY):
+            write_text(csv, _as_csv(rows, names))
     say(_as_markdown(rows, names))
     return 0
 

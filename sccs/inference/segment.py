@@ -19,7 +19,7 @@ from registry.base import UserError
 from sccs.data.label_store import import_zarr, write_store
 from sccs.data.planes import Plane, restored
 from sccs.data.pyramid import EMPTY
-from sccs.data.readers import ImageSource
+from sccs.data.readers import ImageSource, files_of
 from sccs.data.writers import ZARR_SUFFIXES, check_output, write_labels
 from sccs.evaluation.legend import Legend, class_codes, cluster_legend
 from sccs.evaluation.naming import read_names
@@ -37,6 +37,7 @@ from sccs.inference.source import (
 )
 from sccs.inference.workers import import_distributed
 from sccs.model.model import Model
+from sccs.system.apart import check_apart
 from sccs.system.lock import held
 from sccs.system.log import bar
 
@@ -122,9 +123,20 @@ def segment(run: str, input: str, output: str, **options: Any) -> None:
     """
     wished = Options(**options)
     check_output(output, wished.overwrite)
-    with held(output):
+    with held(output, "sccs segment"):
+        _check_apart(run, input, output, wished.mask)
         wished.check(output)
         _segment(run, input, output, wished)
+
+
+def _check_apart(run: str, input: str, output: str, mask: str | None, companions: Sequence[str] = ()) -> None:
+    """Raises UserError where OUTPUT, or what is written beside it, is or holds what is read, or lies in it."""
+    given = {
+        "INPUT": [absolute(input), *companions],
+        "the mask": [] if mask is None else [absolute(mask)],
+        "RUN": [absolute(run)],
+    }
+    check_apart(output, given, beside=[block_job.partial_folder(output)] if is_zarr(output) else [])
 
 
 def _segment(run: str, input: str, output: str, options: Options) -> None:
@@ -138,6 +150,7 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
     source, level = open_level(
         input, options.level, options.voxel_size, options.axes, trained, model.min_side, options.plane
     )
+    _check_apart(run, input, output, options.mask, files_of(source))
     warn_of_voxels(source.voxel_size, trained)
     table, legend = _meaning(model, entries, options.classes)
     if is_zarr(output) or options.by_slices or options.mask is not None:

@@ -12,11 +12,14 @@ from pathlib import Path
 from registry.base import UserError
 from registry.numeric.memory import free_memory
 from sccs.data.loading import stem
+from sccs.data.readers import expand
 from sccs.data.survey import survey
 from sccs.init import recipe
 from sccs.init.cost import measure, most_graphs, say_cost, time_training
 from sccs.init.plan import make_plan
+from sccs.system.apart import check_apart
 from sccs.system.files import write_text
+from sccs.system.lock import held
 
 
 def init(
@@ -45,6 +48,7 @@ def init(
         raise UserError(f"--out {path}: a recipe is a .yaml file")
     if os.path.lexists(path) and not overwrite:
         raise UserError(f"{path}: exists already: choose another name with --out, or say --overwrite")
+    check_apart(path, {"INPUT": [expand(given)]}, within=False)
     for found in volumes:
         print("\n".join(recipe.describe(found, axes)), flush=True)
     for note in notes:
@@ -56,6 +60,9 @@ def init(
     plan = make_plan(volumes, most_graphs(pipeline, cost, free, minutes), cost, minutes)
     cost.fit = time_training(pipeline, graph, plan.fovs("train"))
     said = say_cost(plan, cost, volumes, free, pipeline.device, path.parent)
-    write_text(path, recipe.recipe_text(plan, volumes, notes, said, path.parent, axes, minutes))
+    with held(path, "sccs init"):
+        if os.path.lexists(path) and not overwrite:  # meanwhile
+            raise UserError(f"{path}: exists already: choose another name with --out, or say --overwrite")
+        write_text(path, recipe.recipe_text(plan, volumes, notes, said, path.parent, axes, minutes))
     print("\n".join([*said, f"recipe: {path}", f"next: sccs run {path}"]))
     return path

@@ -10,6 +10,7 @@ import itertools
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ from sccs.inference.blocks import overlapping
 from sccs.napari.watch import Watch, WatchedLog, WatchedVolume, unwatched, watched_iterations
 from sccs.recipe import load_recipe
 from sccs.system.files import atomic_path
+from sccs.system.lock import BRIEFLY, held
 
 if TYPE_CHECKING:
     from sccs.pipeline import Pipeline
@@ -84,7 +86,9 @@ class Session:
         )
         dataset = Dataset("napari", [volume], [], {})
         start = time.perf_counter()
-        with atomic_path(run) as scratch:
+        with suppress(OSError):  # of which `held` tells
+            run.parent.mkdir(parents=True, exist_ok=True)
+        with held(run, "napari"), atomic_path(run) as scratch:
             prepare_folder(model.recipe, scratch, model.device, resume=False)
             log = WatchedLog(scratch, watch)
             with log, watched_iterations(log):
@@ -146,7 +150,8 @@ class Session:
 
         names, colours = parse_assignments([f"{cluster}={text}"], self.model.k)
         assert self.run is not None
-        name_clusters(self.run, names, colours)
+        with held(self.run, "napari", wait=BRIEFLY):
+            name_clusters(self.run, names, colours)
 
     def cluster_legend(self) -> Legend:
         """Names and colours of the clusters."""
@@ -200,9 +205,12 @@ def save(
             watch(z, len(stack), "writing")
             yield np.asarray(plane)
 
-    write_labels(
-        path, planes(), stack.shape, voxel_size, names=legend.names, colours=legend.colours, overwrite=overwrite
-    )
+    with suppress(OSError):  # of which `held` tells
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with held(path, "napari"):
+        write_labels(
+            path, planes(), stack.shape, voxel_size, names=legend.names, colours=legend.colours, overwrite=overwrite
+        )
     return path
 
 

@@ -22,7 +22,9 @@ from sccs.model.model import Model
 from sccs.sharing.card import data_name
 from sccs.sharing.encoder import OPSET, TokenMap, export_onnx, facts, mae_of
 from sccs.system import archive
+from sccs.system.apart import check_apart
 from sccs.system.files import atomic_path, write_text
+from sccs.system.lock import held
 
 EPSILON = 1e-6  # of the zoo's standardisation, (x - mean) / (sd + epsilon)
 PAPER = "10.48550/arXiv.2111.06377"
@@ -31,8 +33,10 @@ PAPER = "10.48550/arXiv.2111.06377"
 def main(run: str, out: str, *, licence: str | None, authors: Sequence[str], overwrite: bool = False) -> None:
     """Write the package of a run or an export, and print what it is. Raises UserError as `package` does."""
     path = Path(out)
-    archive.check_output(path, overwrite)
-    print(package(run, path, licence, authors))
+    with held(path, "sccs export"):
+        archive.check_output(path, overwrite)
+        check_apart(path, {"RUN": [run]}, within=archive.is_export(run))
+        print(package(run, path, licence, authors))
 
 
 def package(run: str | os.PathLike[str], out: Path, licence: str | None, authors: Sequence[str]) -> str:

@@ -36,7 +36,9 @@ from sccs.model.model import Model
 from sccs.sharing.card import ENCODER, card
 from sccs.sharing.encoder import export_onnx
 from sccs.system import archive
+from sccs.system.apart import check_apart
 from sccs.system.files import atomic_path, write_json, write_text
+from sccs.system.lock import held
 
 CARD, RECIPE, METRICS, ENVIRONMENT = "README.md", "recipe.yaml", "metrics.json", "environment.json"
 VERSIONS = ("sccs", "python", "device", "gpu", "packages")  # of environment.json; the rest tells of the machine
@@ -57,8 +59,10 @@ def main(
     leaves nothing behind.
     """
     path = Path(out)
-    archive.check_output(path, overwrite)
-    said = export(run, path, onnx=onnx, licence=licence, authors=authors)
+    with held(path, "sccs export"):
+        archive.check_output(path, overwrite)
+        check_apart(path, {"RUN": [run]}, within=archive.is_export(run))
+        said = export(run, path, onnx=onnx, licence=licence, authors=authors)
     print("\n".join([f"{out}: {len(said)} files, loads with sccs.load and sccs segment", *filter(None, said.values())]))
 
 

@@ -31,8 +31,10 @@ from sccs.model.fovs import check_labels, class_positions, fit_features, label_c
 from sccs.model.model import Model
 from sccs.recipe import Recipe, load_recipe
 from sccs.sharing.export import portable
+from sccs.system.apart import check_apart
 from sccs.system.archive import is_export
 from sccs.system.files import atomic_path, write_json
+from sccs.system.lock import held
 from sccs.system.log import bar, say
 
 FORMAT = 1  # of the folder
@@ -74,6 +76,8 @@ class SuperpixelGraphs(dgl.data.DGLDataset):
         foreign = not is_saved(self.folder) or (force_reload and _names(self.folder) != FILES)
         if os.path.lexists(self.folder) and foreign:
             raise UserError(f"{folder}: there is something else, which is never written over: choose another name")
+        if self._make is not None:
+            check_apart(self.folder, self._make.recipe.reads())
         parent = str(self.folder.parent)
         super().__init__(
             name=self.folder.name, raw_dir=parent, save_dir=parent, force_reload=force_reload, transform=transform
@@ -229,9 +233,11 @@ def main(source: str, out: str, overrides: Sequence[str] = (), *, overwrite: boo
     Raises UserError, and then leaves nothing behind, for a source that cannot be used and for an `out` that exists,
     with `overwrite` only for one that holds something else than such graphs.
     """
-    if os.path.lexists(out) and not overwrite:
-        raise UserError(f"{out}: exists already: choose another name, or say --overwrite")
-    made = SuperpixelGraphs(out, source, overrides, force_reload=True)
+    with held(out, "sccs graphs"):
+        if os.path.lexists(out) and not overwrite:
+            raise UserError(f"{out}: exists already: choose another name, or say --overwrite")
+        check_apart(out, {"RUN": [source]}, within=False)
+        made = SuperpixelGraphs(out, source, overrides, force_reload=True)
     counts = ", ".join(f"{len(made.split(name))} {name}" for name in ("train", "test"))
     nodes, edges = (sum(numbers) for numbers in zip(*((g.num_nodes(), g.num_edges()) for g in made.graphs)))
     labelled = sum("labels" in graph.ndata for graph in made.graphs)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import errno
+import os
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from registry.base import UserError
-
-# Faults of the user's disk, whichever call meets them: no permission, read-only, full, quota used up.
-DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+from sccs.system.files import disk_fault
 
 
 def guard(function: Callable[..., Any]) -> Callable[..., int]:
@@ -22,40 +20,104 @@ def guard(function: Callable[..., Any]) -> Callable[..., int]:
 
     def guarded(*args: Any, **kwargs: Any) -> int:
         try:
-            with _terminable():
-                return function(*args, **kwargs) or 0
+            with _terminable(), _quiet_threads():
+                code = function(*args, **kwargs) or 0
+                flush()
+                return code
         except UserError as error:
-            print(f"sccs: error: {' '.join(str(error).split())}", file=sys.stderr)
-            return 2
+            return _refused(error)
         except KeyboardInterrupt:
-            print("sccs: interrupted", file=sys.stderr)
+            _tell("sccs: interrupted")
             return 130
-        except OSError as error:
-            if error.errno not in DENIED:
+        except SystemExit as error:
+            if _is_usage(error):
+                raise
+            return _refused(f"a plug-in, or a library, ended the program (SystemExit: {error.code}): mend or remove it")
+        except Exception as error:
+            if (reason := disk_fault(error)) is None:
                 return _defect()
-            print(f"sccs: error: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
-            return 2
-        except Exception:
-            return _defect()
+            return _refused(f"{getattr(error, 'filename', None) or 'the disk'}: {reason}")
+        finally:
+            with suppress(OSError):
+                flush(drop=True)
 
     return guarded
 
 
+def ending_signals() -> list[int]:
+    """The signals that ask a command to end; not SIGHUP where it is ignored, as under `nohup`."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # Windows has none
+        numbers.append(signal.SIGHUP)
+    return list(numbers)
+
+
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM ends what goes on here as SIGINT does, by KeyboardInterrupt, so that files are closed and removed."""
+    """SIGTERM and SIGHUP end what goes on here as SIGINT does, by KeyboardInterrupt: files are closed and removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    previous = {number: signal.signal(number, signal.default_int_handler) for number in ending_signals()[1:]}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)  # None: not set by Python
+        for number, handler in previous.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set by Python
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """A thread that a full disk stops (TensorBoard's writer) shows no traceback: its owner raises the same error."""
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if disk_fault(args.exc_value) is None:
+            before(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+def flush(drop: bool = False) -> None:
+    """Write out what was printed. Who reads it may have seen enough, as `head`; drop: nothing is left to fail at exit.
+
+    Raises OSError where the output is a file on a full disk.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        if drop or isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        else:
+            raise
+
+
+def _tell(text: str) -> None:
+    """On stderr, as far as that is still there: a terminal may be closed."""
+    with suppress(OSError):
+        print(text, file=sys.stderr)
+
+
+def _refused(why: object) -> int:
+    _tell(f"sccs: error: {' '.join(str(why).split())}")
+    return 2
+
+
+def _is_usage(error: SystemExit) -> bool:
+    """Whether argparse ended the program, after its help or a word on the arguments."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__") == "argparse"
 
 
 def _defect() -> int:
     """Says that the exception at hand is ours to mend."""
-    traceback.print_exc()
-    print("sccs: this is a defect of sccs, please report it with the lines above", file=sys.stderr)
+    with suppress(OSError):
+        traceback.print_exc()
+    _tell("sccs: this is a defect of sccs, please report it with the lines above")
     return 1

@@ -9,17 +9,58 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from registry.base import UserError
 
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
-_FORBIDDEN = {errno.EACCES, errno.EPERM}
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # the disk takes no more, whoever writes
+DENIED = (
+    *FULL,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ESTALE,
+    errno.ENOTDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+)  # faults of the user's disk or path, never of ours
+# Of libraries that write without Python: what the system says is in their text, or that a part was not written.
+_SAID = re.compile("|".join(map(re.escape, map(os.strerror, FULL))))
+_CUT = re.compile(r"\d+ requested and \d+ written|FileStream.Write incomplete")  # NumPy, DGL
+TEMPORARY = re.compile(r"\.[0-9a-f]{8}([-+])(.+)", re.DOTALL)  # -: being written; +: replaced, and about to go
+
+
+def disk_fault(error: BaseException | None) -> str | None:
+    """What the user's disk has against it: no room, no permission. None where the exception tells of something else."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in DENIED:
+            return error.strerror or os.strerror(error.errno)
+        if not isinstance(error, UserError) and (not isinstance(error, OSError) or error.errno is None):
+            if found := _SAID.search(str(error)):
+                return found[0]
+            if _CUT.search(str(error)):
+                return os.strerror(errno.ENOSPC)
+        error = error.__cause__
+    return None
+
+
+def unwritable(path: str | os.PathLike[str], error: BaseException) -> UserError:
+    """The one line that says that `path` cannot be written, why, and what to do."""
+    reason = disk_fault(error) or str(getattr(error, "strerror", None) or error)
+    if isinstance(error, FileExistsError):  # of a folder that is to be made where a file is
+        reason = os.strerror(errno.ENOTDIR)
+    mend = "choose another place"
+    if reason in map(os.strerror, FULL[:2]):
+        mend = f"make room, or {mend}"
+    elif reason == os.strerror(errno.ENAMETOOLONG):
+        mend = "choose a shorter name"
+    return UserError(f"cannot write {path}: {reason}: {mend}")
 
 
 @contextmanager
@@ -33,25 +74,33 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         UserError: the folder cannot be written to, or the disk is full.
     """
     path = Path(path)
-    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
+    temporary = _beside(path, "-")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     try:
         yield temporary
         move_into_place(temporary, path)
-    except OSError as error:
-        target = error.filename is not None and Path(os.fsdecode(error.filename)) == temporary
-        if error.errno in _DISK or (error.errno in _FORBIDDEN and target):
-            raise _unwritable(path, error) from error
+    except UserError:
+        raise
+    except Exception as error:
+        reason = disk_fault(error)
+        if reason is not None and (reason in map(os.strerror, FULL) or _is_of(error, temporary)):
+            raise unwritable(path, error) from error
         raise
     finally:
         _remove(temporary)
 
 
-def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(f"cannot write {path}: {error.strerror or error}: choose another place")
+def _is_of(error: Exception, path: Path) -> bool:
+    """Whether a call failed on `path` or on something below it; what is read meanwhile may have faults of its own."""
+    name = getattr(error, "filename", None)
+    return name is not None and path in (Path(os.fsdecode(name)), *Path(os.fsdecode(name)).parents)
+
+
+def _beside(path: Path, sign: str) -> Path:
+    return path.with_name(f".{secrets.token_hex(4)}{sign}{path.name}")
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
@@ -73,10 +122,12 @@ def write_json(path: str | Path, value: Any) -> None:
 def move_into_place(temporary: Path, path: Path) -> None:
     """Give a finished file or folder its final name; what had it before goes."""
     if not path.is_dir():
+        if temporary.is_dir() and os.path.lexists(path):
+            path.unlink()  # a folder takes the name of no file
         os.replace(temporary, path)
         return
     # A folder cannot be replaced in one step: the old one steps aside, and comes back if the move fails.
-    aside = path.with_name(f".{secrets.token_hex(4)}-old-{path.name}")
+    aside = _beside(path, "+")
     os.replace(path, aside)
     try:
         os.replace(temporary, path)
@@ -86,8 +137,27 @@ def move_into_place(temporary: Path, path: Path) -> None:
     _remove(aside)
 
 
+def clear_remains(path: str | os.PathLike[str]) -> None:
+    """Remove what killed commands left of `path`: beside it, and in it down to the second folder.
+
+    A folder that had stepped aside when its command was killed comes back. Nobody else may be writing `path`.
+    """
+    path = Path(path)
+    inside = [path, *path.glob("*/"), *path.glob("*/*/")] if path.is_dir() else []
+    for folder in [path.parent, *(each for each in inside if not each.is_symlink())]:
+        with suppress(OSError):
+            for name in os.listdir(folder):
+                match = TEMPORARY.fullmatch(name)
+                if match is None or (folder == path.parent and match[2] != path.name):
+                    continue
+                if match[1] == "+" and not os.path.lexists(folder / match[2]):
+                    os.replace(folder / name, folder / match[2])
+                else:
+                    _remove(folder / name)
+
+
 def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
+    if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path)
-    else:
+    elif os.path.lexists(path):
         path.unlink(missing_ok=True)

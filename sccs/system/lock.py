@@ -1,7 +1,8 @@
 """One command at a time on one OUTPUT: who writes it holds a lock of the operating system on OUTPUT.lock beside it.
 
-The lock ends with its process, however that ends; a file that a killed command left is no obstacle, and goes with the
-next command. Machines see each other's locks where their disk passes them on, as NFS does under Linux, and Lustre that
+OUTPUT is a file, a store or a run's folder, whatever the command. The lock ends with its process, however that ends; a
+file that a killed command left is no obstacle, and goes with the next command, as all does that a killed command left
+half written. Machines see each other's locks where their disk passes them on, as NFS does under Linux, and Lustre that
 is mounted with `flock`. Where a disk knows no locks, a warning says so and nothing is locked. Workers of a command have
 no lock of their own.
 """
@@ -21,31 +22,37 @@ from pathlib import Path
 from filelock import lock_descriptor
 
 from registry.base import UserError
+from sccs.system.files import clear_remains, unwritable
 
 SUFFIX = ".lock"
 UNKNOWN = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what disks without locks answer
+BRIEFLY = 60.0  # s that short work, such as naming a cluster, waits for its turn
 
 
 def lock_file(output: str | os.PathLike[str]) -> Path:
-    """The file beside `output` that is locked while it is written, and says by whom."""
-    return Path(output).with_name(Path(output).name + SUFFIX)
+    """The file beside `output` that is locked while it is written, and says by whom. Links to `output` share it."""
+    path = Path(os.path.realpath(output))
+    return path.with_name(path.name + SUFFIX)
 
 
 @contextmanager
-def held(output: str | os.PathLike[str]) -> Iterator[None]:
+def held(output: str | os.PathLike[str], by: str = "sccs", wait: float = 0.0) -> Iterator[None]:
     """Nobody else who asks for it writes `output` meanwhile. Missing folders above it are made.
 
-    Raises UserError, which says by whom, where it is being written.
+    by: what the others are told is at work. wait: seconds that another may take to finish.
+
+    Raises UserError, which says by whom, where it is being written, and where it cannot be written at all.
     """
     path = lock_file(output)
-    made = [folder for folder in path.parents if not folder.exists()]  # deepest first
-    path.parent.mkdir(parents=True, exist_ok=True)
+    made = [folder for folder in path.parents if not os.path.exists(folder)]  # deepest first
     try:
-        file = _take(path, output)
+        file = _take(path, output, by, wait)
         try:
+            clear_remains(path.with_name(path.name.removesuffix(SUFFIX)))
             yield
         finally:
-            _give_back(path, file)
+            if file is not None:
+                _give_back(path, file)
     finally:
         for folder in made:  # that nothing was written to
             try:
@@ -54,24 +61,37 @@ def held(output: str | os.PathLike[str]) -> Iterator[None]:
                 break
 
 
-def _take(path: Path, output: str | os.PathLike[str]) -> int:
-    """Descriptor of the locked file, which names this process."""
+def _take(path: Path, output: str | os.PathLike[str], by: str, wait: float) -> int | None:
+    """Descriptor of the locked file, which names this process; None where no file can be made beside a folder."""
+    end = time.monotonic() + wait
     while True:
-        file, writable = _opened(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file, writable = _opened(path)
+        except OSError as error:
+            if isinstance(error, PermissionError) and os.path.isdir(output) and os.access(output, os.W_OK):
+                print(
+                    f"sccs: no lock can be made beside {output}: see that no other command writes it", file=sys.stderr
+                )
+                return None
+            raise unwritable(output, error) from error
         try:
             if not _locked(file, output):
-                raise UserError(
-                    f"{output}: is being written by {_owner(file)}; wait until it is done, or choose another OUTPUT"
-                )
-            if not writable:
+                if time.monotonic() >= end:
+                    raise UserError(
+                        f"{output}: is being written by {_owner(file)}; wait until it is done, or choose another OUTPUT"
+                    )
+                time.sleep(0.05)
+            elif not writable:
                 path.unlink()  # left by another person
             elif _names(path, file):
-                _sign(file)
+                with suppress(OSError):  # a full disk takes no name, but still locks
+                    _sign(file, by)
                 return file
         except BaseException:
             os.close(file)
             raise
-        os.close(file)  # removed between open and lock, by its last owner
+        os.close(file)  # locked by another, or removed between open and lock by its last owner
 
 
 def _opened(path: Path) -> tuple[int, bool]:
@@ -102,8 +122,8 @@ def _names(path: Path, file: int) -> bool:
         return False
 
 
-def _sign(file: int) -> None:
-    about = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+def _sign(file: int, by: str) -> None:
+    about = {"by": by, "pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
     os.ftruncate(file, 0)
     os.lseek(file, 0, os.SEEK_SET)
     os.write(file, b"\n" + json.dumps(about).encode())  # Windows lets nobody read the first byte, which is locked
@@ -119,8 +139,8 @@ def _owner(file: int) -> str:
             about = json.loads(os.read(file, 4096))
             break
         time.sleep(0.05)
-    process, host, since = (about.get(key, "?") for key in ("pid", "host", "since"))
-    return f"another sccs segment (process {process} on {host}, since {since})"
+    by, process, host, since = (about.get(key, "?") for key in ("by", "pid", "host", "since"))
+    return f"another {'sccs' if by == '?' else by} (process {process} on {host}, since {since})"
 
 
 def _give_back(path: Path, file: int) -> None:

@@ -177,3 +177,58 @@ def test_a_disk_without_locks_is_warned_of_in_one_line(tmp_path, monkeypatch, ca
     (line,) = capsys.readouterr().err.splitlines()
     assert "knows no locks" in line and str(tmp_path / "a.tif") in line
     assert not list(tmp_path.iterdir())
+
+
+def test_links_to_an_output_share_its_lock(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "latest").symlink_to("run")
+    with held(tmp_path / "latest"), pytest.raises(UserError, match="is being written"), held(tmp_path / "run"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "run"]
+
+
+def test_one_that_waits_gets_its_turn_and_one_that_waited_long_enough_is_refused(tmp_path):
+    taken, done = threading.Event(), []
+
+    def other():
+        with held(tmp_path / "a.tif", "sccs run"):
+            taken.set()
+            time.sleep(0.5)
+            done.append(1)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    taken.wait()
+    with pytest.raises(UserError, match="by another sccs run "), held(tmp_path / "a.tif", wait=0.1):
+        pass
+    with held(tmp_path / "a.tif", wait=60):
+        assert done
+    thread.join()
+
+
+def test_what_a_killed_command_left_half_written_goes_with_the_next(tmp_path):
+    (tmp_path / ".0a1b2c3d-a.tif").write_text("half")
+    (tmp_path / ".0a1b2c3d-b.tif").write_text("of another output")
+    with held(tmp_path / "a.tif"):
+        assert not (tmp_path / ".0a1b2c3d-a.tif").exists()
+    assert [path.name for path in tmp_path.iterdir()] == [".0a1b2c3d-b.tif"]
+
+
+@pytest.mark.parametrize(
+    "name, word", [("file/a.tif", "Not a directory"), ("file/b/a.tif", "Not a directory"), ("n" * 255, "too long")]
+)
+def test_an_output_that_cannot_be_is_one_line_and_leaves_nothing(tmp_path, name, word):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=f"cannot write .*{word}"), held(tmp_path / name):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_full_disk_that_takes_no_signature_still_locks(tmp_path, monkeypatch):
+    def full(file, by):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(lock, "_sign", full)
+    with held(tmp_path / "a.tif"), pytest.raises(UserError, match="is being written"), held(tmp_path / "a.tif"):
+        pass
+    assert not list(tmp_path.iterdir())
