@@ -1,6 +1,7 @@
 """What all tests share: a cache of their own, the real images if they are there, and no GPU test without a GPU."""
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,23 @@ def fails(capsys):
             assert word in error
 
     return check
+
+
+@pytest.fixture
+def disk_of():
+    """disk_of(bytes): a context in which no file may grow beyond that, as by a quota (errno EFBIG)."""
+    resource = pytest.importorskip("resource")
+
+    @contextmanager
+    def limited(size: int):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited
 
 
 def pytest_runtest_setup(item):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from sccs.system.exits import flush
 from sccs.system.files import write_text
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ def say(text: str) -> None:
     """Print what a command answers. Who reads us (head, less) may have seen enough; the command still does its work."""
     try:
         print(text, flush=True)
-    except BrokenPipeError:  # nothing is left to flush at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        flush(drop=True)
 
 
 class RunLog:
@@ -56,10 +57,18 @@ class RunLog:
         self.folder = None if folder is None else Path(folder)
         if self.folder is None:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._open(self.folder, tensorboard, resume, resume_step)
+        except BaseException:
+            with suppress(OSError):
+                self.close()
+            raise
+
+    def _open(self, folder: Path, tensorboard: bool, resume: bool, resume_step: int | None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         resume = resume or resume_step is not None
         mode = "a" if resume else "w"
-        file = logging.FileHandler(self.folder / "log.txt", mode=mode, encoding="utf-8")
+        file = _File(folder / "log.txt", mode=mode, encoding="utf-8")
         file.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S"))
         console = _Console()
         console.setFormatter(_OneLine("%(asctime)s %(warned)s%(message)s", "%H:%M:%S"))
@@ -71,12 +80,12 @@ class RunLog:
             logger.propagate = False
             for handler in self._handlers:
                 logger.addHandler(handler)
-        metrics = self.folder / "metrics.jsonl"
+        metrics = folder / "metrics.jsonl"
         if resume and metrics.exists():
             _keep_until(metrics, resume_step)
         self._metrics = open(metrics, mode, encoding="utf-8")  # noqa: SIM115  # `close` closes it
         if tensorboard:
-            self._board = self._open_board(self.folder / "tensorboard", resume_step)
+            self._board = self._open_board(folder / "tensorboard", resume_step)
 
     def _open_board(self, folder: Path, resume_step: int | None) -> Any:
         try:
@@ -142,26 +151,32 @@ class RunLog:
         return Progress(self, total, desc, initial)
 
     def close(self) -> None:
-        """Idempotent. Loggers of the parts get back what they had."""
-        for logger, level, propagate in self._before:
+        """Idempotent. Loggers of the parts get back what they had. All is closed, even if one fails on a full disk."""
+        with ExitStack() as rest:  # last in, first out
+            if (board := self._board) is not None:
+                self._board = None
+                rest.callback(board.close)
+                rest.callback(board.flush)  # raises what its thread could not write
+            if self._metrics is not None:
+                rest.callback(self._metrics.close)
             for handler in self._handlers:
-                logger.removeHandler(handler)
-            logger.setLevel(level)
-            logger.propagate = propagate
-        self._before = []
-        for handler in self._handlers:
-            handler.close()
-        if self._metrics is not None:
-            self._metrics.close()
-        if self._board is not None:
-            self._board.close()
-            self._board = None
+                rest.callback(handler.close)
+            for logger, level, propagate in self._before:
+                for handler in self._handlers:
+                    logger.removeHandler(handler)
+                logger.setLevel(level)
+                logger.propagate = propagate
+            self._before = []
 
     def __enter__(self) -> RunLog:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            self.close()
+        except OSError:
+            if error is None:  # else it tells more
+                raise
 
 
 def quiet_log() -> RunLog:
@@ -255,24 +270,35 @@ class _OneLine(logging.Formatter):
         return " ".join(super().format(record).splitlines())
 
 
+class _File(logging.FileHandler):
+    """log.txt. A line that cannot be written, as on a full disk, ends the run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        raise  # `emit` calls this where it caught an exception
+
+
 class _Console(logging.Handler):
-    """stderr as it is now (tests and notebooks replace it), without tearing a progress bar apart."""
+    """stderr as it is now (tests and notebooks replace it), without tearing a progress bar apart.
+
+    A terminal that is closed stops no run.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
-        tqdm.write(self.format(record), file=sys.stderr)
+        with suppress(OSError):
+            tqdm.write(self.format(record), file=sys.stderr)
 
 
 def _keep_until(path: Path, step: int | None) -> None:
-    """Drop lines beyond `step`, and a last line that a kill tore off."""
+    """Drop lines beyond `step`, and damaged ones, such as a last line that a kill tore off."""
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
+            number = float(json.loads(line)["step"])
+        except (ValueError, TypeError, KeyError, RecursionError):
             continue
-        if step is None or entry.get("step", 0) <= step:
+        if step is None or number <= step:
             kept.append(line + "\n")
     write_text(path, "".join(kept))
 

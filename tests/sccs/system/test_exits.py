@@ -1,7 +1,10 @@
 """Exit codes: what becomes of an exception, and of a signal."""
 
+import argparse
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -57,3 +60,56 @@ def test_a_guard_in_another_thread_leaves_signals_alone():
 def test_success_is_zero_and_a_returned_code_is_kept():
     assert guard(lambda: None)() == 0
     assert guard(lambda: 3)() == 3
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no SIGHUP on this system")
+def test_a_closed_terminal_ends_like_an_interruption_but_not_under_nohup(capsys):
+    hang_up = lambda: os.kill(os.getpid(), signal.SIGHUP) or time.sleep(0.2)  # noqa: E731
+    assert guard(hang_up)() == 130
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert guard(hang_up)() == 0 and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_whoever_asks_python_to_end_is_told_of_in_one_line(capsys):
+    for code in (0, 3, "bye"):
+        assert guard(raising(SystemExit(code)))() == 2
+        err = capsys.readouterr().err
+        assert err.startswith("sccs: error: a plug-in") and f"SystemExit: {code}" in err and err.count("\n") == 1
+
+
+def test_the_help_of_a_command_ends_as_it_likes(capsys):
+    with pytest.raises(SystemExit) as stop:
+        guard(lambda: argparse.ArgumentParser().parse_args(["--help"]))()
+    assert stop.value.code == 0
+
+
+def test_a_full_disk_that_another_library_words_is_one_line(capsys):
+    assert guard(raising(RuntimeError("write failed: No space left on device")))() == 2
+    assert capsys.readouterr().err == "sccs: error: the disk: No space left on device\n"
+
+
+def test_a_thread_that_a_full_disk_stops_shows_no_traceback_others_do(monkeypatch):
+    shown = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: shown.append(str(args.exc_value)))
+
+    def work():
+        for error in (OSError(28, "No space left on device"), ZeroDivisionError("ours")):
+            thread = threading.Thread(target=raising(error))
+            thread.start()
+            thread.join()
+
+    assert guard(work)() == 0 and shown == ["ours"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+@pytest.mark.parametrize("stream", [">", "2>"])
+def test_an_output_that_takes_nothing(stream):
+    call = f"{sys.executable} -m sccs list recipes {stream} /dev/full"
+    done = subprocess.run(call, shell=True, capture_output=True, text=True)
+    if stream == ">":
+        assert (done.returncode, done.stderr) == (2, "sccs: error: the disk: No space left on device\n")
+    else:
+        assert done.returncode == 0 and "sccs_plus" in done.stdout

@@ -1,11 +1,16 @@
 """Atomic files: whole or not at all."""
 
+import errno
 import json
+import os
 
+import numpy as np
 import pytest
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
 from registry.base import UserError
-from sccs.system.files import atomic_path, write_bytes, write_json, write_text
+from sccs.system.files import atomic_path, clear_remains, disk_fault, write_bytes, write_json, write_text
 
 
 def test_text_json_and_bytes_arrive_whole_and_parents_are_made(tmp_path):
@@ -56,3 +61,81 @@ def test_a_place_that_cannot_be_written_is_the_users_error(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(UserError, match="cannot write .*choose another place"):
         write_text(tmp_path / "file" / "a.txt", "x")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
+        OSError(errno.EFBIG, os.strerror(errno.EFBIG)),
+        OSError("4096 requested and 16 written"),  # numpy
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        RuntimeError("Check failed: std::fwrite(ptr, 1, size, fp_) == size: FileStream.Write incomplete"),  # DGL
+    ],
+    ids=lambda error: str(error)[:30],
+)
+def test_a_full_disk_is_the_users_error_whichever_library_meets_it(tmp_path, error):
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(UserError, match="cannot write .*a.txt: "), atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise error
+    assert (tmp_path / "a.txt").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_real_limit_on_the_size_of_files(tmp_path, disk_of):
+    with disk_of(1000), pytest.raises(UserError, match="File too large: choose another place"):
+        write_bytes(tmp_path / "a.bin", bytes(5000))
+    with disk_of(1000), pytest.raises(UserError, match="File too large"), atomic_path(tmp_path / "b") as scratch:
+        save_file({"a": np.zeros(5000)}, scratch)
+    assert not list(tmp_path.iterdir())
+
+
+def test_faults_of_what_is_read_meanwhile_keep_their_own_name(tmp_path):
+    with pytest.raises(PermissionError), atomic_path(tmp_path / "a.txt"):
+        raise PermissionError(errno.EACCES, "Permission denied", "/data/raw.tif")
+    with pytest.raises(OSError, match="Input/output error"), atomic_path(tmp_path / "a.txt"):
+        raise OSError(errno.EIO, "Input/output error", "/data/raw.tif")
+
+
+def test_defects_are_no_faults_of_a_disk():
+    assert disk_fault(ValueError("shapes differ")) is None and disk_fault(FileNotFoundError(2, "gone")) is None
+    assert disk_fault(None) is None
+    chained = RuntimeError("a block failed")
+    chained.__cause__ = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert disk_fault(chained) == os.strerror(errno.ENOSPC)
+
+
+@pytest.mark.parametrize("name", ["n" * 255 + ".txt", "n" * 250 + ".txt"])
+def test_a_name_that_is_too_long_is_said(tmp_path, name):
+    with pytest.raises(UserError, match="File name too long: choose a shorter name"):
+        write_text(tmp_path / name, "x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_takes_the_name_of_a_file(tmp_path):
+    (tmp_path / "store").write_text("old")
+    with atomic_path(tmp_path / "store") as temporary:
+        temporary.mkdir()
+    assert (tmp_path / "store").is_dir() and len(list(tmp_path.iterdir())) == 1
+
+
+def test_remains_of_a_killed_command_go_and_nothing_else(tmp_path):
+    run = tmp_path / "run"
+    remains = [tmp_path / ".0a1b2c3d-run", run / ".0a1b2c3d-metrics.json", run / "figures/data/.0a1b2c3d-v.npz"]
+    others = [tmp_path / ".0a1b2c3d-other", tmp_path / ".0a1b2c3d-old-run", run / "metrics.json", run / ".hidden"]
+    for path in [*remains, *others]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    clear_remains(run)
+    assert [path for path in remains if path.exists()] == [] and all(path.exists() for path in others)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_folder_that_stepped_aside_comes_back_unless_the_new_one_is_there(tmp_path, moved):
+    (tmp_path / ".0a1b2c3d+store").mkdir()
+    (tmp_path / ".0a1b2c3d+store" / "old").write_text("")
+    if moved:
+        (tmp_path / "store").mkdir()
+    clear_remains(tmp_path / "store")
+    assert (tmp_path / "store" / "old").exists() != moved and [path.name for path in tmp_path.iterdir()] == ["store"]

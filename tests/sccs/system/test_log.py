@@ -162,3 +162,40 @@ def test_a_bar_is_drawn_on_a_terminal_alone_and_yields_what_it_goes_over(capsys,
         shown.update(3)
     drawn = capsys.readouterr().err
     assert "segmenting: 100%" in drawn and "4/4" in drawn and "FOV" in drawn
+
+
+@pytest.mark.parametrize("size", [0, 60, 300])
+def test_a_full_disk_stops_the_run_at_once_and_leaves_no_logger_behind(tmp_path, capsys, monkeypatch, disk_of, size):
+    """log.txt, metrics.jsonl, TensorBoard: whichever is full first."""
+    monkeypatch.setattr("threading.excepthook", lambda args: None)  # as `guard` does
+    with pytest.raises(OSError, match="File too large"), disk_of(size), RunLog(tmp_path) as log:
+        for step in range(2000):
+            log.scalar("loss", step, step)
+            log.info(f"step {step}")
+    assert "Traceback" not in capsys.readouterr().err
+    assert logging.getLogger("sccs").handlers == []
+
+
+def test_a_terminal_that_is_closed_stops_no_run(tmp_path, monkeypatch):
+    class Closed:
+        def write(self, text):
+            raise OSError(5, "Input/output error")
+
+        def flush(self):
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(sys, "stderr", Closed())
+    with RunLog(tmp_path, tensorboard=False) as log:
+        log.info("still at work")
+    assert "still at work" in (tmp_path / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("line", ["[1]", "3", "null", '{"step": "x"}', '{"loss": 1}', "\udcff"])
+def test_a_damaged_line_is_dropped_when_a_run_goes_on(tmp_path, line):
+    with RunLog(tmp_path, tensorboard=False) as log:
+        log.scalar("loss", 1, 1)
+    with open(tmp_path / "metrics.jsonl", "ab") as file:
+        file.write(line.encode("utf-8", "surrogateescape") + b"\n")
+    with RunLog(tmp_path, tensorboard=False, resume_step=3) as log:
+        log.scalar("loss", 2, 2)
+    assert [entry["step"] for entry in lines(tmp_path)] == [1, 2]
