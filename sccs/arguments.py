@@ -188,6 +188,10 @@ def _show(parser: argparse.ArgumentParser) -> None:
     add_recipe_arguments(parser)
 
 
+def _cache(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--clear", action="store_true", help="remove all of it; it is made anew when it is needed")
+
+
 # command: (what it does, its arguments); `sccs.cli` has what carries it out
 COMMANDS = {
     "init": ("look at images, write a recipe for them, say what it costs", _init),
@@ -199,6 +203,7 @@ COMMANDS = {
     "name": ("give clusters of a run names, which segment and report then use", _name),
     "list": ("parts, recipes and data sets that are there", _list),
     "show": ("a recipe in full, and where each value comes from", _show),
+    "cache": ("what is kept of features, graphs and synthetic volumes; make room", _cache),
     "info": ("versions, device, threads, cache and bundled MAE checkpoint", lambda parser: None),
 }
 

@@ -1,9 +1,10 @@
 """Results kept on disk by content: an entry's name is a hash of everything that it was computed from.
 
 Entries are written to a temporary file and renamed, so that two runs at once, or a killed one, leave only whole
-entries; a file that cannot be read all the same is computed anew. Folder: `SCCS_CACHE`, else ~/.cache/sccs;
-`SCCS_CACHE=off` keeps nothing, and neither does a folder that cannot be written, which is warned of once. Nothing is
-ever deleted: `report_growth` tells how much was added.
+entries, and each has a checksum: one that is damaged all the same is computed anew. Folder: `SCCS_CACHE`, else
+~/.cache/sccs; `SCCS_CACHE=off` keeps nothing, nor does a folder that cannot be written, which is warned of once.
+`SCCS_CACHE_SIZE` (default 20 GiB) is what all entries may take: beyond it, those that were not used for longest go.
+Nothing else in the folder is ever removed. `report_growth` tells how much was added.
 """
 
 from __future__ import annotations
@@ -16,7 +17,14 @@ import inspect
 import json
 import logging
 import os
-from collections.abc import Callable
+import re
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,21 +32,44 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from registry.base import UserError
-from sccs.system.files import atomic_path
+from sccs.system.archive import SUMS, damage, seal
+from sccs.system.files import disk_fault, move_into_place, unwritable
+from sccs.system.tensors import Damaged, read_arrays, write_arrays
 
 if TYPE_CHECKING:
     from sccs.system.log import RunLog
 
+SIZE = "SCCS_CACHE_SIZE"  # environment variable
+DEFAULT_SIZE = "20 GiB"
+UNITS = {"": 2**30, "b": 1, **{f"{p}b": 1000**i for i, p in enumerate("kmgt", 1)}}
+UNITS |= {f"{p}ib": 1024**i for i, p in enumerate("kmgt", 1)}
+STALE = 3600.0  # s after which what a killed run was writing is nobody's any more
+IN_USE = 600.0  # s for which a folder that was asked for is not removed: its files are about to be mapped
+KINDS = ("features", "nodes")  # of entries that are one file
+
 _refused: set[Path] = set()  # folders that could not be written
 _added: list[int] = []  # bytes of each entry written since the last report
+_room: dict[Path, float] = {}  # bytes that may be added to a folder before its size is looked up again
 
 
 def cache_folder() -> Path | None:
-    """Where the user wants entries to be; None for nowhere."""
+    """Where the user wants entries to be; None for nowhere, as where nobody knows a home folder."""
     setting = os.environ.get("SCCS_CACHE", "")
     if setting.lower() == "off":
         return None
-    return Path(setting).expanduser() if setting else Path.home() / ".cache" / "sccs"
+    try:
+        return Path(setting).expanduser() if setting else Path.home() / ".cache" / "sccs"
+    except RuntimeError:  # no HOME, and no such user
+        return None
+
+
+def cache_size() -> int:
+    """Bytes that the cache may take. Raises UserError for a value of `SCCS_CACHE_SIZE` that is no size."""
+    text = os.environ.get(SIZE) or DEFAULT_SIZE
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
+    if match is None or match[2] not in UNITS:
+        raise UserError(f"{SIZE}={text}: not a size; write a number of GiB, or one with its unit: 500 MB, 20 GiB")
+    return int(float(match[1]) * UNITS[match[2]])
 
 
 def usable_folder() -> Path | None:
@@ -46,6 +77,7 @@ def usable_folder() -> Path | None:
     folder = cache_folder()
     if folder is None or folder in _refused:
         return None
+    cache_size()  # a wrong one is said before anything is computed
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -151,26 +183,163 @@ def _code(module: str) -> str:
 
 
 def cached(kind: str, key: str | None, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The entry `kind`/`key`, computed by `make` if there is none. Without a key it is computed and not kept."""
+    """The entry `kind`/`key`, computed by `make` if there is none, or a damaged one. Without a key it is not kept."""
     folder = usable_folder()
     if folder is None or key is None:
         return make()
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file, save_file
 
     path = folder / kind / key[:2] / f"{key}.safetensors"
     try:
-        return load_file(path)
-    except (OSError, SafetensorError):
+        arrays, _ = read_arrays(path)
+    except (OSError, Damaged):
         pass
+    else:
+        with suppress(OSError):  # of another person
+            os.utime(path)
+        return arrays
     arrays = make()
     try:
-        with atomic_path(path) as scratch:
-            save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, scratch)
-        _added.append(path.stat().st_size)
+        size = write_arrays(path, arrays)  # which another run may remove at once
+        _added.append(size)
+        _make_room(folder, size)
     except (OSError, SafetensorError, UserError) as error:  # no longer writable, or the disk is full
         _refuse(folder, error)
     return arrays
+
+
+def kept_folder(folder: Path, make: Callable[[Path], None]) -> Path:
+    """`folder` with what `make(scratch)` writes into a folder; made anew where it is incomplete or damaged.
+
+    It appears under its name only when it is complete, so that a killed run leaves nothing half done and two runs at
+    once do not disturb one another. Raises UserError where the disk is full.
+    """
+    if _is_whole(folder):
+        with suppress(OSError):
+            os.utime(folder)
+        return folder
+    temporary = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        make(temporary)
+        seal(temporary)
+        try:
+            move_into_place(temporary, folder)
+        except OSError:
+            if not _is_whole(folder):  # else another run was faster, with the same content
+                raise
+    except Exception as error:
+        if isinstance(error, UserError) or disk_fault(error) is None:
+            raise
+        raise unwritable(f"{folder}, in the cache", error) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return (folder / SUMS).is_file() and damage(folder) is None
+    except (OSError, UserError):
+        return False
+
+
+# --------------------------------------------------------------------------------------------------------------- size
+@dataclass(frozen=True)
+class Entry:
+    """A file or folder of the cache, with its bytes and the time of its last use."""
+
+    kind: str
+    path: Path
+    size: int
+    used: float
+
+    def remove(self) -> None:
+        """Gone, unless another run was faster or it is another person's."""
+        with suppress(OSError):
+            if self.path.is_dir():
+                shutil.rmtree(self.path)
+            else:
+                self.path.unlink()
+
+
+def entries(folder: Path) -> list[Entry]:
+    """All that SCCS put into the cache, what a killed run was writing included; whatever else is there is not ours."""
+    found = []
+    for kind, path in _paths(folder):
+        with suppress(OSError):  # removed meanwhile
+            files = [path, *path.rglob("*")] if path.is_dir() else [path]
+            size = sum(file.stat().st_size for file in files if file.is_file())
+            found.append(Entry(kind, path, size, path.stat().st_mtime))
+    return found
+
+
+def _paths(folder: Path) -> Iterator[tuple[str, Path]]:
+    with suppress(OSError):
+        for path in sorted(folder.iterdir()):
+            if re.fullmatch(r"phantom-[0-9a-f]{16}", path.name):
+                yield "phantom", path
+            elif re.fullmatch(r"\.([0-9a-f]{8}\+)?phantom-.*", path.name):
+                yield "unfinished", path
+            elif path.name in KINDS:
+                for file in path.glob("[0-9a-f][0-9a-f]/*.safetensors"):
+                    yield ("unfinished" if file.name.startswith(".") else path.name), file
+
+
+def clear(folder: Path) -> list[Entry]:
+    """Remove every entry; returns them."""
+    removed = entries(folder)
+    for entry in removed:
+        entry.remove()
+    _room.pop(folder, None)
+    return removed
+
+
+def _make_room(folder: Path, added: int) -> None:
+    """Called after `added` bytes were written: beyond the cache's size, entries go, the one unused for longest first.
+
+    A scan of the folder is good for a sixteenth of the size, as others write there too.
+    """
+    left = _room.get(folder, 0) - added
+    if left <= 0:
+        limit, now = cache_size(), time.time()
+        there = sorted(entries(folder), key=lambda entry: entry.used)
+        total = sum(entry.size for entry in there)
+        too_large = total > limit
+        for entry in there:
+            stale = entry.kind == "unfinished" and now - entry.used > STALE
+            taken = entry.kind in ("unfinished", "phantom") and now - entry.used < IN_USE
+            if stale or (too_large and total > 0.9 * limit and not taken):
+                entry.remove()
+                total -= entry.size
+        left = min(limit - total, limit / 16)
+    _room[folder] = left
+
+
+def tell(clearing: bool = False) -> str:
+    """What the cache holds, as `sccs cache` prints it; with `clearing`, what was removed of it."""
+    folder = cache_folder()
+    if folder is None:
+        return "the cache is off (SCCS_CACHE)" if os.environ.get("SCCS_CACHE") else "there is no home folder: no cache"
+    found = clear(folder) if clearing else entries(folder)
+    kinds = Counter(entry.kind for entry in found)
+    rows = [
+        f"  {kind:<10}  {count} {'entry' if count == 1 else 'entries'}, "
+        f"{_shown(sum(entry.size for entry in found if entry.kind == kind))}"
+        for kind, count in sorted(kinds.items())
+    ]
+    total = _shown(sum(entry.size for entry in found))
+    end = f"{total} removed" if clearing else f"{total} of {_shown(cache_size())} ({SIZE})"
+    return "\n".join([str(folder), *rows, end])
+
+
+def _shown(size: int) -> str:
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size >= factor:
+            return f"{size / factor:.3g} {unit}"
+    return f"{size} bytes"
 
 
 def report_growth(log: RunLog) -> None:
