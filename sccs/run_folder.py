@@ -93,6 +93,7 @@ def prepare_folder(recipe: Recipe, out: Path, device: str, resume: bool) -> None
             shutil.rmtree(out / name, ignore_errors=True)
         for name in ("metrics.json", "tables.json", "graphs.json", "timing.json", "report.html", "classes.yaml"):
             (out / name).unlink(missing_ok=True)
+    (out / "report.html.lock").unlink(missing_ok=True)  # of a `sccs name` that was killed
     resolved = _yaml(recipe.resolved())
     try:
         out.mkdir(parents=True, exist_ok=True)

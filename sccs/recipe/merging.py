@@ -27,7 +27,7 @@ def find_recipe(name: str | os.PathLike, base: Path | None = None) -> Path:
 
     Raises UserError if there is neither.
     """
-    path = (base or Path.cwd()) / Path(name).expanduser()
+    path = (base or Path.cwd()) / os.path.expanduser(name)
     if path.is_file():
         return path
     packaged = packaged_recipes()

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from sccs.system.exits import flush
-from sccs.system.files import write_text
+from sccs.system.files import unwritable, write_text
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -122,8 +122,11 @@ class RunLog:
         numbers = {tag: float(value) for tag, value in values.items()}
         line = {tag: value if math.isfinite(value) else None for tag, value in numbers.items()}
         if self._metrics is not None:
-            self._metrics.write(json.dumps({"step": int(step), **line}) + "\n")
-            self._metrics.flush()
+            try:
+                self._metrics.write(json.dumps({"step": int(step), **line}) + "\n")
+                self._metrics.flush()
+            except OSError as error:
+                raise unwritable(self._metrics.name, error) from error
         if self._board is not None:
             for tag, value in numbers.items():
                 self._board.add_scalar(tag, value, step)
@@ -274,7 +277,9 @@ class _File(logging.FileHandler):
     """log.txt. A line that cannot be written, as on a full disk, ends the run."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        raise  # `emit` calls this where it caught an exception
+        error = sys.exc_info()[1]  # `emit` calls this where it caught one
+        assert error is not None
+        raise unwritable(self.baseFilename, error) from error
 
 
 class _Console(logging.Handler):

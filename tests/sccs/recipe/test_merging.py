@@ -2,6 +2,7 @@
 
 import pytest
 
+from registry.base import UserError
 from sccs.recipe import find_recipe, load_recipe, packaged_recipes
 from tests.sccs.recipe.toys import BASE, error_of, write
 
@@ -120,3 +121,10 @@ def test_set_that_is_wrong(option, message):
         assert error_of(write(BASE), option).endswith("graph.kappa: got {\"x\": 3}; expected a number or 'median'")
     else:
         assert error_of(write(BASE), option).startswith(message)
+
+
+@pytest.mark.parametrize("name", ["~/r.yaml", "~nobody_of_this_name/r.yaml"])
+def test_a_home_that_nobody_knows_is_a_folder_that_is_not_there(monkeypatch, name):
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # what it gives without HOME and passwd entry
+    with pytest.raises(UserError, match=f"recipe '{name}' not found"):
+        find_recipe(name)

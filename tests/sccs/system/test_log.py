@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import sccs.system.log
+from registry.base import UserError
 from sccs.system.log import RunLog, bar, clock, quiet_log
 
 
@@ -168,7 +169,7 @@ def test_a_bar_is_drawn_on_a_terminal_alone_and_yields_what_it_goes_over(capsys,
 def test_a_full_disk_stops_the_run_at_once_and_leaves_no_logger_behind(tmp_path, capsys, monkeypatch, disk_of, size):
     """log.txt, metrics.jsonl, TensorBoard: whichever is full first."""
     monkeypatch.setattr("threading.excepthook", lambda args: None)  # as `guard` does
-    with pytest.raises(OSError, match="File too large"), disk_of(size), RunLog(tmp_path) as log:
+    with pytest.raises((OSError, UserError), match="File too large"), disk_of(size), RunLog(tmp_path) as log:
         for step in range(2000):
             log.scalar("loss", step, step)
             log.info(f"step {step}")
