@@ -95,14 +95,15 @@ def prepare_folder(recipe: Recipe, out: Path, device: str, resume: bool) -> None
             (out / name).unlink(missing_ok=True)
     (out / "report.html.lock").unlink(missing_ok=True)  # of a `sccs name` that was killed
     resolved = _yaml(recipe.resolved())
+    written = recipe.source.read_text(encoding="utf-8") if recipe.source else resolved
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_text(out / "recipe.yaml", recipe.source.read_text(encoding="utf-8") if recipe.source else resolved)
+        write_text(out / "resolved.yaml", resolved)  # first: from now on it is a run folder, should we be killed
+        write_text(out / "recipe.yaml", written)
         write_json(out / "environment.json", environment(device))
-        write_text(out / "resolved.yaml", resolved)
     except (OSError, UserError):
         if new:
-            for name in ("recipe.yaml", "environment.json"):
+            for name in ("resolved.yaml", "recipe.yaml", "environment.json"):
                 (out / name).unlink(missing_ok=True)
             with suppress(OSError):
                 out.rmdir()
