@@ -229,6 +229,9 @@ def kept_folder(folder: Path, make: Callable[[Path], None]) -> Path:
         except OSError:
             if not _is_whole(folder):  # else another run was faster, with the same content
                 raise
+        if folder.parent == cache_folder():
+            with suppress(OSError):  # removed by another run
+                _make_room(folder.parent, sum(path.stat().st_size for path in folder.iterdir()))
     except Exception as error:
         if isinstance(error, UserError) or disk_fault(error) is None:
             raise

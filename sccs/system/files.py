@@ -19,7 +19,8 @@ from typing import Any
 
 from registry.base import UserError
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # the disk takes no more, whoever writes
+# The disk takes no more, whoever writes. Beyond a limit on files (ulimit -f) it is EFBIG: Python ignores SIGXFSZ.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 DENIED = (
     *FULL,
     errno.EACCES,

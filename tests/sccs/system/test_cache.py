@@ -187,6 +187,15 @@ def test_what_a_killed_run_was_writing_goes_after_an_hour(folder):
     assert not old.exists() and new.exists()
 
 
+def test_phantoms_count_and_go_too_but_not_while_they_are_in_use(folder, monkeypatch):
+    monkeypatch.setenv("SCCS_CACHE_SIZE", "2 KB")
+    old, used = (kept_folder(folder / f"phantom-{digit * 16}", make) for digit in "01")
+    assert old.exists() and used.exists()  # both were asked for a moment ago
+    os.utime(old, (0, 0))
+    kept_folder(folder / f"phantom-{'2' * 16}", make)
+    assert not old.exists() and used.exists()
+
+
 def test_the_command_tells_and_clears(folder, capsys):
     put(0)
     put(1)
