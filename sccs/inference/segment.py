@@ -32,6 +32,7 @@ from sccs.inference.source import (
     open_mask,
     open_volume,
     parse_region,
+    say_absent,
     warn_of_voxels,
     whole_region,
 )
@@ -160,6 +161,7 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
     }
     write = _in_blocks if is_zarr(output) and not options.by_slices else _by_slices
     write(model, output, options, settings, table, _store(source, legend, settings))
+    say_absent(source, settings["region"])
     shape = _shape(settings)
     said = f"clusters 0 to {len(table) - 1}"
     if entries:
