@@ -259,7 +259,7 @@ class Volume:
     def _statistics(self, sample: Sequence[int]) -> tuple[float, float]:
         bands = self._sampled_bands()
         parts: dict[int, list[Moments]] = {z: [] for z in sample}
-        thin = _stride(sum(bottom - top for top, bottom in bands) * self.shape[2], self.shape[2])
+        thin = stride(sum(bottom - top for top, bottom in bands) * self.shape[2], self.shape[2])
         values: dict[int, list[np.ndarray]] = {z: [] for z in sample}  # evenly spaced pixels, to judge slices by
         for top, bottom in bands:
             for z, pixels in zip(sample, self._planes(self.image, sample, top, bottom)):
@@ -278,7 +278,7 @@ class Volume:
             raise UserError(
                 f"{self.path}: the image is constant ({joined.mean:g}) in the region; nothing can be segmented"
             )
-        low, high = _ordinary(np.concatenate([seen[z] for z in kept]))
+        low, high = ordinary(np.concatenate([seen[z] for z in kept]))
         if joined.low < low or joined.high > high:
             joined = Moments.joined(
                 Moments.of(pixels[(pixels >= low) & (pixels <= high)])
@@ -289,8 +289,8 @@ class Volume:
         if len(kept) < len(sample):
             empty = ", ".join(str(z) for z in sample if z not in kept)
             self._note(f"slices without an image (z = {empty}) are left out of mean and deviation")
-        if (drift := _drift({z: seen[z] for z in kept})) is not None:
-            self._note(drift)
+        if (note := drift({z: seen[z] for z in kept})) is not None:
+            self._note(note)
         return joined.mean, (joined.spread / joined.count) ** 0.5
 
     def _note(self, text: str) -> None:
@@ -352,7 +352,7 @@ class Moments:
         return cls(count, mean, spread, low, high)
 
 
-def _stride(count: int, width: int) -> int:
+def stride(count: int, width: int) -> int:
     """Every how many of `count` pixels one is taken, so that columns of an image that wide all have their turn."""
     step = -(-count // JUDGED)
     while step > 1 and math.gcd(step, width) > 1:
@@ -364,14 +364,14 @@ def _empty(values: np.ndarray) -> bool:
     return bool((values == np.median(values)).mean() >= EMPTY)
 
 
-def _ordinary(values: np.ndarray) -> tuple[float, float]:
+def ordinary(values: np.ndarray) -> tuple[float, float]:
     """The range beyond which pixels are absurdly far out; all there is, where most of them are of one value."""
     low, high = (float(value) for value in np.quantile(values, TAILS))
     reach = FAR_OUT * (high - low)
     return (low - reach, high + reach) if reach > 0 else (-math.inf, math.inf)
 
 
-def _drift(slices: Mapping[int, np.ndarray]) -> str | None:
+def drift(slices: Mapping[int, np.ndarray]) -> str | None:
     """What to tell of slices (z -> pixels) of different brightness or contrast."""
     medians = {z: float(np.median(values)) for z, values in slices.items()}
     with np.errstate(over="ignore", invalid="ignore"):
