@@ -227,17 +227,18 @@ def nanometres(unit: Any) -> float | None:
 
 
 def looks_unsigned(sample: np.ndarray) -> bool:
-    """Whether signed integers (..., H, W) are unsigned ones by mistake: read as such, neighbours differ less.
+    """Whether signed integers (..., H, W) are unsigned ones by mistake: read as such, neighbours differ clearly less.
 
     Between values of 127 and 128 a signed byte jumps to -128; an image has no such jumps.
     """
     plane = np.ascontiguousarray(sample)
     as_unsigned = plane.view(f"{plane.dtype.byteorder}u{plane.dtype.itemsize}")
-    return _roughness(as_unsigned) < _roughness(plane)
+    return _roughness(as_unsigned) < 0.9 * _roughness(plane)
 
 
 def _roughness(plane: np.ndarray) -> float:
-    return float(np.abs(np.diff(plane.astype(np.float64), axis=-1)).sum())
+    values = plane.astype(np.float64)
+    return sum(float(np.abs(np.diff(values, axis=axis)).sum()) for axis in (-2, -1))
 
 
 def level_name(path: str, level: int | None, names: Sequence[str]) -> str:

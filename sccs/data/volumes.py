@@ -18,6 +18,7 @@ from registry.base import UserError
 from sccs.data.lazy import LazyArray, VolumeArray
 from sccs.data.planes import Plane, axes_of, check_plane, turn, turn_back, turned
 from sccs.data.schema import Region
+from sccs.data.stored import looks_unsigned
 from sccs.data.tiler import WINDOW, Tile, tiles
 
 SAMPLED_SLICES = 16  # slices that a volume's mean and std come from
@@ -286,6 +287,9 @@ class Volume:
                 for pixels in self._planes(self.image, kept, top, bottom)
             )
             self._note(f"a few pixels lie far outside of {low:.4g} to {high:.4g}: mean and deviation are without them")
+        middle = kept[len(kept) // 2]
+        if self.image.dtype.kind == "i" and looks_unsigned(np.asarray(self._raw(self.image, middle, *bands[0]))):
+            self._note("values jump from the largest to the smallest: unsigned ones were saved as signed; convert them")
         if len(kept) < len(sample):
             empty = ", ".join(str(z) for z in sample if z not in kept)
             self._note(f"slices without an image (z = {empty}) are left out of mean and deviation")

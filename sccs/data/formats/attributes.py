@@ -50,9 +50,10 @@ def plain(stored: Stored, attributes: Mapping[str, Any]) -> None:
     them or of those of space alone; with them `offset`, in the same unit, of the first voxel. `element_size_um`
     (ilastik, Fiji): (z, y, x), whatever axes there are.
     """
+    attributes = {key: _listed(value) for key, value in attributes.items()}
     for key in ("_ARRAY_DIMENSIONS", "axis_names"):
         if key in attributes and stored.axes is None:
-            name_axes(stored, _listed(attributes[key]))
+            name_axes(stored, attributes[key])
     transform = attributes.get("transform")
     if isinstance(transform, Mapping) and "axes" in transform:
         set_transform(stored, transform)
@@ -75,7 +76,7 @@ def plain(stored: Stored, attributes: Mapping[str, Any]) -> None:
     if places is None:
         _odd(stored, key, sizes)
         return
-    units = _listed(attributes.get("units") or attributes.get("unit") or "nm")
+    units = attributes.get("units") or attributes.get("unit") or "nm"
     units = list(units) if isinstance(units, (list, tuple)) else [units]
     if len(units) == len(stored.shape):
         units = [units[i] for i in places]
@@ -124,7 +125,7 @@ def _listed(value: Any) -> Any:
 def _numbers(stored: Stored, attributes: Mapping[str, Any], key: str) -> list[float]:
     if key not in attributes:
         return []
-    value = _listed(attributes[key])
+    value = attributes[key]
     values = value if isinstance(value, list) else [value]
     if not values or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
         stored.notes += (f"its attribute `{key}` is {str(value)[:60]!r}, no numbers: it is ignored",)

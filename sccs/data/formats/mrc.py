@@ -63,9 +63,8 @@ class MRCArray(Stored):
     def _unsigned(self, numbers: np.ndarray) -> bool:
         """Whether integers that MRC2014 calls signed are not, as many programs write them: by the header's own range,
         else by the pixels in the middle."""
-        limit, least, most = np.iinfo(self.dtype).max, float(numbers[19]), float(numbers[20])
-        if least < most and (least < 0 or most > limit):
-            return least >= 0
+        if 0 <= float(numbers[19]) < float(numbers[20]) > np.iinfo(self.dtype).max:
+            return True
         flat = (math.prod(self.shape[:-1]), self.shape[-1])
         rows = min(flat[0], max(1, _LOOKED_AT // max(1, flat[1])))
         if 0 in flat:
