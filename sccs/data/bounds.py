@@ -20,7 +20,9 @@ MOST_DECODED = 1 << 29
 MOST_FLAT = 1 << 30  # bytes of a PNG, JPEG, BMP or PGM, which is decoded whole, and held once
 DEFLATED = 1100  # no PNG is smaller than its pixels by more: deflate ends at 1032 to 1
 MOST_METADATA = 1 << 26  # bytes of JSON or XML beside or before the pixels
-MOST_FILES = 1 << 20  # that a pattern may match
+MOST_FILES = 1 << 18  # that a pattern may match; links may lead it round in circles
+LEAST_CHUNK = 256  # pixels of a slice in one chunk, of slices in more than
+MANY_CHUNKS = 1 << 16  # chunks: each is a file that is looked for
 
 
 def check_shape(path: str, shape: Sequence[int], slice_shape: Sequence[int] = ()) -> None:
@@ -44,6 +46,16 @@ def check_decoded(path: str, what: str, shape: Sequence[int], itemsize: int, mos
         raise UserError(
             f"{path}: {what} of {said} values takes {math.prod(sides) * itemsize / 2**30:.3g} GiB to decode, SCCS "
             f"decodes {most / 2**30:.2g} GiB at once: save it in smaller pieces (OME-Zarr, or TIFF in tiles)"
+        )
+
+
+def check_chunks(path: str, shape: Sequence[int], chunks: Sequence[int]) -> None:
+    """Raises UserError for slices, (Z, Y, X), in so many tiny chunks that reading them would not end."""
+    count = math.prod(-(-int(n) // int(c)) for n, c in zip(shape[1:], chunks[1:]))
+    if math.prod(chunks[1:]) < LEAST_CHUNK and count > MANY_CHUNKS:
+        raise UserError(
+            f"{path}: a slice lies in {count:,} chunks of {chunks[1]} x {chunks[2]} px, which takes hours to read: "
+            "save it in larger ones, such as 64 x 64"
         )
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from registry.base import UserError
-from sccs.data.bounds import MOST_FILES, check_file, check_shape
+from sccs.data.bounds import MOST_FILES, check_chunks, check_file, check_shape
 from sccs.data.formats.flat import FLAT_SUFFIXES, FlatImages, folder_images
 from sccs.data.formats.hdf5 import HDF5Array
 from sccs.data.formats.mrc import MRC_SUFFIXES, MRCArray
@@ -97,11 +97,11 @@ def open_image(
     check_shape(stored.path, stored.shape)
     letters = resolve_axes(axes, stored)
     check_shape(stored.path, stored.shape, [n for a, n in zip(letters, stored.shape) if a in "yx"])
+    array = LazyArray(stored, letters)
+    if array.chunks is not None:
+        check_chunks(stored.path, array.shape, array.chunks)
     return ImageSource(
-        stored.path,
-        LazyArray(stored, letters),
-        size or stored_voxel_size(stored, letters),
-        stored_translation(stored, letters),
+        stored.path, array, size or stored_voxel_size(stored, letters), stored_translation(stored, letters)
     )
 
 

@@ -120,7 +120,9 @@ def _only_member(group: Any, path: str) -> str:
     """Path in a group of the one image or array that it has; labels that belong to an image do not count."""
     import zarr
 
-    members = sorted(group.members(max_depth=_DEEPEST), key=lambda item: natural(item[0]))
+    members = sorted(group.members(max_depth=_DEEPEST), key=lambda item: (item[0].count("/"), natural(item[0])))
+    once = {os.path.realpath(os.path.join(path, n)): (n, item) for n, item in reversed(members)}  # links repeat some
+    members = list(once.values())[::-1]
     images = [n for n, item in members if isinstance(item, zarr.Group) and _multiscale(item.attrs)]
     images = [n for n in images if not any(n.startswith(f"{image}/") for image in images)]
     arrays = [n for n, item in members if isinstance(item, zarr.Array) and item.ndim > 1]  # others are coordinates
@@ -129,4 +131,5 @@ def _only_member(group: Any, path: str) -> str:
         return found[0]
     if not found:
         raise UserError(f"{path}: a Zarr group without an array: give the path of an image inside it")
-    raise UserError(f"{path}: several arrays and none named; write {path}/<one of: {listed(found)}>")
+    each = listed(sorted(found, key=natural))
+    raise UserError(f"{path}: several arrays and none named; write {path}/<one of: {each}>")
