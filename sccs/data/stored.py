@@ -162,6 +162,8 @@ class ChunkFolder(Stored):
         return block
 
     def absent(self, spans: tuple[slice, ...]) -> float:
+        if not os.path.isfile(self.metadata):  # it went after it was read
+            return 0.0
         along = _touched(spans, self.chunks)
         counts = [len(numbers) for numbers in along]
         total = math.prod(counts)
