@@ -161,7 +161,10 @@ def find_volumes(given: str) -> tuple[list[str], list[str]]:
 
 def _in_folder(folder: str, seen: set[str], depth: int) -> tuple[list[str], list[str]]:
     """As `find_volumes`; seen: folders, so that links do not lead round in a circle."""
-    names = sorted((n for n in os.listdir(folder) if not n.startswith(".")), key=natural)
+    try:
+        names = sorted((n for n in os.listdir(folder) if not n.startswith(".")), key=natural)
+    except OSError as error:
+        return [], [f"left out: {folder}: {error.strerror}"]
     volumes: list[str] = []
     flat: dict[tuple[str, tuple], list[str]] = {}
     notes: list[str] = []

@@ -71,6 +71,8 @@ def plain(stored: Stored, attributes: Mapping[str, Any]) -> None:
         if sizes := _numbers(stored, attributes, key):
             break
     else:
+        if _numbers(stored, attributes, "offset"):
+            stored.notes += ("its attribute `offset` stands without a `resolution`, in no known unit: it is ignored",)
         return
     places = _space(stored, len(sizes))
     if places is None:

@@ -38,6 +38,8 @@ class ZarrArray(ChunkFolder):
                 self.has_levels = True
                 chosen = level_name(path, level, [d["path"] for d in image["datasets"]])
                 path = os.path.join(path, chosen)
+                if not os.path.isdir(path):
+                    raise UserError(f"{path}: the image's metadata names this level, which is not there: copy it anew")
                 for name in _METADATA:
                     check_metadata(os.path.join(path, name))
             node = zarr.open_array(path, mode="r")

@@ -208,3 +208,10 @@ def test_a_codec_that_is_not_there_is_named(tmp_path, codec, says):
     file = tmp_path / "a.zarr" / ".zarray"
     file.write_text(json.dumps({**json.loads(file.read_text()), "compressor": {"id": codec}}))
     assert "damaged" not in fails(tmp_path / "a.zarr", says)
+
+
+def test_a_level_that_is_not_there_and_an_offset_alone_are_told(tmp_path):
+    write_ome_zarr(tmp_path / "a.zarr", [volume()], [(1, 1, 1), (1, 2, 2)])
+    fails(tmp_path / "a.zarr", "scale1: the image's metadata names this level, which is not there", level=1)
+    write_zarr(tmp_path / "b.zarr", volume(), attributes={"offset": [1, 2, 3]})
+    assert "`offset` stands without a `resolution`" in same(tmp_path / "b.zarr", volume()).notes[0]
