@@ -113,7 +113,7 @@ def open_volume(name: str, folder: Path) -> tuple[ImageSource, MergedMasks]:
     masks = {}
     for mask in (CELL, *(mask for _, mask in ORGANELLES)):
         path = folder / f"{name}_{mask}.tif"
-        masks[mask] = open_image(path).array
+        masks[mask] = open_image(path, codes=True).array
         if tuple(masks[mask].shape) != tuple(source.array.shape):
             raise UserError(
                 f"{path}: shape {tuple(masks[mask].shape)} is not the image's {tuple(source.array.shape)}; "

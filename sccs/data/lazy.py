@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import threading
 import weakref
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -68,6 +70,53 @@ class LazyArray:
         return self.shape[0]
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should be told of the file."""
+        return self.stored.notes
+
+    @property
+    def chunks(self) -> tuple[int, int, int] | None:
+        """(z, y, x) of a chunk, None where the file has none."""
+        sizes = dict(zip(self.letters, self.stored.chunks or ()))
+        return (sizes.get("z", 1), sizes["y"], sizes["x"]) if sizes else None
+
+    def absent(self, z: slice, y: slice, x: slice) -> float:
+        """Share of the chunks of a region that were never written, and read as the fill value."""
+        return self.stored.absent(self._spans(z, y, x))
+
+    def slices(self, zs: Sequence[int], y: slice, x: slice) -> Iterator[np.ndarray]:
+        """A region (h, w) of some slices, in order. Of a layer of chunks, all that are asked for are read at once, as
+        far as memory allows: reading them one by one would decode the layer for each."""
+        plane = (y.stop - y.start) * (x.stop - x.start) * self.dtype.itemsize
+        most = max(1, SLAB_BYTES // max(1, plane))
+        for _, layer in itertools.groupby(zs, key=lambda z: z // self.chunk_depth):
+            numbers = list(layer)
+            for first in range(0, len(numbers), most):
+                yield from self._some(numbers[first : first + most], y, x)
+
+    def _some(self, zs: list[int], y: slice, x: slice) -> np.ndarray:
+        chunks = self.chunks
+        if len(zs) == 1 or chunks is None:
+            out = np.concatenate([self._load(slice(z, z + 1), y, x) for z in zs])
+        else:
+            out = np.empty((len(zs), y.stop - y.start, x.stop - x.start), self.dtype)
+            span = slice(min(zs), max(zs) + 1)
+            for top in range(y.start // chunks[1] * chunks[1], y.stop, chunks[1]):
+                for left in range(x.start // chunks[2] * chunks[2], x.stop, chunks[2]):
+                    a, b = max(top, y.start), min(top + chunks[1], y.stop)
+                    c, d = max(left, x.start), min(left + chunks[2], x.stop)
+                    block = self._load(span, slice(a, b), slice(c, d))
+                    out[:, a - y.start : b - y.start, c - x.start : d - x.start] = block[[z - span.start for z in zs]]
+        for z, pixels in zip(zs, out):
+            check_finite(pixels, f"{self.stored.path}, slice z={z}")
+        return out
+
+    def _spans(self, z: slice, y: slice, x: slice) -> tuple[slice, ...]:
+        """The region in the order of the stored axes."""
+        spans = {"z": z, "y": y, "x": x, ".": slice(0, 1)}
+        return tuple(spans[letter] for letter in self.letters)
+
+    @property
     def size(self) -> int:
         """Voxels."""
         return math.prod(self.shape)
@@ -113,9 +162,8 @@ class LazyArray:
         return slab[1][start : start + len(zs)].copy()
 
     def _load(self, z: slice, y: slice, x: slice) -> np.ndarray:
-        spans = {"z": z, "y": y, "x": x, ".": slice(0, 1)}
         where = f"{self.stored.path}, slice z={z.start}" + (f"..{z.stop - 1}" if z.stop - z.start > 1 else "")
-        key = tuple(spans[letter] for letter in self.letters)
+        key = self._spans(z, y, x)
         block = guarded(where, lambda: np.asarray(self.stored.read(key)))
         block = block.astype(self.dtype, copy=False)
         block = block.reshape([n for n, letter in zip(block.shape, self.letters) if letter != "."])
@@ -234,7 +282,8 @@ def _user_axes(given: str, stored: Stored) -> str:
 
 def stored_voxel_size(stored: Stored, letters: str) -> tuple[float, float, float] | None:
     """What the file says, (z, y, x) nm; a lone slice without a thickness is taken as thick as its pixels are high."""
-    found = {a: s for a, s in zip(letters, stored.scales or ()) if s and math.isfinite(s) and s > 0}
+    stated = {**(stored.named_scales or {}), **dict(zip(letters, stored.scales or ()))}
+    found = {a: s for a, s in stated.items() if s and math.isfinite(s) and s > 0}
     depth = dict(zip(letters, stored.shape)).get("z", 1)
     if depth == 1 and "z" not in found and "y" in found:
         found["z"] = found["y"]

@@ -72,7 +72,7 @@ def _volumes(block: VolumesBlock, base: Path, min_side: int) -> Dataset:
             if entry.labels is not None:
                 axes = entry.labels_axes or entry.axes
                 labels, labels_path, stated = _open(
-                    entry.labels, base, f"{key}.labels", axes, entry.voxel_size, entry.labels_level
+                    entry.labels, base, f"{key}.labels", axes, entry.voxel_size, entry.labels_level, codes=True
                 )
                 voxel_size = voxel_size or stated
             parts[part].append(
@@ -101,13 +101,15 @@ def _open(
     axes: str | None,
     voxel_size: tuple[float, float, float] | None,
     level: int | None,
+    codes: bool = False,
 ) -> tuple[VolumeArray, str, tuple[float, float, float] | None]:
     """A file or an array -> lazy (Z, Y, X) array, a name for messages, voxel size or None."""
     if isinstance(given, np.ndarray):
         if given.ndim not in (2, 3):
             raise UserError(f"{key}: an array of shape {given.shape} is no volume (Z, Y, X) and no image (Y, X)")
         return given.reshape((-1, *given.shape[-2:])), key, voxel_size
-    source = open_image(str(resolve_path(given, base, key)), axes=axes, voxel_size=voxel_size, level=level)
+    path = str(resolve_path(given, base, key))
+    source = open_image(path, axes=axes, voxel_size=voxel_size, level=level, codes=codes)
     return source.array, given, source.voxel_size
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import glob
+import itertools
 import math
 import os
 import re
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from registry.base import UserError
+from sccs.data.bounds import MOST_FILES, check_chunks, check_file, check_shape
 from sccs.data.formats.flat import FLAT_SUFFIXES, FlatImages, folder_images
 from sccs.data.formats.hdf5 import HDF5Array
 from sccs.data.formats.mrc import MRC_SUFFIXES, MRCArray
@@ -31,6 +33,7 @@ from sccs.data.stored import NoSuchLevel, Stored, guarded, natural
 
 _HDF5 = re.compile(r"^(?P<file>.*?\.(?:h5|hdf5|hdf|he5))(?::(?P<inside>.*))?$", re.IGNORECASE)
 _CHUNKED_INSIDE = re.compile(r"^(?P<file>.*?\.(?:zarr|n5)):(?P<inside>.*)$", re.IGNORECASE)
+_ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 _KNOWN = "TIFF, PNG, JPEG, BMP, PGM, HDF5 (a.h5:/path), MRC, OME-Zarr, Zarr, N5, a folder or a glob of 2-D images"
 
 
@@ -49,6 +52,11 @@ class ImageSource:
     translation: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should be told of the file, one line each: what of it is not understood, or was guessed."""
+        return self.array.notes
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """(Z, Y, X)."""
         return self.array.shape
@@ -65,6 +73,7 @@ def open_image(
     axes: str | None = None,
     voxel_size: Sequence[float] | float | None = None,
     level: int | None = None,
+    codes: bool = False,
 ) -> ImageSource:
     """Open an image as a lazy (Z, Y, X) array; a 2-D image is a volume with Z = 1.
 
@@ -74,22 +83,25 @@ def open_image(
         the file says; axes other than z, y, x must have size 1 and are dropped.
     voxel_size: (z, y, x) in nm, or one number for all three; overrides what the file says.
     level: of a pyramid (OME-Zarr, N5, pyramidal TIFF), 0 = finest = default.
+    codes: values are class codes or a mask, no grey values, and are left as they are where the smallest is white.
 
     Raises
         UserError: one line that names the file, the fault and the remedy.
     """
     location = expand(path)
     size = _user_voxel_size(voxel_size, location)
-    stored = _open_stored(location, level)
+    stored = _open_stored(location, level, codes)
     if level is not None and not stored.has_levels and level != 0:
         raise UserError(f"{stored.path}: has no levels, `level: {level}` was asked for: leave it out")
     check_type(stored)
+    check_shape(stored.path, stored.shape)
     letters = resolve_axes(axes, stored)
+    check_shape(stored.path, stored.shape, [n for a, n in zip(letters, stored.shape) if a in "yx"])
+    array = LazyArray(stored, letters)
+    if array.chunks is not None:
+        check_chunks(stored.path, array.shape, array.chunks)
     return ImageSource(
-        stored.path,
-        LazyArray(stored, letters),
-        size or stored_voxel_size(stored, letters),
-        stored_translation(stored, letters),
+        stored.path, array, size or stored_voxel_size(stored, letters), stored_translation(stored, letters)
     )
 
 
@@ -118,8 +130,18 @@ def files_of(source: ImageSource) -> list[str]:
 
 
 def expand(path: str | os.PathLike) -> str:
-    """`path` with ``~``, ``$VARIABLE`` and ``${VARIABLE}`` filled in. A variable that is not set is a UserError."""
+    """`path` with ``~``, ``$VARIABLE`` and ``${VARIABLE}`` filled in. Raises UserError for a variable that is not set,
+    and for an address of the net."""
     text = os.fspath(path)
+    if address := _ADDRESS.match(text):
+        if address[0].lower() == "file://":
+            raise UserError(f"{text}: SCCS takes plain paths: write {text[len(address[0]) :]}")
+        raise UserError(
+            f"{text}: SCCS reads files, no addresses: download it (`aws s3 sync`, `gsutil`, `wget`), or mount it "
+            "(`rclone mount`), and give the path on this machine"
+        )
+    if "\0" in text:
+        raise UserError(f"{text!r}: a path has no NUL character: check it")
 
     def value(match: re.Match) -> str:
         name = match[1] or match[2]
@@ -155,7 +177,7 @@ def _user_voxel_size(value: Sequence[float] | float | None, path: str) -> tuple[
     return z, y, x
 
 
-def _open_stored(location: str, level: int | None) -> Stored:
+def _open_stored(location: str, level: int | None, codes: bool) -> Stored:
     hdf5 = _HDF5.match(location)
     if hdf5 and not os.path.isdir(location):
         _require(hdf5["file"])
@@ -168,30 +190,52 @@ def _open_stored(location: str, level: int | None) -> Stored:
             return guarded(location, lambda: ZarrArray(location, level))
         if is_n5(location):
             return guarded(location, lambda: N5Array(location, level))
-        return FlatImages(location, folder_images(location))
-    if not os.path.exists(location) and glob.has_magic(location):
-        files = sorted((f for f in glob.glob(location, recursive=True) if os.path.isfile(f)), key=natural)
-        if not files:
-            raise UserError(f"{location}: no file matches this pattern: check the folder and the suffix")
-        return FlatImages(location, files)
+        return FlatImages(location, guarded(location, lambda: folder_images(location)), codes)
+    if not os.path.lexists(location) and glob.has_magic(location):
+        return FlatImages(location, _matching(location), codes)
     _require(location)
     suffix = Path(location).suffix.lower()
     if suffix in TIFF_SUFFIXES:
-        return guarded(location, lambda: TiffStack(location, level))
+        return guarded(location, lambda: TiffStack(location, level, codes))
     if suffix in FLAT_SUFFIXES:
-        return FlatImages(location, [location])
+        return FlatImages(location, [location], codes)
     if suffix in MRC_SUFFIXES:
         return guarded(location, lambda: MRCArray(location))
-    raise UserError(f"{location}: unknown image format {suffix or 'without suffix'!r}: SCCS reads {_KNOWN}")
+    mend = ", unpack it first" if suffix in (".zip", ".gz", ".tar", ".7z", ".bz2", ".xz") else ""
+    raise UserError(f"{location}: unknown image format {suffix or 'without suffix'!r}{mend}: SCCS reads {_KNOWN}")
+
+
+def _matching(pattern: str) -> list[str]:
+    """The files that a pattern matches, in natural order, each once: links may lead to the same ones again."""
+    found = list(itertools.islice(glob.iglob(pattern, recursive=True), MOST_FILES + 1))
+    if len(found) > MOST_FILES:
+        raise UserError(f"{pattern}: matches more than {MOST_FILES:,} files: narrow it down")
+    files = {os.path.realpath(file): file for file in sorted(found, key=len, reverse=True) if not os.path.isdir(file)}
+    if not files:
+        literal = re.sub(r"[\[]", "[[]", pattern)
+        hint = "check the folder and the suffix"
+        if "[" in pattern and next(glob.iglob(literal, recursive=True), None):
+            hint = f"[ and ] stand for one character of those between them; for a bracket itself, write {literal}"
+        elif "[" in pattern:
+            hint += "; [ and ] stand for one character of those between them ([[] for a bracket itself)"
+        raise UserError(f"{pattern}: no file matches this pattern: {hint}")
+    for file in files.values():
+        check_file(file)
+    return sorted(files.values(), key=natural)
 
 
 def _require(path: str) -> None:
-    """UserError where `path` does not exist, with the nearest name that does."""
-    if os.path.exists(path):
+    """UserError where `path` is no file that can be read, with the nearest name that does exist."""
+    if os.path.lexists(path):
+        check_file(path)
         return
     missing = Path(path)
-    while not missing.parent.exists():
+    while not missing.parent.exists() and missing.parent != missing:
         missing = missing.parent
+    if missing.parent.is_file():
+        file, rest = missing.parent, os.path.relpath(path, missing.parent)
+        mend = f"for a dataset inside it, write {file}:/{rest}" if _HDF5.match(str(file)) else f"give {file} itself"
+        raise UserError(f"{path}: {file} is a file, not a folder: {mend}")
     names = os.listdir(missing.parent) if missing.parent.is_dir() else []
     close = difflib.get_close_matches(missing.name, names, n=1, cutoff=0.4)
     hint = f"did you mean {missing.parent / close[0]}?" if close else f"check the path, {missing} does not exist"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -11,6 +14,7 @@ import numpy as np
 
 from registry.base import UserError
 from registry.requirements import pip_install
+from sccs.data.bounds import check_file
 
 _NANOMETRES = {
     "pm": 1e-3,
@@ -41,6 +45,19 @@ _NANOMETRES = {
     "metre": 1e9,
     "inch": 2.54e7,
 }
+# What decodes a codec that is not there; others have no Python package that we know of.
+_PACKAGES = {
+    "pcodec": "numcodecs[pcodec]",
+    "zfpy": "numcodecs[zfpy]",
+    "crc32c": "numcodecs[crc32c]",
+    "flac": "flac-numcodecs",
+    "wavpack": "wavpack-numcodecs",
+}
+_NO_CODEC = re.compile(
+    r"(?:codec not available: |Unknown codec: )[\"']*([\w.-]+)|[\"']([\w.-]+)[\"'] is not registered"
+)
+LARGE_CHUNK = 1 << 24  # bytes; larger chunks are decoded one after the other, not side by side
+COUNTED_CHUNKS = 100_000  # that are looked for, of an array of more, evenly spaced
 
 
 class NoSuchLevel(UserError):
@@ -51,8 +68,8 @@ class Stored:
     """An array in a file, in the file's own axis order.
 
     path str; shape; dtype; axes: lower-case letters, one an axis, or None where the file does not say; scales: nm per
-    step of each axis, None where unknown; translations: nm from the origin to the first voxel, one an axis, or None;
-    chunks: shape of a chunk, or None.
+    step of each axis, None where unknown; named_scales: the same by letter; translations: nm from the origin to the
+    first voxel, one an axis, or None; chunks: shape of a chunk, or None; notes: what a person should be told of it.
     """
 
     path: str
@@ -60,14 +77,20 @@ class Stored:
     dtype: np.dtype
     axes: str | None = None
     scales: tuple[float | None, ...] | None = None
+    named_scales: dict[str, float] | None = None
     translations: tuple[float, ...] | None = None
     chunks: tuple[int, ...] | None = None
+    notes: tuple[str, ...] = ()
     has_levels = False
     _opened: tuple[int, Any] | None = None
 
     def read(self, spans: tuple[slice, ...]) -> np.ndarray:
         """The region `spans`, one slice of step 1 for each axis."""
         raise NotImplementedError
+
+    def absent(self, spans: tuple[slice, ...]) -> float:
+        """Share of the chunks of a region that were never written."""
+        return 0.0
 
     def _open(self) -> Any:
         raise NotImplementedError
@@ -82,9 +105,122 @@ class Stored:
         return {k: v for k, v in self.__dict__.items() if k != "_opened"}
 
 
+class ChunkFolder(Stored):
+    """An array of one file a chunk (Zarr, N5). Chunks may be absent: they hold the fill value.
+
+    To the libraries that read them, all chunks are absent once the array is deleted or its disk is gone. So every read
+    makes sure that the metadata is still there, and that no chunk went while the array was open.
+
+    decoded: shape of what is decoded at once, where chunks are shards of it.
+    """
+
+    chunks: tuple[int, ...]
+    decoded: tuple[int, ...]
+
+    def __init__(self) -> None:
+        self.since = time.time_ns()
+
+    @property
+    def metadata(self) -> str:
+        """The file that describes the array."""
+        raise NotImplementedError
+
+    def chunk_file(self, index: tuple[int, ...]) -> str:
+        """Where a chunk lies; index: its number along each axis."""
+        raise NotImplementedError
+
+    def _read(self, spans: tuple[slice, ...]) -> np.ndarray:
+        raise NotImplementedError
+
+    def read(self, spans: tuple[slice, ...]) -> np.ndarray:
+        files = [self.chunk_file(index) for index in itertools.product(*_touched(spans, self.chunks))]
+        for file in files:
+            if os.path.lexists(file):
+                check_file(file)
+        block = self._read_by_chunks(spans)
+        if not os.path.isfile(self.metadata):
+            raise gone(self.path)
+        for file in files:
+            if not os.path.exists(file) and _changed_at(os.path.dirname(file), self.path) > self.since:
+                raise UserError(
+                    f"{self.path}: chunk {os.path.relpath(file, self.path)} is absent and its folder was changed while "
+                    "the image was being read: wait until nobody deletes or writes it, and begin anew"
+                )
+        return block
+
+    def _read_by_chunks(self, spans: tuple[slice, ...]) -> np.ndarray:
+        if math.prod(self.decoded) * self.dtype.itemsize <= LARGE_CHUNK:
+            return self._read(spans)
+        block = np.empty([span.stop - span.start for span in spans], self.dtype)
+        cuts = [
+            [slice(max(span.start, i * n), min(span.stop, (i + 1) * n)) for i in along]
+            for span, n, along in zip(spans, self.decoded, _touched(spans, self.decoded))
+        ]
+        for part in itertools.product(*cuts):
+            place = tuple(slice(p.start - s.start, p.stop - s.start) for p, s in zip(part, spans))
+            block[place] = self._read(part)
+        return block
+
+    def absent(self, spans: tuple[slice, ...]) -> float:
+        if not os.path.isfile(self.metadata):  # it went after it was read
+            return 0.0
+        along = _touched(spans, self.chunks)
+        counts = [len(numbers) for numbers in along]
+        total = math.prod(counts)
+        looked_at = range(0, total, -(-total // COUNTED_CHUNKS)) if total else range(0)
+        missing = 0
+        for number in looked_at:
+            index = tuple(int(i) + numbers[0] for i, numbers in zip(np.unravel_index(number, counts), along))
+            missing += not os.path.exists(self.chunk_file(index))
+        return missing / max(1, len(looked_at))
+
+
+def _touched(spans: Sequence[slice], chunks: Sequence[int]) -> list[range]:
+    """Numbers of the chunks along each axis that a region touches."""
+    return [range(span.start // n, -(-span.stop // n)) for span, n in zip(spans, chunks)]
+
+
+def _changed_at(folder: str, root: str) -> int:
+    """When `folder` was last changed, in ns; where it is gone, too, the nearest one above it, up to `root`."""
+    while not os.path.isdir(folder) and len(folder) > len(root):
+        folder = os.path.dirname(folder)
+    try:
+        return os.stat(folder).st_mtime_ns
+    except OSError:
+        raise gone(root) from None
+
+
+def gone(path: str) -> UserError:
+    """The error to raise where an image went while it was being read."""
+    return UserError(f"{path}: no longer there, deleted, moved or unmounted while it was being read: bring it back")
+
+
 def read_plain(path: str, dtype: np.dtype, offset: int, shape: tuple[int, ...], spans: tuple[slice, ...]) -> np.ndarray:
-    """A region of an uncompressed array. The file is mapped for this one read, so that pages do not pile up."""
-    return np.array(np.memmap(path, dtype, "r", offset, shape)[spans])
+    """A region of an uncompressed array.
+
+    It is read, not mapped: where a disk goes away, or the file is cut, reading fails and a mapped page kills.
+    """
+    out = np.empty([span.stop - span.start for span in spans], dtype)
+    whole = len(shape)  # axes from here on lie in one piece
+    while whole > 1 and spans[whole - 1] == slice(0, shape[whole - 1]):
+        whole -= 1
+    steps = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    inner = sum(span.start * step for span, step in zip(spans[whole - 1 :], steps[whole - 1 :]))
+    with open(path, "rb", buffering=0) as stream:
+        for index in np.ndindex(*out.shape[: whole - 1]):
+            outer = sum((i + span.start) * step for i, span, step in zip(index, spans, steps))
+            _fill(stream, offset + (outer + inner) * dtype.itemsize, out[index])
+    return out
+
+
+def _fill(stream: Any, offset: int, out: np.ndarray) -> None:
+    stream.seek(offset)
+    view = out.reshape(-1).view(np.uint8).data
+    while view:
+        count = stream.readinto(view)
+        if not count:
+            raise EOFError("it ends early")
+        view = view[count:]
 
 
 def nanometres(unit: Any) -> float | None:
@@ -92,20 +228,19 @@ def nanometres(unit: Any) -> float | None:
     return _NANOMETRES.get(str(unit).strip().lower()) if unit else None
 
 
-def ome_transform(image: dict, dataset: dict, axes: Sequence[dict]) -> tuple[tuple, tuple]:
-    """Scales (nm, None where unknown) and translations (nm) of each of OME's `axes`, of a data set of a multi-scale
-    image: its own transformations, then the image's."""
-    scale, translation = np.ones(len(axes)), np.zeros(len(axes))
-    for step in (dataset.get("coordinateTransformations") or []) + (image.get("coordinateTransformations") or []):
-        if step.get("type") == "scale" and len(step.get("scale", ())) == len(axes):
-            scale, translation = (each * np.asarray(step["scale"], float) for each in (scale, translation))
-        if step.get("type") == "translation" and len(step.get("translation", ())) == len(axes):
-            translation = translation + np.asarray(step["translation"], float)
-    factors = [nanometres(axis.get("unit")) for axis in axes]
-    return (
-        tuple(float(s) * f if f else None for s, f in zip(scale, factors)),
-        tuple(float(t) * (f or 0) for t, f in zip(translation, factors)),
-    )
+def looks_unsigned(sample: np.ndarray) -> bool:
+    """Whether signed integers (..., H, W) are unsigned ones by mistake: read as such, neighbours differ clearly less.
+
+    Between values of 127 and 128 a signed byte jumps to -128; an image has no such jumps.
+    """
+    plane = np.ascontiguousarray(sample)
+    as_unsigned = plane.view(f"{plane.dtype.byteorder}u{plane.dtype.itemsize}")
+    return _roughness(as_unsigned) < 0.9 * _roughness(plane)
+
+
+def _roughness(plane: np.ndarray) -> float:
+    values = plane.astype(np.float64)
+    return sum(float(np.abs(np.diff(values, axis=axis)).sum()) for axis in (-2, -1))
 
 
 def level_name(path: str, level: int | None, names: Sequence[str]) -> str:
@@ -130,7 +265,20 @@ def _unreadable(where: str, error: Exception) -> UserError:
     reason = " ".join(f"{error}".split()) or type(error).__name__
     if "imagecodecs" in reason:
         return UserError(f"{where}: its compression needs imagecodecs: {pip_install('imagecodecs')}")
+    if found := _NO_CODEC.search(reason):
+        return missing_codec(where, found[1] or found[2])
+    if isinstance(error, FileNotFoundError):
+        return gone(where)
+    if isinstance(error, OSError) and error.errno is not None and error.strerror and error.filename is not None:
+        return UserError(f"{where}: cannot be read ({error.strerror}): check the disk and the permissions")
     return UserError(f"{where}: cannot be read, the file is truncated or damaged ({reason[:200]}): copy it anew")
+
+
+def missing_codec(where: str, codec: str, package: str | None = None) -> UserError:
+    """The error to raise where pixels are packed by a codec that is not installed; package: what has it, if known."""
+    package = package or _PACKAGES.get(codec.removeprefix("numcodecs."))
+    lack = f"is not installed: {pip_install(package)}, or" if package else "is none that SCCS can unpack:"
+    return UserError(f"{where}: its compression {codec} {lack} export it with gzip, blosc or zstd")
 
 
 def missing_package(package: str, path: str, error: ImportError) -> UserError:
@@ -147,3 +295,20 @@ def listed(names: Iterable[str], most: int = 20) -> str:
 def natural(name: str) -> list:
     """Sorting key: slice_2 before slice_10."""
     return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", name.lower())]
+
+
+def gaps(names: Sequence[str]) -> str | None:
+    """What to tell of numbered slices of which some are missing: the first and the last numbers around each gap."""
+    fields = [re.findall(r"\d+", os.path.basename(name)) for name in names]
+    if len(names) < 3 or len({len(field) for field in fields}) > 1:
+        return None
+    varying = [column for column in zip(*fields) if len(set(column)) == len(names)]
+    if not varying:
+        return None
+    numbers = sorted(map(int, varying[0]))
+    steps = [b - a for a, b in itertools.pairwise(numbers)]
+    usual = min(steps)
+    holes = [f"{a} and {b}" for a, b, step in zip(numbers, numbers[1:], steps) if step > usual]
+    if not holes or steps.count(usual) < len(steps) / 2:
+        return None
+    return f"slices seem to be missing: none between numbers {listed(holes, 3)}"

@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +19,24 @@ from sccs.data.formats.tiff import TIFF_SUFFIXES
 from sccs.data.formats.zarr import is_zarr
 from sccs.data.loading import stem
 from sccs.data.readers import ImageSource, expand, open_image
-from sccs.data.stored import natural
+from sccs.data.stored import looks_unsigned, natural
 from sccs.data.tiler import WINDOW as LEAST
-from sccs.data.volumes import evenly
+from sccs.data.volumes import drift, evenly, ordinary, stride
 
 FLAT = (*FLAT_SUFFIXES, *TIFF_SUFFIXES)
 STACKS = (".h5", ".hdf5", ".hdf", ".he5", *MRC_SUFFIXES)
 LABELS = re.compile(r"(?:^|[^a-z])(?:labels?|masks?|seg|segmentations?|gt|annotations?)(?:[^a-z]|$)", re.IGNORECASE)
+# What stands before a number in a name, and what the number then counts.
+_TAG = re.compile(r"([a-z]*)[^a-z]*$")
+SLICES = ("z", "s", "sl", "slice", "slices", "sec", "section", "plane", "layer")
+CHANNELS = ("c", "ch", "chan", "channel", "w", "det", "detector")
+TILES = ("r", "row", "col", "column", "tile", "tilex", "tiley")
+MOSAIC = ("x", "y", "t", "time", "m", "f", "fov", "pos")  # where another number counts slices
+MOST_CHANNELS = 8
+DEEPEST = 4  # folders within the one that is given
+BAR = 0.5  # share of pixels of one value from which a line at an edge belongs to a bar or to padding
+LEAST_INNER = 32  # px that bars leave at least
+ALIKE = 0.9  # share of equal neighbours from which integers are probably labels
 PIXEL = 12.0  # nm, about the geometric mean of the pixels that the bundled MAE was trained on (10, 10 and 16)
 LOOKED_AT = 12  # slices of a volume
 WINDOW = 2048  # px, the central part of a slice that is looked at
@@ -41,7 +52,7 @@ class Look:
 
     slices: which (z). empty: those of them in which all pixels are alike. low, high: the range of values. greys:
     different values. ends: shares at the two ends of the range that occurs. skew: of the detail, above 0 where detail
-    is bright. busiest: the slice of most contrast.
+    is bright. busiest: the slice of most contrast. odd: further remarks.
     """
 
     slices: list[int]
@@ -52,6 +63,7 @@ class Look:
     ends: tuple[float, float]
     skew: float
     busiest: int
+    odd: list[str] = field(default_factory=list)
 
     def remarks(self) -> list[str]:
         """What a person should know before segmenting, one line each."""
@@ -73,7 +85,7 @@ class Look:
                 "contrast looks inverted (fine structures are bright): features expect dark stain on bright "
                 "ground; invert the images (Fiji: Edit > Invert)"
             )
-        return found
+        return found + self.odd
 
 
 @dataclass
@@ -121,6 +133,7 @@ def survey(
         for found in labels:
             volumes.remove(found)
             notes.append(f"left out: {found.path}: only {found.look.greys} different values, so labels, not an image")
+    notes += [f"{found.path}: {note}" for found in volumes for note in found.source.notes]
     if not volumes:
         assert first is not None  # or there would be a volume
         raise first
@@ -130,37 +143,14 @@ def survey(
 def find_volumes(given: str) -> tuple[list[str], list[str]]:
     """Paths of the volumes that `given` names, in natural order, and notes on what else is there.
 
-    A folder's 2-D images whose names differ by numbers alone, and which are of one size, are slices of one volume.
+    Folders in a folder are looked into. Of a folder's 2-D images of one size, those whose names differ by one number
+    alone are slices of one volume; where more numbers differ, that of the slices is told by the letters before it, and
+    the others tell channels, tiles or samples, which are volumes of their own.
     """
     folder = expand(given)
     if not os.path.isdir(folder) or is_zarr(folder) or is_n5(folder):
         return [given], []
-    names = sorted((n for n in os.listdir(folder) if not n.startswith(".")), key=natural)
-    volumes: list[str] = []
-    flat: dict[tuple[str, tuple], list[str]] = {}
-    notes: list[str] = []
-    for name in names:
-        path = os.path.join(folder, name)
-        suffix = Path(name).suffix.lower()
-        image = suffix in (*FLAT, *STACKS) or (os.path.isdir(path) and (is_zarr(path) or is_n5(path) or _holds(path)))
-        if image and LABELS.search(stem(path)):
-            notes.append(f"left out: {path}: labels, by its name")
-        elif suffix in FLAT and os.path.isfile(path) and (kind := _flat_kind(path)) is not None:
-            flat.setdefault((re.sub(r"\d+", "*", glob.escape(name)), kind), []).append(path)
-        elif image:
-            volumes.append(path)
-        else:
-            notes.append(f"left out: {path}: no image that SCCS reads")
-    for (pattern, _), files in flat.items():
-        whole = os.path.join(glob.escape(folder), pattern)
-        if len(files) == 1 or set(glob.glob(whole)) != set(files):
-            volumes += files
-            continue
-        volumes.append(folder if len(files) == len(names) else whole)
-        notes.append(
-            f"{len(files)} images of one size, {Path(files[0]).name} to {Path(files[-1]).name}: taken as "
-            "slices of one volume"
-        )
+    volumes, notes = _in_folder(folder, {os.path.realpath(folder)}, DEEPEST)
     if not volumes:
         raise UserError(
             f"{folder}: no image to segment; give TIFF, PNG, HDF5, MRC, Zarr or N5, or a folder of them"
@@ -169,8 +159,93 @@ def find_volumes(given: str) -> tuple[list[str], list[str]]:
     return sorted(volumes, key=natural), notes
 
 
-def _holds(folder: str) -> bool:
-    return any(Path(name).suffix.lower() in FLAT for name in os.listdir(folder))
+def _in_folder(folder: str, seen: set[str], depth: int) -> tuple[list[str], list[str]]:
+    """As `find_volumes`; seen: folders, so that links do not lead round in a circle."""
+    try:
+        names = sorted((n for n in os.listdir(folder) if not n.startswith(".")), key=natural)
+    except OSError as error:
+        return [], [f"left out: {folder}: {error.strerror}"]
+    volumes: list[str] = []
+    flat: dict[tuple[str, tuple], list[str]] = {}
+    notes: list[str] = []
+    for name in names:
+        path = os.path.join(folder, name)
+        suffix = Path(name).suffix.lower()
+        inside = os.path.isdir(path)
+        image = suffix in (*FLAT, *STACKS) if not inside else is_zarr(path) or is_n5(path)
+        if (image or inside) and LABELS.search(stem(path)):
+            notes.append(f"left out: {path}: labels, by its name")
+        elif image and suffix in FLAT and os.path.isfile(path) and (kind := _flat_kind(path)) is not None:
+            flat.setdefault((re.sub(r"\d+", "*", glob.escape(name)), kind), []).append(path)
+        elif image:
+            volumes.append(path)
+        elif inside and (real := os.path.realpath(path)) not in seen and depth:
+            seen.add(real)
+            more, said = _in_folder(path, seen, depth - 1)
+            volumes += more
+            notes += said if more else [f"left out: {path}: no image that SCCS reads"]
+        else:
+            notes.append(f"left out: {path}: no image that SCCS reads")
+    for alike in flat.values():
+        stacks, note = slices_of(alike)
+        notes += [f"{folder}: {note}"] if note else []
+        for files in stacks:
+            whole = os.path.join(glob.escape(folder), _pattern([os.path.basename(file) for file in files]))
+            if len(files) == 1 or set(glob.glob(whole)) != set(files):
+                volumes += files
+                continue
+            volumes.append(folder if len(files) == len(names) else whole)
+            notes.append(
+                f"{len(files)} images of one size, {Path(files[0]).name} to {Path(files[-1]).name}: taken as "
+                "slices of one volume"
+            )
+    return volumes, notes
+
+
+def slices_of(files: Sequence[str]) -> tuple[list[list[str]], str | None]:
+    """Images whose names differ by numbers alone -> those of each volume, and what to tell of how they were told apart.
+
+    >>> slices_of(["z0_c0.tif", "z0_c1.tif", "z1_c0.tif", "z1_c1.tif"])[0]
+    [['z0_c0.tif', 'z1_c0.tif'], ['z0_c1.tif', 'z1_c1.tif']]
+    """
+    names = [os.path.basename(file) for file in files]
+    columns = list(zip(*(re.findall(r"\d+", name) for name in names)))
+    tags = [_TAG.search(text.lower())[1] for text in re.split(r"\d+", names[0])]  # type: ignore[index]
+    places: list[int] = []  # of numbers that differ; of those that differ together, the first
+    for place, column in enumerate(columns):
+        if len(set(column)) > 1 and not any(_together(column, columns[other]) for other in places):
+            places.append(place)
+    if not places:
+        return [list(files)], None
+    if len(places) == 1:
+        tag, count = tags[places[0]], len(files)
+        if tag in TILES or (tag in CHANNELS and count <= MOST_CHANNELS):
+            return [[file] for file in files], f"{names[0]} to {names[-1]}: by their names no slices of one volume"
+        return [list(files)], None
+    chosen = None
+    for fits in (SLICES.__contains__, lambda tag: not tag, lambda tag: tag not in (*TILES, *CHANNELS, *MOSAIC)):
+        found = [place for place in places if fits(tags[place])]
+        if len(found) == 1:
+            chosen = found[0]
+            break
+    what = f"{names[0]} to {names[-1]}: more than one number differs, so channels, tiles or samples"
+    if chosen is None:
+        return [[file] for file in files], f"{what}; each is taken as an image of its own"
+    groups: dict[tuple, list[str]] = {}
+    for index, file in enumerate(files):
+        groups.setdefault(tuple(columns[place][index] for place in places if place != chosen), []).append(file)
+    return list(groups.values()), f"{what}; {len(groups)} volumes of their own"
+
+
+def _together(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether each number of one place has its own at the other."""
+    return len(set(zip(one, other))) == len(set(one)) == len(set(other))
+
+
+def _pattern(names: Sequence[str]) -> str:
+    """A glob of names that differ by numbers alone."""
+    parts = [re.split(r"(\d+)", name) for name in names]
+    return "".join(glob.escape(each[0]) if len(set(each)) == 1 else "*" for each in zip(*parts))
 
 
 def _flat_kind(path: str) -> tuple | None:
@@ -240,25 +315,35 @@ def look_at(source: ImageSource) -> Look:
     """Sample a few slices, of large ones the central part. Raises UserError where no slice has any contrast."""
     from scipy.ndimage import gaussian_filter
 
-    y, x = (slice(max(0, (n - WINDOW) // 2), max(0, (n - WINDOW) // 2) + WINDOW) for n in source.shape[1:])
+    y, x = (slice(max(0, (n - WINDOW) // 2), min(n, max(0, (n - WINDOW) // 2) + WINDOW)) for n in source.shape[1:])
     slices = evenly(range(source.shape[0]), LOOKED_AT)
     values: np.ndarray = np.zeros(0, source.dtype)
     counts: np.ndarray = np.zeros(0)
     empty: list[int] = []
     contrast: dict[int, float] = {}
     skew: list[float] = []
-    for z in slices:
-        plane = source.array[z, y, x]
-        here, count = np.unique(plane.ravel()[:: -(-plane.size // COUNTED)], return_counts=True)
+    bars: list[tuple[int, int]] = []
+    sample: dict[int, np.ndarray] = {}
+    alike: list[float] = []
+    wrapped: list[bool] = []
+    for z, plane in zip(slices, source.array.slices(slices, y, x)):
+        here = plane.ravel()[:: -(-plane.size // COUNTED)]
+        here, count = np.unique(here, return_counts=True)
         values, place = np.unique(np.concatenate([values, here]), return_inverse=True)
         counts = np.bincount(place, np.concatenate([counts, count]))
         if plane.min() == plane.max():
             empty.append(z)
             continue
-        pixels = plane.astype(np.float32)
+        rows, columns = (bare(plane, axis) for axis in (0, 1))
+        bars.append((y.start + rows.start, y.start + rows.stop) if _written_on(plane, rows) else (0, source.shape[1]))
+        inner = plane[rows, columns]
+        pixels = inner.astype(np.float32)
         detail = pixels - gaussian_filter(pixels, DETAIL)
-        contrast[z] = float(pixels.std(dtype=np.float64))
+        contrast[z] = float(plane.astype(np.float32).std(dtype=np.float64))
         skew.append(float((detail.astype(np.float64) ** 3).mean() / max(detail.std(dtype=np.float64), 1e-30) ** 3))
+        sample[z] = inner.ravel()[:: stride(inner.size, inner.shape[1])]
+        alike.append(float((inner[:, 1:] == inner[:, :-1]).mean()))
+        wrapped.append(plane.dtype.kind == "i" and looks_unsigned(plane))
     if not contrast:
         raise UserError(
             f"{source.path}: every slice looked at is empty (one and the same value, {values[0]}): check the file"
@@ -271,6 +356,51 @@ def look_at(source: ImageSource) -> Look:
         float(values[-1]),
         len(values),
         (float(ends[0]), float(ends[1])),
-        float(np.median(skew)),
+        0.0 if np.mean(wrapped) > 0.5 else float(np.median(skew)),
         max(contrast, key=contrast.__getitem__),
+        _odd(source, bars, sample, float(np.median(alike)), np.mean(wrapped) > 0.5),
     )
+
+
+def bare(plane: np.ndarray, axis: int) -> slice:
+    """The lines (0: rows, 1: columns) between bars and padding at the edges, in which most pixels are of one value;
+    all of them, where that leaves next to nothing."""
+    flat = (plane == np.median(plane, axis=1 - axis, keepdims=True)).mean(1 - axis) > BAR
+    count = len(flat)
+    first, last = (_run(lines) for lines in (flat, flat[::-1]))
+    return slice(first, count - last) if count - first - last >= LEAST_INNER else slice(0, count)
+
+
+def _run(flat: np.ndarray) -> int:
+    """How many lines from the edge on are a bar: four of five are flat, the last is."""
+    shares = np.cumsum(flat) / np.arange(1, len(flat) + 1)
+    inside = np.flatnonzero(flat & (shares >= 0.8))
+    return int(inside[-1]) + 1 if flat[:3].any() and len(inside) else 0
+
+
+def _written_on(plane: np.ndarray, rows: slice) -> bool:
+    """Whether bars above or below the rows have something written on them, and are not mere padding."""
+    return any(bar.size and bar.min() < bar.max() for bar in (plane[: rows.start], plane[rows.stop :]))
+
+
+def _odd(
+    source: ImageSource, bars: list[tuple[int, int]], sample: dict[int, np.ndarray], alike: float, wrapped: np.bool_
+) -> list[str]:
+    """Remarks on data bars, signs, labels, hot pixels, drift."""
+    found = []
+    top, bottom = (int(np.median(ends)) for ends in zip(*bars))
+    if (top, bottom) != (0, source.shape[1]):
+        found.append(f"a data bar above or below the image: leave it out (region: {{y: [{top}, {bottom}]}})")
+    if wrapped:
+        found.append("values jump from the largest to the smallest: unsigned ones were saved as signed; convert them")
+    if alike > ALIKE and source.dtype.kind != "f":
+        found.append(f"{alike:.0%} of neighbouring pixels are equal: is this an image, or a file of labels?")
+    low, high = ordinary(np.concatenate(list(sample.values())))
+    far = [z for z, values in sample.items() if values.min() < low or values.max() > high]
+    if far:
+        found.append(
+            f"single pixels far outside of {low:.4g} to {high:.4g} (z = {', '.join(map(str, far))}): hot pixels, left "
+            "out of mean and deviation"
+        )
+    note = drift(sample)
+    return [*found, note] if note else found

@@ -172,6 +172,20 @@ def make_plan(shape: Sequence[int], fov: int | str, halo: int, block: Sequence[i
     return Plan(halo, y, x, (Z, Y, X), (sides[0], sides[1], sides[2]), (chunks[0], chunks[1], chunks[2]))
 
 
+def following(depth: int, shape: Sequence[int], fov: int | str, halo: int) -> list[int] | None:
+    """The block to wish for where chunks of the input are `depth` slices deep: an equal part of them, as deep as memory
+    allows, so that a chunk is decoded for few blocks. None: the default, where chunks are no deeper.
+
+    >>> following(512, (2000, 4000, 4000), 560, 40), following(16, (2000, 4000, 4000), 560, 40)
+    ([128, 1120, 1120], None)
+    """
+    fields = overlapping(shape[1:], fov, halo)
+    most = FOV_VOXELS // math.prod(max(span.high - span.low for span in along) for along in (fields.y, fields.x))
+    parts = (depth // n for n in range(1, depth + 1) if depth % n == 0)
+    fitting = next((part for part in parts if part <= most and (part % CHUNK[0] == 0 or part < CHUNK[0])), 0)
+    return [fitting, *BLOCK[1:]] if depth > BLOCK[0] and fitting >= BLOCK[0] // 2 else None
+
+
 def _divisor(length: int, most: int) -> int:
     """The largest part of at most `most` that divides `length`."""
     return next(size for size in range(min(length, most), 0, -1) if length % size == 0)

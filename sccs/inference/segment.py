@@ -24,7 +24,7 @@ from sccs.data.writers import ZARR_SUFFIXES, check_output, write_labels
 from sccs.evaluation.legend import Legend, class_codes, cluster_legend
 from sccs.evaluation.naming import read_names
 from sccs.inference import block_job, depth, labels
-from sccs.inference.blocks import default_halo, make_plan, overlapping
+from sccs.inference.blocks import default_halo, following, make_plan, overlapping
 from sccs.inference.source import (
     absolute,
     by_planes,
@@ -32,6 +32,7 @@ from sccs.inference.source import (
     open_mask,
     open_volume,
     parse_region,
+    say_absent,
     warn_of_voxels,
     whole_region,
 )
@@ -166,18 +167,23 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
         "region": whole_region(parse_region(options.region), source.shape, input),
         "fov": model.fov,
         "halo": default_halo(model.fov) if options.halo is None else options.halo,
-        "block": options.block and list(options.block),
+        "block": list(options.block) if options.block else _following(source, model.fov, options.halo),
         "kind": "classes" if options.classes else "clusters",
         "ome": options.ome or "0.5",
         "table": table.tolist(),
     }
     write = _in_blocks if is_zarr(output) and not options.by_slices else _by_slices
     write(model, output, options, settings, table, _store(source, legend, settings))
+    say_absent(source, settings["region"])
     shape = _shape(settings)
     said = f"clusters 0 to {len(table) - 1}"
     if entries:
         said = ", ".join(f"{label} {name}" for label, name in legend.names.items())
     print(f"{output}: {' x '.join(map(str, shape))} (z, y, x), {said}")
+
+
+def _following(source: ImageSource, fov: int | str, halo: int | None) -> list[int] | None:
+    return following(source.array.chunk_depth, source.shape, fov, default_halo(fov) if halo is None else halo)
 
 
 def _meaning(model: Model, entries: Mapping[int, Mapping[str, str]], classes: bool) -> tuple[np.ndarray, Legend]:

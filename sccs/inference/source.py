@@ -115,6 +115,17 @@ def open_volume(
     )
 
 
+def say_absent(source: ImageSource, region: Sequence[Sequence[int]]) -> None:
+    """Say on stderr how much of a region of the image was never written, where any of it was not."""
+    share = source.array.absent(*(slice(start, stop) for start, stop in region))
+    if share:
+        said = f"{share:.1%}" if share >= 0.001 else "less than 0.1%"
+        print(
+            f"sccs: {source.path}: {said} of the chunks in the region were never written, they hold the fill value",
+            file=sys.stderr,
+        )
+
+
 Inside = Callable[[int, slice, slice], np.ndarray]  # slice z, rows, columns of the region -> (h, w) bool
 
 
@@ -151,7 +162,7 @@ def open_mask(settings: Mapping[str, Any], plane: Plane = "xy") -> Mask | None:
     source = open_image(
         settings["input"], axes=settings["axes"], voxel_size=settings["voxel_size"], level=settings["level"]
     )
-    mask = open_image(settings["mask"])
+    mask = open_image(settings["mask"], codes=True)
     return Mask(mask.array, source.shape, [start for start, _ in settings["region"]], settings["mask"], plane)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from pathlib import Path
@@ -10,20 +11,24 @@ from typing import Any
 import numpy as np
 
 from registry.base import UserError
+from sccs.data.bounds import DEFLATED, MOST_FLAT, check_decoded, check_file
 from sccs.data.formats.tiff import TIFF_SUFFIXES, TiffStack
 from sccs.data.lazy import LazyArray, check_type, resolve_axes
-from sccs.data.stored import Stored, guarded, listed, natural
+from sccs.data.stored import Stored, gaps, gone, guarded, listed, natural
 
 FLAT_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm")
 
 
 class FlatImages(Stored):
-    """2-D images in a row, (Z, Y, X), one file a slice; also a single PNG or JPEG."""
+    """2-D images in a row, (Z, Y, X), one file a slice; also a single PNG or JPEG.
+
+    codes: see `TiffStack`.
+    """
 
     axes = "zyx"
 
-    def __init__(self, path: str, files: list[str]):
-        self.path, self.files = path, files
+    def __init__(self, path: str, files: list[str], codes: bool = False):
+        self.path, self.files, self.codes = path, files, codes
         kinds = [_flat_kind(file) for file in files]
         usual, count = Counter(kinds).most_common(1)[0]
         odd = next((i for i, kind in enumerate(kinds) if kind != usual), None)
@@ -33,35 +38,42 @@ class FlatImages(Stored):
                 f"{usual[0]} {usual[1]}: slices of a volume must be alike; mend it or move it away"
             )
         self.shape, self.dtype = (len(files), *usual[0]), np.dtype(usual[1])
-        self._last: tuple[int, np.ndarray] | None = None
+        if missing := gaps(files):
+            self.notes = (missing,)
+        self._last: tuple[int, Any] | None = None
 
     def __getstate__(self) -> dict:
         return {**super().__getstate__(), "_last": None}
 
     def read(self, spans: tuple[slice, ...]) -> np.ndarray:
         z, y, x = spans
-        return np.stack([self._slice(i)[y, x] for i in range(z.start, z.stop)])
+        return np.stack([self._slice(i, y, x) for i in range(z.start, z.stop)])
 
-    def _slice(self, number: int) -> np.ndarray:
-        last = self._last
+    def _slice(self, number: int, y: slice, x: slice) -> np.ndarray:
+        """A part of a slice; the latest is kept open, as one that is decoded whole stays decoded."""
+        file, last = self.files[number], self._last
         if last is None or last[0] != number:
-            file = self.files[number]
-            last = self._last = (number, guarded(file, lambda: _flat_read(file)))
-        return last[1]
+            last = self._last = (number, guarded(file, lambda: _flat_open(file, self.codes)))
+        if isinstance(last[1], LazyArray):
+            return last[1][0, y, x]
+        return np.asarray(last[1].crop((x.start, y.start, x.stop, y.stop)))
 
 
 def folder_images(folder: str) -> list[str]:
-    """The images of a folder in natural order. Raises UserError where it has none."""
+    """The images of a folder in natural order. Raises UserError where it has none, and for one that is no file."""
     names = [n for n in os.listdir(folder) if not n.startswith(".")]
-    images = [n for n in names if Path(n).suffix.lower() in (*TIFF_SUFFIXES, *FLAT_SUFFIXES)]
+    images = [os.path.join(folder, n) for n in names if Path(n).suffix.lower() in (*TIFF_SUFFIXES, *FLAT_SUFFIXES)]
     if not images:
         what = "an empty folder" if not names else f"a folder without images (holds {listed(sorted(names), 5)})"
         raise UserError(f"{folder}: {what}: give a folder of TIFF, PNG or JPEG slices, a Zarr or an N5 folder")
-    return [os.path.join(folder, n) for n in sorted(images, key=natural)]
+    for image in images:
+        check_file(image)
+    return sorted(images, key=natural)
 
 
 def _flat_kind(file: str) -> tuple[tuple[int, int], str]:
     """((H, W), dtype) of a grey 2-D image, from its header."""
+    check_file(file)
     if Path(file).suffix.lower() in TIFF_SUFFIXES:
         array = _tiff(file)
         if array.shape[0] != 1:
@@ -77,18 +89,31 @@ def _flat_kind(file: str) -> tuple[tuple[int, int], str]:
                 f"{file}: has {colour}, SCCS takes grey images: convert it to grey (Fiji: Image > Type > 8-bit)"
             )
         kind = {"1": "uint8", "L": "uint8", "P": "uint8", "I": "int32", "F": "float32"}.get(image.mode, "uint16")
-        return (image.height, image.width), kind
+        shape = image.height, image.width
+    size = os.path.getsize(file)
+    if Path(file).suffix.lower() == ".png" and math.prod(shape) // 8 > DEFLATED * size:
+        raise UserError(
+            f"{file}: its header announces {shape[0]} x {shape[1]} px, which do not fit into its {size} bytes: it is "
+            "truncated or damaged, copy it anew"
+        )
+    check_decoded(file, "an image", shape, np.dtype(kind).itemsize, MOST_FLAT)
+    return shape, kind
 
 
-def _flat_read(file: str) -> np.ndarray:
+def _flat_open(file: str, codes: bool) -> Any:
+    """A lazy array of a TIFF, which reads what is asked for; an image that is decoded whole of all others."""
+    if not os.path.lexists(file):
+        raise gone(file)
+    check_file(file)
     if Path(file).suffix.lower() in TIFF_SUFFIXES:
-        return _tiff(file)[0]
+        return _tiff(file, codes)
     with _pillow(file) as image:
-        return np.asarray(image)
+        image.load()
+        return image
 
 
-def _tiff(file: str) -> LazyArray:
-    stored = guarded(file, lambda: TiffStack(file, None))
+def _tiff(file: str, codes: bool = False) -> LazyArray:
+    stored = guarded(file, lambda: TiffStack(file, None, codes))
     check_type(stored)
     return LazyArray(stored, resolve_axes(None, stored))
 

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import re
 from typing import Any
 
 import numpy as np
 
 from registry.base import UserError
+from registry.requirements import pip_install
+from sccs.data.bounds import check_decoded
+from sccs.data.formats.attributes import axistags, name_axes, plain
 from sccs.data.stored import Stored, listed, missing_package
+
+_BIGDATAVIEWER = re.compile(r"^/t\d{5,}/(s\d{2,})/\d+/cells$")
+# Filters by their registered numbers, for those that give no name; the package that decodes all of them.
+_FILTERS = {307: "bzip2", 32000: "LZF", 32001: "Blosc", 32004: "LZ4", 32008: "Bitshuffle", 32013: "ZFP", 32015: "Zstd"}
+_PLUGIN = "hdf5plugin"
 
 
 class HDF5Array(Stored):
@@ -20,19 +31,27 @@ class HDF5Array(Stored):
             raise missing_package("h5py", file, error) from error
         self.file = file
         with h5py.File(file, "r") as root:
-            found: dict[str, Any] = {}
-            root.visititems(lambda name, item: found.update({"/" + name: item}) if _is_image(item, h5py) else None)
             name = "/" + (inside or "").strip("/")
-            if name == "/" and len(found) == 1:
-                name = next(iter(found))
             if name not in root or not isinstance(root[name], h5py.Dataset):
-                kinds = listed(f"{n} {d.shape} {d.dtype}" for n, d in found.items())
-                asked = "several datasets and none named" if name == "/" else f"no dataset {name}"
-                raise UserError(f"{file}: {asked}; write {file}:<path> with one of: {kinds or '(holds no image)'}")
+                name = _only_dataset(root, file, name, h5py)
             dataset = root[name]
             self.inside, self.path = name, f"{file}:{name}"
             self.shape, self.dtype, self.chunks = dataset.shape, dataset.dtype, dataset.chunks
-            self.scales = _hdf5_scales(dataset)
+            self.sign = _true_type(root, name, dataset.dtype)
+            self.dtype = self.sign or dataset.dtype
+            if self.chunks:
+                check_decoded(self.path, "a chunk", self.chunks, self.dtype.itemsize)
+            _check_filters(self.path, dataset, h5py)
+            self._describe(dataset)
+
+    def _describe(self, dataset: Any) -> None:
+        names = axistags(dataset.attrs["axistags"]) if "axistags" in dataset.attrs else []
+        if names:
+            name_axes(self, names)
+        elif any(dimension.label for dimension in dataset.dims):
+            name_axes(self, [dimension.label for dimension in dataset.dims])
+        keys = ("element_size_um", "voxel_size", "resolution", "offset", "units", "unit", "axis_names", "transform")
+        plain(self, {key: dataset.attrs[key] for key in keys if key in dataset.attrs})
 
     def _open(self) -> Any:
         import h5py
@@ -40,17 +59,56 @@ class HDF5Array(Stored):
         return h5py.File(self.file, "r")[self.inside]
 
     def read(self, spans: tuple[slice, ...]) -> np.ndarray:
-        return self.handle()[spans]
+        block = self.handle()[spans]
+        return block.view(self.sign) if self.sign else block
+
+    def absent(self, spans: tuple[slice, ...]) -> float:
+        """Of the whole dataset: HDF5 counts its chunks at once."""
+        if not self.chunks:
+            return 0.0
+        total = math.prod(-(-n // c) for n, c in zip(self.shape, self.chunks))
+        return 1 - self.handle().id.get_num_chunks() / total
+
+
+def _only_dataset(root: Any, file: str, name: str, h5py: Any) -> str:
+    """The one image of a file where the path names none; a UserError that lists them where it names another."""
+    found: dict[str, Any] = {}
+    root.visititems(lambda inside, item: found.update({"/" + inside: item}) if _is_image(item, h5py) else None)
+    if name == "/" and len(found) == 1:
+        return next(iter(found))
+    kinds = listed(f"{n} {d.shape} {d.dtype}" for n, d in found.items())
+    asked = "several datasets and none named" if name == "/" else f"no dataset {name}"
+    raise UserError(f"{file}: {asked}; write {file}:<path> with one of: {kinds or '(holds no image)'}")
 
 
 def _is_image(item: Any, h5py: Any) -> bool:
     return isinstance(item, h5py.Dataset) and item.ndim >= 2 and item.dtype.kind in "biufc"
 
 
-def _hdf5_scales(dataset: Any) -> tuple[float, ...] | None:
-    """`element_size_um` (µm, written by ilastik and Fiji) or `resolution` (nm, written by CREMI), (z, y, x)."""
-    for name, factor in (("element_size_um", 1e3), ("resolution", 1.0)):
-        values = np.ravel(dataset.attrs[name]) if name in dataset.attrs else ()
-        if len(values) == dataset.ndim and np.asarray(values).dtype.kind in "iuf":
-            return tuple(float(v) * factor for v in values)
-    return None
+def _true_type(root: Any, name: str, dtype: np.dtype) -> np.dtype | None:
+    """What the values of BigDataViewer's datasets are: it writes unsigned ones as signed, and says so, if at all, in
+    the `dataType` of the view's setup. None: what they are stored as."""
+    match = _BIGDATAVIEWER.match(name)
+    if match is None or dtype.kind != "i":
+        return None
+    setup = root.get(match[1])
+    said = setup.attrs.get("dataType", "u") if setup is not None else "u"
+    said = said.decode() if isinstance(said, bytes) else str(said)
+    return None if said.lower().startswith("int") else np.dtype(f"{dtype.byteorder}u{dtype.itemsize}")
+
+
+def _check_filters(path: str, dataset: Any, h5py: Any) -> None:
+    """Raises UserError for a compression that is not there; `hdf5plugin`, where it is installed, brings most."""
+    layout = dataset.id.get_create_plist()
+    for number in range(layout.get_nfilters()):
+        code, _, _, name = layout.get_filter(number)
+        if h5py.h5z.filter_avail(code):
+            continue
+        with contextlib.suppress(ImportError):
+            import hdf5plugin  # noqa: F401  # registers its filters
+        if not h5py.h5z.filter_avail(code):
+            said = _FILTERS.get(code) or name.decode(errors="replace").split(";")[0].strip() or "unknown"
+            raise UserError(
+                f"{path}: its compression (HDF5 filter {code}, {said}) is not installed: {pip_install(_PLUGIN)}, or "
+                "write it with gzip"
+            )

@@ -5,36 +5,43 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from registry.base import UserError
-from sccs.data.stored import Stored, level_name, listed, missing_package, nanometres, natural, ome_transform
+from sccs.data.bounds import check_decoded, check_metadata
+from sccs.data.formats.attributes import ome_axes, ome_transform
+from sccs.data.stored import ChunkFolder, level_name, listed, missing_codec, missing_package, nanometres, natural
 
 _LEVEL = re.compile(r"s(\d+)")
+_ATTRIBUTES = "attributes.json"
 
 
 def _n5_attributes(folder: str) -> dict:
-    file = os.path.join(folder, "attributes.json")
-    return json.loads(Path(file).read_text()) if os.path.isfile(file) else {}
+    file = os.path.join(folder, _ATTRIBUTES)
+    if not os.path.lexists(file):
+        return {}
+    check_metadata(file)
+    return json.loads(Path(file).read_text())
 
 
 def is_n5(folder: str) -> bool:
     """A folder with N5 attributes, or one inside a container (groups may go without attributes)."""
     parts = [folder, *map(str, Path(folder).parents)]
-    return os.path.isfile(os.path.join(folder, "attributes.json")) or any(p.lower().endswith(".n5") for p in parts)
+    return os.path.lexists(os.path.join(folder, _ATTRIBUTES)) or any(p.lower().endswith(".n5") for p in parts)
 
 
-class N5Array(Stored):
+class N5Array(ChunkFolder):
     """A dataset of an N5 container, or one level (s0, s1, ...) of a group, as OpenOrganelle publishes them.
 
     N5 writes its axes fastest first, (x, y, z): they are turned here into (z, y, x), as with every other format.
     """
 
     def __init__(self, path: str, level: int | None):
+        super().__init__()
         self._tensorstore(path)
         attributes = _n5_attributes(path)
         if "dimensions" not in attributes:
@@ -46,13 +53,33 @@ class N5Array(Stored):
                 self.has_levels = True
                 path = os.path.join(path, level_name(path, level, levels))
             attributes = _n5_attributes(path)
-        self.path = path
-        array = self.handle()
+        self.path = path.rstrip("/")
+        check_decoded(self.path, "a block", attributes.get("blockSize") or (), 1)
+        array = self._checked(attributes)
         self.shape, self.dtype = tuple(array.shape)[::-1], np.dtype(array.dtype.numpy_dtype)
-        self.chunks = tuple(array.chunk_layout.read_chunk.shape)[::-1]
+        self.decoded = self.chunks = tuple(array.chunk_layout.read_chunk.shape)[::-1]
+        check_decoded(self.path, "a block", self.chunks, self.dtype.itemsize)
         self.axes = "tczyx"[-len(self.shape) :] if len(self.shape) <= 5 else None
         self.scales, translations = _n5_transform(path, attributes, len(self.shape))
         self.translations = translations and tuple(t or 0.0 for t in translations)
+
+    def _checked(self, attributes: Mapping[str, Any]) -> Any:
+        """The handle; tensorstore's word that it does not know a compression becomes ours."""
+        try:
+            return self.handle()
+        except ValueError as error:
+            said = attributes.get("compression") or attributes.get("compressionType")
+            codec = said.get("type") if isinstance(said, Mapping) else said
+            if codec and f'"{codec}"' in str(error):
+                raise missing_codec(self.path, f"{codec} of N5") from error
+            raise
+
+    @property
+    def metadata(self) -> str:
+        return os.path.join(self.path, _ATTRIBUTES)
+
+    def chunk_file(self, index: tuple[int, ...]) -> str:
+        return os.path.join(self.path, *map(str, index[::-1]))
 
     @staticmethod
     def _tensorstore(path: str) -> Any:
@@ -66,7 +93,7 @@ class N5Array(Stored):
         spec = {"driver": "n5", "kvstore": {"driver": "file", "path": os.path.join(os.path.abspath(self.path), "")}}
         return self._tensorstore(self.path).open(spec, open=True, read=True).result()
 
-    def read(self, spans: tuple[slice, ...]) -> np.ndarray:
+    def _read(self, spans: tuple[slice, ...]) -> np.ndarray:
         return self.handle()[spans[::-1]].read().result().T
 
 
@@ -89,10 +116,14 @@ def _only_dataset(path: str) -> str:
 
 
 def _n5_datasets(root: Path) -> Iterator[str]:
-    """Paths of the datasets under `root`; the folders of blocks below a dataset are not entered."""
-    pending = [root]
+    """Paths of the datasets under `root`; the folders of blocks below a dataset are not entered, none is twice."""
+    pending, seen = [root], set()
     while pending:
         folder = pending.pop()
+        real = os.path.realpath(folder)
+        if real in seen:  # a link led back to it
+            continue
+        seen.add(real)
         if "dimensions" in _n5_attributes(str(folder)):
             yield str(folder.relative_to(root))
         else:
@@ -104,9 +135,9 @@ def _n5_transform(path: str, attributes: dict, ndim: int) -> tuple[tuple | None,
 
     `transform` (OpenOrganelle) names its axes and holds for the level itself, and so do the `coordinateTransformations`
     of OME. Both may stand in the group's `multiscales`. `pixelResolution` (N5 viewer) and `resolution`, `offset`
-    (BigDataViewer, Neuroglancer, Paintera) list x first and hold for the finest level; `downsamplingFactors` of the
-    level, or the group's `scales`, lead from there to this one, whose voxels lie at the centre of those that they
-    stand for.
+    (BigDataViewer, Neuroglancer, Paintera) list x first and hold for the finest level; so do `pixelWidth`,
+    `pixelHeight`, `pixelDepth` (ImageJ). `downsamplingFactors` of the level, or the group's `scales`, lead from there
+    to this one, whose voxels lie at the centre of those that they stand for.
     """
     parent, name = os.path.split(os.path.abspath(path))
     group = _n5_attributes(parent)
@@ -147,7 +178,7 @@ def _n5_transform(path: str, attributes: dict, ndim: int) -> tuple[tuple | None,
 
 
 def _ome(image: dict, dataset: dict, ndim: int) -> tuple[tuple, tuple]:
-    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in image.get("axes") or "tczyx"[-ndim:]]
+    axes = ome_axes(image, ndim)
     names = [str(axis["name"])[:1].lower() for axis in axes]
     scales, translations = ome_transform(image, dataset, axes)
     return _named(names, scales, ndim), _named(names, translations, ndim)
@@ -161,6 +192,11 @@ def _named(axes: Sequence[str], values: Sequence[float | None], ndim: int) -> tu
 
 def _n5_resolution(attributes: dict) -> tuple[list | None, float]:
     """(x, y, z) sizes and the nm of their unit."""
+    if "pixelWidth" in attributes:
+        width = attributes["pixelWidth"]
+        sizes = [width, attributes.get("pixelHeight", width), attributes.get("pixelDepth", 1)]
+        factor = nanometres(attributes.get("pixelUnit"))
+        return (sizes, factor) if factor else (None, 1.0)
     value = attributes.get("pixelResolution")
     if isinstance(value, dict):
         factor = nanometres(value.get("unit"))

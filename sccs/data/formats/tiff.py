@@ -6,24 +6,33 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Sequence
-from typing import Any
+import xml.etree.ElementTree as xml
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
 from registry.base import UserError
+from registry.requirements import pip_install
+from sccs.data.bounds import MOST_METADATA, MOST_SIDE, check_decoded, check_shape
 from sccs.data.stored import NoSuchLevel, Stored, listed, nanometres, read_plain
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
+_LARGEST_PIXEL = 1e4  # nm; no electron microscope has pixels of 10 µm, but screens and printers have
+_MIN_IS_WHITE = 0
 
 # tifffile logs what it finds odd in a file; here that ends in one UserError or is of no consequence.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 class TiffStack(Stored):
-    """TIFF, BigTIFF, ImageJ, OME-TIFF: pages, or one block; only strips and tiles that a region touches are read."""
+    """TIFF, BigTIFF, ImageJ, OME-TIFF: pages, or one block; only strips and tiles that a region touches are read.
 
-    def __init__(self, path: str, level: int | None):
+    Values of a file whose smallest one is white (MinIsWhite) are turned round, as viewers show them; `codes` says that
+    they are no grey values, and leaves them.
+    """
+
+    def __init__(self, path: str, level: int | None, codes: bool = False):
         self.path, self.level = path, level
         tif, pages, _ = self.handle()
         series = self._series(tif)
@@ -45,16 +54,25 @@ class TiffStack(Stored):
         self.shape, self.axes = shape, axes
         self.block = first.dataoffset if len(series) == 1 else None
         self._check_complete(tif, pages)
-        z, y, x = _tiff_scales(tif, first)
+        self._check_codec(keyframe)
+        self.white = None if codes or int(keyframe.photometric) != _MIN_IS_WHITE else int(keyframe.bitspersample)
+        # Sizes are those of the finest level; tags of a coarser one may repeat them, or be its own.
         fine = series[0] if level in (None, 0) else tif.series[0]
-        y, x = (s and s * full / n for s, full, n in zip((y, x), fine.keyframe.shape[-2:], self.page[-2:]))
-        self.scales = tuple({"y": y, "x": x}.get(a, z) for a in axes)
+        scales = dict(zip("zyx", _tiff_scales(tif, fine, math.prod(shape) > math.prod(self.page))))
+        scales = {a: s and s * full / n for (a, s), full, n in zip(scales.items(), *_depths(fine, first))}
+        self.scales = tuple(scales[a if a in "yx" else "z"] for a in axes)
+        if tif.is_imagej and scales["y"] and scales["z"] and "spacing" not in (tif.imagej_metadata or {}):
+            unit = (tif.imagej_metadata or {}).get("zunit") or (tif.imagej_metadata or {}).get("unit")
+            self.notes += (f"ImageJ wrote no distance of slices, and reads that as 1 {unit}: give `voxel_size` if not",)
 
     def _open(self) -> tuple[Any, list, threading.Lock]:
         import tifffile
 
+        _check_pages(self.path)
         tif = tifffile.TiffFile(self.path)
         try:
+            if tif.is_ome:
+                _check_ome(self.path, tif.ome_metadata or "")
             if not tif.series:
                 raise UserError(f"{self.path}: holds no image, the file is truncated or damaged: copy it anew")
             series = self._series(tif)
@@ -92,10 +110,49 @@ class TiffStack(Stored):
             last = pages[len(pages) - 1]
             same_file = last is not None and last.parent is tif
             end = max((o + n for o, n in zip(last.dataoffsets, last.databytecounts)), default=0) if same_file else 0
-        if end > size or _tiff_chain_broken(tif):
-            raise UserError(f"{self.path}: truncated TIFF, the file ends before its last slice: copy it anew")
+        announced = self._announced(tif) if tif.is_imagej else 1
+        if end > size or announced * math.prod(self.page) > math.prod(self.shape):
+            said = f", of the {announced} that it announces" if announced > 1 else ""
+            raise UserError(f"{self.path}: truncated TIFF, the file ends before its last slice{said}: copy it anew")
+
+    def _announced(self, tif: Any) -> int:
+        """Slices of a stack beyond 4 GB, of which ImageJ describes the first alone, before all pixels. In a slice that
+        another program took out of a stack, with ImageJ's words about it, pixels come first."""
+        page = tif.pages.first
+        if (
+            len(self.page) != 2
+            or len(tif.pages) > 1
+            or not page.dataoffsets
+            or page.offset > page.dataoffsets[0]
+            or page.compression != 1
+        ):
+            return 1
+        found = tif.imagej_metadata or {}
+        counts = [found.get(key, 1) for key in ("frames", "slices", "channels")]
+        return max(int(found.get("images", 1)), math.prod(map(int, counts)))
+
+    def _check_codec(self, keyframe: Any) -> None:
+        import tifffile
+
+        try:
+            tifffile.TIFF.DECOMPRESSORS[int(keyframe.compression)]
+        except KeyError as error:
+            if "imagecodecs" in str(error):
+                raise UserError(
+                    f"{self.path}: its compression needs imagecodecs: {pip_install('imagecodecs')}"
+                ) from None
+            raise UserError(f"{self.path}: its compression is not supported ({error}): save it as plain TIFF") from None
+        if self.block is None and not (keyframe.is_memmappable and keyframe.is_contiguous):
+            if len(self.page) != 2:
+                check_decoded(self.path, "a page", self.page, self.dtype.itemsize)
+            else:
+                check_decoded(self.path, "a strip or tile", _segment(keyframe), self.dtype.itemsize)
 
     def read(self, spans: tuple[slice, ...]) -> np.ndarray:
+        block = self._stored(spans)
+        return block if self.white is None else _turned_round(block, self.white)
+
+    def _stored(self, spans: tuple[slice, ...]) -> np.ndarray:
         if self.block is not None:
             return read_plain(self.path, self.dtype, self.block, self.shape, spans)
         lead = len(self.shape) - len(self.page)
@@ -119,19 +176,41 @@ class TiffStack(Stored):
         return _read_segments(file, keyframe, offsets, counts, tables, spans)
 
 
+def _turned_round(block: np.ndarray, bits: int) -> np.ndarray:
+    if block.dtype.kind == "b":
+        return ~block
+    if block.dtype.kind == "u":
+        return np.subtract(block.dtype.type((1 << bits) - 1), block)
+    return ~block if block.dtype.kind == "i" else -block
+
+
+def _depths(fine: Any, coarse: Any) -> tuple[list[float], list[float]]:
+    """Sizes (z, y, x) of two levels; z: pages."""
+    sizes = []
+    for series in (fine, coarse):
+        height, width = series.keyframe.shape[-2:] if series.keyframe.shape[-1] > 4 else series.keyframe.shape[:2]
+        sizes.append([max(1, series.size // math.prod(series.keyframe.shape)), height, width])
+    return sizes[0], sizes[1]
+
+
 def _is_jpeg(keyframe: Any) -> bool:
     return int(keyframe.compression) in (6, 7, 33007, 34892)
+
+
+def _segment(keyframe: Any) -> tuple[int, int]:
+    """(rows, columns) of a strip or tile."""
+    height, width = keyframe.shape
+    if keyframe.is_tiled:
+        return keyframe.tilelength, keyframe.tilewidth
+    return min(keyframe.rowsperstrip, height), width
 
 
 def _read_segments(
     file: str, keyframe: Any, offsets: Sequence[int], counts: Sequence[int], tables: dict, spans: tuple[slice, ...]
 ) -> np.ndarray:
     """The region `spans` (y, x) of a page, from the strips or tiles that it touches."""
-    height, width = keyframe.shape
-    rows, cols = (
-        (keyframe.tilelength, keyframe.tilewidth) if keyframe.is_tiled else (min(keyframe.rowsperstrip, height), width)
-    )
-    across = math.ceil(width / cols)
+    rows, cols = _segment(keyframe)
+    across = math.ceil(keyframe.shape[1] / cols)
     (y0, y1), (x0, x1) = ((s.start, s.stop) for s in spans)
     out = np.full((y1 - y0, x1 - x0), keyframe.nodata, keyframe.dtype)
     with open(file, "rb") as stream:
@@ -153,24 +232,56 @@ def _read_segments(
     return out
 
 
-def _tiff_chain_broken(tif: Any) -> bool:
-    """Whether the list of pages breaks off: the last page that was found points to one that is not there."""
-    last, layout = tif.pages[len(tif.pages) - 1], tif.tiff
-    stream = tif.filehandle
-    stream.seek(last.offset)
-    count = int.from_bytes(stream.read(layout.tagnosize), "little" if tif.byteorder == "<" else "big")
-    stream.seek(last.offset + layout.tagnosize + count * layout.tagsize)
-    following = stream.read(layout.offsetsize)
-    return len(following) < layout.offsetsize or any(following)
+def _check_pages(path: str) -> None:
+    """Raises UserError where the list of pages breaks off, or leads round in a circle."""
+    size = os.path.getsize(path)
+    with open(path, "rb") as stream:
+        head = stream.read(16)
+        order: Literal["little", "big"] = "big" if head[:2] == b"MM" else "little"
+        version = int.from_bytes(head[2:4], order)
+        if version not in (42, 43):  # no TIFF: tifffile says so
+            return
+        count_size, tag_size, offset_size, at = (2, 12, 4, 4) if version == 42 else (8, 20, 8, 8)
+        following, seen = int.from_bytes(head[at : at + offset_size], order), set()
+        while following:
+            if following in seen:
+                raise UserError(
+                    f"{path}: its list of pages leads round in a circle: the file is damaged, write it anew"
+                )
+            seen.add(following)
+            stream.seek(following)
+            count = stream.read(count_size)
+            stream.seek(int.from_bytes(count, order) * tag_size, os.SEEK_CUR)
+            after = stream.read(offset_size)
+            if len(seen) > MOST_SIDE:
+                raise UserError(f"{path}: has more than {MOST_SIDE:,} pages, more than any volume has slices: mend it")
+            if following >= size or len(count) < count_size or len(after) < offset_size:
+                raise UserError(f"{path}: truncated TIFF, the file ends before its last slice: copy it anew")
+            following = int.from_bytes(after, order)
 
 
-def _tiff_scales(tif: Any, series: Any) -> tuple[float | None, float | None, float | None]:
+def _ome_pixels(text: str) -> Mapping[str, str]:
+    """Attributes of the first image of OME-XML."""
+    pixels = next((e for e in xml.fromstring(text).iter() if e.tag.endswith("}Pixels")), None)
+    return {} if pixels is None else pixels.attrib
+
+
+def _check_ome(path: str, text: str) -> None:
+    """Raises UserError for OME-XML that announces more than there can be: a list of all planes is made of it."""
+    if len(text) > MOST_METADATA:
+        raise UserError(f"{path}: {len(text) >> 20} MiB of OME-XML, more than any image has: save it anew, by Fiji")
+    try:
+        found = _ome_pixels(text)
+        sizes = [int(found.get(f"Size{axis}", 1)) for axis in "TCZYX"]
+    except (xml.ParseError, ValueError) as error:
+        raise UserError(f"{path}: its OME-XML is damaged ({error}): write the file anew") from None
+    check_shape(path, [math.prod(sizes[:3]), *sizes[3:]], sizes[3:])
+
+
+def _tiff_scales(tif: Any, series: Any, stack: bool) -> tuple[float | None, float | None, float | None]:
     """(z, y, x) nm from OME, ImageJ or plain resolution tags, None where the file does not say."""
     if tif.is_ome:
-        import xml.etree.ElementTree as xml
-
-        pixels = next((e for e in xml.fromstring(tif.ome_metadata).iter() if e.tag.endswith("}Pixels")), None)
-        found = pixels.attrib if pixels is not None else {}
+        found = _ome_pixels(tif.ome_metadata)
         z, y, x = (
             float(found[f"PhysicalSize{a}"]) * factor
             if f"PhysicalSize{a}" in found and (factor := nanometres(found.get(f"PhysicalSize{a}Unit", "µm")))
@@ -181,16 +292,16 @@ def _tiff_scales(tif: Any, series: Any) -> tuple[float | None, float | None, flo
     per_y, per_x = _per_unit(series.keyframe, "YResolution"), _per_unit(series.keyframe, "XResolution")
     if tif.is_imagej:
         found = tif.imagej_metadata or {}
-        factor = nanometres(found.get("unit"))
-        if not factor:
+        unit = found.get("unit")
+        in_z, in_y, in_x = (nanometres(found.get(key) or unit) for key in ("zunit", "yunit", "unit"))
+        y, x = (factor / per if factor and per else None for factor, per in ((in_y, per_y), (in_x, per_x)))
+        if not (y and x) or max(y, x) >= _LARGEST_PIXEL:
             return None, None, None
-        spacing = found.get("spacing")
-        y, x = (factor / per if per else None for per in (per_y, per_x))
-        return (abs(float(spacing)) * factor if spacing else None), y, x
+        spacing = found.get("spacing", 1 if stack else None)  # ImageJ leaves out a distance of 1
+        return (abs(float(spacing)) * in_z if spacing and in_z else None), y, x
     factor = {2: 2.54e7, 3: 1e7}.get(int(series.keyframe.resolutionunit or 1))
     y, x = (factor / r if factor and r else None for r in (per_y, per_x))
-    # Dots per inch of a screen or a printer are no voxel size: no electron microscope has pixels of 10 µm.
-    return (None, y, x) if y and x and max(y, x) < 1e4 else (None, None, None)
+    return (None, y, x) if y and x and max(y, x) < _LARGEST_PIXEL else (None, None, None)
 
 
 def _per_unit(keyframe: Any, name: str) -> float | None:

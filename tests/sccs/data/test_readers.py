@@ -147,3 +147,35 @@ def test_importing_the_readers_is_light():
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     heavy = {"tifffile", "zarr", "h5py", "tensorstore", "PIL", "imagecodecs", "torch"}
     assert "sccs.data.readers" in loaded and not heavy & set(loaded)
+
+
+@pytest.mark.parametrize("address", ["s3://em/a.zarr", "https://x.org/a.tif", "gs://em/a.n5", "HTTP://x.org/a.h5:/em"])
+def test_addresses_are_no_files(address):
+    fails(address, "SCCS reads files, no addresses", "download it")
+
+
+def test_what_to_write_for_what_is_nearly_right(tmp_path):
+    fails(f"file://{tmp_path}/a.tif", f"write {tmp_path}/a.tif")
+    write_hdf5(tmp_path / "a.h5", volume())
+    fails(tmp_path / "a.h5" / "em" / "raw", f"write {tmp_path}/a.h5:/em/raw")
+    write_tiff(tmp_path / "a.tif", volume())
+    fails(tmp_path / "a.tif" / "0", f"give {tmp_path}/a.tif itself")
+    (tmp_path / "a.zip").write_bytes(b"PK")
+    fails(tmp_path / "a.zip", "unpack it first")
+    (tmp_path / "cell[3]").mkdir()
+    for z, plane in enumerate(volume()):
+        write_tiff(tmp_path / "cell[3]" / f"{z}.tif", plane)
+    fails(tmp_path / "cell[3]" / "*.tif", "for a bracket itself, write", "cell[[]3]/*.tif")
+    same(f"{tmp_path}/cell[[]3]/*.tif", volume())
+    same(tmp_path / "cell[3]", volume())
+    fails(f"{tmp_path}/a[12].png", "[ and ] stand for one character")
+    fails("a\0b.tif", "NUL")
+
+
+def test_a_gap_in_the_numbers_of_slices_is_noted(tmp_path):
+    for z in (1, 2, 5, 6):
+        write_tiff(tmp_path / f"s{z:03}.tif", volume()[0])
+    assert open_image(tmp_path).notes == ("slices seem to be missing: none between numbers 2 and 5",)
+    for z in (3, 4):
+        write_tiff(tmp_path / f"s{z:03}.tif", volume()[0])
+    assert open_image(tmp_path).notes == ()

@@ -191,3 +191,111 @@ def test_of_very_large_slices_evenly_spaced_bands_are_sampled(monkeypatch):
     image = np.random.default_rng(0).integers(0, 255, (1, 100, 120)).astype(np.uint8)
     rows = np.r_[20:30, 70:80]  # two bands of ten, of ten bands
     assert Volume("a", image).mean == pytest.approx(image[0, rows].mean())
+
+
+def seen(image, **options):
+    """(volume, what was logged of it)."""
+    volume = Volume("v", image, **options)
+    return volume, " / ".join(volume.notes)
+
+
+def blurred(shape=(6, 96, 100), seed=0):
+    """8-bit values around 120, smooth, as images are."""
+    noise = np.random.default_rng(seed).normal(0, 1, shape)
+    smooth = sum(np.roll(noise, (i, j), (1, 2)) for i in range(3) for j in range(3)) / 3
+    return (120 + 25 * smooth).clip(0, 255).astype(np.uint8)
+
+
+def test_the_moments_of_an_ordinary_image_are_what_they_always_were():
+    """As of version 0.1, to the last bit: tables rest on them."""
+    image = blurred()
+    count, mean, spread = 0, 0.0, 0.0
+    for plane in image:
+        part, part_mean = plane.size, float(plane.mean(dtype=np.float64))
+        total, shift = count + part, part_mean - mean
+        spread += float(plane.var(dtype=np.float64)) * part + shift * shift * count * part / total
+        mean += shift * part / total
+        count = total
+    volume, said = seen(image)
+    assert (volume.mean, volume.std, said) == (mean, (spread / count) ** 0.5, "")
+    standard = image[2].astype(np.float32)
+    standard -= np.float32(mean)
+    standard /= np.float32((spread / count) ** 0.5)
+    assert np.array_equal(volume.read_slice(2), standard)
+
+
+@pytest.mark.parametrize("fill, specks", [(0, 0), (255, 0), (0, 5)])
+def test_slices_without_an_image_are_left_out(fill, specks, caplog):
+    image = blurred()
+    image[1], image[4] = fill, fill
+    image[1].flat[:specks] = 200
+    volume, said = seen(image)
+    plain = Volume("v", image[[0, 2, 3, 5]])
+    assert (volume.mean, volume.std) == (plain.mean, plain.std)
+    assert "(z = 1, 4) are left out" in said and said in caplog.text
+
+
+@pytest.mark.parametrize("dtype, value", [("u2", 65535), ("f4", 1e30), ("f4", -1e30), ("f8", 1e200), ("i2", -32768)])
+def test_hot_pixels_move_nothing_but_themselves(dtype, value):
+    image = blurred().astype(dtype)
+    plain = Volume("v", image.copy())
+    image[:, 5, 5] = value
+    volume, said = seen(image)
+    assert volume.mean == pytest.approx(plain.mean, rel=1e-4) and volume.std == pytest.approx(plain.std, rel=1e-3)
+    assert "a few pixels lie far outside" in said
+    found, expected = volume.read_slice(3), plain.read_slice(3)
+    assert abs(found[5, 5]) == 20 and np.isfinite(found).all()
+    found[5, 5] = expected[5, 5]
+    assert np.allclose(found, expected, atol=0.02)
+
+
+def test_what_is_rare_but_not_absurd_stays():
+    image = blurred()
+    image[:, ::7, ::50] = 255  # gold, say
+    volume, said = seen(image)
+    assert volume.mean == pytest.approx(image.mean()) and said == ""
+    mostly = np.zeros((3, 100, 100), np.uint8)
+    mostly[:, 40:60, 40:60] = blurred((3, 20, 20))
+    assert Volume("v", mostly).std == pytest.approx(mostly.std())
+
+
+@pytest.mark.parametrize("dtype, offset", [("f8", 1e9), ("f8", -1e12), ("i8", 2**40), ("u8", 2**50), ("u2", 60000)])
+def test_values_far_from_0_are_told_apart(dtype, offset):
+    image = blurred()
+    plain, volume = Volume("v", image), Volume("v", image.astype(dtype) + np.dtype(dtype).type(offset))
+    assert volume.std == pytest.approx(plain.std, rel=1e-4)
+    assert np.allclose(volume.read_slice(0), plain.read_slice(0), atol=1e-3)
+
+
+def test_integers_beyond_double_precision_are_refused():
+    with pytest.raises(UserError, match="neighbours cannot be told apart; subtract"):
+        Volume("v", blurred().astype("u8") + np.uint64(2**60))
+
+
+@pytest.mark.parametrize("factor", [1e-35, 1e-12, 1e35])
+def test_the_scale_of_floats_does_not_matter(factor):
+    image = blurred().astype("f8")
+    assert np.allclose(Volume("v", image * factor).read_slice(0), Volume("v", image).read_slice(0), atol=1e-5)
+
+
+def test_drift_is_told():
+    image = blurred((8, 96, 100)).astype(np.float32)
+    fade = np.linspace(1, 0.5, 8, dtype=np.float32)[:, None, None]
+    assert "brightness changes along z by" in seen(image * fade)[1]
+    assert "contrast changes along z" in seen((image - 120) * np.where(fade < 0.7, 0.3, 1) + 120)[1]
+    assert seen(image * np.linspace(1, 0.95, 8, dtype=np.float32)[:, None, None])[1] == ""
+
+
+def test_unsigned_values_saved_as_signed_are_told():
+    assert "unsigned ones were saved as signed" in seen(blurred().view("i1"))[1]
+    assert seen(blurred().astype("i2") - 120)[1] == ""
+
+
+def test_a_note_is_logged_once_and_not_by_workers(caplog):
+    image = blurred()
+    image[1] = 0
+    Volume("v", image, path="a.tif")
+    assert caplog.text.count("a.tif: slices without an image") == 1
+    caplog.clear()
+    Volume("v", image, statistics=(100.0, 20.0))
+    assert caplog.text == ""

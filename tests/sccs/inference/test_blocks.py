@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from registry.base import UserError
 from sccs.data.pyramid import box, grid
 from sccs.data.tiler import WINDOW, tiles
-from sccs.inference.blocks import chosen_level, make_plan, spans
+from sccs.inference.blocks import BLOCK, chosen_level, default_halo, following, make_plan, spans
 
 LENGTHS, FOVS = st.integers(1, 3000), st.integers(80, 700) | st.just("full")
 
@@ -88,3 +88,17 @@ def test_the_level_nearest_by_ratio_and_of_two_the_finer():
     sizes = [(16, 4, 4), (16, 8, 8), (32, 16, 16)]
     assert [chosen_level(sizes, (50, xy, xy)) for xy in (1, 5, 6.5, 9, 100)] == [0, 0, 1, 1, 2]
     assert chosen_level([(8, 4, 4), (8, 16, 16)], (8, 8, 8)) == 0
+
+
+@pytest.mark.parametrize(
+    "depth, fov, wished",
+    [(1, 560, None), (32, 560, None), (64, 560, 64), (100, 560, 25), (256, 560, 128), (512, 560, 128), (512, 160, 512)],
+)
+def test_blocks_are_equal_parts_of_deep_chunks_and_fovs_stay_as_they_are(depth, fov, wished):
+    shape = (1024, 3000, 3000)
+    block = following(depth, shape, fov, default_halo(fov))
+    assert block == (wished and [wished, *BLOCK[1:]])
+    plan, plain = (make_plan(shape, fov, default_halo(fov), each) for each in (block, None))
+    assert (plan.y, plan.x) == (plain.y, plain.x)
+    if wished:
+        assert plan.block[0] == wished and depth % wished == 0 and wished % plan.chunk[0] == 0

@@ -1,7 +1,10 @@
-"""HDF5: paths inside the file."""
+"""HDF5: paths inside the file, names of axes, sizes, signs and filters."""
+
+import json
 
 import pytest
 
+from sccs.data.readers import open_image
 from tests.sccs.data.image_files import fails, same, volume, write_hdf5
 
 
@@ -18,3 +21,100 @@ def test_hdf5_paths(tmp_path):
     fails(f"{tmp_path}/a.h5:/em/row", "no dataset /em/row", "/em/raw")
     fails(f"{tmp_path}/a.h5:/em", "no dataset /em;")
     fails(f"{tmp_path}/b.h5:/em", f"did you mean {tmp_path}/a.h5?")
+
+
+def write(path, data, order=None, tags=False, **attributes):
+    """A dataset `d` whose axes are named, by dimension labels or by ilastik's `axistags`."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset("d", data=data)
+        if order and tags:
+            dataset.attrs["axistags"] = json.dumps({"axes": [{"key": a, "typeFlags": 2} for a in order]})
+        elif order:
+            for dimension, name in zip(dataset.dims, order):
+                dimension.label = name
+        dataset.attrs.update(attributes)
+
+
+@pytest.mark.parametrize("tags", [True, False])
+@pytest.mark.parametrize("order", ["xyz", "zxy", "zyxc", "czyx", "tzyxc"])
+def test_names_of_axes(tmp_path, order, tags):
+    expected = volume()
+    sizes = dict(zip("zyx", expected.shape))
+    turn = expected.transpose(["zyx".index(a) for a in order if a in "zyx"])
+    write(tmp_path / "a.h5", turn.reshape([sizes.get(a, 1) for a in order]), order, tags)
+    same(tmp_path / "a.h5", expected)
+    assert open_image(tmp_path / "a.h5", axes="".join(order)).shape == expected.shape
+
+
+def test_long_names_of_axes_and_such_as_say_nothing(tmp_path):
+    write(tmp_path / "a.h5", volume().T, ["width", "height", "depth"])
+    same(tmp_path / "a.h5", volume())
+    write(tmp_path / "b.h5", volume(), ["a", "b", "c"])
+    assert "are named a, b, c" in same(tmp_path / "b.h5", volume()).notes[0]
+    write(tmp_path / "c.h5", volume(), ["dim_0", "dim_1", "dim_2"])
+    assert same(tmp_path / "c.h5", volume()).notes == ()
+    write(tmp_path / "d.h5", volume((2, 4, 9, 7)), "czyx")
+    fails(tmp_path / "d.h5", "has 2 channels")
+
+
+@pytest.mark.parametrize(
+    "shape, order, attributes, size, first",
+    [
+        ((1, 4, 9, 7), None, {"element_size_um": [0.05, 0.01, 0.02]}, (50, 10, 20), (0, 0, 0)),
+        ((1, 4, 1, 9, 7), "tzcyx", {"element_size_um": [0.05, 0.01, 0.02]}, (50, 10, 20), (0, 0, 0)),
+        ((7, 9, 4), "xyz", {"element_size_um": [0.05, 0.01, 0.02]}, (50, 10, 20), (0, 0, 0)),
+        ((7, 9, 4), "xyz", {"resolution": [4, 8, 16], "offset": [1, 2, 3]}, (16, 8, 4), (3, 2, 1)),
+        ((4, 9, 7), None, {"resolution": [40, 4, 8], "offset": [400, 40, 80]}, (40, 4, 8), (400, 40, 80)),
+        ((1, 4, 9, 7), "czyx", {"voxel_size": [40, 4, 8], "units": ["nm"] * 3}, (40, 4, 8), (0, 0, 0)),
+        ((9, 7), None, {"element_size_um": [0.004, 0.008]}, (4, 4, 8), (0, 0, 0)),
+        ((4, 9, 7), None, {"resolution": 8}, (8, 8, 8), (0, 0, 0)),
+    ],
+)
+def test_sizes_and_places(tmp_path, shape, order, attributes, size, first):
+    write(tmp_path / "a.h5", volume(shape), order, **attributes)
+    source = open_image(tmp_path / "a.h5")
+    assert (source.voxel_size, source.translation, source.notes) == (size, first, ())
+
+
+@pytest.mark.parametrize(
+    "attributes, says",
+    [
+        ({"element_size_um": [1.0] * 5}, "`element_size_um` has 5 values for 3 axes"),
+        ({"resolution": [1.0] * 4}, "`resolution` has 4 values for 3 axes"),
+        ({"resolution": "fine"}, "`resolution` is 'fine', no numbers"),
+        ({"resolution": [1.0] * 3, "units": ["s"] * 3}, "no lengths"),
+        ({"resolution": [1.0] * 3, "offset": [1.0] * 5}, "`offset` has 5 values"),
+    ],
+)
+def test_attributes_that_are_not_understood_are_told(tmp_path, attributes, says):
+    write(tmp_path / "a.h5", volume(), **attributes)
+    assert says in " ".join(open_image(tmp_path / "a.h5").notes)
+
+
+@pytest.mark.parametrize(
+    "said, unsigned", [(None, True), ("uint16", True), (b"uint16", True), ("int16", False), ("INT16", False)]
+)
+def test_values_of_bigdataviewer_are_unsigned_unless_it_says_otherwise(tmp_path, said, unsigned):
+    h5py = pytest.importorskip("h5py")
+    stored = (volume(dtype="u2") * 500).view("i2")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["t00000/s00/0/cells"] = stored
+        file.create_group("s00").attrs.update({"dataType": said} if said else {})
+    same(f"{tmp_path}/a.h5:/t00000/s00/0/cells", stored.view("u2") if unsigned else stored)
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["cells"] = stored
+    same(tmp_path / "b.h5", stored)
+
+
+def test_a_filter_that_is_not_installed_is_named_with_its_command(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    if h5py.h5z.filter_avail(32001):
+        pytest.skip("hdf5plugin is installed")
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_chunk((1, 9, 7))
+    layout.set_filter(32001, h5py.h5z.FLAG_OPTIONAL, (2, 2, 1, 63, 5, 1, 0))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        space = h5py.h5s.create_simple((4, 9, 7))
+        h5py.h5d.create(file.id, b"d", h5py.h5t.NATIVE_UINT8, space, layout)
+    fails(tmp_path / "a.h5", "HDF5 filter 32001, Blosc", "pip install hdf5plugin")

@@ -232,3 +232,19 @@ def test_damaged_n5_block(tmp_path):
     with pytest.raises(UserError) as caught:
         array[3]
     said(caught, "a.n5, slice z=3: cannot be read")
+
+
+@pytest.mark.parametrize("unit, size", [("um", (50, 9, 8)), ("nm", (0.05, 0.009, 0.008)), ("pixel", None)])
+def test_voxels_as_imagej_writes_them(tmp_path, unit, size):
+    write_n5(
+        tmp_path / "a.n5",
+        volume(),
+        {"pixelWidth": 0.008, "pixelHeight": 0.009, "pixelDepth": 0.05, "pixelUnit": unit, "numSlices": 4},
+    )
+    assert same(tmp_path / "a.n5", volume()).voxel_size == size
+
+
+def test_a_compression_that_is_not_there_is_named(tmp_path):
+    write_n5(tmp_path / "a.n5", volume())
+    add_n5(tmp_path / "a.n5", {"compression": {"type": "lz4", "blockSize": 65536}})
+    fails(tmp_path / "a.n5", "its compression lz4 of N5", "export it with gzip, blosc or zstd")

@@ -147,3 +147,95 @@ def test_a_missing_codec_comes_with_its_command(tmp_path, monkeypatch):
     monkeypatch.setattr(array.stored, "read", read)
     with pytest.raises(UserError, match="needs imagecodecs: pip install 'imagecodecs>="):
         array[0]
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "f4"])
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"byteorder": ">"}])
+def test_white_that_is_smallest_is_turned_round_but_not_in_labels(tmp_path, dtype, options):
+    stored = volume(dtype=dtype)
+    write_tiff(tmp_path / "a.tif", stored, photometric="miniswhite", **options)
+    expected = -stored if dtype == "f4" else ~stored  # of unsigned values, ~ is the largest less the value
+    same(tmp_path / "a.tif", expected)
+    same(tmp_path / "a.tif", stored, codes=True)
+
+
+def test_white_that_is_smallest_in_slices_of_their_own_and_in_bits(tmp_path):
+    for z, plane in enumerate(volume()):
+        write_tiff(tmp_path / f"{z}.tif", plane, photometric="miniswhite")
+    same(tmp_path, 255 - volume())
+    same(tmp_path, volume(), codes=True)
+    bits = volume((9, 16)) > 60
+    write_tiff(tmp_path / "bits.tiff", bits, photometric="miniswhite")
+    same(tmp_path / "bits.tiff", (~bits).astype("u1")[None])
+
+
+@pytest.mark.parametrize("own", [True, False, None])
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_voxels_of_a_level_follow_from_the_finest(tmp_path, own, level):
+    fine = volume((64, 96))
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        for i, factor in enumerate((1, 2, 4)):
+            per_cm = 1e7 / (8 * (factor if own else 1))
+            tags = {} if own is None and i else {"resolution": (per_cm, per_cm), "resolutionunit": "CENTIMETER"}
+            place = {"subfiletype": 1} if i else {"subifds": 2}
+            tif.write(fine[::factor, ::factor], tile=(16, 16), metadata=None, photometric="minisblack", **place, **tags)
+    assert open_image(tmp_path / "a.tif", level=level).voxel_size == (8 * 2**level,) * 3
+
+
+@pytest.mark.parametrize(
+    "per, says, expected",
+    [
+        (125, {"unit": "um", "zunit": "nm", "spacing": 50}, (50, 8, 8)),
+        (125, {"unit": "um", "yunit": "nm", "spacing": 0.05}, (50, 0.008, 8)),
+        (72, {"unit": "inch", "spacing": 1 / 72}, None),
+        (125, {"unit": "um"}, (1000, 8, 8)),
+        (125, {"unit": "um", "zunit": "pixel", "spacing": 2}, None),
+        (1 / 8, {"unit": "nm", "spacing": -30}, (30, 8, 8)),
+    ],
+)
+def test_units_of_imagej(tmp_path, per, says, expected):
+    tifffile.imwrite(tmp_path / "a.tif", volume(), imagej=True, resolution=(per, per), metadata={"axes": "ZYX", **says})
+    source = open_image(tmp_path / "a.tif")
+    assert source.voxel_size == (expected and pytest.approx(expected))
+    assert bool(source.notes) == (expected is not None and "spacing" not in says)
+
+
+def test_a_lone_slice_of_imagej_is_as_thick_as_its_pixels(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", volume()[0], imagej=True, resolution=(125, 125), metadata={"unit": "um"})
+    source = open_image(tmp_path / "a.tif")
+    assert source.voxel_size == (8, 8, 8) and not source.notes
+
+
+def big_imagej(path, data, kept):
+    """As ImageJ writes stacks beyond 4 GB: one page, the pixels of all slices after it; `kept` bytes of them."""
+    words = f"ImageJ=1.53t\nimages={len(data)}\nslices={len(data)}\nloop=false\n"
+    tifffile.imwrite(path, data[0], description=words, metadata=None, byteorder=">")
+    head = path.read_bytes()[: -data[0].nbytes]
+    path.write_bytes(head + data.tobytes()[:kept])
+
+
+@pytest.mark.parametrize("slices", [1, 1.5, 2, 3.9])
+def test_a_cut_stack_of_imagej_beyond_4_gb(tmp_path, slices):
+    data = volume((4, 30, 30))
+    big_imagej(tmp_path / "whole.tif", data, data.nbytes)
+    same(tmp_path / "whole.tif", data)
+    big_imagej(tmp_path / "cut.tif", data, int(slices * data[0].nbytes))
+    fails(tmp_path / "cut.tif", "truncated TIFF", "of the 4 that it announces")
+
+
+def test_a_slice_that_was_taken_out_of_a_stack_of_imagej_is_whole(tmp_path):
+    from PIL import Image, TiffImagePlugin
+
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    info[270] = "ImageJ=1.53t\nimages=4\nslices=4\n"
+    Image.fromarray(volume()[0]).save(tmp_path / "a.tif", tiffinfo=info)  # pixels first
+    content = (tmp_path / "a.tif").read_bytes()
+    if int.from_bytes(content[4:8], "little") > 8:
+        same(tmp_path / "a.tif", volume()[:1])
+
+
+def test_a_compression_that_nothing_knows_is_told_when_the_file_is_opened(tmp_path):
+    write_tiff(tmp_path / "a.tif", volume()[0], compression="zlib")
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as tif:
+        tif.pages[0].tags["Compression"].overwrite(34661)
+    fails(tmp_path / "a.tif", "its compression", "save it as plain TIFF")

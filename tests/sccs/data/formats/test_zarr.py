@@ -110,3 +110,108 @@ def test_damaged_zarr_metadata(tmp_path):
     write_zarr(tmp_path / "a.zarr", volume())
     (tmp_path / "a.zarr" / "zarr.json").write_text("{")
     fails(tmp_path / "a.zarr", "a.zarr: cannot be read")
+
+
+@pytest.mark.parametrize(
+    "attributes, size, first",
+    [
+        ({"resolution": [40, 4, 8], "offset": [400, 40, 80]}, (40, 4, 8), (400, 40, 80)),
+        ({"voxel_size": [0.04, 0.004, 0.008], "units": ["um"] * 3, "offset": [0, 1, 0]}, (40, 4, 8), (0, 1000, 0)),
+        ({"voxel_size": [40, 4, 8], "axis_names": ["z", "y", "x"], "units": "nm"}, (40, 4, 8), (0, 0, 0)),
+        (
+            {"transform": {"axes": ["z", "y", "x"], "scale": [40, 4, 8], "translate": [1, 2, 3], "units": ["nm"] * 3}},
+            (40, 4, 8),
+            (1, 2, 3),
+        ),
+        ({}, None, (0, 0, 0)),
+    ],
+)
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_attributes_of_plain_arrays(tmp_path, zarr_format, attributes, size, first):
+    write_zarr(tmp_path / "a.zarr", volume(), zarr_format, attributes=attributes)
+    source = same(tmp_path / "a.zarr", volume())
+    assert (source.voxel_size, source.translation, source.notes) == (size, first, ())
+
+
+@pytest.mark.parametrize("names", [["x", "y", "z"], ["width", "height", "depth"], ["X", "Y", "Z"]])
+def test_names_of_axes_as_xarray_writes_them(tmp_path, names):
+    at = {"_ARRAY_DIMENSIONS": names, "resolution": [8, 4, 40], "offset": [3, 2, 1]}
+    write_zarr(tmp_path / "a.zarr", volume().T, 2, attributes=at)
+    source = same(tmp_path / "a.zarr", volume())
+    assert (source.voxel_size, source.translation) == ((40, 4, 8), (1, 2, 3))
+    write_zarr(tmp_path / "b.zarr", volume().T, dimension_names=names)
+    same(tmp_path / "b.zarr", volume())
+
+
+def test_one_dimensional_coordinates_beside_an_image_do_not_count(tmp_path):
+    zarr = pytest.importorskip("zarr")
+    zarr.create_group(str(tmp_path / "a.zarr"))
+    write_zarr(tmp_path / "a.zarr" / "em", volume())
+    write_zarr(tmp_path / "a.zarr" / "x", np.arange(7))
+    same(tmp_path / "a.zarr", volume())
+
+
+def test_sizes_of_space_alone_beside_a_channel(tmp_path):
+    at = {"axis_names": ["c^", "z", "y", "x"], "voxel_size": [40, 4, 8], "offset": [0, 0, 8], "units": ["nm"] * 3}
+    write_zarr(tmp_path / "a.zarr", volume()[None], attributes=at)
+    source = same(tmp_path / "a.zarr", volume())
+    assert (source.voxel_size, source.translation) == ((40, 4, 8), (0, 0, 8))
+
+
+SCALE, SHIFT = {"type": "scale", "scale": [50, 8, 8]}, {"type": "translation", "translation": [100, 40, 80]}
+ROTATION = {"type": "rotation", "rotation": [[1, 0, 0], [0, 0, 1], [0, 1, 0]]}
+AFFINE = {"type": "affine", "affine": [[50, 0, 0, 100], [0, 8, 0, 40], [0, 0, 8, 80]]}
+
+
+@pytest.mark.parametrize(
+    "steps, size, first",
+    [
+        ([{"type": "sequence", "transformations": [SCALE, SHIFT]}], (50, 8, 8), (100, 40, 80)),
+        ([SCALE], (50, 8, 8), (0, 0, 0)),
+        ([AFFINE], (50, 8, 8), (100, 40, 80)),
+        ([{"type": "identity"}], (1, 1, 1), (0, 0, 0)),
+        ([{"type": "sequence", "transformations": [SCALE, ROTATION]}], None, (0, 0, 0)),
+    ],
+)
+def test_ome_zarr_0_6(tmp_path, steps, size, first):
+    zarr = pytest.importorskip("zarr")
+    axes = [{"name": name, "type": "space", "unit": "nanometer"} for name in "zyx"]
+    systems = [{"name": "world", "axes": axes[::-1]}, {"name": "intrinsic", "axes": axes}]
+    steps = [{"input": {"path": "0"}, "output": {"name": "intrinsic"}, **step} for step in steps]
+    image = {
+        "coordinateSystems": systems,
+        "datasets": [{"path": "0", "coordinateTransformations": steps}],
+        "coordinateTransformations": [{**SCALE, "input": {"name": "intrinsic"}, "output": {"name": "world"}}],
+    }
+    zarr.create_group(str(tmp_path / "a.zarr"), attributes={"ome": {"version": "0.6", "multiscales": [image]}})
+    write_zarr(tmp_path / "a.zarr" / "0", volume())
+    source = same(tmp_path / "a.zarr", volume())
+    assert (source.voxel_size, source.translation) == (size, first)
+    assert bool(source.notes) == (size is None)
+
+
+@pytest.mark.parametrize(
+    "codec, says",
+    [
+        ("imagecodecs_webp9", "imagecodecs"),
+        ("pcodec9", "its compression pcodec9"),
+        ("zfpy", "pip install numcodecs[zfpy]"),
+    ],
+)
+def test_a_codec_that_is_not_there_is_named(tmp_path, codec, says):
+    import json
+
+    numcodecs = pytest.importorskip("numcodecs")
+    if codec in numcodecs.registry.codec_registry:
+        pytest.skip("it is there")
+    write_zarr(tmp_path / "a.zarr", volume(), 2)
+    file = tmp_path / "a.zarr" / ".zarray"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "compressor": {"id": codec}}))
+    assert "damaged" not in fails(tmp_path / "a.zarr", says)
+
+
+def test_a_level_that_is_not_there_and_an_offset_alone_are_told(tmp_path):
+    write_ome_zarr(tmp_path / "a.zarr", [volume()], [(1, 1, 1), (1, 2, 2)])
+    fails(tmp_path / "a.zarr", "scale1: the image's metadata names this level, which is not there", level=1)
+    write_zarr(tmp_path / "b.zarr", volume(), attributes={"offset": [1, 2, 3]})
+    assert "`offset` stands without a `resolution`" in same(tmp_path / "b.zarr", volume()).notes[0]

@@ -1,0 +1,231 @@
+"""What attributes beside an array say of its axes, voxels and place: OME's, and the plain ones of many programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sccs.data.stored import Stored, nanometres
+
+_AXES = {
+    **{letter: letter for letter in "zyxcts"},
+    **dict.fromkeys(("depth", "plane", "slice", "section"), "z"),
+    **dict.fromkeys(("height", "row", "rows"), "y"),
+    **dict.fromkeys(("width", "column", "columns", "col"), "x"),
+    **dict.fromkeys(("channel", "channels", "c^"), "c"),
+    **dict.fromkeys(("time", "frame"), "t"),
+}
+# Names that a program gives to axes that nobody named.
+_UNNAMED = ("dim_", "d", "phony_dim_", "axis_", "")
+
+
+def name_axes(stored: Stored, names: Any) -> None:
+    """Set `axes` from the names of all axes; names that are not understood are noted, none at all are not."""
+    texts = [str(name or "").strip().lower() for name in names or ()] if isinstance(names, (list, tuple)) else []
+    if not texts or all(text.rstrip("0123456789") in _UNNAMED for text in texts):
+        return
+    letters = "".join(_AXES.get(text, "?") for text in texts)
+    if len(letters) != len(stored.shape) or "?" in letters or len(set(letters)) < len(letters):
+        stored.notes += (f"its axes are named {', '.join(texts)}, which SCCS does not understand: give `axes`",)
+    else:
+        stored.axes = letters
+
+
+def axistags(text: Any) -> list[str]:
+    """Names of the axes in the JSON of ilastik's and vigra's `axistags`."""
+    try:
+        return [str(axis["key"]) for axis in json.loads(text)["axes"]]
+    except (ValueError, TypeError, KeyError):
+        return []
+
+
+def plain(stored: Stored, attributes: Mapping[str, Any]) -> None:
+    """Set axes, `scales` and `translations` from attributes of an array that is no OME image.
+
+    axes: `_ARRAY_DIMENSIONS` (xarray), `axis_names` (funlib). Size: `transform` (OpenOrganelle), `voxel_size` or
+    `resolution` (funlib, CREMI, Neuroglancer), nm unless `units` says otherwise, in the order of the axes, of all of
+    them or of those of space alone; with them `offset`, in the same unit, of the first voxel. `element_size_um`
+    (ilastik, Fiji): (z, y, x), whatever axes there are.
+    """
+    attributes = {key: _listed(value) for key, value in attributes.items()}
+    for key in ("_ARRAY_DIMENSIONS", "axis_names"):
+        if key in attributes and stored.axes is None:
+            name_axes(stored, attributes[key])
+    transform = attributes.get("transform")
+    if isinstance(transform, Mapping) and "axes" in transform:
+        set_transform(stored, transform)
+        return
+    micrometres = _numbers(stored, attributes, "element_size_um")
+    if micrometres:
+        if stored.axes is None and len(micrometres) == len(stored.shape):
+            stored.scales = tuple(1e3 * value for value in micrometres)
+        elif len(micrometres) in (2, 3):
+            stored.named_scales = {a: 1e3 * v for a, v in zip("zyx"[-len(micrometres) :], micrometres)}
+        else:
+            _odd(stored, "element_size_um", micrometres)
+        return
+    for key in ("voxel_size", "resolution"):
+        if sizes := _numbers(stored, attributes, key):
+            break
+    else:
+        if _numbers(stored, attributes, "offset"):
+            stored.notes += ("its attribute `offset` stands without a `resolution`, in no known unit: it is ignored",)
+        return
+    places = _space(stored, len(sizes))
+    if places is None:
+        _odd(stored, key, sizes)
+        return
+    units = attributes.get("units") or attributes.get("unit") or "nm"
+    units = list(units) if isinstance(units, (list, tuple)) else [units]
+    if len(units) == len(stored.shape):
+        units = [units[i] for i in places]
+    factors = [nanometres(unit) for unit in (units * len(places) if len(units) == 1 else units)]
+    if len(factors) != len(places) or None in factors:
+        stored.notes += (f"its attribute `{key}` has units {units}, which are no lengths: it is ignored",)
+        return
+    scales: list[float | None] = [None] * len(stored.shape)
+    firsts = [0.0] * len(stored.shape)
+    offset = _numbers(stored, attributes, "offset") or [0.0] * len(places)
+    starts = _space(stored, len(offset))
+    if starts is None:
+        _odd(stored, "offset", offset)
+        offset, starts = [0.0] * len(places), places
+    lengths = dict(zip(places, factors))
+    for i, size in zip(places, sizes):
+        scales[i] = size * (lengths[i] or 0)
+    for i, first in zip(starts, offset):
+        firsts[i] = first * (lengths.get(i) or 0)
+    stored.scales, stored.translations = tuple(scales), tuple(firsts)
+
+
+def set_transform(stored: Stored, transform: Mapping[str, Any]) -> None:
+    """Set scales and translations by OpenOrganelle's `transform`, which names its axes, and the axes where need be."""
+    names, units = list(transform["axes"]), transform.get("units") or "nm"
+    if stored.axes is None:
+        name_axes(stored, names)
+    factors = [nanometres(unit) for unit in ([units] * len(names) if isinstance(units, str) else units)]
+    scale = {a: float(s) * f for a, s, f in zip(names, transform.get("scale") or (), factors) if f}
+    first = {a: float(t) * f for a, t, f in zip(names, transform.get("translate") or (), factors) if f}
+    axes = stored.axes or "tczyx"[-len(stored.shape) :]
+    stored.scales = tuple(scale.get(a) for a in axes)
+    stored.translations = tuple(first.get(a, 0.0) for a in axes)
+
+
+def _listed(value: Any) -> Any:
+    """Attributes of HDF5 are arrays of bytes; those of JSON are lists of text."""
+    value = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, (list, tuple)):
+        return [_listed(each) for each in value]
+    return value
+
+
+def _numbers(stored: Stored, attributes: Mapping[str, Any], key: str) -> list[float]:
+    if key not in attributes:
+        return []
+    value = attributes[key]
+    values = value if isinstance(value, list) else [value]
+    if not values or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
+        stored.notes += (f"its attribute `{key}` is {str(value)[:60]!r}, no numbers: it is ignored",)
+        return []
+    if len(values) == 1 and key != "offset":  # one for all
+        values *= sum(a in "zyx" for a in stored.axes) if stored.axes else len(stored.shape)
+    return [float(v) for v in values]
+
+
+def _space(stored: Stored, count: int) -> list[int] | None:
+    """Which axes `count` values are of: all of them, those of space, or the last; None where that cannot be said."""
+    ndim = len(stored.shape)
+    if count == ndim:
+        return list(range(ndim))
+    if stored.axes:
+        space = [i for i, a in enumerate(stored.axes) if a in "zyx"]
+        return space if len(space) == count else None
+    return list(range(ndim - count, ndim)) if 2 <= count < ndim else None
+
+
+def _odd(stored: Stored, key: str, values: Sequence[float]) -> None:
+    count = f"{len(values)} values for {len(stored.shape)} axes"
+    stored.notes += (f"its attribute `{key}` has {count}: it is ignored, give `voxel_size`",)
+
+
+# ------------------------------------------------------------------------------------------------------------- OME
+def ome_axes(image: Mapping[str, Any], ndim: int) -> list[dict]:
+    """The axes of a multi-scale image, as dictionaries with a name: of OME-Zarr to 0.5, or the coordinate system of
+    0.6 that its data sets lead to."""
+    axes = image.get("axes")
+    systems = image.get("coordinateSystems") or []
+    if systems:
+        steps = [step for each in image.get("datasets") or [] for step in each.get("coordinateTransformations") or []]
+        names = [_system(step.get("output")) for step in steps]
+        system = next((s for s in systems if s.get("name") in names), systems[0])
+        axes = system.get("axes") or axes
+    return [axis if isinstance(axis, dict) else {"name": axis} for axis in axes or "tczyx"[-ndim:]]
+
+
+def _system(output: Any) -> Any:
+    return output.get("name") if isinstance(output, dict) else output
+
+
+def ome_transform(
+    image: Mapping[str, Any], dataset: Mapping[str, Any], axes: Sequence[dict], notes: list[str] | None = None
+) -> tuple[tuple, tuple]:
+    """Scales (nm, None where unknown) and translations (nm) of each of OME's `axes`, of a data set of a multi-scale
+    image: its own transformations, then, up to 0.5, the image's (those of 0.6 lead on to other systems).
+
+    notes: what cannot be followed (rotations, ...) is added there; nothing is known of sizes then.
+    """
+    scale, translation = np.ones(len(axes)), np.zeros(len(axes))
+    steps = list(dataset.get("coordinateTransformations") or [])
+    if not image.get("coordinateSystems"):
+        steps += image.get("coordinateTransformations") or []
+    strange: list[str] = []
+    for step in _flat(steps):
+        kind = str(step.get("type"))
+        values = step.get(kind)
+        matrix = _matrix(step, len(axes))
+        if kind in ("scale", "translation") and isinstance(values, list) and len(values) == len(axes):
+            if kind == "scale":
+                scale, translation = (each * np.asarray(values, float) for each in (scale, translation))
+            else:
+                translation = translation + np.asarray(values, float)
+        elif kind == "affine" and matrix is not None:
+            scale, translation = scale * matrix[0], translation * matrix[0] + matrix[1]
+        elif kind != "identity":
+            strange.append(kind)
+    factors = [nanometres(axis.get("unit")) for axis in axes]
+    if strange:
+        factors = [None] * len(axes)
+        if notes is not None:
+            notes.append(f"its transformation of type {strange[0]} is not followed: give `voxel_size`")
+    return (
+        tuple(float(s) * f if f else None for s, f in zip(scale, factors)),
+        tuple(float(t) * (f or 0) for t, f in zip(translation, factors)),
+    )
+
+
+def _flat(steps: Sequence[Any]) -> list[Mapping[str, Any]]:
+    """Transformations one after the other, those of sequences among them."""
+    found: list[Mapping[str, Any]] = []
+    for step in steps:
+        if step.get("type") == "sequence":
+            found += _flat(step.get("transformations") or [])
+        else:
+            found.append(step)
+    return found
+
+
+def _matrix(step: Mapping[str, Any], count: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Scales and translations of an affine transformation that has no others."""
+    try:
+        matrix = np.asarray(step.get("affine"), float)
+    except (TypeError, ValueError):
+        return None
+    if matrix.ndim != 2 or matrix.shape[0] < count or matrix.shape[1] != count + 1:
+        return None
+    linear = matrix[:count, :count]
+    return (np.diag(linear), matrix[:count, count]) if not (linear - np.diag(np.diag(linear))).any() else None
