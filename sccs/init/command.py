@@ -17,6 +17,7 @@ from sccs.init import recipe
 from sccs.init.cost import measure, most_graphs, say_cost, time_training
 from sccs.init.plan import make_plan
 from sccs.system.files import write_text
+from sccs.system.log import say
 
 
 def init(
@@ -37,7 +38,7 @@ def init(
     """
     from sccs.pipeline import Pipeline
 
-    if minutes <= 0:
+    if not 0 < minutes < float("inf"):
         raise UserError(f"--minutes {minutes:g}: a run takes more than no time; give a positive number")
     volumes, notes = survey(given, axes=axes, voxel_size=voxel_size, level=level)
     path = Path(out or f"{stem(os.path.abspath(given))}.yaml")
@@ -46,10 +47,10 @@ def init(
     if os.path.lexists(path) and not overwrite:
         raise UserError(f"{path}: exists already: choose another name with --out, or say --overwrite")
     for found in volumes:
-        print("\n".join(recipe.describe(found, axes)), flush=True)
+        say("\n".join(recipe.describe(found, axes)))
     for note in notes:
-        print(note, flush=True)
-    print("measuring one field of view ...", flush=True)
+        say(note)
+    say("measuring one field of view ...")
     pipeline = Pipeline.from_recipe(recipe.PARENT, device=device)
     cost, graph = measure(pipeline, volumes[0])
     free = free_memory()
@@ -57,5 +58,5 @@ def init(
     cost.fit = time_training(pipeline, graph, plan.fovs("train"))
     said = say_cost(plan, cost, volumes, free, pipeline.device, path.parent)
     write_text(path, recipe.recipe_text(plan, volumes, notes, said, path.parent, axes, minutes))
-    print("\n".join([*said, f"recipe: {path}", f"next: sccs run {path}"]))
+    say("\n".join([*said, f"recipe: {path}", f"next: sccs run {path}"]))
     return path
