@@ -79,11 +79,15 @@ def _compare(args: argparse.Namespace) -> int:
 def _name(args: argparse.Namespace) -> int:
     from sccs.evaluation.naming import main as name
 
-    code = name(args.run, args.names)
     if args.names:
-        from sccs.report.page import refresh
+        from sccs.evaluation.files import read_metrics
+        from sccs.report.page import read_everything, refresh
         from sccs.system.log import say
 
+        read_metrics(Path(args.run))
+        read_everything(Path(args.run))  # a name is kept only where the report can be made anew
+    code = name(args.run, args.names)
+    if args.names:
         say(f"report: {refresh(Path(args.run))}")
     return code
 

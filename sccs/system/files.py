@@ -47,7 +47,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             raise _unwritable(path, error) from error
         raise
     finally:
-        _remove(temporary)
+        remove(temporary)
 
 
 def _unwritable(path: Path, error: OSError) -> UserError:
@@ -83,10 +83,11 @@ def move_into_place(temporary: Path, path: Path) -> None:
     except OSError:
         os.replace(aside, path)
         raise
-    _remove(aside)
+    remove(aside)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """A file, a link or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
