@@ -38,7 +38,7 @@ from sccs.inference.source import (
 from sccs.inference.workers import import_distributed
 from sccs.model.model import Model
 from sccs.system.lock import held
-from sccs.system.log import bar
+from sccs.system.log import bar, say
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
     said = f"clusters 0 to {len(table) - 1}"
     if entries:
         said = ", ".join(f"{label} {name}" for label, name in legend.names.items())
-    print(f"{output}: {' x '.join(map(str, shape))} (z, y, x), {said}")
+    say(f"{output}: {' x '.join(map(str, shape))} (z, y, x), {said}")
 
 
 def _meaning(model: Model, entries: Mapping[int, Mapping[str, str]], classes: bool) -> tuple[np.ndarray, Legend]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from registry.base import UserError
+from sccs.system.text import printable
 
 # Faults of the user's disk, whichever call meets them: no permission, read-only, full, quota used up.
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
@@ -25,7 +26,7 @@ def guard(function: Callable[..., Any]) -> Callable[..., int]:
             with _terminable():
                 return function(*args, **kwargs) or 0
         except UserError as error:
-            print(f"sccs: error: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"sccs: error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print("sccs: interrupted", file=sys.stderr)
@@ -33,7 +34,7 @@ def guard(function: Callable[..., Any]) -> Callable[..., int]:
         except OSError as error:
             if error.errno not in DENIED:
                 return _defect()
-            print(f"sccs: error: {error.filename or 'the disk'}: {error.strerror}", file=sys.stderr)
+            print(f"sccs: error: {printable(error.filename or 'the disk')}: {error.strerror}", file=sys.stderr)
             return 2
         except Exception:
             return _defect()

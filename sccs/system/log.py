@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from sccs.system.files import write_text
+from sccs.system.text import BREAKS, printable
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -26,10 +27,19 @@ PAUSE = 1.0  # s between two lines of progress, so that short loops say little
 
 def say(text: str) -> None:
     """Print what a command answers. Who reads us (head, less) may have seen enough; the command still does its work."""
+    text = printable(text, BREAKS)
     try:
-        print(text, flush=True)
+        print(
+            text.encode(sys.stdout.encoding or "utf-8", "backslashreplace").decode(sys.stdout.encoding or "utf-8"),
+            flush=True,
+        )
     except BrokenPipeError:  # nothing is left to flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def say_error(text: str) -> None:
+    """Say something beside what a command answers, as one line on stderr."""
+    print(f"sccs: {printable(text)}", file=sys.stderr)
 
 
 class RunLog:
@@ -252,7 +262,7 @@ class _OneLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         record.warned = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        return " ".join(super().format(record).splitlines())
+        return printable(" ".join(super().format(record).splitlines()))
 
 
 class _Console(logging.Handler):
