@@ -207,6 +207,7 @@ class Clusterer(Part):
     terms: tuple[str, ...] = ()  # names of the loss terms, the keys of `train.weights`
     warmup: int = 0  # iterations in which a trainable embedder is trained alone; a fixed one needs none
     begun: bool = True  # whether `loss` may be called; a part that overrides `begin` is not, before it
+    per_class: bool = False  # whether cluster i is class i of the data set, so that k is their number or more
     k: int
 
     def fit(self, graphs: Sequence[RegionGraph], embeddings: Sequence[Tensor]) -> None:

@@ -19,6 +19,8 @@ class ClassScores(Clusterer):
     `fit` raises UserError when there are more scores than k, or fewer training nodes than scores.
     """
 
+    per_class = True
+
     def __init__(self, *, k: Count = 8):
         self.k = k
         if k < 1:

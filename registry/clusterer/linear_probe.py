@@ -26,6 +26,7 @@ class LinearProbe(Clusterer):
     """
 
     supervised = True
+    per_class = True
 
     def __init__(self, *, k: Count = 8, C: Positive = 1.0, iterations: Count = 200):
         self.k = k

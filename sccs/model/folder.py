@@ -77,7 +77,7 @@ def restore(parts: Parts, folder: Path, run: str | os.PathLike[str]) -> None:
             bounds.check_file(path, bounds.MODEL)
             getattr(parts, role).set_state(_numbers(load_file(path)))
     except (OSError, SafetensorError, UserError) as error:
-        raise UserError(f"{run}: the model is incomplete or damaged ({error}); {MEND}") from None
+        raise UserError(f"{run}: the model is incomplete or damaged ({role}.safetensors: {error}); {MEND}") from None
     except MISFITS as error:
         raise UserError(
             f"{run}: the model's {role} was saved by another version of sccs ({_first_line(error)}); train again"

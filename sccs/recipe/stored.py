@@ -9,7 +9,6 @@ import functools
 import json
 import os
 import re
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -85,7 +84,7 @@ def read_json(path: str | os.PathLike[str], kind: type[T], mend: str) -> T:
 def parse_json(text: str, where: object, kind: type[T], mend: str) -> T:
     """The same of text that was read `where`."""
     try:
-        return _adapter(kind).validate_json(text, strict=True)
+        return _adapter(kind).validate_json(text, strict=True)  # type: ignore[arg-type]  # types can be hashed
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         if first["type"] == "json_invalid":
@@ -100,7 +99,7 @@ def parse_json(text: str, where: object, kind: type[T], mend: str) -> T:
 
 
 @functools.cache
-def _adapter(kind: Hashable) -> TypeAdapter:
+def _adapter(kind: Any) -> TypeAdapter:
     return TypeAdapter(kind)
 
 
