@@ -233,6 +233,7 @@ class Job:
         has lost more than blocks."""
         again = 0
         for stage in self.stages:
+            self._place(Task(stage, 0))
             for name in sorted(self._done(stage)):
                 known = name.isdecimal() and len(name) < 10 and int(name) < self._count(stage)
                 if not known or not self._whole(Task(stage, int(name))):

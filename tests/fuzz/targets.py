@@ -9,6 +9,7 @@ import io
 import json
 import random
 import shutil
+import signal
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from registry.base import UserError
 from tests.fuzz.mutate import harmed, harmed_values
 
 RUN = Path(__file__).resolve().parents[1] / "fixtures" / "before_rooms" / "run"
+
+LONGEST = 45  # s that an input may take
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,22 @@ def attempt(target: Target, seed: int, folder: Path) -> BaseException | None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     target.make(random.Random(seed), folder)
+    before = signal.signal(signal.SIGALRM, _too_long)
+    signal.alarm(LONGEST)
     try:
         target.use(folder)
     except UserError as error:
         return None if "\n" not in str(error).strip() and str(error).strip() else error
     except Exception as error:
         return error
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
     return None
+
+
+def _too_long(*_: object) -> None:
+    raise TimeoutError(f"took more than {LONGEST} s")
 
 
 # ------------------------------------------------------------------------------------------------------------ recipes
