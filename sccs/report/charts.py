@@ -30,7 +30,7 @@ def read_metrics(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """metrics.jsonl -> tag -> (steps, values), each (n,); null is nan. Raises UserError for a line of another form."""
     found: dict[str, list[tuple[int, float]]] = {}
     if Path(path).exists():
-        for number, line in enumerate(bounds.read_text(path, bounds.JSON).splitlines(), 1):
+        for number, line in enumerate(bounds.read_text(path, bounds.LOG).splitlines(), 1):
             entry = parse_json(line, f"{path}:{number}", Logged, "delete the line")
             for tag, value in entry.__pydantic_extra__.items():
                 found.setdefault(tag, []).append((entry.step, np.nan if value is None else float(value)))

@@ -121,7 +121,7 @@ def write_report(run: Path) -> Path:
 
 
 def _text(path: Path) -> str:
-    return bounds.read_text(path, bounds.JSON, errors="replace") if path.exists() else ""
+    return bounds.read_text(path, bounds.LOG, errors="replace") if path.exists() else ""
 
 
 def _data_name(resolved: Mapping[str, Any]) -> str:
