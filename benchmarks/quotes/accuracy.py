@@ -36,14 +36,6 @@ def table1(results: Path) -> str:
         f"{MAE_SEEN} Clusters in use: those that hold at least 0.1 % of a test volume, the fewest of all runs. The "
         f"last column is the paper's, on a data set that we have not had. {origin.notes}"
     )
-    seconds = [
-        r["training_seconds"] + r["graph_seconds"]
-        for rs in answers.results.values()
-        for r in rs
-        if "graph_seconds" in r
-    ]
-    if seconds:
-        said += f" Training and graphs of all runs together took {sum(seconds) / 3600:.1f} h."
     return f"{paragraph(said)}\n\n{text.by_system(answers)}"
 
 
@@ -81,6 +73,23 @@ def reading(results: Path) -> str:
         + "."
     )
     return paragraph(said)
+
+
+def agreement(results: Path) -> str:
+    """Of the head of SCCS with the centroids that taught it, on training nodes."""
+    said = []
+    for size in ("quick", "full"):
+        table = results / size / "table1.csv"
+        answers = read_csv(table) if table.exists() else Answers([], {})
+        least = {
+            data: min(shares)
+            for data in answers.sets
+            if (shares := [r["agreement"] for r in answers.of("sccs", data) if "agreement" in r])
+        }
+        if least:
+            by_set = ", ".join(f"{data} {100 * share:.1f} %" for data, share in least.items())
+            said.append(f"at the size `{size}` {by_set} ({Origin.read(table)})")
+    return paragraph(f"Least of all seeds: {'; '.join(said) or 'not measured'}.")
 
 
 def losses(results: Path) -> str:
@@ -278,6 +287,7 @@ def study(results: Path) -> str:
 QUOTES: dict[str, Callable[[Path], str]] = {
     "table1": table1,
     "reading": reading,
+    "agreement": agreement,
     "losses": losses,
     "order": order,
     "by_image": by_image,

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,26 +73,29 @@ def _commit(folder: Path) -> str:
     return done.stdout.strip() or "unknown"
 
 
-def _page(rounds: list[dict[str, dict[str, float]]], base: str) -> str:
+Rounds = Sequence[Mapping[str, Mapping[str, float]]]  # seconds of each round, by "base" or "here", and by what was done
+
+
+def table(rounds: Rounds, base: str, here: str) -> str:
+    """Medians, ranges and ratios of two commits, with their limits."""
     lines = []
     for what in rounds[0]["here"]:
-        here, other = ([turns[name][what] for turns in rounds] for name in ("here", "base"))
-        ratios = np.divide(here, other).tolist()
+        own, other = ([turns[name][what] for turns in rounds] for name in ("here", "base"))
+        ratios = np.divide(own, other).tolist()
         limit, middle = LIMITS.get(what), float(np.median(ratios))
         kept = "-" if limit is None else "yes" if middle <= limit else "no"
         lines.append(
             [
                 what,
                 median_range(other, 3),
-                median_range(here, 3),
+                median_range(own, 3),
                 median_range(ratios, 3),
                 "-" if limit is None else f"{limit:g}",
                 kept,
             ]
         )
-    heads = ["what", f"at {base}, s", f"at {commit()}, s", "ratio", "limit", "within it"]
-    text = f"Medians (ranges) of {len(rounds)} rounds in which the two take turns, each in a process of its own."
-    return f"{text}\n\n{markdown(heads, lines)}"
+    heads = ["what", f"at {base}, s", f"at {here}, s", "ratio", "limit", "within it"]
+    return markdown(heads, lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -135,7 +138,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     origin = Origin.here(f"{COMMAND} --base CHECKOUT_OF_{base}{options}")
     heads = ["what", "checkout", "commit", "round", "seconds"]
-    print(publish(args.out, "engine", "Beside another checkout", origin, _page(rounds, base), heads, rows))
+    text = f"Medians (ranges) of {len(rounds)} rounds in which the two take turns, each in a process of its own."
+    text += f"\n\n{table(rounds, base, commit())}"
+    print(publish(args.out, "engine", "Beside another checkout", origin, text, heads, rows))
     return 0
 
 

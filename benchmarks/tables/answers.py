@@ -132,6 +132,8 @@ def _numbers(result: Result) -> Iterator[tuple[str, str, str, str, float | None]
         yield "clean", "oracle", "mean of images", key, value
     for key in ("training_seconds", "graph_seconds", "fragments", "train_images"):
         yield "clean", "", "", key, result[key]
+    if result.get("agreement") is not None:  # a head that a teacher teaches
+        yield "clean", "", "", "agreement", result["agreement"]
     yield "clean", "", "", "clusters_in_use", min(result["used_per_test_volume"])
     yield "clean", "", "", "nodes", float(np.mean(result["nodes"]))
     for images, rules in result["noise"].items():

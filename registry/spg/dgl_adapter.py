@@ -20,11 +20,13 @@ from typing import Any
 
 import torch
 
+# now, not at the import of DGL: who reads a pickled graph imports that directly
+os.environ.setdefault("DGLBACKEND", "pytorch")
+sys.modules.setdefault("dgl.graphbolt", types.ModuleType("dgl.graphbolt"))
+
 
 @functools.lru_cache
 def _imported() -> types.ModuleType:
-    os.environ.setdefault("DGLBACKEND", "pytorch")
-    sys.modules.setdefault("dgl.graphbolt", types.ModuleType("dgl.graphbolt"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # DGL's own imports of deprecated names
         import dgl

@@ -21,10 +21,10 @@ def test_both_checkouts_take_turns(read, tmp_path):
 
 def test_what_is_slower_than_its_limit_is_said():
     turns = [{"here": {"training": 1.3, "sccs list": 2.0}, "base": {"training": 1.0, "sccs list": 1.0}}]
-    training, listing = engine._page(turns, "abc1234").splitlines()[-2:]
+    training, listing = engine.table(turns, "abc1234", "def5678").splitlines()[-2:]
     assert training.endswith("| 1.300 (1.300 to 1.300) | 1.2 | no |") and listing.endswith("| - | - |")
     turns[0]["here"]["training"] = 1.2
-    assert engine._page(turns, "abc1234").splitlines()[-2].endswith("| 1.2 | yes |")
+    assert engine.table(turns, "abc1234", "def5678").splitlines()[-2].endswith("| 1.2 | yes |")
 
 
 def test_a_folder_that_is_no_checkout_is_one_line(tmp_path, capsys):

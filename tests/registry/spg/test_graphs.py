@@ -1,5 +1,9 @@
 """The region graph: geometry, normalised product, devices, DGL, diagnostics."""
 
+import pickle
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -163,3 +167,11 @@ def test_the_same_product_on_a_gpu(make_graph, density):
     assert torch.allclose(X.grad.cpu(), graph.propagate(torch.ones(100, 3)), atol=1e-4)
     assert there.diagnostics() == graph.diagnostics()
     assert_same(there.to("cpu"), graph)
+
+
+def test_a_pickled_graph_is_read_where_nobody_has_imported_dgl(make_graph, tmp_path):
+    """As workers of another process do: DGL is imported by its own class, before anything is asked of the adapter."""
+    (tmp_path / "spg").write_bytes(pickle.dumps(make_graph(n=7)))
+    code = f"import pickle; print(pickle.load(open({str(tmp_path / 'spg')!r}, 'rb')).feature.shape[0])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "7\n", done.stderr

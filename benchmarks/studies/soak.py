@@ -1,0 +1,371 @@
+"""Soak: commands killed at random moments, many at once, a disk that fills up. Is anything lost, wrong, or left?
+
+    python -m benchmarks.studies.soak [--kills 100] [--full 20] [--together 8] [--seed 0]
+                                      [--out benchmarks/results/soak]
+
+Small inputs, synthetic; every command that writes. Each is first carried out undisturbed. Killed: it is begun anew,
+gets SIGKILL at a random moment of the time that it took, and what a user would type then brings it to the end. Full: it
+runs on a disk (tmpfs) which a random share of what it writes fills; where none can be mounted, with files limited to
+that share (EFBIG). It has to say so in one line, with exit code 2; then the disk grows, and the command is brought to
+the end. In both cases results must be those of the undisturbed command, and no temporary file or lock may be left
+beside them. Together: the same command on the same output, several times at once: one is done, the others say who is at
+it; names of as many clusters: all are kept; as many runs on one cache, empty at first: all end with the same results.
+Writes OUT/soak.md and .csv: a line for each trial.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from benchmarks.pages import ROOT, Origin, markdown, publish
+from registry.base import UserError
+from registry.spg.dgl_adapter import dgl
+from sccs.system.exits import guard
+
+COMMAND = "python -m benchmarks.studies.soak"
+SMALL = [
+    "data.shapes=[[4,160,160],[4,160,160]]",
+    "data.train_slices=2",
+    "data.test_slices=1",
+    "train.checkpoint_every=20",
+]
+TRAINED = ["features=intensity", *SMALL, "train.iterations=120", "clusterer.warmup=40"]
+MAE = """
+extends: mae
+pretrain:
+  data: [{name: phantom, shapes: [[4, 160, 160], [4, 160, 160]]}]
+  architecture: {patch: 5, window: 40, width: 16, depth: 1, heads: 1, decoder_width: 16, decoder_depth: 1}
+  steps: 60
+  max_minutes: null
+  batch: 2
+  warmup: 10
+  checkpoint_every: 10
+"""
+LEFT = (".????????-*", "*.lock", "*.partial")
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A command that writes.
+
+    start: its arguments, given the folder to work in. again: those that a user would give to bring it to the end.
+    results: patterns of what is compared. prepare: called with the empty folder.
+    """
+
+    start: Callable[[Path], list[str]]
+    again: Callable[[Path], list[str]]
+    results: Sequence[str]
+    prepare: Callable[[Path], object] = field(default=lambda folder: None)
+
+
+def writers(base: Path, image: Path, recipe: Path) -> dict[str, Writer]:
+    """By name. base: a finished run; image: a volume; recipe: of a small pre-training."""
+
+    def run(name: str, *options: str) -> tuple[Callable[[Path], list[str]], Callable[[Path], list[str]]]:
+        def start(at: Path) -> list[str]:
+            return ["run", name, *options, "--out", str(at / "run")]
+
+        return start, lambda at: start(at) + ["--resume"] * (at / "run" / "resolved.yaml").is_file()
+
+    def plain(name: str, out: str, *given: str) -> tuple[Callable[[Path], list[str]], Callable[[Path], list[str]]]:
+        def start(at: Path) -> list[str]:
+            return [name, *given, str(at / out)]
+
+        return start, lambda at: start(at) + ["--overwrite"] * (at / out).exists()
+
+    def blocks(at: Path) -> list[str]:
+        return ["segment", str(base), str(image), str(at / "a.ome.zarr")]
+
+    def name(at: Path) -> list[str]:
+        return ["name", str(at / "run"), "0=nucleus", "1=granules"]
+
+    return {
+        "run": Writer(*run("sccs", "--set", *TRAINED), ["run/model/*.safetensors", "run/segmentation/*"]),
+        "run, pre-training": Writer(*run(str(recipe)), ["run/model/*.safetensors"]),
+        "segment, TIFF": Writer(*plain("segment", "a.tif", str(base), str(image)), ["a.tif"]),
+        "segment, OME-Zarr": Writer(
+            blocks,
+            lambda at: [*blocks(at), "--overwrite" if (at / "a.ome.zarr").exists() else "--resume"],
+            ["a.ome.zarr/**/*"],
+        ),
+        "name": Writer(name, name, ["run/classes.yaml"], lambda at: shutil.copytree(base, at / "run")),
+        "export": Writer(*plain("export", "a.zip", str(base)), ["a.zip"]),
+        "graphs": Writer(*plain("graphs", "graphs", str(base)), ["graphs/*"]),
+    }
+
+
+def arguments(options: Sequence[str]) -> list[str]:
+    """Of a process that carries out `sccs` with these options."""
+    return [sys.executable, "-m", "sccs", *options]
+
+
+def digest(folder: Path, patterns: Sequence[str]) -> str:
+    """Of names and content of the files that the patterns find."""
+    found = hashlib.sha256()
+    for path in sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}):
+        found.update(f"{path.relative_to(folder)}\n".encode())
+        for part in _content(path):
+            found.update(part)
+    return found.hexdigest()[:12]
+
+
+def _content(path: Path) -> Iterator[bytes]:
+    """The bytes of a file; of those whose libraries leave order or padding open, names and bytes of the arrays."""
+    if path.suffix == ".safetensors":
+        from safetensors.numpy import load_file
+
+        arrays = load_file(path)
+    elif path.name == "graphs.bin":
+        graphs, _ = dgl.load_graphs(str(path))
+        ends = {f"{i}.{end}": ids.numpy() for i, graph in enumerate(graphs) for end, ids in zip("uv", graph.edges())}
+        arrays = {
+            f"{i}.{kind}.{name}": values.numpy()
+            for i, graph in enumerate(graphs)
+            for kind, data in (("node", graph.ndata), ("edge", graph.edata))
+            for name, values in data.items()
+        } | ends
+    else:
+        yield path.read_bytes()
+        return
+    for name in sorted(arrays):
+        yield f"{name} {arrays[name].dtype} {arrays[name].shape}\n".encode() + arrays[name].tobytes()
+
+
+def left(folder: Path) -> list[str]:
+    """Temporary files, locks, unfinished work."""
+    return sorted(str(path.relative_to(folder)) for pattern in LEFT for path in folder.rglob(pattern))
+
+
+def said(done: subprocess.CompletedProcess[str]) -> str:
+    """What is wrong with how a refused command ended; nothing where all is well."""
+    errors = [line for line in done.stderr.splitlines() if line.startswith("sccs: error: ")]
+    if "Traceback" in done.stderr:
+        return f"exit code {done.returncode}, a traceback"
+    if done.returncode != 2 or len(errors) != 1:
+        last = (done.stderr.strip().splitlines() or ["nothing"])[-1]
+        return f"exit code {done.returncode}, {len(errors)} lines of error, last: {last[:120]}"
+    return ""
+
+
+class Soak:
+    """Trials in a scratch folder, with a finished run, a volume and a cache of its own."""
+
+    def __init__(self, scratch: Path, seed: int):
+        self.scratch, self.random, self.rows = scratch, random.Random(seed), list[list[str]]()
+        self.variables = {**os.environ, "PYTHONPATH": str(ROOT), "SCCS_CACHE": str(scratch / "cache")}
+        image, recipe = scratch / "cell.tif", scratch / "mae.yaml"
+        noise = np.random.default_rng(seed).normal(128, 40, (4, 200, 200))
+        tifffile.imwrite(image, noise.clip(0, 255).astype(np.uint8), photometric="minisblack")
+        recipe.write_text(MAE)
+        base = scratch / "base"
+        self.must(["run", "intensity_kmeans", "--set", *SMALL, "--out", str(base)])
+        self.writers = writers(base, image, recipe)
+        self.whole: dict[str, tuple[float, int, str]] = {}  # seconds, bytes written, digest
+        for name, writer in self.writers.items():
+            folder = self.fresh(writer)
+            before = _size(folder)
+            start = time.perf_counter()
+            self.must(writer.start(folder))
+            seconds = time.perf_counter() - start
+            self.whole[name] = (seconds, _size(folder) - before, digest(folder, writer.results))
+
+    def run(self, options: Sequence[str], **more: object) -> subprocess.CompletedProcess[str]:
+        """The command to its end."""
+        return subprocess.run(
+            arguments(options),
+            cwd=self.scratch,
+            env=self.variables,
+            capture_output=True,
+            text=True,
+            check=False,
+            **more,
+        )  # type: ignore[call-overload]
+
+    def must(self, options: Sequence[str]) -> None:
+        """Raises UserError where the command fails."""
+        done = self.run(options)
+        if done.returncode:
+            raise UserError(f"sccs {' '.join(options)}: exit code {done.returncode}: {done.stderr.strip()[-300:]}")
+
+    def fresh(self, writer: Writer, folder: Path | None = None) -> Path:
+        """An empty folder, made ready for the command."""
+        folder = folder or self.scratch / "work"
+        if folder.exists() and not folder.is_mount():
+            shutil.rmtree(folder)
+        folder.mkdir(exist_ok=True)
+        writer.prepare(folder)
+        return folder
+
+    def add(self, trial: str, name: str, when: str, wrong: str) -> None:
+        """A line of the table, printed too."""
+        self.rows.append([trial, name, when, wrong])
+        print(*self.rows[-1], sep=" | ", flush=True)
+
+    def brought_to_the_end(self, name: str, folder: Path) -> str:
+        """What is wrong after the command that goes on."""
+        writer = self.writers[name]
+        done = self.run(writer.again(folder))
+        if done.returncode:
+            return f"afterwards exit code {done.returncode}: {(done.stderr.strip().splitlines() or [''])[-1][:160]}"
+        if digest(folder, writer.results) != self.whole[name][2]:
+            return "other results"
+        return f"left: {', '.join(remains)}" if (remains := left(folder)) else ""
+
+    def kill(self, name: str) -> None:
+        """One trial of `killed`."""
+        writer, folder = self.writers[name], self.fresh(self.writers[name])
+        wait = self.random.uniform(0, 1) * self.whole[name][0]
+        process = subprocess.Popen(
+            arguments(writer.start(folder)),
+            cwd=self.scratch,
+            env=self.variables,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        time.sleep(wait)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self.add("killed", name, f"after {wait:.2f} s", self.brought_to_the_end(name, folder))
+
+    def fill(self, name: str) -> None:
+        """One trial of `full`."""
+        writer, room = self.writers[name], int(self.random.uniform(0, 0.9) * self.whole[name][1])
+        with disk(self.scratch / "disk") as grow:
+            folder = self.fresh(writer, self.scratch / "disk")
+            if grow is not None:
+                grow(shutil.disk_usage(folder).used + room)
+                done = self.run(writer.start(folder))
+                grow(1 << 30)
+            else:
+                limit = (room, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+                done = self.run(
+                    writer.start(folder), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+                )
+            # a rest that fits all the same is no trial of a full disk, but has to be right
+            wrong = said(done) if done.returncode else ""
+            wrong = wrong or self.brought_to_the_end(name, folder)
+            how = "disk" if grow is not None else "files"
+            self.add("full", name, f"{how} of {room} bytes, exit code {done.returncode}", wrong)
+
+    def together(self, n: int) -> None:
+        """n processes at once, three ways."""
+        for name in ("run", "segment, TIFF", "segment, OME-Zarr", "export", "graphs"):
+            writer, folder = self.writers[name], self.fresh(self.writers[name])
+            ended = self.at_once([writer.start(folder)] * n)
+            done = sum(each.returncode == 0 for each in ended)
+            wrong = next((text for each in ended if each.returncode and (text := said(each))), "")
+            if done != 1:
+                wrong = wrong or f"{done} of {n} ended well"
+            elif digest(folder, writer.results) != self.whole[name][2]:
+                wrong = wrong or "other results"
+            self.add("together", name, f"{n} on one output", wrong or ", ".join(left(folder)))
+        folder = self.fresh(self.writers["name"])
+        ended = self.at_once([["name", str(folder / "run"), f"{i % 8}=cell{i % 8}"] for i in range(n)])
+        kept = (folder / "run" / "classes.yaml").read_text()
+        lost = [i for i in range(min(n, 8)) if f"cell{i}" not in kept]
+        failed = [said(each) or "refused" for each in ended if each.returncode]
+        self.add("together", "name", f"{n} names", ", ".join([*failed, *(f"cell{i} lost" for i in lost)]))
+        shutil.rmtree(self.scratch / "cache")
+        folder = self.fresh(self.writers["run"])
+        for i in range(n):
+            (folder / str(i)).mkdir()
+        ended = self.at_once([self.writers["run"].start(folder / str(i)) for i in range(n)])
+        bytes_of = {digest(folder / str(i), self.writers["run"].results) for i in range(n)}
+        wrong = ", ".join(f"exit code {each.returncode}" for each in ended if each.returncode)
+        same = bytes_of == {self.whole["run"][2]}
+        self.add("together", "run", f"{n} on one cache", wrong or ("" if same else "other results"))
+
+    def at_once(self, commands: Sequence[list[str]]) -> list[subprocess.CompletedProcess[str]]:
+        """All begun before any is waited for."""
+        started = [
+            subprocess.Popen(arguments(each), cwd=self.scratch, env=self.variables, stdout=-1, stderr=-1, text=True)
+            for each in commands
+        ]
+        return [
+            subprocess.CompletedProcess(each.args, each.returncode, *texts)
+            for each in started
+            if (texts := each.communicate())
+        ]
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+@contextmanager
+def disk(folder: Path) -> Iterator[Callable[[int], None] | None]:
+    """A tmpfs at `folder`, and what sets its size; None where none may be mounted."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "soak", str(folder)], capture_output=True, check=False)
+    if mounted.returncode:
+        yield None
+        return
+
+    def grow(size: int) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={max(size, 4096)}", str(folder)], capture_output=True, check=True)
+
+    try:
+        yield grow
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], capture_output=True, check=True)
+
+
+def page(rows: Sequence[Sequence[str]]) -> str:
+    """Counts by trial and command, and all that went wrong."""
+    kinds = list(dict.fromkeys((row[0], row[1]) for row in rows))
+    lines = []
+    for trial, name in kinds:
+        found = [row[3] for row in rows if (row[0], row[1]) == (trial, name)]
+        lines.append([trial, name, str(len(found)), str(sum(map(bool, found)))])
+    wrong = [f"- {trial}, {name}, {when}: {text}" for trial, name, when, text in rows if text]
+    table = markdown(["trial", "command", "trials", "of which wrong"], lines)
+    return f"{table}\n\n" + ("\n".join(["Wrong:", "", *wrong]) if wrong else "Nothing went wrong.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line. Raises UserError where an undisturbed command fails."""
+    parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--full", type=int, default=20)
+    parser.add_argument("--together", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/soak"))
+    args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory(prefix="sccs-soak-") as scratch:
+        soak = Soak(Path(scratch), args.seed)
+        names = list(soak.writers)
+        for i in range(args.kills):
+            soak.kill(names[i % len(names)])
+        for i in range(args.full):
+            soak.fill(names[i % len(names)])
+        if args.together > 1:
+            soak.together(args.together)
+    origin = Origin.here(f"{COMMAND} --kills {args.kills} --full {args.full} --together {args.together}")
+    text = f"Seed {args.seed}. Each trial: see the script.\n\n{page(soak.rows)}"
+    heads = ["trial", "command", "when", "wrong"]
+    print(publish(args.out, "soak", "Killed, crowded, full", origin, text, heads, soak.rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guard(main)())
