@@ -12,7 +12,7 @@ Symbols are the paper's: H, W pixels of a field of view (FOV); q channels of the
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -207,6 +207,7 @@ class Clusterer(Part):
     terms: tuple[str, ...] = ()  # names of the loss terms, the keys of `train.weights`
     warmup: int = 0  # iterations in which a trainable embedder is trained alone; a fixed one needs none
     begun: bool = True  # whether `loss` may be called; a part that overrides `begin` is not, before it
+    per_class: bool = False  # whether cluster i is class i of the data set, so that k is their number or more
     k: int
 
     def fit(self, graphs: Sequence[RegionGraph], embeddings: Sequence[Tensor]) -> None:
@@ -234,6 +235,26 @@ class Clusterer(Part):
     def taught(self, Z: Tensor) -> Tensor | None:
         """The clusters (n_s,) int64 that the teacher of a neural head gives the nodes of Z; None without a teacher."""
         return None
+
+
+def expect(state: Mapping[str, np.ndarray], shapes: Mapping[str, Sequence[int | str]]) -> None:
+    """For `set_state`: raises ValueError unless `state` has arrays of these names and shapes, and no other.
+
+    A letter stands for any length, the same one wherever it comes.
+
+    >>> expect({"centroids": np.zeros((8, 12)), "mean": np.zeros(3)}, {"centroids": (8, "u"), "mean": ("u",)})
+    Traceback (most recent call last):
+    ValueError: mean has the shape (3,) where (12,) is due
+    """
+    if other := state.keys() ^ shapes.keys():
+        raise ValueError(f"{min(other)} is {'missing' if min(other) in shapes else 'unknown'}")
+    lengths: dict[int | str, int] = {}
+    for name, shape in shapes.items():
+        found = state[name].shape
+        due = tuple(side if isinstance(side, int) else lengths.get(side, at) for side, at in zip(shape, found))
+        if found != due or len(found) != len(shape):
+            raise ValueError(f"{name} has the shape {found} where {due} is due")
+        lengths.update(zip(shape, found))
 
 
 def chunks(items: Sequence, size: int) -> Iterator[Sequence]:

@@ -17,6 +17,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import math
 import re
 import sys
 import typing
@@ -189,9 +190,10 @@ class Registry:
 def signature_model(cls: type, name: str) -> Any:
     """Pydantic model of ``cls.__init__``: extra keys forbidden, types strict, defaults as in the signature.
 
+    NaN and infinities are refused at any depth, unless a type says ``Annotated[float, Field(allow_inf_nan=True)]``.
     Raises TypeError when the class breaks the rule of keyword-only typed arguments (its author's mistake).
     """
-    from pydantic import ConfigDict, create_model  # not needed to list parts
+    from pydantic import AfterValidator, ConfigDict, create_model  # not needed to list parts
 
     owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
     fields: dict[str, Any] = {}
@@ -205,9 +207,28 @@ def signature_model(cls: type, name: str) -> Any:
                     "must be keyword-only and have a type"
                 )
             default = ... if parameter.default is parameter.empty else parameter.default
-            fields[parameter.name] = (hints[parameter.name], default)
-    config = ConfigDict(extra="forbid", strict=True, protected_namespaces=(), arbitrary_types_allowed=True)
+            hint = hints[parameter.name]
+            if _any_inside(hint):
+                hint = typing.Annotated[hint, AfterValidator(_finite)]
+            fields[parameter.name] = (hint, default)
+    config = ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=(), arbitrary_types_allowed=True
+    )
     return create_model(name, __config__=config, **fields)
+
+
+def _any_inside(annotation: Any) -> bool:
+    """Whether a type lets anything in, however deep: pydantic then looks at none of the numbers there."""
+    return annotation in (Any, object, dict, list, tuple) or any(map(_any_inside, typing.get_args(annotation)))
+
+
+def _finite(value: Any) -> Any:
+    """`value`. Raises ValueError where a number in it is NaN or infinite."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"got {value}; expected a finite number")
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
+        _finite(item)
+    return value
 
 
 def _import_class(address: str, role: str) -> type:

@@ -81,11 +81,14 @@ def _name(args: argparse.Namespace) -> int:
 
     if not args.names:
         return name(args.run, args.names)
-    from sccs.report.page import refresh
+    from sccs.evaluation.files import read_metrics
+    from sccs.report.page import read_everything, refresh
     from sccs.system.lock import BRIEFLY, held
     from sccs.system.log import say
 
     with held(args.run, "sccs name", wait=BRIEFLY):
+        read_metrics(Path(args.run))
+        read_everything(Path(args.run))  # a name is kept only where the report can be made anew
         code = name(args.run, args.names)
     with held(Path(args.run, "report.html"), "sccs name", wait=10 * BRIEFLY):  # drawn by each of several, in turn
         say(f"report: {refresh(Path(args.run))}")

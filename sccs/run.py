@@ -46,7 +46,9 @@ def command(args: argparse.Namespace) -> int:
         recipe = team.together(lambda: load_recipe(args.recipe, args.set, args.seed, args.device))
         done = run(recipe, out, resume=args.resume, overwrite=args.overwrite, team=team)
         if team.rank == 0:
-            print(done)
+            from sccs.system.log import say
+
+            say(str(done))
     return 0
 
 

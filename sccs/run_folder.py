@@ -10,10 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from registry.base import UserError
 from sccs.recipe import Recipe
+from sccs.recipe.stored import read_resolved, to_yaml
 from sccs.system.files import unwritable, write_json, write_text
 from sccs.system.machine import environment
 
@@ -53,14 +52,8 @@ def check_same_recipe(recipe: Recipe, out: Path, resume: bool) -> None:
     """A resumed run must be the one that was begun: other settings would mix two runs in one folder."""
     if not resume:
         return
-    try:
-        begun = yaml.safe_load((out / "resolved.yaml").read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        begun = " ".join(str(error).split())
-    if not isinstance(begun, dict):
-        raise UserError(f"--resume: {out / 'resolved.yaml'} is damaged ({str(begun)[:80]}); give another --out")
-    before = _flat(begun)
-    now = _flat(yaml.safe_load(_yaml(recipe.resolved())))
+    before = _flat(read_resolved(out)[0])
+    now = _flat(recipe.resolved())
     changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key) and key != "device"]
     if changed:
         key = changed[0]
@@ -78,10 +71,6 @@ def _flat(value: Any, path: str = "") -> dict[str, object]:
     return {path: value}
 
 
-def _yaml(value: Any) -> str:
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
-
-
 def prepare_folder(recipe: Recipe, out: Path, device: str, resume: bool) -> None:
     """recipe.yaml (as it was written), resolved.yaml, environment.json. What an old run left goes, but to resume.
 
@@ -94,7 +83,7 @@ def prepare_folder(recipe: Recipe, out: Path, device: str, resume: bool) -> None
         for name in ("metrics.json", "tables.json", "graphs.json", "timing.json", "report.html", "classes.yaml"):
             (out / name).unlink(missing_ok=True)
     (out / "report.html.lock").unlink(missing_ok=True)  # of a `sccs name` that was killed
-    resolved = _yaml(recipe.resolved())
+    resolved = to_yaml(recipe.resolved())
     written = recipe.source.read_text(encoding="utf-8") if recipe.source else resolved
     try:
         out.mkdir(parents=True, exist_ok=True)

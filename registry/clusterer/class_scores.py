@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from registry.base import Clusterer, UserError
+from registry.ranges import Count
 from registry.spg.graphs import RegionGraph
 
 
@@ -18,7 +19,9 @@ class ClassScores(Clusterer):
     `fit` raises UserError when there are more scores than k, or fewer training nodes than scores.
     """
 
-    def __init__(self, *, k: int = 8):
+    per_class = True
+
+    def __init__(self, *, k: Count = 8):
         self.k = k
         if k < 1:
             raise UserError(f"clusterer.k: {k} must be at least 1")

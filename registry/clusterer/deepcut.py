@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import elu
 
-from registry.base import Clusterer, UserError
+from registry.base import Clusterer, UserError, expect
 from registry.numeric.memory import check_pairs
+from registry.ranges import AboveOne, Count, Positive, Rate, Seed, Share, Width
 from registry.spg.graphs import RegionGraph
 
 
@@ -51,16 +52,16 @@ class DeepCut(Clusterer):
         self,
         *,
         cut: Literal["ncut", "cc"] = "ncut",
-        k: int = 8,
-        alpha: float = 3.0,
-        hidden: int = 64,
-        mlp_hidden: int = 32,
-        dropout: float = 0.25,
-        epochs: int = 100,
-        lr: float = 1e-3,
+        k: Count = 8,
+        alpha: AboveOne = 3.0,
+        hidden: Width = 64,
+        mlp_hidden: Width = 32,
+        dropout: Share = 0.25,
+        epochs: Count = 100,
+        lr: Rate = 1e-3,
         channels: Literal["mean", "all"] = "mean",
-        length: float | None = 100.0,
-        seed: int | None = None,
+        length: Positive | None = 100.0,
+        seed: Seed | None = None,
     ):
         self.cut = cut
         self.k = k
@@ -121,6 +122,7 @@ class DeepCut(Clusterer):
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
         if state:
+            expect(state, {name: tuple(w.shape) for name, w in self._draw(len(state["conv.weight"])).items()})
             self.weights_ = {name: torch.from_numpy(np.array(w)) for name, w in state.items()}
 
     def _features(self, Z: Tensor) -> Tensor:

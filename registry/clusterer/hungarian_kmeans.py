@@ -8,9 +8,10 @@ from typing import Literal
 import numpy as np
 import torch
 
-from registry.base import Clusterer, UserError
+from registry.base import Clusterer, UserError, expect
 from registry.numeric.kmeans import cluster_sums, kmeans
 from registry.numeric.nearest import as_floats
+from registry.ranges import Count, Seed
 from registry.spg.graphs import RegionGraph
 
 
@@ -33,11 +34,11 @@ class HungarianKMeans(Clusterer):
     def __init__(
         self,
         *,
-        k: int = 8,
+        k: Count = 8,
         match: Literal["feature", "embedding"] = "feature",
-        n_init: int = 10,
-        iterations: int = 100,
-        seed: int | None = None,
+        n_init: Count = 10,
+        iterations: Count = 100,
+        seed: Seed | None = None,
     ):
         self.k = k
         self.match = match
@@ -68,6 +69,7 @@ class HungarianKMeans(Clusterer):
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
         if state:
+            expect(state, {"reference": (self.k, "d")})
             self.reference_ = np.array(state["reference"])
 
     def _cluster(self, Z: torch.Tensor, k: int) -> np.ndarray:

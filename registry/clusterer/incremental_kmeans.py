@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from registry.base import Clusterer, UserError
+from registry.base import Clusterer, UserError, expect
 from registry.numeric.centroids import IncrementalCentroids
 from registry.numeric.nearest import assign
+from registry.ranges import Closed, Count, Seed
 from registry.spg.graphs import RegionGraph
 
 
@@ -33,13 +34,13 @@ class IncrementalKMeans(Clusterer):
     def __init__(
         self,
         *,
-        k: int = 8,
-        update_every: int = 8,
-        decay: float | None = None,
+        k: Count = 8,
+        update_every: Count = 8,
+        decay: Closed | None = None,
         reseed: bool = True,
-        passes: int = 1,
-        n_init: int = 10,
-        seed: int | None = None,
+        passes: Count = 1,
+        n_init: Count = 10,
+        seed: Seed | None = None,
     ):
         self.k = k
         self.update_every = update_every
@@ -79,5 +80,6 @@ class IncrementalKMeans(Clusterer):
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
         if state:
+            expect(state, {"centroids": (self.k, "u"), "use": (self.k,), "reseeds": (1,)})
             self.centroids_, self.use_ = np.array(state["centroids"]), np.array(state["use"])
             self.reseeds_ = int(state["reseeds"][0])

@@ -8,9 +8,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from registry.base import Clusterer, UserError
+from registry.base import Clusterer, UserError, expect
 from registry.numeric.kmeans import kmeans
 from registry.numeric.nearest import as_floats, assign
+from registry.ranges import Count, Seed
 from registry.spg.graphs import RegionGraph
 
 
@@ -27,12 +28,12 @@ class KMeans(Clusterer):
     def __init__(
         self,
         *,
-        k: int = 8,
-        n_init: int = 10,
-        iterations: int = 100,
+        k: Count = 8,
+        n_init: Count = 10,
+        iterations: Count = 100,
         scale: Literal["none", "standardize"] = "none",
-        max_points: int | None = 200_000,
-        seed: int | None = None,
+        max_points: Count | None = 200_000,
+        seed: Seed | None = None,
     ):
         self.k = k
         self.n_init = n_init
@@ -80,6 +81,8 @@ class KMeans(Clusterer):
         return {"centroids": self.centroids_, "mean": self.mean_, "deviation": self.deviation_}
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
+        if state:
+            expect(state, {"centroids": (self.k, "u"), "mean": ("u",), "deviation": ("u",)})
         for name, value in state.items():
             setattr(self, f"{name}_", np.array(value))
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from registry.base import Clusterer, UserError
+from registry.base import Clusterer, UserError, expect
 from registry.numeric.nearest import as_floats
+from registry.ranges import Count, Positive
 from registry.spg.graphs import RegionGraph
 
 
@@ -25,8 +26,9 @@ class LinearProbe(Clusterer):
     """
 
     supervised = True
+    per_class = True
 
-    def __init__(self, *, k: int = 8, C: float = 1.0, iterations: int = 200):
+    def __init__(self, *, k: Count = 8, C: Positive = 1.0, iterations: Count = 200):
         self.k = k
         self.C = C
         self.iterations = iterations
@@ -84,5 +86,8 @@ class LinearProbe(Clusterer):
         return {name: getattr(self, f"{name}_") for name in ("weights", "bias", "mean", "deviation")}
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
+        if state:
+            u, k = "u", self.k
+            expect(state, {"weights": (u, k), "bias": (k,), "mean": (u,), "deviation": (u,)})
         for name, value in state.items():
             setattr(self, f"{name}_", np.array(value))

@@ -12,6 +12,7 @@ from registry.clusterer.kmeans import KMeans
 from registry.numeric.centroids import IncrementalCentroids
 from registry.numeric.kmeans import TOLERANCE
 from registry.numeric.nearest import assign
+from registry.ranges import Count, Seed
 
 
 class MiniBatchKMeans(KMeans):
@@ -33,12 +34,12 @@ class MiniBatchKMeans(KMeans):
     def __init__(
         self,
         *,
-        k: int = 8,
-        batch: int = 4096,
-        iterations: int = 100,
-        n_init: int = 3,
-        max_points: int | None = 1_000_000,
-        seed: int | None = None,
+        k: Count = 8,
+        batch: Count = 4096,
+        iterations: Count = 100,
+        n_init: Count = 3,
+        max_points: Count | None = 1_000_000,
+        seed: Seed | None = None,
     ):
         self.k = k
         self.batch = batch

@@ -12,6 +12,7 @@ import torch
 from registry.base import Clusterer, UserError
 from registry.numeric.kmeans import kmeans
 from registry.numeric.nearest import as_floats
+from registry.ranges import Count, NotNegative, Pair, Rate, Seed, Width
 from registry.spg.graphs import RegionGraph
 from registry.spg.losses import clustering, smoothness
 
@@ -40,19 +41,19 @@ class MLPGlobal(Clusterer):
     def __init__(
         self,
         *,
-        k: int = 8,
-        hidden: int = 12,
+        k: Pair = 8,
+        hidden: Width = 12,
         teacher: Literal["kmeans", "mixture"] = "kmeans",
         covariance: Literal["diagonal", "spherical"] = "diagonal",
         shares: Literal["fitted", "equal"] = "fitted",
-        n_init: int = 10,
-        max_points: int = 200_000,
-        iterations: int = 1000,
-        lr: float = 0.003,
-        smo: float = 0.1,
-        eta: float = 0.1,
-        nu: float = 0.1,
-        seed: int | None = None,
+        n_init: Count = 10,
+        max_points: Count = 200_000,
+        iterations: Count = 1000,
+        lr: Rate = 0.003,
+        smo: NotNegative = 0.1,
+        eta: NotNegative = 0.1,
+        nu: NotNegative = 0.1,
+        seed: Seed | None = None,
     ):
         self.k = k
         self.hidden = hidden

@@ -9,6 +9,7 @@ import torch
 
 from registry.base import Clusterer, UserError
 from registry.numeric.centroids import IncrementalCentroids
+from registry.ranges import Closed, Count, NotNegative, Pair, Seed, Share, Steps, Width
 from registry.spg.graphs import RegionGraph
 from registry.spg.losses import clustering, smoothness
 
@@ -37,18 +38,18 @@ class MLPIncremental(torch.nn.Module, Clusterer):
     def __init__(
         self,
         *,
-        k: int = 8,
-        hidden: int = 12,
-        warmup: int = 1000,
-        update_every: int = 8,
-        decay: float | None = None,
+        k: Pair = 8,
+        hidden: Width = 12,
+        warmup: Steps = 1000,
+        update_every: Count = 8,
+        decay: Closed | None = None,
         reseed: bool = False,
         detach: bool = True,
         head: Literal["softmax", "sigmoid", "elu+softmax"] = "softmax",
-        dropout: float = 0.0,
-        eta: float = 0.1,
-        nu: float = 0.1,
-        seed: int | None = None,
+        dropout: Share = 0.0,
+        eta: NotNegative = 0.1,
+        nu: NotNegative = 0.1,
+        seed: Seed | None = None,
     ):
         super().__init__()
         self.k = k

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from registry.base import Clusterer, UserError
+from registry.base import Clusterer, UserError, expect
 from registry.numeric.kmeans import cluster_sums, kmeans
 from registry.numeric.nearest import as_floats, assign
+from registry.ranges import Count, Seed
 from registry.spg.graphs import RegionGraph
 
 
@@ -32,7 +33,13 @@ class SegmentKMeans(Clusterer):
     """
 
     def __init__(
-        self, *, k: int = 8, segments: int = 15, n_init: int = 10, iterations: int = 100, seed: int | None = None
+        self,
+        *,
+        k: Count = 8,
+        segments: Count = 15,
+        n_init: Count = 10,
+        iterations: Count = 100,
+        seed: Seed | None = None,
     ):
         self.k = k
         self.segments = segments
@@ -86,4 +93,5 @@ class SegmentKMeans(Clusterer):
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
         if state:
+            expect(state, {"centroids": (self.k, "d")})
             self.centroids_ = np.array(state["centroids"])

@@ -10,6 +10,7 @@ import torch
 from registry.base import Embedder, UserError
 from registry.embedder.eigsh import DENSE_BELOW, JITTER, fix_signs
 from registry.numeric.memory import check_pairs
+from registry.ranges import NotNegative, Width
 from registry.spg.graphs import RegionGraph
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class DSM(Embedder):
     Otherwise W is made (1.5 GB for 19,600 nodes) and its eigenvectors found by Lanczos iterations.
     """
 
-    def __init__(self, *, u: int = 15, channels: Literal["mean", "all"] = "mean", colour_weight: float = 0.0):
+    def __init__(self, *, u: Width = 15, channels: Literal["mean", "all"] = "mean", colour_weight: NotNegative = 0.0):
         self.u = u
         self.channels = channels
         self.colour_weight = colour_weight

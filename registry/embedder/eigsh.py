@@ -10,6 +10,7 @@ import torch
 
 from registry.base import Embedder, UserError
 from registry.numeric.memory import check_pairs
+from registry.ranges import Width
 from registry.spg.graphs import RegionGraph
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Eigsh(Embedder):
     def __init__(
         self,
         *,
-        u: int = 12,
+        u: Width = 12,
         drop_first: bool = True,
         solver: Literal["eigsh", "lobpcg", "dense"] = "eigsh",
         vectors: Literal["symmetric", "random_walk"] = "symmetric",

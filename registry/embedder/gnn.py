@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from registry.base import Embedder, UserError
+from registry.ranges import NotNegative, Seed, Width, Widths
 from registry.spg.convolutions import check_device, checked_options, edge_weights, find_convolution, network, refusal
 from registry.spg.graphs import RegionGraph
 from registry.spg.losses import Orthogonality, spectral
@@ -56,13 +57,13 @@ class GNN(torch.nn.Module, Embedder):
         *,
         conv: str = "GraphConv",
         options: dict[str, Any] = {},
-        channels: list[int] = [96, 48],
-        u: int = 12,
+        channels: Widths = [96, 48],
+        u: Width = 12,
         activation: Literal["none", "relu", "elu", "tanh"] = "none",
-        mu: float = 1.0,
+        mu: NotNegative = 1.0,
         orthogonality: Orthogonality = "squared",
         scale: Literal["explained", "unit", "graph", "none"] = "explained",
-        seed: int | None = None,
+        seed: Seed | None = None,
     ):
         super().__init__()
         self.conv = conv

@@ -11,6 +11,7 @@ import torch
 
 from registry.base import Embedder, UserError
 from registry.numeric.projection import project
+from registry.ranges import NotNegative, Seed, Width, Widths
 from registry.spg.graphs import RegionGraph
 from registry.spg.losses import Orthogonality, spectral, spectral_of_products
 from registry.spg.scaling import Scale, first_scale, graph_scale, scaled, set_scale
@@ -44,15 +45,15 @@ class LGC(torch.nn.Module, Embedder):
     def __init__(
         self,
         *,
-        u: int = 12,
-        channels: list[int] = [96, 48],
+        u: Width = 12,
+        channels: Widths = [96, 48],
         bias: bool = False,
-        mu: float = 1.0,
+        mu: NotNegative = 1.0,
         orthogonality: Orthogonality = "squared",
         columns: Literal["shared", "graph"] = "shared",
         scale: Scale = "span",
         init: Literal["random", "pca"] = "random",
-        seed: int | None = None,
+        seed: Seed | None = None,
     ):
         super().__init__()
         self.u = u

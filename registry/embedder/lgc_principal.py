@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 
-from registry.base import Embedder, UserError
+from registry.base import Embedder, UserError, expect
 from registry.numeric.projection import project
+from registry.ranges import Width
 from registry.spg.graphs import RegionGraph
 
 TINY = 1e-24
+Hops = Annotated[int, Field(ge=0, le=1000)]
 
 
 class LGCPrincipal(Embedder):
@@ -39,7 +42,7 @@ class LGCPrincipal(Embedder):
     Fitted: `mean_` (2q,), `weights_` (2q, u) float32, columns by falling share of the trace; `share_` (u,).
     """
 
-    def __init__(self, *, u: int = 12, hops: int = 4, normalisation: Literal["symmetric", "walk"] = "symmetric"):
+    def __init__(self, *, u: Width = 12, hops: Hops = 4, normalisation: Literal["symmetric", "walk"] = "symmetric"):
         self.u = u
         self.hops = hops
         self.normalisation = normalisation
@@ -86,5 +89,7 @@ class LGCPrincipal(Embedder):
         return {"mean": self.mean_, "weights": self.weights_, "share": self.share_}
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
+        if state:
+            expect(state, {"mean": ("d",), "weights": ("d", self.u), "share": (self.u,)})
         for name, value in state.items():
             setattr(self, f"{name}_", np.array(value))

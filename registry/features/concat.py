@@ -9,6 +9,7 @@ import numpy as np
 
 import registry
 from registry.base import FeatureMap, Features, FeatureStack, UserError
+from registry.ranges import Seed
 
 
 class Concat(Features):
@@ -23,7 +24,7 @@ class Concat(Features):
 
     parts: tuple[Features, ...] = ()
 
-    def __init__(self, *, of: list[Any] = ["mae", "filters"], seed: int | None = None):
+    def __init__(self, *, of: list[Any] = ["mae", "filters"], seed: Seed | None = None):
         self.of = of
         if len(of) < 2:
             raise UserError(f"features.of: {len(of)} part given, concat needs two or more, such as [mae, filters]")

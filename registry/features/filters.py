@@ -12,6 +12,7 @@ from registry.base import FeatureMap, Features, UserError
 from registry.numeric.areas import area_closings, area_openings
 from registry.numeric.compiled import compiled
 from registry.numeric.smoothing import gaussian
+from registry.ranges import Count, Pixels, Scale
 
 FINEST = 1.0  # px, the smoothing before structures are sought
 LEVELS = 255 / 6  # grey levels of a standard deviation, of the 256 that +-3 of them are cut into
@@ -37,7 +38,7 @@ class Filters(Features):
     """
 
     def __init__(
-        self, *, sigmas: list[float] = [1.0, 2.0, 4.0, 8.0, 16.0], sides: list[int] = [], areas: list[int] = []
+        self, *, sigmas: list[Scale] = [1.0, 2.0, 4.0, 8.0, 16.0], sides: list[Pixels] = [], areas: list[Count] = []
     ):
         self.sigmas = sigmas
         self.sides = sides

@@ -12,6 +12,7 @@ from registry.base import FeatureMap, Features, UserError
 from registry.mae.checkpoint import checkpoint_path, read_checkpoint, weights_hash
 from registry.mae.network import Encoder
 from registry.mae.windows import windowed
+from registry.ranges import Batch, Depth, Pixels, Width
 
 
 class MAE(Features):
@@ -35,14 +36,14 @@ class MAE(Features):
         self,
         *,
         checkpoint: str = "bundled",
-        window: int = 80,
-        patch: int = 5,
-        width: int = 192,
-        depth: int = 14,
-        heads: int = 1,
-        stride: int = 80,
-        batch: int = 7,
-        layer: int | None = None,
+        window: Pixels = 80,
+        patch: Pixels = 5,
+        width: Width = 192,
+        depth: Depth = 14,
+        heads: Width = 1,
+        stride: Pixels = 80,
+        batch: Batch = 7,
+        layer: Depth | None = None,
         normalize: Literal["none", "token"] = "none",
         precision: Literal["float32", "bfloat16", "auto"] = "float32",
     ):

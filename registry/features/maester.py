@@ -9,6 +9,7 @@ import torch
 
 from registry.base import FeatureMap, UserError, chunks
 from registry.features.mae import MAE, standardised
+from registry.ranges import Batch, Depth, Pixels, Width
 
 
 class Maester(MAE):
@@ -28,14 +29,14 @@ class Maester(MAE):
         self,
         *,
         checkpoint: str = "bundled",
-        window: int = 80,
-        patch: int = 5,
-        width: int = 192,
-        depth: int = 14,
-        heads: int = 1,
-        central: int = 4,
-        batch: int = 64,
-        layer: int | None = None,
+        window: Pixels = 80,
+        patch: Pixels = 5,
+        width: Width = 192,
+        depth: Depth = 14,
+        heads: Width = 1,
+        central: Pixels = 4,
+        batch: Batch = 64,
+        layer: Depth | None = None,
         normalize: Literal["none", "token"] = "none",
         precision: Literal["float32", "bfloat16", "auto"] = "float32",
     ):

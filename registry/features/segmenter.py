@@ -16,6 +16,7 @@ from registry.base import FeatureMap, Features, UserError
 from registry.mae.checkpoint import checkpoint_path, read_checkpoint
 from registry.mae.network import Block, Encoder
 from registry.mae.windows import windowed
+from registry.ranges import Batch, Count, Depth, Pixels, Rate, Seed
 
 PAPER = {"width": 192, "heads": 1, "mlp_ratio": 2, "position_weight": 0.08}  # the MAE's encoder
 WINDOWS = 8  # at once, when an image is segmented; more are slower on a CPU
@@ -82,13 +83,13 @@ class Segmenter(Features):
         *,
         head: Literal["mask_transformer", "linear"] = "mask_transformer",
         checkpoint: str | None = "bundled",
-        depth: int = 6,
-        steps: int = 1000,
-        batch: int = 8,
-        lr: float = 1e-3,
-        stride: int = 40,
+        depth: Depth = 6,
+        steps: Count = 1000,
+        batch: Batch = 8,
+        lr: Rate = 1e-3,
+        stride: Pixels = 40,
         precision: Literal["float32", "bfloat16"] = "float32",
-        seed: int | None = None,
+        seed: Seed | None = None,
     ):
         self.head = head
         self.checkpoint = checkpoint

@@ -16,14 +16,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from registry.base import FeatureMap, Features, UserError
+from registry.ranges import Batch, Count, NotNegative, Pixels, Rate, Seed, Width, Widths
 
 TILE, TILES = 1024, 64  # px along a side and number of the pieces of training images that are kept: some 300 MB at most
 FLATTEST = 0.1  # least deviation, in those of the volume, that a patch is divided by: flat resin stays flat
@@ -32,6 +34,7 @@ SMALLEST = 1e-5  # variance
 # and sampling points moved by Gaussians of 1/16 of their distance
 CONTRAST, BRIGHTNESS, NOISE, ELASTIC = 2.0, 0.25, 0.1, 1 / 16
 PATCHES = 512  # coded at once
+Stretch = Annotated[float, Field(gt=0, le=100)]  # of a training patch
 Network = TypeVar("Network", "Encoder", "Decoder")
 
 
@@ -178,23 +181,23 @@ class VAE(Features):
     def __init__(
         self,
         *,
-        patch: int = 32,
-        stride: int = 4,
-        semantic: int = 8,
-        transform: int = 56,
-        channels: list[int] = [16, 32, 64, 128],
-        hidden: int = 256,
+        patch: Pixels = 32,
+        stride: Pixels = 4,
+        semantic: Width = 8,
+        transform: Annotated[int, Field(ge=0, le=8192)] = 56,
+        channels: Annotated[Widths, Field(min_length=1)] = [16, 32, 64, 128],
+        hidden: Width = 256,
         standardize: Literal["patch", "none"] = "patch",
-        steps: int = 800,
-        batch: int = 32,
-        copies: int = 4,
-        lr: float = 1e-3,
-        jitter: float = 4.0,
-        scale: list[float] = [0.5, 1.5],
-        beta: float = 1e-3,
-        metric: float = 1e3,
-        margin: float = 1.0,
-        seed: int | None = None,
+        steps: Count = 800,
+        batch: Annotated[int, Field(ge=2, le=100_000)] = 32,
+        copies: Batch = 4,
+        lr: Rate = 1e-3,
+        jitter: Annotated[float, Field(ge=0, le=1e4)] = 4.0,
+        scale: Annotated[list[Stretch], Field(min_length=2, max_length=2)] = [0.5, 1.5],
+        beta: NotNegative = 1e-3,
+        metric: NotNegative = 1e3,
+        margin: NotNegative = 1.0,
+        seed: Seed | None = None,
     ):
         self.patch = patch
         self.stride = stride

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from registry.base import FeatureMap, Features, UserError
 from registry.mae.checkpoint import weights_hash
 from registry.mae.network import Block
+from registry.ranges import Depth, Pixels, Width
 
 HOW = (
     "weights of DINO, a .pth file of github.com/facebookresearch/dino (dino_deitsmall8_pretrain.pth is what DeepCut "
@@ -177,9 +178,9 @@ class ViT(Features):
         *,
         checkpoint: str = "",
         facet: Literal["key", "token"] = "key",
-        layer: int | None = None,
-        heads: int | None = None,
-        stride: int | None = None,
+        layer: Depth | None = None,
+        heads: Width | None = None,
+        stride: Pixels | None = None,
     ):
         self.checkpoint = checkpoint
         self.facet = facet

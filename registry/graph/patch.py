@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from registry.base import FeatureMap, FeatureStack, UserError
+from registry.ranges import AboveOne, Count, Pixels
 from registry.spg.affinity import AffinityGraph, Edges, Kappa, Standardize
 from registry.spg.graphs import Nodes, region_geometry, region_means, touching_pairs
 from registry.spg.pooling import blocks, pool
@@ -26,13 +27,13 @@ class Patch(AffinityGraph):
     def __init__(
         self,
         *,
-        cell: int = 4,
+        cell: Pixels = 4,
         standardize: Standardize = "set",
         kappa: Kappa = "median",
-        alpha: float | None = 4.0,
+        alpha: AboveOne | None = 4.0,
         distance: Literal["squared", "plain"] = "squared",
         edges: Edges = "knn+adjacent",
-        neighbours: int = 10,
+        neighbours: Count = 10,
         propagation: Propagation = "auto",
     ):
         self.cell = cell

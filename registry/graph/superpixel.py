@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from registry.base import FeatureMap, FeatureStack, UserError
+from registry.ranges import AboveOne, Count
 from registry.spg.affinity import AffinityGraph, Edges, Kappa, Standardize
 from registry.spg.graphs import Nodes, region_geometry, region_means, touching_pairs
 from registry.spg.pooling import blocks, pool
@@ -37,18 +39,18 @@ class Superpixel(AffinityGraph):
     def __init__(
         self,
         *,
-        pixels_per_superpixel: float = 100.0,
-        compactness: float = 0.2,
-        sigma: float = 0.0,
+        pixels_per_superpixel: Annotated[float, Field(ge=1, le=1e9)] = 100.0,
+        compactness: Annotated[float, Field(ge=1e-6, le=1e6)] = 0.2,
+        sigma: Annotated[float, Field(ge=0, le=1e3)] = 0.0,
         slic: Literal["scikit-image", "grid"] = "scikit-image",
-        slic_iterations: int = 10,
+        slic_iterations: Count = 10,
         standardize: Standardize = "set",
         kappa: Kappa = "median",
-        alpha: float | None = 4.0,
+        alpha: AboveOne | None = 4.0,
         distance: Literal["squared", "plain"] = "squared",
         edges: Edges = "knn+adjacent",
-        neighbours: int = 10,
-        warmup_alpha: float | None = None,
+        neighbours: Count = 10,
+        warmup_alpha: AboveOne | None = None,
         propagation: Propagation = "auto",
     ):
         self.pixels_per_superpixel = pixels_per_superpixel

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from registry.base import expect
 from registry.numeric.kmeans import cluster_sums, farthest, kmeans
 from registry.numeric.nearest import as_floats, assign
 
@@ -153,6 +154,17 @@ class IncrementalCentroids:
         state = {name: np.array(value) for name, value in state.items()}
         if len(state["means"]) != self.k:
             raise ValueError(f"state holds {len(state['means'])} centroids, this recipe asks for k={self.k}")
+        k, u, m = self.k, "u", "m"
+        expect(
+            state,
+            {
+                **dict.fromkeys(("means", "window_sums"), (k, u)),
+                **dict.fromkeys(("counts", "use", "window_use", "window_counts"), (k,)),
+                "far_nodes": (m, u),
+                "far_distances": (m,),
+                "numbers": (3,),
+            },
+        )
         self.means_, self.counts_ = state["means"], state["counts"]
         self.use_, self.window_use_ = state["use"], state["window_use"]
         self._sums, self._counts = state["window_sums"], state["window_counts"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 
-from registry.base import GraphBuilder, UserError
+from registry.base import GraphBuilder, UserError, expect
 from registry.numeric.compiled import compiled
 from registry.numeric.memory import check_pairs
 from registry.spg.graphs import Nodes, RegionGraph
@@ -16,7 +17,9 @@ from registry.spg.propagation import Propagation
 
 Standardize = Literal["set", "node", "node+l2", "none"]
 Edges = Literal["all", "knn", "adjacent", "knn+adjacent"]
-Kappa = Literal["median", "neighbour"] | float
+Kappa = (
+    Literal["median", "neighbour"] | Annotated[float, Field(ge=1e-12, le=1e12)]
+)  # in single precision neither 0 nor infinity
 BYTES_PER_PAIR = 40  # that `connect` takes with `edges: all` where every pair stays joined (measured)
 MEND = "take graph.edges: knn+adjacent, or a larger graph.pixels_per_superpixel"
 SAMPLE = 4096  # nodes from which the kernel's width is read, an equal share of each training graph
@@ -203,4 +206,7 @@ class AffinityGraph(GraphBuilder):
         return {"mean": self.mean_, "scale": self.scale_, "kappa": np.array([self.kappa_], dtype=np.float64)}
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
+        expect(state, {"mean": ("d",), "scale": ("d",), "kappa": (1,)})
         self.mean_, self.scale_, self.kappa_ = state["mean"], state["scale"], float(state["kappa"][0])
+        if not 0 < self.kappa_ < np.inf:
+            raise ValueError(f"kappa is {self.kappa_}")

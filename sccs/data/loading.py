@@ -17,7 +17,7 @@ import numpy as np
 from registry.base import UserError
 from sccs.data.lazy import VolumeArray
 from sccs.data.readers import expand, open_image
-from sccs.data.schema import BetasegBlock, PhantomBlock, VolumesBlock, parse_block
+from sccs.data.schema import LONGEST_NAME, BetasegBlock, PhantomBlock, VolumesBlock, parse_block
 from sccs.data.volumes import Dataset, LabelCodes, Volume
 from sccs.system.cache import code_of, kept_folder, usable_folder
 
@@ -155,7 +155,8 @@ def stem(path: str) -> str:
         parts.pop()  # a glob is named after its folder
     last = parts[-1] if parts else ""
     suffix = next((suffix for suffix in FILE_SUFFIXES if last.lower().endswith(suffix)), "")
-    return re.sub(r"[^\w.+-]", "_", last[: len(last) - len(suffix)]) or "volume"
+    name = re.sub(r"[^\w.+-]", "_", last[: len(last) - len(suffix)])
+    return name.encode()[:LONGEST_NAME].decode(errors="ignore") or "volume"
 
 
 # --------------------------------------------------------------------------------------------------------- phantom

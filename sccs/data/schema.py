@@ -5,6 +5,7 @@ Regions are in voxels, voxel sizes are (z, y, x) in nm.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -17,12 +18,14 @@ from sccs.data.planes import Plane
 from sccs.data.tiler import WINDOW
 
 MOST_CODE = 254  # classes are written as uint8, where 255 is a pixel without a class
+LONGEST_NAME = 200  # bytes of a volume's name: with what is added, files have at most the 255 that disks allow
+MOST_VOXELS = 10**8  # of a synthetic volume, which is made in memory
 
 
 class Block(BaseModel):
     """A block of the data section: keys that it does not know are refused."""
 
-    model_config = ConfigDict(extra="forbid", validate_default=True)
+    model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class Region(Block):
@@ -50,6 +53,7 @@ def _array_or_text(value: Any, text: Callable[[Any], str]) -> str | np.ndarray:
 
 
 Image = Annotated[str, WrapValidator(_array_or_text)]  # a recipe writes a path; Python may give an array
+Level = Annotated[int, Field(ge=0, le=100)] | None
 
 
 class VolumeEntry(Block):
@@ -60,9 +64,9 @@ class VolumeEntry(Block):
     name: str | None = None  # default: the image file's stem
     voxel_size: tuple[float, float, float] | None = None  # (z, y, x) nm; default: what the file says
     axes: str | None = None
-    level: int | None = None
+    level: Level = None
     labels_axes: str | None = None  # default: `axes`
-    labels_level: int | None = None
+    labels_level: Level = None
     region: Region = Region()
 
     @field_validator("name")
@@ -70,6 +74,10 @@ class VolumeEntry(Block):
     def _safe(cls, name: str | None) -> str | None:
         if name is not None and not re.fullmatch(r"[\w.+-]+", name):
             raise ValueError("a volume's name has only letters, digits and . _ + - (it names files)")
+        if name is not None and len(name.encode()) > LONGEST_NAME:
+            raise ValueError(
+                f"a volume's name has at most {LONGEST_NAME} bytes (it names files), not {len(name.encode())}"
+            )
         return name
 
     @field_validator("voxel_size")
@@ -80,8 +88,8 @@ class VolumeEntry(Block):
         return size
 
 
-Fov = Annotated[int, Field(ge=WINDOW)] | Literal["full"]
-Count = Annotated[int, Field(ge=1)] | None
+Fov = Annotated[int, Field(ge=WINDOW, le=1_000_000)] | Literal["full"]
+Count = Annotated[int, Field(ge=1, le=10**9)] | None
 
 
 class VolumesBlock(Block):
@@ -122,13 +130,23 @@ class PhantomBlock(Block):
     """Synthetic beta-like cells, generated once and kept in the cache folder: the last is the test volume."""
 
     name: Literal["phantom"] = "phantom"
-    seed: int | None = 0  # of the generator; null: the run's seed
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = 0  # of the generator; null: the run's seed
     shapes: Annotated[list[tuple[int, int, int]] | None, Field(min_length=2)] = None  # (Z, Y, X) of each volume
     fov: Fov = 560
     train_slices: Count = 4
     test_slices: Count = 4
     anchor: str | None = None
     plane: Plane = "xy"
+
+    @field_validator("shapes")
+    @classmethod
+    def _small(cls, shapes: list[tuple[int, int, int]] | None) -> list[tuple[int, int, int]] | None:
+        for shape in shapes or ():
+            if min(shape) < 4 or math.prod(shape) > MOST_VOXELS:
+                raise ValueError(
+                    f"shape {list(shape)}: sides are at least 4 px, and all together at most {MOST_VOXELS} voxels"
+                )
+        return shapes
 
 
 class BetasegBlock(Block):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 from collections.abc import Sequence
 from csv import writer as csv_writer
@@ -14,15 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from registry.base import UserError
-from sccs.evaluation.naming import read_metrics
+from sccs.evaluation.files import read_metrics, read_timing
 from sccs.evaluation.scores import mean_sd
+from sccs.recipe.stored import read_resolved
 from sccs.system.apart import check_apart
 from sccs.system.files import write_text
 from sccs.system.lock import BRIEFLY, held
 from sccs.system.log import say
+from sccs.system.text import printable
 
 STAGES = ("features", "graph", "embed", "cluster")
 FREE = ("seed", "device", "description")  # keys in which runs of one group may differ
@@ -47,7 +48,7 @@ def main(runs: Sequence[str], csv: str | None = None) -> int:
 
     Returns 0. UserError names a run folder that is missing, unfinished or damaged.
     """
-    folders = list(dict.fromkeys(Path(run).resolve() for run in runs))
+    folders = list(dict.fromkeys(Path(os.path.realpath(run)) for run in runs))
     if not folders:
         raise UserError("compare: name at least one run folder, such as runs/sccs/20250131-120000-s0")
     rows = [read_run(folder) for folder in folders]
@@ -66,7 +67,7 @@ def main(runs: Sequence[str], csv: str | None = None) -> int:
 def read_run(folder: Path) -> Row:
     """Reads `metrics.json`, `resolved.yaml` and, if the run took times, `timing.json`; UserError if one is unfit."""
     metrics = read_metrics(folder)
-    recipe = _resolved(folder)
+    recipe, _ = read_resolved(folder)
     test = metrics.get("test", {})
     headline = metrics.get("headline") if metrics.get("headline") in test else None  # without labels it scores nothing
     values: dict[str, float | None] = {f"DSC {name}": s["mean"]["dsc"] for name, s in test.items()}
@@ -76,30 +77,22 @@ def read_run(folder: Path) -> Row:
     for part in ("train", "test"):
         seen = sum(metrics.get("cluster_share", {}).get(part, [1])) > 0  # else there was no such volume
         values[f"clusters used {part}"] = metrics["clusters_used"][part] if seen else None
-    values["s/FOV"] = _seconds_per_fov(folder / "timing.json")
+    values["s/FOV"] = _seconds_per_fov(folder)
     data = recipe.get("data")
     return Row(
         recipe=_label(folder),
         data=str(data.get("name", "") if isinstance(data, dict) else data or ""),
         seed=int(recipe.get("seed", 0)),
-        group=json.dumps({key: v for key, v in recipe.items() if key not in FREE}, sort_keys=True, default=str),
+        group=_canonical({key: v for key, v in recipe.items() if key not in FREE}),
         headline=headline,
         values=values,
         notes=metrics.get("notes", []),
     )
 
 
-def _resolved(folder: Path) -> dict[str, Any]:
-    path = folder / "resolved.yaml"
-    if not path.exists():
-        raise UserError(f"{folder}: no resolved.yaml; is this a run folder, and did the run finish?")
-    try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(recipe, dict):
-        raise UserError(f"{path}: holds no recipe")
-    return recipe
+def _canonical(recipe: dict[str, Any]) -> str:
+    text = json.dumps(recipe, default=str)  # keys of several types become text, which has an order
+    return json.dumps(json.loads(text), sort_keys=True)
 
 
 def _label(folder: Path) -> str:
@@ -107,15 +100,10 @@ def _label(folder: Path) -> str:
     return folder.parent.name if re.search(r"\d-s\d+$", folder.name) else folder.name
 
 
-def _seconds_per_fov(path: Path) -> float | None:
+def _seconds_per_fov(folder: Path) -> float | None:
     """Sum over the stages in `timing.json`, None where the run took no times."""
-    if not path.exists():
-        return None
-    try:
-        timing = json.loads(path.read_text(encoding="utf-8"))
-        seconds = [float(timing[stage]) for stage in STAGES if timing.get(stage) is not None]
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not the timing of a run ({error})") from error
+    timing = read_timing(folder)
+    seconds = [timing[stage] for stage in STAGES if stage in timing]
     return sum(seconds) if seconds else None
 
 
@@ -149,7 +137,9 @@ def _as_markdown(rows: Sequence[Row], names: Sequence[str]) -> str:
             head = [_name(group[0], headlines), group[0].data, str(len(group))]
             summary.append(head + [_spread(group, name) for name in names])
         parts.append(_table(["recipe", "data", "runs", *heads], summary))
-    said = list(dict.fromkeys(f"- {row.recipe}, seed {row.seed}: {note}" for row in rows for note in row.notes))
+    said = list(
+        dict.fromkeys(printable(f"- {row.recipe}, seed {row.seed}: {note}") for row in rows for note in row.notes)
+    )
     if headlines:
         which = headlines[0] if len(headlines) == 1 else "in brackets behind the recipe"
         said.insert(0, f"- DSC per class and without rest are by the mapping {which}, on the test volumes")
@@ -191,7 +181,7 @@ def _spread(group: Sequence[Row], name: str) -> str:
 
 def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns are also aligned in a terminal."""
-    lines = [[cell.replace("|", "\\|") for cell in line] for line in (head, *body)]
+    lines = [[printable(cell).replace("|", "\\|") for cell in line] for line in (head, *body)]
     widths = [max(3, *(len(line[c]) for line in lines)) for c in range(len(head))]
     text = [c < 2 for c in range(len(head))]  # recipe and data to the left, numbers to the right
     rule = ["-" * w if left else "-" * (w - 1) + ":" for w, left in zip(widths, text)]

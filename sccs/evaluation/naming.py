@@ -16,21 +16,39 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-import yaml
+from pydantic import Field
 
 from registry.base import UserError
 from sccs.evaluation.evaluate import evaluate
+from sccs.evaluation.files import AGAIN, Tables, read_metrics
 from sccs.evaluation.mappings import MAPPINGS
-from sccs.system.archive import is_export, read_text
+from sccs.recipe.located import check, raise_first
+from sccs.recipe.stored import Stored, read_json, to_yaml, yaml_of_ours
+from sccs.system.archive import read_text
 from sccs.system.colours import class_colours
 from sccs.system.files import write_json, write_text
 from sccs.system.log import say
+from sccs.system.text import UNPRINTABLE
 
 FILE = "classes.yaml"
 TABLES = "tables.json"
+LONGEST_NAME = 100  # characters of a class
+
+
+class Entry(Stored):
+    """A cluster in classes.yaml."""
+
+    name: str | int | float
+    colour: str | None = None
+
+
+class Named(Stored):
+    """classes.yaml."""
+
+    clusters: dict[Annotated[int, Field(ge=0, le=254)], Entry] | None = None
 
 
 def main(run: str | Path, assignments: Sequence[str]) -> int:
@@ -66,16 +84,25 @@ def parse_assignments(items: Iterable[str], k: int | None = None) -> tuple[dict[
             raise UserError(f"{item!r} gives no name: write CLUSTER=NAME, such as 3=nucleus")
         if not re.fullmatch(r"\s*\d+\s*", number):
             raise UserError(f"{item!r}: {number.strip()!r} is no cluster number: write CLUSTER=NAME, such as 3=nucleus")
-        cluster = int(number)
+        digits = number.strip().lstrip("0")
+        cluster = int(digits or 0) if len(digits) < 10 else 10**10  # more than any run has
         if cluster in names:
             raise UserError(f"{item!r}: cluster {cluster} already got the name {names[cluster]!r}; name it once")
         _check_cluster(cluster, k, item)
         if not name:
             raise UserError(f"{item!r}: the name is empty: write {cluster}=NAME, such as {cluster}=nucleus")
-        names[cluster] = name
+        names[cluster] = _name(name, repr(item))
         if colon:
             colours[cluster] = _parse_colour(colour, item)
     return names, colours
+
+
+def _name(text: str, where: str) -> str:
+    """The name without spaces around it; UserError, which says `where` it stood, for one that no figure can show."""
+    name = text.strip()
+    if len(name) > LONGEST_NAME or UNPRINTABLE.search(name):
+        raise UserError(f"{where}: a name has at most {LONGEST_NAME} characters, all of them printable")
+    return name
 
 
 def _parse_colour(text: str, where: str) -> str:
@@ -111,7 +138,7 @@ def name_clusters(run: Path, names: Mapping[int, str], colours: Mapping[int, str
     table = class_colours(list(dict.fromkeys(merged[c] for c in sorted(merged))), chosen)
     merged_entries = {c: {"name": merged[c], "colour": table[merged[c]]} for c in sorted(merged)}
     heading = "# Names and colours of clusters; written by `sccs name`, free to edit.\n"
-    write_text(run / FILE, heading + yaml.safe_dump({"clusters": merged_entries}, sort_keys=False, allow_unicode=True))
+    write_text(run / FILE, heading + to_yaml({"clusters": merged_entries}))
     if (run / TABLES).exists():
         rescore(run)
     return merged_entries
@@ -126,14 +153,15 @@ def read_names(run: Path) -> dict[int, dict]:
     if (text := read_text(run, FILE)) is None:
         return {}
     try:
-        content = yaml.safe_load(text) or {}
-        clusters = content.get("clusters") or {}
-        named = {int(cluster): (str(entry["name"]).strip(), entry.get("colour")) for cluster, entry in clusters.items()}
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path}: cannot be read ({' '.join(str(error).split())}); "
-            "write lines such as `3: {name: nucleus, colour: '#f5c518'}` under `clusters:`"
-        ) from error
+        root = yaml_of_ours(text, path)
+        content, problems = check(Named, root, ()) if root.value is not None else (Named(), [])
+        raise_first(problems)
+    except UserError as error:
+        form = "`3: {name: nucleus, colour: '#f5c518'}` under `clusters:`"
+        raise UserError(f"{error}; write lines such as {form}") from None
+    assert content is not None  # as there is no mistake
+    clusters = content.clusters or {}
+    named = {c: (_name(str(entry.name), f"{path}: clusters.{c}.name"), entry.colour) for c, entry in clusters.items()}
     chosen = {name: _parse_colour(str(colour), f"{path}: {name}") for name, colour in named.values() if colour}
     table = class_colours(list(dict.fromkeys(name for name, _ in named.values())), chosen)
     return {c: {"name": named[c][0], "colour": table[named[c][0]]} for c in sorted(named)}
@@ -193,7 +221,7 @@ def write_metrics(
 def rescore(run: Path) -> dict[str, Any]:
     """Evaluates the run's tables again, with the names it has now, and rewrites `metrics.json`, which is returned."""
     run = Path(run)
-    stored = json.loads((run / TABLES).read_text(encoding="utf-8"))
+    stored = read_json(run / TABLES, Tables, AGAIN).model_dump(exclude_unset=True)
     class_names, k = stored["class_names"], stored["k"]
     for part in ("train", "test"):
         tables = {key: np.array(table, np.int64) for key, table in stored[part].items()}
@@ -205,24 +233,6 @@ def rescore(run: Path) -> dict[str, Any]:
     if other and class_names:
         metrics["notes"].append(f"named, but no labelled class: {', '.join(other)}; scored as {metrics['rest']}")
     write_json(run / "metrics.json", metrics)
-    return metrics
-
-
-def read_metrics(run: Path) -> dict[str, Any]:
-    """The run's `metrics.json`; UserError if it is not there (no run, or not finished), damaged, or of pre-training."""
-    path = Path(run) / "metrics.json"
-    if is_export(run):
-        raise UserError(f"{run}: an export, not a run; do this with the run that it came from, and export that again")
-    if not Path(run).is_dir():
-        raise UserError(f"{run}: no such run folder")
-    if not path.exists():
-        raise UserError(f"{run}: no metrics.json; is this a run folder, and did the run finish? (sccs run --resume)")
-    try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); run it again with --resume") from error
-    if "clusters_used" not in metrics:
-        raise UserError(f"{run}: has no clusters, it seems to be a pre-training; name a run that segmented")
     return metrics
 
 

@@ -1,30 +1,31 @@
 """A segmentation in blocks, carried out by any number of processes on any number of machines; any of them may die.
 
 While it lasts, OUTPUT.partial/ holds job.json (all that a worker must know), the store, what each field of view (FOV)
-has given, and done/, an empty file for each block that is written. A block is done again unless its file is there, so
-that a killed job loses the blocks at work and nothing else. Three stages, each block by block: `fovs` segments, "0"
-stitches the FOVs of a block and of its neighbours to the finest level, "1" and on are the levels of the pyramid.
+has given, and done/, a file for each block that is written, with the checksum of its labels. A block is done again
+unless its file is there, so that a killed job loses the blocks at work and nothing else; a job that is resumed compares
+the checksums. Three stages, each block by block: `fovs` segments, "0" stitches the FOVs of a block and of its
+neighbours to the finest level, "1" and on are the levels of the pyramid.
 What a block holds follows from job.json alone: not from who computes it, when, or beside whom.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 import math
 import os
 import secrets
 import shutil
 import socket
-import sys
 import threading
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from registry.base import UserError
 from sccs.data.label_store import cells, create_store, halve_box, import_zarr, open_level
@@ -36,10 +37,47 @@ from sccs.inference.source import Mask, open_mask, open_volume
 from sccs.inference.stitch import stitched
 from sccs.inference.workers import cluster, on_cluster
 from sccs.model.model import Model
-from sccs.system.files import move_into_place, write_json
+from sccs.recipe.stored import Length, Stored, read_json
+from sccs.system import bounds
+from sccs.system.archive import UNREADABLE
+from sccs.system.files import move_into_place, remove, write_json, write_text
+from sccs.system.log import say_error
 
 PARTIAL = ".partial"
+MEND = "give --overwrite to begin anew"
+Natural = Annotated[int, Field(ge=0, lt=2**53)]
 STAGES = {"fovs": "segmenting", "0": "stitching"}  # what they do, for the progress
+# what a damaged array makes zarr raise
+DAMAGE = (*UNREADABLE, TypeError, AttributeError)
+
+
+class Settings(Stored):
+    """What is segmented, and how."""
+
+    run: str
+    model: str
+    input: str
+    axes: str | None
+    level: int | None
+    voxel_size: list[Length] | None
+    mask: str | None
+    region: Annotated[
+        list[Annotated[list[Natural], Field(min_length=2, max_length=2)]], Field(min_length=3, max_length=3)
+    ]
+    fov: Natural | Literal["full"]
+    halo: Natural
+    block: list[Natural] | None
+    kind: Literal["clusters", "classes"]
+    ome: Literal["0.4", "0.5"]
+    table: list[Annotated[int, Field(ge=0, le=255)]]
+
+
+class Content(Stored):
+    """job.json."""
+
+    settings: Settings
+    statistics: Annotated[list[float], Field(min_length=2, max_length=2)]
+    token: str
 
 
 def partial_folder(output: str | os.PathLike) -> Path:
@@ -59,10 +97,15 @@ def check_partial(output: str | os.PathLike, resume: bool, overwrite: bool) -> N
 
 def begun(output: str | os.PathLike) -> dict | None:
     """job.json of an unfinished segmentation, None where there is none."""
-    try:
-        return json.loads((partial_folder(output) / "job.json").read_text())
-    except FileNotFoundError:
-        return None
+    folder = partial_folder(output)
+    return read_job(folder) if (folder / "job.json").exists() else None
+
+
+def read_job(folder: Path) -> dict[str, Any]:
+    """job.json of a folder. Raises FileNotFoundError where there is none, UserError for another content."""
+    path = folder / "job.json"
+    path.stat()
+    return read_json(path, Content, MEND).model_dump(exclude_unset=True)
 
 
 def check_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -128,7 +171,7 @@ class Job:
     """What a process keeps open of a segmentation: model, volume, mask and arrays, each from its first use."""
 
     def __init__(self, folder: str, device: str):
-        about = json.loads((Path(folder) / "job.json").read_text())
+        about = read_job(Path(folder))
         self.folder, self.device = Path(folder), device
         self.settings, self.statistics = about["settings"], tuple(about["statistics"])
         self.plan, self.levels = layout(self.settings)
@@ -159,19 +202,83 @@ class Job:
         return open_level(self.folder / "store", self.settings["kind"], number)
 
     def marker(self, task: Task) -> Path:
-        """The empty file that says that a task is done."""
+        """The file that says that a task is done, and the checksum of its labels."""
         return self.folder / "done" / task.stage / str(task.number)
 
     def tasks(self, stage: str) -> list[Task]:
         """Blocks of a stage that are still to do."""
-        done = set(os.listdir(self.folder / "done" / stage))
-        count = self.plan.count
-        if stage not in ("fovs", "0"):
-            count = math.prod(grid(self.levels[int(stage)].shape, self._cells))
-        left = [number for number in range(count) if str(number) not in done]
+        done = self._done(stage)
+        left = [number for number in range(self._count(stage)) if str(number) not in done]
         if stage == "fovs":
             return [Task(stage, number, math.prod(map(len, self.plan.within(number)))) for number in left]
         return [Task(stage, number) for number in left]
+
+    def _done(self, stage: str) -> set[str]:
+        try:
+            return set(os.listdir(self.folder / "done" / stage))
+        except OSError as error:
+            raise self._damaged(error) from None
+
+    def _count(self, stage: str) -> int:
+        if stage in ("fovs", "0"):
+            return self.plan.count
+        return math.prod(grid(self.levels[int(stage)].shape, self._cells))
+
+    def _damaged(self, error: Exception) -> UserError:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        return UserError(f"{self.folder}: the unfinished segmentation is damaged ({reason}); {MEND}")
+
+    def check(self) -> None:
+        """Blocks whose labels are not those that their marker tells of are to do again. Raises UserError where the job
+        has lost more than blocks."""
+        again = 0
+        for stage in self.stages:
+            self._place(Task(stage, 0))
+            for name in sorted(self._done(stage)):
+                known = name.isdecimal() and len(name) < 10 and int(name) < self._count(stage)
+                if not known or not self._whole(Task(stage, int(name))):
+                    again += known
+                    remove(self.folder / "done" / stage / name)
+        if again:
+            say_error(f"{self.folder}: {again} of the blocks that were done are damaged, and are done again")
+
+    def _whole(self, task: Task) -> bool:
+        array, area = self._place(task)
+        try:
+            if bounds.read_text(self.marker(task), 100) == self._checksum(task):
+                return True
+        except (UserError, *DAMAGE):
+            pass
+        array[area] = EMPTY  # what was empty is not written again
+        return False
+
+    def _checksum(self, task: Task) -> str:
+        """Of the labels that a task has written, as they are read again."""
+        array, (z, y, x) = self._place(task)
+        crc, depth = 0, self.plan.chunk[0]
+        for start in range(z.start, z.stop, depth):
+            crc = zlib.crc32(np.ascontiguousarray(array[start : min(start + depth, z.stop), y, x]).tobytes(), crc)
+        return f"{crc:08x}"
+
+    def _place(self, task: Task) -> tuple[Any, tuple[slice, ...]]:
+        """The array that a task fills, and its voxels there."""
+        area: tuple[slice, ...]
+        try:
+            if task.stage == "fovs":
+                zs, rows, columns = self.plan.within(task.number)
+                (top, left), (h, w) = self.plan.corner(rows[0], columns[0]), self.plan.slot
+                sides = slice(top, top + len(rows) * h), slice(left, left + len(columns) * w)
+                array, area = self.fovs, (slice(zs.start, zs.stop), *sides)
+                shape = (self.plan.shape[0], len(self.plan.y) * h, len(self.plan.x) * w)
+            else:
+                level = int(task.stage)
+                array, shape = self.level(level), self.levels[level].shape
+                area = self.plan.box(task.number) if level == 0 else box(shape, self._cells, task.number)
+            if array.shape != shape or array.dtype != np.uint8:
+                raise ValueError(f"{array.dtype} {array.shape} where uint8 {shape} is due")
+        except DAMAGE as error:
+            raise self._damaged(error) from None
+        return array, area
 
     def do(self, task: Task, tick: Callable[[], Any] = lambda: None) -> None:
         """tick: called after every FOV."""
@@ -183,7 +290,7 @@ class Job:
             self._stitch(task.number)
         else:
             self._halve(int(task.stage), task.number)
-        self.marker(task).touch()
+        write_text(self.marker(task), self._checksum(task))
 
     def _segment(self, number: int, tick: Callable[[], Any]) -> None:
         zs, rows, columns = self.plan.within(number)
@@ -254,8 +361,9 @@ def carry_out(
 ) -> None:
     """Do what is left of the job, stage by stage. progress(total, what) is a context whose value has update(n)."""
     folder = str(partial_folder(output).absolute())
-    token = json.loads((Path(folder) / "job.json").read_text())["token"]
+    token = read_job(Path(folder))["token"]
     job = Job(folder, device)
+    job.check()
     with kept(folder), cluster(workers, scheduler) as client:
         for stage in job.stages:
             tasks = job.tasks(stage)
@@ -278,5 +386,5 @@ def kept(folder: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        print(f"sccs: {folder} keeps what is done; --resume goes on", file=sys.stderr)
+        say_error(f"{folder} keeps what is done; --resume goes on")
         raise

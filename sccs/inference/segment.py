@@ -40,7 +40,7 @@ from sccs.inference.workers import import_distributed
 from sccs.model.model import Model
 from sccs.system.apart import check_apart
 from sccs.system.lock import held
-from sccs.system.log import bar
+from sccs.system.log import bar, say
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
     said = f"clusters 0 to {len(table) - 1}"
     if entries:
         said = ", ".join(f"{label} {name}" for label, name in legend.names.items())
-    print(f"{output}: {' x '.join(map(str, shape))} (z, y, x), {said}")
+    say(f"{output}: {' x '.join(map(str, shape))} (z, y, x), {said}")
 
 
 def _following(source: ImageSource, fov: int | str, halo: int | None) -> list[int] | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from sccs.data.readers import ImageSource, expand, level_sizes, open_image
 from sccs.data.schema import Region
 from sccs.data.volumes import Volume, voxel_mismatch
 from sccs.inference.blocks import chosen_level
+from sccs.system.log import say, say_error
 
 
 def absolute(path: str | os.PathLike) -> str:
@@ -61,7 +61,7 @@ def _nearest_level(
         levels = [number for number in levels if min(turn(shapes[number], plane)[1:]) >= min_side] or levels
     level = levels[chosen_level([sizes[number] for number in levels], trained)]
     note = "" if len(levels) == count else f", of those with at least {min_side} px a side"
-    print(f"level {level} of {count}: {_nm(sizes[level])}, the nearest to the {_nm(trained)} of the training{note}")
+    say(f"level {level} of {count}: {_nm(sizes[level])}, the nearest to the {_nm(trained)} of the training{note}")
     return level if count > 1 else None
 
 
@@ -120,10 +120,7 @@ def say_absent(source: ImageSource, region: Sequence[Sequence[int]]) -> None:
     share = source.array.absent(*(slice(start, stop) for start, stop in region))
     if share:
         said = f"{share:.1%}" if share >= 0.001 else "less than 0.1%"
-        print(
-            f"sccs: {source.path}: {said} of the chunks in the region were never written, they hold the fill value",
-            file=sys.stderr,
-        )
+        say_error(f"{source.path}: {said} of the chunks in the region were never written, they hold the fill value")
 
 
 Inside = Callable[[int, slice, slice], np.ndarray]  # slice z, rows, columns of the region -> (h, w) bool
@@ -175,4 +172,4 @@ def by_planes(mask: Inside, shape: Sequence[int], kept: int) -> Inside:
 def warn_of_voxels(here: Sequence[float] | None, trained: Sequence[float] | None) -> None:
     """Say it on stderr where `sccs.data.volumes.voxel_mismatch` has something to say."""
     if (note := voxel_mismatch(here, trained)) is not None:
-        print(f"sccs: warning: {note}", file=sys.stderr)
+        say_error(f"warning: {note}")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from registry.base import UserError
 from registry.requirements import pip_install
+from sccs.system.log import say_error
 
 ALLOWED_FAILURES = 10  # workers that may die of one block before it is to blame
 Task = TypeVar("Task")
@@ -66,7 +66,7 @@ def on_cluster(client: Any, function: Callable[[Task], Task], tasks: Sequence[Ta
     """The tasks as they are done, by whatever workers there are; those of a worker that dies go to another."""
     distributed = import_distributed()
     if not client.scheduler_info()["workers"]:
-        print("sccs: the scheduler has no workers yet; waiting for some", file=sys.stderr)
+        say_error("the scheduler has no workers yet; waiting for some")
     futures = client.map(function, tasks, pure=False)
     try:
         for future in distributed.as_completed(futures):

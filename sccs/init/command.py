@@ -20,6 +20,7 @@ from sccs.init.plan import make_plan
 from sccs.system.apart import check_apart
 from sccs.system.files import write_text
 from sccs.system.lock import held
+from sccs.system.log import say
 
 
 def init(
@@ -40,7 +41,7 @@ def init(
     """
     from sccs.pipeline import Pipeline
 
-    if minutes <= 0:
+    if not 0 < minutes < float("inf"):
         raise UserError(f"--minutes {minutes:g}: a run takes more than no time; give a positive number")
     volumes, notes = survey(given, axes=axes, voxel_size=voxel_size, level=level)
     path = Path(out or f"{stem(os.path.abspath(given))}.yaml")
@@ -50,10 +51,10 @@ def init(
         raise UserError(f"{path}: exists already: choose another name with --out, or say --overwrite")
     check_apart(path, {"INPUT": [expand(given)]}, within=False)
     for found in volumes:
-        print("\n".join(recipe.describe(found, axes)), flush=True)
+        say("\n".join(recipe.describe(found, axes)))
     for note in notes:
-        print(note, flush=True)
-    print("measuring one field of view ...", flush=True)
+        say(note)
+    say("measuring one field of view ...")
     pipeline = Pipeline.from_recipe(recipe.PARENT, device=device)
     cost, graph = measure(pipeline, volumes[0])
     free = free_memory()
@@ -64,5 +65,5 @@ def init(
         if os.path.lexists(path) and not overwrite:  # meanwhile
             raise UserError(f"{path}: exists already: choose another name with --out, or say --overwrite")
         write_text(path, recipe.recipe_text(plan, volumes, notes, said, path.parent, axes, minutes))
-    print("\n".join([*said, f"recipe: {path}", f"next: sccs run {path}"]))
+    say("\n".join([*said, f"recipe: {path}", f"next: sccs run {path}"]))
     return path

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,16 @@ import torch
 
 import registry
 from registry.base import UserError
-from sccs.model.parts import Parts
+from sccs.model.parts import SMALLEST_SIDE, Parts
+from sccs.recipe.stored import About, parse_json
+from sccs.system import bounds
 from sccs.system.archive import MODEL, carried
 from sccs.system.files import atomic_path, write_json
 
 FORMAT = 1  # of the model folder
+MEND = "copy it anew, or train again"
+# what a part makes of arrays that are not its own: wrong names, shapes, kinds, numbers
+MISFITS = (KeyError, ValueError, TypeError, IndexError, AttributeError, AssertionError, ArithmeticError, RuntimeError)
 
 
 def write(folder: Path, parts: Parts, info: Mapping[str, Any]) -> None:
@@ -32,6 +37,17 @@ def write(folder: Path, parts: Parts, info: Mapping[str, Any]) -> None:
     write_json(folder / "model.json", {"format": FORMAT, "recipe": parts.recipe.resolved(), **info})
 
 
+def read_about(folder: Path, run: str | os.PathLike[str]) -> dict[str, Any]:
+    """model.json in the folder of the weights. Raises UserError where there is none, a damaged one, another format."""
+    path = folder / "model.json"
+    if not path.is_file():
+        raise UserError(f"{run}: no trained model there ({MODEL} is missing); give the folder of a finished `sccs run`")
+    text, where = bounds.read_text(path, bounds.JSON), f"{run}: {MODEL}"
+    if (found := parse_json(text, where, dict[str, Any], MEND).get("format")) != FORMAT:
+        raise UserError(f"{run}: model format {found}, this version reads {FORMAT}")
+    return parse_json(text, where, About, MEND).model_dump(exclude_unset=True)
+
+
 def read(place: Path, run: str | os.PathLike[str]) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     """The folder of the weights, the recipe without its data, and what else the model knows.
 
@@ -41,32 +57,62 @@ def read(place: Path, run: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]
     where there is no model, one of another format, or one with plug-ins that the user does not trust.
     """
     folder = place / "model" if (place / "model").is_dir() else place
-    if not (folder / "model.json").is_file():
-        raise UserError(f"{run}: no trained model there ({MODEL} is missing); give the folder of a finished `sccs run`")
-    about = json.loads((folder / "model.json").read_text())
-    if about.get("format") != FORMAT:
-        raise UserError(f"{run}: model format {about.get('format')}, this version reads {FORMAT}")
+    about = read_about(folder, run)
     recipe = {key: value for key, value in about["recipe"].items() if key not in ("data", "extends")}
     recipe["plugins"] = carried(recipe.get("plugins") or [], folder.parent)
     return folder, recipe, {key: value for key, value in about.items() if key not in ("format", "recipe")}
 
 
 def restore(parts: Parts, folder: Path, run: str | os.PathLike[str]) -> None:
-    """Give every part what it had learned. Raises UserError where a file is missing, damaged, or of another version."""
+    """Give every part what it had learned, and try it on a small image.
+
+    Raises UserError where a file is missing, damaged, or of another version: where arrays lack, are of another shape or
+    kind, hold NaN, or do not fit together.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     role = ""
     try:
         for role in registry.ROLES:
-            getattr(parts, role).set_state(load_file(folder / f"{role}.safetensors"))
-    except (FileNotFoundError, SafetensorError) as error:
-        raise UserError(f"{run}: the model is incomplete or damaged ({error}); train again") from None
-    except (KeyError, ValueError, RuntimeError) as error:  # arrays of other names or shapes than this code keeps
+            path = folder / f"{role}.safetensors"
+            bounds.check_file(path, bounds.MODEL)
+            getattr(parts, role).set_state(_numbers(load_file(path)))
+    except (OSError, SafetensorError, UserError) as error:
+        raise UserError(f"{run}: the model is incomplete or damaged ({role}.safetensors: {error}); {MEND}") from None
+    except MISFITS as error:
         raise UserError(
-            f"{run}: the model's {role} was saved by another version of sccs "
-            f"({str(error).splitlines()[0]}); train again"
+            f"{run}: the model's {role} was saved by another version of sccs ({_first_line(error)}); train again"
         ) from None
     for part in (parts.embedder, parts.clusterer):
         if isinstance(part, torch.nn.Module):
             part.to(parts.device).eval()
+    try:
+        _try(parts)
+    except (UserError, *MISFITS) as error:
+        raise UserError(f"{run}: the model's arrays do not fit together ({_first_line(error)}); {MEND}") from None
+
+
+@torch.no_grad()
+def _try(parts: Parts) -> None:
+    """Segment a small image; raises whatever parts raise, and ValueError where they give no probabilities."""
+    ours = type(parts.features).__module__.startswith("registry.")
+    side = SMALLEST_SIDE if ours else parts.min_side  # ours continue what is smaller than a window, which saves time
+    image = np.random.default_rng(0).standard_normal((side, side)).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        graph = parts.graph.build(image, parts.features.extract(image)).to(parts.device)
+        P = parts.clusterer.predict(graph, parts.embedder.embed(graph))
+    if tuple(P.shape) != (graph.n, parts.k) or not bool(torch.isfinite(P).all()):
+        raise ValueError(f"no shares of {parts.k} clusters, but an array {tuple(P.shape)}, or NaN")
+
+
+def _numbers(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    for name, values in state.items():
+        if values.dtype.kind == "f" and np.isnan(values).any():
+            raise ValueError(f"{name} holds NaN")
+    return state
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -60,7 +60,10 @@ def node_labels(graphs: Sequence[RegionGraph | Nodes], dataset: Dataset) -> list
 
 
 def check_labels(model: Parts, dataset: Dataset) -> None:
-    """Raises UserError where a part is fitted on labels and no training volume has any."""
+    """Raises UserError where a part is fitted on labels and no training volume has any, and where clusters are classes
+    and there are fewer."""
+    if model.clusterer.per_class and model.k < len(dataset.classes):
+        raise UserError(f"clusterer.k: {model.k} is less than the {len(dataset.classes)} classes of the data; raise it")
     if model.supervised and all(volume.labels is None for volume in dataset.train):
         raise UserError(
             f"data.train: {' and '.join(model.supervised)} must learn from labels, but no training "

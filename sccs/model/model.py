@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from registry.base import UserError
 from registry.spg.graphs import RegionGraph
 from sccs.model import folder
 from sccs.model.parts import Parts
 from sccs.recipe import Recipe, load_recipe
-from sccs.system.archive import opened
+from sccs.system.archive import MODEL, opened
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -90,7 +91,10 @@ class Model(Parts):
         """
         with opened(run) as place:
             weights, recipe, info = folder.read(place, run)
-            model = cls.from_recipe(recipe, device=device)
+            try:
+                model = cls.from_recipe(recipe, device=device)
+            except UserError as error:
+                raise UserError(f"{run}: {MODEL}: {error}") from None
             folder.restore(model, weights, run)
             model.info = info
             return model

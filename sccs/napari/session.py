@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from registry.base import UserError
+from sccs.data.schema import LONGEST_NAME
 from sccs.data.volumes import Dataset, Volume
 from sccs.data.writers import check_output, write_labels
 from sccs.evaluation.legend import UNNAMED, Legend, class_codes, cluster_legend
@@ -223,7 +224,8 @@ def as_stack(image: Any) -> Any:
 
 def file_name(text: str) -> str:
     """A layer's name as the name of a file."""
-    return re.sub(r"\W+", "_", text).strip("_") or "image"
+    name = re.sub(r"\W+", "_", text).strip("_")
+    return name.encode()[:LONGEST_NAME].decode(errors="ignore") or "image"
 
 
 def new_run(base: str | Path, name: str) -> Path:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 import registry
 from registry.base import UserError
 from registry.registry import canonical, suggestion
-from sccs.recipe.located import Node, branches, check, raise_first, show, unknown_key
+from sccs.recipe.located import TOLD, Node, branches, check, raise_first, show, unknown_key
 from sccs.recipe.merging import named
 from sccs.recipe.recipe import Choice, Recipe
 from sccs.recipe.schema import TOP_LEVEL, WEIGHTS, Evaluation, General, Train
@@ -28,7 +28,8 @@ def checked(root: Node, path: Path | None, label: str, import_plugins: bool = Tr
     import_plugins: False: only those that the user trusts whoever wrote them; parts of others stay as they are written.
     Raises UserError for the first mistake, with file, line and dotted path, and the number of others.
     """
-    problems = [unknown_key(node, (key,), TOP_LEVEL) for key, node in root.value.items() if key not in TOP_LEVEL]
+    unknown = [key for key in root.value if key not in TOP_LEVEL]
+    problems = [unknown_key(root.value[key], (key,), TOP_LEVEL) for key in unknown[:TOLD]] + [""] * len(unknown[TOLD:])
     general, found = check(General, _part_of(root, General), ())
     raise_first([*problems, *found])  # plug-ins are imported only for a recipe that is sound so far
     assert general is not None  # as there is no mistake

@@ -17,8 +17,13 @@ from pydantic import BaseModel, ValidationError
 
 from registry.base import UserError
 from registry.registry import suggestion
+from sccs.system import bounds
 
 M = TypeVar("M", bound=BaseModel)
+INTEGER = r"[-+]?[0-9]+"
+FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+LARGEST = 2**63  # an integer beyond fits into no array
+TOLD = 100  # mistakes that are put into words, at most: one is shown, the others are counted
 
 
 @dataclass(frozen=True)
@@ -49,10 +54,18 @@ class Node:
     def child(self, key: object) -> Node | None:
         """The entry of a dict, or the item of a list, None where there is none; keys are compared as text."""
         if isinstance(self.value, dict):
+            if isinstance(key, str) and key in self.value:
+                return self.value[key]
             return next((node for k, node in self.value.items() if str(k) == str(key)), None)
-        if isinstance(self.value, list) and str(key).isdecimal() and int(str(key)) < len(self.value):
-            return self.value[int(str(key))]
+        if isinstance(self.value, list) and (index := index_of(key, len(self.value))) is not None:
+            return self.value[index]
         return None
+
+
+def index_of(key: object, length: int) -> int | None:
+    """The place in a list of that length that a key names, None where it names none."""
+    text = str(key)
+    return int(text) if text.isdecimal() and len(text) < 10 and int(text) < length else None
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
@@ -61,11 +74,8 @@ class Node:
 def read_yaml(path: Path) -> Node:
     """The mapping in a YAML file, with places. Raises UserError for unreadable files, YAML mistakes, duplicate keys."""
     label = _label(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{label}: cannot be read: {error}") from error
-    root = parse_yaml(text, lambda line: Place(label, line, path.resolve().parent))
+    base = Path(os.path.realpath(path)).parent
+    root = parse_yaml(bounds.read_text(label, bounds.YAML), lambda line: Place(label, line, base))
     if not isinstance(root.value, dict):
         raise UserError(
             f"{root.place}: a recipe is a mapping of blocks (data:, features:, ...), not {show(root.plain())}"
@@ -75,9 +85,11 @@ def read_yaml(path: Path) -> Node:
 
 def parse_yaml(text: str, place: Callable[[int], Place]) -> Node:
     """YAML as a Node; `place` turns a line, from 1, into a Place. Raises UserError for what a recipe cannot hold."""
-    # BaseLoader leaves every plain scalar a string, so that the core schema below decides alone what is a number
     try:
-        root = yaml.compose(text, Loader=yaml.BaseLoader)
+        root = yaml.compose(text, Loader=_Loader)
+    except _TooMuch as error:
+        assert error.problem_mark is not None
+        raise UserError(f"{place(error.problem_mark.line + 1)}: {error.problem}") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         assert mark is not None  # MarkedYAMLError has one of them
@@ -87,6 +99,40 @@ def parse_yaml(text: str, place: Callable[[int], Place]) -> Node:
     return Node(None, place(1)) if root is None else _convert(root, place, root.start_mark.line + 1, ())
 
 
+class _TooMuch(yaml.MarkedYAMLError):
+    """YAML that goes beyond a bound."""
+
+
+class _Loader(yaml.BaseLoader):
+    """Leaves every plain scalar a string, so that the core schema below decides alone what is a number.
+
+    Stops at what is nested too deep, and at aliases that stand for more than anybody writes.
+    """
+
+    def __init__(self, stream: str):
+        super().__init__(stream)
+        self._depth = 0
+        self._values: dict[yaml.Node, int] = {}  # in a node, itself included
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._depth += 1
+        if self._depth > bounds.DEPTH:
+            raise _TooMuch(
+                None, None, f"blocks within blocks, more than {bounds.DEPTH} deep", self.peek_event().start_mark
+            )
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if node is None or node in self._values:  # an alias
+            return node
+        pairs = node.value if isinstance(node, yaml.MappingNode) else [node.value]
+        inner = (each for pair in pairs for each in pair) if isinstance(node, yaml.CollectionNode) else ()
+        self._values[node] = 1 + sum(self._values.get(each, 0) for each in inner)
+        if self._values[node] > bounds.VALUES:
+            problem = f"more than {bounds.VALUES} values, what aliases (*) stand for counted each time"
+            raise _TooMuch(None, None, problem, node.start_mark)
+        return node
+
+
 def _convert(node: yaml.Node, place: Callable[[int], Place], line: int, above: tuple[yaml.Node, ...]) -> Node:
     here = place(line)
     if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.startswith("tag:yaml.org,2002:python"):
@@ -94,7 +140,7 @@ def _convert(node: yaml.Node, place: Callable[[int], Place], line: int, above: t
     if node in above:
         raise UserError(f"{here}: a YAML alias contains itself")
     if isinstance(node, yaml.ScalarNode):
-        return Node(node.value if node.style else scalar(node.value), here)
+        return Node(_scalar(node, here), here)
     if isinstance(node, yaml.SequenceNode):
         return Node([_convert(item, place, item.start_mark.line + 1, (*above, node)) for item in node.value], here)
     entries: dict[Any, Node] = {}
@@ -102,7 +148,7 @@ def _convert(node: yaml.Node, place: Callable[[int], Place], line: int, above: t
         key_line = key_node.start_mark.line + 1
         if not isinstance(key_node, yaml.ScalarNode):
             raise UserError(f"{place(key_line)}: a key must be a plain word or number")
-        key = key_node.value if key_node.style else scalar(key_node.value)
+        key = _scalar(key_node, place(key_line))
         if key in entries:
             first = entries[key].place.line
             raise UserError(f"{place(key_line)}: duplicate key {key!r}, first written on line {first}")
@@ -110,28 +156,49 @@ def _convert(node: yaml.Node, place: Callable[[int], Place], line: int, above: t
     return Node(entries, here)
 
 
+def _scalar(node: yaml.ScalarNode, place: Place) -> Any:
+    if found := re.search("[\0\ud800-\udfff]", node.value):
+        raise UserError(f"{place}: no text has the character {found[0]!a}")
+    try:
+        return node.value if node.style else scalar(node.value)
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
+
+
 def scalar(text: str) -> Any:
-    """A plain scalar by the YAML 1.2 core schema."""
+    """A plain scalar by the YAML 1.2 core schema. Raises UserError for an integer that no computer word holds."""
     if text in ("", "~", "null", "Null", "NULL"):
         return None
     if text in ("true", "True", "TRUE", "false", "False", "FALSE"):
         return text.lower() == "true"
-    if re.fullmatch(r"[-+]?[0-9]+", text):
-        return int(text)
-    if re.fullmatch(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", text):
+    if re.fullmatch(INTEGER, text):
+        return _whole(text)
+    if re.fullmatch(FLOAT, text):
         return float(text)
     if re.fullmatch(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", text):
         return float(text.replace(".", ""))
     return text
 
 
-def from_python(value: Any, place: Place) -> Node:
-    """A recipe given as a dict, all of it at one place."""
+def _whole(text: str) -> int:
+    if len(text) > 20 or not -LARGEST <= int(text) < LARGEST:
+        shown = text if len(text) <= 24 else f"{text[:21]}..."
+        raise UserError(f"{shown} is an integer of {len(text.lstrip('+-'))} digits; the largest has 19")
+    return int(text)
+
+
+def from_python(value: Any, place: Place, depth: int = 0) -> Node:
+    """A recipe given as a dict, all of it at one place. Raises UserError where it is nested too deep."""
+    if depth > bounds.DEPTH:
+        raise UserError(f"{place}: blocks within blocks, more than {bounds.DEPTH} deep")
     if isinstance(value, Mapping):
-        return Node({key: from_python(item, place) for key, item in value.items()}, place)
+        return Node({key: from_python(item, place, depth + 1) for key, item in value.items()}, place)
     if isinstance(value, (list, tuple)):
-        return Node([from_python(item, place) for item in value], place)
-    return Node(_scalar_of(value), place)
+        return Node([from_python(item, place, depth + 1) for item in value], place)
+    value = _scalar_of(value)
+    if isinstance(value, int) and not -LARGEST <= value < LARGEST:
+        raise UserError(f"{place}: an integer of more than 19 digits")
+    return Node(value, place)
 
 
 # ---- checking --------------------------------------------------------------------------------------------------------
@@ -150,13 +217,14 @@ def check(model: type[M], node: Node, path: tuple) -> tuple[M | None, list[str]]
         # JSON mode: strict about scalars, yet a list may fill a tuple and a string a Path, as YAML can say no other
         return model.model_validate_json(text, strict=True), []
     except ValidationError as error:
-        return None, _lines(error, model, node, path)
+        return None, lines_of(error, model, node, path)
 
 
-def _lines(error: ValidationError, model: type[BaseModel], root: Node, path: tuple) -> list[str]:
+def lines_of(error: ValidationError, model: Any, root: Node, path: tuple) -> list[str]:
     """One line a faulty value: the branches of a union complain one by one, and are put together again."""
     at: dict[tuple, tuple[Node, list]] = {}
-    for detail in error.errors(include_url=False):
+    every = error.errors(include_url=False)
+    for detail in every[:TOLD]:
         node, real = root, list[Any]()
         for key in detail["loc"]:  # what is no key of the data is pydantic's name for a branch
             if (child := node.child(key)) is None:
@@ -167,7 +235,8 @@ def _lines(error: ValidationError, model: type[BaseModel], root: Node, path: tup
         at.setdefault(tuple(real), (node, []))[1].append(detail)
     # a mistyped key is the reason why another one is missing, so it comes first
     at = dict(sorted(at.items(), key=lambda item: item[1][1][0]["type"] == "missing"))
-    return [_line(node, (*path, *real), details, _keys_at(model, real[:-1])) for real, (node, details) in at.items()]
+    told = [_line(node, (*path, *real), details, _keys_at(model, real[:-1])) for real, (node, details) in at.items()]
+    return told + [""] * len(every[TOLD:])
 
 
 def _line(node: Node, path: tuple, details: list, allowed: list[str]) -> str:
@@ -176,6 +245,8 @@ def _line(node: Node, path: tuple, details: list, allowed: list[str]) -> str:
         return unknown_key(node, path, allowed)
     dotted = ".".join(map(str, path))
     where = f"{node.place}: {dotted}: " if dotted else f"{node.place}: "
+    if first["type"] == "json_invalid":  # half a character, from Python
+        return f"{where}{first['ctx']['error']}"
     if first["type"] == "missing":
         return f"{where}missing, and it has no default"
     if first["type"] in ("value_error", "assertion_error"):
@@ -212,7 +283,7 @@ def unknown_key(node: Node, path: tuple, allowed: Sequence[str]) -> str:
     return f"{node.place}: {'.'.join(map(str, path))}: unknown key; {suggestion(path[-1], allowed)}{listed}"
 
 
-def _keys_at(model: type[BaseModel], path: tuple) -> list[str]:
+def _keys_at(model: Any, path: tuple) -> list[str]:
     """Names of the fields of the model that stands at `path` inside `model`."""
     found: list[Any] = [model]
     for key in path:
@@ -269,5 +340,5 @@ def show(value: Any) -> str:
 
 def _label(path: Path) -> str:
     """The file's name as a person in this folder would type it."""
-    path = path.resolve()
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    path, here = Path(os.path.realpath(path)), Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

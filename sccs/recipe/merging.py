@@ -8,7 +8,8 @@ from pathlib import Path
 import registry
 from registry.base import UserError
 from registry.registry import canonical, suggestion
-from sccs.recipe.located import Node, Place, parse_yaml, read_yaml, scalar, show
+from sccs.recipe.located import Node, Place, index_of, parse_yaml, read_yaml, scalar, show
+from sccs.system import bounds
 
 
 def _recipe_folder() -> Path:
@@ -28,12 +29,14 @@ def find_recipe(name: str | os.PathLike, base: Path | None = None) -> Path:
     Raises UserError if there is neither.
     """
     path = (base or Path.cwd()) / os.path.expanduser(name)
-    if path.is_file():
+    if os.path.isfile(path):  # unlike Path.is_file, false for a name that no disk takes
         return path
     packaged = packaged_recipes()
     short = str(name).removeprefix("recipes/").removesuffix(".yaml")
     if short in packaged:
         return packaged[short]
+    if os.path.lexists(path):
+        bounds.check_file(path)  # says what it is instead
     raise UserError(
         f"recipe {str(name)!r} not found: neither a file nor a packaged recipe; "
         f"{suggestion(short, packaged)}packaged: {', '.join(packaged)}"
@@ -50,12 +53,14 @@ def with_parents(root: Node, path: Path | None, chain: tuple[Path, ...] = ()) ->
         return root
     if not isinstance(parent.value, str):
         raise UserError(f"{parent.place}: extends: names one parent recipe, not {show(parent.plain())}")
-    chain = (*chain, path.resolve()) if path else chain
+    chain = (*chain, Path(os.path.realpath(path))) if path else chain
+    if len(chain) > bounds.PARENTS:
+        raise UserError(f"{parent.place}: extends: more than {bounds.PARENTS} recipes extend one another")
     try:
         parent_path = find_recipe(parent.value, parent.place.base)
     except UserError as error:
         raise UserError(f"{parent.place}: extends: {error}") from None
-    if parent_path.resolve() in chain:
+    if Path(os.path.realpath(parent_path)) in chain:
         cycle = " -> ".join(p.name for p in (*chain, parent_path))
         raise UserError(f"{parent.place}: extends: recipes extend one another in a circle: {cycle}")
     return _merge_recipe(with_parents(read_yaml(parent_path), parent_path, chain), root)
@@ -77,10 +82,10 @@ def override(root: Node, option: str) -> Node:
         if not rest:
             return value
         if node is not None and isinstance(node.value, list):
-            if not rest[0].isdecimal() or int(rest[0]) >= len(node.value):
+            if (index := index_of(rest[0], len(node.value))) is None:
                 raise UserError(f"{place}: {'.'.join(above)} is a list of {len(node.value)}, it has no {rest[0]!r}")
             items = list(node.value)
-            items[int(rest[0])] = changed(items[int(rest[0])], rest[1:], [*above, rest[0]])
+            items[index] = changed(items[index], rest[1:], [*above, rest[0]])
             return Node(items, node.place)
         if node is not None and not isinstance(node.value, dict):
             raise UserError(f"{place}: {'.'.join(above)} is the value {show(node.value)}, it has no {rest[0]!r}")

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 import registry
+from registry.ranges import Batch, Count, NotNegative, Rate, Seed, Steps, Threads
 from sccs.system.device import DEVICE
 
 WEIGHTS = {"spe": 1.0, "clu": 1.0, "smo": 0.1}  # paper, section 3.4: 1, gamma_1, gamma_2
@@ -18,7 +19,7 @@ MappingName = Literal["train", "hungarian", "greedy", "majority", "oracle"]
 class Block(BaseModel):
     """A recipe block with a fixed set of keys."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 Schedule = Literal["constant", "cosine"]
@@ -28,14 +29,14 @@ Trained = Literal["embedder", "clusterer"]
 class Train(Block):
     """How the trainable parts are trained."""
 
-    iterations: Annotated[int, Field(ge=0)] = 6000
-    lr: Annotated[float, Field(gt=0)] = 0.01
+    iterations: Steps = 6000
+    lr: Rate = 0.01
     schedule: Schedule | dict[Trained, Schedule] = "constant"  # for all parts, or of each; cosine: down to lr / 100
-    batch: Annotated[int, Field(ge=1)] = 1  # graphs a step
-    weights: dict[str, Annotated[float, Field(ge=0)]] = dict(WEIGHTS)  # loss term -> weight
-    checkpoint_every: Annotated[int, Field(ge=1)] = 500  # steps
-    log_every: Annotated[int, Field(ge=1)] = 50  # steps
-    threads: Annotated[int, Field(ge=1)] | None = None  # CPU threads; null: PyTorch's own choice
+    batch: Batch = 1  # graphs a step
+    weights: dict[str, NotNegative] = dict(WEIGHTS)  # loss term -> weight
+    checkpoint_every: Count = 500  # steps
+    log_every: Count = 50  # steps
+    threads: Threads | None = None  # CPU threads; null: PyTorch's own choice
 
     @field_validator("weights")
     @classmethod
@@ -60,7 +61,7 @@ class General(Block):
     """Keys of a recipe that are no block."""
 
     description: str = ""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Seed = 0
     device: str = "auto"
     plugins: list[str] = []
 

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
+from sccs.recipe.stored import Stored, parse_json
 from sccs.report.drawing import INK, add_legend, new_figure
+from sccs.system import bounds
 from sccs.system.colours import cluster_colours
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+class Logged(Stored):
+    """A line of metrics.jsonl: its step, and numbers by tag."""
+
+    __pydantic_extra__: dict[str, Annotated[float, Field(ge=-1e100, le=1e100)] | None]
+    step: Annotated[int, Field(ge=0, lt=2**53)] = 0
+
+
 def read_metrics(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """metrics.jsonl -> tag -> (steps, values), each (n,); null is nan."""
+    """metrics.jsonl -> tag -> (steps, values), each (n,); null is nan. Raises UserError for a line of another form."""
     found: dict[str, list[tuple[int, float]]] = {}
     if Path(path).exists():
-        for line in Path(path).read_text(encoding="utf-8").splitlines():
-            entry = json.loads(line)
-            step = entry.pop("step", 0)
-            for tag, value in entry.items():
-                found.setdefault(tag, []).append((step, np.nan if value is None else float(value)))
+        for number, line in enumerate(bounds.read_text(path, bounds.LOG).splitlines(), 1):
+            entry = parse_json(line, f"{path}:{number}", Logged, "delete the line")
+            for tag, value in entry.__pydantic_extra__.items():
+                found.setdefault(tag, []).append((entry.step, np.nan if value is None else float(value)))
     columns = {tag: list(zip(*sorted(pairs))) for tag, pairs in found.items()}
     return {tag: (np.array(steps), np.array(values)) for tag, (steps, values) in columns.items()}
 
@@ -55,7 +64,7 @@ def loss_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure 
 
 def share_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure | None:
     """Each cluster's share of the nodes over training (tags clusters/share_<i>), in the clusters' colours."""
-    tags = [tag for tag in metrics if tag.startswith("clusters/share_") and len(metrics[tag][0]) > 1]
+    tags = [tag for tag in metrics if re.fullmatch(r"clusters/share_\d{1,3}", tag) and len(metrics[tag][0]) > 1]
     tags.sort(key=lambda tag: int(tag.split("_")[-1]))
     if not tags:
         return None

@@ -28,8 +28,22 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **k
     return figure, figure.subplots(rows, columns, squeeze=False, **kw)
 
 
+def _as_written(figure: Figure) -> None:
+    """Draw all text as it is: names may have dollar signs, between which matplotlib else reads formulas. It writes the
+    ticks of a logarithmic axis as formulas itself."""
+    from matplotlib.text import Text
+    from matplotlib.ticker import LogFormatter
+
+    axes = [axis for each in figure.axes for axis in (each.xaxis, each.yaxis)]
+    logarithmic = [axis for axis in axes if isinstance(axis.get_major_formatter(), LogFormatter)]
+    formulas = {label for axis in logarithmic for label in axis.get_ticklabels(which="both")}
+    for text in figure.findobj(Text):
+        text.set_parse_math(text in formulas)
+
+
 def save_png(figure: Figure, path: Path, dpi: int = 110) -> Path:
     """Writes the figure, whole or not at all, and returns its path."""
+    _as_written(figure)
     with atomic_path(path) as scratch:
         figure.savefig(scratch, dpi=dpi, facecolor="white")
     return Path(path)
@@ -39,6 +53,7 @@ def to_svg(figure: Figure, name: str) -> str:
     """Figure -> an <svg> element whose text and axes take the page's colour; `name` keeps ids apart on one page."""
     import matplotlib
 
+    _as_written(figure)
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})

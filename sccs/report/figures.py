@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry.base import UserError
+from sccs.evaluation.files import AGAIN, read_file
+from sccs.evaluation.files import read_metrics as read_metrics_file
+from sccs.recipe.stored import About
 from sccs.report.charts import cluster_use_chart, dsc_bars, loss_curves, read_metrics
 from sccs.report.drawing import save_png
 from sccs.report.panels import basis_panel, comparison_panel, overview_panel
@@ -46,13 +48,18 @@ def read_run(run: Path) -> RunView:
     run = Path(run)
     if not run.is_dir():
         raise UserError(f"{run}: no such run folder")
-    metrics = _json(run / "metrics.json", {})
+    metrics = read_metrics_file(run) if (run / "metrics.json").exists() else {}
     views = sorted((SliceView.load(path) for path in (run / "figures" / "data").glob("*.npz")), key=_order)
     if not metrics and not views:
         raise UserError(f"{run}: neither metrics.json nor figures/data; is this the folder of a finished run?")
     k = metrics.get("k") or 1 + max(int(view.clusters.max(initial=0)) for view in views)
-    codes = {int(code): name for code, name in _json(run / "model" / "model.json", {}).get("classes", {}).items()}
+    about = read_file(run, "model/model.json", About)
+    codes = {int(code): name for code, name in about.classes.items()} if about else {}
     for view in views:
+        if view.clusters.max(initial=0) >= k:
+            raise UserError(
+                f"{run}: figures/data/{view.key}.npz has clusters that the run does not, which has {k}; {AGAIN}"
+            )
         view.classes = view.classes or codes
     entries = read_names(run)
     names = list(metrics.get("classes") or codes.values())
@@ -66,10 +73,6 @@ def read_run(run: Path) -> RunView:
     colours = class_colours(names, {n: chosen[m] for n in names for m in chosen if m.lower() == n.lower()})
     labels = cluster_names(entries, k)
     return RunView(k, views, rule if classes else None, classes, colours, metrics, labels)
-
-
-def _json(path: Path, otherwise: Any) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else otherwise
 
 
 def _order(view: SliceView) -> tuple[bool, str, int]:

@@ -5,17 +5,23 @@ Pictures are embedded, charts are inline SVG that takes the page's colours, and 
 
 from __future__ import annotations
 
-import json
+import os
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from sccs.evaluation.files import read_environment, read_graphs, read_timing
+from sccs.recipe.stored import read_resolved
 from sccs.report.charts import read_metrics
-from sccs.report.figures import draw_all, read_run
+from sccs.report.figures import RunView, draw_all, read_run
 from sccs.report.overlays import error_colours
 from sccs.report.page_pictures import charts, cluster_cards, shown_views, slice_pictures
 from sccs.report.page_tables import cards, graph_table, number, percent, score_tables, timing_rows, volume_names
+from sccs.system import bounds
 from sccs.system.files import write_text
 
 SHOWN_GRAPHS = 12
@@ -29,6 +35,38 @@ RULES = {
 }
 
 
+@dataclass
+class RunFiles:
+    """All that the report is made from. resolved: of resolved.yaml; written: recipe.yaml; log: log.txt."""
+
+    seen: RunView
+    resolved: dict[str, Any]
+    resolved_text: str
+    written: str
+    timing: dict[str, Any]
+    environment: dict[str, Any]
+    logged: dict[str, tuple[np.ndarray, np.ndarray]]
+    graphs: list[dict[str, Any]]
+    log: str
+
+
+def read_everything(run: Path) -> RunFiles:
+    """The files of a run folder. Raises UserError for a folder that holds no run, and for the first damaged file."""
+    seen = read_run(run)
+    resolved, text = read_resolved(run) if (run / "resolved.yaml").exists() else ({}, "")
+    return RunFiles(
+        seen,
+        resolved,
+        text,
+        _text(run / "recipe.yaml"),
+        read_timing(run),
+        read_environment(run),
+        read_metrics(run / "metrics.jsonl"),
+        read_graphs(run) or seen.metrics.get("graphs") or [],
+        _text(run / "log.txt"),
+    )
+
+
 def refresh(run: Path) -> Path:
     """Figures and report anew from what the run folder holds: after training, and after clusters were named."""
     draw_all(run)
@@ -37,15 +75,12 @@ def refresh(run: Path) -> Path:
 
 def write_report(run: Path) -> Path:
     """Writes `run`/report.html and returns its path. UserError for a folder that holds no run."""
-    import yaml
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     run = Path(run)
-    seen = read_run(run)
-    resolved_text = _text(run / "resolved.yaml")
-    resolved = yaml.safe_load(resolved_text) or {}
-    timing, environment = (_json(run / name) for name in ("timing.json", "environment.json"))
-    logged = read_metrics(run / "metrics.jsonl")
+    files = read_everything(run)
+    seen, timing, environment, logged = files.seen, files.timing, files.environment, files.logged
+    resolved = files.resolved
     shown = shown_views(seen.views)
     page = Environment(
         loader=PackageLoader("sccs.report", ""),
@@ -61,7 +96,7 @@ def write_report(run: Path) -> Path:
         synthetic=_data_name(resolved) == "phantom",
         seed=resolved.get("seed"),
         cards=cards(seen, timing, environment, logged, resolved),
-        warnings=list(dict.fromkeys([*seen.metrics.get("notes", []), *_logged_warnings(run)])),
+        warnings=list(dict.fromkeys([*seen.metrics.get("notes", []), *_warnings(files.log)])),
         slices=[slice_pictures(view, seen) for view in shown],
         slice_count={part: sum(view.split == part for view in seen.views) for part in ("test", "train")},
         rule=seen.rule,
@@ -72,12 +107,12 @@ def write_report(run: Path) -> Path:
         command=f"sccs name {shlex.quote(_shown_path(run))}",
         scores=score_tables(seen),
         charts=charts(seen, logged),
-        graphs=graph_table(_json(run / "graphs.json") or seen.metrics.get("graphs") or []),
+        graphs=graph_table(files.graphs),
         shown_graphs=SHOWN_GRAPHS,
         timing=timing_rows(timing),
         environment=_environment_rows(environment),
-        recipe=resolved_text,
-        written=_text(run / "recipe.yaml"),
+        recipe=files.resolved_text,
+        written=files.written,
         number=number,
         percent=percent,
     )
@@ -86,11 +121,7 @@ def write_report(run: Path) -> Path:
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.exists() else ""
-
-
-def _json(path: Path) -> Any:
-    return json.loads(_text(path) or "{}")
+    return bounds.read_text(path, bounds.LOG, errors="replace") if path.exists() else ""
 
 
 def _data_name(resolved: Mapping[str, Any]) -> str:
@@ -101,14 +132,14 @@ def _data_name(resolved: Mapping[str, Any]) -> str:
 def _shown_path(run: Path) -> str:
     """The run as one would type it from where we are now; the page should not tell where home is."""
     try:
-        return str(run.resolve().relative_to(Path.cwd()))
+        return str(Path(os.path.realpath(run)).relative_to(Path.cwd()))
     except ValueError:
         return str(run)
 
 
-def _logged_warnings(run: Path, most: int = 20) -> list[str]:
+def _warnings(log: str, most: int = 20) -> list[str]:
     """Messages of level WARNING in log.txt, each once."""
-    cut = (line.partition(" WARNING ") for line in _text(run / "log.txt").splitlines())
+    cut = (line.partition(" WARNING ") for line in log.splitlines())
     found = list(dict.fromkeys(message.strip() for _, level, message in cut if level))
     return found[:most] + ([f"and {len(found) - most} more in log.txt"] if len(found) > most else [])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -110,7 +110,7 @@ def score_tables(seen: RunView) -> dict[str, Any] | None:
     }
 
 
-def graph_table(graphs: list[Mapping[str, Any]]) -> dict[str, Any] | None:
+def graph_table(graphs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Diagnostics of the training graphs: mean and range of each quantity, and a row per graph."""
     if not graphs:
         return None

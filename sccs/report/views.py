@@ -6,13 +6,62 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
+from registry.base import UserError
+from sccs.evaluation.files import AGAIN
+from sccs.recipe.stored import Length, Stored, parse_json
+from sccs.system import bounds
+from sccs.system.archive import UNREADABLE
 from sccs.system.files import atomic_path
 
 SHOWN_BASES = 12
+Natural = Annotated[int, Field(ge=0, le=10**6)]
+
+
+# array: (kind of its numbers, axes, least number)
+ARRAYS = {
+    "image": ("u", 2, 0),
+    "regions": ("i", 2, -1),
+    "bases": ("f", 2, None),
+    "clusters": ("i", 1, 0),
+    "columns": ("i", 1, 0),
+    "labels": ("i", 2, None),
+    "kmeans_raw": ("i", 1, 0),
+}
+
+
+class Kept(Stored):
+    """What a saved view says beside its arrays."""
+
+    volume: str
+    z: Annotated[int, Field(ge=0, le=10**9)]
+    split: Literal["train", "test"]
+    u: Annotated[int, Field(ge=0, le=10**6)]
+    ignore: int | None = None
+    tiles: list[tuple[Natural, Natural, Natural, Natural]] = []
+    classes: dict[Annotated[int, Field(ge=0, le=254)], str] = {}
+    voxel_size: tuple[Length, Length, Length] | None = None
+
+
+def _check(arrays: dict[str, np.ndarray], about: Kept) -> None:
+    """Raises ValueError for arrays that are none of a view."""
+    for name, (kind, axes, least) in ARRAYS.items():
+        if (array := arrays.get(name)) is None:
+            if name not in ("labels", "kmeans_raw"):
+                raise ValueError(f"{name} is missing")
+        elif array.dtype.kind != kind or array.ndim != axes or (least is not None and array.min(initial=0) < least):
+            raise ValueError(f"{name} is no such array")
+    (H, W), n = arrays["image"].shape, len(arrays["clusters"])
+    if arrays["image"].dtype != np.uint8 or not H * W:
+        raise ValueError("image is no such array")
+    if arrays["bases"].shape[1] != len(arrays["columns"]) or arrays.get("kmeans_raw", arrays["clusters"]).shape != (n,):
+        raise ValueError("arrays do not belong together")
+    if any(y >= H or x >= W or not height * width for y, x, height, width in about.tiles):
+        raise ValueError("tiles lie outside of the image")
 
 
 @dataclass
@@ -107,15 +156,20 @@ class SliceView:
     @classmethod
     def load(cls, path: Path) -> SliceView:
         """What `save` has written."""
-        with np.load(path, allow_pickle=False) as stored:
-            about = json.loads(str(stored["about"]))
-            about["tiles"] = [tuple(tile) for tile in about["tiles"]]
-            about["classes"] = {int(code): name for code, name in about["classes"].items()}
-            arrays = {name: stored[name] for name in stored.files if name != "about"}
-        arrays["clusters"] = arrays["clusters"].astype(np.int64)
-        arrays.setdefault("labels", None)
-        arrays.setdefault("kmeans_raw", None)
-        return cls(**about, **arrays)
+        try:
+            bounds.check_zip(path)
+            with np.load(path, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in ARRAYS if name in stored.files}
+                about = parse_json(str(stored["about"]), path, Kept, AGAIN)
+            _check(arrays, about)
+            arrays["clusters"] = arrays["clusters"].astype(np.int64)
+            found = cls(**about.model_dump(include=set(Kept.model_fields)), **{"labels": None, **arrays})
+            if path.name != f"{found.key}.npz":
+                raise ValueError(f"it is of {found.key}")
+        except (*UNREADABLE, SyntaxError, TypeError, MemoryError) as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise UserError(f"{path}: damaged ({reason}); {AGAIN}") from None
+        return found
 
     def class_image(self, class_of_cluster: Sequence[str | None], names: Sequence[str]) -> np.ndarray:
         """(H, W) int position in `names` of each pixel's class under a mapping (class name or None per cluster)."""

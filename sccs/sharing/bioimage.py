@@ -14,17 +14,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
 from registry.base import Features, UserError
 from registry.requirements import pip_install
 from sccs.model.model import Model
+from sccs.recipe.stored import to_yaml
 from sccs.sharing.card import data_name
 from sccs.sharing.encoder import OPSET, TokenMap, export_onnx, facts, mae_of
 from sccs.system import archive
 from sccs.system.apart import check_apart
 from sccs.system.files import atomic_path, write_text
 from sccs.system.lock import held
+from sccs.system.log import say
 
 EPSILON = 1e-6  # of the zoo's standardisation, (x - mean) / (sd + epsilon)
 PAPER = "10.48550/arXiv.2111.06377"
@@ -36,7 +37,7 @@ def main(run: str, out: str, *, licence: str | None, authors: Sequence[str], ove
     with held(path, "sccs export"):
         archive.check_output(path, overwrite)
         check_apart(path, {"RUN": [run]}, within=archive.is_export(run))
-        print(package(run, path, licence, authors))
+        say(package(run, path, licence, authors))
 
 
 def package(run: str | os.PathLike[str], out: Path, licence: str | None, authors: Sequence[str]) -> str:
@@ -64,7 +65,7 @@ def package(run: str | os.PathLike[str], out: Path, licence: str | None, authors
         _tensors(model.features, folder)
         _readme(model, folder)
         description = _description(model, folder, licence, authors)
-        write_text(folder / "bioimageio.yaml", yaml.safe_dump(description, sort_keys=False, allow_unicode=True))
+        write_text(folder / "bioimageio.yaml", to_yaml(description))
         archive.pack(folder, temporary)
         checked = spec.load_description(temporary, perform_io_checks=True)
         if isinstance(checked, spec.InvalidDescr):

@@ -83,7 +83,7 @@ def _facts(about: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, str]
 
 def data_name(about: Mapping[str, Any]) -> str:
     """The training data in words: what is synthetic is called so."""
-    return {"phantom": "phantom (synthetic images)"}.get(about["data"], str(about["data"]))
+    return {"phantom": "phantom (synthetic images)"}.get(about.get("data", ""), str(about.get("data", "")))
 
 
 def _table(left: str, right: str, rows: Mapping) -> str:

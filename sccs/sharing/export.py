@@ -15,7 +15,6 @@ Nothing in it names a folder of the computer that trained the model.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -26,19 +25,22 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import sccs
 from registry.base import UserError
+from sccs.evaluation.files import Metrics, read_environment, read_file, read_graphs
 from sccs.evaluation.naming import FILE as NAMES
 from sccs.evaluation.naming import read_names
+from sccs.evaluation.scores import json_safe
+from sccs.model.folder import read_about
 from sccs.model.model import Model
+from sccs.recipe.stored import to_yaml
 from sccs.sharing.card import ENCODER, card
 from sccs.sharing.encoder import export_onnx
 from sccs.system import archive
 from sccs.system.apart import check_apart
 from sccs.system.files import atomic_path, write_json, write_text
 from sccs.system.lock import held
+from sccs.system.log import say
 
 CARD, RECIPE, METRICS, ENVIRONMENT = "README.md", "recipe.yaml", "metrics.json", "environment.json"
 VERSIONS = ("sccs", "python", "device", "gpu", "packages")  # of environment.json; the rest tells of the machine
@@ -63,7 +65,7 @@ def main(
         archive.check_output(path, overwrite)
         check_apart(path, {"RUN": [run]}, within=archive.is_export(run))
         said = export(run, path, onnx=onnx, licence=licence, authors=authors)
-    print("\n".join([f"{out}: {len(said)} files, loads with sccs.load and sccs segment", *filter(None, said.values())]))
+    say("\n".join([f"{out}: {len(said)} files, loads with sccs.load and sccs segment", *filter(None, said.values())]))
 
 
 def export(
@@ -84,7 +86,7 @@ def export(
         model = Model.load(run, "cpu")  # what does not load is not passed on
         zipped = out.suffix.lower() == ".zip"
         with tempfile.TemporaryDirectory(prefix="sccs-") if zipped else nullcontext(scratch) as folder:
-            said = _fill(Path(folder), source, model, onnx, licence, authors)
+            said = _fill(Path(folder), source, run, model, onnx, licence, authors)
             archive.seal(Path(folder))
             if zipped:
                 archive.pack(Path(folder), scratch)
@@ -92,12 +94,18 @@ def export(
 
 
 def _fill(
-    folder: Path, source: Path, model: Model, onnx: bool, licence: str | None, authors: Sequence[str]
+    folder: Path,
+    source: Path,
+    run: str | os.PathLike[str],
+    model: Model,
+    onnx: bool,
+    licence: str | None,
+    authors: Sequence[str],
 ) -> dict[str, str]:
     """Every file of the export but the hashes."""
     said = {}
     weights = source / "model" if (source / "model").is_dir() else source
-    about = json.loads((weights / "model.json").read_text(encoding="utf-8"))
+    about = json_safe({"k": model.k, "fov": model.fov, "data": "", **read_about(weights, run)})
     earlier = about.get("export", {})
     facts = {
         "sccs": sccs.__version__,
@@ -112,16 +120,16 @@ def _fill(
     write_json(folder / archive.MODEL, {**about, "export": facts})
     for path in sorted(weights.glob("*.safetensors")):
         shutil.copyfile(path, folder / "model" / path.name)
-    write_text(folder / RECIPE, yaml.safe_dump(about["recipe"], sort_keys=False, allow_unicode=True))
+    write_text(folder / RECIPE, to_yaml(about["recipe"]))
     for name in (NAMES, METRICS):
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
-    environment = _json(source / ENVIRONMENT)
+    metrics, environment = _scores(source), read_environment(source)
     if environment:
         write_json(folder / ENVIRONMENT, {key: environment[key] for key in VERSIONS if key in environment})
     if onnx:
         said[ENCODER] = export_onnx(model.features, folder / ENCODER)
-    write_text(folder / CARD, card(about, facts, read_names(folder), _json(folder / METRICS), environment, said))
+    write_text(folder / CARD, card(about, facts, read_names(folder), metrics, environment, said))
     return {name: said.get(name, "") for name in archive.files(folder)}
 
 
@@ -141,11 +149,12 @@ def _carry(plugin: str, base: Path, folder: Path) -> str:
 
 def _training_fovs(run: Path) -> dict[str, int]:
     """Training volume -> fields of view, of a run that kept its graphs' statistics."""
-    return dict(Counter(graph["key"].rsplit(":", 3)[0] for graph in _json(run / "graphs.json") or []))
+    return dict(Counter(graph["key"].rsplit(":", 3)[0] for graph in read_graphs(run)))
 
 
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+def _scores(source: Path) -> dict[str, Any] | None:
+    metrics = read_file(source, METRICS, Metrics)
+    return None if metrics is None else metrics.model_dump(exclude_unset=True)
 
 
 def portable(value: Any) -> Any:

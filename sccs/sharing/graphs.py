@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
 import sccs
 from registry.base import UserError
@@ -30,9 +29,11 @@ from sccs.model import folder as model_folder
 from sccs.model.fovs import check_labels, class_positions, fit_features, label_counts, training_fovs
 from sccs.model.model import Model
 from sccs.recipe import Recipe, load_recipe
+from sccs.recipe.stored import Stored, parse_json, read_resolved
 from sccs.sharing.export import portable
+from sccs.system import bounds
 from sccs.system.apart import check_apart
-from sccs.system.archive import is_export
+from sccs.system.archive import UNREADABLE, is_export
 from sccs.system.files import atomic_path, write_json
 from sccs.system.lock import held
 from sccs.system.log import bar, say
@@ -41,6 +42,25 @@ FORMAT = 1  # of the folder
 GRAPHS, FACTS, REGIONS = "graphs.bin", "graphs.json", "regions.npz"
 FILES = {GRAPHS, FACTS, REGIONS}
 MADE_FROM = ("seed", "data", "features", "graph")  # what of a recipe the graphs depend on
+MEND = "make them anew (sccs graphs --overwrite)"
+
+
+class Place(Stored):
+    """Where a graph comes from, in graphs.json."""
+
+    split: str
+    volume: str
+    z: int
+    y: int
+    x: int
+
+
+class Facts(Stored):
+    """graphs.json."""
+
+    classes: dict[int, str]
+    settings: dict[str, Any]
+    fovs: list[Place]
 
 
 class SuperpixelGraphs(dgl.data.DGLDataset):
@@ -123,12 +143,10 @@ class SuperpixelGraphs(dgl.data.DGLDataset):
         """Whether the folder holds saved graphs. Raises UserError where they are others than those asked for."""
         if not is_saved(self.folder):
             return False
-        facts = json.loads((self.folder / FACTS).read_text(encoding="utf-8"))
-        if facts.get("format") != FORMAT:
-            raise UserError(f"{self.folder}: graphs of format {facts.get('format')}, this version reads {FORMAT}")
+        facts = self._facts()
         if self._make is not None:
-            now, then = self._make.settings, facts["settings"]
-            if other := [key for key in MADE_FROM if now[key] != then[key]]:
+            now, then = self._make.settings, facts.settings
+            if other := [key for key in MADE_FROM if now[key] != then.get(key)]:
                 raise UserError(
                     f"{self.folder}: the graphs there were made with another `{other[0]}`; choose another name, or "
                     "make them anew (--overwrite, force_reload=True)"
@@ -137,15 +155,27 @@ class SuperpixelGraphs(dgl.data.DGLDataset):
 
     def load(self) -> None:
         """Read what `save` wrote; regions when they are asked for."""
-        facts = json.loads((self.folder / FACTS).read_text(encoding="utf-8"))
+        facts = self._facts()
         self.graphs, _ = dgl.load_graphs(str(self.folder / GRAPHS))
-        self.fovs = facts["fovs"]
-        self.classes = {int(code): name for code, name in facts["classes"].items()}
+        self.fovs = [fov.model_dump() for fov in facts.fovs]
+        self.classes = facts.classes
+
+    def _facts(self) -> Facts:
+        path = self.folder / FACTS
+        text = bounds.read_text(path, bounds.JSON)
+        if (found := parse_json(text, path, dict[str, Any], MEND).get("format")) != FORMAT:
+            raise UserError(f"{self.folder}: graphs of format {found}, this version reads {FORMAT}")
+        return parse_json(text, path, Facts, MEND)
 
     def regions(self, index: int) -> np.ndarray:
         """Regions (H, W) int32 of a graph: the node of every pixel."""
-        with np.load(self.folder / REGIONS) as saved:
-            return saved[str(range(len(self))[index])]
+        path, key = self.folder / REGIONS, str(range(len(self))[index])
+        try:
+            bounds.check_file(path)
+            with np.load(path) as saved:
+                return saved[key]
+        except UNREADABLE as error:
+            raise UserError(f"{path}: damaged ({error}); {MEND}") from None
 
     def split(self, name: str) -> list[int]:
         """Numbers of the graphs of the split `train` or `test`."""
@@ -187,7 +217,7 @@ class _Source:
             if option.partition("=")[0].partition(".")[0] not in ("data", "device"):
                 raise UserError(f"--set {option}: of a run only `data` and `device` can be changed; give the recipe")
         self.weights, recipe, _ = model_folder.read(run, run)
-        data = yaml.safe_load((run / "resolved.yaml").read_text(encoding="utf-8")).get("data")
+        data = read_resolved(run)[0].get("data")
         return load_recipe({**recipe, "data": data}, overrides)
 
     def graphs(self) -> tuple[Model, Dataset, Iterator[tuple[str, FOV, RegionGraph]]]:

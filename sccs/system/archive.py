@@ -6,26 +6,34 @@ Hashes are compared whenever such a model is read, so that what loads is what wa
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import re
 import shutil
+import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any
 
 import registry
 from registry.base import UserError
+from sccs.system import bounds
+from sccs.system.text import UNPRINTABLE
 
 SUMS = "SHA256SUMS"
 MODEL = "model/model.json"
 TRUST = "SCCS_TRUST_PLUGINS"  # environment variable; 1: run the plug-ins of any model
 BLOCK = 1 << 20  # bytes read at once
 DATE = (1980, 1, 1, 0, 0, 0)  # of every file in a zip, so that the same run gives the same bytes
-UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError, OSError)
+# what a damaged zip makes its reader raise
+UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, KeyError, ValueError, IndexError,
+    NotImplementedError, RuntimeError, OverflowError, OSError,
+)  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------------------ reading
@@ -49,12 +57,12 @@ def opened(run: str | os.PathLike[str]) -> Iterator[Path]:
 
 def damage(folder: Path) -> tuple[str, str] | None:
     """The first file that is not as `SHA256SUMS` lists it, and what is wrong with it; None if all are whole."""
-    for name, digest in _sums((folder / SUMS).read_bytes(), folder).items():
+    for name, digest in _sums(bounds.read_bytes(folder / SUMS, bounds.SUMS), folder).items():
         try:
-            with open(folder / name, "rb") as stream:
-                found = _digest(stream)
-        except OSError as error:
-            return name, error.strerror or str(error)
+            bounds.check_file(folder / name, bounds.MODEL)
+            found = _digest(_blocks(open(folder / name, "rb")))  # noqa: SIM115  # which closes it
+        except (OSError, UserError) as error:
+            return name, getattr(error, "strerror", None) or str(error)
         if found != digest:
             return name, "its SHA-256 is another one"
     return None
@@ -63,14 +71,19 @@ def damage(folder: Path) -> tuple[str, str] | None:
 def is_export(path: str | os.PathLike[str]) -> bool:
     """Whether `sccs export` wrote this folder or zip; no hash is compared."""
     path = Path(path)
-    return zipfile.is_zipfile(path) if path.is_file() else (path / SUMS).is_file() and (path / MODEL).is_file()
+    if not path.is_file():
+        return (path / SUMS).is_file() and (path / MODEL).is_file()
+    try:
+        return zipfile.is_zipfile(path)
+    except UNREADABLE:
+        return False
 
 
 def read_text(run: str | os.PathLike[str], name: str) -> str | None:
     """The text of one file of a run, an export's folder or zip; None where it has none of this name."""
     path = Path(run)
     if not path.is_file():
-        return (path / name).read_text(encoding="utf-8") if (path / name).exists() else None
+        return bounds.read_text(path / name, bounds.YAML) if (path / name).exists() else None
     with opened(path) as folder:
         return read_text(folder, name)
 
@@ -105,42 +118,65 @@ def of_a_model(folder: Path) -> bool:
 def _unpack(path: Path, folder: Path) -> None:
     """Listed files of a zip into `folder`, each compared with its hash; the zip may hold them in a folder."""
     try:
+        bounds.check_zip(path)
         archive = zipfile.ZipFile(path)
-        names = archive.namelist()
-        (listing,) = [name for name in names if re.fullmatch(rf"([^/]+/)?{SUMS}", name)]
-        sums = _sums(archive.read(listing), path)
-    except ValueError:  # none, or several
-        raise UserError(f"{path}: no model that `sccs export` wrote: it has no {SUMS}") from None
+        listings = [name for name in archive.namelist() if re.fullmatch(rf"([^/]+/)?{SUMS}", name)]
+        listing = archive.open(listings[0]).read(bounds.SUMS) if len(listings) == 1 else b""
     except UNREADABLE as error:
         raise UserError(f"{path}: not a readable zip ({error}); give a run, or what `sccs export` wrote") from None
+    if not listing:
+        raise UserError(f"{path}: no model that `sccs export` wrote: it has no {SUMS}")
+    top = listings[0].removesuffix(SUMS)
     with archive:
-        for name, digest in sums.items():
+        for name, digest in _sums(listing, path).items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             with open(folder / name, "wb") as target:
-                try:
-                    with archive.open(listing.removesuffix(SUMS) + name) as stream:
-                        found = _digest(stream, target)
-                except UNREADABLE as error:
-                    raise _damaged(path, name, error) from None
+                found = _digest(_member(archive, top + name, name, path), target)
             if found != digest:
                 raise _damaged(path, name, "its SHA-256 is another one")
 
 
+def _member(archive: zipfile.ZipFile, inside: str, name: str, path: Path) -> Iterator[bytes]:
+    """What a file of a zip holds. What goes wrong with reading is damage; with writing, a full disk, it is not."""
+    try:
+        yield from _blocks(archive.open(inside))
+    except UNREADABLE as error:
+        raise _damaged(path, name, error) from None
+
+
 def _sums(listing: bytes, path: Path) -> dict[str, str]:
     """File -> SHA-256 of a listing as sha256sum writes it."""
-    sums = {}
+    sums: dict[str, str] = {}
     for line in listing.decode("utf-8", "replace").splitlines():
         match = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
-        if not match or (name := PurePosixPath(match[2])).is_absolute() or ".." in name.parts or "\\" in match[2]:
+        if not match or not _is_name(match[2]) or len(sums) == bounds.MEMBERS:
             raise _damaged(path, SUMS, f"line {line[:80]!r}")
         sums[match[2]] = match[1]
+    folders = {
+        "/".join(parts[:depth]) for name in sums for parts in [name.split("/")] for depth in range(1, len(parts))
+    }
+    if both := folders & sums.keys():
+        raise _damaged(path, SUMS, f"{min(both)!r} is a file and a folder")
     return sums
 
 
-def _digest(stream: IO[bytes], target: IO[bytes] | None = None) -> str:
-    """SHA-256 of a stream, which is copied to `target`, if there is one, on the way."""
+def _is_name(name: str) -> bool:
+    """Whether a file of this name lies in the folder that it is unpacked to, on any disk."""
+    parts = name.split("/")
+    plain = all(0 < len(part.encode()) <= 255 and part not in (".", "..") for part in parts)
+    return plain and len(name) <= 1000 and not UNPRINTABLE.search(name) and not set(":\\") & set(name)
+
+
+def _blocks(stream: IO[bytes]) -> Iterator[bytes]:
+    with stream:
+        while block := stream.read(BLOCK):
+            yield block
+
+
+def _digest(blocks: Iterable[bytes], target: IO[bytes] | None = None) -> str:
+    """SHA-256 of a file in blocks, which are copied to `target`, if there is one, on the way."""
     digest = hashlib.sha256()
-    while block := stream.read(BLOCK):
+    for block in blocks:
         digest.update(block)
         if target is not None:
             target.write(block)
@@ -163,7 +199,7 @@ def check_output(out: Path, overwrite: bool) -> None:
     if out.is_dir():
         if out.is_symlink() or not is_export(out):
             raise UserError(f"{out}: a folder that is no export is never written over: choose another name")
-        known = {SUMS, *_sums((out / SUMS).read_bytes(), out)}
+        known = {SUMS, *_sums(bounds.read_bytes(out / SUMS, bounds.SUMS), out)}
         for path in out.rglob("*"):
             if path.is_file() and path.relative_to(out).as_posix() not in known:
                 raise UserError(
@@ -177,8 +213,7 @@ def seal(folder: Path) -> None:
     """Write `SHA256SUMS` over every file of the folder."""
     lines = []
     for name in files(folder):
-        with open(folder / name, "rb") as stream:
-            lines.append(f"{_digest(stream)}  {name}\n")
+        lines.append(f"{_digest(_blocks(open(folder / name, 'rb')))}  {name}\n")  # noqa: SIM115
     (folder / SUMS).write_bytes("".join(lines).encode())
 
 

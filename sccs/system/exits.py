@@ -13,6 +13,7 @@ from typing import Any
 
 from registry.base import UserError
 from sccs.system.files import disk_fault
+from sccs.system.text import printable
 
 
 def guard(function: Callable[..., Any]) -> Callable[..., int]:
@@ -99,7 +100,7 @@ def flush(drop: bool = False) -> None:
 def _tell(text: str) -> None:
     """On stderr, as far as that is still there: a terminal may be closed."""
     with suppress(OSError):
-        print(text, file=sys.stderr)
+        print(printable(text), file=sys.stderr)
 
 
 def _refused(why: object) -> int:

@@ -91,7 +91,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             raise unwritable(path, error) from error
         raise
     finally:
-        _remove(temporary)
+        remove(temporary)
 
 
 def _is_of(error: Exception, path: Path) -> bool:
@@ -135,7 +135,7 @@ def move_into_place(temporary: Path, path: Path) -> None:
     except OSError:
         os.replace(aside, path)
         raise
-    _remove(aside)
+    remove(aside)
 
 
 def clear_remains(path: str | os.PathLike[str]) -> None:
@@ -154,10 +154,11 @@ def clear_remains(path: str | os.PathLike[str]) -> None:
                 if match[1] == "+" and not os.path.lexists(folder / match[2]):
                     os.replace(folder / name, folder / match[2])
                 else:
-                    _remove(folder / name)
+                    remove(folder / name)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """A file, a link or a folder, if it is there."""
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path)
     elif os.path.lexists(path):

@@ -16,6 +16,7 @@ import numpy as np
 
 from sccs.system.exits import flush
 from sccs.system.files import unwritable, write_text
+from sccs.system.text import BREAKS, printable
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -27,10 +28,17 @@ PAUSE = 1.0  # s between two lines of progress, so that short loops say little
 
 def say(text: str) -> None:
     """Print what a command answers. Who reads us (head, less) may have seen enough; the command still does its work."""
+    text = printable(text, BREAKS)
     try:
-        print(text, flush=True)
+        encoding = sys.stdout.encoding or "utf-8"
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except BrokenPipeError:
         flush(drop=True)
+
+
+def say_error(text: str) -> None:
+    """Say something beside what a command answers, as one line on stderr."""
+    print(f"sccs: {printable(text)}", file=sys.stderr)
 
 
 class RunLog:
@@ -270,7 +278,7 @@ class _OneLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         record.warned = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        return " ".join(super().format(record).splitlines())
+        return printable(" ".join(super().format(record).splitlines()))
 
 
 class _File(logging.FileHandler):

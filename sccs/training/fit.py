@@ -45,10 +45,27 @@ def make_graphs(model: Model, dataset: Dataset, log: RunLog) -> TrainingGraphs:
         graphs.append(model.graph.connect(nodes.pop()).to(model.device))
     diagnostics = [{"key": key, **graph.diagnostics()} for key, graph in zip(keys, graphs)]
     warn_of_graphs(model, diagnostics, log)
+    check_sizes(model, graphs, diagnostics[index])
     if model.graph.cacheable:  # a graph of pixels has no edges
         log.info(f"graphs by DGL {dgl.__version__}; product with the normalised affinity: {graphs[index].product}")
     log.info(f"anchor graph: {anchor.key}")
     return TrainingGraphs(graphs, index, anchor, diagnostics)
+
+
+def check_sizes(model: Model, graphs: Sequence[RegionGraph], anchor: dict[str, Any]) -> None:
+    """Raises UserError for numbers of a recipe that only graphs can tell are too large. anchor: its statistics."""
+    u, most = getattr(model.embedder, "u", 1), max(max(graph.n, graph.feature.shape[1]) for graph in graphs)
+    if u > most:
+        raise UserError(
+            f"embedder.u: {u} coordinates, but the largest training graph has {max(g.n for g in graphs)} nodes of "
+            f"{graphs[0].feature.shape[1]} features; lower u, or use finer regions"
+        )
+    begins_there = model.clusterer.trainable or hasattr(model.clusterer, "anchor")
+    if begins_there and anchor["nodes"] < model.k:
+        raise UserError(
+            f"clusterer.k: {model.k} clusters, but the anchor graph {anchor['key']}, where they begin, has "
+            f"{anchor['nodes']} nodes; lower k, or name another anchor (data.anchor)"
+        )
 
 
 def _pool_all(model: Model, dataset: Dataset, log: RunLog) -> tuple[list[str], list[Nodes], int, FOV]:

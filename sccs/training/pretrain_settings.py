@@ -9,25 +9,25 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from registry.base import UserError
+from registry.ranges import Batch, Count, Depth, NotNegative, Pixels, Positive, Rate, Share, Steps, Threads, Width
 
-Positive = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
+Stretch = Annotated[float, Field(gt=0, le=100)]  # of a crop
 
 
 class Architecture(BaseModel):
     """Size of the autoencoder (default: the paper's)."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-    patch: Positive = 5  # px
-    window: Positive = 80  # px
-    width: Positive = 192
-    depth: Positive = 14
-    heads: Positive = 1
-    mlp_ratio: Annotated[float, Field(gt=0)] = 2
-    decoder_width: Positive = 128
-    decoder_depth: Positive = 7
-    decoder_heads: Positive = 8
-    position_weight: Annotated[float, Field(ge=0)] = 0.08
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    patch: Pixels = 5  # px
+    window: Pixels = 80  # px
+    width: Width = 192
+    depth: Depth = 14
+    heads: Width = 1
+    mlp_ratio: Annotated[float, Field(gt=0, le=100)] = 2
+    decoder_width: Width = 128
+    decoder_depth: Depth = 7
+    decoder_heads: Width = 8
+    position_weight: NotNegative = 0.08
 
     @model_validator(mode="after")
     def _divisible(self) -> Architecture:
@@ -43,28 +43,28 @@ class Architecture(BaseModel):
 class Pretrain(BaseModel):
     """The `pretrain` block of a recipe."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     data: Annotated[list[dict[str, Any]], Field(min_length=1)]  # `data` blocks; each gets the same share of the crops
     architecture: Architecture = Architecture()
     checkpoint: str | None = None  # start from this encoder: "bundled" or a .safetensors file; null: from noise
     axes: Literal["all", "xy"] = "all"  # planes that crops are taken from; through z only where voxels are isotropic
-    scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.7, 1.4)  # crop side / window
-    jitter: Annotated[float, Field(ge=0)] = 0.1  # sd of random contrast and brightness
+    scale: tuple[Stretch, Stretch] = (0.7, 1.4)  # crop side / window
+    jitter: NotNegative = 0.1  # sd of random contrast and brightness
     held_out: Annotated[float, Field(ge=0, le=0.5)] = 0.1  # share of each volume, its last columns, that is only scored
     mask: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    steps: Positive = 20000
-    max_minutes: Annotated[float, Field(gt=0)] | None = None  # the schedule ends at `steps` or here, what comes first
-    batch: Positive = 8
-    lr: Annotated[float, Field(gt=0)] = 1e-3
-    warmup: Annotated[int, Field(ge=0)] = 100  # steps
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    steps: Count = 20000
+    max_minutes: Positive | None = None  # the schedule ends at `steps` or here, what comes first
+    batch: Batch = 8
+    lr: Rate = 1e-3
+    warmup: Steps = 100  # steps
+    weight_decay: NotNegative = 0.05
     betas: tuple[Share, Share] = (0.9, 0.95)
-    clip: Annotated[float, Field(gt=0)] = 1.0  # norm of the gradient
+    clip: Positive = 1.0  # norm of the gradient
     ema: Share = 0.999  # running mean of the weights, which is what is kept; 0: the last weights
     amp: bool = True  # bfloat16 where it is safe
-    threads: Positive | None = None  # CPU threads; null: PyTorch's own choice
-    log_every: Positive = 50  # steps
-    checkpoint_every: Positive = 500  # steps
+    threads: Threads | None = None  # CPU threads; null: PyTorch's own choice
+    log_every: Count = 50  # steps
+    checkpoint_every: Count = 500  # steps
     card: dict[str, str] = {}  # title -> text, sections that the model card gets besides the run's facts
 
     @model_validator(mode="after")

@@ -100,8 +100,11 @@ def test_csv_has_one_line_per_run_in_full_precision(tmp_path, capsys):
         (lambda run: (run / "metrics.json").unlink(), "no metrics.json.*did the run finish"),
         (lambda run: (run / "resolved.yaml").unlink(), "no resolved.yaml"),
         (lambda run: (run / "metrics.json").write_text('{"test": '), "metrics.json: not readable as JSON"),
-        (lambda run: (run / "resolved.yaml").write_text("a: ["), "resolved.yaml: not valid YAML"),
-        (lambda run: (run / "timing.json").write_text('{"graph": "slow"}'), "timing.json: not the timing of a run"),
+        (lambda run: (run / "resolved.yaml").write_text("a: ["), "resolved.yaml:1: not valid YAML"),
+        (
+            lambda run: (run / "timing.json").write_text('{"graph": "slow"}'),
+            "timing.json: graph: got .slow.; expected a number",
+        ),
     ],
 )
 def test_an_unfit_run_is_named_with_what_is_missing(tmp_path, spoil, says):

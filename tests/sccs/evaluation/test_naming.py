@@ -112,7 +112,7 @@ def test_a_person_may_edit_the_file(run):
 @pytest.mark.parametrize("text", ["clusters: [3]", "3", "clusters: {x: {name: a}}", "clusters: {3: {}}", "a: [", "\t"])
 def test_a_spoilt_file_is_named_with_an_example(run, text):
     (run / naming.FILE).write_text(text)
-    with pytest.raises(UserError, match="classes.yaml: cannot be read.*write lines such as"):
+    with pytest.raises(UserError, match=r"classes.yaml:1: .*write lines such as"):
         read_names(run)
 
 

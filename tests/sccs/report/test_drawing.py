@@ -1,5 +1,6 @@
 """Figures without a display."""
 
+import re
 import subprocess
 import sys
 
@@ -7,3 +8,21 @@ import sys
 def test_drawing_needs_no_display_and_leaves_pyplot_alone():
     code = "import sys, sccs.report.drawing as f; f.new_figure(1, 1); assert 'matplotlib.pyplot' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_dollar_signs_are_dollar_signs_and_logarithms_keep_their_powers(tmp_path):
+    import numpy as np
+
+    from sccs.report.charts import loss_curves
+    from sccs.report.drawing import add_legend, new_figure, save_png, to_svg
+
+    figure, axes = new_figure(3, 2)
+    axes[0, 0].set_title(r"$\frac{$")
+    axes[0, 0].set_xticks([0, 1], ["$a$", r"\$"])
+    add_legend(figure, {r"$x^{$": "#ff0000"})
+    assert r"$\frac{$" in (text := to_svg(figure, "a")) and r"$x^{$" in text and "$a$" in text
+    save_png(figure, tmp_path / "a.png")
+    steps = np.arange(1, 100)
+    figure = loss_curves({r"loss/$\frac{$": (steps, 10.0 ** (-steps / 10))})
+    shown = re.sub("<!--.*?-->", "", to_svg(figure, "b"))
+    assert r"$\frac{$" in shown and "mathdefault" not in shown

@@ -139,3 +139,41 @@ def test_a_run_says_that_labels_took_part():
         Log.said = []
         Pipeline.from_recipe(recipe(**parts)).fit(labelled(), log=Log())
         assert any("labels" in line and "linear_probe" in line for line in Log.said) == bool(parts)
+
+
+@pytest.mark.parametrize(
+    "options, supervised, said",
+    [
+        (
+            {"embedder": {"name": "lgc", "u": 5000, "channels": [4]}},
+            False,
+            "embedder.u: 5000 coordinates, but the largest",
+        ),
+        ({"embedder": {"name": "eigsh", "u": 5000}}, False, "embedder.u: 5000 coordinates, but the largest"),
+        (
+            {"clusterer": {"name": "linear_probe", "k": 2}},
+            True,
+            "clusterer.k: 2 is less than the 3 classes of the data",
+        ),
+        (
+            {"clusterer": {"name": "class_scores", "k": 2}},
+            True,
+            "clusterer.k: 2 is less than the 3 classes of the data",
+        ),
+    ],
+)
+def test_numbers_that_only_graphs_can_tell(monkeypatch, options, supervised, said):
+    monkeypatch.setattr("sccs.training.fit.train_parts", lambda *args, **options: pytest.fail("training began"))
+    with pytest.raises(UserError, match=said):
+        Pipeline.from_recipe({**recipe(), **options}).fit(labelled() if supervised else three_greys())
+
+
+def test_an_anchor_with_fewer_nodes_than_clusters(monkeypatch):
+    monkeypatch.setattr("sccs.training.fit.train_parts", lambda *args, **options: pytest.fail("training began"))
+    image = three_greys()
+    volumes = [Volume("large", image), Volume("small", image[:1, :20, :24], min_side=16)]
+    options = {"clusterer": {"name": "incremental_kmeans", "k": 30}}
+    with pytest.raises(
+        UserError, match=r"clusterer.k: 30 clusters, but the anchor graph small:0:0:0, .* has \d+ nodes"
+    ):
+        Pipeline.from_recipe({**recipe(), **options}).fit(Dataset("two", volumes, [], {}, anchor="small:0:0:0"))

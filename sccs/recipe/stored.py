@@ -1,0 +1,134 @@
+"""Files that SCCS wrote, read again: within bounds, checked against a schema, each mistake told by file and key.
+
+Somebody may have edited or cut them, or made them to do harm.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+
+from registry.base import UserError
+from sccs.recipe.located import FLOAT, INTEGER, Node, Place, check, from_python, lines_of, parse_yaml, raise_first
+from sccs.system import bounds
+
+T = TypeVar("T")
+Length = Annotated[float, Field(gt=0)]
+
+
+class Stored(BaseModel):
+    """The content of a file: keys that this version does not know are let through."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+class Resolved(Stored):
+    """What is read of resolved.yaml."""
+
+    description: str = ""
+    seed: int = 0
+    data: str | dict[str, Any] | None = None
+    train: dict[str, Any] = {}
+
+
+class Export(Stored):
+    """What `sccs export` adds to model.json."""
+
+    licence: str | None = None
+    authors: list[str] = []
+    trained_on: dict[str, int] = {}
+
+
+class Complete(Stored):
+    """The recipe of a model, as far as it is read before it is checked as a recipe."""
+
+    plugins: list[str] = []
+    extends: None = None
+
+
+class About(Stored):
+    """model.json."""
+
+    format: Literal[1]
+    recipe: Complete
+    fov: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["full"] = 560
+    data: str = ""
+    voxel_size: Annotated[list[Length], Field(min_length=3, max_length=3)] | None = None
+    k: Annotated[int, Field(ge=1, le=255)] | None = None
+    classes: dict[str, str] = {}
+    ignore: int | None = None
+    agreement: float | None = None
+    export: Export = Export()
+
+    @field_validator("classes")
+    @classmethod
+    def _codes(cls, classes: dict[str, str]) -> dict[str, str]:
+        for code in classes:
+            if not (code.isdecimal() and len(code) < 4 and int(code) < 255):
+                raise ValueError(f"classes: {code!r} is no code from 0 to 254")
+        return classes
+
+
+def read_json(path: str | os.PathLike[str], kind: type[T], mend: str) -> T:
+    """The content of a JSON file as a `kind`. Raises UserError; mend: what to do about a file that is damaged."""
+    return parse_json(bounds.read_text(path, bounds.JSON), path, kind, mend)
+
+
+def parse_json(text: str, where: object, kind: type[T], mend: str) -> T:
+    """The same of text that was read `where`."""
+    try:
+        return _adapter(kind).validate_json(text, strict=True)  # type: ignore[arg-type]  # types can be hashed
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        if first["type"] == "json_invalid":
+            reason = first["ctx"]["error"]
+            raise UserError(f"{where}: not readable as JSON ({reason}); {mend}") from None
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError) as reason:  # what pydantic's own reader lets pass
+            raise UserError(f"{where}: not readable as JSON ({reason}); {mend}") from None
+        problems = lines_of(error, kind, from_python(content, Place(str(where), None, Path())), ())
+    raise UserError(f"{problems[0]}; {mend}")
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter:
+    return TypeAdapter(kind)
+
+
+def read_resolved(run: Path) -> tuple[dict[str, Any], str]:
+    """The recipe in resolved.yaml of a run, and its text. Raises UserError where it is missing or damaged."""
+    path = run / "resolved.yaml"
+    if not path.exists():
+        raise UserError(f"{run}: no resolved.yaml; is this a run folder, and did the run finish?")
+    text = bounds.read_text(path, bounds.YAML)
+    root = yaml_of_ours(text, path)
+    if not isinstance(root.value, dict):
+        raise UserError(f"{path}: holds no recipe")
+    raise_first(check(Resolved, root, ())[1])
+    return root.plain(), text
+
+
+def yaml_of_ours(text: str, path: Path) -> Node:
+    """The YAML of a file, read as recipes are: what `yaml.safe_dump` wrote means the same there."""
+    return parse_yaml(text, lambda line: Place(str(path), line, path.parent))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text that `sccs.recipe.located.scalar` would take for a number, such as 1e3 and 08."""
+
+
+for kind, form in (("int", INTEGER), ("float", FLOAT)):
+    _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", re.compile(f"^(?:{form})$"), list("-+.0123456789"))
+
+
+def to_yaml(value: Any) -> str:
+    """YAML that reads back as it was, keys in their order."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
