@@ -52,7 +52,10 @@ def check_same_recipe(recipe: Recipe, out: Path, resume: bool) -> None:
     """A resumed run must be the one that was begun: other settings would mix two runs in one folder."""
     if not resume:
         return
-    before = _flat(read_resolved(out)[0])
+    try:
+        before = _flat(read_resolved(out)[0])
+    except UserError as error:
+        raise UserError(f"--resume: {out / 'resolved.yaml'} is damaged ({error}); give another --out") from None
     now = _flat(recipe.resolved())
     changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key) and key != "device"]
     if changed:

@@ -270,7 +270,8 @@ class Volume:
         seen = {z: np.concatenate(each) for z, each in values.items()}
         kept = [z for z in sample if not _empty(seen[z])] or list(sample)
         joined = Moments.joined(part for z in kept for part in parts[z])
-        if self.image.dtype.kind in "iu" and max(-joined.low, joined.high) > EXACT:
+        kind = getattr(self.image, "dtype", seen[sample[0]].dtype).kind  # who has slices only says nothing himself
+        if kind in "iu" and max(-joined.low, joined.high) > EXACT:
             raise UserError(
                 f"{self.path}: values of up to {joined.high:.6g}: beyond {EXACT:.2g}, neighbours cannot be told apart; "
                 "subtract the least value and save 16 or 32 bits"
@@ -288,7 +289,7 @@ class Volume:
             )
             self._note(f"a few pixels lie far outside of {low:.4g} to {high:.4g}: mean and deviation are without them")
         middle = kept[len(kept) // 2]
-        if self.image.dtype.kind == "i" and looks_unsigned(np.asarray(self._raw(self.image, middle, *bands[0]))):
+        if kind == "i" and looks_unsigned(np.asarray(self._raw(self.image, middle, *bands[0]))):
             self._note("values jump from the largest to the smallest: unsigned ones were saved as signed; convert them")
         if len(kept) < len(sample):
             empty = ", ".join(str(z) for z in sample if z not in kept)

@@ -51,13 +51,14 @@ def main(runs: Sequence[str], csv: str | None = None) -> int:
     folders = list(dict.fromkeys(Path(os.path.realpath(run)) for run in runs))
     if not folders:
         raise UserError("compare: name at least one run folder, such as runs/sccs/20250131-120000-s0")
+    if csv not in (None, "-"):
+        check_apart(csv, {"RUN": folders})
     rows = [read_run(folder) for folder in folders]
     names = columns(rows)
     if csv == "-":
         say(_as_csv(rows, names).rstrip("\n"))
         return 0
     if csv is not None:
-        check_apart(csv, {"RUN": folders})
         with held(csv, "sccs compare", wait=BRIEFLY):
             write_text(csv, _as_csv(rows, names))
     say(_as_markdown(rows, names))

@@ -13,7 +13,6 @@ import errno
 import json
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +22,7 @@ from filelock import lock_descriptor
 
 from registry.base import UserError
 from sccs.system.files import clear_remains, unwritable
+from sccs.system.log import say_error
 
 SUFFIX = ".lock"
 UNKNOWN = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what disks without locks answer
@@ -70,9 +70,7 @@ def _take(path: Path, output: str | os.PathLike[str], by: str, wait: float) -> i
             file, writable = _opened(path)
         except OSError as error:
             if isinstance(error, PermissionError) and os.path.isdir(output) and os.access(output, os.W_OK):
-                print(
-                    f"sccs: no lock can be made beside {output}: see that no other command writes it", file=sys.stderr
-                )
+                say_error(f"no lock can be made beside {output}: see that no other command writes it")
                 return None
             raise unwritable(output, error) from error
         try:
@@ -110,7 +108,7 @@ def _locked(file: int, output: str | os.PathLike[str]) -> bool:
     except OSError as error:
         if error.errno not in UNKNOWN:
             raise
-        print(f"sccs: this disk knows no locks: see that no other command writes {output}", file=sys.stderr)
+        say_error(f"this disk knows no locks: see that no other command writes {output}")
         return True
 
 
@@ -135,8 +133,8 @@ def _owner(file: int) -> str:
     about: dict[str, object] = {}
     for _ in range(20):
         os.lseek(file, 1, os.SEEK_SET)
-        with suppress(ValueError):
-            about = json.loads(os.read(file, 4096))
+        with suppress(ValueError, TypeError, RecursionError):
+            about = dict(json.loads(os.read(file, 4096)))
             break
         time.sleep(0.05)
     by, process, host, since = (about.get(key, "?") for key in ("by", "pid", "host", "since"))

@@ -12,7 +12,6 @@ import shutil
 import signal
 import zipfile
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -298,12 +297,9 @@ def make_checkpoint(rng: random.Random, folder: Path) -> None:
 
 
 def use_checkpoint(folder: Path) -> None:
-    from safetensors import SafetensorError
+    from sccs.training.checkpoint import newest_step
 
-    from sccs.training.checkpoint import read_tensors
-
-    with suppress(SafetensorError):  # whoever resumes says so
-        read_tensors(folder / "step_00000003.safetensors")
+    newest_step(folder)
 
 
 # ------------------------------------------------------------------------------------------------------------ readers
