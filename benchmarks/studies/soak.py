@@ -251,7 +251,7 @@ class Soak:
         with disk(self.scratch / "disk") as grow:
             folder = self.fresh(writer, self.scratch / "disk")
             if grow is not None:
-                grow(shutil.disk_usage(folder).used + room)
+                grow(shutil.disk_usage(folder).used + 2 * 4096 + room)  # whole pages, which metadata takes too
                 done = self.run(writer.start(folder))
                 grow(1 << 30)
             else:
