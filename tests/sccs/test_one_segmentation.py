@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 import yaml
 
 import sccs
@@ -274,3 +275,19 @@ def test_what_has_one_grey_value_is_not_segmented_anywhere(tmp_path):
     )
     tables = json.loads((tmp_path / "other" / "tables.json").read_text())["train"]
     assert sum(np.sum(table) for table in tables.values()) == labels.size - unscored - 9 * labels.shape[2]
+
+
+def test_labels_do_not_depend_on_the_number_of_threads():
+    """Of SCCS with its bundled MAE, whose products are what threads share out."""
+    image = scene(1, "xy")[0][:1]
+    model = Pipeline.from_recipe("sccs", ["train.iterations=60", "clusterer.warmup=20", "device=cpu"])
+    model.fit([scene(0, "xy")[0][:1]])
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(model.segment(image))
+    finally:
+        torch.set_num_threads(before)
+    assert np.unique(found[0]).size > 3
+    assert all(np.array_equal(found[0], other) for other in found[1:])
