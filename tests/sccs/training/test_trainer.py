@@ -293,7 +293,8 @@ def test_nothing_to_train(graphs):
 
 
 def test_diverging_loss_is_said(graphs):
-    trainer = make(graphs, lr=1e30)
+    trainer = make(graphs)
+    trainer.options = trainer.options.model_copy(update={"lr": 1e30})  # beyond what a recipe may say
     with pytest.raises(UserError, match="lower train.lr"):
         trainer.run()
 
