@@ -58,6 +58,7 @@ pretrain:
   warmup: 10
   checkpoint_every: 10
 """
+SLACK = 1 << 20  # bytes
 LEFT = (".????????-*", "*.lock", "*.partial")
 
 
@@ -251,7 +252,8 @@ class Soak:
         with disk(self.scratch / "disk") as grow:
             folder = self.fresh(writer, self.scratch / "disk")
             if grow is not None:
-                grow(shutil.disk_usage(folder).used + 2 * 4096 + room)  # whole pages, which metadata takes too
+                grow(shutil.disk_usage(folder).used + SLACK + room)  # a disk is not shrunk to the last page
+                (folder / "ballast").write_bytes(bytes(max(0, shutil.disk_usage(folder).free - room)))
                 done = self.run(writer.start(folder))
                 grow(1 << 30)
             else:

@@ -10,15 +10,9 @@ import pytest
 import tifffile
 
 from sccs.pipeline import Pipeline
+from tests.sccs.quickest import RECIPE
 
 zarr = pytest.importorskip("zarr")
-RECIPE = {
-    "features": "intensity",
-    "graph": {"name": "superpixel", "pixels_per_superpixel": 64},
-    "embedder": "identity",
-    "clusterer": {"name": "kmeans", "k": 3},
-    "device": "cpu",
-}
 IMAGE = np.random.default_rng(0).integers(0, 255, (3, 96, 100)).astype(np.uint8)
 
 

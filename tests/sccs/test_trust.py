@@ -19,14 +19,8 @@ from sccs.cli import main as command
 from sccs.pipeline import Pipeline
 from sccs.recipe import load_recipe
 from sccs.system import archive
+from tests.sccs.quickest import RECIPE
 
-RECIPE = {
-    "features": "intensity",
-    "graph": {"name": "superpixel", "pixels_per_superpixel": 64},
-    "embedder": "identity",
-    "clusterer": {"name": "kmeans", "k": 3},
-    "device": "cpu",
-}
 IMAGE = np.random.default_rng(0).integers(0, 255, (1, 96, 100)).astype(np.uint8)
 WAYS = ["absolute", "of the process", "module", "beside", "inside", "above", "package", "extends"]
 

@@ -8,7 +8,8 @@ import pytest
 from sccs.data.volumes import Dataset, Volume
 from sccs.inference.segment import segment
 from sccs.pipeline import Pipeline
-from tests.sccs.inference.spots import RECIPE, image, read, save, save_pyramid
+from tests.sccs.inference.spots import image, read, save, save_pyramid
+from tests.sccs.quickest import RECIPE
 
 
 @pytest.fixture(scope="module")

@@ -12,15 +12,6 @@ from sccs.inference import block_job
 zarr = pytest.importorskip("zarr")
 
 
-RECIPE = {
-    "features": "intensity",
-    "graph": {"name": "superpixel", "pixels_per_superpixel": 64},
-    "embedder": "identity",
-    "clusterer": {"name": "kmeans", "k": 3},
-    "device": "cpu",
-}
-
-
 SHAPE = (3, 240, 250)
 
 
