@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -253,7 +253,11 @@ class Soak:
             folder = self.fresh(writer, self.scratch / "disk")
             if grow is not None:
                 grow(shutil.disk_usage(folder).used + SLACK + room)  # a disk is not shrunk to the last page
-                (folder / "ballast").write_bytes(bytes(max(0, shutil.disk_usage(folder).free - room)))
+                with open(folder / "ballast", "wb", buffering=0) as ballast:
+                    with suppress(OSError):  # it is full
+                        while ballast.write(bytes(4096)):
+                            pass
+                    ballast.truncate(max(0, ballast.tell() - room))
                 done = self.run(writer.start(folder))
                 grow(1 << 30)
             else:
