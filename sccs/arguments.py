@@ -125,6 +125,12 @@ def _segment_work(parser: argparse.ArgumentParser) -> None:
         help="unit of work in voxels; y and x become whole fields of view (default: 32 1120 1120)",
     )
     parser.add_argument("--ome", choices=("0.5", "0.4"), help="version of OME-Zarr (default: 0.5)")
+    _add_crew_arguments(parser)
+    add_device_argument(parser, default="auto, the first GPU if there is one")
+
+
+def _add_crew_arguments(parser: argparse.ArgumentParser) -> None:
+    """Who does the blocks, and what an existing OUTPUT means."""
     crew = parser.add_mutually_exclusive_group()
     crew.add_argument(
         "--workers", type=_positive, default=1, metavar="N", help="processes on this machine (default: 1)"
@@ -133,7 +139,76 @@ def _segment_work(parser: argparse.ArgumentParser) -> None:
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="go on with an unfinished OUTPUT, or begin")
     existing.add_argument("--overwrite", action="store_true", help="replace an existing OUTPUT")
-    add_device_argument(parser, default="auto, the first GPU if there is one")
+
+
+def _objects(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "labels", metavar="LABELS", help="a class map, of `sccs segment --classes` or anyone's; or a RUN"
+    )
+    parser.add_argument("out", metavar="OUT", help="a new folder for labels, tables and a page")
+    parser.add_argument(
+        "--class",
+        dest="classes",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help="classes to measure: names that the file knows, codes, or mitochondria=3 (default: all)",
+    )
+    parser.add_argument(
+        "--to", nargs="+", metavar="NAME", help="classes to measure distances and contacts to (default: the other ones)"
+    )
+    parser.add_argument("--image", metavar="FILE", help="grey values of the same shape, for their means and pictures")
+    parser.add_argument("--level", type=_natural, metavar="L", help="resolution level of LABELS and the image")
+    parser.add_argument(
+        "--voxel-size", type=float, nargs=3, metavar=("Z", "Y", "X"), help="nm, for files that do not say"
+    )
+    parser.add_argument("--axes", help="order of the axes of LABELS, such as ZYX, for files that do not say so")
+    tidy = parser.add_argument_group("tidying")
+    tidy.add_argument("--smooth", type=float, default=0.0, metavar="NM", help="majority label within NM of each voxel")
+    tidy.add_argument("--bridge", type=_natural, default=0, metavar="N", help="fill gaps of up to N slices along z")
+    tidy.add_argument(
+        "--fill", default="0", metavar="SIZE|all", help="fill holes up to this size: 500 (voxels), 1e6nm3"
+    )
+    tidy.add_argument(
+        "--split",
+        nargs="?",
+        const="auto",
+        type=_depth,
+        metavar="NM",
+        help="part objects that touch by a neck, NM less deep than they are (default of NM: two voxel edges)",
+    )
+    tidy.add_argument("--min-size", default="0", metavar="SIZE", help="leave out smaller objects: 500 (voxels), 1e6nm3")
+    tidy.add_argument("--largest", type=_positive, metavar="N", help="keep the N largest objects of each class")
+    tidy.add_argument(
+        "--inside",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="keep objects that lie against these classes for the most",
+    )
+    tidy.add_argument(
+        "--connectivity", type=int, choices=(6, 18, 26), default=26, help="neighbours of a voxel (default: 26)"
+    )
+    written = parser.add_argument_group("what is written")
+    written.add_argument(
+        "--format",
+        dest="formats",
+        nargs="+",
+        choices=("zarr", "tiff", "precomputed"),
+        default=["zarr"],
+        help="of the labels: OME-Zarr, OME-TIFF, Neuroglancer's precomputed (default: zarr)",
+    )
+    written.add_argument("--ome", choices=("0.5", "0.4"), help="version of OME-Zarr (default: 0.5)")
+    written.add_argument(
+        "--mesh", nargs="?", const="object", choices=("object", "class"), help="surfaces, of what each"
+    )
+    written.add_argument("--mesh-format", choices=("ply", "obj"), default="ply", help="(default: ply)")
+    written.add_argument("--simplify", type=float, metavar="NM", help="simplify surfaces, which may be off by NM")
+    parser.add_argument(
+        "--block", type=_positive, nargs=3, metavar=("Z", "Y", "X"), help="unit of work in voxels (default: 64 320 640)"
+    )
+    _add_crew_arguments(parser)
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
@@ -197,6 +272,7 @@ COMMANDS = {
     "init": ("look at images, write a recipe for them, say what it costs", _init),
     "run": ("train by a recipe, segment, score, report", add_run_arguments),
     "segment": ("apply a trained run to another image", _segment),
+    "objects": ("count and measure the objects of a class map", _objects),
     "export": ("pack a trained run into one folder or zip that loads anywhere", _export),
     "graphs": ("write the superpixel graphs of a recipe or a run as a data set for DGL", _graphs),
     "compare": ("put finished runs side by side", _compare),
@@ -230,6 +306,10 @@ def _positive(text: str) -> int:
     if (number := _natural(text)) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number > 0")
     return number
+
+
+def _depth(text: str) -> float | str:
+    return text if text == "auto" else float(text)
 
 
 def _natural(text: str) -> int:

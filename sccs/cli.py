@@ -53,6 +53,13 @@ def _segment(args: argparse.Namespace) -> None:
     segment(args.run, args.input, args.output, **{**options, "device": args.device or "auto"})
 
 
+def _objects(args: argparse.Namespace) -> None:
+    from sccs.instances.command import objects
+
+    options = {name: value for name, value in vars(args).items() if name not in ("command", "labels", "out")}
+    objects(args.labels, args.out, **options)
+
+
 def _export(args: argparse.Namespace) -> None:
     if args.bioimage:
         from sccs.sharing.bioimage import main as package
@@ -127,6 +134,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "init": _init,
     "run": _run,
     "segment": _segment,
+    "objects": _objects,
     "export": _export,
     "graphs": _graphs,
     "compare": _compare,

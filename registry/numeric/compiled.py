@@ -7,8 +7,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import torch
-
 
 def compiled(function: Callable) -> Callable:
     """The same function as machine code, without the interpreter's lock. It rounds as written. It cannot call another
@@ -38,6 +36,8 @@ def at_once(function: Callable[[slice], None], length: int, size: int | None = N
     """Call `function` with slices of range(length), of `size` each or one for each thread that torch has, several at
     once. NumPy, SciPy and compiled loops let go of the interpreter's lock.
     """
+    import torch  # here, so that loops compile without it
+
     size = size or -(-length // torch.get_num_threads())
     parts = [slice(start, min(start + size, length)) for start in range(0, length, max(size, 1))]
     if len(parts) == 1:

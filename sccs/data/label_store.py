@@ -36,8 +36,9 @@ def create_store(
     path: Path,
     levels: Sequence[Level],
     chunk: Sequence[int],
-    kind: str,
-    *,
+    *kinds: str,
+    dtype: str = "uint8",
+    fill: int = EMPTY,
     version: str = "0.5",
     voxel_size: Sequence[float] | None = None,
     translation: Sequence[float] = (0.0, 0.0, 0.0),
@@ -45,33 +46,35 @@ def create_store(
     colours: Mapping[int, Sequence[int]] = {},
     about: Mapping[str, Any] = {},
 ) -> None:
-    """An empty store of uint8 labels, kind "clusters" or "classes", of OME-Zarr `version` "0.5" or "0.4".
+    """An empty store of labels, kind "clusters" or "classes", of OME-Zarr `version` "0.5" or "0.4"; of several kinds,
+    the group at the top shows the first. `fill`: what nobody has written.
 
     voxel_size, translation: (z, y, x) nm of the finest level's voxels, and of its first voxel's centre; in voxels
     where the size is None. names, colours: label -> name, and label -> (r, g, b). about: kept under `sccs`.
     """
     zarr = import_zarr(path)
     zarr_format = 3 if version == "0.5" else 2
-    options = dict(dtype="uint8", fill_value=EMPTY)
+    options: dict[str, Any] = dict(dtype=dtype, fill_value=fill)
     if zarr_format == 3:
         options["dimension_names"] = ("z", "y", "x")
     else:
         options["chunk_key_encoding"] = {"name": "v2", "separator": "/"}
-    folder = f"labels/{kind}"
     label = {"source": {"image": "../../"}, **image_label(names, colours, version)}
     top = zarr.create_group(path, zarr_format=zarr_format)
-    for group, content in (
-        (top, {**_multiscale(levels, kind, f"{folder}/", version, voxel_size, translation)}),
-        (top.create_group("labels"), {"labels": [kind]}),
-        (
-            top.create_group(folder),
-            {**_multiscale(levels, kind, "", version, voxel_size, translation), "image-label": label},
-        ),
-    ):
+    groups = [
+        (top, _multiscale(levels, kinds[0], f"labels/{kinds[0]}/", version, voxel_size, translation)),
+        (top.create_group("labels"), {"labels": list(kinds)}),
+    ]
+    for kind in kinds:
+        content = {**_multiscale(levels, kind, "", version, voxel_size, translation), "image-label": label}
+        groups.append((top.create_group(f"labels/{kind}"), content))
+    for group, content in groups:
         group.attrs.update({"ome": {"version": version, **content}} if version == "0.5" else content)
     top.attrs["sccs"] = dict(about)
-    for number, level in enumerate(levels):
-        top.create_array(f"{folder}/{number}", shape=level.shape, chunks=tuple(map(min, chunk, level.shape)), **options)
+    for kind in kinds:
+        for number, level in enumerate(levels):
+            shape, chunks = level.shape, tuple(map(min, chunk, level.shape))
+            top.create_array(f"labels/{kind}/{number}", shape=shape, chunks=chunks, **options)
 
 
 def open_level(path: Path, kind: str, number: int) -> Any:
@@ -118,7 +121,7 @@ def halve_box(before: Any, here: Any, step: Sequence[int], area: Sequence[slice]
     """Fill `area` of a level's array from the array of the level before it."""
     source = tuple(slice(side.start * s, min(side.stop * s, n)) for side, s, n in zip(area, step, before.shape))
     labels = before[source]
-    if (labels != EMPTY).any():
+    if (labels != here.fill_value).any():
         here[tuple(area)] = halve(labels, step)
 
 

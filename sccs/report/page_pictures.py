@@ -81,7 +81,7 @@ def slice_pictures(view: SliceView, seen: RunView) -> dict[str, Any]:
         about = "each FOV by itself, not synchronised: colours may change their meaning"
         pictures.append(("k-means alone", alone, about))
     bases = [
-        {"src": _picture(basis_map(view, column), THUMBNAIL, 78), "name": f"basis {int(number_) + 1}"}
+        {"src": picture_uri(basis_map(view, column), THUMBNAIL, 78), "name": f"basis {int(number_) + 1}"}
         for column, number_ in enumerate(view.columns)
     ]
     return {
@@ -92,7 +92,7 @@ def slice_pictures(view: SliceView, seen: RunView) -> dict[str, Any]:
         "score": score,
         "u": view.u,
         "bases": bases,
-        "pictures": [{"name": name, "src": _picture(rgb), "about": about} for name, rgb, about in pictures],
+        "pictures": [{"name": name, "src": picture_uri(rgb), "about": about} for name, rgb, about in pictures],
         "size": f"{view.image.shape[1]} × {view.image.shape[0]} px, {max(len(view.tiles), 1)} FOV"
         + ("s" if len(view.tiles) > 1 else ""),
     }
@@ -125,10 +125,10 @@ def cluster_cards(seen: RunView, shown: list[SliceView]) -> list[dict[str, Any]]
                 "given": "" if seen.cluster_labels[cluster] == f"cluster {cluster}" else seen.cluster_labels[cluster],
                 "share": {part: values[cluster] for part, values in share.items() if cluster < len(values)},
                 "mapped": mapped,
-                "crops": [{"src": _picture(crop.picture, quality=86), "title": crop.view.title} for crop in crops],
+                "crops": [{"src": picture_uri(crop.picture, quality=86), "title": crop.view.title} for crop in crops],
                 "size": _crop_size([crop.view for crop in crops]),
                 "grey": _grey_words(cluster_grey(shown, cluster)),
-                "place": _picture(cluster_place(where, cluster, colour), 340, 80) if where else None,
+                "place": picture_uri(cluster_place(where, cluster, colour), 340, 80) if where else None,
                 "where": where.title if where else None,
             }
         )
@@ -168,7 +168,7 @@ def _only(colours: Mapping[str, str], names: list[str]) -> dict[str, str]:
     return {name: colours[name] for name in names if name in colours}
 
 
-def _picture(rgb: np.ndarray, widest: int = WIDEST, quality: int = 84) -> str:
+def picture_uri(rgb: np.ndarray, widest: int = WIDEST, quality: int = 84) -> str:
     """(H, W, 3) uint8 -> a JPEG data URI, reduced to `widest` px on its longer side."""
     from PIL import Image
 

@@ -1,0 +1,208 @@
+"""Objects of a class map in a folder, by any number of processes; any of them may die.
+
+While it lasts, OUT.partial/ holds objects.json (all that a worker must know), result/ (what becomes OUT), work/ (arrays
+and tables of the stages, `sccs.instances.work`) and done/, a file for each task that is done, with the checksum of the
+voxels that it wrote. What a killed job had done is not done again, but where its voxels are others by now.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import secrets
+import shutil
+import threading
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from registry.base import UserError
+from sccs.data.label_store import create_store
+from sccs.data.readers import open_image
+from sccs.inference.block_job import partial_folder
+from sccs.inference.workers import cluster, on_cluster
+from sccs.instances.stores import DAMAGE, RESULT, Folder
+from sccs.instances.work import ALONE, Task, Wishes, Work, file_name
+from sccs.recipe.stored import Stored, read_json
+from sccs.system import bounds
+from sccs.system.files import remove, write_json, write_text
+from sccs.system.log import bar, say_error
+
+ABOUT = "objects.json"
+MEND = "give --overwrite to begin anew"
+SAID = {
+    "codes": "reading",
+    "clean": "smoothing",
+    "parts": "finding objects",
+    "split": "splitting",
+    "pieces": "splitting",
+}
+SAID |= {"holes": "finding holes", "measure": "measuring", "labels": "writing"}
+
+
+class Content(Stored):
+    """objects.json."""
+
+    settings: dict[str, Any]
+    token: str
+
+
+def begin(output: str | os.PathLike, settings: Mapping[str, Any]) -> None:
+    """Lay out OUT.partial, without any block."""
+    folder = partial_folder(output)
+    shutil.rmtree(folder, ignore_errors=True)
+    for name in ("result", "work", "done"):
+        (folder / name).mkdir(parents=True)
+    write_json(folder / ABOUT, {"settings": settings, "token": secrets.token_hex(8)})
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """objects.json of a folder, checked. Raises UserError for another content."""
+    return read_json(folder / ABOUT, Content, MEND).model_dump()
+
+
+class Job:
+    """The work of a folder, and which tasks of it are done."""
+
+    def __init__(self, folder: str):
+        self.folder = Path(folder)
+        self.settings = read_about(self.folder)["settings"]
+        self.work = make_work(self.settings, Folder(self.folder))
+        self.checked = False
+
+    def marker(self, task: Task) -> Path:
+        """The file that says that a task is done, and the checksum of its voxels."""
+        return self.folder / "done" / task.stage / str(task.number)
+
+    def tasks(self, stage: str, check: bool = False) -> list[Task]:
+        """Those of a stage that are still to do. check: do again what is no longer as it was written."""
+        tasks, again = [Task(stage, number) for number in range(self.work.count(stage))], 0
+        for task in tasks if check else ():
+            if self.marker(task).exists() and not self._whole(task):
+                again += 1
+                remove(self.marker(task))
+        if again:
+            say_error(f"{self.folder}: {again} of the blocks that were done are damaged, and are done again")
+        return [task for task in tasks if not self.marker(task).exists()]
+
+    def _whole(self, task: Task) -> bool:
+        try:
+            return bounds.read_text(self.marker(task), 100) == self._checksum(task)
+        except (UserError, *DAMAGE):
+            return False
+
+    def _checksum(self, task: Task) -> str:
+        """Of the voxels that a task has written, as they are read again."""
+        if (place := self.work.filled(task)) is None:
+            return "-"
+        name, (z, y, x) = place
+        array, crc = self.work.store.open(name), 0
+        for start in range(z.start, z.stop, 32):
+            crc = zlib.crc32(np.ascontiguousarray(array[start : min(start + 32, z.stop), y, x]).tobytes(), crc)
+        return f"{crc:08x}"
+
+    def do(self, task: Task) -> None:
+        """Carry out a task, unless a worker did so that died before it could say so."""
+        if not self.marker(task).exists():
+            self.work.do(task)
+            write_text(self.marker(task), self._checksum(task))
+
+
+def make_work(settings: Mapping[str, Any], store: Folder) -> Work:
+    """What the settings of a job ask for."""
+    source = open_image(
+        settings["input"], axes=settings["axes"], voxel_size=settings["voxel_size"], level=settings["level"], codes=True
+    )
+    image = settings["image"] and open_image(settings["image"], level=settings["image_level"]).array
+    wishes = dict(settings["wishes"])
+    if wishes["names"]:
+        wishes["names"] = {int(code): name for code, name in wishes["names"].items()}
+    if wishes["fill"] is None:
+        wishes["fill"] = float("inf")
+    return Work(
+        source.array, store, Wishes(**wishes), settings["voxel_size"], image, settings["block"], settings["input"]
+    )
+
+
+_one_at_a_time = threading.Lock()
+
+
+@functools.lru_cache(maxsize=1)
+def _job(folder: str, token: str) -> Job:
+    return Job(folder)
+
+
+def do(folder: str, token: str, task: Task) -> Task:
+    """A task in a worker's process, which keeps the job open for the next. token: tells jobs of one name apart."""
+    with _one_at_a_time:
+        _job(folder, token).do(task)
+    return task
+
+
+def carry_out(output: str | os.PathLike, workers: int, scheduler: str | None, resumed: bool) -> Job:
+    """Do what is left of the job, stage by stage."""
+    folder = str(partial_folder(output).absolute())
+    token = read_about(Path(folder))["token"]
+    job = Job(folder)
+    with _begun(job, resumed), cluster(workers, scheduler) as client:
+        for stage in job.work.stages():
+            name = stage.rpartition("/")[2]
+            if name == "parts" or name == "holes":
+                _lay_out(job)
+            job.work.prepare(stage)
+            tasks = job.tasks(stage, resumed)
+            if not tasks:
+                continue
+            what = SAID.get(name, "joining" if not name.startswith("level") else f"level {name[5:]}")
+            if stage != "codes" and "/" in stage:
+                what = f"{list(job.work.classes)[int(stage.partition('/')[0])]}: {what}"
+            with bar(len(tasks), what, "block") as progress:
+                if client is None or name in ALONE:
+                    for task in tasks:
+                        job.do(task)
+                        progress.update()
+                else:
+                    for _ in on_cluster(client, functools.partial(do, folder, token), tasks):
+                        progress.update()
+    return job
+
+
+@contextmanager
+def _begun(job: Job, resumed: bool) -> Iterator[None]:
+    """Where the class map is not what it should be, nothing is left; whatever else ends the work, it can go on."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, UserError) and not resumed and not (job.folder / "result" / RESULT).exists():
+            shutil.rmtree(job.folder)
+        else:
+            say_error(f"{job.folder} keeps what is done; --resume goes on")
+        raise
+
+
+def _lay_out(job: Job) -> None:
+    """The store of the result, once its classes are known."""
+    path = job.folder / "result" / RESULT
+    if not path.exists():
+        work, settings = job.work, job.settings
+        if len(set(map(file_name, work.classes))) < len(work.classes):
+            raise UserError(f"{work.path}: two classes would have files of one name; choose other names with --class")
+        temporary = job.folder / "work" / "store.zarr"
+        remove(temporary)
+        create_store(
+            temporary,
+            work.levels,
+            work.blocks.chunk,
+            *map(file_name, work.classes),
+            dtype="uint32",
+            fill=0,
+            version=settings["ome"],
+            voxel_size=settings["voxel_size"],
+            translation=settings["translation"],
+            about=settings,
+        )
+        os.replace(temporary, path)
