@@ -4,6 +4,7 @@ import sccs
 model = sccs.load("runs/sccs/...")                          # a trained run
 labels = model.segment(volume, voxel_size=(16, 16, 16))      # (Z, Y, X)
 sccs.Pipeline.from_recipe("recipes/sccs.yaml").fit(volumes)
+found, table = sccs.objects(labels == 3, voxel_size=(16, 16, 16))   # instances, and a row for each
 """
 
 import importlib
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Pipeline", "__version__", "load"]
+__all__ = ["Pipeline", "__version__", "load", "objects"]
 
 
 def _leave_working_folder() -> None:
@@ -50,4 +51,6 @@ def __getattr__(name: str) -> Any:
     if name in ("Pipeline", "load"):
         pipeline = importlib.import_module("sccs.pipeline").Pipeline
         return pipeline if name == "Pipeline" else pipeline.load
+    if name == "objects":
+        return importlib.import_module("sccs.instances.memory").objects
     raise AttributeError(f"module 'sccs' has no attribute {name!r}")

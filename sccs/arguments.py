@@ -211,6 +211,18 @@ def _objects(parser: argparse.ArgumentParser) -> None:
     _add_crew_arguments(parser)
 
 
+def _compare_labels(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("a", metavar="A", help="class map, or objects")
+    parser.add_argument("b", metavar="B", help="the reference, of the same shape")
+    parser.add_argument("--instances", action="store_true", help="labels are objects, not classes; 0 is no object")
+    parser.add_argument(
+        "--ignore", type=_natural, default=255, metavar="CODE", help="voxels of B that are left out (default: 255)"
+    )
+    parser.add_argument(
+        "--csv", dest="csv_file", metavar="FILE", help="also write the rows to FILE; - prints only them"
+    )
+
+
 def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of a finished run, or an earlier export")
     parser.add_argument("out", metavar="OUT", help="a new folder, or *.zip")
@@ -273,6 +285,7 @@ COMMANDS = {
     "run": ("train by a recipe, segment, score, report", add_run_arguments),
     "segment": ("apply a trained run to another image", _segment),
     "objects": ("count and measure the objects of a class map", _objects),
+    "compare-labels": ("score labels against a reference, by class or by object", _compare_labels),
     "export": ("pack a trained run into one folder or zip that loads anywhere", _export),
     "graphs": ("write the superpixel graphs of a recipe or a run as a data set for DGL", _graphs),
     "compare": ("put finished runs side by side", _compare),

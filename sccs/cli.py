@@ -60,6 +60,12 @@ def _objects(args: argparse.Namespace) -> None:
     objects(args.labels, args.out, **options)
 
 
+def _compare_labels(args: argparse.Namespace) -> None:
+    from sccs.instances.compare import compare_labels
+
+    compare_labels(args.a, args.b, instances=args.instances, ignore=args.ignore, csv_file=args.csv_file)
+
+
 def _export(args: argparse.Namespace) -> None:
     if args.bioimage:
         from sccs.sharing.bioimage import main as package
@@ -135,6 +141,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "run": _run,
     "segment": _segment,
     "objects": _objects,
+    "compare-labels": _compare_labels,
     "export": _export,
     "graphs": _graphs,
     "compare": _compare,

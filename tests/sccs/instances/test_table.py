@@ -103,7 +103,10 @@ def test_a_flat_contact_has_nearly_its_area():
     labels = np.zeros((20, 30, 30), np.uint8)
     labels[4:16, 5:25, 5:15], labels[4:16, 5:25, 15:25] = 1, 2
     table, _ = measured(labels, (10, 10, 10))
-    assert table["contact_label_2_nm2"][0] == pytest.approx(12 * 20 * 100, rel=0.15)  # the worst case: a plane along the axes
+    assert table["contact_label_2_nm2"][0] == pytest.approx(
+        12 * 20 * 100,
+        rel=0.15,  # the worst case: a plane along the axes
+    )
     assert table["distance_label_2_nm"][0] == 10
 
 
