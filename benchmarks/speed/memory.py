@@ -43,7 +43,8 @@ def _trained(folder: Path) -> Path:
     return folder
 
 
-def _shape_of(size: float) -> tuple[int, int, int]:
+def shape_of(size: float) -> tuple[int, int, int]:
+    """(z, y, x) of a volume of `size` GiB of bytes, four times as high and wide as deep."""
     depth = round((size * 2**30 / 16) ** (1 / 3))
     return depth, 4 * depth, 4 * depth
 
@@ -82,7 +83,7 @@ def _make_volume(path: Path, shape: tuple[int, int, int], fov: int, textured: in
             array[z : z + depth, span.start : span.stop] = part
 
 
-def _peak_of(command: list[str]) -> tuple[float, float]:
+def peak_of(command: list[str]) -> tuple[float, float]:
     """GiB and seconds of a command with all its children."""
     import psutil
 
@@ -138,9 +139,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         fov = Pipeline.load(run, "cpu").fov
         assert isinstance(fov, int)
         for size in args.sizes:
-            shape, volume = _shape_of(size), Path(scratch) / "volume.ome.zarr"
+            shape, volume = shape_of(size), Path(scratch) / "volume.ome.zarr"
             _make_volume(volume, shape, fov, args.textured)
-            peak, seconds = _peak_of(
+            peak, seconds = peak_of(
                 [
                     sys.executable,
                     "-m",

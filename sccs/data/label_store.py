@@ -60,6 +60,7 @@ def create_store(
     else:
         options["chunk_key_encoding"] = {"name": "v2", "separator": "/"}
     label = {"source": {"image": "../../"}, **image_label(names, colours, version)}
+    label.setdefault("colors", [])  # some readers take it for granted
     top = zarr.create_group(path, zarr_format=zarr_format)
     groups = [
         (top, _multiscale(levels, kinds[0], f"labels/{kinds[0]}/", version, voxel_size, translation)),

@@ -1,5 +1,6 @@
 """What others read: labels through public readers, and surfaces as they should lie."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -43,14 +44,25 @@ def test_public_readers_give_the_same_labels(written):
     np.testing.assert_array_equal(tensorstore.open(spec).result().read().result(), labels)
 
 
-def test_the_store_is_valid_ome_zarr(written):
-    models = pytest.importorskip("ome_zarr_models")
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+def test_the_store_is_valid_ome_zarr(place, version):
+    pytest.importorskip("ome_zarr_models")
+    models = importlib.import_module(f"ome_zarr_models.v{version.replace('.', '')}")
+    types = vars(importlib.import_module(f"pydantic_zarr.v{3 if version == '0.5' else 2}"))
+    assert main(["objects", "labels.tif", "out", "--ome", version]) == 0
     group = zarr.open_group("out/objects.ome.zarr", mode="r")
-    assert group["labels"].attrs["labels"] == ["granules", "nucleus"]
-    for name in group["labels"].attrs["labels"]:
-        label = models.open_ome_zarr(group[f"labels/{name}"])
-        transforms = label.attributes.multiscales[0].datasets[0].coordinateTransformations
-        assert list(transforms[0].scale) == list(EDGES)
+    for model in (models.Labels, models.Image, models.ImageLabel):
+        model.model_rebuild(_types_namespace=types)
+    for model, inside in (
+        (models.Image, ""),
+        (models.Labels, "labels"),
+        (models.ImageLabel, "labels/granules"),
+        (models.ImageLabel, "labels/nucleus"),
+    ):
+        model.from_zarr(zarr.open_group("out/objects.ome.zarr", path=inside, mode="r"))
+    about = group["labels/nucleus"].attrs.asdict()
+    multiscale = about.get("ome", about)["multiscales"][0]
+    assert multiscale["datasets"][0]["coordinateTransformations"][0]["scale"] == list(EDGES)
 
 
 def test_a_store_of_several_levels(tmp_path, monkeypatch):
