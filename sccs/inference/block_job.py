@@ -33,6 +33,7 @@ from sccs.data.pyramid import EMPTY, Level, box, grid, pyramid
 from sccs.data.volumes import Volume
 from sccs.inference.blocks import Plan, make_plan
 from sccs.inference.labels import label_fov
+from sccs.inference.partial import MEND, partial_folder
 from sccs.inference.source import Mask, open_mask, open_volume
 from sccs.inference.stitch import stitched
 from sccs.inference.workers import cluster, on_cluster
@@ -43,8 +44,6 @@ from sccs.system.archive import UNREADABLE
 from sccs.system.files import move_into_place, remove, write_json, write_text
 from sccs.system.log import say_error
 
-PARTIAL = ".partial"
-MEND = "give --overwrite to begin anew"
 Natural = Annotated[int, Field(ge=0, lt=2**53)]
 STAGES = {"fovs": "segmenting", "0": "stitching"}  # what they do, for the progress
 # what a damaged array makes zarr raise
@@ -80,21 +79,6 @@ class Content(Stored):
     token: str
 
 
-def partial_folder(output: str | os.PathLike) -> Path:
-    """OUTPUT.partial, where the work lies until OUTPUT is whole."""
-    return Path(output).with_name(Path(output).name + PARTIAL)
-
-
-def check_partial(output: str | os.PathLike, resume: bool, overwrite: bool) -> None:
-    """Raises UserError where an unfinished segmentation lies in the way."""
-    folder = partial_folder(output)
-    if folder.exists() and not (resume or overwrite):
-        raise UserError(
-            f"{folder}: an unfinished segmentation; give --resume to go on with it, --overwrite to begin "
-            "anew, or another OUTPUT"
-        )
-
-
 def begun(output: str | os.PathLike) -> dict | None:
     """job.json of an unfinished segmentation, None where there is none."""
     folder = partial_folder(output)
@@ -106,17 +90,6 @@ def read_job(folder: Path) -> dict[str, Any]:
     path = folder / "job.json"
     path.stat()
     return read_json(path, Content, MEND).model_dump(exclude_unset=True)
-
-
-def check_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raises UserError where a resumed segmentation would mix two kinds of blocks."""
-    changed = [key for key in now if before.get(key) != now[key]]
-    if changed:
-        key = changed[0]
-        raise UserError(
-            f"--resume: {key} is {now[key]}, but the segmentation began with {before.get(key)}; resume "
-            "with its own options, or give --overwrite to begin anew"
-        )
 
 
 def begin(

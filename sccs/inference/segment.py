@@ -25,6 +25,7 @@ from sccs.evaluation.legend import Legend, class_codes, cluster_legend
 from sccs.evaluation.naming import read_names
 from sccs.inference import block_job, depth, labels
 from sccs.inference.blocks import default_halo, following, make_plan, overlapping
+from sccs.inference.partial import check_partial, check_same, partial_folder
 from sccs.inference.source import (
     absolute,
     by_planes,
@@ -98,7 +99,7 @@ class Options:
         if is_zarr(output):
             import_zarr(output)
             if not self.by_slices:
-                block_job.check_partial(output, self.resume, self.overwrite)
+                check_partial(output, self.resume, self.overwrite)
                 if shared:
                     import_distributed()
         elif self.block is not None or self.ome is not None or self.resume or shared:
@@ -137,7 +138,7 @@ def _check_apart(run: str, input: str, output: str, mask: str | None, companions
         "the mask": [] if mask is None else [absolute(mask)],
         "RUN": [absolute(run)],
     }
-    check_apart(output, given, beside=[block_job.partial_folder(output)] if is_zarr(output) else [])
+    check_apart(output, given, beside=[partial_folder(output)] if is_zarr(output) else [])
 
 
 def _segment(run: str, input: str, output: str, options: Options) -> None:
@@ -237,7 +238,7 @@ def _in_blocks(
     open_mask(settings)
     before = block_job.begun(output) if options.resume else None
     if before is not None:
-        block_job.check_same(before["settings"], settings)
+        check_same(before["settings"], settings)
     else:
         volume = open_volume(settings, model.min_side)
         block_job.begin(output, settings, (volume.mean, volume.std), **store)

@@ -14,7 +14,7 @@ from registry.base import UserError
 from registry.requirements import pip_install
 from sccs.data.label_store import import_zarr
 from sccs.data.readers import ImageSource, expand, files_of, open_image
-from sccs.inference.block_job import check_partial, check_same, partial_folder
+from sccs.inference.partial import check_partial, check_same, partial_folder
 from sccs.inference.source import absolute
 from sccs.inference.workers import import_distributed
 from sccs.instances import job as jobs
