@@ -180,6 +180,36 @@ def _name(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _teach(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
+    parser.add_argument(
+        "labels",
+        nargs="+",
+        metavar="LABELS",
+        help="a label image in which most is 0 (TIFF, PNG, Zarr ...; 0 and 255 are not labelled), "
+        "or a table of points, *.csv with the columns z,y,x,class",
+    )
+    parser.add_argument(
+        "--image", metavar="FILE", help="what the labels are of (default: the image of the run that has their shape)"
+    )
+    parser.add_argument(
+        "--name",
+        metavar="CODE=NAME[:#rrggbb]",
+        nargs="+",
+        action="extend",
+        default=[],
+        dest="names",
+        help="what codes of the labels mean, where the run's data do not say: --name 1=nucleus 2=mitochondria",
+    )
+    parser.add_argument(
+        "--head",
+        metavar="NAME",
+        help="what learns: label_spreading (default), sparse_trees, sparse_logistic, or that of a plug-in",
+    )
+    parser.add_argument("--anew", action="store_true", help="forget what the run was taught before")
+    add_device_argument(parser, default="auto, the first GPU if there is one")
+
+
 def _list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", nargs="?", choices=LISTS)
 
@@ -201,6 +231,7 @@ COMMANDS = {
     "graphs": ("write the superpixel graphs of a recipe or a run as a data set for DGL", _graphs),
     "compare": ("put finished runs side by side", _compare),
     "name": ("give clusters of a run names, which segment and report then use", _name),
+    "teach": ("tell a run by a few labels what is what", _teach),
     "list": ("parts, recipes and data sets that are there", _list),
     "show": ("a recipe in full, and where each value comes from", _show),
     "cache": ("what is kept of features, graphs and synthetic volumes; make room", _cache),

@@ -95,6 +95,13 @@ def _name(args: argparse.Namespace) -> int:
     return code
 
 
+def _teach(args: argparse.Namespace) -> None:
+    from sccs.steps import teach
+
+    options = {name: getattr(args, name) for name in ("image", "names", "head", "anew")}
+    teach(args.run, args.labels, device=args.device or "auto", **options)
+
+
 def _cache(args: argparse.Namespace) -> None:
     from sccs.system.cache import tell
     from sccs.system.log import say
@@ -131,6 +138,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "graphs": _graphs,
     "compare": _compare,
     "name": _name,
+    "teach": _teach,
     "list": _list,
     "show": _show,
     "cache": _cache,
