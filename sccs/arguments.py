@@ -93,7 +93,14 @@ def _segment(parser: argparse.ArgumentParser) -> None:
         "--classes",
         action="store_true",
         help="write classes (sccs name) instead of clusters: the run's own class codes, "
-        "then further names; unnamed clusters count as the rest class, or are 255",
+        "then further names; unnamed clusters count as the rest class, or are 255; of a taught run (sccs teach) its "
+        "teacher decides",
+    )
+    parser.add_argument(
+        "--probabilities",
+        metavar="OUT.ome.zarr",
+        help="also write the probability of each class, of a taught run: channels of 0 to 255, the last is the doubt; "
+        "OUTPUT holds classes then",
     )
     _segment_work(parser)
 

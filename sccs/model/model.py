@@ -19,8 +19,9 @@ from sccs.model.edits import Edits
 from sccs.model.parts import Parts
 from sccs.model.teacher import Taught, Teacher
 from sccs.recipe import Recipe, load_recipe
-from sccs.recipe.named import State, read_state
+from sccs.recipe.named import FILE, State, read_state
 from sccs.system.archive import MODEL, opened
+from sccs.system.files import write_text
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -114,10 +115,17 @@ class Model(Parts):
         folder.write(where, self, self.info)
 
     @classmethod
-    def load(cls, run: str | os.PathLike[str], device: str | None = None, taught: bool = True) -> Self:
+    def load(
+        cls,
+        run: str | os.PathLike[str],
+        device: str | None = None,
+        taught: bool = True,
+        made: Path | None = None,
+    ) -> Self:
         """A trained model from a run folder, its `model` folder, or the folder or zip that `sccs export` wrote.
 
-        With the splits, merges and labels of the run; taught: False leaves the labels out.
+        With the names, splits, merges and labels of the run; taught: False leaves the labels out. made: another folder
+        that holds them, as `keep_made` wrote it.
 
         Raises UserError for what is none of these, is damaged, or brings plug-ins that the user does not trust, and for
         a run that was trained again since it was split, merged or taught.
@@ -130,7 +138,7 @@ class Model(Parts):
                 raise UserError(f"{run}: {MODEL}: {error}") from None
             folder.restore(model, weights, run)
             model.info = info
-            home = weights.parent if weights.name == "model" else weights
+            home = made or (weights.parent if weights.name == "model" else weights)
             state = read_state(home)
             model.weights = folder.digest(weights)
             model._take(home, state, run, taught)
@@ -147,6 +155,17 @@ class Model(Parts):
             teacher = Teacher.read(home / state.teacher)
             self._check_same(teacher.model, run, "taught", "teach it with --anew, or take that back with `sccs undo`")
             self.taught = Taught.of(teacher, state.clusters, self.k)
+
+    def keep_made(self, home: Path) -> None:
+        """Write what a person made of the model, names, splits, merges and labels, into a folder, for `load`."""
+        parts = {}
+        if self.edits is not None:
+            self.edits.write(home / "edits")
+            parts["edits"] = "edits"
+        if self.taught is not None:
+            self.taught.teacher.write(home / "teacher")
+            parts["teacher"] = "teacher"
+        write_text(home / FILE, State(self.names, **parts).text())
 
     def _check_same(self, weights: str, run: str | os.PathLike[str], what: str, mend: str) -> None:
         if weights != self.weights:
