@@ -183,7 +183,7 @@ def _name(parser: argparse.ArgumentParser) -> None:
         "names",
         nargs="*",
         metavar="3=nucleus[:#rrggbb]",
-        help="cluster number, name and, if you like, colour; without any: print the names so far",
+        help="cluster number, name and, if you like, colour; 3= clears a name; without any: print the names so far",
     )
 
 
@@ -217,6 +217,28 @@ def _teach(parser: argparse.ArgumentParser) -> None:
     add_device_argument(parser, default="auto, the first GPU if there is one")
 
 
+def _split(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
+    parser.add_argument("cluster", type=_natural, metavar="CLUSTER", help="its number")
+    parser.add_argument("--into", type=_several, required=True, metavar="N", help="how many clusters, 2 or more")
+    add_device_argument(parser, default="auto, the first GPU if there is one")
+
+
+def _merge(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
+    parser.add_argument("clusters", type=_natural, nargs="+", metavar="CLUSTER", help="two or more; the first stays")
+    add_device_argument(parser, default="auto, the first GPU if there is one")
+
+
+def _undo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
+    add_device_argument(parser, default="auto, the first GPU if there is one")
+
+
+def _history(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
+
+
 def _list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", nargs="?", choices=LISTS)
 
@@ -239,6 +261,10 @@ COMMANDS = {
     "compare": ("put finished runs side by side", _compare),
     "name": ("give clusters of a run names, which segment and report then use", _name),
     "teach": ("tell a run by a few labels what is what", _teach),
+    "split": ("re-cluster within one cluster of a run, the same way in all images", _split),
+    "merge": ("make one cluster of several", _merge),
+    "history": ("what was done to a run: names, splits, merges, labels", _history),
+    "undo": ("take the last of these back", _undo),
     "list": ("parts, recipes and data sets that are there", _list),
     "show": ("a recipe in full, and where each value comes from", _show),
     "cache": ("what is kept of features, graphs and synthetic volumes; make room", _cache),
@@ -267,6 +293,12 @@ def _level(text: str) -> int | str:
 def _positive(text: str) -> int:
     if (number := _natural(text)) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number > 0")
+    return number
+
+
+def _several(text: str) -> int:
+    if (number := _natural(text)) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 2")
     return number
 
 

@@ -102,6 +102,30 @@ def _teach(args: argparse.Namespace) -> None:
     teach(args.run, args.labels, device=args.device or "auto", **options)
 
 
+def _split(args: argparse.Namespace) -> None:
+    from sccs.steps import split
+
+    split(args.run, args.cluster, args.into, device=args.device or "auto")
+
+
+def _merge(args: argparse.Namespace) -> None:
+    from sccs.steps import merge
+
+    merge(args.run, args.clusters, device=args.device or "auto")
+
+
+def _undo(args: argparse.Namespace) -> None:
+    from sccs.steps import undo
+
+    undo(args.run, device=args.device or "auto")
+
+
+def _history(args: argparse.Namespace) -> None:
+    from sccs.steps import tell_history
+
+    tell_history(args.run)
+
+
 def _cache(args: argparse.Namespace) -> None:
     from sccs.system.cache import tell
     from sccs.system.log import say
@@ -139,6 +163,10 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "compare": _compare,
     "name": _name,
     "teach": _teach,
+    "split": _split,
+    "merge": _merge,
+    "history": _history,
+    "undo": _undo,
     "list": _list,
     "show": _show,
     "cache": _cache,

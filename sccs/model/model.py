@@ -104,11 +104,15 @@ class Model(Parts):
         return self.edits.apply(assignment, Z.cpu().numpy()) if self.edits else assignment
 
     @torch.no_grad()
+    def judge(self, result: Segmented) -> np.ndarray:
+        """P (n_s, C) float32 of the teacher's classes for the nodes of one FOV, without regard to names of clusters."""
+        assert self.taught is not None  # as the caller has seen
+        return self.taught.teacher.judge(result.graph, torch.from_numpy(result.Z).to(self.device))
+
     def probabilities(self, result: Segmented) -> np.ndarray:
         """P (n_s, C) float32 of the classes of `taught` for the nodes of one FOV; rows sum to one."""
         assert self.taught is not None  # as the caller has seen
-        Z = torch.from_numpy(result.Z).to(self.device)
-        return self.taught.probabilities(result.graph, Z, result.assignment)
+        return self.taught.blended(self.judge(result), result.assignment)
 
     def save(self, where: Path) -> None:
         """The model as safetensors and JSON: `where`/model.json and one file for each part."""

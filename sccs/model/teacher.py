@@ -6,6 +6,7 @@ the node's cluster decides, if it has one.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +76,14 @@ class Teacher:
     def judge(self, graph: RegionGraph, Z: torch.Tensor) -> np.ndarray:
         """P (n_s, C) float32 of the head alone, columns in the order of `classes`."""
         return self.head.predict(graph, Z).cpu().numpy()
+
+    @property
+    def digest(self) -> str:
+        """Of what the head learned."""
+        found = hashlib.sha256()
+        for name, value in sorted(self.head.get_state().items()):
+            found.update(name.encode() + np.ascontiguousarray(value).tobytes())
+        return found.hexdigest()[:16]
 
     def grown(self, classes: Sequence[Class], head: str | None = None) -> Teacher:
         """A copy with more classes at the end, which nothing was taught of yet; by another head, if one is named.
@@ -176,15 +185,6 @@ class Taught:
             of_cluster[cluster] = at
         return cls(teacher, names, colours, of_cluster)
 
-    def probabilities(self, graph: RegionGraph, Z: torch.Tensor, assignment: np.ndarray) -> np.ndarray:
-        """P (n_s, C) float32 over `names`, rows sum to one. assignment (n_s,): the cluster of each node.
-
-        What the head leaves open, one minus its greatest probability, is added to the class of the cluster's name, in
-        full where nothing was taught, half of it at `START` labelled superpixels a class: names decide where the head
-        is unsure, and labels outgrow them.
-        """
-        return self.blended(self.teacher.judge(graph, Z), assignment)
-
     @property
     def say_of_names(self) -> float:
         """Of what the head leaves open, the share that goes to the cluster's name."""
@@ -192,7 +192,12 @@ class Taught:
         return START / (START + len(taught) / max(len(np.unique(taught)), 1))
 
     def blended(self, P: np.ndarray, assignment: np.ndarray) -> np.ndarray:
-        """The same, given what the head says, P (n_s, teacher's classes)."""
+        """P (n_s, C) float32 over `names`, rows sum to one, of what the head says, P (n_s, teacher's classes).
+
+        assignment (n_s,): the cluster of each node. What the head leaves open, one minus its greatest probability, is
+        added to the class of the cluster's name, in full where nothing was taught, half of it at `START` labelled
+        superpixels a class: names decide where the head is unsure, and labels outgrow them.
+        """
         out = np.zeros((len(P), len(self.names)), np.float32)
         out[:, : P.shape[1]] = P
         classes = self.of_cluster[assignment]

@@ -73,8 +73,12 @@ def read_state(run: Path) -> State:
 
     UserError, with the file's path, if a person's edit left it in another form.
     """
-    path = Path(run) / FILE
-    if (text := read_text(run, FILE)) is None:
+    return parse_state(read_text(run, FILE), Path(run) / FILE)
+
+
+def parse_state(text: str | None, path: Path) -> State:
+    """The same of the text of classes.yaml, None where there is none; path: what errors call it."""
+    if text is None:
         return State()
     try:
         root = yaml_of_ours(text, path)

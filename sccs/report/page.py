@@ -32,6 +32,7 @@ RULES = {
     "majority": "class of most of a cluster's pixels in the training volumes",
     "oracle": "fitted on the test labels themselves: an upper bound, not a result",
     "named": "names that a person gave (sccs name)",
+    "taught": "a few labels that a person gave (sccs teach)",
 }
 
 

@@ -4,6 +4,7 @@
         README.md            model card: data, voxel size, clusters, scores, versions, licence, intended use
         recipe.yaml          the recipe with every default; paths are reduced to file names
         classes.yaml         names and colours of clusters, if there are any
+        edits.* teacher.*    clusters that were split and merged, and what was taught, if anything was
         metrics.json environment.json        scores and versions, if the run has them
         model/               weights (safetensors) and model.json
         plugins/             Python files that the recipe lists under `plugins:`
@@ -124,6 +125,8 @@ def _fill(
     for name in (NAMES, METRICS):
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
+    if model.edits is not None or model.taught is not None:
+        model.keep_made(folder)
     metrics, environment = _scores(source), read_environment(source)
     if environment:
         write_json(folder / ENVIRONMENT, {key: environment[key] for key in VERSIONS if key in environment})
