@@ -217,6 +217,15 @@ def _teach(parser: argparse.ArgumentParser) -> None:
     add_device_argument(parser, default="auto, the first GPU if there is one")
 
 
+def _suggest(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
+    parser.add_argument("-n", type=_positive, default=20, metavar="N", help="how many (default: 20)")
+    parser.add_argument("--image", metavar="FILE", help="of this image (default: of the run's training images)")
+    parser.add_argument("--out", metavar="FILE.csv", help="write the table there (default: print it)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing table")
+    add_device_argument(parser, default="auto, the first GPU if there is one")
+
+
 def _split(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of a finished run")
     parser.add_argument("cluster", type=_natural, metavar="CLUSTER", help="its number")
@@ -261,6 +270,7 @@ COMMANDS = {
     "compare": ("put finished runs side by side", _compare),
     "name": ("give clusters of a run names, which segment and report then use", _name),
     "teach": ("tell a run by a few labels what is what", _teach),
+    "suggest": ("name the superpixels whose label would teach a run most", _suggest),
     "split": ("re-cluster within one cluster of a run, the same way in all images", _split),
     "merge": ("make one cluster of several", _merge),
     "history": ("what was done to a run: names, splits, merges, labels", _history),

@@ -102,6 +102,13 @@ def _teach(args: argparse.Namespace) -> None:
     teach(args.run, args.labels, device=args.device or "auto", **options)
 
 
+def _suggest(args: argparse.Namespace) -> None:
+    from sccs.steps import suggest
+
+    options = {name: getattr(args, name) for name in ("image", "out", "overwrite")}
+    suggest(args.run, args.n, device=args.device or "auto", **options)
+
+
 def _split(args: argparse.Namespace) -> None:
     from sccs.steps import split
 
@@ -163,6 +170,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "compare": _compare,
     "name": _name,
     "teach": _teach,
+    "suggest": _suggest,
     "split": _split,
     "merge": _merge,
     "history": _history,

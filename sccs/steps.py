@@ -22,6 +22,7 @@ from sccs.evaluation.files import read_metrics
 from sccs.evaluation.naming import parse_assignments, rescore
 from sccs.inference import teach as lessons
 from sccs.inference.sparse import ClassNames, Points, is_table, read_image, read_table, shape_of
+from sccs.inference.suggest import Suggestion, suggestions
 from sccs.model import folder
 from sccs.model.edits import Edits
 from sccs.model.fovs import training_fovs
@@ -33,6 +34,8 @@ from sccs.recipe import history, load_recipe
 from sccs.recipe.named import FILE, State, parse_state, read_state
 from sccs.recipe.stored import read_resolved
 from sccs.report.page import refresh
+from sccs.system.apart import check_apart
+from sccs.system.files import write_text
 from sccs.system.lock import BRIEFLY, held
 from sccs.system.log import RunLog, say, say_error
 
@@ -96,7 +99,7 @@ def split(run: str | Path, cluster: int, into: int, *, device: str = "auto") -> 
         numbers = edits.edits[-1].to
         clusters = dict(state.clusters)
         if cluster in clusters:
-            clusters |= {number: clusters[cluster] for number in numbers}
+            clusters |= dict.fromkeys(numbers, clusters[cluster])
         _take_edits(run, state, f"split {cluster} --into {into}", edits, clusters)
         _remake(run, dataset, device)
     say(f"{run}: cluster {cluster} is now {', '.join(map(str, numbers))}")
@@ -149,6 +152,47 @@ def undo(run: str | Path, *, device: str = "auto") -> history.Step:
                 refresh(run)
     say(said)
     return step
+
+
+def suggest(
+    run: str | Path,
+    n: int = 20,
+    *,
+    image: str | None = None,
+    out: str | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+) -> list[Suggestion]:
+    """`sccs suggest RUN -n 20`: name the superpixels whose label would tell most, as a table to fill in.
+
+    Of the run's training images, or of `image`. The table, z,y,x,class,image with `class` empty, is printed, or written
+    to the file `out`; `sccs teach RUN TABLE` takes it when the classes are filled in. Nothing of the run changes.
+
+    Raises UserError for what is no finished run, and where the images are not there.
+    """
+    run = Path(run)
+    read_metrics(run)
+    model = Pipeline.load(run, device)
+    volumes = (
+        run_data(run, model).train if image is None else [as_volume(image, image, None, model.fov, model.min_side)]
+    )
+    found = suggestions(model, volumes, n)
+    text = "z,y,x,class,image\n" + "".join(f"{s.z},{s.y},{s.x},,{_cell(s.volume)}\n" for s in found)
+    if out is None:
+        say(text.rstrip("\n"))
+        return found
+    with held(out, "sccs suggest"):
+        if Path(out).exists() and not overwrite:
+            raise UserError(f"{out}: exists already: choose another name, or say --overwrite")
+        check_apart(Path(out), {"RUN": [str(run)]})
+        write_text(Path(out), text)
+    say(f"{out}: {len(found)} places; fill in the column `class`, then `sccs teach {run} {out}`")
+    return found
+
+
+def _cell(text: str) -> str:
+    """A cell of a CSV."""
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\n') else text
 
 
 def tell_history(run: str | Path) -> list[history.Step]:
@@ -302,7 +346,7 @@ def run_data(run: Path, model: Model) -> Dataset:
     """The run's own images. Raises UserError where it was not made from files, or they are not there any more."""
     data = read_resolved(run)[0].get("data")
     if data is None:
-        raise UserError(f"{run}: does not know where its images are, as it was not trained on files; give them with --image where you can")
+        raise UserError(f"{run}: does not know where its images are, as it was trained on none in files")
     _, recipe, _ = folder.read(run, run)
     block = load_recipe({**recipe, "data": data}).data
     assert block is not None  # as there is one

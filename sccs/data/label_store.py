@@ -109,9 +109,7 @@ def create_probabilities(
     top.attrs.update({"ome": {"version": version, **content}} if version == "0.5" else content)
     top.attrs["sccs"] = dict(settings)
     chunks = (1, *map(min, chunk, shape))
-    return top.create_array(
-        "0", shape=(len(names) + 1, *shape), chunks=chunks, dtype="uint8", fill_value=0, **options
-    )
+    return top.create_array("0", shape=(len(names) + 1, *shape), chunks=chunks, dtype="uint8", fill_value=0, **options)
 
 
 def open_level(path: Path, kind: str, number: int) -> Any:

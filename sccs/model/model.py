@@ -120,11 +120,7 @@ class Model(Parts):
 
     @classmethod
     def load(
-        cls,
-        run: str | os.PathLike[str],
-        device: str | None = None,
-        taught: bool = True,
-        made: Path | None = None,
+        cls, run: str | os.PathLike[str], device: str | None = None, taught: bool = True, made: Path | None = None
     ) -> Self:
         """A trained model from a run folder, its `model` folder, or the folder or zip that `sccs export` wrote.
 

@@ -80,9 +80,7 @@ def read_run(run: Path) -> RunView:
     return RunView(k, views, rule if classes else None, classes, colours, metrics, labels)
 
 
-def _taught(
-    run: Path, state: State, k: int, views: list[SliceView], names: list[str]
-) -> dict[str, str | None] | None:
+def _taught(run: Path, state: State, k: int, views: list[SliceView], names: list[str]) -> dict[str, str | None] | None:
     """Give views that hold what the run's teacher says the classes that it makes of them; returns these, with chosen
     colours. None where no view holds that. names: of the data, whose spelling is kept."""
     teacher = Teacher.read(run / str(state.teacher))

@@ -214,3 +214,25 @@ def test_what_no_label_touched_keeps_its_name_where_the_teacher_is_unsure(folder
     P = np.array([[0.9, 0.06, 0.04], [0.34, 0.33, 0.33]], np.float32)
     classes = taught.blended(P, np.array([0, 0])).argmax(1)
     assert taught.names[classes[0]] == taught.names[0] and taught.names[classes[1]] == "vesicles"
+
+
+def test_suggestions_are_answered_in_the_table_that_they_come_in(folder, trained, capsys):
+    run, codes = folder / "run", scene(0)[1]
+    assert go("suggest", run, "-n", 12, "--out", folder / "ask.csv") == 0
+    for repeat in range(2):
+        rows = (folder / "ask.csv").read_text().splitlines()
+        assert rows[0] == "z,y,x,class,image" and len(rows) == 13
+        answered = [rows[0]]
+        for row in rows[1:]:
+            z, y, x, given, image = row.split(",")
+            assert (given, image) == ("", "a")
+            answered.append(f"{z},{y},{x},{['rest', 'nucleus', 'mitochondria'][codes[int(z), int(y), int(x)]]},{image}")
+        (folder / "ask.csv").write_text("\n".join(answered) + "\n")
+        assert go("teach", run, folder / "ask.csv") == 0
+        assert go("suggest", run, "-n", 12, "--out", folder / "ask.csv") == 2  # it is there already
+        assert go("suggest", run, "-n", 12, "--out", folder / "ask.csv", "--overwrite") == 0
+        assert not {row[:-2] for row in answered[1:]} & set((folder / "ask.csv").read_text().splitlines())
+    assert len(set(sccs.load(run).classes_)) == 3
+    capsys.readouterr()
+    assert go("suggest", run, "-n", 3, "--image", trained / "b.tif") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
