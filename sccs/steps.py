@@ -173,11 +173,10 @@ def suggest(
     run = Path(run)
     read_metrics(run)
     model = Pipeline.load(run, device)
-    volumes = (
-        run_data(run, model).train if image is None else [as_volume(image, image, None, model.fov, model.min_side)]
-    )
+    given = [] if image is None else [as_volume(image, image, None, model.fov, model.min_side)]
+    volumes = given or run_data(run, model).train
     found = suggestions(model, volumes, n)
-    text = "z,y,x,class,image\n" + "".join(f"{s.z},{s.y},{s.x},,{_cell(s.volume)}\n" for s in found)
+    text = "z,y,x,class,image\n" + "".join(f"{s.z},{s.y},{s.x},,{_cell(image or s.volume)}\n" for s in found)
     if out is None:
         say(text.rstrip("\n"))
         return found

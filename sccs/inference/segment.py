@@ -180,7 +180,7 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
         table, legend = _meaning(model, entries, options.classes)
     if is_zarr(output) or options.by_slices or options.mask is not None:
         legend.names.setdefault(EMPTY, "not segmented")
-    settings = {
+    settings: dict[str, Any] = {
         "run": absolute(run),
         "model": fingerprint_of(run),
         "input": absolute(input),

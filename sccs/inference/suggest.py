@@ -74,8 +74,9 @@ def suggestions(model: Model, volumes: Sequence[Volume], n: int) -> list[Suggest
         volume, z, graph, y, x = found[at]
         row, column = _pixel(graph, int(node - starts[at]))
         _, top, left_ = volume.origin
-        place = turn_back((z, top + y.low + row, left_ + x.low + column), volume.plane)
-        made.append(Suggestion(volume.name, *map(int, place), None if doubts is None else float(doubts[node])))
+        place = map(int, turn_back((z, top + y.low + row, left_ + x.low + column), volume.plane))
+        said = None if doubts is None else float(doubts[node])
+        made.append(Suggestion(volume.name, *place, doubt=said))
     return made
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,14 +158,14 @@ class Model(Parts):
 
     def keep_made(self, home: Path) -> None:
         """Write what a person made of the model, names, splits, merges and labels, into a folder, for `load`."""
-        parts = {}
+        state = State(self.names)
         if self.edits is not None:
             self.edits.write(home / "edits")
-            parts["edits"] = "edits"
+            state = replace(state, edits="edits")
         if self.taught is not None:
             self.taught.teacher.write(home / "teacher")
-            parts["teacher"] = "teacher"
-        write_text(home / FILE, State(self.names, **parts).text())
+            state = replace(state, teacher="teacher")
+        write_text(home / FILE, state.text())
 
     def _check_same(self, weights: str, run: str | os.PathLike[str], what: str, mend: str) -> None:
         if weights != self.weights:

@@ -219,7 +219,7 @@ def test_what_no_label_touched_keeps_its_name_where_the_teacher_is_unsure(folder
 def test_suggestions_are_answered_in_the_table_that_they_come_in(folder, trained, capsys):
     run, codes = folder / "run", scene(0)[1]
     assert go("suggest", run, "-n", 12, "--out", folder / "ask.csv") == 0
-    for repeat in range(2):
+    for _ in range(2):
         rows = (folder / "ask.csv").read_text().splitlines()
         assert rows[0] == "z,y,x,class,image" and len(rows) == 13
         answered = [rows[0]]
