@@ -2,7 +2,7 @@
 
 runs/<recipe>/<time>-s<seed>/
     recipe.yaml resolved.yaml environment.json log.txt metrics.json metrics.jsonl tables.json graphs.json
-    timing.json report.html classes.yaml model/ checkpoints/ tensorboard/ figures/ segmentation/
+    timing.json report.html classes.yaml history/ model/ checkpoints/ tensorboard/ figures/ segmentation/
 """
 
 from __future__ import annotations

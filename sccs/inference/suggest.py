@@ -74,9 +74,9 @@ def suggestions(model: Model, volumes: Sequence[Volume], n: int) -> list[Suggest
         volume, z, graph, y, x = found[at]
         row, column = _pixel(graph, int(node - starts[at]))
         _, top, left_ = volume.origin
-        place = map(int, turn_back((z, top + y.low + row, left_ + x.low + column), volume.plane))
+        place = turn_back((z, top + y.low + row, left_ + x.low + column), volume.plane)
         said = None if doubts is None else float(doubts[node])
-        made.append(Suggestion(volume.name, *place, doubt=said))
+        made.append(Suggestion(volume.name, int(place[0]), int(place[1]), int(place[2]), said))
     return made
 
 
