@@ -22,6 +22,7 @@ import numpy as np
 from pydantic import Field
 
 from registry.base import UserError
+from sccs.data.schema import LONGEST_CLASS
 from sccs.evaluation.evaluate import evaluate
 from sccs.evaluation.files import AGAIN, Tables, read_metrics
 from sccs.evaluation.mappings import MAPPINGS
@@ -35,7 +36,6 @@ from sccs.system.text import UNPRINTABLE
 
 FILE = "classes.yaml"
 TABLES = "tables.json"
-LONGEST_NAME = 100  # characters of a class
 
 
 class Entry(Stored):
@@ -100,8 +100,8 @@ def parse_assignments(items: Iterable[str], k: int | None = None) -> tuple[dict[
 def _name(text: str, where: str) -> str:
     """The name without spaces around it; UserError, which says `where` it stood, for one that no figure can show."""
     name = text.strip()
-    if len(name) > LONGEST_NAME or UNPRINTABLE.search(name):
-        raise UserError(f"{where}: a name has at most {LONGEST_NAME} characters, all of them printable")
+    if len(name) > LONGEST_CLASS or UNPRINTABLE.search(name):
+        raise UserError(f"{where}: a name has at most {LONGEST_CLASS} characters, all of them printable")
     return name
 
 
