@@ -28,6 +28,7 @@ from sccs.system.log import say_error
 SUFFIX = ".lock"
 SIGNS = ("by", "pid", "host", "since")  # keys of the JSON in a lock's file
 MOST = 4096  # bytes of it
+TORN = 256  # bytes of one that is damaged
 UNKNOWN = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what disks without locks answer
 BRIEFLY = 60.0  # s that short work, such as naming a cluster, waits for its turn
 
@@ -114,7 +115,8 @@ def _opened(path: Path) -> tuple[int, bool]:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a lock's file holds what `_sign` writes, or a part of it, as a full disk or a machine that died left."""
+    """Whether a lock's file holds what `_sign` writes, or so little that a full disk or a machine that died may have
+    left it."""
     try:
         with open(path, "rb") as file:
             text = file.read(MOST + 1).strip(b"\0\n")
@@ -123,8 +125,7 @@ def _is_ours(path: Path) -> bool:
     about: Any = None
     with suppress(ValueError, RecursionError):
         about = json.loads(text)
-    known = set(about) <= set(SIGNS) if isinstance(about, dict) else text[:1] in (b"", b"{", b"[")
-    return known and len(text) <= MOST
+    return set(about) <= set(SIGNS) if isinstance(about, dict) else len(text) <= TORN
 
 
 def _locked(file: int, output: str | os.PathLike[str]) -> bool:
