@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from typing import NoReturn
 
 import sccs
+from sccs.system.text import printable
 
 LISTS = ("features", "graph", "embedder", "clusterer", "recipes", "datasets")
 
@@ -282,9 +284,16 @@ COMMANDS = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """Quotes what was given without its control characters."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the `sccs` command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="sccs",
         description=(sccs.__doc__ or "").partition("\n")[0],
         epilog="exit codes: 0 done, 2 your input, 1 a defect of sccs, 130 interrupted",

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# DGL's stub, for the process that hands tests out to others: it unpickles warnings that have graphs' modules
+import registry.spg.dgl_adapter  # noqa: F401
+
 settings.register_profile("sccs", deadline=None)  # a busy machine is no error
 settings.load_profile("sccs")
 

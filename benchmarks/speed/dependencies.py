@@ -35,6 +35,7 @@ MODULES = {
     "faiss-cpu": "faiss",
     "faiss-gpu-cu12": "faiss",
     "pytest-timeout": "pytest_timeout",
+    "pytest-xdist": "xdist",
     "bioimageio-spec": "bioimageio.spec",
     "ome-zarr-models": "ome_zarr_models",
 }
@@ -71,6 +72,7 @@ WHY = {
     "pytest": "tests",
     "pytest-cov": "which lines the tests reach",
     "pytest-timeout": "ends a test that hangs",
+    "pytest-xdist": "tests in several processes at once",
     "hypothesis": "property tests of readers, tiling and mapping",
     "pdoc": "API pages from docstrings; the smallest generator that does it (Sphinx, mkdocs: themes, plug-ins)",
     "dask": "work shared between processes and machines, lazy arrays; replaces a scheduler of our own",

@@ -44,6 +44,7 @@ from sccs.system.files import move_into_place, remove, write_json, write_text
 from sccs.system.log import say_error
 
 PARTIAL = ".partial"
+CONTENT = ("store", "fovs", "done", "job.json")  # of OUTPUT.partial
 MEND = "give --overwrite to begin anew"
 Natural = Annotated[int, Field(ge=0, lt=2**53)]
 STAGES = {"fovs": "segmenting", "0": "stitching"}  # what they do, for the progress
@@ -89,13 +90,22 @@ def partial_folder(output: str | os.PathLike) -> Path:
 
 
 def check_partial(output: str | os.PathLike, resume: bool, overwrite: bool) -> None:
-    """Raises UserError where an unfinished segmentation lies in the way."""
+    """Raises UserError where an unfinished segmentation lies in the way, or something else of its name."""
     folder = partial_folder(output)
+    if os.path.lexists(folder) and not _is_ours(folder):
+        raise UserError(
+            f"{folder}: is no unfinished segmentation, though named like one: move it away, or choose another OUTPUT"
+        )
     if folder.exists() and not (resume or overwrite):
         raise UserError(
             f"{folder}: an unfinished segmentation; give --resume to go on with it, --overwrite to begin "
             "anew, or another OUTPUT"
         )
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder holds nothing but what a segmentation leaves, and hidden files."""
+    return folder.is_dir() and all(name in CONTENT or name.startswith(".") for name in os.listdir(folder))
 
 
 def begun(output: str | os.PathLike) -> dict | None:

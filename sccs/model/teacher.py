@@ -19,8 +19,8 @@ from pydantic import Field
 import registry
 from registry.base import UserError
 from registry.spg.graphs import RegionGraph
+from sccs.data.schema import LONGEST_CLASS
 from sccs.model.parts import MOST_CLUSTERS
-from sccs.recipe.named import LONGEST_NAME
 from sccs.recipe.stored import Stored, read_json
 from sccs.system.files import write_json
 from sccs.system.tensors import read_arrays, write_arrays
@@ -35,7 +35,7 @@ MISFITS = (KeyError, ValueError, TypeError, IndexError, AttributeError, Assertio
 class Class(Stored):
     """A class that was taught. colour: None where nobody chose one."""
 
-    name: Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
+    name: Annotated[str, Field(min_length=1, max_length=LONGEST_CLASS)]
     colour: Annotated[str, Field(pattern="^#[0-9a-f]{6}$")] | None = None
 
 

@@ -24,6 +24,7 @@ from typing import Annotated
 from pydantic import Field
 
 from registry.base import UserError
+from sccs.data.schema import LONGEST_CLASS
 from sccs.recipe.located import check, raise_first
 from sccs.recipe.stored import Stored, to_yaml, yaml_of_ours
 from sccs.system.archive import read_text
@@ -32,7 +33,6 @@ from sccs.system.text import UNPRINTABLE
 
 FILE = "classes.yaml"
 HEADING = "# Names and colours of clusters; written by `sccs name`, free to edit.\n"
-LONGEST_NAME = 100  # characters of a class
 Part = Annotated[str, Field(pattern=r"^(history/\d{4,8}/)?(edits|teacher)$")]
 
 
@@ -119,8 +119,8 @@ def unnamed(cluster: int) -> str:
 def checked_name(text: str, where: str) -> str:
     """The name without spaces around it; UserError, which says `where` it stood, for one that no figure can show."""
     name = text.strip()
-    if len(name) > LONGEST_NAME or UNPRINTABLE.search(name):
-        raise UserError(f"{where}: a name has at most {LONGEST_NAME} characters, all of them printable")
+    if len(name) > LONGEST_CLASS or UNPRINTABLE.search(name):
+        raise UserError(f"{where}: a name has at most {LONGEST_CLASS} characters, all of them printable")
     return name
 
 

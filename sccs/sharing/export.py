@@ -42,6 +42,7 @@ from sccs.system.apart import check_apart
 from sccs.system.files import atomic_path, write_json, write_text
 from sccs.system.lock import held
 from sccs.system.log import say
+from sccs.system.text import BREAKS, printable
 
 CARD, RECIPE, METRICS, ENVIRONMENT = "README.md", "recipe.yaml", "metrics.json", "environment.json"
 VERSIONS = ("sccs", "python", "device", "gpu", "packages")  # of environment.json; the rest tells of the machine
@@ -132,7 +133,8 @@ def _fill(
         write_json(folder / ENVIRONMENT, {key: environment[key] for key in VERSIONS if key in environment})
     if onnx:
         said[ENCODER] = export_onnx(model.features, folder / ENCODER)
-    write_text(folder / CARD, card(about, facts, read_names(folder), metrics, environment, said))
+    text = card(about, facts, read_names(folder), metrics, environment, said)
+    write_text(folder / CARD, printable(text, BREAKS))
     return {name: said.get(name, "") for name in archive.files(folder)}
 
 
