@@ -44,7 +44,8 @@ from sccs.system.files import move_into_place, remove, write_json, write_text
 from sccs.system.log import say_error
 
 PARTIAL = ".partial"
-CONTENT = ("store", "fovs", "done", "job.json")  # of OUTPUT.partial
+MADE = ("classes.yaml", *(f"{part}.{kind}" for part in ("edits", "teacher") for kind in ("json", "safetensors")))
+CONTENT = ("store", "fovs", "done", "job.json", "probabilities", *MADE)  # of OUTPUT.partial
 MEND = "give --overwrite to begin anew"
 Natural = Annotated[int, Field(ge=0, lt=2**53)]
 STAGES = {"fovs": "segmenting", "0": "stitching"}  # what they do, for the progress
@@ -154,7 +155,8 @@ def begin(
         dtype="uint8",
         fill_value=EMPTY,
     )
-    model.keep_made(folder)
+    if model.edits is not None or model.taught is not None:
+        model.keep_made(folder)
     if settings.get("probabilities"):
         assert model.taught is not None  # or there were none to ask for
         create_probabilities(folder / "probabilities", plan.shape, plan.chunk, model.taught.names, settings, store)

@@ -188,6 +188,7 @@ def test_segment(calls):
         plane="xy",
         depth=None,
         classes=False,
+        probabilities=None,
         overwrite=False,
         device="auto",
         region=None,
