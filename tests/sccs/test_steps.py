@@ -138,6 +138,7 @@ def test_teaching_in_python_does_what_the_command_does(taught, trained):
     assert model.classes_ == sccs.load(run).classes_
 
 
+@pytest.mark.slow
 def test_points_in_a_table_are_labels_too_and_more_labels_add_up(folder, trained):
     run, labels = folder / "run", clicks(scene(0)[1])
     rows = ["z,y,x,class,image"]
@@ -181,6 +182,7 @@ def test_a_merge_gives_one_cluster_the_others_superpixels_and_a_name(folder):
     assert {c: entry["name"] for c, entry in read_state(run).clusters.items()} == {0: "rest", 2: "nucleus"}
 
 
+@pytest.mark.slow
 def test_every_step_is_taken_back_one_by_one(folder, trained, capsys):
     run = folder / "run"
     before, segmented = {}, clusters(run)
