@@ -83,6 +83,18 @@ CLUSTERER = {
         "registry.clusterer.linear_probe:LinearProbe",
         "logistic regression on labelled nodes (supervised yardstick of features)",
     ),
+    "sparse_trees": (
+        "registry.clusterer.sparse_trees:SparseTrees",
+        "extremely randomised trees on a few labelled nodes (sccs teach)",
+    ),
+    "sparse_logistic": (
+        "registry.clusterer.sparse_logistic:SparseLogistic",
+        "logistic regression on a few labelled nodes (sccs teach)",
+    ),
+    "label_spreading": (
+        "registry.clusterer.label_spreading:LabelSpreading",
+        "a few labels spread along the edges of the graph, correct and smooth (sccs teach)",
+    ),
 }
 
 PARTS = Registry(features=FEATURES, graph=GRAPH, embedder=EMBEDDER, clusterer=CLUSTERER)

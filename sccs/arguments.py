@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from typing import NoReturn
 
 import sccs
+from sccs.system.text import printable
 
 LISTS = ("features", "graph", "embedder", "clusterer", "recipes", "datasets")
 
@@ -93,7 +95,14 @@ def _segment(parser: argparse.ArgumentParser) -> None:
         "--classes",
         action="store_true",
         help="write classes (sccs name) instead of clusters: the run's own class codes, "
-        "then further names; unnamed clusters count as the rest class, or are 255",
+        "then further names; unnamed clusters count as the rest class, or are 255; of a taught run (sccs teach) its "
+        "teacher decides",
+    )
+    parser.add_argument(
+        "--probabilities",
+        metavar="OUT.ome.zarr",
+        help="also write the probability of each class, of a taught run: channels of 0 to 255, the last is the doubt; "
+        "OUTPUT holds classes then",
     )
     _segment_work(parser)
 
@@ -263,8 +272,69 @@ def _name(parser: argparse.ArgumentParser) -> None:
         "names",
         nargs="*",
         metavar="3=nucleus[:#rrggbb]",
-        help="cluster number, name and, if you like, colour; without any: print the names so far",
+        help="cluster number, name and, if you like, colour; 3= clears a name; without any: print the names so far",
     )
+
+
+def _teach(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
+    parser.add_argument(
+        "labels",
+        nargs="+",
+        metavar="LABELS",
+        help="a label image in which most is 0 (TIFF, PNG, Zarr ...; 0 and 255 are not labelled), "
+        "or a table of points, *.csv with the columns z,y,x,class",
+    )
+    parser.add_argument(
+        "--image", metavar="FILE", help="what the labels are of (default: the image of the run that has their shape)"
+    )
+    parser.add_argument(
+        "--name",
+        metavar="CODE=NAME[:#rrggbb]",
+        nargs="+",
+        action="extend",
+        default=[],
+        dest="names",
+        help="what codes of the labels mean, where the run's data do not say: --name 1=nucleus 2=mitochondria",
+    )
+    parser.add_argument(
+        "--head",
+        metavar="NAME",
+        help="what learns: label_spreading (default), sparse_trees, sparse_logistic, or that of a plug-in",
+    )
+    parser.add_argument("--anew", action="store_true", help="forget what the run was taught before")
+    add_device_argument(parser, default="auto, the first GPU if there is one")
+
+
+def _suggest(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
+    parser.add_argument("-n", type=_positive, default=20, metavar="N", help="how many (default: 20)")
+    parser.add_argument("--image", metavar="FILE", help="of this image (default: of the run's training images)")
+    parser.add_argument("--out", metavar="FILE.csv", help="write the table there (default: print it)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing table")
+    add_device_argument(parser, default="auto, the first GPU if there is one")
+
+
+def _split(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
+    parser.add_argument("cluster", type=_natural, metavar="CLUSTER", help="its number")
+    parser.add_argument("--into", type=_several, required=True, metavar="N", help="how many clusters, 2 or more")
+    add_device_argument(parser, default="auto, the first GPU if there is one")
+
+
+def _merge(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
+    parser.add_argument("clusters", type=_natural, nargs="+", metavar="CLUSTER", help="two or more; the first stays")
+    add_device_argument(parser, default="auto, the first GPU if there is one")
+
+
+def _undo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
+    add_device_argument(parser, default="auto, the first GPU if there is one")
+
+
+def _history(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
 
 
 def _list(parser: argparse.ArgumentParser) -> None:
@@ -290,6 +360,12 @@ COMMANDS = {
     "graphs": ("write the superpixel graphs of a recipe or a run as a data set for DGL", _graphs),
     "compare": ("put finished runs side by side", _compare),
     "name": ("give clusters of a run names, which segment and report then use", _name),
+    "teach": ("tell a run by a few labels what is what", _teach),
+    "suggest": ("name the superpixels whose label would teach a run most", _suggest),
+    "split": ("re-cluster within one cluster of a run, the same way in all images", _split),
+    "merge": ("make one cluster of several", _merge),
+    "history": ("what was done to a run: names, splits, merges, labels", _history),
+    "undo": ("take the last of these back", _undo),
     "list": ("parts, recipes and data sets that are there", _list),
     "show": ("a recipe in full, and where each value comes from", _show),
     "cache": ("what is kept of features, graphs and synthetic volumes; make room", _cache),
@@ -297,9 +373,16 @@ COMMANDS = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """Quotes what was given without its control characters."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the `sccs` command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="sccs",
         description=(sccs.__doc__ or "").partition("\n")[0],
         epilog="exit codes: 0 done, 2 your input, 1 a defect of sccs, 130 interrupted",
@@ -323,6 +406,12 @@ def _positive(text: str) -> int:
 
 def _depth(text: str) -> float | str:
     return text if text == "auto" else float(text)
+
+
+def _several(text: str) -> int:
+    if (number := _natural(text)) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 2")
+    return number
 
 
 def _natural(text: str) -> int:

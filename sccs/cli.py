@@ -108,6 +108,44 @@ def _name(args: argparse.Namespace) -> int:
     return code
 
 
+def _teach(args: argparse.Namespace) -> None:
+    from sccs.steps import teach
+
+    options = {name: getattr(args, name) for name in ("image", "names", "head", "anew")}
+    teach(args.run, args.labels, device=args.device or "auto", **options)
+
+
+def _suggest(args: argparse.Namespace) -> None:
+    from sccs.steps import suggest
+
+    options = {name: getattr(args, name) for name in ("image", "out", "overwrite")}
+    suggest(args.run, args.n, device=args.device or "auto", **options)
+
+
+def _split(args: argparse.Namespace) -> None:
+    from sccs.steps import split
+
+    split(args.run, args.cluster, args.into, device=args.device or "auto")
+
+
+def _merge(args: argparse.Namespace) -> None:
+    from sccs.steps import merge
+
+    merge(args.run, args.clusters, device=args.device or "auto")
+
+
+def _undo(args: argparse.Namespace) -> None:
+    from sccs.steps import undo
+
+    undo(args.run, device=args.device or "auto")
+
+
+def _history(args: argparse.Namespace) -> None:
+    from sccs.steps import tell_history
+
+    tell_history(args.run)
+
+
 def _cache(args: argparse.Namespace) -> None:
     from sccs.system.cache import tell
     from sccs.system.log import say
@@ -146,6 +184,12 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "graphs": _graphs,
     "compare": _compare,
     "name": _name,
+    "teach": _teach,
+    "suggest": _suggest,
+    "split": _split,
+    "merge": _merge,
+    "history": _history,
+    "undo": _undo,
     "list": _list,
     "show": _show,
     "cache": _cache,

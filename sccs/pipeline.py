@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from registry.base import UserError
 from sccs.data.given import as_dataset, as_volume
 from sccs.data.planes import turn_back
 from sccs.data.volumes import Dataset, Volume, voxel_mismatch
-from sccs.inference.labels import segment_slices
+from sccs.evaluation.legend import taught_codes
+from sccs.inference.labels import Classes, Probabilities, Shown, segment_slices
+from sccs.inference.sparse import from_array, read_image
+from sccs.inference.teach import class_names, take, teach, touched
+from sccs.inference.teach import classes as named_classes
 from sccs.model.fovs import check_labels
 from sccs.model.model import Model
+from sccs.model.teacher import Taught
 from sccs.recipe import Recipe
 from sccs.system.log import RunLog, quiet_log
 from sccs.training.fit import count_fovs, make_graphs, train_parts
@@ -57,6 +64,7 @@ class Pipeline(Model):
         """
         log = log or quiet_log()
         dataset = data if isinstance(data, Dataset) else as_dataset(data, voxel_size, self.min_side)
+        self.edits, self.taught, self.names = None, None, {}
         check_labels(self, dataset)
         if self.supervised:
             log.info(f"supervised: labels of the training volumes are used to train {' and '.join(self.supervised)}")
@@ -100,8 +108,76 @@ class Pipeline(Model):
         voxel_size: (z, y, x) nm of arrays, and of files that do not say. Warns, through the logger "sccs", of pixels
         of another size than those trained on.
         """
+        return self._shown(volume, voxel_size, None)
+
+    def _shown(self, volume: Any, voxel_size: Sequence[float] | None, shown: Shown | None) -> np.ndarray:
         whole = as_volume(volume, "volume", voxel_size, self.fov, self.min_side)
         if (note := voxel_mismatch(whole.voxel_size, self.info.get("voxel_size"))) is not None:
             logging.getLogger("sccs").warning(note)
-        labels = np.stack(list(self.segment_slices(whole))).transpose(turn_back(range(3), whole.plane))
+        planes = np.stack(list(segment_slices(self, whole, shown=shown)))
+        labels = planes.transpose(*turn_back(range(3), whole.plane), *range(3, planes.ndim))
         return labels[0] if len(getattr(volume, "shape", ())) == 2 else labels
+
+    # --------------------------------------------------------------------------------------------------- a few labels
+    def teach(
+        self,
+        labels: Any,
+        image: Any,
+        *,
+        classes: Mapping[int, str] | None = None,
+        voxel_size: Sequence[float] | None = None,
+        head: str | None = None,
+        anew: bool = False,
+    ) -> Self:
+        """Learn from a few labelled pixels of an image, in addition to what was taught before; `anew` forgets that.
+
+        labels: codes in the shape of the image, (Z, Y, X) or (Y, X), an array or a file; 0 and 255 are not labelled.
+        image: as for `segment`. classes: code -> name, beside those of the run's data. head: what learns, a clusterer
+        that is fitted on sparse labels (`label_spreading`).
+
+        `classes_` are the names of the classes that are known then, in the order of `predict_proba`. A run folder is
+        not changed: that is `sccs teach`. Raises UserError for labels of another shape, a class without a name, labels
+        of one class alone, no labels, and labels outside of the region.
+        """
+        whole = as_volume(image, "image", voxel_size, self.fov, self.min_side)
+        known = class_names(self, dict(classes or {}), anew)
+        if isinstance(labels, (str, os.PathLike)):
+            points = read_image(labels, known, whole.file_shape)
+        else:
+            if len(labels.shape) == 2:
+                labels = np.asarray(labels)[None]
+            points = from_array(labels, known, "labels", whole.file_shape)
+        lesson = touched(self, [(points, [whole])], len(known.names))
+        teacher = teach(self, lesson, named_classes(self, known), points.where, head=head, anew=anew)
+        teacher.codes |= dict(classes or {})
+        take(self, teacher)
+        return self
+
+    @property
+    def classes_(self) -> list[str]:
+        """Names of the classes of a taught model, those of named clusters among them. Raises UserError without any."""
+        return list(self._taught().names)
+
+    def predict(self, volume: Any, voxel_size: Sequence[float] | None = None) -> np.ndarray:
+        """Class codes uint8 of an image, as `sccs segment --classes` writes them; arguments and shape as of `segment`.
+
+        255 where it is not segmented. Raises UserError for a model that was taught nothing.
+        """
+        taught = self._taught()
+        of_data = {int(code): name for code, name in self.info.get("classes", {}).items()}
+        codes, _ = taught_codes(taught.names, taught.colours, of_data, self.info.get("ignore"))
+        return self._shown(volume, voxel_size, Classes(codes))[..., 0]
+
+    def predict_proba(self, volume: Any, voxel_size: Sequence[float] | None = None) -> np.ndarray:
+        """Probabilities (Z, Y, X, C) float32 of the classes `classes_`, or (Y, X, C) of an array (Y, X); arguments as
+        of `segment`.
+
+        They sum to one; zeros where it is not segmented. Raises UserError for a model that was taught nothing.
+        """
+        self._taught()
+        return self._shown(volume, voxel_size, Probabilities())
+
+    def _taught(self) -> Taught:
+        if self.taught is None:
+            raise UserError("the model was taught nothing yet: label a few pixels, and call teach(labels, image)")
+        return self.taught

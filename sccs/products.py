@@ -38,6 +38,43 @@ UNSEGMENTED = EMPTY  # in <volume>_clusters.tif: slices or margins that the reci
 
 def make_products(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog, training_seconds: float) -> dict:
     """Segment every train and test volume, score, time, draw; returns the metrics."""
+    counts = _segment_all(pipeline, dataset, out, log)
+    report_growth(log)
+    metrics = _score(pipeline, dataset, out, log, counts)
+    write_json(out / "graphs.json", pipeline.diagnostics)
+    for name in ("nodes", "edges", "density", "isolated", "components"):
+        log.histogram(f"graphs/{name}", np.array([graph[name] for graph in pipeline.diagnostics]), 0)
+    write_json(out / "timing.json", {**time_stages(pipeline, dataset), "training_seconds": training_seconds})
+    for volume in [*dataset.train, *dataset.test]:
+        write_classes(out, volume, metrics, dataset)
+    refresh(out)
+    return metrics
+
+
+def remake_products(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog) -> dict:
+    """Segment and score again, with other clusters than before, and draw; what was measured of the training stays."""
+    metrics = _score(pipeline, dataset, out, log, _segment_all(pipeline, dataset, out, log))
+    for volume in [*dataset.train, *dataset.test]:
+        write_classes(out, volume, metrics, dataset)
+    refresh(out)
+    return metrics
+
+
+def redraw_views(pipeline: Pipeline, dataset: Dataset, out: Path) -> None:
+    """The slices that the report shows, with what the pipeline was taught by now; then the report."""
+    for part in VIEWS:
+        volumes = getattr(dataset, part)
+        for volume, shown in zip(volumes, shares(volumes, VIEWS[part])):
+            fields = fields_of(pipeline, volume)
+            for z in shown:
+                found = segment_slice(pipeline, volume, z, fields, keep=True, results=True)
+                if found.results:
+                    view_of(pipeline, volume, z, part, dataset, found).save(out / "figures" / "data")
+    refresh(out)
+
+
+def _segment_all(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog) -> dict[str, Counts]:
+    """<volume>_clusters.tif of every volume, views of some slices; what was counted."""
     counts = {part: Counts(pipeline.k, dataset) for part in ("train", "test")}
     (out / "figures" / "data").mkdir(parents=True, exist_ok=True)
     fovs = sum(len(v.z_slices) * len(fields_of(pipeline, v)) for v in dataset.train + dataset.test)
@@ -52,7 +89,10 @@ def make_products(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog, 
                 f"{part}: {counted.unscored} labelled pixels are in fields of view of one grey value, which are not "
                 "segmented; they are not scored"
             )
-    report_growth(log)
+    return counts
+
+
+def _score(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog, counts: dict[str, Counts]) -> dict:
     wished = pipeline.recipe.evaluation
     metrics = write_metrics(
         out,
@@ -71,13 +111,6 @@ def make_products(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog, 
     )
     for note in metrics["notes"]:
         log.warning(note)
-    write_json(out / "graphs.json", pipeline.diagnostics)
-    for name in ("nodes", "edges", "density", "isolated", "components"):
-        log.histogram(f"graphs/{name}", np.array([graph[name] for graph in pipeline.diagnostics]), 0)
-    write_json(out / "timing.json", {**time_stages(pipeline, dataset), "training_seconds": training_seconds})
-    for volume in [*dataset.train, *dataset.test]:
-        write_classes(out, volume, metrics, dataset)
-    refresh(out)
     return metrics
 
 
@@ -189,11 +222,13 @@ def view_of(pipeline: Pipeline, volume: Volume, z: int, part: str, dataset: Data
     A pixel has the superpixel of the FOV that stitching gives it to: the view's clusters are those of the file.
     """
     numbers = {place: np.full(labels.shape, -1, np.int32) for place, labels in found.labels.items()}
-    bases, clusters, alone, offset = [], [], [], 0
+    bases, clusters, alone, judged, offset = [], [], [], [], 0
     for place, result in found.results.items():
         numbers[place] = result.graph.regions + np.int32(offset)
         bases.append(result.Z)
         clusters.append(result.assignment)
+        if pipeline.taught is not None:
+            judged.append(pipeline.judge(result))
         try:
             few = result.graph.n <= MOST_NODES
             alone.append(kmeans(result.Z, pipeline.k, pipeline.recipe.seed, n_init=1)[1] if few else result.assignment)
@@ -216,6 +251,8 @@ def view_of(pipeline: Pipeline, volume: Volume, z: int, part: str, dataset: Data
         dataset.ignore,
         [(y.start, x.start, y.stop - y.start, x.stop - x.start) for _, y, x in found.fields],
         voxel_size=volume.voxel_size,
+        judged=np.concatenate(judged)[shown] if judged else None,
+        teacher="" if pipeline.taught is None else pipeline.taught.teacher.digest,
     )
 
 

@@ -2,7 +2,7 @@
 
 runs/<recipe>/<time>-s<seed>/
     recipe.yaml resolved.yaml environment.json log.txt metrics.json metrics.jsonl tables.json graphs.json
-    timing.json report.html classes.yaml model/ checkpoints/ tensorboard/ figures/ segmentation/
+    timing.json report.html classes.yaml history/ model/ checkpoints/ tensorboard/ figures/ segmentation/
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.base import UserError
-from sccs.arguments import add_run_arguments
+from sccs.arguments import Parser, add_run_arguments
 from sccs.recipe import Recipe, load_recipe
 from sccs.run_folder import check_folder, check_same_recipe, new_folder, prepare_folder
 from sccs.system.apart import check_apart
@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # whatever needs torch is imported when it is needed: a wrong
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m sccs.run`; argv: its arguments (default: this process's). Returns 0."""
-    parser = argparse.ArgumentParser(prog="python -m sccs.run", description="train by a recipe, segment, score, report")
+    parser = Parser(prog="python -m sccs.run", description="train by a recipe, segment, score, report")
     add_run_arguments(parser)
     return command(parser.parse_args(argv))
 

@@ -81,7 +81,7 @@ def prepare_folder(recipe: Recipe, out: Path, device: str, resume: bool) -> None
     """
     new = not (out / "resolved.yaml").exists()
     if not resume:
-        for name in ("checkpoints", "model", "tensorboard", "figures", "segmentation"):
+        for name in ("checkpoints", "model", "tensorboard", "figures", "segmentation", "history"):
             shutil.rmtree(out / name, ignore_errors=True)
         for name in ("metrics.json", "tables.json", "graphs.json", "timing.json", "report.html", "classes.yaml"):
             (out / name).unlink(missing_ok=True)

@@ -49,17 +49,7 @@ def _difference(answers: Answers, one: str, other: str) -> tuple[float, float]:
 
 def reading(results: Path) -> str:
     """What Table 1 shows: who is first, who is equal with SCCS."""
-    return _reading(_quick(results, "table1")[0])
-
-
-def anew(results: Path) -> str:
-    """Table 1 of the systems that have been run again so far, and what it shows."""
-    answers, origin = _quick(results, "anew/table1")
-    said = f"{origin}. Mean DSC over classes on test images, as below. {origin.notes}"
-    return f"{paragraph(said)}\n\n{text.by_system(answers)}\n\n{_reading(answers)}"
-
-
-def _reading(answers: Answers) -> str:
+    answers, _ = _quick(results, "table1")
     mean = {row.label: float(np.mean(s)) for row in answers.rows if (s := answers.over_real(row.label))}
     order = sorted((label for label in mean if label not in SUPERVISED), key=lambda label: -mean[label])
     wins = {data: max(order, key=lambda label: np.mean(answers.score(label, data) or [0])) for data in answers.sets}
@@ -89,7 +79,7 @@ def agreement(results: Path) -> str:
     """Of the head of SCCS with the centroids that taught it, on training nodes."""
     said = []
     for size in ("quick", "full"):
-        table = results / size / "anew" / "table1.csv"
+        table = results / size / "table1.csv"
         answers = read_csv(table) if table.exists() else Answers([], {})
         least = {
             data: min(shares)
@@ -297,7 +287,6 @@ def study(results: Path) -> str:
 QUOTES: dict[str, Callable[[Path], str]] = {
     "table1": table1,
     "reading": reading,
-    "anew": anew,
     "agreement": agreement,
     "losses": losses,
     "order": order,

@@ -92,7 +92,7 @@ def _segment(
             column, middle = [layers[i][place] for i in near], position - near.start
             if links:
                 between = [links[i][place] for i in near[:-1]]
-                found.labels[place] = segment_middle(model, column, between, middle)
+                found.labels[place] = segment_middle(model, column, between, middle).clusters
             else:
                 found.labels[place] = _averaged(model, column, middle, way[1] if way else 0.0)
         yield found.plane()

@@ -13,8 +13,8 @@ from registry.base import Embedder, UserError, expect
 from registry.numeric.projection import project
 from registry.ranges import Width
 from registry.spg.graphs import RegionGraph
+from registry.spg.principal import directions, propagated
 
-TINY = 1e-24
 Hops = Annotated[int, Field(ge=0, le=1000)]
 
 
@@ -35,7 +35,7 @@ class LGCPrincipal(Embedder):
     u: spectral coordinates. hops: propagations.
     normalisation: what propagates. `symmetric`: Â = D^-1/2 A D^-1/2, as in the paper. `walk`: D^-1 A, the mean over
         neighbours, where Â gives a node of many neighbours long features and one of few short ones, whatever it shows.
-        (D^-1 A)^t = D^-1/2 Â^t D^1/2, so the product is the same. X is then D^-1 A propagated hops times, and W its
+        X is then D^-1 A propagated hops times, and W its
         principal directions: those of most variance that is left.
     `embed` projects before it propagates, on u channels.
 
@@ -61,12 +61,8 @@ class LGCPrincipal(Embedder):
             total += X.sum(0, dtype=torch.float64).cpu()
         if walk:
             kept -= torch.outer(total, total) / max(nodes, 1)
-        values, vectors = torch.linalg.eigh((kept + kept.T) / 2)
+        values, vectors = directions(kept, self.u)
         missing = max(self.u - width, 0)  # coordinates that so few features cannot fill stay zero
-        values, vectors = values.flip(0)[: self.u], vectors.flip(1)[:, : self.u]
-        vectors = (
-            vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
-        )  # no solver's choice of signs
         self.mean_ = mean.float().cpu().numpy()
         self.weights_ = np.pad(vectors.float().numpy(), ((0, 0), (0, missing)))
         self.share_ = np.pad((values.clamp(min=0) / kept.trace().clamp(min=1e-30)).float().numpy(), (0, missing))
@@ -76,12 +72,7 @@ class LGCPrincipal(Embedder):
         return self._propagated(graph, project(graph.feature, W) - mean @ W, self.hops)
 
     def _propagated(self, graph: RegionGraph, X: torch.Tensor, times: int) -> torch.Tensor:
-        """Â^times X or (D^-1 A)^times X, (n_s, c); a node without edges has zeros."""
-        length = graph.degree.clamp(min=TINY).sqrt()[:, None] if self.normalisation == "walk" and times else None
-        X = X if length is None else X * length
-        for _ in range(times):
-            X = graph.propagate(X)
-        return X if length is None else X / length
+        return propagated(graph, X, times, self.normalisation == "walk")
 
     def get_state(self) -> dict[str, np.ndarray]:
         if not hasattr(self, "weights_"):

@@ -242,6 +242,8 @@ class _Windows:
 
     def __init__(self, pairs: list[tuple[np.ndarray, np.ndarray]], side: int, rng: np.random.Generator):
         self.pairs, self.side, self.rng = pairs, side, rng
+        if (least := min(min(image.shape) for image, _ in pairs)) < side:
+            raise UserError(f"features: segmenter learns from {side} px, a field of view has {least}; raise data.fov")
         self.places: dict[int, list[tuple[int, np.ndarray]]] = {}  # class -> images that show it, and its pixels there
         for number, (_, label) in enumerate(pairs):
             for position in np.unique(label[label >= 0]).tolist():

@@ -20,6 +20,7 @@ MOST_DECODED = 1 << 29
 MOST_FLAT = 1 << 30  # bytes of a PNG, JPEG, BMP or PGM, which is decoded whole, and held once
 DEFLATED = 1100  # no PNG is smaller than its pixels by more: deflate ends at 1032 to 1
 MOST_METADATA = 1 << 26  # bytes of JSON or XML beside or before the pixels
+LEAST_VOXEL, MOST_VOXEL = 1e-3, 1e9  # nm along an axis: of a voxel of light and electron microscopes, and far beyond
 MOST_FILES = 1 << 18  # that a pattern may match; links may lead it round in circles
 LEAST_CHUNK = 256  # pixels of a slice in one chunk, of slices in more than
 MANY_CHUNKS = 1 << 16  # chunks: each is a file that is looked for
@@ -68,7 +69,7 @@ def check_file(path: str) -> None:
         raise UserError(f"{path}: {what}: mend it or move it away") from None
     if not stat.S_ISREG(mode):
         what = "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device or socket"
-        raise UserError(f"{path}: {what}, not a file: move it away")
+        raise UserError(f"{path}: {what}, not a file: give a file, or move it away")
 
 
 def check_metadata(path: str) -> None:

@@ -78,6 +78,44 @@ def create_store(
             top.create_array(f"labels/{kind}/{number}", shape=shape, chunks=chunks, **options)
 
 
+def create_probabilities(
+    path: Path,
+    shape: Sequence[int],
+    chunk: Sequence[int],
+    names: Sequence[str],
+    settings: Mapping[str, Any],
+    store: Mapping[str, Any],
+) -> Any:
+    """An OME-Zarr image (c, z, y, x) uint8, 0 .. 255 for 0 .. 1: a channel for each class, the last one for the doubt.
+
+    names: of the classes. settings: kept under `sccs`; `ome` is the version. store: `voxel_size` and `translation` as
+    for `create_store`. Returns the array of its only level.
+    """
+    zarr, version = import_zarr(path), settings["ome"]
+    size, first = store.get("voxel_size") or (1.0, 1.0, 1.0), store.get("translation") or (0.0, 0.0, 0.0)
+    unit = {} if store.get("voxel_size") is None else {"unit": "nanometer"}
+    options: dict[str, Any] = {"dimension_names": tuple("czyx")}
+    if version != "0.5":
+        options = {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
+    scale = {"type": "scale", "scale": [1.0, *map(float, size)]}
+    moved = {"type": "translation", "translation": [0.0, *map(float, first)]}
+    multiscale = {
+        "name": "probabilities",
+        "axes": [{"name": "c", "type": "channel"}, *({"name": axis, "type": "space", **unit} for axis in "zyx")],
+        "datasets": [{"path": "0", "coordinateTransformations": [scale, moved]}],
+    }
+    window = {"start": 0, "end": 255, "min": 0, "max": 255}
+    omero = {
+        "channels": [{"label": name, "color": "FFFFFF", "active": True, "window": window} for name in (*names, "doubt")]
+    }
+    content = {"multiscales": [multiscale if version == "0.5" else {"version": version, **multiscale}], "omero": omero}
+    top = zarr.create_group(path, zarr_format=3 if version == "0.5" else 2)
+    top.attrs.update({"ome": {"version": version, **content}} if version == "0.5" else content)
+    top.attrs["sccs"] = dict(settings)
+    chunks = (1, *map(min, chunk, shape))
+    return top.create_array("0", shape=(len(names) + 1, *shape), chunks=chunks, dtype="uint8", fill_value=0, **options)
+
+
 def open_level(path: Path, kind: str, number: int) -> Any:
     """The zarr array of one level, to read and write."""
     return import_zarr(path).open_array(os.path.join(path, "labels", kind, str(number)), mode="r+")

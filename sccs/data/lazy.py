@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from registry.base import UserError
+from sccs.data.bounds import LEAST_VOXEL, MOST_VOXEL
 from sccs.data.stored import Stored, guarded
 
 # Slices are read one at a time, chunks are many slices deep: the other slices of a chunk layer are kept, up to this
@@ -285,7 +286,9 @@ def _user_axes(given: str, stored: Stored) -> str:
 def stored_voxel_size(stored: Stored, letters: str) -> tuple[float, float, float] | None:
     """What the file says, (z, y, x) nm; a lone slice without a thickness is taken as thick as its pixels are high."""
     stated = {**(stored.named_scales or {}), **dict(zip(letters, stored.scales or ()))}
-    found = {a: s for a, s in stated.items() if s and math.isfinite(s) and s > 0}
+    found = {a: s for a, s in stated.items() if s and LEAST_VOXEL <= s <= MOST_VOXEL}
+    if odd := [f"{s:g}" for a, s in stated.items() if s and a in "zyx" and a not in found]:
+        stored.notes += (f"its voxel size, {' x '.join(odd)} nm, is that of no image: ignored; give `voxel_size`",)
     depth = dict(zip(letters, stored.shape)).get("z", 1)
     if depth == 1 and "z" not in found and "y" in found:
         found["z"] = found["y"]

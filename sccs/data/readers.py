@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import glob
 import itertools
-import math
 import os
 import re
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from registry.base import UserError
-from sccs.data.bounds import MOST_FILES, check_chunks, check_file, check_shape
+from sccs.data.bounds import LEAST_VOXEL, MOST_FILES, MOST_VOXEL, check_chunks, check_file, check_shape
 from sccs.data.formats.flat import FLAT_SUFFIXES, FlatImages, folder_images
 from sccs.data.formats.hdf5 import HDF5Array
 from sccs.data.formats.mrc import MRC_SUFFIXES, MRCArray
@@ -171,8 +170,11 @@ def _user_voxel_size(value: Sequence[float] | float | None, path: str) -> tuple[
         numbers = tuple(float(v) for v in given)
     except (TypeError, ValueError):
         numbers = ()
-    if len(numbers) != 3 or not all(math.isfinite(v) and v > 0 for v in numbers):
-        raise UserError(f"{path}: voxel_size {value!r}: write three positive numbers in nm, [z, y, x]")
+    if len(numbers) != 3 or not all(LEAST_VOXEL <= v <= MOST_VOXEL for v in numbers):
+        raise UserError(
+            f"{path}: voxel_size {value!r}: write three positive numbers in nm, [z, y, x], from {LEAST_VOXEL:g} to "
+            f"{MOST_VOXEL:g}"
+        )
     z, y, x = numbers
     return z, y, x
 

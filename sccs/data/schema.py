@@ -14,11 +14,14 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, field_validator, model_validator
 
 from registry.base import UserError
+from sccs.data.bounds import LEAST_VOXEL, MOST_VOXEL
 from sccs.data.planes import Plane
 from sccs.data.tiler import WINDOW
+from sccs.system.text import UNPRINTABLE
 
 MOST_CODE = 254  # classes are written as uint8, where 255 is a pixel without a class
 LONGEST_NAME = 200  # bytes of a volume's name: with what is added, files have at most the 255 that disks allow
+LONGEST_CLASS = 100  # characters of a class's name, which a legend shows
 MOST_VOXELS = 10**8  # of a synthetic volume, which is made in memory
 
 
@@ -83,8 +86,8 @@ class VolumeEntry(Block):
     @field_validator("voxel_size")
     @classmethod
     def _positive(cls, size: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
-        if size is not None and min(size) <= 0:
-            raise ValueError("voxel sizes are positive numbers of nm")
+        if size is not None and not LEAST_VOXEL <= min(size) <= max(size) <= MOST_VOXEL:
+            raise ValueError(f"voxel sizes are positive numbers of nm, from {LEAST_VOXEL:g} to {MOST_VOXEL:g}")
         return size
 
 
@@ -112,6 +115,10 @@ class VolumesBlock(Block):
         if len(set(self.classes.values())) < len(self.classes):
             raise ValueError(f"classes: names are not unique: {list(self.classes.values())} (merge joins codes)")
         for code, name in self.classes.items():
+            if len(name) > LONGEST_CLASS or UNPRINTABLE.search(name):
+                raise ValueError(
+                    f"classes: the name of {code} has more than {LONGEST_CLASS} characters, or some that do not print"
+                )
             if not 0 <= code <= MOST_CODE:
                 free = next((c for c in range(MOST_CODE) if c not in {*self.classes, self.ignore}), MOST_CODE)
                 raise ValueError(

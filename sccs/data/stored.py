@@ -247,7 +247,8 @@ def level_name(path: str, level: int | None, names: Sequence[str]) -> str:
     """The name of a pyramid's level; None is the finest."""
     number = level or 0
     if not 0 <= number < len(names):
-        raise NoSuchLevel(f"{path}: has {len(names)} level(s) ({listed(names)}), `level: {level}` was asked for")
+        levels = f"has {len(names)} level(s) ({listed(names)})" if names else "has no levels, its metadata lists none"
+        raise NoSuchLevel(f"{path}: {levels}, `level: {number}` was asked for")
     return names[number]
 
 
@@ -267,7 +268,7 @@ def _unreadable(where: str, error: Exception) -> UserError:
         return UserError(f"{where}: its compression needs imagecodecs: {pip_install('imagecodecs')}")
     if found := _NO_CODEC.search(reason):
         return missing_codec(where, found[1] or found[2])
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) and not os.path.exists(where):
         return gone(where)
     if isinstance(error, OSError) and error.errno is not None and error.strerror and error.filename is not None:
         return UserError(f"{where}: cannot be read ({error.strerror}): check the disk and the permissions")

@@ -11,7 +11,8 @@ import numpy as np
 
 from registry.base import UserError
 from registry.requirements import pip_install
-from sccs.system.files import atomic_path
+from sccs.data.formats.zarr import is_zarr
+from sccs.system.files import atomic_path, check_place
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 ZARR_SUFFIXES = (".zarr",)
@@ -26,13 +27,16 @@ def check_output(path: str | os.PathLike, overwrite: bool = False) -> Path:
     """The output path, if it can be written: known suffix, and nothing there unless `overwrite`.
 
     Raises
-        UserError: another suffix; the file exists.
+        UserError: another suffix; the file exists, or it is a folder that no OME-Zarr is.
     """
     path = Path(path)
     if path.suffix.lower() not in TIFF_SUFFIXES + ZARR_SUFFIXES:
         raise UserError(f"{path}: unknown output format {path.suffix!r}: name it .tif, .tiff or .ome.zarr")
     if os.path.lexists(path) and not overwrite:
         raise UserError(f"{path}: exists already: choose another name, or say --overwrite")
+    check_place(path, folder=path.suffix.lower() in ZARR_SUFFIXES)
+    if path.is_dir() and any(path.iterdir()) and not is_zarr(str(path)):
+        raise UserError(f"{path}: a folder that is no Zarr, which is never replaced: choose another name")
     return path
 
 

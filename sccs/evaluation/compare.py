@@ -20,7 +20,7 @@ from sccs.evaluation.files import read_metrics, read_timing
 from sccs.evaluation.scores import mean_sd
 from sccs.recipe.stored import read_resolved
 from sccs.system.apart import check_apart
-from sccs.system.files import write_text
+from sccs.system.files import check_place, write_text
 from sccs.system.lock import BRIEFLY, held
 from sccs.system.log import say
 from sccs.system.text import printable
@@ -28,6 +28,8 @@ from sccs.system.text import printable
 STAGES = ("features", "graph", "embed", "cluster")
 FREE = ("seed", "device", "description")  # keys in which runs of one group may differ
 ORDER = ("train", "hungarian", "greedy", "majority", "oracle", "named")
+LAST = ("clusters used train", "clusters used test", "s/FOV")
+OURS = ("recipe", "data", "seed", "runs", "headline", *(f"DSC {name}" for name in ORDER), "DSC without rest", *LAST)
 
 
 @dataclass
@@ -51,7 +53,8 @@ def main(runs: Sequence[str], csv: str | None = None) -> int:
     folders = list(dict.fromkeys(Path(os.path.realpath(run)) for run in runs))
     if not folders:
         raise UserError("compare: name at least one run folder, such as runs/sccs/20250131-120000-s0")
-    if csv not in (None, "-"):
+    if csv is not None and csv != "-":
+        check_place(csv, folder=False)
         check_apart(csv, {"RUN": folders})
     rows = [read_run(folder) for folder in folders]
     names = columns(rows)
@@ -74,7 +77,8 @@ def read_run(folder: Path) -> Row:
     values: dict[str, float | None] = {f"DSC {name}": s["mean"]["dsc"] for name, s in test.items()}
     if headline:
         values["DSC without rest"] = test[headline]["mean_without_rest"]["dsc"]
-        values |= {name: measures["dsc"] for name, measures in test[headline]["classes"].items()}
+        classes = test[headline]["classes"].items()
+        values |= {f"class {name}" if name in OURS else name: measures["dsc"] for name, measures in classes}
     for part in ("train", "test"):
         seen = sum(metrics.get("cluster_share", {}).get(part, [1])) > 0  # else there was no such volume
         values[f"clusters used {part}"] = metrics["clusters_used"][part] if seen else None
@@ -112,8 +116,7 @@ def columns(rows: Sequence[Row]) -> list[str]:
     """All columns of all runs: mappings in their fixed order, then classes as they come, then use and time."""
     seen = list(dict.fromkeys(name for row in rows for name in row.values))
     first = [f"DSC {name}" for name in ORDER if f"DSC {name}" in seen] + ["DSC without rest"]
-    last = ["clusters used train", "clusters used test", "s/FOV"]
-    return [n for n in first if n in seen] + [n for n in seen if n not in first + last] + last
+    return [n for n in first if n in seen] + [n for n in seen if n not in (*first, *LAST)] + list(LAST)
 
 
 def groups(rows: Sequence[Row]) -> list[list[Row]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,9 +51,37 @@ def class_codes(
     order, the codes that follow the data set's, from 1 where it has none. Clusters without a name count as the rest
     class, as they do in the scores; where there is none they are 255, "unnamed".
     """
+    code_of, numbered = _numbered([entry["name"] for entry in entries.values()], classes, ignore)
+    position = rest_position(list(classes.values()), rest)
+    default = UNNAMED if position is None else list(classes)[position]
+    table = np.full(k, default, np.uint8)
+    for cluster, entry in entries.items():
+        table[cluster] = code_of[entry["name"].strip().lower()]
+    present = {code: numbered.get(code, "unnamed") for code in np.unique(table).tolist()}
+    chosen = {numbered[int(table[cluster])]: entry["colour"] for cluster, entry in entries.items()}
+    return table, class_legend(present, chosen)
+
+
+def taught_codes(
+    names: Sequence[str], colours: Sequence[str | None], classes: Mapping[int, str], ignore: int | None = None
+) -> tuple[np.ndarray, Legend]:
+    """Codes (C,) uint8 of the classes of a taught run, numbered as by `class_codes`, and what they mean.
+
+    names, colours: of the classes (`sccs.model.teacher.Taught`). classes, ignore: of the run's data set.
+    """
+    code_of, numbered = _numbered(names, classes, ignore)
+    codes = np.array([code_of[name.strip().lower()] for name in names], np.uint8)
+    chosen = {numbered[int(code)]: colour for code, colour in zip(codes, colours) if colour is not None}
+    return codes, class_legend({int(code): numbered[int(code)] for code in sorted(codes)}, chosen)
+
+
+def _numbered(
+    names: Sequence[str], classes: Mapping[int, str], ignore: int | None
+) -> tuple[dict[str, int], dict[int, str]]:
+    """Codes of names in lower case, and names of all codes: those of the data set, then further ones in order."""
     code_of = {name.strip().lower(): code for code, name in reversed(list(classes.items()))}
     further: dict[str, str] = {}
-    for name in sorted(entry["name"] for entry in entries.values()):
+    for name in sorted(names):
         if (plain := name.strip().lower()) not in code_of:
             further.setdefault(plain, name)
     top = max(classes, default=0)
@@ -63,13 +91,4 @@ def class_codes(
             f"--classes: {len(further)} names that are no class of the data, but {len(free)} free codes; "
             "give clusters the same name, or leave --classes out"
         )
-    numbered = {**classes, **dict(zip(free, further.values()))}
-    code_of |= dict(zip(further, free))
-    position = rest_position(list(classes.values()), rest)
-    default = UNNAMED if position is None else list(classes)[position]
-    table = np.full(k, default, np.uint8)
-    for cluster, entry in entries.items():
-        table[cluster] = code_of[entry["name"].strip().lower()]
-    present = {code: numbered.get(code, "unnamed") for code in np.unique(table).tolist()}
-    chosen = {numbered[int(table[cluster])]: entry["colour"] for cluster, entry in entries.items()}
-    return table, class_legend(present, chosen)
+    return code_of | dict(zip(further, free)), {**classes, **dict(zip(free, further.values()))}

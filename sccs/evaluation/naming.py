@@ -15,40 +15,26 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from registry.base import UserError
 from sccs.evaluation.evaluate import evaluate
 from sccs.evaluation.files import AGAIN, Tables, read_metrics
 from sccs.evaluation.mappings import MAPPINGS
-from sccs.recipe.located import check, raise_first
-from sccs.recipe.stored import Stored, read_json, to_yaml, yaml_of_ours
-from sccs.system.archive import read_text
+from sccs.recipe import history
+from sccs.recipe.named import FILE, checked_name, cluster_names, parse_colour, read_names, read_state, unnamed
+from sccs.recipe.stored import read_json
 from sccs.system.colours import class_colours
 from sccs.system.files import write_json, write_text
 from sccs.system.log import say
-from sccs.system.text import UNPRINTABLE
 
-FILE = "classes.yaml"
+__all__ = ["FILE", "cluster_names", "read_names"]  # of sccs.recipe.named, which others look for here
+
 TABLES = "tables.json"
-LONGEST_NAME = 100  # characters of a class
-
-
-class Entry(Stored):
-    """A cluster in classes.yaml."""
-
-    name: str | int | float
-    colour: str | None = None
-
-
-class Named(Stored):
-    """classes.yaml."""
-
-    clusters: dict[Annotated[int, Field(ge=0, le=254)], Entry] | None = None
 
 
 def main(run: str | Path, assignments: Sequence[str]) -> int:
@@ -71,8 +57,9 @@ def main(run: str | Path, assignments: Sequence[str]) -> int:
 def parse_assignments(items: Iterable[str], k: int | None = None) -> tuple[dict[int, str], dict[int, str]]:
     """["3=nucleus", "5=mitochondria:#00ff00"] -> ({3: "nucleus", 5: "mitochondria"}, {5: "#00ff00"}).
 
-    `k` is the number of clusters, if known. UserError for anything that is not CLUSTER=NAME[:#rrggbb], a cluster that
-    the run does not have or that comes twice, an empty name, a colour that is none.
+    "3=" gives the name "", which clears the cluster's. `k` is the number of clusters, if known. UserError for anything
+    that is not CLUSTER=NAME[:#rrggbb], a cluster that the run does not have or that comes twice, a colour that is none
+    or has no name.
     """
     names: dict[int, str] = {}
     colours: dict[int, str] = {}
@@ -89,87 +76,44 @@ def parse_assignments(items: Iterable[str], k: int | None = None) -> tuple[dict[
         if cluster in names:
             raise UserError(f"{item!r}: cluster {cluster} already got the name {names[cluster]!r}; name it once")
         _check_cluster(cluster, k, item)
-        if not name:
+        if not name and colon:
             raise UserError(f"{item!r}: the name is empty: write {cluster}=NAME, such as {cluster}=nucleus")
-        names[cluster] = _name(name, repr(item))
+        names[cluster] = checked_name(name, repr(item))
         if colon:
-            colours[cluster] = _parse_colour(colour, item)
+            colours[cluster] = parse_colour(colour, item)
     return names, colours
-
-
-def _name(text: str, where: str) -> str:
-    """The name without spaces around it; UserError, which says `where` it stood, for one that no figure can show."""
-    name = text.strip()
-    if len(name) > LONGEST_NAME or UNPRINTABLE.search(name):
-        raise UserError(f"{where}: a name has at most {LONGEST_NAME} characters, all of them printable")
-    return name
-
-
-def _parse_colour(text: str, where: str) -> str:
-    """'#0F0' or '00FF00' -> '#00ff00'; UserError otherwise, which names `where` it stood."""
-    digits = text.strip().lower().removeprefix("#")
-    if not re.fullmatch(r"[0-9a-f]{3}|[0-9a-f]{6}", digits):
-        raise UserError(f"{where!r}: {text.strip()!r} is not a colour: write six hex digits, such as #00ff00")
-    return "#" + ("".join(2 * digit for digit in digits) if len(digits) == 3 else digits)
 
 
 def name_clusters(run: Path, names: Mapping[int, str], colours: Mapping[int, str] | None = None) -> dict[int, dict]:
     """Adds `names` (and `colours`) of clusters to the run's `classes.yaml` and scores the mapping `named` anew.
 
-    Earlier names of other clusters stay. A colour holds for every cluster of that name; a name without a chosen colour
-    takes one of the project's table. Returns what `read_names` will give. UserError if the run is not finished, lacks
-    the cluster, or one name was given two colours.
+    Earlier names of other clusters stay; the name "" clears a cluster's. A colour holds for every cluster of that name;
+    a name without a chosen colour takes one of the project's table. One step of the run's history. Returns what
+    `read_names` will give. UserError if the run is not finished, lacks the cluster, or one name was given two colours.
     """
     run = Path(run)
     k = int(read_metrics(run)["k"])
     colours = dict(colours or {})
     for cluster in [*names, *colours]:
         _check_cluster(cluster, k, f"{cluster}={names.get(cluster, '')}")
-    entries = read_names(run)
-    merged = {c: entry["name"] for c, entry in entries.items()} | {int(c): name for c, name in names.items()}
+    state = read_state(run)
+    merged = {c: entry["name"] for c, entry in state.clusters.items()} | {int(c): name for c, name in names.items()}
+    merged = {c: name for c, name in merged.items() if name}
     chosen: dict[str, str] = {}
     for cluster, colour in colours.items():
-        name = merged[cluster] if cluster in merged else _unnamed(cluster)
-        colour = _parse_colour(colour, f"{cluster}={name}:{colour}")
+        name = merged[cluster] if cluster in merged else unnamed(cluster)
+        colour = parse_colour(colour, f"{cluster}={name}:{colour}")
         if chosen.setdefault(name, colour) != colour:
             raise UserError(f"{name!r} was given two colours, {chosen[name]} and {colour}; one class has one colour")
-    for entry in entries.values():
+    for entry in state.clusters.values():
         chosen.setdefault(entry["name"], entry["colour"])
     table = class_colours(list(dict.fromkeys(merged[c] for c in sorted(merged))), chosen)
-    merged_entries = {c: {"name": merged[c], "colour": table[merged[c]]} for c in sorted(merged)}
-    heading = "# Names and colours of clusters; written by `sccs name`, free to edit.\n"
-    write_text(run / FILE, heading + to_yaml({"clusters": merged_entries}))
+    entries = {c: {"name": merged[c], "colour": table[merged[c]]} for c in sorted(merged)}
+    said = [f"{c}={name}" + (f":{colours[c]}" if c in colours else "") for c, name in names.items()]
+    history.take(run, f"name {' '.join(said)}", replace(state, clusters=entries))
     if (run / TABLES).exists():
         rescore(run)
-    return merged_entries
-
-
-def read_names(run: Path) -> dict[int, dict]:
-    """The `classes.yaml` of a run or export, {cluster: {"name": ..., "colour": "#rrggbb"}}; {} without the file.
-
-    UserError, with the file's path, if a person's edit left it in another form.
-    """
-    path = Path(run) / FILE
-    if (text := read_text(run, FILE)) is None:
-        return {}
-    try:
-        root = yaml_of_ours(text, path)
-        content, problems = check(Named, root, ()) if root.value is not None else (Named(), [])
-        raise_first(problems)
-    except UserError as error:
-        form = "`3: {name: nucleus, colour: '#f5c518'}` under `clusters:`"
-        raise UserError(f"{error}; write lines such as {form}") from None
-    assert content is not None  # as there is no mistake
-    clusters = content.clusters or {}
-    named = {c: (_name(str(entry.name), f"{path}: clusters.{c}.name"), entry.colour) for c, entry in clusters.items()}
-    chosen = {name: _parse_colour(str(colour), f"{path}: {name}") for name, colour in named.values() if colour}
-    table = class_colours(list(dict.fromkeys(name for name, _ in named.values())), chosen)
-    return {c: {"name": named[c][0], "colour": table[named[c][0]]} for c in sorted(named)}
-
-
-def cluster_names(entries: Mapping[int, Mapping[str, str]], k: int) -> list[str]:
-    """The name of every cluster 0..k-1 (`entries` from `read_names`); "cluster 4" where nobody gave one."""
-    return [entries[c]["name"] if c in entries else _unnamed(c) for c in range(k)]
+    return entries
 
 
 def named_mapping(entries: Mapping[int, Mapping[str, str]], class_names: Sequence[str], k: int) -> np.ndarray:
@@ -239,7 +183,3 @@ def rescore(run: Path) -> dict[str, Any]:
 def _check_cluster(cluster: int, k: int | None, item: str) -> None:
     if k is not None and not 0 <= cluster < k:
         raise UserError(f"{item!r}: the run has no cluster {cluster}; its clusters are 0 to {k - 1}")
-
-
-def _unnamed(cluster: int) -> str:
-    return f"cluster {cluster}"

@@ -28,11 +28,11 @@ import numpy as np
 from pydantic import Field
 
 from registry.base import UserError
-from sccs.data.label_store import cells, create_store, halve_box, import_zarr, open_level
+from sccs.data.label_store import cells, create_probabilities, create_store, halve_box, import_zarr, open_level
 from sccs.data.pyramid import EMPTY, Level, box, grid, pyramid
 from sccs.data.volumes import Volume
 from sccs.inference.blocks import Plan, make_plan
-from sccs.inference.labels import label_fov
+from sccs.inference.labels import Classes, label_fov
 from sccs.inference.partial import MEND, partial_folder
 from sccs.inference.source import Mask, open_mask, open_volume
 from sccs.inference.stitch import stitched
@@ -44,6 +44,8 @@ from sccs.system.archive import UNREADABLE
 from sccs.system.files import move_into_place, remove, write_json, write_text
 from sccs.system.log import say_error
 
+MADE = ("classes.yaml", *(f"{part}.{kind}" for part in ("edits", "teacher") for kind in ("json", "safetensors")))
+CONTENT = ("store", "fovs", "done", "job.json", "probabilities", *MADE)  # of OUTPUT.partial
 Natural = Annotated[int, Field(ge=0, lt=2**53)]
 STAGES = {"fovs": "segmenting", "0": "stitching"}  # what they do, for the progress
 # what a damaged array makes zarr raise
@@ -68,6 +70,9 @@ class Settings(Stored):
     block: list[Natural] | None
     kind: Literal["clusters", "classes"]
     ome: Literal["0.4", "0.5"]
+    steps: str | None = None
+    codes: Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(max_length=255)] | None = None
+    probabilities: str | None = None
     table: list[Annotated[int, Field(ge=0, le=255)]]
 
 
@@ -93,9 +98,12 @@ def read_job(folder: Path) -> dict[str, Any]:
 
 
 def begin(
-    output: str | os.PathLike, settings: Mapping[str, Any], statistics: tuple[float, float], **store: Any
+    output: str | os.PathLike, settings: Mapping[str, Any], statistics: tuple[float, float], model: Model, **store: Any
 ) -> None:
-    """Lay out OUTPUT.partial, without any block. store: arguments of `create_store` (voxel_size, names, ...)."""
+    """Lay out OUTPUT.partial, without any block. store: arguments of `create_store` (voxel_size, names, ...).
+
+    model: what a person made of it by now is kept there, and holds for all blocks.
+    """
     folder = partial_folder(output)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -106,11 +114,16 @@ def begin(
     slot = plan.slot
     import_zarr(output).create_array(
         folder / "fovs",
-        shape=(plan.shape[0], len(plan.y) * slot[0], len(plan.x) * slot[1]),
-        chunks=(plan.chunk[0], *slot),
+        shape=(plan.shape[0], len(plan.y) * slot[0], len(plan.x) * slot[1], *channels(settings)),
+        chunks=(plan.chunk[0], *slot, *channels(settings)),
         dtype="uint8",
         fill_value=EMPTY,
     )
+    if model.edits is not None or model.taught is not None:
+        model.keep_made(folder)
+    if settings.get("probabilities"):
+        assert model.taught is not None  # or there were none to ask for
+        create_probabilities(folder / "probabilities", plan.shape, plan.chunk, model.taught.names, settings, store)
     for stage in ("fovs", *range(len(levels))):
         (folder / "done" / str(stage)).mkdir(parents=True)
     write_json(folder / "job.json", {"settings": settings, "statistics": statistics, "token": secrets.token_hex(8)})
@@ -119,8 +132,23 @@ def begin(
 def finish(output: str | os.PathLike) -> None:
     """The store takes its final name; what stood there goes."""
     folder = partial_folder(output)
+    wished = read_job(folder)["settings"].get("probabilities")
+    if wished and (folder / "probabilities").exists():
+        move_into_place(folder / "probabilities", Path(wished))
     move_into_place(folder / "store", Path(output))
     shutil.rmtree(folder)
+
+
+def channels(settings: Mapping[str, Any]) -> tuple[int, ...]:
+    """What a pixel of a FOV holds beside its label, which stitching goes by: () for nothing, (1 + channels,)."""
+    shown = shown_of(settings)
+    return () if shown is None else (1 + len(shown.empty),)
+
+
+def shown_of(settings: Mapping[str, Any]) -> Classes | None:
+    """What of a taught model a job writes."""
+    codes = settings.get("codes")
+    return None if codes is None else Classes(np.array(codes, np.uint8), bool(settings.get("probabilities")))
 
 
 def layout(settings: Mapping[str, Any]) -> tuple[Plan, list[Level]]:
@@ -153,7 +181,7 @@ class Job:
     @functools.cached_property
     def model(self) -> Model:
         """The run's model, loaded at its first use."""
-        return Model.load(self.settings["run"], self.device)
+        return Model.load(self.settings["run"], self.device, made=self.folder)
 
     @functools.cached_property
     def volume(self) -> Volume:
@@ -169,6 +197,11 @@ class Job:
     def fovs(self) -> Any:
         """What all FOVs see, beside one another: (Z, rows * slot, columns * slot)."""
         return import_zarr(self.folder).open_array(self.folder / "fovs", mode="r+")
+
+    @functools.cached_property
+    def probabilities(self) -> Any:
+        """The Zarr array (C + 1, Z, Y, X) uint8 of the classes' probabilities, and of the doubt."""
+        return import_zarr(self.folder).open_array(self.folder / "probabilities" / "0", mode="r+")
 
     def level(self, number: int) -> Any:
         """The Zarr array (Z, Y, X) uint8 of a level of the pyramid."""
@@ -242,7 +275,7 @@ class Job:
                 (top, left), (h, w) = self.plan.corner(rows[0], columns[0]), self.plan.slot
                 sides = slice(top, top + len(rows) * h), slice(left, left + len(columns) * w)
                 array, area = self.fovs, (slice(zs.start, zs.stop), *sides)
-                shape = (self.plan.shape[0], len(self.plan.y) * h, len(self.plan.x) * w)
+                shape = (self.plan.shape[0], len(self.plan.y) * h, len(self.plan.x) * w, *channels(self.settings))
             else:
                 level = int(task.stage)
                 array, shape = self.level(level), self.levels[level].shape
@@ -267,12 +300,15 @@ class Job:
 
     def _segment(self, number: int, tick: Callable[[], Any]) -> None:
         zs, rows, columns = self.plan.within(number)
+        shown = shown_of(self.settings)
         for i in rows:
             for j in columns:
                 y, x = self.plan.y[i], self.plan.x[j]
-                labels = np.full((len(zs), *self.plan.slot), EMPTY, np.uint8)
+                labels = np.full((len(zs), *self.plan.slot, *channels(self.settings)), EMPTY, np.uint8)
                 for z in zs:  # innermost: a chunk is many slices deep, and is read once
-                    found, _ = label_fov(self.model, self.volume, self.mask, self.table, z, y, x)
+                    found, result = label_fov(self.model, self.volume, self.mask, self.table, z, y, x)
+                    if shown is not None:
+                        found = np.concatenate([found[..., None], shown.of(self.model, result, found)], 2)
                     labels[z - zs.start, : y.high - y.low, : x.high - x.low] = found
                     tick()
                 top, left = self.plan.corner(i, j)
@@ -291,12 +327,22 @@ class Job:
             down, right = top - self.plan.y[i].low, left - self.plan.x[j].low
             return self.fovs[zs.start : zs.stop, y.start + down : y.stop + down, x.start + right : x.stop + right]
 
-        labels = np.empty([side.stop - side.start for side in area], np.uint8)
+        shown = channels(self.settings)
+        labels = np.empty([*(side.stop - side.start for side in area), *(n - 1 for n in shown)], np.uint8)
         for i in rows:
             for j in columns:
                 y, x = (span.start - side.start for span, side in zip((self.plan.y[i], self.plan.x[j]), area[1:]))
-                found = stitched(i, j, self.plan.y, self.plan.x, self.plan.halo, read, EMPTY)
+                fields = (self.plan.y, self.plan.x, self.plan.halo)
+                if shown:
+                    clusters, values = lambda *at: read(*at)[..., 0], lambda *at: read(*at)[..., 1:]
+                    found = stitched(i, j, *fields, clusters, EMPTY, values)
+                else:
+                    found = stitched(i, j, *fields, read, EMPTY)
                 labels[:, y : y + found.shape[1], x : x + found.shape[2]] = found
+        if shown:
+            if self.settings.get("probabilities"):
+                self.probabilities[(slice(None), *area)] = np.moveaxis(labels[..., 1:], -1, 0)
+            labels = labels[..., 0]
         self.level(0)[area] = labels
 
     @property

@@ -20,9 +20,9 @@ from registry.spg.slab import Link, joined, link
 from sccs.data.pyramid import EMPTY
 from sccs.data.volumes import Volume
 from sccs.inference.blocks import Fields, Place, overlapping
-from sccs.inference.labels import Slice, labelled, of_one_grey, views
+from sccs.inference.labels import Shown, Slice, labelled, of_one_grey, views
 from sccs.inference.source import Inside
-from sccs.model.model import Model
+from sccs.model.model import Model, Segmented
 
 REACH = 2  # slices on either side
 
@@ -48,8 +48,11 @@ def segment_slices(
     fields: Fields | None = None,
     mask: Inside | None = None,
     table: np.ndarray | None = None,
+    shown: Shown | None = None,
 ) -> Iterator[np.ndarray]:
     """Labels (Y, X) uint8 of every used slice of a volume, as `sccs.inference.labels.segment_slices`, with depth.
+
+    What is `shown` of a taught model keeps to the graph of its slice; depth changes the clusters below.
 
     Slices are neighbours where they are in the file; up to `reach` on either side are joined, field of view by field of
     view. In memory are the graphs of 2 reach + 1 slices. Raises UserError as `check_depth` does.
@@ -88,15 +91,18 @@ def segment_slices(
         found = Slice(fields)
         for place, y, x in fields:
             found.labels[place] = np.full((y.high - y.low, x.high - x.low), EMPTY, np.uint8)
+            result = None
             if place in written[position]:
-                clusters = segment_middle(
+                result = segment_middle(
                     model,
                     [graphs[other][place] for other in near],
                     [links[other][place] for other in near[:-1]],
                     position - near.start,
                 )
                 inside = _inside(volume, position, mask, slice(y.low, y.high), slice(x.low, x.high))
-                found.labels[place] = labelled(clusters, table, inside)
+                found.labels[place] = labelled(result.clusters, table, inside)
+            if shown is not None:
+                found.shown[place] = shown.of(model, result, found.labels[place])
         yield found.plane()
 
 
@@ -121,9 +127,9 @@ def neighbourhood(z_slices: Sequence[int], position: int, reach: int) -> range:
     return range(first, last + 1)
 
 
-def segment_middle(model: Model, graphs: Sequence[RegionGraph], links: Sequence[Link], middle: int) -> np.ndarray:
-    """Clusters (H, W) uint8 of one of several neighbouring slices, given their graphs in order and the links."""
+def segment_middle(model: Model, graphs: Sequence[RegionGraph], links: Sequence[Link], middle: int) -> Segmented:
+    """One of several neighbouring slices, given their graphs in order and the links."""
     start = sum(graph.n for graph in graphs[:middle])
     Z = model.embedder.embed(joined(graphs, links))[start : start + graphs[middle].n]  # (n_s, u)
-    clusters = model.clusterer.predict(graphs[middle], Z).argmax(1)  # (n_s,)
-    return clusters.to(torch.uint8).cpu().numpy()[graphs[middle].regions]
+    assignment = model.assign(graphs[middle], Z)  # (n_s,)
+    return Segmented(assignment[graphs[middle].regions], graphs[middle], Z.cpu().numpy(), assignment)

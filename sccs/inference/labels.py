@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -16,6 +17,54 @@ from sccs.inference.blocks import Fields, Place, Span, overlapping
 from sccs.inference.source import Inside
 from sccs.inference.stitch import stitched
 from sccs.model.model import Model, Segmented
+from sccs.model.teacher import doubt
+
+
+class Shown(Protocol):
+    """What is given of a taught model in place of clusters.
+
+    Stitching goes by clusters all the same: which FOV a pixel is of does not change with what is taught.
+    """
+
+    def of(self, model: Model, result: Segmented | None, labels: np.ndarray) -> np.ndarray:
+        """Channels (h, w, c) of a FOV; labels: its clusters (h, w), `EMPTY` where there are none."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Shows class codes uint8 and, if asked for, 0 .. 255 for the probability of each class, and for the doubt.
+
+    codes: (C,) uint8, of the classes of `Model.taught`.
+    """
+
+    codes: np.ndarray
+    probabilities: bool = False
+
+    @property
+    def empty(self) -> np.ndarray:
+        """The channels (1 or C + 2,) uint8 of a pixel that is not segmented."""
+        return np.array([EMPTY, *([0] * (len(self.codes) + 1) * self.probabilities)], np.uint8)
+
+    def of(self, model: Model, result: Segmented | None, labels: np.ndarray) -> np.ndarray:
+        """(h, w, 1 or C + 2) uint8."""
+        if result is None:
+            return np.broadcast_to(self.empty, (*labels.shape, len(self.empty)))
+        P = model.probabilities(result)
+        shares = np.column_stack([P, doubt(P)]) if self.probabilities else P[:, :0]
+        values = np.column_stack([self.codes[P.argmax(1)], np.rint(255 * shares).astype(np.uint8)])
+        return np.where((labels == EMPTY)[..., None], self.empty, values[result.graph.regions])
+
+
+class Probabilities:
+    """Shows the probability of each class, float32; zeros where it is not segmented."""
+
+    def of(self, model: Model, result: Segmented | None, labels: np.ndarray) -> np.ndarray:
+        """(h, w, C) float32."""
+        assert model.taught is not None  # as the caller has seen
+        if result is None:
+            return np.zeros((*labels.shape, len(model.taught.names)), np.float32)
+        P = model.probabilities(result)[result.graph.regions]
+        return np.where((labels == EMPTY)[..., None], np.float32(0), P)
 
 
 def label_fov(
@@ -66,10 +115,12 @@ class Slice:
     fields: Fields
     labels: dict[Place, np.ndarray] = field(default_factory=dict)
     results: dict[Place, Segmented] = field(default_factory=dict)  # without those of one grey value
+    shown: dict[Place, np.ndarray] = field(default_factory=dict)  # (h, w, channels), if anything else than labels is
 
     def plane(self, values: Mapping[Place, np.ndarray] | None = None) -> np.ndarray:
-        """Labels (Y, X) uint8, each pixel of the FOV that stitching gives it to; `values` (h, w): these instead."""
-        fields, values = self.fields, values or self.labels
+        """Labels (Y, X) uint8, each pixel of the FOV that stitching gives it to; what is `shown` of it, if anything
+        is; `values` (h, w): these instead."""
+        fields, values = self.fields, values or self.shown or self.labels
 
         def reader(arrays: Mapping[Place, np.ndarray]) -> Callable[[int, int, slice, slice], np.ndarray]:
             def read(i: int, j: int, rows: slice, columns: slice) -> np.ndarray:
@@ -81,7 +132,7 @@ class Slice:
             return read
 
         labels, shown = reader(self.labels), reader(values)
-        plane = np.empty(fields.sides, values[0, 0].dtype)
+        plane = np.empty((*fields.sides, *values[0, 0].shape[2:]), values[0, 0].dtype)
         for (i, j), y, x in fields:
             found = stitched(i, j, fields.y, fields.x, fields.halo, labels, EMPTY, shown)
             plane[y.start : y.stop, x.start : x.stop] = found[0]
@@ -109,15 +160,18 @@ def segment_slice(
     *,
     keep: bool = False,
     results: bool = False,
+    shown: Shown | None = None,
     done: Callable[[], object] = lambda: None,
 ) -> Slice:
     """Slice z of the file, FOV by FOV, with their `results` if asked for. done() is called after each.
 
-    mask, table, keep: as for `label_fov`.
+    mask, table, keep: as for `label_fov`. shown: what of a taught model is shown.
     """
     found = Slice(fields)
     for place, y, x, image in views(volume, z, fields):
         found.labels[place], result = label_fov(model, volume, mask, table, z - volume.origin[0], y, x, image, keep)
+        if shown is not None:
+            found.shown[place] = shown.of(model, result, found.labels[place])
         if results and result is not None:
             found.results[place] = result
         done()
@@ -131,13 +185,14 @@ def segment_slices(
     mask: Inside | None = None,
     table: np.ndarray | None = None,
     *,
+    shown: Shown | None = None,
     done: Callable[[], object] = lambda: None,
 ) -> Iterator[np.ndarray]:
     """Labels (Y, X) uint8 of every used slice of a volume, one after the other; `EMPTY` as `label_fov` says.
 
-    What the blocks of `sccs.inference.block_job` hold. fields: None for those that overlap by the default halo. done()
-    is called after every FOV.
+    What the blocks of `sccs.inference.block_job` hold. fields: None for those that overlap by the default halo. shown:
+    what of a taught model is given in place of labels, as (Y, X, channels). done() is called after every FOV.
     """
     fields = fields or overlapping(volume.shape[1:], volume.fov)
     for z in volume.z_slices:
-        yield segment_slice(model, volume, z, fields, mask, table, done=done).plane()
+        yield segment_slice(model, volume, z, fields, mask, table, shown=shown, done=done).plane()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,24 @@ def partial_folder(output: str | os.PathLike) -> Path:
     return Path(output).with_name(Path(output).name + PARTIAL)
 
 
-def check_partial(output: str | os.PathLike, resume: bool, overwrite: bool) -> None:
-    """Raises UserError where an unfinished segmentation lies in the way."""
+def check_partial(output: str | os.PathLike, resume: bool, overwrite: bool, content: Collection[str]) -> None:
+    """Raises UserError where unfinished work lies in the way, or something else of its name. content: the names of what
+    such work leaves."""
     folder = partial_folder(output)
+    if os.path.lexists(folder) and not _is_ours(folder, content):
+        raise UserError(
+            f"{folder}: is no unfinished segmentation, though named like one: move it away, or choose another OUTPUT"
+        )
     if folder.exists() and not (resume or overwrite):
         raise UserError(
             f"{folder}: an unfinished segmentation; give --resume to go on with it, --overwrite to begin "
             "anew, or another OUTPUT"
         )
+
+
+def _is_ours(folder: Path, content: Collection[str]) -> bool:
+    """Whether a folder holds nothing but what such work leaves, and hidden files."""
+    return folder.is_dir() and all(name in content or name.startswith(".") for name in os.listdir(folder))
 
 
 def check_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -8,7 +8,9 @@ of `sccs run`, Python and napari (sccs/inference/labels.py). Fields of view over
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +18,16 @@ from typing import Any
 import numpy as np
 
 from registry.base import UserError
-from sccs.data.label_store import import_zarr, write_store
+from sccs.data.label_store import create_probabilities, import_zarr, write_store
 from sccs.data.planes import Plane, restored
-from sccs.data.pyramid import EMPTY
+from sccs.data.pyramid import CHUNK, EMPTY
 from sccs.data.readers import ImageSource, files_of
 from sccs.data.writers import ZARR_SUFFIXES, check_output, write_labels
-from sccs.evaluation.legend import Legend, class_codes, cluster_legend
+from sccs.evaluation.legend import Legend, class_codes, cluster_legend, taught_codes
 from sccs.evaluation.naming import read_names
 from sccs.inference import block_job, depth, labels
 from sccs.inference.blocks import default_halo, following, make_plan, overlapping
+from sccs.inference.labels import Classes
 from sccs.inference.partial import check_partial, check_same, partial_folder
 from sccs.inference.source import (
     absolute,
@@ -40,6 +43,7 @@ from sccs.inference.source import (
 from sccs.inference.workers import import_distributed
 from sccs.model.model import Model
 from sccs.system.apart import check_apart
+from sccs.system.files import atomic_path
 from sccs.system.lock import held
 from sccs.system.log import bar, say
 
@@ -53,7 +57,9 @@ class Options:
         voxel_size: (z, y, x) nm, for files that do not say. axes: the same, for the order of axes, such as "ZYX".
         plane: the planes that are segmented, xy, xz or yz; the file is (Z, Y, X) all the same.
         depth: weight of edges between neighbouring slices (sccs.inference.depth); None: slice by slice.
-        classes: write class codes, as `class_codes` gives them, instead of cluster numbers.
+        classes: write class codes instead of cluster numbers, as `class_codes` gives them; of a taught run, as its
+            teacher does.
+        probabilities: an OME-Zarr to write as well, of a taught run: 0 .. 255 for the probability of each class.
         region: "z0:z1,y0:y1,x0:x1" in voxels of the level; what is left out is used whole.
         mask: an image of the same shape, or coarser by whole factors; nothing is segmented where it is 0.
         halo: px that neighbouring fields of view see of one another; default 40, a fourteenth of smaller ones.
@@ -72,6 +78,7 @@ class Options:
     plane: Plane = "xy"
     depth: float | None = None
     classes: bool = False
+    probabilities: str | None = None
     overwrite: bool = False
     device: str = "auto"
     region: str | None = None
@@ -96,10 +103,14 @@ class Options:
                 "--plane and --depth go slice by slice, in one process; leave out --block, --workers, --scheduler "
                 "and --resume"
             )
+        if self.probabilities is not None:
+            if not is_zarr(self.probabilities) or self.plane != "xy":
+                raise UserError(f"--probabilities {self.probabilities}: goes with plane xy, to a name in .ome.zarr")
+            import_zarr(self.probabilities)
         if is_zarr(output):
             import_zarr(output)
             if not self.by_slices:
-                check_partial(output, self.resume, self.overwrite)
+                check_partial(output, self.resume, self.overwrite, block_job.CONTENT)
                 if shared:
                     import_distributed()
         elif self.block is not None or self.ome is not None or self.resume or shared:
@@ -125,9 +136,15 @@ def segment(run: str, input: str, output: str, **options: Any) -> None:
     """
     wished = Options(**options)
     check_output(output, wished.overwrite)
-    with held(output, "sccs segment"):
+    with ExitStack() as until_done:
+        until_done.enter_context(held(output, "sccs segment"))
         _check_apart(run, input, output, wished.mask)
         wished.check(output)
+        if wished.probabilities is not None:
+            check_output(wished.probabilities, wished.overwrite)
+            check_apart(wished.probabilities, {"OUTPUT": [absolute(output)]})
+            _check_apart(run, input, wished.probabilities, wished.mask)
+            until_done.enter_context(held(wished.probabilities, "sccs segment"))
         _segment(run, input, output, wished)
 
 
@@ -146,7 +163,9 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
     if options.depth is not None:
         depth.check_depth(model, options.depth)
     entries = {cluster: entry for cluster, entry in read_names(Path(run)).items() if 0 <= cluster < model.k}
-    if options.classes and not entries:
+    if options.probabilities is not None and model.taught is None:
+        raise UserError(f"--probabilities: {run} was taught nothing yet; label a few pixels, `sccs teach {run} LABELS`")
+    if options.classes and not entries and model.taught is None:
         raise UserError(f"--classes: clusters of {run} have no names yet; give them with `sccs name {run} 3=nucleus`")
     trained = model.info.get("voxel_size")
     source, level = open_level(
@@ -154,10 +173,15 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
     )
     _check_apart(run, input, output, options.mask, files_of(source))
     warn_of_voxels(source.voxel_size, trained)
-    table, legend = _meaning(model, entries, options.classes)
+    shown = None
+    if options.probabilities is not None or (options.classes and model.taught is not None):
+        shown, legend = taught_meaning(model, options.probabilities is not None)
+        table = np.arange(model.k, dtype=np.uint8)  # stitching goes by clusters
+    else:
+        table, legend = _meaning(model, entries, options.classes)
     if is_zarr(output) or options.by_slices or options.mask is not None:
         legend.names.setdefault(EMPTY, "not segmented")
-    settings = {
+    settings: dict[str, Any] = {
         "run": absolute(run),
         "model": fingerprint_of(run),
         "input": absolute(input),
@@ -169,16 +193,21 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
         "fov": model.fov,
         "halo": default_halo(model.fov) if options.halo is None else options.halo,
         "block": list(options.block) if options.block else _following(source, model.fov, options.halo),
-        "kind": "classes" if options.classes else "clusters",
+        "kind": "classes" if options.classes or shown is not None else "clusters",
         "ome": options.ome or "0.5",
         "table": table.tolist(),
     }
+    if model.edits is not None or shown is not None:
+        settings["steps"] = _steps(model)
+    if shown is not None:
+        settings |= {"codes": shown.codes.tolist()}
+        settings |= {"probabilities": absolute(options.probabilities)} if options.probabilities else {}
     write = _in_blocks if is_zarr(output) and not options.by_slices else _by_slices
     write(model, output, options, settings, table, _store(source, legend, settings))
     say_absent(source, settings["region"])
     shape = _shape(settings)
     said = f"clusters 0 to {len(table) - 1}"
-    if entries:
+    if entries or shown is not None:
         said = ", ".join(f"{label} {name}" for label, name in legend.names.items())
     say(f"{output}: {' x '.join(map(str, shape))} (z, y, x), {said}")
 
@@ -193,6 +222,24 @@ def _meaning(model: Model, entries: Mapping[int, Mapping[str, str]], classes: bo
         return np.arange(model.k, dtype=np.uint8), cluster_legend(entries, model.k)
     known = {int(code): name for code, name in model.info.get("classes", {}).items()}
     return class_codes(entries, model.k, known, model.info.get("ignore"), model.recipe.evaluation.rest)
+
+
+def taught_meaning(model: Model, probabilities: bool = False) -> tuple[Classes, Legend]:
+    """What is written of a taught model, and what its class codes mean. Raises UserError for too many classes."""
+    assert model.taught is not None  # as the caller has seen
+    known = {int(code): name for code, name in model.info.get("classes", {}).items()}
+    codes, legend = taught_codes(model.taught.names, model.taught.colours, known, model.info.get("ignore"))
+    return Classes(codes, probabilities), legend
+
+
+def _steps(model: Model) -> str:
+    """Of what a person made of the model: blocks of two states are not mixed."""
+    with tempfile.TemporaryDirectory(prefix="sccs-") as folder:
+        model.keep_made(Path(folder))
+        digest = hashlib.sha256()
+        for file in sorted(Path(folder).iterdir()):
+            digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _shape(settings: Mapping[str, Any]) -> list[int]:
@@ -216,12 +263,46 @@ def _by_slices(
     volume, mask = open_volume(settings, model.min_side, plane=options.plane), open_mask(settings, options.plane)
     fields = overlapping(volume.shape[1:], settings["fov"], settings["halo"])
     where = None if mask is None else by_planes(mask, volume.shape[1:], 2 * depth.REACH + 2)
+    shown = block_job.shown_of(settings)
     if options.depth is None:
-        planes = labels.segment_slices(model, volume, fields, where, table)
+        planes = labels.segment_slices(model, volume, fields, where, table, shown=shown)
     else:
-        planes = depth.segment_slices(model, volume, options.depth, fields=fields, mask=where, table=table)
+        planes = depth.segment_slices(model, volume, options.depth, fields=fields, mask=where, table=table, shown=shown)
     shape = _shape(settings)
-    slices = restored(bar(len(volume.z_slices), "segmenting", "slice", planes), shape, options.plane)
+    planes = bar(len(volume.z_slices), "segmenting", "slice", planes)
+    with ExitStack() as until_done:
+        if shown is not None:
+            planes = _classes_alone(planes, _probabilities(model, shape, settings, store, until_done))
+        _write_slices(output, options, settings, restored(planes, shape, options.plane), shape, store)
+
+
+def _probabilities(
+    model: Model, shape: Sequence[int], settings: dict[str, Any], store: dict[str, Any], until_done: ExitStack
+) -> Any:
+    """The array (C + 1, Z, Y, X) that takes them, None where nobody asked; it has its name when all is done."""
+    if not settings.get("probabilities"):
+        return None
+    assert model.taught is not None  # or there were none to ask for
+    scratch = until_done.enter_context(atomic_path(settings["probabilities"]))
+    return create_probabilities(scratch, shape, (1, *CHUNK[1:]), model.taught.names, settings, store)
+
+
+def _classes_alone(planes: Iterable[np.ndarray], probabilities: Any) -> Iterator[np.ndarray]:
+    """Class codes (Y, X) of planes (Y, X, channels); the other channels go to the array."""
+    for z, plane in enumerate(planes):
+        if probabilities is not None:
+            probabilities[:, z] = np.moveaxis(plane[..., 1:], -1, 0)
+        yield np.ascontiguousarray(plane[..., 0])
+
+
+def _write_slices(
+    output: str,
+    options: Options,
+    settings: dict[str, Any],
+    slices: Iterable[np.ndarray],
+    shape: list[int],
+    store: dict[str, Any],
+) -> None:
     if is_zarr(output):
         about = {**settings, "plane": options.plane, "depth": options.depth}
         kind, version = settings["kind"], settings["ome"]
@@ -241,7 +322,7 @@ def _in_blocks(
         check_same(before["settings"], settings)
     else:
         volume = open_volume(settings, model.min_side)
-        block_job.begin(output, settings, (volume.mean, volume.std), **store)
+        block_job.begin(output, settings, (volume.mean, volume.std), model, **store)
     block_job.carry_out(output, options.device, options.workers, options.scheduler, _blocks)
     block_job.finish(output)
 

@@ -18,7 +18,7 @@ from sccs.init import recipe
 from sccs.init.cost import measure, most_graphs, say_cost, time_training
 from sccs.init.plan import make_plan
 from sccs.system.apart import check_apart
-from sccs.system.files import write_text
+from sccs.system.files import check_place, write_text
 from sccs.system.lock import held
 from sccs.system.log import say
 
@@ -49,6 +49,7 @@ def init(
         raise UserError(f"--out {path}: a recipe is a .yaml file")
     if os.path.lexists(path) and not overwrite:
         raise UserError(f"{path}: exists already: choose another name with --out, or say --overwrite")
+    check_place(path, folder=False)
     check_apart(path, {"INPUT": [expand(given)]}, within=False)
     for found in volumes:
         say("\n".join(recipe.describe(found, axes)))

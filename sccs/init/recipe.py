@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sccs.data.survey import PIXEL, Found
 from sccs.init.plan import FOV, Entry, Plan
+from sccs.system.text import printable
 
 PARENT = "sccs_plus"  # what the recipe extends
 PLAIN = 1.5  # ratio of pixel sizes from which a person is told
@@ -54,9 +55,9 @@ def recipe_text(
     size = volumes[0].voxel_size
     lines = [
         "# Written by sccs init, which looked at:",
-        *(f"#   {line}" for line in [*seen, *notes]),
+        *(f"#   {printable(line)}" for line in [*seen, *notes]),  # names of files may hold line ends
         "# What it costs, estimated from one field of view:",
-        *(f"#   {line}" for line in said),
+        *(f"#   {printable(line)}" for line in said),
         f"extends: {PARENT}",
         "data:",
         "  name: volumes",
@@ -102,7 +103,7 @@ def _entry(entry: Entry, folder: Path, axes: str | None) -> list[str]:
     for key, value, comment in lines:
         text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
         text = text.removesuffix("...\n").strip()
-        written.append(f"{key}: {text}" + (f"  # {comment}" if comment else ""))
+        written.append(f"{key}: {text}" + (f"  # {printable(comment)}" if comment else ""))
     return [f"    {'- ' if i == 0 else '  '}{line}" for i, line in enumerate(written)]
 
 

@@ -135,7 +135,7 @@ def _objects(labels: str, out: str, options: Options) -> None:
     if options.workers > 1 or options.scheduler is not None:
         import_distributed()
     check_formats(options.formats, options.mesh)
-    check_partial(out, options.resume, options.overwrite)
+    check_partial(out, options.resume, options.overwrite, jobs.CONTENT)
     settings = _settings(path, source, options)
     before = _begun(out) if options.resume else None
     if before is None:

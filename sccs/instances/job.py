@@ -35,6 +35,7 @@ from sccs.system.log import bar, say_error
 
 ABOUT = "objects.json"
 ARENA_MAX = -8  # M_ARENA_MAX of malloc.h
+CONTENT = (ABOUT, "result", "work", "done")  # of OUT.partial
 MEND = "give --overwrite to begin anew"
 SAID = {
     "codes": "reading",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Mapping
@@ -61,6 +62,14 @@ def read(place: Path, run: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]
     recipe = {key: value for key, value in about["recipe"].items() if key not in ("data", "extends")}
     recipe["plugins"] = carried(recipe.get("plugins") or [], folder.parent)
     return folder, recipe, {key: value for key, value in about.items() if key not in ("format", "recipe")}
+
+
+def digest(folder: Path) -> str:
+    """Of the weights in a model's folder: what was taught, split or merged belongs to these and no others."""
+    found = hashlib.sha256()
+    for role in registry.ROLES:
+        found.update(bounds.read_bytes(folder / f"{role}.safetensors", bounds.MODEL))
+    return found.hexdigest()
 
 
 def restore(parts: Parts, folder: Path, run: str | os.PathLike[str]) -> None:

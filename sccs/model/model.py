@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,13 @@ import torch
 from registry.base import UserError
 from registry.spg.graphs import RegionGraph
 from sccs.model import folder
+from sccs.model.edits import Edits
 from sccs.model.parts import Parts
+from sccs.model.teacher import Taught, Teacher
 from sccs.recipe import Recipe, load_recipe
+from sccs.recipe.named import FILE, State, read_state
 from sccs.system.archive import MODEL, opened
+from sccs.system.files import write_text
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -37,11 +41,26 @@ class Segmented:
 
 
 class Model(Parts):
-    """Four parts and what they learned. `info` holds what else a model knows: FOV side, voxel size (nm), classes."""
+    """Four parts and what they learned. `info` holds what else a model knows: FOV side, voxel size (nm), classes.
+
+    Beside them stands what a person made of the model: `names`, of clusters, as `sccs.recipe.named.read_names` gives
+    them; `edits`, clusters that were split and merged, and `taught`, the classes of a few labels; None where there are
+    none. `weights`: digest of what the parts learned, "" before it is loaded.
+    """
+
+    edits: Edits | None = None
+    taught: Taught | None = None
+    weights = ""
 
     def __init__(self, recipe: Recipe):
         super().__init__(recipe)
         self.info: dict[str, Any] = {}
+        self.names: dict[int, dict] = {}
+
+    @property
+    def k(self) -> int:
+        """Number of clusters, those that splits made among them."""
+        return self.edits.clusters if self.edits else super().k
 
     @classmethod
     def from_recipe(cls, recipe: str | Path | Mapping, overrides: Sequence[str] = (), **options: Any) -> Self:
@@ -73,21 +92,43 @@ class Model(Parts):
         tick()
         Z = self.embedder.embed(graph)  # (n_s, u)
         tick()
-        P = self.clusterer.predict(graph, Z)  # (n_s, k)
-        assignment = P.argmax(1).to(torch.uint8).cpu().numpy()
+        assignment = self.assign(graph, Z)
         clusters = assignment[graph.regions]
         tick()
         return Segmented(clusters, graph, Z.cpu().numpy(), assignment, dict(zip(STAGES, np.diff(clock).tolist())))
+
+    def assign(self, graph: RegionGraph, Z: torch.Tensor) -> np.ndarray:
+        """The cluster (n_s,) uint8 of each node, given Z (n_s, u), after all splits and merges."""
+        P = self.clusterer.predict(graph, Z)  # (n_s, k)
+        assignment = P.argmax(1).to(torch.uint8).cpu().numpy()
+        return self.edits.apply(assignment, Z.cpu().numpy()) if self.edits else assignment
+
+    @torch.no_grad()
+    def judge(self, result: Segmented) -> np.ndarray:
+        """P (n_s, C) float32 of the teacher's classes for the nodes of one FOV, without regard to names of clusters."""
+        assert self.taught is not None  # as the caller has seen
+        return self.taught.teacher.judge(result.graph, torch.from_numpy(result.Z).to(self.device))
+
+    def probabilities(self, result: Segmented) -> np.ndarray:
+        """P (n_s, C) float32 of the classes of `taught` for the nodes of one FOV; rows sum to one."""
+        assert self.taught is not None  # as the caller has seen
+        return self.taught.blended(self.judge(result), result.assignment)
 
     def save(self, where: Path) -> None:
         """The model as safetensors and JSON: `where`/model.json and one file for each part."""
         folder.write(where, self, self.info)
 
     @classmethod
-    def load(cls, run: str | os.PathLike[str], device: str | None = None) -> Self:
+    def load(
+        cls, run: str | os.PathLike[str], device: str | None = None, taught: bool = True, made: Path | None = None
+    ) -> Self:
         """A trained model from a run folder, its `model` folder, or the folder or zip that `sccs export` wrote.
 
-        Raises UserError for what is none of these, is damaged, or brings plug-ins that the user does not trust.
+        With the names, splits, merges and labels of the run; taught: False leaves the labels out. made: another folder
+        that holds them, as `keep_made` wrote it.
+
+        Raises UserError for what is none of these, is damaged, or brings plug-ins that the user does not trust, and for
+        a run that was trained again since it was split, merged or taught.
         """
         with opened(run) as place:
             weights, recipe, info = folder.read(place, run)
@@ -97,4 +138,35 @@ class Model(Parts):
                 raise UserError(f"{run}: {MODEL}: {error}") from None
             folder.restore(model, weights, run)
             model.info = info
+            home = made or (weights.parent if weights.name == "model" else weights)
+            state = read_state(home)
+            model.weights = folder.digest(weights)
+            model._take(home, state, run, taught)
             return model
+
+    def _take(self, home: Path, state: State, run: str | os.PathLike[str], taught: bool) -> None:
+        """Splits, merges and labels, as a state names them in the folder `home`."""
+        self.names = state.clusters
+        if state.edits is not None:
+            edits = Edits.read(home / state.edits, super().k)
+            self._check_same(edits.model, run, "split and merged", "take that back with `sccs undo`")
+            self.edits = edits
+        if state.teacher is not None and taught:
+            teacher = Teacher.read(home / state.teacher)
+            self._check_same(teacher.model, run, "taught", "teach it with --anew, or take that back with `sccs undo`")
+            self.taught = Taught.of(teacher, state.clusters, self.k)
+
+    def keep_made(self, home: Path) -> None:
+        """Write what a person made of the model, names, splits, merges and labels, into a folder, for `load`."""
+        state = State(self.names)
+        if self.edits is not None:
+            self.edits.write(home / "edits")
+            state = replace(state, edits="edits")
+        if self.taught is not None:
+            self.taught.teacher.write(home / "teacher")
+            state = replace(state, teacher="teacher")
+        write_text(home / FILE, state.text())
+
+    def _check_same(self, weights: str, run: str | os.PathLike[str], what: str, mend: str) -> None:
+        if weights != self.weights:
+            raise UserError(f"{run}: its model has changed since it was {what}; {mend}")

@@ -149,6 +149,8 @@ class Session:
         """
         from sccs.evaluation.naming import name_clusters, parse_assignments
 
+        if not text.strip():
+            raise UserError("the name is empty: write one, such as nucleus")
         names, colours = parse_assignments([f"{cluster}={text}"], self.model.k)
         assert self.run is not None
         with held(self.run, "napari", wait=BRIEFLY):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sccs.system.files import atomic_path
+from sccs.system.text import BREAKS, UNPRINTABLE, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,8 +30,8 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **k
 
 
 def _as_written(figure: Figure) -> None:
-    """Draw all text as it is: names may have dollar signs, between which matplotlib else reads formulas. It writes the
-    ticks of a logarithmic axis as formulas itself."""
+    """Draw all text as it is: names may have dollar signs, between which matplotlib else reads formulas, and control
+    characters, which no SVG may hold. It writes the ticks of a logarithmic axis as formulas itself."""
     from matplotlib.text import Text
     from matplotlib.ticker import LogFormatter
 
@@ -39,6 +40,8 @@ def _as_written(figure: Figure) -> None:
     formulas = {label for axis in logarithmic for label in axis.get_ticklabels(which="both")}
     for text in figure.findobj(Text):
         text.set_parse_math(text in formulas)
+        if UNPRINTABLE.search(written := text.get_text()):
+            text.set_text(printable(written, BREAKS))
 
 
 def save_png(figure: Figure, path: Path, dpi: int = 110) -> Path:

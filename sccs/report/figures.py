@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from registry.base import UserError
 from sccs.evaluation.files import AGAIN, read_file
 from sccs.evaluation.files import read_metrics as read_metrics_file
+from sccs.model.teacher import Taught, Teacher, doubt
+from sccs.recipe.named import State, cluster_names, read_state
 from sccs.recipe.stored import About
 from sccs.report.charts import cluster_use_chart, dsc_bars, loss_curves, read_metrics
 from sccs.report.drawing import save_png
@@ -43,8 +45,6 @@ def read_run(run: Path) -> RunView:
     Drawn are the names that a person gave (classes.yaml) if there are any, else the headline mapping. UserError for a
     folder that holds no run.
     """
-    from sccs.evaluation.naming import cluster_names, read_names
-
     run = Path(run)
     if not run.is_dir():
         raise UserError(f"{run}: no such run folder")
@@ -61,7 +61,8 @@ def read_run(run: Path) -> RunView:
                 f"{run}: figures/data/{view.key}.npz has clusters that the run does not, which has {k}; {AGAIN}"
             )
         view.classes = view.classes or codes
-    entries = read_names(run)
+    state = read_state(run)
+    entries = state.clusters
     names = list(metrics.get("classes") or codes.values())
     rule, classes = metrics.get("headline"), metrics.get("mapping", {}).get(metrics.get("headline"))
     if entries:
@@ -70,9 +71,29 @@ def read_run(run: Path) -> RunView:
         rule, classes = "named", [given.get(c) for c in range(k)]
         names += [name for name in dict.fromkeys(given.values()) if name not in names]
     chosen = {entry["name"]: entry["colour"] for entry in entries.values()}
+    if state.teacher is not None and (taught := _taught(run, state, k, views, names)):
+        rule, classes = "taught", classes or [None] * k
+        chosen |= {name: colour for name, colour in taught.items() if colour is not None}
+        names += [name for name in taught if name not in names]
     colours = class_colours(names, {n: chosen[m] for n in names for m in chosen if m.lower() == n.lower()})
     labels = cluster_names(entries, k)
     return RunView(k, views, rule if classes else None, classes, colours, metrics, labels)
+
+
+def _taught(run: Path, state: State, k: int, views: list[SliceView], names: list[str]) -> dict[str, str | None] | None:
+    """Give views that hold what the run's teacher says the classes that it makes of them; returns these, with chosen
+    colours. None where no view holds that. names: of the data, whose spelling is kept."""
+    teacher = Teacher.read(run / str(state.teacher))
+    taught = Taught.of(teacher, state.clusters, k)
+    position = {name.lower(): name for name in names}
+    spelled = [position.get(name.lower(), name) for name in taught.names]
+    found = False
+    for view in views:
+        if view.judged is None or view.teacher != teacher.digest or view.judged.shape[1] != len(teacher.classes):
+            continue
+        P = taught.blended(view.judged, view.clusters)
+        view.taught, view.doubt, found = [spelled[c] for c in P.argmax(1)], doubt(P), True
+    return dict(zip(spelled, taught.colours)) if found else None
 
 
 def _order(view: SliceView) -> tuple[bool, str, int]:

@@ -145,3 +145,10 @@ def error_map(view: SliceView, truth: np.ndarray, predicted: np.ndarray, colours
         out[(truth == position) & (predicted != position)] = rgb(colour)
     out[truth < 0] = 255
     return out
+
+
+def doubt_map(view: SliceView) -> np.ndarray:
+    """(H, W, 3) uint8: how unsure a taught run is of each superpixel, black where it is sure."""
+    assert view.doubt is not None  # as the caller has seen
+    shade = np.rint(255 * view.paint(view.doubt.astype(np.float64), outside=0).clip(0, 1)).astype(np.uint8)
+    return np.repeat(shade[..., None], 3, axis=2)

@@ -23,6 +23,7 @@ from sccs.report.page_pictures import charts, cluster_cards, shown_views, slice_
 from sccs.report.page_tables import cards, graph_table, number, percent, score_tables, timing_rows, volume_names
 from sccs.system import bounds
 from sccs.system.files import write_text
+from sccs.system.text import BREAKS, printable
 
 SHOWN_GRAPHS = 12
 RULES = {
@@ -32,6 +33,7 @@ RULES = {
     "majority": "class of most of a cluster's pixels in the training volumes",
     "oracle": "fitted on the test labels themselves: an upper bound, not a result",
     "named": "names that a person gave (sccs name)",
+    "taught": "a few labels that a person gave (sccs teach)",
 }
 
 
@@ -116,7 +118,7 @@ def write_report(run: Path) -> Path:
         number=number,
         percent=percent,
     )
-    write_text(run / "report.html", html)
+    write_text(run / "report.html", printable(html, BREAKS))
     return run / "report.html"
 
 

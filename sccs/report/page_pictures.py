@@ -23,6 +23,7 @@ from sccs.report.overlays import (
     basis_map,
     class_overlay,
     cluster_overlay,
+    doubt_map,
     error_map,
     grey,
     superpixel_overlay,
@@ -65,7 +66,11 @@ def slice_pictures(view: SliceView, seen: RunView) -> dict[str, Any]:
     if seen.class_of_cluster is not None:
         predicted = view.class_image(seen.class_of_cluster, names)
         about = f"clusters as classes, mapping {rule_title(seen.rule or '')}"
+        if view.taught is not None:
+            about = "classes as taught by a few labels; names of clusters where these leave it open"
         pictures.append(("classes", class_overlay(view, predicted, seen.colours), about))
+    if view.doubt is not None:
+        pictures.append(("doubt", doubt_map(view), "bright where a label would tell most"))
     if truth is not None:
         labels = class_overlay(view, truth, seen.colours)
         pictures.append(("ground truth", labels, "labels; bare where not scored"))

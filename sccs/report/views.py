@@ -31,6 +31,7 @@ ARRAYS = {
     "columns": ("i", 1, 0),
     "labels": ("i", 2, None),
     "kmeans_raw": ("i", 1, 0),
+    "judged": ("f", 2, 0),
 }
 
 
@@ -45,13 +46,14 @@ class Kept(Stored):
     tiles: list[tuple[Natural, Natural, Natural, Natural]] = []
     classes: dict[Annotated[int, Field(ge=0, le=254)], str] = {}
     voxel_size: tuple[Length, Length, Length] | None = None
+    teacher: str = ""
 
 
 def _check(arrays: dict[str, np.ndarray], about: Kept) -> None:
     """Raises ValueError for arrays that are none of a view."""
     for name, (kind, axes, least) in ARRAYS.items():
         if (array := arrays.get(name)) is None:
-            if name not in ("labels", "kmeans_raw"):
+            if name not in ("labels", "kmeans_raw", "judged"):
                 raise ValueError(f"{name} is missing")
         elif array.dtype.kind != kind or array.ndim != axes or (least is not None and array.min(initial=0) < least):
             raise ValueError(f"{name} is no such array")
@@ -60,6 +62,8 @@ def _check(arrays: dict[str, np.ndarray], about: Kept) -> None:
         raise ValueError("image is no such array")
     if arrays["bases"].shape[1] != len(arrays["columns"]) or arrays.get("kmeans_raw", arrays["clusters"]).shape != (n,):
         raise ValueError("arrays do not belong together")
+    if len(arrays.get("judged", arrays["clusters"])) != n:
+        raise ValueError("judged is no such array")
     if any(y >= H or x >= W or not height * width for y, x, height, width in about.tiles):
         raise ValueError("tiles lie outside of the image")
 
@@ -75,7 +79,9 @@ class SliceView:
         tiles: (y, x, height, width) of each FOV, px.
     `split` is "train" or "test"; `ignore` is the label code that is not scored. `u` remembers how many bases there
     were, since a saved view keeps only the `SHOWN_BASES` of highest variance, whose numbers are in `columns`. `classes`
-    names the label codes. `voxel_size` is (z, y, x) nm, None where nobody knows.
+    names the label codes. `voxel_size` is (z, y, x) nm, None where nobody knows. `judged` (n, C) float32 is what the
+    teacher of the digest `teacher` says, in a taught run; `taught`, the class (n,) of each superpixel by it and the
+    clusters' names, and `doubt` (n,), how unsure that is, are of the present names and never saved.
     """
 
     volume: str
@@ -93,6 +99,10 @@ class SliceView:
     u: int = 0
     columns: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     voxel_size: tuple[float, float, float] | None = None
+    judged: np.ndarray | None = None
+    teacher: str = ""
+    taught: list[str] | None = None
+    doubt: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n = len(self.clusters)
@@ -138,6 +148,8 @@ class SliceView:
             arrays["labels"] = self.labels.astype(np.int32)
         if self.kmeans_raw is not None:
             arrays["kmeans_raw"] = self.kmeans_raw.astype(np.int16)
+        if self.judged is not None:
+            arrays["judged"] = self.judged.astype(np.float32)
         about = {
             "volume": self.volume,
             "z": int(self.z),
@@ -146,6 +158,7 @@ class SliceView:
             "ignore": None if self.ignore is None else int(self.ignore),
             "tiles": [[int(v) for v in tile] for tile in self.tiles],
             "classes": {int(code): name for code, name in self.classes.items()},
+            **({"teacher": self.teacher} if self.judged is not None else {}),
             "voxel_size": None if self.voxel_size is None else [float(size) for size in self.voxel_size],
         }
         path = Path(folder) / f"{self.key}.npz"
@@ -172,8 +185,11 @@ class SliceView:
         return found
 
     def class_image(self, class_of_cluster: Sequence[str | None], names: Sequence[str]) -> np.ndarray:
-        """(H, W) int position in `names` of each pixel's class under a mapping (class name or None per cluster)."""
+        """(H, W) int position in `names` of each pixel's class under a mapping (class name or None per cluster), or as
+        it was taught."""
         position: dict[str | None, int] = {name: i for i, name in enumerate(names)}
+        if self.taught is not None:
+            return self.paint(np.array([position.get(name, -1) for name in self.taught], np.int32))
         lookup = np.array([*(position.get(name, -1) for name in class_of_cluster), -1], dtype=np.int32)
         return lookup[np.where(self.cluster_image() < len(class_of_cluster), self.cluster_image(), -1)]
 

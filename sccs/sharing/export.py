@@ -4,6 +4,7 @@
         README.md            model card: data, voxel size, clusters, scores, versions, licence, intended use
         recipe.yaml          the recipe with every default; paths are reduced to file names
         classes.yaml         names and colours of clusters, if there are any
+        edits.* teacher.*    clusters that were split and merged, and what was taught, if anything was
         metrics.json environment.json        scores and versions, if the run has them
         model/               weights (safetensors) and model.json
         plugins/             Python files that the recipe lists under `plugins:`
@@ -41,6 +42,7 @@ from sccs.system.apart import check_apart
 from sccs.system.files import atomic_path, write_json, write_text
 from sccs.system.lock import held
 from sccs.system.log import say
+from sccs.system.text import BREAKS, printable
 
 CARD, RECIPE, METRICS, ENVIRONMENT = "README.md", "recipe.yaml", "metrics.json", "environment.json"
 VERSIONS = ("sccs", "python", "device", "gpu", "packages")  # of environment.json; the rest tells of the machine
@@ -124,12 +126,15 @@ def _fill(
     for name in (NAMES, METRICS):
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
+    if model.edits is not None or model.taught is not None:
+        model.keep_made(folder)
     metrics, environment = _scores(source), read_environment(source)
     if environment:
         write_json(folder / ENVIRONMENT, {key: environment[key] for key in VERSIONS if key in environment})
     if onnx:
         said[ENCODER] = export_onnx(model.features, folder / ENCODER)
-    write_text(folder / CARD, card(about, facts, read_names(folder), metrics, environment, said))
+    text = card(about, facts, read_names(folder), metrics, environment, said)
+    write_text(folder / CARD, printable(text, BREAKS))
     return {name: said.get(name, "") for name in archive.files(folder)}
 
 

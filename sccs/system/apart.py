@@ -29,7 +29,7 @@ def check_apart(
     given folder, too; in a Zarr or N5 store it is refused in any case. beside: more that is written.
     """
     for written in (output, *beside):
-        own, above = _identity(written), set(_chain(written))
+        own, above = _identity(os.path.realpath(written)), set(_chain(written))  # new/../a.tif is, once new is made
         for what, paths in given.items():
             for path in paths:
                 if _matches(written, path):
@@ -40,7 +40,7 @@ def check_apart(
                         continue
                     if number == own:
                         raise _refusal(output, f"is {what}, {path}")
-                    if own is not None and os.path.isdir(written) and own in _chain(place):
+                    if own is not None and os.path.isdir(os.path.realpath(written)) and own in _chain(place):
                         raise _refusal(output, f"holds {what}, {path}")
                     if number in above and (within or is_store):
                         raise _refusal(output, f"lies in {what}, {path}")

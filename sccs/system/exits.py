@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -21,7 +22,7 @@ def guard(function: Callable[..., Any]) -> Callable[..., int]:
 
     def guarded(*args: Any, **kwargs: Any) -> int:
         try:
-            with _terminable(), _quiet_threads():
+            with _terminable(), _quiet_threads(), _plain_warnings():
                 code = function(*args, **kwargs) or 0
                 flush()
                 return code
@@ -83,6 +84,21 @@ def _quiet_threads() -> Iterator[None]:
         threading.excepthook = before
 
 
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Warnings of libraries are one line each, without the source that met them; they quote names from files."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda text, kind, *rest, **more: f"sccs: {kind.__name__}: {_one_line(text)}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+
+
+def _one_line(text: object) -> str:
+    return printable(" ".join(str(text).split()))
+
+
 def flush(drop: bool = False) -> None:
     """Write out what was printed. Who reads it may have seen enough, as `head`; drop: nothing is left to fail at exit.
 
@@ -104,7 +120,7 @@ def _tell(text: str) -> None:
 
 
 def _refused(why: object) -> int:
-    _tell(f"sccs: error: {' '.join(str(why).split())}")
+    _tell(f"sccs: error: {_one_line(why)}")
     return 2
 
 

@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -51,6 +52,23 @@ def disk_fault(error: BaseException | None) -> str | None:
     return None
 
 
+def check_place(path: str | os.PathLike[str], folder: bool = True) -> None:
+    """Raises UserError where `path` is a device, a pipe or a socket, which nothing replaces; with `folder` False, also
+    where it is a folder, since a file is to be written, and what the folder holds would be lost."""
+    if not Path(os.path.realpath(path)).name:
+        raise UserError(f"{path}: the root of a disk is no OUTPUT: choose a name below it")
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:  # nothing is there, or nothing that can be looked at: writing tells
+        return
+    if os.path.islink(path) and os.readlink(path).startswith("/proc/"):  # /dev/stdout, wherever it leads
+        mode = stat.S_IFCHR
+    if stat.S_ISDIR(mode) and not folder:
+        raise UserError(f"{path}: a folder, which no file replaces: choose another name")
+    if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+        raise UserError(f"{path}: a device, a pipe or a socket, which is never replaced: choose another name")
+
+
 def unwritable(path: str | os.PathLike[str], error: BaseException) -> UserError:
     """The one line that says that `path` cannot be written, why, and what to do."""
     reason = disk_fault(error) or str(getattr(error, "strerror", None) or error)
@@ -72,9 +90,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     made. When the block raises, what it wrote is removed and `path` stays as it was.
 
     Raises
-        UserError: the folder cannot be written to, or the disk is full.
+        UserError: see `check_place`; the folder cannot be written to, or the disk is full.
     """
     path = Path(path)
+    check_place(path)
     temporary = _beside(path, "-")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +140,9 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def move_into_place(temporary: Path, path: Path) -> None:
-    """Give a finished file or folder its final name; what had it before goes."""
+    """Give a finished file or folder its final name; what had it before goes. Raises UserError for a file in the place
+    of a folder."""
+    check_place(path, folder=temporary.is_dir())
     if not path.is_dir():
         if temporary.is_dir() and os.path.lexists(path):
             path.unlink()  # a folder takes the name of no file

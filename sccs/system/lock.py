@@ -17,14 +17,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import lock_descriptor
 
 from registry.base import UserError
-from sccs.system.files import clear_remains, unwritable
+from sccs.system.files import check_place, clear_remains, unwritable
 from sccs.system.log import say_error
 
 SUFFIX = ".lock"
+SIGNS = ("by", "pid", "host", "since")  # keys of the JSON in a lock's file
+MOST = 4096  # bytes of it
+TORN = 256  # bytes of one that is damaged
 UNKNOWN = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what disks without locks answer
 BRIEFLY = 60.0  # s that short work, such as naming a cluster, waits for its turn
 
@@ -41,8 +45,10 @@ def held(output: str | os.PathLike[str], by: str = "sccs", wait: float = 0.0) ->
 
     by: what the others are told is at work. wait: seconds that another may take to finish.
 
-    Raises UserError, which says by whom, where it is being written, and where it cannot be written at all.
+    Raises UserError, which says by whom, where it is being written, and where it cannot be written at all, or where
+    OUTPUT.lock is something else.
     """
+    check_place(output)
     path = lock_file(output)
     made = [folder for folder in path.parents if not os.path.exists(folder)]  # deepest first
     try:
@@ -93,13 +99,33 @@ def _take(path: Path, output: str | os.PathLike[str], by: str, wait: float) -> i
 
 
 def _opened(path: Path) -> tuple[int, bool]:
-    """Descriptor, and whether it can be written: not where the file is another person's."""
+    """Descriptor, and whether it can be written: not where the file is another person's.
+
+    Raises UserError for what is no lock of ours, such as a poetry.lock, which would be written over.
+    """
+    if os.path.lexists(path) and not (path.is_file() and not path.is_symlink() and _is_ours(path)):
+        raise UserError(f"{path}: is no lock of sccs, though named like one: move it, or choose another OUTPUT")
+    link = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666), True
+        return os.open(path, os.O_RDWR | os.O_CREAT | link, 0o666), True
     except PermissionError:
         if not path.exists():
             raise
-        return os.open(path, os.O_RDONLY), False
+        return os.open(path, os.O_RDONLY | link), False
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a lock's file holds what `_sign` writes, or so little that a full disk or a machine that died may have
+    left it."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(MOST + 1).strip(b"\0\n")
+    except OSError:  # removed by its owner meanwhile, another person's, or locked on Windows: opening it tells
+        return True
+    about: Any = None
+    with suppress(ValueError, RecursionError):
+        about = json.loads(text)
+    return set(about) <= set(SIGNS) if isinstance(about, dict) else len(text) <= TORN
 
 
 def _locked(file: int, output: str | os.PathLike[str]) -> bool:
@@ -121,7 +147,8 @@ def _names(path: Path, file: int) -> bool:
 
 
 def _sign(file: int, by: str) -> None:
-    about = {"by": by, "pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    values = (by, os.getpid(), socket.gethostname(), time.strftime("%Y-%m-%d %H:%M:%S"))
+    about = dict(zip(SIGNS, values))
     os.ftruncate(file, 0)
     os.lseek(file, 0, os.SEEK_SET)
     os.write(file, b"\n" + json.dumps(about).encode())  # Windows lets nobody read the first byte, which is locked
@@ -134,10 +161,10 @@ def _owner(file: int) -> str:
     for _ in range(20):
         os.lseek(file, 1, os.SEEK_SET)
         with suppress(ValueError, TypeError, RecursionError):
-            about = dict(json.loads(os.read(file, 4096)))
+            about = dict(json.loads(os.read(file, MOST)))
             break
         time.sleep(0.05)
-    by, process, host, since = (about.get(key, "?") for key in ("by", "pid", "host", "since"))
+    by, process, host, since = (about.get(key, "?") for key in SIGNS)
     return f"another {'sccs' if by == '?' else by} (process {process} on {host}, since {since})"
 
 

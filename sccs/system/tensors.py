@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from registry.base import UserError
-from sccs.system.files import atomic_path
+from sccs.system.files import atomic_path, remove
 
 CHECKSUM = "checksum"  # in the file's metadata: of all arrays and facts
 
@@ -24,6 +24,8 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], facts: Mapping[st
 
     # unlike ascontiguousarray, require leaves an array without axes as it is
     whole = {name: np.require(value, requirements="C") for name, value in arrays.items()}
+    if path.is_dir():  # damage: names of such files are our own
+        remove(path)
     with atomic_path(path) as scratch:
         save_file(whole, scratch, {**facts, CHECKSUM: _checksum(whole, facts)})
         return scratch.stat().st_size

@@ -79,6 +79,12 @@ def test_wrong_arguments_exit_with_2(argv, capsys):
     assert stop.value.code == 2 and "usage: sccs" in capsys.readouterr().err
 
 
+def test_wrong_arguments_are_quoted_without_control_characters(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["run", "sccs", "--no\x1b[31m"])
+    assert r"--no\x1b[31m" in (said := capsys.readouterr().err) and "\x1b" not in said
+
+
 def test_without_a_command_the_help_is_shown(capsys):
     assert cli.main([]) == 2
     err = capsys.readouterr().err
@@ -182,6 +188,7 @@ def test_segment(calls):
         plane="xy",
         depth=None,
         classes=False,
+        probabilities=None,
         overwrite=False,
         device="auto",
         region=None,

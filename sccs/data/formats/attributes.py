@@ -198,14 +198,21 @@ def ome_transform(
         elif kind != "identity":
             strange.append(kind)
     factors = [nanometres(axis.get("unit")) for axis in axes]
-    if strange:
+    unknown = [str(axis["unit"]) for axis, f in zip(axes, factors) if axis.get("unit") and not f and _is_space(axis)]
+    if unknown and notes is not None:
+        notes.append(f"its unit {unknown[0]} is no length that SCCS knows: give `voxel_size`")
+    if strange or not steps:
         factors = [None] * len(axes)
-        if notes is not None:
+        if strange and notes is not None:
             notes.append(f"its transformation of type {strange[0]} is not followed: give `voxel_size`")
     return (
         tuple(float(s) * f if f else None for s, f in zip(scale, factors)),
         tuple(float(t) * (f or 0) for t, f in zip(translation, factors)),
     )
+
+
+def _is_space(axis: Mapping[str, Any]) -> bool:
+    return str(axis.get("type", "space")) == "space"
 
 
 def _flat(steps: Sequence[Any]) -> list[Mapping[str, Any]]:

@@ -16,6 +16,7 @@ from sccs.data.formats.tiff import TIFF_SUFFIXES, TiffStack
 from sccs.data.lazy import LazyArray, check_type, resolve_axes
 from sccs.data.stored import Stored, gaps, gone, guarded, listed, natural
 
+TO_GREY = "convert it to grey (Fiji: Image > Type > 8-bit)"
 FLAT_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm")
 
 
@@ -85,9 +86,7 @@ def _flat_kind(file: str) -> tuple[tuple[int, int], str]:
         bands = len(image.getbands())
         if bands > 1:
             colour = f"{bands} channels ({image.mode})"
-            raise UserError(
-                f"{file}: has {colour}, SCCS takes grey images: convert it to grey (Fiji: Image > Type > 8-bit)"
-            )
+            raise UserError(f"{file}: has {colour}, SCCS takes grey images: {TO_GREY}")
         kind = {"1": "uint8", "L": "uint8", "P": "uint8", "I": "int32", "F": "float32"}.get(image.mode, "uint16")
         shape = image.height, image.width
     size = os.path.getsize(file)
@@ -108,8 +107,19 @@ def _flat_open(file: str, codes: bool) -> Any:
     if Path(file).suffix.lower() in TIFF_SUFFIXES:
         return _tiff(file, codes)
     with _pillow(file) as image:
+        if image.format == "PNG":  # Pillow decodes what a flipped or missing byte makes of the rest
+            image.verify()
+    with _pillow(file) as image:
         image.load()
-        return image
+        return image if codes or image.mode != "P" else _grey(image, file)
+
+
+def _grey(image: Any, file: str) -> Any:
+    """The grey values that the palette of an image gives its numbers. Raises UserError for a palette of colours."""
+    shown = np.reshape(image.getpalette("RGB"), (-1, 3))[np.unique(image)]
+    if (shown != shown[:, :1]).any():
+        raise UserError(f"{file}: has a palette of colours, SCCS takes grey images: {TO_GREY}")
+    return image.convert("L")
 
 
 def _tiff(file: str, codes: bool = False) -> LazyArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 from typing import Any
 
@@ -19,6 +20,7 @@ _BIGDATAVIEWER = re.compile(r"^/t\d{5,}/(s\d{2,})/\d+/cells$")
 # Filters by their registered numbers, for those that give no name; the package that decodes all of them.
 _FILTERS = {307: "bzip2", 32000: "LZF", 32001: "Blosc", 32004: "LZ4", 32008: "Bitshuffle", 32013: "ZFP", 32015: "Zstd"}
 _PLUGIN = "hdf5plugin"
+_UNLIMITED = 1 << 63  # from here on, the part of an external file that a dataset may take is as long as it needs
 
 
 class HDF5Array(Stored):
@@ -32,6 +34,7 @@ class HDF5Array(Stored):
         self.file = file
         with h5py.File(file, "r") as root:
             name = "/" + (inside or "").strip("/")
+            _check_link(file, root, name, h5py)
             if name not in root or not isinstance(root[name], h5py.Dataset):
                 name = _only_dataset(root, file, name, h5py)
             dataset = root[name]
@@ -42,6 +45,7 @@ class HDF5Array(Stored):
             if self.chunks:
                 check_decoded(self.path, "a chunk", self.chunks, self.dtype.itemsize)
             _check_filters(self.path, dataset, h5py)
+            _check_elsewhere(self.path, file, dataset)
             self._describe(dataset)
 
     def _describe(self, dataset: Any) -> None:
@@ -77,12 +81,38 @@ def _only_dataset(root: Any, file: str, name: str, h5py: Any) -> str:
     if name == "/" and len(found) == 1:
         return next(iter(found))
     kinds = listed(f"{n} {d.shape} {d.dtype}" for n, d in found.items())
+    if not found:
+        raise UserError(f"{file}: holds no image, no dataset of numbers with two axes or more: check what it is")
     asked = "several datasets and none named" if name == "/" else f"no dataset {name}"
-    raise UserError(f"{file}: {asked}; write {file}:<path> with one of: {kinds or '(holds no image)'}")
+    raise UserError(f"{file}: {asked}; write {file}:<path> with one of: {kinds}")
 
 
 def _is_image(item: Any, h5py: Any) -> bool:
     return isinstance(item, h5py.Dataset) and item.ndim >= 2 and item.dtype.kind in "biufc"
+
+
+def _check_link(file: str, root: Any, name: str, h5py: Any) -> None:
+    """Raises UserError for a link of the file that leads nowhere."""
+    link = root.get(name, getlink=True) if name != "/" and name in root else None
+    if isinstance(link, (h5py.SoftLink, h5py.ExternalLink)) and root.get(name) is None:
+        place = f"{link.filename}:{link.path}" if isinstance(link, h5py.ExternalLink) else link.path
+        raise UserError(f"{file}:{name}: leads to {place}, where there is nothing: bring it back")
+
+
+def _check_elsewhere(path: str, file: str, dataset: Any) -> None:
+    """Raises UserError where pixels lie in other files and one of them is gone or cut: HDF5 reads fill values there."""
+    folder = os.path.dirname(os.path.abspath(file))
+    if dataset.is_virtual:
+        names = {source.file_name for source in dataset.virtual_sources()} - {"."}
+        parts = [(name, 0) for name in sorted(names) if "%b" not in name]  # a pattern, of as many files as there are
+    else:
+        parts = [(name, offset + size) for name, offset, size in dataset.external or ()]
+    for name, end in parts:
+        part = os.path.join(folder, name)
+        if not os.path.exists(part):
+            raise UserError(f"{path}: its pixels lie in {part}, which is not there: bring it back, or copy both")
+        if end < _UNLIMITED and os.path.getsize(part) < end:
+            raise UserError(f"{path}: its pixels lie in {part}, which is truncated: copy it anew")
 
 
 def _true_type(root: Any, name: str, dtype: np.dtype) -> np.dtype | None:

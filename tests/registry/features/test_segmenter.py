@@ -146,3 +146,8 @@ def test_what_cannot_be_trained_is_refused():
 def test_asked_before_it_is_fitted_it_says_so():
     with pytest.raises(ValueError, match="not been fitted"):
         Segmenter().extract(stripes()[0])
+
+
+def test_fields_of_view_smaller_than_what_it_learns_from_are_told():
+    with pytest.raises(UserError, match="learns from 80 px, a field of view has 50; raise data.fov"):
+        _Windows([stripes((50, 90))], 80, np.random.default_rng(0))

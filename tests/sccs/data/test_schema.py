@@ -50,3 +50,13 @@ def test_codes_that_no_file_can_hold_are_refused_with_merge(code):
 
 def test_every_data_set_is_described_and_has_a_schema():
     assert set(DATASETS) == set(DATA_MODELS)
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31m", "a\nb", "x" * 101])
+def test_names_of_classes_fit_into_a_legend(name):
+    refused("classes: the name of 1", [{"image": picture()}], classes={0: "a", 1: name})
+
+
+@pytest.mark.parametrize("size", [[0, 1, 1], [1e308, 1e-300, 5]])
+def test_voxels_have_a_size_that_files_can_say(size):
+    refused("voxel sizes are positive numbers of nm, from 0.001 to 1e\\+09", [{"image": picture(), "voxel_size": size}])

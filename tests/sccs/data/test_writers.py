@@ -159,3 +159,12 @@ def test_a_tiff_one_pixel_wide_is_refused(tmp_path):
     with pytest.raises(ValueError, match="one pixel wide"):
         write_labels(tmp_path / "a.tif", volume((2, 4, 1)), (2, 4, 1))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.ome.zarr"])
+def test_a_folder_of_something_else_is_never_replaced(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "raw").write_text("raw")
+    with pytest.raises(UserError, match="a folder"):
+        write_labels(tmp_path / name, [np.zeros((4, 5), np.uint8)], (1, 4, 5), overwrite=True)
+    assert (tmp_path / name / "raw").read_text() == "raw"

@@ -130,3 +130,19 @@ def test_a_run_that_scored_and_tested_nothing_says_so(tmp_path, capsys):
     assert every[1]["clusters used test"] == "-"
     main([bare])
     assert "DSC" not in capsys.readouterr().out
+
+
+def test_a_class_that_is_named_like_a_column_takes_no_place(tmp_path, capsys):
+    run = make_run(tmp_path / "a", 3, wrong=20)
+    path = tmp_path / "a" / "metrics.json"
+    path.write_text(path.read_text().replace('"nucleus"', '"seed"'))
+    assert main([run]) == 0
+    (table,) = tables_in(capsys.readouterr().out)
+    assert table[0]["seed"] == "3" and table[0]["class seed"] == f"{2 * 80 / 180:.3f}"
+
+
+def test_the_table_replaces_no_folder(tmp_path):
+    run = make_run(tmp_path / "a", 0, wrong=0)
+    (tmp_path / "images").mkdir()
+    with pytest.raises(UserError, match="images: a folder"):
+        main([run], str(tmp_path / "images"))

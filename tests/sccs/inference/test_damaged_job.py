@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from registry.base import UserError
 from sccs.cli import main as command
 from sccs.inference import block_job
+from sccs.inference.partial import check_partial
 from tests.sccs.inference.spots import Counted, read
 
 zarr = pytest.importorskip("zarr")
@@ -117,3 +119,11 @@ def test_nothing_of_a_damaged_job_stands_in_the_way_of_a_new_one(run, scene, job
     out = job.with_name("b.ome.zarr")
     assert command(["segment", run, scene[0], str(out), *BLOCKS, "--overwrite"]) == 0
     assert np.array_equal(read(out), scene[1])
+
+
+def test_another_folder_named_like_an_unfinished_segmentation_is_kept(tmp_path):
+    (tmp_path / "a.ome.zarr.partial").mkdir()
+    (tmp_path / "a.ome.zarr.partial" / "mine").write_text("mine")
+    for resume, overwrite in ((False, False), (True, False), (False, True)):
+        with pytest.raises(UserError, match="is no unfinished segmentation"):
+            check_partial(tmp_path / "a.ome.zarr", resume, overwrite, block_job.CONTENT)

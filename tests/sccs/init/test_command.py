@@ -130,3 +130,9 @@ def test_the_recipe_for_a_pyramid_takes_the_level_that_suits_and_runs(
     assert "3 of 3 clusters in use" in capsys.readouterr().err + (tmp_path / "run" / "log.txt").read_text()
     (labels,) = (tmp_path / "run" / "segmentation").glob("*_clusters.tif")
     assert open_image(labels).shape == (4, 120, 128) and open_image(labels).voxel_size == (30, 12, 12)
+
+
+def test_a_name_with_line_ends_adds_nothing_to_the_recipe(cells, small_parts):
+    (cells / "a.tif").rename(cells / "a\nplugins: [evil.py]\n#.tif")
+    init("cells/a\nplugins: [evil.py]\n#.tif", "my.yaml")
+    assert "plugins" not in yaml.safe_load((cells.parent / "my.yaml").read_text())

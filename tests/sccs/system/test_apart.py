@@ -81,3 +81,10 @@ def test_what_may_lie_in_a_folder_may_not_lie_in_a_store(data):
 def test_what_is_written_beside_the_output_counts_too(data):
     with pytest.raises(UserError, match="^b.zarr: holds the mask, .*z0.tif"):
         check_apart("b.zarr", {"INPUT": ["raw.tif"], "the mask": ["slices/z0.tif"]}, beside=["slices"])
+
+
+def test_a_way_through_a_folder_that_is_about_to_be_made_hides_nothing(data):
+    with pytest.raises(UserError, match="is INPUT"):
+        check_apart("new/../raw.tif", {"INPUT": ["raw.tif"]})
+    with pytest.raises(UserError, match="holds INPUT"):
+        check_apart("new/../a.zarr", {"INPUT": ["a.zarr/em/s0"]})

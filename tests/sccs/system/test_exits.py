@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 
 import pytest
 
@@ -113,3 +114,11 @@ def test_an_output_that_takes_nothing(stream):
         assert (done.returncode, done.stderr) == (2, "sccs: error: the disk: No space left on device\n")
     else:
         assert done.returncode == 0 and "sccs_plus" in done.stdout
+
+
+def test_a_warning_of_a_library_is_one_line_without_control_characters(capsys, recwarn):
+    def function():
+        print(warnings.formatwarning("a\x1b[31m\nb", UserWarning, "lib.py", 7, "source()"), end="", file=sys.stderr)
+
+    assert guard(function)() == 0
+    assert capsys.readouterr().err == "sccs: UserWarning: a\\x1b[31m b\n"

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from registry.base import UserError
-from sccs.system.files import atomic_path, clear_remains, disk_fault, write_bytes, write_json, write_text
+from sccs.system.files import atomic_path, check_place, clear_remains, disk_fault, write_bytes, write_json, write_text
 
 
 def test_text_json_and_bytes_arrive_whole_and_parents_are_made(tmp_path):
@@ -139,3 +139,18 @@ def test_a_folder_that_stepped_aside_comes_back_unless_the_new_one_is_there(tmp_
         (tmp_path / "store").mkdir()
     clear_remains(tmp_path / "store")
     assert (tmp_path / "store" / "old").exists() != moved and [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def test_a_file_replaces_no_folder_and_nothing_replaces_a_device(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "z0.tif").write_text("raw")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "out").symlink_to("/proc/self/fd/1")  # as /dev/stdout
+    for name, said in (("images", "a folder"), ("pipe", "a pipe"), ("out", "a device")):
+        with pytest.raises(UserError, match=said):
+            write_text(tmp_path / name, "new")
+    assert (tmp_path / "images" / "z0.tif").read_text() == "raw"
+    assert (tmp_path / "pipe").is_fifo() and (tmp_path / "out").is_symlink()
+    assert sorted(os.listdir(tmp_path)) == ["images", "out", "pipe"]
+    with pytest.raises(UserError, match="root of a disk"):
+        check_place("/")

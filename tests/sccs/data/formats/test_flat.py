@@ -70,3 +70,28 @@ def test_damaged_png(tmp_path):
     with pytest.raises(UserError) as caught:
         open_image(tmp_path / "a.png").array[0]
     said(caught, "a.png: cannot be read, the file is truncated or damaged")
+
+
+def test_a_png_whose_second_half_is_zeros_is_told(tmp_path):
+    smooth = np.add.outer(np.arange(200), np.arange(180)).astype("u1") // 2
+    Image.fromarray(smooth).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+    source = open_image(tmp_path / "a.png")
+    with pytest.raises(UserError) as caught:
+        source.array[:]
+    said(caught, "a.png", "truncated or damaged")
+
+
+def test_a_palette_gives_grey_values_labels_keep_their_codes_and_colours_are_refused(tmp_path):
+    codes = volume((9, 7))
+    image = Image.fromarray(codes).convert("P")
+    for name, palette in (("inverted", [v for i in range(256) for v in [255 - i] * 3]), ("colours", [9, 8, 7] * 256)):
+        image.putpalette(palette)
+        image.save(tmp_path / f"{name}.png")
+    same(tmp_path / "inverted.png", 255 - codes[None])
+    same(tmp_path / "inverted.png", codes[None], codes=True)
+    same(tmp_path / "colours.png", codes[None], codes=True)
+    with pytest.raises(UserError) as caught:
+        open_image(tmp_path / "colours.png").array[:]
+    said(caught, "palette of colours", "convert it to grey")

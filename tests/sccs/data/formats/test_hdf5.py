@@ -118,3 +118,32 @@ def test_a_filter_that_is_not_installed_is_named_with_its_command(tmp_path):
         space = h5py.h5s.create_simple((4, 9, 7))
         h5py.h5d.create(file.id, b"d", h5py.h5t.NATIVE_UINT8, space, layout)
     fails(tmp_path / "a.h5", "HDF5 filter 32001, Blosc", "pip install hdf5plugin")
+
+
+def test_pixels_in_other_files_that_are_gone_or_cut_are_told(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    data = volume()
+    layout = h5py.VirtualLayout(data.shape, data.dtype)
+    for z, plane in enumerate(data):
+        with h5py.File(tmp_path / f"z{z}.h5", "w") as file:
+            file["d"] = plane
+        layout[z] = h5py.VirtualSource(f"z{z}.h5", "d", plane.shape)
+    (tmp_path / "raw").write_bytes(data.tobytes())
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_virtual_dataset("virtual", layout)
+        file.create_dataset("outside", data.shape, data.dtype, external=[(f"{tmp_path}/raw", 0, data.nbytes)])
+        file["link"] = h5py.ExternalLink("nowhere.h5", "/d")
+    same(f"{tmp_path}/a.h5:/virtual", data)
+    same(f"{tmp_path}/a.h5:/outside", data)
+    fails(f"{tmp_path}/a.h5:/link", "leads to nowhere.h5:/d, where there is nothing")
+    (tmp_path / "z2.h5").unlink()
+    fails(f"{tmp_path}/a.h5:/virtual", f"its pixels lie in {tmp_path}/z2.h5, which is not there")
+    (tmp_path / "raw").write_bytes(data.tobytes()[:-1])
+    fails(f"{tmp_path}/a.h5:/outside", "truncated")
+
+
+def test_a_file_without_an_image_says_so(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["d"] = 5
+    fails(tmp_path / "a.h5", "holds no image")

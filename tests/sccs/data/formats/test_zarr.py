@@ -1,5 +1,7 @@
 """Zarr and OME-Zarr: levels, axes, units, groups, shards, damage."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -215,3 +217,18 @@ def test_a_level_that_is_not_there_and_an_offset_alone_are_told(tmp_path):
     fails(tmp_path / "a.zarr", "scale1: the image's metadata names this level, which is not there", level=1)
     write_zarr(tmp_path / "b.zarr", volume(), attributes={"offset": [1, 2, 3]})
     assert "`offset` stands without a `resolution`" in same(tmp_path / "b.zarr", volume()).notes[0]
+
+
+def test_sizes_that_are_missing_or_those_of_no_image_are_unknown_and_said(tmp_path):
+    data = volume()
+    write_ome_zarr(tmp_path / "parsec.zarr", [data], [(4, 2, 2)], unit="parsec")
+    assert (source := same(tmp_path / "parsec.zarr", data)).voxel_size is None
+    assert "its unit parsec is no length" in source.notes[0]
+    write_ome_zarr(tmp_path / "huge.zarr", [data], [(1e300, 2, 2)])
+    assert (source := same(tmp_path / "huge.zarr", data)).voxel_size is None
+    assert "that of no image" in source.notes[0]
+    write_ome_zarr(tmp_path / "none.zarr", [data], [(4, 2, 2)], "0.4")
+    attributes = json.loads((tmp_path / "none.zarr" / ".zattrs").read_text())
+    del attributes["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+    (tmp_path / "none.zarr" / ".zattrs").write_text(json.dumps(attributes))
+    assert same(tmp_path / "none.zarr", data).voxel_size is None

@@ -1,0 +1,150 @@
+"""What heads have in common that learn from a few labelled nodes: their coordinates, and the nodes that they keep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from registry.base import Clusterer, UserError
+from registry.spg.graphs import RegionGraph
+from registry.spg.principal import Coordinates
+
+
+class SparseHead(Clusterer):
+    """Z (n_s, u) -> P (n_s, k), fitted on few labelled nodes among many; cluster i is class i of the data set.
+
+    Nodes are known by their own coordinates (`registry.spg.principal.Coordinates`) after 0, 2 and 6 walks, in place of
+    Z: small structures show in the first, large ones in the last. A node with labelled pixels counts as the class that
+    most of them have. All classes have the same weight, whatever the number of their
+    nodes. Columns of classes that no label has stay zero.
+
+    `fit` begins anew: its graphs, labelled or not, give the coordinates. `partial_fit` adds labelled nodes; a node that
+    is labelled again takes the new class. For clicks, the steps in between: `points` of a graph's nodes do not change
+    while labels do, `learn` takes all labelled points at once, `judge` classifies points.
+
+    Fitted: `coordinates_`; `points_` (N, d) float32, `classes_` (N,) int64, the labelled nodes.
+    """
+
+    supervised = True
+    per_class = True
+    coordinates: int
+    k: int
+    seed: int | None = None
+    hops: tuple[int, ...] = (0, 2, 6)
+
+    def _check(self) -> None:
+        for name in ("k", "coordinates"):
+            if getattr(self, name) < 1:
+                raise UserError(f"clusterer.{name}: {getattr(self, name)} must be at least 1")
+
+    def fit(  # type: ignore[override]  # a supervised part is given labels as well
+        self, graphs: Sequence[RegionGraph], embeddings: Sequence[torch.Tensor], labels: Sequence[np.ndarray]
+    ) -> None:
+        """labels: for each graph (n_s, C) int, the pixels of each class in each node; rows of zeros where none is."""
+        if (n := sum(graph.n for graph in graphs)) < self.k:
+            raise UserError(f"clusterer.k: {self.k} is larger than the {n} training nodes")
+        self.begin_with(graphs)
+        self.partial_fit(graphs, embeddings, labels)
+
+    def begin_with(self, graphs: Sequence[RegionGraph]) -> None:
+        """Take coordinates from the nodes of these graphs, and forget all labels."""
+        self.coordinates_ = Coordinates(self.coordinates, self.hops).fit(graphs)
+        d = self.coordinates * len(self.hops)
+        self.points_, self.classes_ = np.zeros((0, d), np.float32), np.zeros(0, np.int64)
+
+    def partial_fit(
+        self, graphs: Sequence[RegionGraph], embeddings: Sequence[torch.Tensor], labels: Sequence[np.ndarray]
+    ) -> None:
+        """Learn from the labelled nodes of these graphs as well; arguments as for `fit`, which comes first."""
+        found, classes = [self.points_], [self.classes_]
+        for graph, counts in zip(graphs, labels):
+            if counts.shape[1] > self.k:
+                raise UserError(
+                    f"clusterer.k: {self.k} is less than the {counts.shape[1]} classes of the data; raise it"
+                )
+            if (seen := counts.sum(1) > 0).any():
+                found.append(self.points(graph)[seen])
+                classes.append(counts[seen].argmax(1))
+        self.learn(np.concatenate(found), np.concatenate(classes))
+
+    def points(self, graph: RegionGraph) -> np.ndarray:
+        """Coordinates (n_s, d) float32 of a graph's nodes, labelled or not."""
+        return self.coordinates_.of(graph)
+
+    def learn(self, points: np.ndarray, classes: np.ndarray) -> None:
+        """Fit on these labelled points (N, d) float32 of classes (N,) int64, and on no other. Of equal points, the last
+        one counts. Raises UserError where there is none."""
+        if not len(points):
+            raise UserError("data.train: no training node has a labelled pixel, and this part learns from labels")
+        _, last = np.unique(points[::-1], axis=0, return_index=True)
+        kept = np.sort(len(points) - 1 - last)
+        self.points_, self.classes_ = points[kept], classes[kept]
+        self._learn(self.points_, self.classes_)
+
+    def judge(self, points: np.ndarray) -> np.ndarray:
+        """P (n, k) float32 of points (n, d), each by itself."""
+        P = np.zeros((len(points), self.k), np.float32)
+        classes = np.unique(self.classes_)
+        if len(classes) == 1:
+            P[:, classes] = 1
+        elif len(points):
+            P[:] = self._judge(points)
+        return P
+
+    def settle(self, graph: RegionGraph, points: np.ndarray, P: np.ndarray) -> np.ndarray:
+        """P (n_s, k) of a graph's nodes in the light of their neighbours, given what `judge` says of their `points`."""
+        return P
+
+    def predict(self, graph: RegionGraph, Z: torch.Tensor) -> torch.Tensor:
+        points = self.points(graph)
+        return torch.from_numpy(self.settle(graph, points, self.judge(points))).to(Z.device)
+
+    def _learn(self, X: np.ndarray, y: np.ndarray) -> None:
+        """Fit on points X (N, d) of classes y (N,); where there is one class alone, `_judge` is not asked."""
+        raise NotImplementedError
+
+    def _judge(self, X: np.ndarray) -> np.ndarray:
+        """P (n, k) of points (n, d)."""
+        raise NotImplementedError
+
+    def _own_state(self) -> dict[str, np.ndarray]:
+        """What `_learn` made."""
+        raise NotImplementedError
+
+    def _set_own_state(self, state: dict[str, np.ndarray], d: int) -> None:
+        """Take what `_own_state` gave, for points of d coordinates. Raises ValueError for anything else."""
+        raise NotImplementedError
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        if not hasattr(self, "points_"):
+            return {}
+        made = {f"head.{name}": value for name, value in self._own_state().items()} if len(self.points_) else {}
+        coordinates = {f"coordinates.{name}": value for name, value in self.coordinates_.get_state().items()}
+        return {"points": self.points_, "classes": self.classes_, **coordinates, **made}
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        if not state:
+            return
+        coordinates = Coordinates(self.coordinates, self.hops)
+        coordinates.set_state(below("coordinates.", state))
+        points, classes, d = state["points"], state["classes"], self.coordinates * len(self.hops)
+        if points.shape != (len(classes), d) or points.dtype != np.float32 or classes.dtype != np.int64:
+            raise ValueError(f"points {points.shape} and classes {classes.shape} do not belong together")
+        if len(classes) and not 0 <= classes.min() <= classes.max() < self.k:
+            raise ValueError(f"classes: not all within 0 to {self.k - 1}")
+        self.coordinates_, self.points_, self.classes_ = coordinates, np.array(points), np.array(classes)
+        if len(points):
+            self._set_own_state(below("head.", state), d)
+
+
+def balanced(classes: np.ndarray) -> np.ndarray:
+    """Weights (N,) float64 that give every class the same sum; 1 on the mean."""
+    _, at, count = np.unique(classes, return_inverse=True, return_counts=True)
+    return len(classes) / (len(count) * count[at].astype(np.float64))
+
+
+def below(prefix: str, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): np.array(value) for name, value in state.items() if name.startswith(prefix)}

@@ -1,0 +1,66 @@
+"""Logistic regression on a few labelled nodes."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from registry.base import expect
+from registry.clusterer.sparse import SparseHead, balanced
+from registry.ranges import Count, Positive, Width
+
+
+class SparseLogistic(SparseHead):
+    """Z (n_s, u) -> P (n_s, k) by multinomial logistic regression on a few labelled nodes.
+
+    What all such heads have in common is told in `registry.clusterer.sparse`.
+
+    It sees the coordinates after most walks alone, each times the root of its deviation: halfway between coordinates as
+    they are, which hide small classes, and coordinates of one deviation, which are mostly noise to so few labels.
+
+    k: room for classes. coordinates: of each node. C: inverse strength of the L2 penalty. iterations: of L-BFGS, at
+        most.
+    Fitted: `weights_` (u, k), `bias_` (k,) float32.
+    """
+
+    def __init__(self, *, k: Count = 8, coordinates: Width = 24, C: Positive = 1.0, iterations: Count = 200):
+        self.k = k
+        self.coordinates = coordinates
+        self.C = C
+        self.iterations = iterations
+        self._check()
+
+    def _seen(self, X: np.ndarray) -> np.ndarray:
+        return X[:, -self.coordinates :] * np.sqrt(self.coordinates_.deviation_[-1])
+
+    def _learn(self, X: np.ndarray, y: np.ndarray) -> None:
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+
+        self.weights_ = np.zeros((self.coordinates, self.k), np.float32)
+        self.bias_ = np.full(self.k, -np.inf, np.float32)
+        classes = np.unique(y)
+        self.bias_[classes] = 0
+        if len(classes) == 1:
+            return
+        model = LogisticRegression(C=self.C, max_iter=self.iterations)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a picture needs no last digit
+            model.fit(self._seen(X).astype(np.float64), y, balanced(y))
+        if len(classes) == 2:  # scikit-learn gives one column, of the second class against the first
+            self.weights_[:, classes[1]], self.bias_[classes[1]] = model.coef_[0], model.intercept_[0]
+        else:
+            self.weights_[:, classes], self.bias_[classes] = model.coef_.T, model.intercept_
+
+    def _judge(self, X: np.ndarray) -> np.ndarray:
+        score = self._seen(X) @ self.weights_ + self.bias_
+        P = np.exp(score - score.max(1, keepdims=True))
+        return P / P.sum(1, keepdims=True)
+
+    def _own_state(self) -> dict[str, np.ndarray]:
+        return {"weights": self.weights_, "bias": self.bias_}
+
+    def _set_own_state(self, state: dict[str, np.ndarray], d: int) -> None:
+        expect(state, {"weights": (self.coordinates, self.k), "bias": (self.k,)})
+        self.weights_, self.bias_ = state["weights"], state["bias"]

@@ -1,0 +1,50 @@
+"""Which of many points to look at next: a few that differ from one another, rare kinds among them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from registry.base import UserError
+from registry.numeric.kmeans import kmeans
+
+CANDIDATES = 10  # for each point that is chosen, among those of most doubt
+
+
+def spread(points: np.ndarray, kinds: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Up to n of the points (N, d), those nearest to the centres of n cells; before anything is known of them.
+
+    kinds: (N,) int, such as clusters. All kinds together weigh the same in the k-means that makes the cells, whatever
+    their number of points, to the power of a half: rare kinds get more cells than their share.
+    """
+    _, at, count = np.unique(kinds, return_inverse=True, return_counts=True)
+    return nearest_to_centres(points, n, seed, 1 / np.sqrt(count[at]))
+
+
+def doubtful(points: np.ndarray, P: np.ndarray, doubt: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Up to n of the points (N, d) whose class would tell most, given probabilities P (N, C) and doubt (N,).
+
+    Doubt counts more where it is of a class that few points have. Of the points that count most, the first of each of n
+    cells is taken.
+    """
+    share = P.mean(0)
+    worth = doubt * (P / np.sqrt(np.maximum(share, 1e-3))).sum(1)
+    first = np.sort(np.argsort(-worth, kind="stable")[: CANDIDATES * n])
+    if len(first) <= n:
+        return first
+    try:
+        _, cells, _ = kmeans(points[first].astype(np.float32), n, seed, n_init=1)
+    except UserError:  # fewer that differ than cells
+        return first[np.argsort(-worth[first], kind="stable")[:n]]
+    order = np.lexsort((-worth[first], cells))
+    return first[order[np.unique(cells[order], return_index=True)[1]]]
+
+
+def nearest_to_centres(points: np.ndarray, n: int, seed: int, weights: np.ndarray | None = None) -> np.ndarray:
+    """The points (N, d) nearest to the centres of n cells of k-means, each once, in rising order."""
+    n = min(n, len(np.unique(points, axis=0)))
+    if not n:
+        return np.zeros(0, np.int64)
+    centres, cells, _ = kmeans(points.astype(np.float32), n, seed, n_init=1, weights=weights)
+    distance = np.square(points - centres[cells]).sum(1)
+    order = np.lexsort((distance, cells))
+    return np.sort(order[np.unique(cells[order], return_index=True)[1]])

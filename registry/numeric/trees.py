@@ -1,0 +1,121 @@
+"""Extremely randomised trees as arrays: grown by scikit-learn, kept without pickle, asked by a compiled loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from registry.numeric.compiled import at_once, compiled
+
+
+@dataclass
+class Trees:
+    """A forest, its trees one after the other.
+
+    Shapes
+        roots: (trees,) int32, the first node of each. feature: (nodes,) int32, the coordinate that a node asks for, -1
+        in a leaf. threshold: (nodes,) float32; values up to it go to `left` (nodes,) int32, others to `right`; in a
+        leaf both are 0. value: (nodes, C) float32, shares of the classes.
+    """
+
+    roots: np.ndarray
+    feature: np.ndarray
+    threshold: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    value: np.ndarray
+
+    @classmethod
+    def grow(
+        cls, X: np.ndarray, y: np.ndarray, C: int, weight: np.ndarray, *, trees: int, leaf: int, seed: int
+    ) -> Trees:
+        """From points X (N, d) float32 of the classes y (N,), each of 0 .. C - 1 at most, with weights (N,).
+
+        leaf: points in a leaf, at least. Every tree sees all points.
+        """
+        from sklearn.ensemble import ExtraTreesClassifier
+
+        forest = ExtraTreesClassifier(trees, min_samples_leaf=leaf, random_state=seed).fit(X, y, weight)
+        found = [tree.tree_ for tree in forest.estimators_]
+        roots = np.cumsum([0] + [tree.node_count for tree in found])[:-1].astype(np.int32)
+
+        def joined(name: str) -> np.ndarray:
+            return np.concatenate([getattr(tree, name) for tree in found])
+
+        inner = joined("children_left") >= 0
+        first = np.repeat(roots, [tree.node_count for tree in found])
+        left, right = (np.where(inner, joined(f"children_{side}") + first, 0) for side in ("left", "right"))
+        shares = joined("value")[:, 0]
+        value = np.zeros((len(shares), C), np.float32)
+        value[:, forest.classes_] = shares / shares.sum(1, keepdims=True)
+        return cls(
+            roots,
+            np.where(inner, joined("feature"), -1).astype(np.int32),
+            _rounded_down(joined("threshold")),
+            left.astype(np.int32),
+            right.astype(np.int32),
+            value,
+        )
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Shares (n, C) float32 of points (n, d) float32, the mean over all trees."""
+        X = np.ascontiguousarray(X, np.float32)
+        out = np.zeros((len(X), self.value.shape[1]), np.float32)
+        arrays = (self.roots, self.feature, self.threshold, self.left, self.right, self.value)
+        at_once(lambda part: _ask(X[part], *arrays, out[part]), len(X))
+        return out / np.float32(len(self.roots))
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """The arrays by name."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, np.ndarray], C: int, d: int) -> Trees:
+        """Inverse of `get_state`, for C classes and points of d coordinates.
+
+        Raises ValueError for arrays that are no such forest: nobody's file leads the loop out of them, or around.
+        """
+        try:
+            trees = cls(**state)
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+        n, kinds = len(trees.feature), {"threshold": np.float32, "value": np.float32}
+        for name, array in state.items():
+            shape = {"roots": (len(trees.roots),), "value": (n, C)}.get(name, (n,))
+            if array.shape != shape or array.dtype != kinds.get(name, np.int32):
+                raise ValueError(f"trees.{name}: {array.dtype} {array.shape} is no array of {C} classes, {n} nodes")
+        inner, here = trees.feature >= 0, np.arange(n)
+        ahead = all(((side > here) & (side < n))[inner].all() for side in (trees.left, trees.right))
+        rooted = len(trees.roots) and trees.roots.min() >= 0 and trees.roots.max() < n
+        if not (ahead and rooted and trees.feature.max(initial=-1) < d):
+            raise ValueError("trees: nodes that are not there")
+        return trees
+
+
+def _rounded_down(threshold: np.ndarray) -> np.ndarray:
+    """float32 thresholds that part float32 values as the float64 ones do: the largest not above."""
+    rounded = threshold.astype(np.float32)
+    return np.where(rounded > threshold, np.nextafter(rounded, np.float32(-np.inf)), rounded)
+
+
+@compiled
+def _ask(
+    X: np.ndarray,
+    roots: np.ndarray,
+    feature: np.ndarray,
+    threshold: np.ndarray,
+    left: np.ndarray,
+    right: np.ndarray,
+    value: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """Add what each tree says of points X (n, d) to out (n, C); tree by tree, so that a tree stays in the cache."""
+    for root in roots:
+        for i in range(len(X)):
+            node = root
+            while feature[node] >= 0:
+                node = left[node] if X[i, feature[node]] <= threshold[node] else right[node]
+            for c in range(out.shape[1]):
+                out[i, c] += value[node, c]

@@ -1,0 +1,95 @@
+"""Directions of most variance in node features that the graph has smoothed, and what nodes have along them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from registry.base import expect
+from registry.numeric.projection import project
+from registry.spg.graphs import RegionGraph
+
+TINY = 1e-24
+
+
+def propagated(graph: RegionGraph, X: torch.Tensor, times: int, walk: bool) -> torch.Tensor:
+    """Â^times X, or with `walk` (D^-1 A)^times X: (n_s, c) -> (n_s, c); a node without edges has zeros.
+
+    (D^-1 A)^t = D^-1/2 Â^t D^1/2, so the product is the same.
+    """
+    length = graph.degree.clamp(min=TINY).sqrt()[:, None] if walk and times else None
+    X = X if length is None else X * length
+    for _ in range(times):
+        X = graph.propagate(X)
+    return X if length is None else X / length
+
+
+def directions(scatter: torch.Tensor, u: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The u largest eigenvalues (u,) of a symmetric (d, d) matrix and their eigenvectors (d, u), in falling order, of
+    signs that no solver chooses; fewer where d is less than u."""
+    values, vectors = torch.linalg.eigh((scatter + scatter.T) / 2)
+    values, vectors = values.flip(0)[:u], vectors.flip(1)[:, :u]
+    return values, vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
+
+
+class Coordinates:
+    """Nodes by the principal coordinates of their features after so many walks: (n_s, u len(hops)) float32.
+
+    The walk is D^-1 A, the mean over neighbours; a node without edges keeps its features. Each coordinate is divided
+    by its deviation over the nodes that it was fitted on, so that all have the same say.
+
+    u: coordinates of each. hops: how many walks.
+    Fitted, for each of `hops`: `mean_` (h, d), `weights_` (h, d, u), `deviation_` (h, u) float32; the last relative to
+    the largest. Coordinates that so few features cannot fill are zero.
+    """
+
+    def __init__(self, u: int = 24, hops: Sequence[int] = (0, 2, 6)):
+        self.u, self.hops = u, tuple(hops)
+
+    def fit(self, graphs: Sequence[RegionGraph]) -> Coordinates:
+        """On all nodes of the graphs; none needs a label."""
+        means, weights, deviations = [], [], []
+        for hops in self.hops:
+            d = graphs[0].feature.shape[1]
+            total, scatter = torch.zeros(d, dtype=torch.float64), torch.zeros(d, d, dtype=torch.float64)
+            for graph in graphs:
+                X = _walked(graph, graph.feature, hops).cpu()
+                total += X.sum(0, dtype=torch.float64)
+                scatter += (X.T @ X).double()
+            n = max(sum(graph.n for graph in graphs), 1)
+            values, vectors = directions(scatter / n - torch.outer(total, total) / n**2, self.u)
+            deviation = values.clamp(min=0).sqrt()
+            deviation = torch.where(deviation > 1e-4 * deviation.max(), deviation, 0)
+            factor = torch.where(deviation > 0, 1 / deviation.clamp(min=TINY), 0)
+            missing = (0, self.u - len(values))
+            means.append((total / n).float().numpy())
+            weights.append(np.pad((vectors * factor).float().numpy(), ((0, 0), missing)))
+            deviations.append(np.pad((deviation / deviation.max().clamp(min=TINY)).float().numpy(), missing))
+        self.mean_, self.weights_, self.deviation_ = map(np.stack, (means, weights, deviations))
+        return self
+
+    def of(self, graph: RegionGraph) -> np.ndarray:
+        """The coordinates (n_s, u len(hops)) of a graph's nodes. They are projected first, then propagated."""
+        columns = []
+        for hops, mean, weights in zip(self.hops, self.mean_, self.weights_):
+            m, W = (torch.from_numpy(value).to(graph.device) for value in (mean, weights))
+            columns.append(_walked(graph, project(graph.feature - m, W), hops))
+        return torch.cat(columns, 1).cpu().numpy()
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """`mean`, `weights`, `deviation`."""
+        return {"mean": self.mean_, "weights": self.weights_, "deviation": self.deviation_}
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """What `get_state` gave. Raises ValueError for arrays of other shapes."""
+        h = len(self.hops)
+        expect(state, {"mean": (h, "d"), "weights": (h, "d", self.u), "deviation": (h, self.u)})
+        self.mean_, self.weights_, self.deviation_ = (np.array(state[key]) for key in ("mean", "weights", "deviation"))
+
+
+def _walked(graph: RegionGraph, X: torch.Tensor, hops: int) -> torch.Tensor:
+    if not hops:
+        return X
+    return torch.where(graph.degree[:, None] > 0, propagated(graph, X, hops, walk=True), X)

@@ -1,0 +1,196 @@
+"""A few labels of an image: from label images, tables of points and arrays to labelled places of volumes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from registry.base import UserError
+from sccs.data.planes import turn
+from sccs.data.readers import open_image
+from sccs.data.volumes import Volume
+from sccs.recipe.named import checked_name
+from sccs.system import bounds
+
+UNLABELLED = (0, 255)  # in label images
+MOST_PIXELS = 1 << 26  # that are labelled, of all label images of a command
+COLUMNS = ("z", "y", "x", "class")
+
+
+@dataclass
+class ClassNames:
+    """What labels mean: names by code, and all names in the order of their first use.
+
+    codes: of the run's data set, of what was taught before, and those that the user gave, the last one first.
+    """
+
+    codes: dict[int, str]
+    names: list[str] = field(default_factory=list)
+
+    def of_code(self, code: int, where: str) -> int:
+        """Position of the class of a code. Raises UserError, with `where` it stands, for a code without a name."""
+        if code not in self.codes:
+            raise UserError(f"{where}: class {code} has no name; give it one with --name {code}=nucleus")
+        return self.of_name(self.codes[code], where)
+
+    def of_name(self, text: str, where: str) -> int:
+        """Position of a class, a new one if need be; names match in any case."""
+        name = checked_name(text, where)
+        for position, known in enumerate(self.names):
+            if known.lower() == name.lower():
+                return position
+        self.names.append(name)
+        return len(self.names) - 1
+
+    def of_text(self, text: str, where: str) -> int:
+        """Position of a class given by its name or its code."""
+        return self.of_code(int(text), where) if text.isdecimal() and len(text) < 4 else self.of_name(text, where)
+
+
+@dataclass
+class Points:
+    """Labelled pixels of an image, (N, 3) int64 places z, y, x in the file, (N,) int64 positions of their classes."""
+
+    places: np.ndarray
+    classes: np.ndarray
+    where: str  # they come from
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+def from_array(array: Any, names: ClassNames, where: str, shape: Sequence[int] | None = None) -> Points:
+    """Of a label array (Z, Y, X) of codes, slice by slice; 0 and 255 are not labelled.
+
+    shape: of the image. Raises UserError for another one, for what are no codes, and for codes without a name.
+    """
+    if shape is not None and tuple(array.shape) != tuple(shape):
+        raise UserError(
+            f"{where}: labels have shape {tuple(array.shape)} (z, y, x), but the image has {tuple(shape)}; "
+            "give labels of the same shape"
+        )
+    if np.dtype(array.dtype).kind not in "iub":
+        raise UserError(f"{where}: labels are {array.dtype}, but class codes are integers; convert the file")
+    places, classes, count = [], [], 0
+    for z in range(array.shape[0]):
+        plane = np.asarray(array[z])
+        seen = ~np.isin(plane, UNLABELLED)
+        if not seen.any():
+            continue
+        count += int(seen.sum())
+        if count > MOST_PIXELS:
+            raise UserError(
+                f"{where}: more than {MOST_PIXELS} labelled pixels; a few slices are enough, leave others 0"
+            )
+        y, x = np.nonzero(seen)
+        codes, at = np.unique(plane[seen], return_inverse=True)
+        if codes[0] < 0 or codes[-1] > 254:
+            raise UserError(f"{where}: class codes are 1 to 254, not {codes[0] if codes[0] < 0 else codes[-1]}")
+        positions = np.array([names.of_code(int(code), where) for code in codes], np.int64)
+        places.append(np.stack([np.full(len(y), z), y, x], 1))
+        classes.append(positions[at])
+    if not places:
+        return Points(np.zeros((0, 3), np.int64), np.zeros(0, np.int64), where)
+    return Points(np.concatenate(places), np.concatenate(classes), where)
+
+
+def is_table(path: str | os.PathLike[str]) -> bool:
+    """Whether labels are a table of points."""
+    return Path(path).suffix.lower() == ".csv"
+
+
+def read_table(path: str | os.PathLike[str], names: ClassNames) -> dict[str, Points]:
+    """A CSV with the columns z, y, x, class and, if it likes, image: image ("" where it does not say) -> points.
+
+    A class is a name or a code; rows whose class is empty are left out: nobody answered them. Raises UserError that
+    names the line for anything else.
+    """
+    text = bounds.read_text(path, bounds.JSON).removeprefix("\ufeff")
+    rows = csv.reader(io.StringIO(text))
+    header = [cell.strip().lower() for cell in next(rows, [])]
+    if missing := [name for name in COLUMNS if name not in header]:
+        raise UserError(f"{path}: line 1: no column {missing[0]!r}; write the line z,y,x,class above the points")
+    at = {name: header.index(name) for name in (*COLUMNS, "image") if name in header}
+    found: dict[str, tuple[list, list]] = {}
+    for row in rows:
+        where = f"{path}: line {rows.line_num}"
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) < len(header):
+            raise UserError(f"{where}: {len(row)} values under {len(header)} columns")
+        if not (given := row[at["class"]].strip()):
+            continue
+        place = [_number(row[at[axis]], axis, where) for axis in "zyx"]
+        places, classes = found.setdefault(row[at["image"]].strip() if "image" in at else "", ([], []))
+        places.append(place)
+        classes.append(names.of_text(given, where))
+    return {
+        image: Points(np.array(places, np.int64), np.array(classes, np.int64), str(path))
+        for image, (places, classes) in found.items()
+    }
+
+
+def _number(text: str, axis: str, where: str) -> int:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not abs(value) < 2**31:
+        raise UserError(f"{where}: {axis} is {text.strip()[:40]!r}, but places are numbers of voxels")
+    return round(value)
+
+
+def read_image(path: str | os.PathLike[str], names: ClassNames, shape: Sequence[int] | None = None) -> Points:
+    """A label image in a file, as `from_array`."""
+    return from_array(open_image(path, codes=True).array, names, str(path), shape)
+
+
+def shape_of(path: str | os.PathLike[str]) -> tuple[int, int, int]:
+    """(Z, Y, X) of an image in a file."""
+    return open_image(path, codes=True).shape
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Labelled pixels of one slice of a volume, in the order of its stack: rows y and columns x of the region."""
+
+    volume: Volume
+    z: int
+    y: np.ndarray
+    x: np.ndarray
+    classes: np.ndarray
+
+
+def placed(points: Points, volumes: Sequence[Volume]) -> Iterator[Placed]:
+    """The points in each slice of volumes that are parts of one image.
+
+    Raises UserError where a point lies in none of them.
+    """
+    outside = np.ones(len(points), bool)
+    for volume in volumes:
+        z, y, x = turn([*points.places.T], volume.plane)
+        _, top, left = volume.origin
+        y, x = y - top, x - left
+        inside = (y >= 0) & (y < volume.shape[1]) & (x >= 0) & (x < volume.shape[2]) & np.isin(z, volume.z_slices)
+        outside &= ~inside
+        for each in np.unique(z[inside]):
+            here = inside & (z == each)
+            yield Placed(volume, int(each), y[here], x[here], points.classes[here])
+    if outside.any():
+        z, y, x = points.places[outside.argmax()].tolist()
+        shape = volumes[0].file_shape
+        whole = all(0 <= at < side for at, side in zip((z, y, x), shape))
+        why = (
+            "the run leaves out: teach there with --image, which takes the whole image"
+            if whole
+            else f"an image of shape {shape} does not have"
+        )
+        raise UserError(f"{points.where}: a label at z={z} y={y} x={x}, a place that {why}")

@@ -1,0 +1,114 @@
+"""Which superpixels a person should label next: those whose class would tell a model most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from registry.numeric.choosing import doubtful, spread
+from registry.spg.graphs import RegionGraph
+from registry.spg.principal import Coordinates
+from sccs.data.planes import turn_back
+from sccs.data.volumes import Volume, evenly
+from sccs.inference.blocks import Span, overlapping
+from sccs.inference.labels import of_one_grey, views
+from sccs.model.model import Model
+from sccs.model.teacher import doubt
+
+MOST_SLICES = 8  # that are looked at, spread over the volumes
+MOST_FOVS = 32  # of these, spread as well
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A pixel (z, y, x) of the file, within a superpixel; doubt: 0 to 1, None where nothing was taught yet."""
+
+    volume: str
+    z: int
+    y: int
+    x: int
+    doubt: float | None
+
+
+@torch.no_grad()
+def suggestions(model: Model, volumes: Sequence[Volume], n: int) -> list[Suggestion]:
+    """The n superpixels of the volumes whose label would tell most, where most doubt is first.
+
+    Before anything was taught: spread over what there is to see, and over clusters. Afterwards: those that the teacher
+    doubts, rare classes before frequent ones, spread as well. Superpixels that are labelled are left out, as are those
+    that another field of view writes.
+    """
+    found, graphs, assignments = [], [], []
+    for volume, z, graph, y, x, assignment in _looked_at(model, volumes):
+        found.append((volume, z, graph, y, x))
+        graphs.append(graph)
+        assignments.append(assignment)
+    if not graphs:
+        return []
+    taught, seed = model.taught, model.recipe.seed
+    coordinates = taught.teacher.head.coordinates_ if taught else Coordinates().fit(graphs)
+    each = [coordinates.of(graph) for graph in graphs]
+    inside = np.concatenate([_written(graph, y, x) for _, _, graph, y, x in found])
+    points, kinds = np.concatenate(each), np.concatenate(assignments)
+    last = points[:, -coordinates.u :]
+    doubts = None
+    if taught is None:
+        left = np.flatnonzero(inside)
+        chosen = left[spread(last[left] * coordinates.deviation_[-1], kinds[left], n, seed)]
+    else:
+        heads = [taught.teacher.head.settle(g, p, taught.teacher.head.judge(p)) for g, p in zip(graphs, each)]
+        P = taught.blended(np.concatenate(heads), kinds)
+        doubts = doubt(P)
+        known = {point.tobytes() for point in taught.teacher.head.points_}
+        left = np.flatnonzero(inside & [point.tobytes() not in known for point in points])
+        soft = last[left] * np.sqrt(coordinates.deviation_[-1])
+        chosen = left[doubtful(soft, P[left], doubts[left], n, seed)]
+        chosen = chosen[np.argsort(-doubts[chosen], kind="stable")]
+    starts = np.cumsum([0] + [graph.n for graph in graphs])
+    which = np.searchsorted(starts, chosen, side="right") - 1
+    made = []
+    for node, at in zip(chosen, which):
+        volume, z, graph, y, x = found[at]
+        row, column = _pixel(graph, int(node - starts[at]))
+        _, top, left_ = volume.origin
+        place = turn_back((z, top + y.low + row, left_ + x.low + column), volume.plane)
+        said = None if doubts is None else float(doubts[node])
+        made.append(Suggestion(volume.name, int(place[0]), int(place[1]), int(place[2]), said))
+    return made
+
+
+def _looked_at(model: Model, volumes: Sequence[Volume]):  # type: ignore[no-untyped-def]  # of six things
+    """(volume, z, graph, y, x, clusters (n_s,)) of FOVs, spread over the volumes."""
+    places = []
+    for volume in volumes:
+        fields = overlapping(volume.shape[1:], volume.fov)
+        for z in evenly(volume.z_slices, max(1, MOST_SLICES // len(volumes))):
+            places += [(volume, z, fields, place) for place, _, _ in fields]
+    kept = {(id(volume), z, place) for volume, z, _, place in evenly(places, MOST_FOVS)}
+    for volume, z, fields in {(id(v), z): (v, z, f) for v, z, f, _ in places}.values():
+        if not any((id(volume), z, place) in kept for place, _, _ in fields):
+            continue
+        for place, y, x, image in views(volume, z, fields):
+            if (id(volume), z, place) in kept and not of_one_grey(image, y, x):
+                graph = model.build(np.ascontiguousarray(image))
+                yield volume, z, graph, y, x, model.assign(graph, model.embedder.embed(graph))
+
+
+def _written(graph: RegionGraph, y: Span, x: Span) -> np.ndarray:
+    """(n_s,) bool: the nodes whose middle the FOV writes."""
+    at = graph.centroid.cpu().numpy()
+    inside = np.ones(graph.n, bool)
+    for axis, span in enumerate((y, x)):
+        inside &= (at[:, axis] >= span.start - span.low) & (at[:, axis] < span.stop - span.low)
+    return inside
+
+
+def _pixel(graph: RegionGraph, node: int) -> tuple[int, int]:
+    """A pixel of a node, the one nearest to its middle: a bent region may not hold that itself."""
+    pixels = np.argwhere(graph.regions == node)
+    middle = graph.centroid[node].cpu().numpy()
+    row, column = pixels[np.square(pixels - middle).sum(1).argmin()]
+    return int(row), int(column)

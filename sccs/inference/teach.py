@@ -1,0 +1,103 @@
+"""A trained model taught by a few labels: which superpixels they touch, and what a head makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from registry.base import UserError
+from registry.spg.graphs import RegionGraph
+from sccs.data.volumes import Volume
+from sccs.inference.blocks import Fields, overlapping
+from sccs.inference.labels import of_one_grey, views
+from sccs.inference.sparse import ClassNames, Placed, Points, placed
+from sccs.model.fovs import label_counts
+from sccs.model.model import Model
+from sccs.model.teacher import HEADS, Class, Taught, Teacher
+
+
+@dataclass
+class Lesson:
+    """Graphs of the fields of view (FOVs) that labels touch, Z (n_s, u) of each, and for each node the labelled pixels
+    of every class, (n_s, C) int64."""
+
+    graphs: list[RegionGraph] = field(default_factory=list)
+    embeddings: list[torch.Tensor] = field(default_factory=list)
+    counts: list[np.ndarray] = field(default_factory=list)
+
+
+def touched(model: Model, lessons: Iterable[tuple[Points, Sequence[Volume]]], C: int) -> Lesson:
+    """What labels of C classes touch. lessons: points, and the volumes that are parts of the image they are of.
+
+    Every FOV that sees a label learns from it. Raises UserError for points outside of the volumes, and where no
+    superpixel is labelled.
+    """
+    found = Lesson()
+    for points, volumes in lessons:
+        for here in placed(points, volumes):
+            _touch(model, here, overlapping(here.volume.shape[1:], here.volume.fov), C, found)
+    if not found.graphs:
+        raise UserError("the labels touch no superpixel: there is none in them that is neither 0 nor 255")
+    return found
+
+
+@torch.no_grad()
+def _touch(model: Model, here: Placed, fields: Fields, C: int, found: Lesson) -> None:
+    for _, y, x, image in views(here.volume, here.z, fields):
+        seen = (here.y >= y.low) & (here.y < y.high) & (here.x >= x.low) & (here.x < x.high)
+        if not seen.any() or of_one_grey(image, y, x):
+            continue
+        graph = model.build(np.ascontiguousarray(image))
+        positions = np.full(image.shape, -1, np.int32)
+        positions[here.y[seen] - y.low, here.x[seen] - x.low] = here.classes[seen]
+        found.graphs.append(graph)
+        found.embeddings.append(model.embedder.embed(graph))
+        found.counts.append(label_counts(graph, positions, C))
+
+
+def class_names(model: Model, codes: Mapping[int, str], anew: bool = False) -> ClassNames:
+    """What codes mean: those of the run's data, of what was taught before, and `codes`, in this order. The classes that
+    were taught before come first, but for `anew`."""
+    of_data = {int(code): name for code, name in model.info.get("classes", {}).items()}
+    if model.taught is None or anew:
+        return ClassNames({**of_data, **codes})
+    teacher = model.taught.teacher
+    return ClassNames({**of_data, **teacher.codes, **codes}, [each.name for each in teacher.classes])
+
+
+def classes(model: Model, known: ClassNames, colours: Mapping[str, str] = {}) -> list[Class]:
+    """The classes of these names. colours: that the user chose, by name in lower case."""
+    before = {} if model.taught is None else {c.name.lower(): c.colour for c in model.taught.teacher.classes}
+    return [Class(name=name, colour=colours.get(name.lower()) or before.get(name.lower())) for name in known.names]
+
+
+def teach(
+    model: Model, lesson: Lesson, classes: Sequence[Class], said: str, *, head: str | None = None, anew: bool = False
+) -> Teacher:
+    """What the model's teacher becomes by a lesson; the model stays as it is (`take`).
+
+    classes: those of the counts in the lesson, which begin with the classes that were taught before. said: of the
+    labels, for the history. head: another than before, or than the default, is fitted anew, to all labels. anew: forget
+    what was taught before. Raises UserError where only one class is taught.
+    """
+    before = None if model.taught is None or anew else model.taught.teacher
+    if before is None:
+        teacher = Teacher.new(model.weights, classes, head or HEADS[0], model.recipe.seed)
+        teacher.head.begin_with(lesson.graphs)
+    else:
+        teacher = before.grown(classes, head)
+    teacher.head.partial_fit(lesson.graphs, lesson.embeddings, lesson.counts)
+    if len(np.unique(teacher.head.classes_)) < 2:
+        raise UserError(
+            f"all labels are of one class, {classes[int(teacher.head.classes_[0])].name!r}; label another one as well"
+        )
+    teacher.labels.append(said)
+    return teacher
+
+
+def take(model: Model, teacher: Teacher) -> None:
+    """The model is taught by that teacher from now on."""
+    model.taught = Taught.of(teacher, model.names, model.k)

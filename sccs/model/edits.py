@@ -1,0 +1,114 @@
+"""Clusters that a person split and merged: what is done to the clusters of a trained model, node by node.
+
+A split gives the nodes of one cluster to the nearest of a few centroids, which are the same for all images; the first
+keeps the cluster's number, the others take new ones. A merge gives one cluster the nodes of others, whose numbers are
+not used again: the numbers, names and colours of the rest stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from registry.base import UserError
+from registry.numeric.kmeans import kmeans
+from registry.numeric.nearest import assign
+from sccs.model.parts import MOST_CLUSTERS
+from sccs.recipe.stored import Stored, read_json
+from sccs.system.files import write_json
+from sccs.system.tensors import read_arrays, write_arrays
+
+MEND = "take the step back with `sccs undo`, or copy the run anew"
+Cluster = Annotated[int, Field(ge=0, lt=MOST_CLUSTERS)]
+
+
+class Edit(Stored):
+    """A step. of: the clusters whose nodes it takes; to: the clusters that get them, one but for a split."""
+
+    of: Annotated[list[Cluster], Field(min_length=1)]
+    to: Annotated[list[Cluster], Field(min_length=1)]
+
+
+class Content(Stored):
+    """edits.json. model: digest of the model's weights (`sccs.model.folder.digest`). k: its clusters."""
+
+    model: str
+    k: Annotated[int, Field(ge=1, le=MOST_CLUSTERS)]
+    edits: list[Edit]
+
+
+@dataclass(frozen=True)
+class Edits:
+    """k: clusters of the model. edits, in their order, with the centroids (m, u) float32 of each; None for a merge."""
+
+    model: str
+    k: int
+    edits: tuple[Edit, ...] = ()
+    centroids: tuple[np.ndarray | None, ...] = ()
+
+    @property
+    def clusters(self) -> int:
+        """How many numbers there are, used or not."""
+        return max([self.k, *(1 + max(edit.to) for edit in self.edits)])
+
+    def apply(self, assignment: np.ndarray, Z: np.ndarray) -> np.ndarray:
+        """Clusters (n_s,) uint8 after all steps, of those that the model gives to nodes of coordinates Z (n_s, u)."""
+        found = assignment.copy()
+        for edit, centroids in zip(self.edits, self.centroids):
+            taken = np.isin(found, edit.of)
+            if centroids is None:
+                found[taken] = edit.to[0]
+            elif taken.any():
+                found[taken] = np.array(edit.to, np.uint8)[assign(Z[taken], centroids)[0]]
+        return found
+
+    def split(self, cluster: int, into: int, points: np.ndarray, seed: int) -> Edits:
+        """Also split a cluster, whose nodes have the coordinates (N, u), into so many by k-means.
+
+        Raises UserError for too few nodes that differ, and for more clusters than there are numbers.
+        """
+        first = self.clusters
+        if first + into - 1 > MOST_CLUSTERS:
+            raise UserError(f"--into {into}: with {first} clusters, that is more than {MOST_CLUSTERS} numbers")
+        try:
+            centroids = kmeans(points.astype(np.float32), into, seed)[0].astype(np.float32)
+        except UserError:
+            raise UserError(
+                f"cluster {cluster} has {len(points)} superpixels, too few of which differ to split it into {into}"
+            ) from None
+        return self._and(Edit(of=[cluster], to=[cluster, *range(first, first + into - 1)]), centroids)
+
+    def merge(self, clusters: Sequence[int]) -> Edits:
+        """Also give the first of the clusters the nodes of the others."""
+        return self._and(Edit(of=list(clusters[1:]), to=[clusters[0]]), None)
+
+    def _and(self, edit: Edit, centroids: np.ndarray | None) -> Edits:
+        return Edits(self.model, self.k, (*self.edits, edit), (*self.centroids, centroids))
+
+    def write(self, stem: Path) -> None:
+        """`stem`.json and `stem`.safetensors."""
+        arrays = {f"centroids.{i}": each for i, each in enumerate(self.centroids) if each is not None}
+        write_arrays(stem.with_suffix(".safetensors"), arrays)
+        content = Content(model=self.model, k=self.k, edits=list(self.edits))
+        write_json(stem.with_suffix(".json"), content.model_dump())
+
+    @classmethod
+    def read(cls, stem: Path, k: int, u: int | None = None) -> Edits:
+        """Of a model of k clusters. Raises UserError for files that are missing, damaged, or of another model."""
+        path = stem.with_suffix(".json")
+        content = read_json(path, Content, MEND)
+        try:
+            arrays, _ = read_arrays(stem.with_suffix(".safetensors"))
+        except FileNotFoundError:
+            raise UserError(f"{stem.with_suffix('.safetensors')}: is missing; {MEND}") from None
+        centroids = tuple(arrays.get(f"centroids.{i}") for i in range(len(content.edits)))
+        for i, (edit, array) in enumerate(zip(content.edits, centroids)):
+            fits = len(edit.to) == 1 if array is None else array.ndim == 2 and len(array) == len(edit.to) > 1
+            if not fits or content.k != k or (array is not None and not np.isfinite(array).all()):
+                raise UserError(f"{path}: edits.{i}: does not fit the model; {MEND}")
+        return cls(content.model, content.k, tuple(content.edits), centroids)

@@ -1,0 +1,149 @@
+"""What a person did to a run, step by step: names, splits, merges, labels. Every step can be taken back.
+
+RUN/history/0004/ is a step: step.json, with classes.yaml as it was before and is after, and the parts that the step
+made (edits, teacher). It is written whole, under another name, before classes.yaml is: a command that is killed leaves
+the state before, and a folder that nobody asks for. Steps that were taken back are kept until the next step.
+
+All that writes here holds the run's lock (`sccs.system.lock.held`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from registry.base import UserError
+from sccs.recipe.named import FILE, State, read_state
+from sccs.recipe.stored import Stored, read_json
+from sccs.system.archive import read_text
+from sccs.system.files import atomic_path, remove, write_json, write_text
+
+FOLDER = "history"
+MEND = "copy the run anew, or move its folder `history` away, which forgets the steps"
+BY_HAND = "edited by hand"
+Number = Annotated[int, Field(ge=1, lt=10**8)]
+
+
+class Step(Stored):
+    """step.json. parent: the step before, None for the first. before, after: classes.yaml, None if there was none."""
+
+    number: Number
+    parent: Number | None
+    command: str
+    when: str
+    before: str | None
+    after: str | None
+
+
+def steps(run: Path) -> list[Step]:
+    """The steps that led to the present state, the first one first; the last may be a person's edit of classes.yaml.
+
+    Raises UserError for a step that is missing or damaged.
+    """
+    found, number = [], _current(run)
+    while number is not None:
+        found.append(_read(run, number))
+        if found[-1].parent is not None and found[-1].parent >= number:
+            raise UserError(f"{_path(run, number)}: step {number} after {found[-1].parent}; {MEND}")
+        number = found[-1].parent
+    found.reverse()
+    text = read_text(run, FILE)
+    if found and text != found[-1].after:
+        last = found[-1]
+        found.append(
+            Step(number=last.number + 1, parent=last.number, command=BY_HAND, when="", before=last.after, after=text)
+        )
+    return found
+
+
+def take(run: Path, command: str, state: State, fill: Callable[[Path], None] | None = None) -> State:
+    """One step: the run is in that state from now on. Returns it, with the step's number.
+
+    command: what the history calls it. fill: writes the step's parts into its folder, before the step counts; `state`
+    names them by `part(run, name)`.
+    """
+    known = steps(run)
+    if known and known[-1].command == BY_HAND:
+        _write(run, known[-1].model_copy(update={"when": _now()}), None)
+    number, parent = _next(run), known[-1].number if known else None
+    after = replace(state, history=number)
+    for spare in _numbers(run):
+        if spare > (parent or 0):  # taken back, or of a command that was killed
+            remove(_path(run, spare))
+    step = Step(
+        number=number, parent=parent, command=command, when=_now(), before=read_text(run, FILE), after=after.text()
+    )
+    _write(run, step, fill)
+    write_text(run / FILE, after.text())
+    return after
+
+
+def part(run: Path, name: str) -> str:
+    """What the state calls a part, `teacher` or `edits`, that the next step makes."""
+    return f"{FOLDER}/{_next(run):04d}/{name}"
+
+
+def take_back(run: Path) -> Step:
+    """Undo the last step, which is returned. Raises UserError where there is none."""
+    known = steps(run)
+    if not known:
+        raise UserError(f"{run}: there is no step to take back; `sccs name`, `split`, `merge` and `teach` are steps")
+    last = known[-1]
+    if last.command == BY_HAND:
+        _write(run, last.model_copy(update={"when": _now()}), None)
+    if last.before is None:
+        remove(run / FILE)
+    else:
+        write_text(run / FILE, last.before)
+    return last
+
+
+def _current(run: Path) -> int | None:
+    """The step that made the present state; of classes.yaml that a person edited, the step before that."""
+    stated, numbers, text = None, _numbers(run), read_text(run, FILE)
+    for number in reversed(numbers):
+        step = _read(run, number)
+        if text == step.after:
+            return number
+        if text == step.before:
+            return step.parent
+    if text is not None:
+        stated = read_state(run).history
+    return stated if stated in numbers else (numbers[-1] if numbers else None)
+
+
+def _next(run: Path) -> int:
+    """The number of the next step: no earlier one had it, as classes.yaml of a step is known by it."""
+    known = steps(run)
+    return max([0, *_numbers(run), *(step.number for step in known)]) + 1
+
+
+def _numbers(run: Path) -> list[int]:
+    folder = run / FOLDER
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(name) for name in names if name.isdecimal() and 4 <= len(name) <= 8)
+
+
+def _path(run: Path, number: int) -> Path:
+    return run / FOLDER / f"{number:04d}"
+
+
+def _read(run: Path, number: int) -> Step:
+    return read_json(_path(run, number) / "step.json", Step, MEND)
+
+
+def _write(run: Path, step: Step, fill: Callable[[Path], None] | None) -> None:
+    with atomic_path(_path(run, step.number)) as scratch:
+        scratch.mkdir()
+        if fill is not None:
+            fill(scratch)
+        write_json(scratch / "step.json", step.model_dump())
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S")

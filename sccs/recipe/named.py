@@ -1,0 +1,132 @@
+"""classes.yaml of a run or an export: what a person made of its clusters, in one file.
+
+It gives each named cluster its class and colour; clusters without an entry go by "cluster 4"::
+
+    clusters:
+      3: {name: nucleus, colour: '#f5c518'}
+      5: {name: mitochondria, colour: '#27a35a'}
+    history: 4                        # the step that wrote this file (sccs.recipe.history)
+    edits: history/0002/edits         # clusters that were split and merged (sccs.model.edits), if any were
+    teacher: history/0004/teacher     # what was taught (sccs.model.teacher), if anything was
+
+Names and colours may be edited. To write this file is what makes a step count: whoever reads it sees the state before
+or after, never something between.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from registry.base import UserError
+from sccs.data.schema import LONGEST_CLASS
+from sccs.recipe.located import check, raise_first
+from sccs.recipe.stored import Stored, to_yaml, yaml_of_ours
+from sccs.system.archive import read_text
+from sccs.system.colours import class_colours
+from sccs.system.text import UNPRINTABLE
+
+FILE = "classes.yaml"
+HEADING = "# Names and colours of clusters; written by `sccs name`, free to edit.\n"
+Part = Annotated[str, Field(pattern=r"^(history/\d{4,8}/)?(edits|teacher)$")]
+
+
+class Entry(Stored):
+    """A cluster in classes.yaml."""
+
+    name: str | int | float
+    colour: str | None = None
+
+
+class Named(Stored):
+    """classes.yaml."""
+
+    clusters: dict[Annotated[int, Field(ge=0, le=254)], Entry] | None = None
+    history: Annotated[int, Field(ge=1, lt=10**8)] | None = None
+    edits: Part | None = None
+    teacher: Part | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """classes.yaml, read: {cluster: {"name": ..., "colour": "#rrggbb"}}, the step, and where the parts lie, by paths
+    in the folder without suffix."""
+
+    clusters: dict[int, dict] = field(default_factory=dict)
+    history: int | None = None
+    edits: str | None = None
+    teacher: str | None = None
+
+    def text(self) -> str:
+        """The file that says this."""
+        parts = {key: getattr(self, key) for key in ("history", "edits", "teacher")}
+        return HEADING + to_yaml({"clusters": self.clusters, **{k: v for k, v in parts.items() if v is not None}})
+
+
+def read_state(run: Path) -> State:
+    """What classes.yaml says; an empty state without the file.
+
+    UserError, with the file's path, if a person's edit left it in another form.
+    """
+    return parse_state(read_text(run, FILE), Path(run) / FILE)
+
+
+def parse_state(text: str | None, path: Path) -> State:
+    """The same of the text of classes.yaml, None where there is none; path: what errors call it."""
+    if text is None:
+        return State()
+    try:
+        root = yaml_of_ours(text, path)
+        content, problems = check(Named, root, ()) if root.value is not None else (Named(), [])
+        raise_first(problems)
+    except UserError as error:
+        form = "`3: {name: nucleus, colour: '#f5c518'}` under `clusters:`"
+        raise UserError(f"{error}; write lines such as {form}") from None
+    assert content is not None  # as there is no mistake
+    clusters = content.clusters or {}
+    named = {
+        c: (checked_name(str(entry.name), f"{path}: clusters.{c}.name"), entry.colour) for c, entry in clusters.items()
+    }
+    chosen = {name: parse_colour(str(colour), f"{path}: {name}") for name, colour in named.values() if colour}
+    table = class_colours(list(dict.fromkeys(name for name, _ in named.values())), chosen)
+    entries = {c: {"name": named[c][0], "colour": table[named[c][0]]} for c in sorted(named)}
+    return State(entries, content.history, content.edits, content.teacher)
+
+
+def read_names(run: Path) -> dict[int, dict]:
+    """The `classes.yaml` of a run or export, {cluster: {"name": ..., "colour": "#rrggbb"}}; {} without the file.
+
+    UserError, with the file's path, if a person's edit left it in another form.
+    """
+    return read_state(run).clusters
+
+
+def cluster_names(entries: Mapping[int, Mapping[str, str]], k: int) -> list[str]:
+    """The name of every cluster 0..k-1 (`entries` from `read_names`); "cluster 4" where nobody gave one."""
+    return [entries[c]["name"] if c in entries else unnamed(c) for c in range(k)]
+
+
+def unnamed(cluster: int) -> str:
+    """What a cluster without a name is called."""
+    return f"cluster {cluster}"
+
+
+def checked_name(text: str, where: str) -> str:
+    """The name without spaces around it; UserError, which says `where` it stood, for one that no figure can show."""
+    name = text.strip()
+    if len(name) > LONGEST_CLASS or UNPRINTABLE.search(name):
+        raise UserError(f"{where}: a name has at most {LONGEST_CLASS} characters, all of them printable")
+    return name
+
+
+def parse_colour(text: str, where: str) -> str:
+    """'#0F0' or '00FF00' -> '#00ff00'; UserError otherwise, which names `where` it stood."""
+    digits = text.strip().lower().removeprefix("#")
+    if not re.fullmatch(r"[0-9a-f]{3}|[0-9a-f]{6}", digits):
+        raise UserError(f"{where!r}: {text.strip()!r} is not a colour: write six hex digits, such as #00ff00")
+    return "#" + ("".join(2 * digit for digit in digits) if len(digits) == 3 else digits)

@@ -1,0 +1,352 @@
+"""What a person does to a finished run, step by step: teach, split, merge, take back.
+
+Each holds the run's lock, and is one step of its history (`sccs.recipe.history`): it counts when classes.yaml is
+written, whole, and what is drawn from it follows.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from registry.base import UserError
+from sccs.data import load_dataset
+from sccs.data.given import as_volume
+from sccs.data.volumes import Dataset, Volume
+from sccs.evaluation.files import read_metrics
+from sccs.evaluation.naming import parse_assignments, rescore
+from sccs.inference import teach as lessons
+from sccs.inference.sparse import ClassNames, Points, is_table, read_image, read_table, shape_of
+from sccs.inference.suggest import Suggestion, suggestions
+from sccs.model import folder
+from sccs.model.edits import Edits
+from sccs.model.fovs import training_fovs
+from sccs.model.model import Model
+from sccs.model.teacher import Teacher
+from sccs.pipeline import Pipeline
+from sccs.products import redraw_views, remake_products
+from sccs.recipe import history, load_recipe
+from sccs.recipe.named import FILE, State, parse_state, read_state
+from sccs.recipe.stored import read_resolved
+from sccs.report.page import refresh
+from sccs.system.apart import check_apart
+from sccs.system.files import write_text
+from sccs.system.lock import BRIEFLY, held
+from sccs.system.log import RunLog, say, say_error
+
+MOST_POINTS = 200_000  # that a split looks at
+Given = tuple[Points, list[Volume]]
+
+
+def teach(
+    run: str | Path,
+    labels: Sequence[str],
+    *,
+    image: str | None = None,
+    names: Sequence[str] = (),
+    head: str | None = None,
+    anew: bool = False,
+    device: str = "auto",
+) -> Teacher:
+    """`sccs teach RUN LABELS…`: learn from a few labels, and say of which.
+
+    labels: label images, or tables of points z,y,x,class. image: what they are labels of; None: an image of the run,
+    the one of their shape. names: "CODE=NAME" or "CODE=NAME:#rrggbb" of codes in label images. head: a clusterer that
+    is fitted on sparse labels. anew: forget what was taught before.
+
+    Returns the run's teacher. Raises UserError, and then changes nothing.
+    """
+    run = Path(run)
+    with held(run, "sccs teach", wait=BRIEFLY):
+        read_metrics(run)
+        state, model = read_state(run), Pipeline.load(run, device, taught=not anew)
+        codes, colours = parse_assignments(names)
+        known = lessons.class_names(model, codes, anew)
+        given = _given(run, model, labels, image, known)
+        lesson = lessons.touched(model, given, len(known.names))
+        classes = lessons.classes(model, known, {codes[code].lower(): colour for code, colour in colours.items()})
+        said = ", ".join(f"{Path(path).name}" for path in labels)
+        teacher = lessons.teach(model, lesson, classes, said, head=head, anew=anew)
+        teacher.codes |= codes
+        command = shlex.join(["teach", *map(str, labels), *(["--anew"] if anew else [])])
+        _take(run, state, command, teacher)
+        lessons.take(model, teacher)
+        _redraw(run, model)
+    nodes = sum(int((counts.sum(1) > 0).sum()) for counts in lesson.counts)
+    say(f"{run}: {nodes} superpixels labelled; it now knows {tally(teacher)}")
+    return teacher
+
+
+def split(run: str | Path, cluster: int, into: int, *, device: str = "auto") -> list[int]:
+    """`sccs split RUN 5 --into 3`: re-cluster the superpixels of one cluster, the same way in all images.
+
+    The first part keeps the cluster's number, the others take new ones; all keep its name. k-means (FAISS) over the
+    coordinates of all training images. The run's own images are segmented again.
+
+    Returns the numbers. Raises UserError, and then changes nothing, for a cluster that is not there or is too small,
+    and where the run's images are not there.
+    """
+    run = Path(run)
+    with held(run, "sccs split", wait=BRIEFLY):
+        state, model, dataset = _edited(run, [cluster], device)
+        points = _points(model, dataset, cluster)
+        edits = _edits(model).split(cluster, into, points, model.recipe.seed)
+        numbers = edits.edits[-1].to
+        clusters = dict(state.clusters)
+        if cluster in clusters:
+            clusters |= dict.fromkeys(numbers, clusters[cluster])
+        _take_edits(run, state, f"split {cluster} --into {into}", edits, clusters)
+        _remake(run, dataset, device)
+    say(f"{run}: cluster {cluster} is now {', '.join(map(str, numbers))}")
+    return numbers
+
+
+def merge(run: str | Path, clusters: Sequence[int], *, device: str = "auto") -> int:
+    """`sccs merge RUN 3 7`: the first cluster gets the superpixels of the others; it keeps its number, and its name, or
+    takes the first name that one of the others has.
+
+    Returns the number. Raises UserError as `split`.
+    """
+    run = Path(run)
+    with held(run, "sccs merge", wait=BRIEFLY):
+        if len(set(clusters)) < max(len(clusters), 2):
+            raise UserError(f"merge {' '.join(map(str, clusters))}: give two clusters or more, each once")
+        state, model, dataset = _edited(run, clusters, device)
+        edits = _edits(model).merge(clusters)
+        named = [state.clusters[c] for c in clusters if c in state.clusters]
+        entries = {c: entry for c, entry in state.clusters.items() if c not in clusters}
+        if named:
+            entries[clusters[0]] = named[0]
+        _take_edits(run, state, f"merge {' '.join(map(str, clusters))}", edits, dict(sorted(entries.items())))
+        _remake(run, dataset, device)
+    say(f"{run}: cluster {clusters[0]} now holds {', '.join(map(str, clusters[1:]))} as well")
+    return clusters[0]
+
+
+def undo(run: str | Path, *, device: str = "auto") -> history.Step:
+    """`sccs undo RUN`: take the last step back. What was drawn from it is made again.
+
+    Returns the step. Raises UserError where there is none.
+    """
+    run = Path(run)
+    with held(run, "sccs undo", wait=BRIEFLY):
+        read_metrics(run)
+        before, known = read_state(run), history.steps(run)
+        after = parse_state(known[-1].before, run / FILE) if known else before
+        edited = after.edits != before.edits
+        dataset = run_data(run, _loaded(run, device)) if edited else None  # raises before anything is changed
+        step = history.take_back(run)
+        said = f"{run}: took back step {step.number}, {step.command}"
+        if dataset is not None:
+            _remake(run, dataset, device)
+        else:
+            rescore(run)
+            if after.teacher not in (None, before.teacher):
+                _redraw(run, _loaded(run, device))
+            else:
+                refresh(run)
+    say(said)
+    return step
+
+
+def suggest(
+    run: str | Path,
+    n: int = 20,
+    *,
+    image: str | None = None,
+    out: str | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+) -> list[Suggestion]:
+    """`sccs suggest RUN -n 20`: name the superpixels whose label would tell most, as a table to fill in.
+
+    Of the run's training images, or of `image`. The table, z,y,x,class,image with `class` empty, is printed, or written
+    to the file `out`; `sccs teach RUN TABLE` takes it when the classes are filled in. Nothing of the run changes.
+
+    Raises UserError for what is no finished run, and where the images are not there.
+    """
+    run = Path(run)
+    read_metrics(run)
+    model = Pipeline.load(run, device)
+    given = [] if image is None else [as_volume(image, image, None, model.fov, model.min_side)]
+    volumes = given or run_data(run, model).train
+    found = suggestions(model, volumes, n)
+    text = "z,y,x,class,image\n" + "".join(f"{s.z},{s.y},{s.x},,{_cell(image or s.volume)}\n" for s in found)
+    if out is None:
+        say(text.rstrip("\n"))
+        return found
+    with held(out, "sccs suggest"):
+        if Path(out).exists() and not overwrite:
+            raise UserError(f"{out}: exists already: choose another name, or say --overwrite")
+        check_apart(Path(out), {"RUN": [str(run)]})
+        write_text(Path(out), text)
+    say(f"{out}: {len(found)} places; fill in the column `class`, then `sccs teach {run} {out}`")
+    return found
+
+
+def _cell(text: str) -> str:
+    """A cell of a CSV."""
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\n') else text
+
+
+def tell_history(run: str | Path) -> list[history.Step]:
+    """`sccs history RUN`: print the steps, the first one first. Raises UserError for what is no finished run."""
+    run = Path(run)
+    read_metrics(run)
+    found = history.steps(run)
+    lines = [f"{step.number:3d}  {step.when or 'not yet a step':19s}  {step.command}" for step in found]
+    say("\n".join(lines) if found else f"{run}: no steps yet; `sccs name`, `split`, `merge` and `teach` are steps")
+    return found
+
+
+def _loaded(run: Path, device: str) -> Pipeline:
+    return Pipeline.load(run, device)
+
+
+def _edited(run: Path, clusters: Sequence[int], device: str) -> tuple[State, Pipeline, Dataset]:
+    """What a split or merge begins with. Raises UserError for a cluster that the run does not have."""
+    read_metrics(run)
+    state, model = read_state(run), _loaded(run, device)
+    gone = [c for edit in (model.edits.edits if model.edits else ()) if len(edit.to) == 1 for c in edit.of]
+    for cluster in clusters:
+        if not 0 <= cluster < model.k or cluster in gone:
+            there = [c for c in range(model.k) if c not in gone]
+            raise UserError(f"{run}: has no cluster {cluster}; its clusters are {', '.join(map(str, there))}")
+    return state, model, run_data(run, model)
+
+
+def _edits(model: Pipeline) -> Edits:
+    return model.edits or Edits(model.weights, model.k)
+
+
+def _take_edits(run: Path, state: State, command: str, edits: Edits, clusters: dict[int, dict]) -> None:
+    after = replace(state, clusters=clusters, edits=history.part(run, "edits"))
+    history.take(run, command, after, lambda step: edits.write(step / "edits"))
+
+
+@torch.no_grad()
+def _points(model: Pipeline, dataset: Dataset, cluster: int) -> np.ndarray:
+    """Z (N, u) of the cluster's nodes in all training images, `MOST_POINTS` at most."""
+    found = []
+    for fov in training_fovs(dataset.train):
+        if fov.image.min() < fov.image.max():
+            graph = model.build(fov.image)
+            Z = model.embedder.embed(graph)
+            found.append(Z.cpu().numpy()[model.assign(graph, Z) == cluster])
+    points = np.concatenate(found)
+    if len(points) > MOST_POINTS:
+        chosen = np.random.default_rng(model.recipe.seed).choice(len(points), MOST_POINTS, replace=False)
+        points = points[np.sort(chosen)]
+    return points
+
+
+def _remake(run: Path, dataset: Dataset, device: str) -> None:
+    with RunLog(run, tensorboard=False, resume=True) as log:
+        remake_products(_loaded(run, device), dataset, run, log)
+
+
+def _redraw(run: Path, model: Pipeline) -> None:
+    """The report's slices, where the run's images are still there."""
+    try:
+        dataset = run_data(run, model)
+    except UserError as error:
+        say_error(f"the report keeps its pictures: {error}")
+        return
+    redraw_views(model, dataset, run)
+
+
+def tally(teacher: Teacher) -> str:
+    """The classes of a teacher, with the number of labelled superpixels of each."""
+    count = [int((teacher.head.classes_ == c).sum()) for c in range(len(teacher.classes))]
+    return ", ".join(f"{each.name} ({n})" for each, n in zip(teacher.classes, count))
+
+
+def _take(run: Path, state: State, command: str, teacher: Teacher) -> State:
+    after = replace(state, teacher=history.part(run, "teacher"))
+    return history.take(run, command, after, lambda step: teacher.write(step / "teacher"))
+
+
+# --------------------------------------------------------------------------------------------- which image is labelled
+def _given(run: Path, model: Model, labels: Sequence[str], image: str | None, known: ClassNames) -> list[Given]:
+    """Points, and the volumes that are parts of the image that they are of."""
+    images = _Images(run, model, image)
+    found: list[Given] = []
+    for path in labels:
+        if is_table(path):
+            for name, points in read_table(path, known).items():
+                found.append((points, images.named(name, path)))
+        else:
+            volumes = images.of_shape(shape_of(path), path)
+            found.append((read_image(path, known, volumes[0].file_shape), volumes))
+    return found
+
+
+class _Images:
+    """The images that labels may be of: the one that the user gave, or those of the run."""
+
+    def __init__(self, run: Path, model: Model, image: str | None):
+        self.run, self.model = run, model
+        self.given = None if image is None else [as_volume(image, "image", None, model.fov, model.min_side)]
+        self._groups: dict[str, list[Volume]] | None = None
+
+    @property
+    def groups(self) -> dict[str, list[Volume]]:
+        """Volumes of the run by the file that they are parts of."""
+        if self._groups is None:
+            dataset = run_data(self.run, self.model)
+            self._groups = {}
+            for volume in [*dataset.train, *dataset.test]:
+                self._groups.setdefault(volume.path, []).append(volume)
+        return self._groups
+
+    def of_shape(self, shape: tuple[int, int, int], labels: str) -> list[Volume]:
+        """The image of that shape (Z, Y, X); where there are several, the one that the labels are named after."""
+        if self.given is not None:
+            return self.given
+        fitting = [group for group in self.groups.values() if group[0].file_shape == shape]
+        if not fitting:
+            shapes = ", ".join(f"{group[0].name} {group[0].file_shape}" for group in self.groups.values())
+            raise UserError(
+                f"{labels}: labels have shape {shape} (z, y, x), which no image of the run has ({shapes}); "
+                "give the image with --image"
+            )
+        if len(fitting) > 1:
+            stem = Path(labels).name
+            named = [group for group in fitting if any(stem.startswith(volume.name) for volume in group)]
+            if len(named) != 1:
+                raise UserError(
+                    f"{labels}: {len(fitting)} images of the run have its shape; say with --image which one it is of"
+                )
+            fitting = named
+        return fitting[0]
+
+    def named(self, name: str, labels: str) -> list[Volume]:
+        """The image of that name or path; "": the only one."""
+        if self.given is not None:
+            return self.given
+        for path, group in self.groups.items():
+            if name in (path, *(volume.name for volume in group)):
+                return group
+        if not name and len(self.groups) == 1:
+            return next(iter(self.groups.values()))
+        if name and Path(name).exists():
+            return [as_volume(name, name, None, self.model.fov, self.model.min_side)]
+        volumes = ", ".join(volume.name for group in self.groups.values() for volume in group)
+        asked = f"the run has no image {name!r}" if name else "does not say which image its points are of"
+        raise UserError(f"{labels}: {asked}; give --image, or a column `image` with one of {volumes}")
+
+
+def run_data(run: Path, model: Model) -> Dataset:
+    """The run's own images. Raises UserError where it was not made from files, or they are not there any more."""
+    data = read_resolved(run)[0].get("data")
+    if data is None:
+        raise UserError(f"{run}: does not know where its images are, as it was trained on none in files")
+    _, recipe, _ = folder.read(run, run)
+    block = load_recipe({**recipe, "data": data}).data
+    assert block is not None  # as there is one
+    return load_dataset(block, Path.cwd(), model.recipe.seed, model.min_side)

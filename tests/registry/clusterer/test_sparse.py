@@ -1,0 +1,99 @@
+"""Heads that learn from a few labelled nodes."""
+
+import numpy as np
+import pytest
+import torch
+
+import registry
+from registry.base import UserError
+from registry.clusterer.sparse import balanced
+from registry.spg.graphs import RegionGraph
+
+HEADS = ("label_spreading", "sparse_trees", "sparse_logistic")
+every_head = pytest.mark.parametrize("name", HEADS)
+
+
+def two_sides(n: int = 200, seed: int = 0) -> tuple[RegionGraph, np.ndarray]:
+    """A ring of nodes whose two halves have other features, under noise; the half that each is of."""
+    rng = np.random.default_rng(seed)
+    truth = (np.arange(n) >= n // 2).astype(np.int64)
+    feature = 3 * truth[:, None] * np.array([1, -1, 0, 0, 0, 0.5]) + rng.normal(size=(n, 6))
+    i = np.arange(n)
+    src, dst = np.concatenate([i, i, (i + 1) % n]), np.concatenate([i, (i + 1) % n, i])
+    regions = np.arange(n).reshape(1, n)
+    graph = RegionGraph.from_edges(regions, feature, np.ones(n), np.zeros((n, 2)), src, dst, np.ones(3 * n))
+    return graph, truth
+
+
+def labels(truth: np.ndarray, nodes: list[int], C: int = 2) -> np.ndarray:
+    counts = np.zeros((len(truth), C), np.int64)
+    counts[nodes, truth[nodes]] = 3
+    return counts
+
+
+def classes(head, graph) -> np.ndarray:
+    return head.predict(graph, torch.zeros(graph.n, 1)).argmax(1).numpy()
+
+
+@every_head
+def test_three_labels_a_side_find_both_sides_in_another_graph(name):
+    graph, truth = two_sides()
+    head = registry.get("clusterer", name)(k=3)
+    head.fit([graph], [None], [labels(truth, [5, 40, 80, 110, 150, 190])])
+    other, truth = two_sides(seed=1)
+    assert (classes(head, other) == truth).mean() > 0.9
+    assert (head.predict(other, torch.zeros(other.n, 1))[:, 2] == 0).all()  # a class without labels
+
+
+@every_head
+def test_labels_add_up_and_the_newest_of_a_node_counts(name):
+    graph, truth = two_sides()
+    head = registry.get("clusterer", name)(k=2)
+    head.fit([graph], [None], [labels(1 - truth, [5, 150])])  # both wrong
+    head.partial_fit([graph], [None], [labels(truth, [5, 40, 150, 190])])
+    assert len(head.points_) == 4 and sorted(head.classes_) == [0, 0, 1, 1]
+    assert (classes(head, graph) == truth).mean() > 0.9
+    whole = registry.get("clusterer", name)(k=2)
+    whole.fit([graph], [None], [labels(truth, [5, 40, 150, 190])])
+    assert torch.allclose(whole.predict(graph, torch.zeros(1)), head.predict(graph, torch.zeros(1)), atol=0.2)
+
+
+@every_head
+def test_one_class_alone_is_certain_and_none_is_the_users_mistake(name):
+    graph, truth = two_sides()
+    head = registry.get("clusterer", name)(k=2)
+    head.fit([graph], [None], [labels(truth, [5, 6])])
+    assert (head.predict(graph, torch.zeros(1))[:, 0] == 1).all()
+    with pytest.raises(UserError, match="no training node has a labelled pixel"):
+        head.fit([graph], [None], [labels(truth, [])])
+    with pytest.raises(UserError, match="clusterer.k: 2 is less than the 3 classes"):
+        head.partial_fit([graph], [None], [labels(truth, [5], C=3)])
+
+
+@every_head
+def test_a_stored_state_that_does_not_fit_is_refused(name):
+    graph, truth = two_sides()
+    head = registry.get("clusterer", name)(k=2)
+    head.fit([graph], [None], [labels(truth, [5, 150])])
+    state = head.get_state()
+    for wrong in ({**state, "points": state["points"][:, 1:]}, {**state, "classes": state["classes"] + 2}):
+        with pytest.raises(ValueError):
+            registry.get("clusterer", name)(k=2).set_state(wrong)
+    with pytest.raises((ValueError, KeyError)):
+        registry.get("clusterer", name)(k=2).set_state({k: v for k, v in state.items() if not k.startswith("head.")})
+
+
+def test_labelled_nodes_keep_their_class_until_neighbours_outvote_it_and_smoothing_calms_the_rest():
+    graph, truth = two_sides()
+    rough = registry.get("clusterer", "label_spreading")(k=2, smooth=0.0, correct=0.0)
+    rough.fit([graph], [None], [labels(1 - truth, [50]) + labels(truth, [5, 150])])
+    assert classes(rough, graph)[50] == 1  # labelled against its features
+    smooth = registry.get("clusterer", "label_spreading")(k=2, smooth=0.9, steps=20)
+    smooth.fit([graph], [None], [labels(truth, [5, 40, 150, 190])])
+    P = smooth.predict(graph, torch.zeros(1))[:, 0]
+    assert (P[1:] - P[:-1]).abs().mean() < (rough.predict(graph, torch.zeros(1))[:, 0].diff()).abs().mean()
+
+
+def test_every_class_weighs_the_same():
+    weight = balanced(np.array([0, 0, 0, 2]))
+    np.testing.assert_allclose([weight[:3].sum(), weight[3]], [2, 2])

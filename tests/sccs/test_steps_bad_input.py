@@ -1,0 +1,157 @@
+"""Labels that teach nothing, clusters that are not there, damaged files: one line each, and nothing changes."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+import yaml
+
+from sccs.recipe.named import read_state
+from tests.sccs.test_steps import SHAPE, clicks, folder, go, scene, taught, teach, trained, write  # noqa: F401
+
+CODES = scene(0)[1]
+
+
+def some(code: int, where=(0, 50, 50)) -> np.ndarray:
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[where] = code
+    return labels
+
+
+def both(code: int) -> np.ndarray:
+    return some(1, (0, 30, 30)) + some(code, (0, 90, 150))
+
+
+@pytest.mark.parametrize(
+    "labels, says",
+    [
+        (
+            np.ones((2, 120, 199), np.uint8),
+            "labels have shape (2, 120, 199) (z, y, x), but the image has (2, 120, 200)",
+        ),
+        (both(7), "class 7 has no name; give it one with --name 7=nucleus"),
+        (some(1), "all labels are of one class, 'nucleus'"),
+        (some(0), "touch no superpixel"),
+        (some(255), "touch no superpixel"),
+        (both(2).astype(np.float32), "labels are float32, but class codes are integers"),
+        (both(2).astype(np.uint16) * 300, "class codes are 1 to 254, not 600"),
+    ],
+)
+def test_label_images(folder, trained, fails, labels, says):  # noqa: F811
+    write(folder / "few.tif", labels)
+    fails(["teach", folder / "run", folder / "few.tif", "--image", trained / "a.tif"], says)
+    assert not (folder / "run" / "history").exists() and read_state(folder / "run").teacher is None
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("0,0,0,nucleus\n", "line 1: no column 'z'; write the line z,y,x,class above the points"),
+        ("z,y,x,class\n0,a,0,nucleus\n", "line 2: y is 'a', but places are numbers of voxels"),
+        ("z,y,x,class\n0,1,nan,nucleus\n", "line 2: x is 'nan'"),
+        ("z,y,x,class\n0,1\n", "line 2: 2 values under 4 columns"),
+        ("z,y,x,class\n0,1,1,9\n", "line 2: class 9 has no name"),
+        ("z,y,x,class\n0,1,1,nucleus\n0,500,1,rest\n", "a label at z=0 y=500 x=1, a place that an image of shape"),
+        ("z,y,x,class\n0,1,1,\n", "touch no superpixel"),
+        ("z,y,x,class\n0,1,1,nucleus\n", "does not say which image its points are of"),
+        ("z,y,x,class,image\n0,1,1,nucleus,c\n", "the run has no image 'c'"),
+    ],
+)
+def test_tables(folder, trained, fails, text, says):  # noqa: F811
+    (folder / "points.csv").write_text(text)
+    image = [] if "image" in says and "shape" not in says else ["--image", trained / "a.tif"]
+    fails(["teach", folder / "run", folder / "points.csv", *image], says)
+    assert not (folder / "run" / "history").exists()
+
+
+def test_labels_that_may_be_of_two_images_or_of_none_ask_which(folder, trained, fails):  # noqa: F811
+    fails(["teach", folder / "run", folder / "few.tif"], "2 images of the run have its shape", "--image")
+    write(folder / "few.tif", np.ones((1, 90, 90), np.uint8))
+    fails(["teach", folder / "run", folder / "few.tif"], "which no image of the run has", "--image")
+
+
+def test_a_place_that_the_run_leaves_out_is_told(trained, tmp_path, fails):  # noqa: F811
+    shutil.copytree(trained / "run", tmp_path / "run")
+    path = tmp_path / "run" / "resolved.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["data"]["test"][0]["region"] = {"x": [0, 120]}
+    path.write_text(yaml.safe_dump(content))
+    (tmp_path / "p.csv").write_text("z,y,x,class,image\n0,1,1,nucleus,b\n1,5,150,rest,b\n")
+    fails(["teach", tmp_path / "run", tmp_path / "p.csv"], "z=1 y=5 x=150, a place that the run leaves out", "--image")
+
+
+def test_a_run_that_was_trained_again_since(taught, trained, fails):  # noqa: F811
+    from safetensors.numpy import load_file, save_file
+
+    path = taught / "run" / "model" / "clusterer.safetensors"
+    state = load_file(path)
+    save_file({**state, "centroids": state["centroids"] + np.float32(0.01)}, path)
+    says = "its model has changed since it was taught"
+    fails(["segment", taught / "run", trained / "b.tif", taught / "o.tif", "--classes"], says, "--anew", "sccs undo")
+    fails(["teach", taught / "run", taught / "few.tif", "--image", trained / "a.tif"], says)
+    assert teach(taught, trained, "--anew") == 0
+    assert go("segment", taught / "run", trained / "b.tif", taught / "o.tif", "--classes") == 0
+
+
+def test_nothing_was_taught_yet(folder, trained, fails):  # noqa: F811
+    out = ["segment", folder / "run", trained / "b.tif", folder / "o.tif"]
+    fails([*out, "--probabilities", folder / "p.ome.zarr"], "was taught nothing yet", "sccs teach")
+    fails([*out, "--classes"], "no names yet")
+    assert not (folder / "o.tif").exists()
+
+
+@pytest.mark.parametrize("head, says", [("kmeans", "not fitted on a few labels"), ("nonsense", "unknown clusterer")])
+def test_another_head(folder, trained, fails, head, says):  # noqa: F811
+    image = ["--image", trained / "a.tif"]
+    fails(["teach", folder / "run", folder / "few.tif", *image, "--name", "3=rest", "--head", head], says)
+
+
+def test_clusters_that_cannot_be_split_or_merged(folder, fails):  # noqa: F811
+    run = folder / "run"
+    fails(["split", run, 9, "--into", 2], "has no cluster 9; its clusters are 0, 1, 2, 3")
+    fails(["merge", run, 1], "give two clusters or more")
+    fails(["merge", run, 1, 1], "each once")
+    fails(["split", run, 1, "--into", 254], "more than 255 numbers")
+    assert go("merge", run, 0, 1) == 0
+    fails(["split", run, 1, "--into", 2], "has no cluster 1; its clusters are 0, 2, 3")
+    fails(["name", run / "nowhere", "1=x"], "no such run folder")
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "bytes", "json", "names", "kind", "trees"])
+def test_a_damaged_teacher_is_one_line(taught, trained, fails, damage):  # noqa: F811
+    stem = taught / "run" / read_state(taught / "run").teacher
+    arrays, about = stem.with_suffix(".safetensors"), stem.with_suffix(".json")
+    content = json.loads(about.read_text())
+    if damage == "gone":
+        arrays.unlink()
+    elif damage == "cut":
+        arrays.write_bytes(arrays.read_bytes()[:-100])
+    elif damage == "bytes":
+        data = bytearray(arrays.read_bytes())
+        data[-5] ^= 255
+        arrays.write_bytes(data)
+    elif damage == "json":
+        about.write_text("{")
+    elif damage == "names":
+        about.write_text(json.dumps({**content, "classes": content["classes"][:2]}))
+    elif damage == "kind":
+        about.write_text(json.dumps({**content, "head": "kmeans"}))
+    else:
+        about.write_text(json.dumps({**content, "arguments": {**content["arguments"], "trees": "many"}}))
+    fails(["segment", taught / "run", trained / "b.tif", taught / "o.tif", "--classes"], "teacher")
+    assert not (taught / "o.tif").exists()
+    assert go("undo", taught / "run") == 0
+
+
+def test_exports_are_taught_in_the_run_that_they_came_from(taught, trained, fails):  # noqa: F811
+    assert go("export", taught / "run", taught / "out") == 0
+    fails(["teach", taught / "out", taught / "few.tif", "--image", trained / "a.tif"], "an export, not a run")
+
+
+def test_probabilities_take_no_place_of_others(taught, trained, fails):  # noqa: F811
+    run, image, out = taught / "run", trained / "b.tif", taught / "o.ome.zarr"
+    fails(["segment", run, image, out, "--probabilities", out], "OUTPUT")
+    fails(["segment", run, image, taught / "o.tif", "--probabilities", taught / "p.tif"], "a name in .ome.zarr")
+    assert tifffile.imread(image).shape == SHAPE
