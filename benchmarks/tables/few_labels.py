@@ -10,11 +10,11 @@ class and then labels superpixels that the picture shows wrong, and `suggested`,
 to label, knows no classes beforehand, and gets n times as many labels as there are classes; beside that the same number
 drawn regardless of class.
 
-The forest on pixels is `skimage.future.TrainableSegmenter` with pixels of the labelled superpixels (at most 20,000), its own
-multi-scale features or ilastik's default set. Named clusters: each gets the class that most of its labelled superpixels
-have, one without any that of the nearest cluster with some; `from galleries` is named by the typical superpixels that
-the report shows, eight a cluster. Times: fitting again and predicting a slice of 2,000 x 2,000 px whose nodes and, for
-the forest, whose pixel features are there. Writes OUT/few_labels.md, .csv, .json.
+The forest on pixels is `skimage.future.TrainableSegmenter` with pixels of the labelled superpixels (at most 20,000),
+its own multi-scale features or ilastik's default set. Named clusters: each gets the class that most of its labelled
+superpixels have, one without any that of the nearest cluster with some; `from galleries` is named by the typical
+superpixels that the report shows, eight a cluster. Times: fitting again and predicting a slice of 2,000 x 2,000 px
+whose nodes and, for the forest, whose pixel features are there. Writes OUT/few_labels.md, .csv, .json.
 """
 
 from __future__ import annotations

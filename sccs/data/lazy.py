@@ -239,6 +239,10 @@ def resolve_axes(given: str | None, stored: Stored) -> str:
     shape, axes = stored.shape, stored.axes
     if axes is None or "y" not in axes or "x" not in axes:
         axes = "?" * (len(shape) - 2) + "yx"
+    if len(axes) != max(len(shape), 2):
+        raise UserError(
+            f"{stored.path}: names {len(axes)} axes ({axes}) of {len(shape)}: mend its metadata, or give `axes`"
+        )
     if twice := [letter for letter in "zyx" if axes.count(letter) > 1]:
         raise UserError(f"{stored.path}: names the axis {twice[0]} twice ({axes}): mend its metadata, or give `axes`")
     if len(shape) < 2:
