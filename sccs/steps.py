@@ -78,7 +78,7 @@ def teach(
         lessons.take(model, teacher)
         _redraw(run, model)
     nodes = sum(int((counts.sum(1) > 0).sum()) for counts in lesson.counts)
-    say(f"{run}: {nodes} superpixels labelled; it now knows {tally(teacher)}")
+    say(f"{run}: {nodes} superpixels labelled, each in every field of view that sees it; it now knows {tally(teacher)}")
     return teacher
 
 
@@ -139,7 +139,7 @@ def undo(run: str | Path, *, device: str = "auto") -> history.Step:
         before, known = read_state(run), history.steps(run)
         after = parse_state(known[-1].before, run / FILE) if known else before
         edited = after.edits != before.edits
-        dataset = run_data(run, _loaded(run, device)) if edited else None  # raises before anything is changed
+        dataset = run_data(run, Pipeline.load(run, device)) if edited else None  # raises before anything is changed
         step = history.take_back(run)
         said = f"{run}: took back step {step.number}, {step.command}"
         if dataset is not None:
@@ -147,7 +147,7 @@ def undo(run: str | Path, *, device: str = "auto") -> history.Step:
         else:
             rescore(run)
             if after.teacher not in (None, before.teacher):
-                _redraw(run, _loaded(run, device))
+                _redraw(run, Pipeline.load(run, device))
             else:
                 refresh(run)
     say(said)
@@ -204,14 +204,10 @@ def tell_history(run: str | Path) -> list[history.Step]:
     return found
 
 
-def _loaded(run: Path, device: str) -> Pipeline:
-    return Pipeline.load(run, device)
-
-
 def _edited(run: Path, clusters: Sequence[int], device: str) -> tuple[State, Pipeline, Dataset]:
     """What a split or merge begins with. Raises UserError for a cluster that the run does not have."""
     read_metrics(run)
-    state, model = read_state(run), _loaded(run, device)
+    state, model = read_state(run), Pipeline.load(run, device)
     gone = [c for edit in (model.edits.edits if model.edits else ()) if len(edit.to) == 1 for c in edit.of]
     for cluster in clusters:
         if not 0 <= cluster < model.k or cluster in gone:
@@ -247,7 +243,7 @@ def _points(model: Pipeline, dataset: Dataset, cluster: int) -> np.ndarray:
 
 def _remake(run: Path, dataset: Dataset, device: str) -> None:
     with RunLog(run, tensorboard=False, resume=True) as log:
-        remake_products(_loaded(run, device), dataset, run, log)
+        remake_products(Pipeline.load(run, device), dataset, run, log)
 
 
 def _redraw(run: Path, model: Pipeline) -> None:

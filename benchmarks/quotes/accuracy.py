@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.pages import Origin, markdown
 from benchmarks.quotes import lines, paragraph, short, short_sd
 from benchmarks.studies import leads, study_sccs
+from benchmarks.tables import few_labels as few_labels_table
 from benchmarks.tables import text
 from benchmarks.tables.answers import Answers, read_csv
 from benchmarks.tables.rows import PAPER, PAPER_K, SUPERVISED
@@ -228,6 +229,13 @@ def maester(results: Path) -> str:
     return f"{paragraph(f'{said} Both, {origin}:')}\n\n{text.by_system(answers)}"
 
 
+def few_labels(results: Path) -> str:
+    """What a few labels give."""
+    table = results / "quick" / "few_labels.csv"
+    said = f"{Origin.read(table)}. Mean DSC of the real sets, test images, ± standard deviation over draws of labels."
+    return f"{paragraph(said)}\n\n{few_labels_table.by_budget(few_labels_table.read(table))}"
+
+
 def fine(results: Path) -> str:
     """More clusters."""
     answers, origin = _quick(results, "plus")
@@ -296,6 +304,7 @@ QUOTES: dict[str, Callable[[Path], str]] = {
     "noise": noise,
     "supervised": supervised,
     "maester": maester,
+    "few_labels": few_labels,
     "fine": fine,
     "fast": fast,
     "plus": plus,

@@ -10,16 +10,19 @@ class and then labels superpixels that the picture shows wrong, and `suggested`,
 to label, knows no classes beforehand, and gets n times as many labels as there are classes; beside that the same number
 drawn regardless of class.
 
-The forest on pixels is `skimage.future.TrainableSegmenter` with pixels of the labelled superpixels (at most 20,000),
-its own multi-scale features or ilastik's default set. Named clusters: each gets the class that most of its labelled
-superpixels have, one without any that of the nearest cluster with some; `from galleries` is named by the typical
-superpixels that the report shows, eight a cluster. Times: fitting again and predicting a slice of 2,000 x 2,000 px
-whose nodes and, for the forest, whose pixel features are there. Writes OUT/few_labels.md, .csv, .json.
+The forest on pixels is that of `skimage.future.TrainableSegmenter` (its functions `fit_segmenter` and
+`predict_segmenter`, which take several images) with pixels of the labelled superpixels, at most 20,000, its own
+multi-scale features or ilastik's default set. Named clusters: each gets the class that most of its labelled
+superpixels have, one without any that of the nearest cluster with some; `from galleries` is named by eight typical
+superpixels, nearest to the cluster's mean in spectral coordinates, as the report's gallery has them, which are a crop
+apart besides. Times: fitting again and predicting a slice of 2,000 x 2,000 px whose nodes and, for the forest, whose
+pixel features are there. Writes OUT/few_labels.md, .csv, .json.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import sys
 import time
@@ -40,16 +43,15 @@ from sccs.data import load_dataset
 from sccs.data.volumes import FOV, Dataset
 from sccs.evaluation.scores import scores
 from sccs.model.fovs import class_positions, label_counts, training_fovs
-from sccs.model.teacher import doubt
+from sccs.model.teacher import HEADS, doubt
 from sccs.system.exits import guard
 from sccs.system.files import write_json
 from sccs.system.log import quiet_log
 
 COMMAND = "python -m benchmarks.tables.few_labels"
 BUDGETS = (3, 10, 30, 100)  # labelled superpixels of each class
-HEADS = ("label_spreading", "sparse_trees", "sparse_logistic")
 FINE = {8: "sccs_plus", 32: "sccs_plus_fine"}  # clusters to be named
-SPOTS = 8  # of each cluster in the report's gallery
+SPOTS = 8  # of each cluster, as in the report's gallery
 SIDE, TILE = 2000, 500  # px of the slice that is timed, and of its FOVs
 MOST_PIXELS = 20_000  # that a forest is fitted to; labelled superpixels have more
 FORESTS: dict[str, dict[str, Any]] = {  # as scikit-image's example has them, and as ilastik has
@@ -233,7 +235,7 @@ def from_labels(here: Set, labels: np.ndarray) -> np.ndarray:
 
 
 def from_galleries(here: Set) -> np.ndarray:
-    """The same by the `SPOTS` most typical nodes that the report would show of each cluster, views taking turns."""
+    """The same by the `SPOTS` nodes nearest to each cluster's mean in spectral coordinates, views taking turns."""
     table = np.zeros((here.k, len(here.classes)), np.int64)
     for cluster in range(here.k):
         queues = []
@@ -278,7 +280,7 @@ FEATURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"skimage": skimage_fe
 
 
 class Forest:
-    """`TrainableSegmenter` on pixels; features of all images are computed once, before any label is there."""
+    """A forest on pixels; features of all images are computed once, before any label is there."""
 
     def __init__(self, here: Set, features: str):
         self.here, self.kind = here, features
@@ -286,28 +288,28 @@ class Forest:
         self.test = [FEATURES[features](view.image) for view in here.test]
 
     def fit(self, labels: np.ndarray, seed: int) -> Any:
-        """Fitted to the pixels of labelled nodes."""
-        from skimage.future import TrainableSegmenter
+        """The forest, fitted to the pixels of labelled nodes."""
+        from skimage.future import fit_segmenter
         from sklearn.ensemble import RandomForestClassifier
 
         X, y = [], []
         for view, features, known in zip(self.here.train, self.train, self.here.parted(labels)):
             of_pixel = np.append(known, -1)[view.graph.regions]  # -1 is the last: no region
             X.append(features[of_pixel >= 0])
-            y.append(of_pixel[of_pixel >= 0])
+            y.append(of_pixel[of_pixel >= 0] + 1)  # 0 would be: not labelled
         pixels, classes = np.concatenate(X), np.concatenate(y)
         kept = np.random.default_rng(seed).permutation(len(pixels))[:MOST_PIXELS]
         trees = RandomForestClassifier(**FORESTS[self.kind], n_jobs=torch.get_num_threads(), random_state=seed)
-        segmenter = TrainableSegmenter(trees)
-        segmenter.clf.fit(pixels[kept], classes[kept])
-        return segmenter
+        return fit_segmenter(classes[kept], pixels[kept], trees)
 
     def score(self, labels: np.ndarray, seed: int) -> float:
+        from skimage.future import predict_segmenter
+
         fitted, C = self.fit(labels, seed), len(self.here.classes)
         table = np.zeros((C, C), np.int64)
         for view, features in zip(self.here.test, self.test):
             seen = view.positions >= 0
-            said = fitted.clf.predict(features[seen])
+            said = predict_segmenter(features[seen], fitted) - 1
             table += np.bincount(said * C + view.positions[seen], minlength=C * C).reshape(C, C)
         return mean_dsc(table, self.here.classes)
 
@@ -368,6 +370,8 @@ def probe(here: Set) -> float:
 def seconds(system: str, data: str, size: str, rounds: int = 3) -> dict[str, float]:
     """Least of a few times that fitting anew to 30 labels a class and predicting a slice of SIDE x SIDE px takes, the
     set's first test image continued by reflection; its nodes, and the features of its pixels, are there."""
+    from skimage.future import predict_segmenter
+
     here = set_of(system, data, 0, size)
     labels = drawn(here.truth, 30, 0)
     image = here.test[0].image
@@ -387,7 +391,7 @@ def seconds(system: str, data: str, size: str, rounds: int = 3) -> dict[str, flo
     for kind in FEATURES:
         forest = Forest(here, kind)
         features = FEATURES[kind](slice_).reshape(SIDE * SIDE, -1)
-        found[f"forest on pixels, {kind}"] = least(lambda: forest.fit(labels, 0).clf.predict(features), rounds)
+        found[f"forest on pixels, {kind}"] = least(lambda: predict_segmenter(features, forest.fit(labels, 0)), rounds)
     return found
 
 
@@ -409,17 +413,29 @@ def over_real(found: Found, row: str, n: int) -> list[float]:
     return [float(np.mean(each)) for each in scores_ if each and None not in each]  # type: ignore[arg-type]
 
 
+def by_budget(found: Found) -> str:
+    """A table of the means of the real sets."""
+    budgets = [0, *BUDGETS, -1]
+    heads = ["labels of each class", *("none" if n == 0 else "all" if n < 0 else str(n) for n in budgets)]
+    rows = dict.fromkeys(row for row, *_ in found)
+    return markdown(heads, [[row, *(mean_sd(over_real(found, row, n)) for n in budgets)] for row in rows])
+
+
+def read(path: Path) -> Found:
+    """The scores in a CSV of this script."""
+    with open(path, newline="") as file:
+        lines = [line for line in csv.DictReader(file) if line["labels"] != "seconds"]
+    return {(e["row"], e["set"], int(e["draw"]), int(e["labels"])): float(e["value"]) for e in lines}
+
+
 def page(found: Found, times: dict[str, float], system: str) -> str:
     """The text of OUT/few_labels.md."""
     rows = list(dict.fromkeys(row for row, *_ in found))
-    budgets = [0, *BUDGETS, -1]
-    heads = ["labels of each class", *("none" if n == 0 else "all" if n < 0 else str(n) for n in budgets)]
-    lines = [[row, *(mean_sd(over_real(found, row, n)) for n in budgets)] for row in rows]
     text = (
         f"Mean DSC over classes on test images, mean of the real sets, ± standard deviation over draws. Features, "
         f"graphs and clusters of `{system}`; one configuration for all sets. Labelled superpixels come from training "
         f"images. `suggested`, `error-driven clicks` and `drawn regardless of class` have as many labels in all, "
-        "but not as many of each class.\n\n" + markdown(heads, lines)
+        "but not as many of each class.\n\n" + by_budget(found)
     )
     sets = list(dict.fromkeys(data for _, data, _, _ in found))
     for n in BUDGETS:
@@ -457,7 +473,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     values = [[row, data, draw, n, f"{value:.6f}"] for (row, data, draw, n), value in found.items()]
     values += [[row, args.data[0], "", "seconds", f"{value:.6f}"] for row, value in times.items()]
     heads = ["row", "set", "draw", "labels", "value"]
-    origin = Origin.here(COMMAND, seeds=list(range(args.draws)))
+    options = " ".join(sys.argv[1:] if argv is None else argv)
+    origin = Origin.here(f"{COMMAND} {options}".strip(), seeds=list(range(args.draws)))
     print(publish(out, "few_labels", "A few labels", origin, page(found, times, args.system), heads, values))
     return 0
 

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -221,13 +222,9 @@ def _write(job: jobs.Job, out: str, options: Options) -> None:
     for name, each in (("objects", table), ("summary", summary)):
         with atomic_path(result / f"{name}.csv") as path:
             each.to_csv(path, index=False, float_format="%.7g")
-    with atomic_path(result / "objects.parquet") as path:
-        try:
+    if find_spec("pyarrow"):
+        with atomic_path(result / "objects.parquet") as path:
             table.to_parquet(path, index=False)
-        except ImportError:  # no pyarrow
-            path.touch()
-    if not (result / "objects.parquet").stat().st_size:
-        (result / "objects.parquet").unlink()
     about = {"settings": job.settings, "token": jobs.read_about(job.folder)["token"], "classes": work.classes}
     write_json(result / jobs.ABOUT, about)
     notes = list(_notes(work, table))

@@ -92,6 +92,6 @@ def measure(
                         for dx in range(-1, 2):
                             if ids[z + 1 + dz, y + 1 + dy, x + 1 + dx] != mine:
                                 there = what[z + 1 + dz, y + 1 + dy, x + 1 + dx]
-                                if there != 255:
+                                if there != OUTSIDE:
                                     steps[i, there, 4 * abs(dz) + 2 * abs(dy) + abs(dx) - 1] += 1
     return sums, steps, shade, close, away

@@ -12,7 +12,7 @@ import numpy as np
 from sccs.instances.export import object_mesh
 from sccs.instances.table import STATISTICS, measures
 from sccs.instances.work import Work
-from sccs.report.drawing import INK, new_figure, to_svg
+from sccs.report.drawing import INK, new_figure, template, to_svg
 from sccs.report.page_pictures import picture_uri
 from sccs.system.colours import class_colours, cluster_colours, colourise, to_grey
 from sccs.system.files import write_text
@@ -37,15 +37,7 @@ def write_page(
     surfaces: bool = False,
 ) -> None:
     """Write report.html into `result`. surfaces: with a picture of them."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    page = Environment(
-        loader=PackageLoader("sccs.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("objects.html.j2")
+    page = template("objects.html.j2")
     size, unit = work.voxel_size, "voxels" if work.voxel_size is None else "nm"
     html = page.render(
         source=Path(work.path).name,

@@ -1,4 +1,4 @@
-"""Drawing with matplotlib, without its global state: figures, and how they are written."""
+"""Drawing with matplotlib, without its global state: figures, how they are written, and pages for them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sccs.system.files import atomic_path
 from sccs.system.text import BREAKS, UNPRINTABLE, printable
 
 if TYPE_CHECKING:
+    from jinja2 import Template
     from matplotlib.figure import Figure
 
 INK = "#333333"
@@ -27,6 +28,19 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **k
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **kw)
+
+
+def template(name: str) -> Template:
+    """A page's template in this folder; names that it is not given are errors, and all text is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("sccs.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template(name)
 
 
 def _as_written(figure: Figure) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from sccs.evaluation.files import read_environment, read_graphs, read_timing
 from sccs.recipe.stored import read_resolved
 from sccs.report.charts import read_metrics
+from sccs.report.drawing import template
 from sccs.report.figures import RunView, draw_all, read_run
 from sccs.report.overlays import error_colours
 from sccs.report.page_pictures import charts, cluster_cards, shown_views, slice_pictures
@@ -77,20 +78,12 @@ def refresh(run: Path) -> Path:
 
 def write_report(run: Path) -> Path:
     """Writes `run`/report.html and returns its path. UserError for a folder that holds no run."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     run = Path(run)
     files = read_everything(run)
     seen, timing, environment, logged = files.seen, files.timing, files.environment, files.logged
     resolved = files.resolved
     shown = shown_views(seen.views)
-    page = Environment(
-        loader=PackageLoader("sccs.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("report.html.j2")
+    page = template("report.html.j2")
     html = page.render(
         title=resolved.get("description") or f"SCCS on {_data_name(resolved)}",
         data=_data_name(resolved),
