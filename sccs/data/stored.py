@@ -244,11 +244,13 @@ def _roughness(plane: np.ndarray) -> float:
 
 
 def level_name(path: str, level: int | None, names: Sequence[str]) -> str:
-    """The name of a pyramid's level; None is the finest."""
+    """The name of a pyramid's level; None is the finest. Raises UserError for one that lies outside of `path`."""
     number = level or 0
     if not 0 <= number < len(names):
         levels = f"has {len(names)} level(s) ({listed(names)})" if names else "has no levels, its metadata lists none"
         raise NoSuchLevel(f"{path}: {levels}, `level: {number}` was asked for")
+    if os.path.isabs(names[number]) or ".." in names[number].replace("\\", "/").split("/"):
+        raise UserError(f"{path}: its metadata names the level {names[number]!r}, outside of it: mend its metadata")
     return names[number]
 
 

@@ -212,6 +212,19 @@ def test_a_codec_that_is_not_there_is_named(tmp_path, codec, says):
     assert "damaged" not in fails(tmp_path / "a.zarr", says)
 
 
+@pytest.mark.parametrize("level", ["../b.zarr", "0/../../b.zarr", "{folder}/b.zarr"])
+def test_a_level_outside_of_the_container_is_refused(tmp_path, level):
+    import json
+
+    write_zarr(tmp_path / "b.zarr", volume())
+    write_ome_zarr(tmp_path / "a.zarr", [volume()], [(1, 1, 1)])
+    file = tmp_path / "a.zarr" / "zarr.json"
+    text = json.loads(file.read_text())
+    text["attributes"]["ome"]["multiscales"][0]["datasets"][0]["path"] = level.format(folder=tmp_path)
+    file.write_text(json.dumps(text))
+    fails(tmp_path / "a.zarr", "outside of it")
+
+
 def test_a_level_that_is_not_there_and_an_offset_alone_are_told(tmp_path):
     write_ome_zarr(tmp_path / "a.zarr", [volume()], [(1, 1, 1), (1, 2, 2)])
     fails(tmp_path / "a.zarr", "scale1: the image's metadata names this level, which is not there", level=1)
