@@ -57,12 +57,17 @@ class Edits:
         return max([self.k, *(1 + max(edit.to) for edit in self.edits)])
 
     def apply(self, assignment: np.ndarray, Z: np.ndarray) -> np.ndarray:
-        """Clusters (n_s,) uint8 after all steps, of those that the model gives to nodes of coordinates Z (n_s, u)."""
+        """Clusters (n_s,) uint8 after all steps, of those that the model gives to nodes of coordinates Z (n_s, u).
+
+        Raises UserError for centroids of other coordinates: the file that they come from is damaged.
+        """
         found = assignment.copy()
         for edit, centroids in zip(self.edits, self.centroids):
             taken = np.isin(found, edit.of)
             if centroids is None:
                 found[taken] = edit.to[0]
+            elif centroids.shape[1] != Z.shape[1]:
+                raise UserError(f"edits: centroids have {centroids.shape[1]} coordinates, nodes {Z.shape[1]}; {MEND}")
             elif taken.any():
                 found[taken] = np.array(edit.to, np.uint8)[assign(Z[taken], centroids)[0]]
         return found
@@ -98,7 +103,7 @@ class Edits:
         write_json(stem.with_suffix(".json"), content.model_dump())
 
     @classmethod
-    def read(cls, stem: Path, k: int, u: int | None = None) -> Edits:
+    def read(cls, stem: Path, k: int) -> Edits:
         """Of a model of k clusters. Raises UserError for files that are missing, damaged, or of another model."""
         path = stem.with_suffix(".json")
         content = read_json(path, Content, MEND)
