@@ -2,7 +2,7 @@
 
     python -m benchmarks.studies.choosing    # writes docs/images/choosing_*.jpg and benchmarks/results/choosing
 
-SCCS+ learns from a slice of phantom_c1 and one of phantom_c2, without labels. A slice of phantom_c4 is shown and scored.
+SCCS+ learns from a slice each of phantom_c1 and phantom_c2, without labels; a slice of phantom_c4 is shown and scored.
 Clusters get their classes from the true labels of the training slices (mapping `train`), as in all tables.
 """
 
