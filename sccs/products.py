@@ -111,6 +111,8 @@ def _score(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog, counts:
     )
     for note in metrics["notes"]:
         log.warning(note)
+    if metrics["headline"] is None:
+        log.info("no labels: nothing is scored. Look at the clusters in the report, then name them with `sccs name`")
     return metrics
 
 

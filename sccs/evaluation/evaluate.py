@@ -125,13 +125,11 @@ def _notes(train: np.ndarray, test: np.ndarray, class_names: Sequence[str], supe
     if supervised:
         notes.append(
             f"supervised: {' and '.join(supervised)} learned from the labels of the training volumes, so this "
-            "is a reference and no unsupervised result"
+            "is a reference, not an unsupervised result"
         )
-    if not (train.any() or test.any()):
-        notes.append("no labels, hence no scores; the report shows the clusters, and `sccs name` gives them names")
-    elif not train.any():
+    if test.any() and not train.any():
         notes.append("no labels in the training volumes: only the mappings oracle and named can be reported")
-    elif not test.any():
+    elif train.any() and not test.any():
         notes.append("no labels in the test volumes: nothing to score there")
     missing = [name for name, count in zip(class_names, train.sum(0)) if not count]
     if train.any() and missing:

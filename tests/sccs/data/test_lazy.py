@@ -116,7 +116,7 @@ def test_a_voxel_size_turns_with_the_axes(tmp_path):
 
 def test_rgb_in_formats_that_know_no_colours(tmp_path):
     write_hdf5(tmp_path / "a.h5", volume((9, 7, 3)))
-    fails(tmp_path / "a.h5", "has 3 channels (RGB)", "or say `axes:`")
+    fails(tmp_path / "a.h5", "has 3 channels (RGB)", "or set `axes:`")
     same(tmp_path / "a.h5", volume((9, 7, 3)), axes="zyx")
 
 
