@@ -18,6 +18,7 @@ from registry.base import UserError
 from sccs.data import load_dataset
 from sccs.data.given import as_volume
 from sccs.data.volumes import Dataset, Volume
+from sccs.evaluation.class_files import write_class_files
 from sccs.evaluation.files import read_metrics
 from sccs.evaluation.naming import parse_assignments, rescore
 from sccs.inference import teach as lessons
@@ -29,7 +30,7 @@ from sccs.model.fovs import training_fovs
 from sccs.model.model import Model
 from sccs.model.teacher import Teacher
 from sccs.pipeline import Pipeline
-from sccs.products import redraw_views, remake_products
+from sccs.products import remake_products, write_taught
 from sccs.recipe import history, load_recipe
 from sccs.recipe.named import FILE, State, parse_state, read_state
 from sccs.recipe.stored import read_resolved
@@ -76,7 +77,7 @@ def teach(
         command = shlex.join(["teach", *map(str, labels), *(["--anew"] if anew else [])])
         _take(run, state, command, teacher)
         lessons.take(model, teacher)
-        _redraw(run, model)
+        _show_taught(run, model)
     nodes = sum(int((counts.sum(1) > 0).sum()) for counts in lesson.counts)
     say(f"{run}: {nodes} superpixels labelled, each in every field of view that sees it; it now knows {tally(teacher)}")
     return teacher
@@ -145,10 +146,11 @@ def undo(run: str | Path, *, device: str = "auto") -> history.Step:
         if dataset is not None:
             _remake(run, dataset, device)
         else:
-            rescore(run)
-            if after.teacher not in (None, before.teacher):
-                _redraw(run, Pipeline.load(run, device))
+            metrics = rescore(run)
+            if after.teacher is not None:
+                _show_taught(run, Pipeline.load(run, device))
             else:
+                write_class_files(run, metrics)
                 refresh(run)
     say(said)
     return step
@@ -246,14 +248,20 @@ def _remake(run: Path, dataset: Dataset, device: str) -> None:
         remake_products(Pipeline.load(run, device), dataset, run, log)
 
 
-def _redraw(run: Path, model: Pipeline) -> None:
-    """The report's slices, where the run's images are still there."""
+def show_taught(run: str | Path, device: str = "auto") -> None:
+    """What a taught run shows follows the names of its clusters: <volume>_classes.tif, scores and the report."""
+    _show_taught(Path(run), Pipeline.load(run, device))
+
+
+def _show_taught(run: Path, model: Pipeline) -> None:
+    """The same of a model, where the run's images are still there."""
     try:
         dataset = run_data(run, model)
     except UserError as error:
-        say_error(f"the report keeps its pictures: {error}")
+        say_error(f"segmentation/ and the report's pictures stay as they are: {error}")
         return
-    redraw_views(model, dataset, run)
+    with RunLog(run, tensorboard=False, resume=True) as log:
+        write_taught(model, dataset, run, log)
 
 
 def tally(teacher: Teacher) -> str:

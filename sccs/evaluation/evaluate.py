@@ -96,6 +96,27 @@ def evaluate(
     )
 
 
+def evaluate_taught(
+    metrics: dict[str, Any], tables: Mapping[str, Mapping[str, Sequence]], classes: Sequence[str]
+) -> None:
+    """Adds the scores of what a person taught, as mapping `taught`, to the contents of `metrics.json`.
+
+    tables: {train, test} {FOV key: (len(classes), C)}, pixels of each class that was taught against the labels. Classes
+    match in whatever case; those that no label has count as the rest class.
+    """
+    names, rest = metrics["classes"], metrics["rest"]
+    position = {name.strip().lower(): c for c, name in reversed(list(enumerate(names)))}
+    mapping = np.array([position.get(name.strip().lower(), -1) for name in classes], np.int64)
+    for part, by_fov in tables.items():
+        counted = {key: np.array(table, np.int64).reshape(len(classes), len(names)) for key, table in by_fov.items()}
+        if not any(table.any() for table in counted.values()):
+            continue
+        metrics[part]["taught"] = json_safe(scores(np.sum(list(counted.values()), 0), mapping, names, rest))
+        if part == "test":
+            spread = slice_spread(list(by_slice(counted).values()), mapping, names, rest)
+            metrics["per_slice"]["taught"] = json_safe(spread)
+
+
 def _fitted(
     train: np.ndarray, test: np.ndarray, mappings: Sequence[str], named: np.ndarray | None, rest: int | None
 ) -> dict[str, np.ndarray]:

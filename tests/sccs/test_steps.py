@@ -238,3 +238,47 @@ def test_suggestions_are_answered_in_the_table_that_they_come_in(folder, trained
     capsys.readouterr()
     assert go("suggest", run, "-n", 3, "--image", trained / "b.tif") == 0
     assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+@pytest.mark.slow
+def test_class_files_follow_names_splits_and_what_was_taught(folder, trained, tmp_path):
+    run = folder / "run"
+    by_mapping = classes_of(run)
+    steps = [
+        lambda: go("name", run, "0=Nucleus", "3=vesicles"),
+        lambda: go("split", run, 0, "--into", 2),
+        lambda: teach(folder, trained),
+        lambda: go("name", run, "3=", "1=rest"),
+        lambda: go("merge", run, 1, 2),
+    ]
+    kept = []
+    for number, step in enumerate(steps):
+        assert step() == 0
+        kept.append({name: classes_of(run, name) for name in "ab"})
+        for name in "ab":
+            out = tmp_path / f"{number}{name}.tif"
+            image = [trained / f"{name}.tif", out, "--classes", "--voxel-size", 8, 8, 8]
+            assert go("segment", run, *image) == 0
+            assert (kept[-1][name] == tifffile.imread(out)).all()
+    assert 3 in kept[0]["a"] and 3 not in by_mapping
+    for before in reversed(kept[:-1]):
+        assert go("undo", run) == 0
+        assert all((classes_of(run, name) == before[name]).all() for name in "ab")
+    assert go("undo", run) == 0 and (classes_of(run) == by_mapping).all()
+
+
+def test_what_was_taught_is_scored_where_there_are_labels(taught):
+    run = taught / "run"
+    metrics = json.loads((run / "metrics.json").read_text())
+    for part, name, seed in (("train", "a", 0), ("test", "b", 1)):
+        found, codes = classes_of(run, name), scene(seed)[1]
+        for code, of in {0: "rest", **NAMES}.items():
+            dsc = 2 * ((found == code) & (codes == code)).sum() / ((found == code).sum() + (codes == code).sum())
+            assert metrics[part]["taught"]["classes"][of]["dsc"] == pytest.approx(dsc)
+    assert metrics["per_slice"]["taught"]["nucleus"]["n"] == SHAPE[0] and metrics["headline"] == "train"
+    assert go("undo", run) == 0
+    assert "taught" not in json.loads((run / "metrics.json").read_text())["test"]
+
+
+def classes_of(run: Path, name: str = "a") -> np.ndarray:
+    return tifffile.imread(run / "segmentation" / f"{name}_classes.tif")
