@@ -272,7 +272,8 @@ def _name(parser: argparse.ArgumentParser) -> None:
         "names",
         nargs="*",
         metavar="3=nucleus[:#rrggbb]",
-        help="cluster number, name and, if you like, colour; 3= clears a name; without any: print the names so far",
+        help="cluster number, name and, if you like, colour; 3= clears a name; or a classes.yaml that the "
+        "report saved; without any: print the names so far",
     )
 
 

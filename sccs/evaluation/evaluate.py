@@ -23,6 +23,7 @@ from sccs.evaluation.scores import consistency, json_safe, per_image, scores, sl
 from sccs.evaluation.tables import by_slice, rest_position
 
 PER_IMAGE = ("hungarian", "oracle")  # rules that are also fitted on each test image by itself, an upper bound
+UNSCORED = "the images have no labels, so nothing is scored; name the clusters in the report, or with `sccs name`"
 IN_USE = 0.001  # share of the pixels from which a cluster counts as used
 
 
@@ -149,7 +150,7 @@ def _notes(train: np.ndarray, test: np.ndarray, class_names: Sequence[str], supe
             "is a reference and no unsupervised result"
         )
     if not (train.any() or test.any()):
-        notes.append("no labels, hence no scores; the report shows the clusters, and `sccs name` gives them names")
+        notes.append(UNSCORED)
     elif not train.any():
         notes.append("no labels in the training volumes: only the mappings oracle and named can be reported")
     elif not test.any():

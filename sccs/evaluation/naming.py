@@ -28,7 +28,16 @@ from sccs.evaluation.evaluate import evaluate, evaluate_taught
 from sccs.evaluation.files import AGAIN, Tables, TaughtTables, read_file, read_metrics
 from sccs.evaluation.mappings import MAPPINGS
 from sccs.recipe import history
-from sccs.recipe.named import FILE, checked_name, cluster_names, parse_colour, read_names, read_state, unnamed
+from sccs.recipe.named import (
+    FILE,
+    checked_name,
+    cluster_names,
+    parse_colour,
+    read_given,
+    read_names,
+    read_state,
+    unnamed,
+)
 from sccs.recipe.stored import read_json
 from sccs.system.archive import read_text
 from sccs.system.colours import class_colours
@@ -44,10 +53,16 @@ TAUGHT = "tables_taught.json"  # the same of what was taught, where labels exist
 def main(run: str | Path, assignments: Sequence[str]) -> int:
     """``sccs name RUN 3=nucleus 5=mitochondria:#00ff00``: names clusters, prints what every cluster is called now.
 
-    Without assignments it only prints. Returns 0; raises UserError like `parse_assignments` and `name_clusters`.
+    ``sccs name RUN classes.yaml`` takes the names from a file, as the report saves it. Without assignments it only
+    prints. Returns 0; raises UserError like `parse_assignments` and `name_clusters`.
     """
     k = int(read_metrics(Path(run))["k"])
-    names, colours = parse_assignments(assignments, k)
+    if len(assignments) == 1 and Path(assignments[0]).suffix in (".yaml", ".yml") and "=" not in assignments[0]:
+        names, colours = read_given(Path(assignments[0]))
+        if not names:
+            raise UserError(f"{assignments[0]}: names no cluster; type names into the report, and save it again")
+    else:
+        names, colours = parse_assignments(assignments, k)
     entries = name_clusters(Path(run), names, colours) if names else read_names(Path(run))
     say(
         "\n".join(
