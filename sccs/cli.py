@@ -123,7 +123,7 @@ def _teach(args: argparse.Namespace) -> None:
 def _suggest(args: argparse.Namespace) -> None:
     from sccs.steps import suggest
 
-    options = {name: getattr(args, name) for name in ("image", "out", "overwrite")}
+    options = {name: getattr(args, name) for name in ("image", "out", "page", "overwrite")}
     suggest(args.run, args.n, device=args.device or "auto", **options)
 
 

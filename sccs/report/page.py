@@ -30,6 +30,7 @@ from sccs.system.files import write_text
 from sccs.system.text import BREAKS, printable
 
 SHOWN_GRAPHS = 12
+QUESTIONS = "suggestions.html"  # of `sccs suggest RUN --page`
 RULES = {
     "train": "many-to-one map of the best mean DSC on the labelled training volumes",
     "hungarian": "one-to-one map by Dice on the training volumes; left-over clusters are the rest",
@@ -107,7 +108,7 @@ def write_report(run: Path) -> Path:
         error_colours=error_colours(seen.colours),
         clusters=cluster_cards(seen, shown),
         run=shlex.quote(_shown_path(run)),
-        suggested="suggestions.html" if (run / "suggestions.html").exists() else None,
+        suggested=QUESTIONS if (run / QUESTIONS).exists() else None,
         scores=score_tables(seen),
         charts=charts(seen, logged),
         graphs=graph_table(files.graphs),

@@ -1,6 +1,7 @@
 """Teach, split, merge, name, take back: what a person does to a run, by commands, and the same pixels everywhere."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import tifffile
 import yaml
 
 import sccs
+from sccs import steps
 from sccs.cli import main as command
 from sccs.model.teacher import Teacher
 from sccs.recipe import history
@@ -282,3 +284,25 @@ def test_what_was_taught_is_scored_where_there_are_labels(taught):
 
 def classes_of(run: Path, name: str = "a") -> np.ndarray:
     return tifffile.imread(run / "segmentation" / f"{name}_classes.tif")
+
+
+def test_a_page_asks_what_the_table_asks_with_a_picture_of_each(folder, trained, capsys):
+    run, page, table = folder / "run", folder / "ask.html", folder / "ask.csv"
+    for doubted in (False, True):  # of clusters, then of a teacher
+        assert go("suggest", run, "-n", 6, "--page", page, "--out", table, "--overwrite") == 0
+        html, rows = page.read_text(), table.read_text().splitlines()[1:]
+        asked = re.findall(r'data-place="([^"]*)" data-image="([^"]*)"', html)
+        assert [f"{place},,{image}" for place, image in asked] == rows and len(rows) == 6
+        assert html.count("data:image/webp") == 6 and '<option value="nucleus">' in html and "://" not in html
+        assert ("doubt" in html) == doubted
+        assert teach(folder, trained) == 0
+    assert go("suggest", run, "--page", page) == 2 and "exists already" in capsys.readouterr().err
+    for _ in range(2):  # that of the run is made anew each time
+        assert go("suggest", run, "-n", 3, "--page") == 0
+    assert 'href="suggestions.html"' in (run / "report.html").read_text()
+    assert (run / "suggestions.html").read_text().count("data:image/webp") == 3
+
+
+def test_a_superpixel_at_the_border_is_shown_whole(folder):
+    for each in steps.suggest(folder / "run", 40):
+        assert each.image.shape == each.mask.shape and max(each.mask.shape) <= 72 and each.mask.any()
