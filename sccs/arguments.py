@@ -278,7 +278,8 @@ def _name(parser: argparse.ArgumentParser) -> None:
         "names",
         nargs="*",
         metavar="3=nucleus[:#rrggbb]",
-        help="cluster number, name and, optionally, colour; 3= clears a name; without arguments: print the names",
+        help="cluster number, name and, optionally, colour; 3= clears a name; or a classes.yaml that the report saved; "
+        "without arguments: print the names",
     )
 
 
@@ -317,7 +318,14 @@ def _suggest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", type=_positive, default=20, metavar="N", help="how many (default: 20)")
     parser.add_argument("--image", metavar="FILE", help="image to look at (default: the run's training images)")
     parser.add_argument("--out", metavar="FILE.csv", help="write the table there (default: print it)")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing table")
+    parser.add_argument(
+        "--page",
+        nargs="?",
+        const="",
+        metavar="FILE.html",
+        help="write a page with a picture of each, to be answered there (default: RUN/suggestions.html)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing table or page")
     add_device_argument(parser, default="auto, the first GPU if there is one")
 
 
@@ -373,9 +381,9 @@ COMMANDS = {
     "history": ("list the steps taken on a run: names, splits, merges, labels", _history),
     "undo": ("undo the last step", _undo),
     "list": ("list parts, recipes and data sets", _list),
-    "show": ("print a recipe in full, and where each value comes from", _show),
+    "show": ("print print a recipe in full, and where each value comes from", _show),
     "cache": ("show or empty the cache of features, graphs and synthetic volumes", _cache),
-    "info": ("print versions, device, threads, cache and bundled MAE checkpoint", lambda parser: None),
+    "info": ("print print versions, device, threads, cache and bundled MAE checkpoint", lambda parser: None),
 }
 
 
