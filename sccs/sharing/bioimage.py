@@ -53,7 +53,7 @@ def main(run: str, out: str, *, licence: str | None, authors: Sequence[str], ove
 def package(run: str | os.PathLike[str], out: Path, licence: str | None, authors: Sequence[str]) -> str:
     """Write the zip `out` from a run or an export; returns what to tell.
 
-    Raises UserError for features without an MAE or a student, a package that is not installed, no licence or author, and
+    Raises UserError for features without an MAE or a student, a missing package, no licence or author, and
     where the zoo's validator refuses the result; then nothing is left behind.
     """
     if out.suffix.lower() != ".zip":
