@@ -101,6 +101,7 @@ def prepare_training(recipe: Recipe) -> Work:
     from sccs.evaluation.tables import rest_position
     from sccs.model.fovs import check_labels
     from sccs.pipeline import Pipeline
+    from sccs.training.fit import check_batch
     from sccs.training.trainer import check_length
 
     if recipe.data is None:
@@ -111,6 +112,7 @@ def prepare_training(recipe: Recipe) -> Work:
     check_length(pipeline.embedder, pipeline.clusterer, recipe.train.iterations)
     pipeline.features.fingerprint()  # reads the checkpoint, if there is one
     dataset = load_dataset(recipe.data, Path.cwd(), recipe.seed, pipeline.min_side)
+    check_batch(recipe.train.batch, dataset)
     check_labels(pipeline, dataset)
     rest_position(list(dataset.classes.values()), recipe.evaluation.rest)
     return lambda out, resume: train_and_segment(pipeline, dataset, out, resume)
