@@ -94,8 +94,8 @@ def check_batch(batch: int, dataset: Dataset) -> None:
     """Raises UserError for an iteration that would see training graphs several times over."""
     if batch > (graphs := count_fovs(dataset)):
         raise UserError(
-            f"train.batch: {batch} graphs an iteration, but the training part has {graphs}, one for each field of view; "
-            f"write {graphs} or less"
+            f"train.batch: {batch} graphs an iteration, but the training part has {graphs}, one for each field of "
+            f"view; write {graphs} or less"
         )
 
 
