@@ -258,10 +258,8 @@ def view_of(pipeline: Pipeline, volume: Volume, z: int, part: str, dataset: Data
 
     A pixel has the superpixel of the FOV that stitching gives it to: the view's clusters are those of the file.
     """
-    numbers = {place: np.full(labels.shape, -1, np.int32) for place, labels in found.labels.items()}
-    bases, clusters, alone, judged, offset = [], [], [], [], 0
-    for place, result in found.results.items():
-        numbers[place] = result.graph.regions + np.int32(offset)
+    bases, clusters, alone, judged = [], [], [], []
+    for result in found.results.values():
         bases.append(result.Z)
         clusters.append(result.assignment)
         if pipeline.taught is not None:
@@ -271,8 +269,7 @@ def view_of(pipeline: Pipeline, volume: Volume, z: int, part: str, dataset: Data
             alone.append(kmeans(result.Z, pipeline.k, pipeline.recipe.seed, n_init=1)[1] if few else result.assignment)
         except UserError:  # fewer distinct nodes than clusters
             alone.append(result.assignment)
-        offset += result.graph.n
-    regions = found.plane(numbers)
+    regions = found.regions()
     inside = regions >= 0
     shown, regions[inside] = np.unique(regions[inside], return_inverse=True)  # others are beyond the borders
     return SliceView(
