@@ -101,7 +101,7 @@ def test_one_superpixel_fov_can_be_segmented(model):
         (np.zeros((96, 96), np.uint8), "constant"),
         (np.full((96, 96), np.nan), "NaN"),
         (np.random.default_rng(0).random((12, 40)), "smaller than a window"),
-        ([[1, 2], [3, 4]], "list is no image"),
+        ([[1, 2], [3, 4]], "list is not an image"),
         ("nowhere.tif", "nowhere.tif"),
     ],
 )
