@@ -1,5 +1,5 @@
 # make demo: virtual environment, installation, SCCS on the embedded volumes, and where its report is.
-# make test: the same for the tests. make lint: ruff, mypy, order of imports. make docs: API pages in build/docs.
+# make test: the same for the tests. make lint: ruff, mypy, order of imports. make docs: the site of docs/ in build/docs.
 # All use PYTHON (3.10 to 3.12) and leave everything in .venv and runs/.
 
 PYTHON ?= python3
@@ -7,8 +7,6 @@ VENV ?= .venv
 OUT ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 TORCH := $(shell grep '^torch==' constraints.txt | cut -d';' -f1)
 PIP := $(VENV)/bin/python -m pip install --quiet -c constraints.txt
-
-API := sccs.pipeline sccs.model.model sccs.recipe sccs.inference.segment sccs.data.readers registry.base registry.spg.graphs registry.registry
 
 .PHONY: demo test lint docs viewer clean
 
@@ -26,8 +24,8 @@ lint: $(VENV)/.lint
 	$(VENV)/bin/lint-imports --no-logo
 
 docs: $(VENV)/.test
-	$(VENV)/bin/python -m pdoc --docformat markdown --no-search --output-directory build/docs $(API)
-	@echo "API pages: $(abspath build/docs/index.html)"
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build  # --quiet would let dead links pass
+	@echo "documentation: $(abspath build/docs/index.html)"
 
 # PyTorch first and alone: its version decides which wheels of the rest fit.
 $(VENV)/.torch: constraints.txt

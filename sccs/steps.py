@@ -7,7 +7,7 @@ written, whole, and what is drawn from it follows.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from registry.base import UserError
 from sccs.data import load_dataset
 from sccs.data.given import as_volume
 from sccs.data.volumes import Dataset, Volume
+from sccs.evaluation.class_files import write_class_files
 from sccs.evaluation.files import read_metrics
 from sccs.evaluation.naming import parse_assignments, rescore
 from sccs.inference import teach as lessons
@@ -29,16 +30,18 @@ from sccs.model.fovs import training_fovs
 from sccs.model.model import Model
 from sccs.model.teacher import Teacher
 from sccs.pipeline import Pipeline
-from sccs.products import redraw_views, remake_products
+from sccs.products import remake_products, write_taught
 from sccs.recipe import history, load_recipe
 from sccs.recipe.named import FILE, State, parse_state, read_state
 from sccs.recipe.stored import read_resolved
-from sccs.report.page import refresh
+from sccs.report.page import QUESTIONS, refresh, write_report
+from sccs.report.questions import Question, write_questions
 from sccs.system.apart import check_apart
 from sccs.system.files import write_text
 from sccs.system.lock import BRIEFLY, held
 from sccs.system.log import RunLog, say, say_error
 
+PAINT = "paint"  # what steps are called that a person painted
 MOST_POINTS = 200_000  # that a split looks at
 Given = tuple[Points, list[Volume]]
 
@@ -76,10 +79,44 @@ def teach(
         command = shlex.join(["teach", *map(str, labels), *(["--anew"] if anew else [])])
         _take(run, state, command, teacher)
         lessons.take(model, teacher)
-        _redraw(run, model)
+        _show_taught(run, model)
     nodes = sum(int((counts.sum(1) > 0).sum()) for counts in lesson.counts)
     say(f"{run}: {nodes} superpixels labelled, each in every field of view that sees it; it now knows {tally(teacher)}")
     return teacher
+
+
+def paint(run: str | Path, model: Pipeline, image: str, make: Callable[[Teacher | None], Teacher]) -> Teacher:
+    """What a person painted on `image` in a viewer becomes the run's teacher, as one step that takes the place of
+    earlier painting. `model`, that of the run, is taught by it from then on.
+
+    make(teacher of all but painting, None where there is none): the new one, which is returned.
+
+    Raises UserError, and then changes nothing, where `make` does, and where the run was trained again since the model
+    was loaded.
+    """
+    run = Path(run)
+    with held(run, "napari", wait=BRIEFLY):
+        read_metrics(run)
+        if folder.digest(run / "model") != model.weights:
+            raise UserError(f"{run}: was trained again since it was opened; open it again")
+        teacher = make(unpainted(run))
+        _take(run, read_state(run), f"{PAINT} {shlex.quote(image)}", teacher)
+        lessons.take(model, teacher)
+        _redraw(run, model)
+    return teacher
+
+
+def unpainted(run: str | Path) -> Teacher | None:
+    """The run's teacher as it was before anybody painted; None where nothing else was taught."""
+    run = Path(run)
+    known = {step.number: step for step in history.steps(run)}
+    where = read_state(run).teacher
+    while where is not None:
+        step = known.get(int(where.split("/")[1])) if where.startswith(history.FOLDER) else None
+        if step is None or step.command.split()[0] != PAINT:
+            return Teacher.read(run / where)
+        where = parse_state(step.before, run / FILE).teacher
+    return None
 
 
 def split(run: str | Path, cluster: int, into: int, *, device: str = "auto") -> list[int]:
@@ -145,10 +182,11 @@ def undo(run: str | Path, *, device: str = "auto") -> history.Step:
         if dataset is not None:
             _remake(run, dataset, device)
         else:
-            rescore(run)
-            if after.teacher not in (None, before.teacher):
-                _redraw(run, Pipeline.load(run, device))
+            metrics = rescore(run)
+            if after.teacher is not None:
+                _show_taught(run, Pipeline.load(run, device))
             else:
+                write_class_files(run, metrics)
                 refresh(run)
     say(said)
     return step
@@ -160,13 +198,16 @@ def suggest(
     *,
     image: str | None = None,
     out: str | None = None,
+    page: str | None = None,
     overwrite: bool = False,
     device: str = "auto",
 ) -> list[Suggestion]:
     """`sccs suggest RUN -n 20`: name the superpixels whose label would tell most, as a table to fill in.
 
     Of the run's training images, or of `image`. The table, z,y,x,class,image with `class` empty, is printed, or written
-    to the file `out`; `sccs teach RUN TABLE` takes it when the classes are filled in. Nothing of the run changes.
+    to the file `out`; `sccs teach RUN TABLE` takes it when the classes are filled in. page: an HTML file with a picture
+    of each, which saves such a table; "" for suggestions.html of the run, which its report then links. Nothing else of
+    the run changes.
 
     Raises UserError for what is no finished run, and where the images are not there.
     """
@@ -176,17 +217,42 @@ def suggest(
     given = [] if image is None else [as_volume(image, image, None, model.fov, model.min_side)]
     volumes = given or run_data(run, model).train
     found = suggestions(model, volumes, n)
+    if page is not None:
+        _ask(run, model, page or str(run / QUESTIONS), found, image, overwrite)
     text = "z,y,x,class,image\n" + "".join(f"{s.z},{s.y},{s.x},,{_cell(image or s.volume)}\n" for s in found)
-    if out is None:
+    if out is None and page is None:
         say(text.rstrip("\n"))
+    if out is None:
         return found
     with held(out, "sccs suggest"):
-        if Path(out).exists() and not overwrite:
-            raise UserError(f"{out}: exists already: choose another name, or say --overwrite")
-        check_apart(Path(out), {"RUN": [str(run)]})
+        _check_free(run, out, overwrite)
         write_text(Path(out), text)
     say(f"{out}: {len(found)} places; fill in the column `class`, then `sccs teach {run} {out}`")
     return found
+
+
+def _ask(
+    run: Path, model: Pipeline, page: str, found: Sequence[Suggestion], image: str | None, overwrite: bool
+) -> None:
+    """The page of pictures to answer."""
+    known = model.taught.names if model.taught else [entry["name"] for entry in model.names.values()]
+    names = list(dict.fromkeys([*known, *model.info.get("classes", {}).values()]))
+    asked = [Question(s.image, s.mask, (s.z, s.y, s.x), image or s.volume, s.doubt) for s in found]
+    own = Path(page) == run / QUESTIONS
+    with held(page, "sccs suggest"):
+        if not own:
+            _check_free(run, page, overwrite)
+        write_questions(Path(page), asked, names, shlex.quote(str(run)))
+    if own:
+        with held(run / "report.html", "sccs suggest", wait=10 * BRIEFLY):
+            write_report(run)
+    say(f"{page}: {len(found)} places; open it, answer, save answers.csv, then `sccs teach {run} answers.csv`")
+
+
+def _check_free(run: Path, out: str, overwrite: bool) -> None:
+    if Path(out).exists() and not overwrite:
+        raise UserError(f"{out}: exists already: choose another name, or say --overwrite")
+    check_apart(Path(out), {"RUN": [str(run)]})
 
 
 def _cell(text: str) -> str:
@@ -246,14 +312,20 @@ def _remake(run: Path, dataset: Dataset, device: str) -> None:
         remake_products(Pipeline.load(run, device), dataset, run, log)
 
 
-def _redraw(run: Path, model: Pipeline) -> None:
-    """The report's slices, where the run's images are still there."""
+def show_taught(run: str | Path, device: str = "auto") -> None:
+    """What a taught run shows follows the names of its clusters: <volume>_classes.tif, scores and the report."""
+    _show_taught(Path(run), Pipeline.load(run, device))
+
+
+def _show_taught(run: Path, model: Pipeline) -> None:
+    """The same of a model, where the run's images are still there."""
     try:
         dataset = run_data(run, model)
     except UserError as error:
-        say_error(f"the report keeps its pictures: {error}")
+        say_error(f"segmentation/ and the report's pictures stay as they are: {error}")
         return
-    redraw_views(model, dataset, run)
+    with RunLog(run, tensorboard=False, resume=True) as log:
+        write_taught(model, dataset, run, log)
 
 
 def tally(teacher: Teacher) -> str:
