@@ -1,5 +1,6 @@
 # make demo: virtual environment, installation, SCCS on the embedded volumes, and where its report is.
-# make test: the same for the tests. make lint: ruff, mypy, order of imports. make docs: the site of docs/ in build/docs.
+# make test: the same for the tests, make coverage: with the lines that none runs. make lint: ruff, mypy, order of imports.
+# make docs: the site of docs/ in build/docs.
 # All use PYTHON (3.10 to 3.12) and leave everything in .venv and runs/.
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ OUT ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 TORCH := $(shell grep '^torch==' constraints.txt | cut -d';' -f1)
 PIP := $(VENV)/bin/python -m pip install --quiet -c constraints.txt
 
-.PHONY: demo test lint docs viewer clean
+.PHONY: demo test coverage lint docs viewer clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/sccs run recipes/sccs.yaml --out $(OUT)
@@ -16,6 +17,10 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest $(PYTEST)
+
+# Twice as long, for the lines that no test runs.
+coverage: $(VENV)/.test
+	$(VENV)/bin/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST)
 
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check --quiet --output-format concise .

@@ -102,7 +102,7 @@ def paint(run: str | Path, model: Pipeline, image: str, make: Callable[[Teacher 
         teacher = make(unpainted(run))
         _take(run, read_state(run), f"{PAINT} {shlex.quote(image)}", teacher)
         lessons.take(model, teacher)
-        _redraw(run, model)
+        _show_taught(run, model)
     return teacher
 
 
