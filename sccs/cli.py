@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sccs.arguments import build_parser
 from sccs.system.exits import guard
+from sccs.system.log import be_quiet
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return 2
     args = parser.parse_args(arguments)
+    be_quiet(args.__dict__.pop("quiet"))
     return guard(COMMANDS[args.command])(args)
 
 
@@ -44,6 +46,22 @@ def _init(args: argparse.Namespace) -> None:
         minutes=args.minutes,
         device=args.device or "auto",
     )
+
+
+def _auto(args: argparse.Namespace) -> None:
+    from sccs.init.command import init
+    from sccs.recipe import load_recipe
+    from sccs.run import run
+    from sccs.system.log import say
+
+    look = {name: getattr(args, name) for name in ("overwrite", "axes", "voxel_size", "level", "minutes")}
+    recipe = init(args.input, args.recipe, device=args.device or "auto", **look)
+    report = run(load_recipe(recipe, [], None, args.device), Path(args.out) if args.out else None)
+    say(f"report: {report}\nnext: name the clusters in it; its commands segment and teach")
+    if args.open and sys.stdout.isatty():
+        import webbrowser
+
+        webbrowser.open(report.absolute().as_uri())
 
 
 def _segment(args: argparse.Namespace) -> None:
@@ -182,6 +200,7 @@ def _info(args: argparse.Namespace) -> None:
 COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "init": _init,
     "run": _run,
+    "auto": _auto,
     "segment": _segment,
     "objects": _objects,
     "compare-labels": _compare_labels,
