@@ -14,6 +14,8 @@ from sccs.arguments import build_parser
 from sccs.system.exits import guard
 from sccs.system.log import be_quiet
 
+RUNS = ("run", "runs", "labels", "source")  # arguments that may be a run
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Carry out a command line (default: this process's); returns the exit code."""
@@ -24,7 +26,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     args = parser.parse_args(arguments)
     be_quiet(args.__dict__.pop("quiet"))
-    return guard(COMMANDS[args.command])(args)
+    return guard(lambda: COMMANDS[args.command](_of_latest(args)))()
+
+
+def _of_latest(args: argparse.Namespace) -> argparse.Namespace:
+    """The same arguments with the newest run where one is called `latest`. Raises UserError where there is none."""
+    given = vars(args)
+    runs = [*RUNS, "out"] if given.get("resume") and args.command == "run" else RUNS
+    for name in runs:
+        if given.get(name) == "latest" or (name == "runs" and "latest" in given.get(name, [])):
+            from sccs.run_folder import newest
+
+            found = str(newest()) if not Path("latest").exists() else "latest"
+            several = [found if run == "latest" else run for run in given[name]]
+            setattr(args, name, several if name == "runs" else found)
+    return args
 
 
 def _run(args: argparse.Namespace) -> int:
