@@ -16,6 +16,7 @@ from sccs.data.volumes import Dataset, Volume, evenly
 from sccs.data.writers import write_labels
 from sccs.evaluation.class_files import write_class_files
 from sccs.evaluation.continuity import NeighbourTables
+from sccs.evaluation.evaluate import UNSCORED
 from sccs.evaluation.legend import cluster_legend
 from sccs.evaluation.naming import read_names, write_metrics
 from sccs.evaluation.naming import write_taught as keep_taught
@@ -147,7 +148,7 @@ def _score(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog, counts:
         agreement=pipeline.info.get("agreement"),
     )
     for note in metrics["notes"]:
-        log.warning(note)
+        (log.info if note == UNSCORED else log.warning)(note)
     return metrics
 
 
@@ -268,10 +269,8 @@ def view_of(pipeline: Pipeline, volume: Volume, z: int, part: str, dataset: Data
 
     A pixel has the superpixel of the FOV that stitching gives it to: the view's clusters are those of the file.
     """
-    numbers = {place: np.full(labels.shape, -1, np.int32) for place, labels in found.labels.items()}
-    bases, clusters, alone, judged, offset = [], [], [], [], 0
-    for place, result in found.results.items():
-        numbers[place] = result.graph.regions + np.int32(offset)
+    bases, clusters, alone, judged = [], [], [], []
+    for result in found.results.values():
         bases.append(result.Z)
         clusters.append(result.assignment)
         if pipeline.taught is not None:
@@ -281,8 +280,7 @@ def view_of(pipeline: Pipeline, volume: Volume, z: int, part: str, dataset: Data
             alone.append(kmeans(result.Z, pipeline.k, pipeline.recipe.seed, n_init=1)[1] if few else result.assignment)
         except UserError:  # fewer distinct nodes than clusters
             alone.append(result.assignment)
-        offset += result.graph.n
-    regions = found.plane(numbers)
+    regions = found.regions()
     inside = regions >= 0
     shown, regions[inside] = np.unique(regions[inside], return_inverse=True)  # others are beyond the borders
     return SliceView(

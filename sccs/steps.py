@@ -7,7 +7,7 @@ written, whole, and what is drawn from it follows.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +41,7 @@ from sccs.system.files import write_text
 from sccs.system.lock import BRIEFLY, held
 from sccs.system.log import RunLog, say, say_error
 
+PAINT = "paint"  # what steps are called that a person painted
 MOST_POINTS = 200_000  # that a split looks at
 Given = tuple[Points, list[Volume]]
 
@@ -82,6 +83,40 @@ def teach(
     nodes = sum(int((counts.sum(1) > 0).sum()) for counts in lesson.counts)
     say(f"{run}: {nodes} superpixels labelled, each in every field of view that sees it; it now knows {tally(teacher)}")
     return teacher
+
+
+def paint(run: str | Path, model: Pipeline, image: str, make: Callable[[Teacher | None], Teacher]) -> Teacher:
+    """What a person painted on `image` in a viewer becomes the run's teacher, as one step that takes the place of
+    earlier painting. `model`, that of the run, is taught by it from then on.
+
+    make(teacher of all but painting, None where there is none): the new one, which is returned.
+
+    Raises UserError, and then changes nothing, where `make` does, and where the run was trained again since the model
+    was loaded.
+    """
+    run = Path(run)
+    with held(run, "napari", wait=BRIEFLY):
+        read_metrics(run)
+        if folder.digest(run / "model") != model.weights:
+            raise UserError(f"{run}: was trained again since it was opened; open it again")
+        teacher = make(unpainted(run))
+        _take(run, read_state(run), f"{PAINT} {shlex.quote(image)}", teacher)
+        lessons.take(model, teacher)
+        _show_taught(run, model)
+    return teacher
+
+
+def unpainted(run: str | Path) -> Teacher | None:
+    """The run's teacher as it was before anybody painted; None where nothing else was taught."""
+    run = Path(run)
+    known = {step.number: step for step in history.steps(run)}
+    where = read_state(run).teacher
+    while where is not None:
+        step = known.get(int(where.split("/")[1])) if where.startswith(history.FOLDER) else None
+        if step is None or step.command.split()[0] != PAINT:
+            return Teacher.read(run / where)
+        where = parse_state(step.before, run / FILE).teacher
+    return None
 
 
 def split(run: str | Path, cluster: int, into: int, *, device: str = "auto") -> list[int]:
@@ -143,7 +178,7 @@ def undo(run: str | Path, *, device: str = "auto") -> history.Step:
         edited = after.edits != before.edits
         dataset = run_data(run, Pipeline.load(run, device)) if edited else None  # raises before anything is changed
         step = history.take_back(run)
-        said = f"{run}: took back step {step.number}, {step.command}"
+        said = f"{run}: undid step {step.number}, {step.command}"
         if dataset is not None:
             _remake(run, dataset, device)
         else:
@@ -216,7 +251,7 @@ def _ask(
 
 def _check_free(run: Path, out: str, overwrite: bool) -> None:
     if Path(out).exists() and not overwrite:
-        raise UserError(f"{out}: exists already: choose another name, or say --overwrite")
+        raise UserError(f"{out}: already exists: choose another name, or pass --overwrite")
     check_apart(Path(out), {"RUN": [str(run)]})
 
 
@@ -353,7 +388,7 @@ class _Images:
             named = [group for group in fitting if any(stem.startswith(volume.name) for volume in group)]
             if len(named) != 1:
                 raise UserError(
-                    f"{labels}: {len(fitting)} images of the run have its shape; say with --image which one it is of"
+                    f"{labels}: {len(fitting)} images of the run have its shape; name the right one with --image"
                 )
             fitting = named
         return fitting[0]

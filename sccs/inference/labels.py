@@ -142,6 +142,16 @@ class Slice:
             plane[y.start : y.stop, x.start : x.stop] = found[0]
         return plane
 
+    def regions(self) -> np.ndarray:
+        """(Y, X) int32, the superpixel of each pixel, of the FOV that stitching gives it to: numbers count through the
+        `results`, one FOV after the other. -1 where there is none."""
+        numbers = {place: np.full(labels.shape, -1, np.int32) for place, labels in self.labels.items()}
+        offset = 0
+        for place, result in self.results.items():
+            numbers[place] = result.graph.regions + np.int32(offset)
+            offset += result.graph.n
+        return self.plane(numbers)
+
 
 def views(volume: Volume, z: int, fields: Fields) -> Iterator[tuple[Place, Span, Span, np.ndarray]]:
     """Each FOV of slice z of the file, with the pixels (h, w) float32 that it sees, standardised."""

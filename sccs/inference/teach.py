@@ -11,7 +11,7 @@ import torch
 from registry.base import UserError
 from registry.spg.graphs import RegionGraph
 from sccs.data.volumes import Volume
-from sccs.inference.blocks import Fields, overlapping
+from sccs.inference.blocks import Fields, Span, overlapping
 from sccs.inference.labels import of_one_grey, views
 from sccs.inference.sparse import ClassNames, Placed, Points, placed
 from sccs.model.fovs import label_counts
@@ -47,15 +47,24 @@ def touched(model: Model, lessons: Iterable[tuple[Points, Sequence[Volume]]], C:
 @torch.no_grad()
 def _touch(model: Model, here: Placed, fields: Fields, C: int, found: Lesson) -> None:
     for _, y, x, image in views(here.volume, here.z, fields):
-        seen = (here.y >= y.low) & (here.y < y.high) & (here.x >= x.low) & (here.x < x.high)
-        if not seen.any() or of_one_grey(image, y, x):
+        positions = seen_by(y, x, here.y, here.x, here.classes)
+        if positions is None or of_one_grey(image, y, x):
             continue
         graph = model.build(np.ascontiguousarray(image))
-        positions = np.full(image.shape, -1, np.int32)
-        positions[here.y[seen] - y.low, here.x[seen] - x.low] = here.classes[seen]
         found.graphs.append(graph)
         found.embeddings.append(model.embedder.embed(graph))
         found.counts.append(label_counts(graph, positions, C))
+
+
+def seen_by(vertical: Span, horizontal: Span, y: np.ndarray, x: np.ndarray, classes: np.ndarray) -> np.ndarray | None:
+    """Classes of labelled pixels (N,) as positions (h, w) int32 of all that a FOV sees, -1 elsewhere; None where it
+    sees no label."""
+    seen = (y >= vertical.low) & (y < vertical.high) & (x >= horizontal.low) & (x < horizontal.high)
+    if not seen.any():
+        return None
+    positions = np.full((vertical.high - vertical.low, horizontal.high - horizontal.low), -1, np.int32)
+    positions[y[seen] - vertical.low, x[seen] - horizontal.low] = classes[seen]
+    return positions
 
 
 def class_names(model: Model, codes: Mapping[int, str], anew: bool = False) -> ClassNames:

@@ -1,4 +1,4 @@
-"""What the plug-in does, without a window: train on an array, segment, name, merge, save.
+"""What the plug-in does, without a window: train on an array, segment, name, teach, take back, save.
 
 Long jobs are watched, and stopped at will (`sccs.napari.watch`): a job that is stopped changes neither the session nor
 any file.
@@ -24,12 +24,17 @@ from sccs.data.volumes import Dataset, Volume
 from sccs.data.writers import check_output, write_labels
 from sccs.evaluation.legend import UNNAMED, Legend, class_codes, cluster_legend
 from sccs.inference.blocks import overlapping
+from sccs.inference.labels import Classes, Slice, segment_slice
+from sccs.inference.segment import taught_meaning
+from sccs.inference.teach import take
 from sccs.napari.watch import Watch, WatchedLog, WatchedVolume, unwatched, watched_iterations
 from sccs.recipe import load_recipe
+from sccs.system.colours import cluster_colours
 from sccs.system.files import atomic_path
 from sccs.system.lock import BRIEFLY, held
 
 if TYPE_CHECKING:
+    from sccs.napari.teaching import Teaching
     from sccs.pipeline import Pipeline
 
 
@@ -37,14 +42,17 @@ class Session:
     """One image, one model, its clusters and their names.
 
     run: folder of the trained run, None before there is one. clusters: (Z, Y, X) or (Y, X) uint8, of the image that was
-    segmented last, None before. voxel_size: (z, y, x) nm of that image, None where nobody knows.
+    segmented last, None before. voxel_size: (z, y, x) nm of that image, None where nobody knows. taught: its class
+    codes and what they mean, where the run was taught a few labels; else None.
     """
 
     def __init__(self) -> None:
         self.run: Path | None = None
         self.clusters: np.ndarray | None = None
         self.voxel_size: tuple[float, ...] | None = None
+        self.taught: tuple[np.ndarray, Legend] | None = None
         self._model: Pipeline | None = None
+        self._volume: tuple[Any, Any, Volume] | None = None
 
     def train(
         self,
@@ -96,7 +104,7 @@ class Session:
                 model.fit(dataset, log=log)
                 model.save(scratch / "model")
                 make_products(model, dataset, scratch, log, training_seconds=time.perf_counter() - start)
-        self.run, self._model = run, model
+        self.run, self._model, self._volume, self.taught = run, model, None, None
         return run
 
     def open(self, run: str | Path, device: str | None = None) -> None:
@@ -104,7 +112,7 @@ class Session:
         from sccs.pipeline import Pipeline
 
         self._model = Pipeline.load(run, device)
-        self.run = Path(run)
+        self.run, self.taught = Path(run), None
 
     @property
     def model(self) -> Pipeline:
@@ -118,21 +126,114 @@ class Session:
 
         Raises UserError for what is no such image.
         """
-        model = self.model
-        volume = Volume("image", as_stack(image), voxel_size=voxel_size, fov=model.fov, min_side=model.min_side)
-        total = len(volume.z_slices) * len(overlapping(volume.shape[1:], volume.fov))
-        steps = itertools.count()
+        volume, shown = self._standardised(image, voxel_size), self._taught_meaning()
+        clusters = np.empty(volume.shape, np.uint8)
+        classes = clusters.copy()
+        for z, found in enumerate(self._segmented(volume, volume.z_slices, shown, watch)):
+            clusters[z] = found.plane(found.labels)
+            classes[z] = 0 if shown is None else found.plane()[..., 0]
+        self.clusters = clusters.reshape(image.shape)
+        self.taught = None if shown is None else (classes.reshape(image.shape), shown[1])
+        self.voxel_size = volume.voxel_size
+        return self.clusters
+
+    def preview(
+        self, image: Any, z: int, *, voxel_size: Sequence[float] | None = None, watch: Watch = unwatched
+    ) -> np.ndarray:
+        """Clusters (Y, X) uint8 of slice z alone, as `segment` gives them; nothing is kept."""
+        volume = self._standardised(image, voxel_size)
+        (found,) = self._segmented(volume, [z], None, watch)
+        return found.plane()
+
+    def segment_into(
+        self,
+        path: str | Path,
+        image: Any,
+        *,
+        voxel_size: Sequence[float] | None = None,
+        translation: Sequence[float] = (0.0, 0.0, 0.0),
+        watch: Watch = unwatched,
+    ) -> tuple[list[Any], Legend]:
+        """`segment` of an array (Z, Y, X) into an OME-Zarr, a few slices in memory at a time: class codes where the run
+        was taught, else clusters.
+
+        Returns the levels of its pyramid, lazy arrays of Zarr's, the finest first, and what its labels mean. A file of
+        that name is replaced when the new one is complete. Raises UserError as `segment`.
+        """
+        from sccs.data.label_store import open_level, write_store
+        from sccs.data.pyramid import pyramid
+
+        volume, shown = self._standardised(image, voxel_size), self._taught_meaning()
+        kind, legend = ("clusters", self.cluster_legend()) if shown is None else ("classes", shown[1])
+        found = self._segmented(volume, volume.z_slices, shown, watch)
+        planes = (each.plane().reshape(each.fields.sides) for each in found)
+        store = {"names": legend.names, "colours": legend.colours, "translation": translation}
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with held(path, "napari"):
+            write_store(path, planes, volume.shape, kind, voxel_size=voxel_size, overwrite=True, **store)
+        levels = range(len(pyramid(volume.shape, voxel_size)))
+        return [open_level(path, kind, level) for level in levels], legend
+
+    def _segmented(
+        self, volume: Volume, slices: Sequence[int], shown: tuple[Classes, Legend] | None, watch: Watch
+    ) -> Iterator[Slice]:
+        fields = overlapping(volume.shape[1:], volume.fov)
+        total, steps = len(slices) * len(fields), itertools.count()
 
         def done() -> None:
             watch(next(steps), total, "segmenting")
 
         done()
-        clusters = np.empty(volume.shape, np.uint8)
-        for z, plane in enumerate(model.segment_slices(volume, done)):
-            clusters[z] = plane
-        self.clusters = clusters.reshape(image.shape)
-        self.voxel_size = volume.voxel_size
-        return self.clusters
+        for z in slices:
+            yield segment_slice(self.model, volume, z, fields, shown=shown and shown[0], done=done)
+
+    def _taught_meaning(self) -> tuple[Classes, Legend] | None:
+        return None if self.model.taught is None else taught_meaning(self.model)
+
+    def _standardised(self, image: Any, voxel_size: Sequence[float] | None) -> Volume:
+        """An array as a Volume; the last one is kept, as its mean and deviation take time."""
+        model, size = self.model, voxel_size and tuple(voxel_size)
+        known = self._volume
+        if known is None or known[0] is not image or known[1] != (size, model.fov, model.min_side):
+            volume = Volume("image", as_stack(image), voxel_size=size, fov=model.fov, min_side=model.min_side)
+            self._volume = known = image, (size, model.fov, model.min_side), volume
+        return known[2]
+
+    # ------------------------------------------------------------------------------------------- what a person does
+    def teaching(self, image: Any, name: str, *, voxel_size: Sequence[float] | None = None) -> Teaching:
+        """What teaches the model by strokes on an image, an array (Z, Y, X) or (Y, X); `name` of it, in files.
+
+        What was painted on it in this run before is there again, but does not teach before `Teaching.open`.
+        """
+        from sccs.napari.teaching import Teaching
+
+        model, volume = self.model, self._standardised(image, voxel_size)
+        assert self.run is not None
+        return Teaching(self.run, model, volume, file_name(name))
+
+    def undo(self) -> str:
+        """Take the run's last step back, and the model as it then is; returns the step's command. Raises UserError
+        where there is none."""
+        from sccs.steps import undo
+
+        assert self.model is not None and self.run is not None  # or `model` raises
+        step = undo(self.run, device=self.model.device)
+        self.open(self.run, self.model.device)
+        return step.command
+
+    def gallery(self, count: int = 3) -> dict[int, np.ndarray]:
+        """Pictures (H, W, 3) uint8 of clusters, `count` typical places of each side by side, as in the report; those
+        that the run's slices show."""
+        from sccs.report.crops import cluster_crops
+        from sccs.report.figures import read_run
+        from sccs.report.page_pictures import shown_views
+
+        if self.run is None:
+            return {}
+        views = shown_views(read_run(self.run).views)
+        found = {c: cluster_crops(views, c, colour, count) for c, colour in enumerate(cluster_colours(self.model.k))}
+        return {c: np.concatenate([crop.picture for crop in crops], 1) for c, crops in found.items() if crops}
 
     # -------------------------------------------------------------------------------------------------------- names
     @property
@@ -154,7 +255,9 @@ class Session:
         names, colours = parse_assignments([f"{cluster}={text}"], self.model.k)
         assert self.run is not None
         with held(self.run, "napari", wait=BRIEFLY):
-            name_clusters(self.run, names, colours)
+            self.model.names = name_clusters(self.run, names, colours)
+        if self.model.taught is not None:
+            take(self.model, self.model.taught.teacher)
 
     def cluster_legend(self) -> Legend:
         """Names and colours of the clusters."""
@@ -172,9 +275,12 @@ class Session:
         return class_codes(self.names, self.model.k, known, info.get("ignore"), self.model.recipe.evaluation.rest)
 
     def classes(self) -> tuple[np.ndarray, Legend]:
-        """The clusters of the image as class codes, uint8 of their shape. Raises UserError as `class_table`."""
+        """The image as class codes, uint8 of its shape: as it was taught, else by the names of clusters. Raises
+        UserError as `class_table`."""
         if self.clusters is None:
             raise UserError("there are no clusters yet: segment an image first")
+        if self.taught is not None:
+            return self.taught
         table, legend = self.class_table()
         codes = np.full(256, UNNAMED, np.uint8)  # what is not segmented stays so
         codes[: len(table)] = table
