@@ -412,7 +412,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="sccs",
         description=(sccs.__doc__ or "").partition("\n")[0],
-        epilog="RUN: a run's folder, or `latest` for the newest in runs/. Exit codes: 0 done, 2 your input, "
+        epilog="RUN: a run's folder, or `latest` for the newest in runs/; exit codes: 0 done, 2 your input, "
         "1 a defect of sccs, 130 interrupted",
     )
     parser.add_argument("--version", action="version", version=f"sccs {sccs.__version__}")

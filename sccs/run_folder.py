@@ -40,8 +40,8 @@ def new_folder(recipe: Recipe) -> Path:
 
 
 def newest(base: Path = Path("runs")) -> Path:
-    """The newest of the runs in `base`, as `new_folder` names them. Raises UserError where there is none."""
-    found = [path.parent for path in base.glob("*/*/resolved.yaml")]
+    """The newest of the runs in `base`, by the time in its name. Raises UserError where there is none."""
+    found = [path.parent for pattern in ("*", "*/*") for path in base.glob(f"{pattern}/resolved.yaml")]
     if not found:
         raise UserError(f"{LATEST}: there is no run in {base.absolute()} yet; name the run's folder")
     return max(found, key=lambda run: (re.findall(r"\d{8}-\d{6}", run.name)[-1:], run.name))

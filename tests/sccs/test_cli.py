@@ -243,7 +243,8 @@ def test_latest_is_the_newest_run(calls, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["name", "latest"]) == 2
     assert "there is no run" in capsys.readouterr().err
-    for run in ("b/20260102-100000-s0", "a/20260103-090000-s7", "a/20260103-090000-s7-2", "c/20251230-235959-s0"):
+    runs = ["b/20260102-100000-s0", "a/20260103-090000-s7", "a/20260103-090000-s7-2", "c/20251230-235959-s0"]
+    for run in [*runs, "demo-20260101-000000"]:
         (tmp_path / "runs" / run).mkdir(parents=True)
         (tmp_path / "runs" / run / "resolved.yaml").touch()
     newest = "runs/a/20260103-090000-s7-2"
