@@ -10,13 +10,13 @@ from magicgui import widgets
 from magicgui.types import FileDialogMode
 from qtpy.QtWidgets import QTabWidget, QWidget
 
-from sccs.napari.tables import NamedTable
+from sccs.napari.tables import NamedTable, ObjectTable
 
 RECIPES = ("sccs_plus", "sccs", "filters_kmeans")
 
 
 class Fields(widgets.Container):
-    """The image and the run above, tabs for training, clusters, painting and saving, and below how things stand."""
+    """The image and the run above, tabs for the tasks, and below how things stand."""
 
     def __init__(self) -> None:
         super().__init__(labels=True)
@@ -26,6 +26,7 @@ class Fields(widgets.Container):
         self._add_training()
         self._add_clusters()
         self._add_painting()
+        self._add_objects()
         self._add_saving()
         self.cancel_button = widgets.PushButton(text="Cancel", enabled=False)
         self.status = widgets.Label(value="open an image, or File > Open Sample > SCCS")
@@ -108,6 +109,23 @@ class Fields(widgets.Container):
             self._row(self.undo_button, self.keep_button),
         ]
         self._page("Paint", fields, self.class_table, 1)
+
+    def _add_objects(self) -> None:
+        self.of_class = widgets.LineEdit(label="class", value="all", tooltip="whose objects are found")
+        self.least = widgets.LineEdit(label="min size", value="0", tooltip="voxels, or nm3, um3: 500, 1e6nm3")
+        self.split = widgets.CheckBox(text="part objects that touch by a neck")
+        self.fill = widgets.CheckBox(text="fill holes")
+        self.find_button = widgets.PushButton(text="Find objects")
+        self.object_table = ObjectTable()
+        self.delete_button = widgets.PushButton(text="Delete", tooltip="the objects of the rows that are selected")
+        self.merge_button = widgets.PushButton(text="Merge", tooltip="make one of those of the rows that are selected")
+        self.objects_output = widgets.FileEdit(label="save in", mode=FileDialogMode.OPTIONAL_FILE)
+        self.objects_overwrite = widgets.CheckBox(text="replace")
+        self.objects_button = widgets.PushButton(text="Save objects")
+        fields = [self.of_class, self.least, self._row(self.split, self.fill), self.find_button]
+        fields += [self._row(self.delete_button, self.merge_button), self.objects_output]
+        fields += [self._row(self.objects_overwrite, self.objects_button)]
+        self._page("Objects", fields, self.object_table, 4)
 
     def _add_saving(self) -> None:
         self.what = widgets.ComboBox(label="save", choices=("classes", "clusters"))

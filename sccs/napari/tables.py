@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, QSortFilterProxyModel, Qt, Signal
 from qtpy.QtGui import QColor, QImage, QPixmap
-from qtpy.QtWidgets import QHeaderView, QTableWidget, QTableWidgetItem
+from qtpy.QtWidgets import QHeaderView, QTableView, QTableWidget, QTableWidgetItem
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -99,3 +103,55 @@ def _pixmap(picture: np.ndarray) -> QPixmap:
     height, width, _ = picture.shape
     pixels = np.ascontiguousarray(picture)
     return QPixmap.fromImage(QImage(pixels.data, width, height, 3 * width, QImage.Format.Format_RGB888).copy())
+
+
+class ObjectTable(QTableView):
+    """A row an object, sorted by any column. picked(row of the data frame) when one was clicked on."""
+
+    picked = Signal(int)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sorted = QSortFilterProxyModel()
+        self._sorted.setSortRole(Qt.ItemDataRole.UserRole)
+        self.setModel(self._sorted)
+        self.setSortingEnabled(True)
+        self.setSelectionBehavior(QTableView.SelectionBehavior.SelectRows)
+        self.verticalHeader().hide()
+        self.setMinimumHeight(120)
+        self.clicked.connect(lambda index: self.picked.emit(self._sorted.mapToSource(index).row()))
+
+    def fill(self, table: pandas.DataFrame) -> None:
+        """Show a table of `sccs objects`, without boxes and places."""
+        self._frame = _Frame(table[[name for name in map(str, table) if not name.startswith(("box_", "centroid_"))]])
+        self._sorted.setSourceModel(self._frame)
+        self.sortByColumn(-1, Qt.SortOrder.AscendingOrder)
+        self.resizeColumnsToContents()
+
+    def rows(self) -> list[int]:
+        """Of the data frame, those that are selected."""
+        return sorted(self._sorted.mapToSource(index).row() for index in self.selectionModel().selectedRows())
+
+
+class _Frame(QAbstractTableModel):
+    def __init__(self, table: pandas.DataFrame):
+        super().__init__()
+        self.columns = [table[name].tolist() for name in table]
+        self.names, self.count = list(table), len(table)
+
+    def rowCount(self, parent: Any = QModelIndex()) -> int:  # Qt's
+        return self.count
+
+    def columnCount(self, parent: Any = QModelIndex()) -> int:
+        return len(self.names)
+
+    def data(self, index: Any, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        value = self.columns[index.column()][index.row()]
+        if role == Qt.ItemDataRole.UserRole:
+            return value
+        if role == Qt.ItemDataRole.DisplayRole:
+            return f"{value:.4g}" if isinstance(value, float) else str(value)
+        return None
+
+    def headerData(self, section: int, orientation: Any, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        return self.names[section] if role == Qt.ItemDataRole.DisplayRole else None

@@ -18,6 +18,7 @@ from sccs.evaluation.legend import Legend
 from sccs.napari import job
 from sccs.napari.fields import Fields
 from sccs.napari.layers import Given, given, look, voxel_size
+from sccs.napari.objects import Objects
 from sccs.napari.painting import Painting
 from sccs.napari.session import Session, file_name, new_run, save
 from sccs.napari.tables import Row
@@ -62,6 +63,7 @@ class SCCS(Fields):
         self.viewer.layers.selection.events.active.connect(self._follow)
         self.viewer.mouse_drag_callbacks.append(self._pick)
         self.painting = Painting(self)
+        self.objects = Objects(self)
         self.image.reset_choices()
         self._follow()
 
@@ -388,6 +390,7 @@ class SCCS(Fields):
     def _enable(self, idle: bool) -> None:
         for button in (
             *(self.train_button, self.preview_button, self.segment_button, self.name_button, self.save_button),
+            *(self.find_button, self.delete_button, self.merge_button, self.objects_button),
             *(self.paint_button, self.class_button, self.suggest_button, self.undo_button, self.keep_button),
         ):
             button.enabled = idle

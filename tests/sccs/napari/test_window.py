@@ -236,7 +236,7 @@ def painting(viewer, widget):
     """The tab Paint with a run of its own, at the first slice."""
     viewer.layers.selection.active = viewer.layers["cell (synthetic)"]
     assert widget.image.value.name == "cell (synthetic)" and widget.voxels.value == "16 16 16"
-    widget.changes.value = "features=filters " + TINY.format(60)
+    widget.recipe.value, widget.changes.value = "filters_kmeans", ""
     widget.train()
     assert finish(widget).startswith("trained"), widget.status.value
     viewer.dims.set_current_step(0, 0)
@@ -335,6 +335,60 @@ def test_strokes_go_along_to_the_next_run(viewer, widget, painting):
     finish(widget)
     settle(widget)
     assert np.array_equal(painting.layer.data, painted) and old.exists() and painting.teaching.path != old
+
+
+# --------------------------------------------------------------------------------------------------------- objects
+def test_objects_are_found_gone_to_deleted_merged_and_saved(viewer, widget, painting, tmp_path):
+    import pandas
+    from qtpy.QtCore import QItemSelectionModel
+
+    def choose(*rows: int) -> None:
+        view, flag = widget.object_table, QItemSelectionModel.SelectionFlag
+        view.clearSelection()
+        for row in rows:
+            view.selectionModel().select(view.model().index(row, 0), flag.Select | flag.Rows)
+
+    widget.segment()
+    finish(widget)
+    classes = widget.class_layer
+    code = int(classes.features["index"][list(classes.features["name"]).index("nucleus")])
+    squares = np.full_like(classes.data, 255)
+    for i in range(6):
+        squares[0, 20 + 30 * i : 30 + 30 * i, 50:60] = code
+    squares[1, 100, 100] = code  # too small
+    classes.data = squares
+    widget.of_class.value, widget.least.value = "nucleus", "5"
+    widget.objects.find()
+    assert finish(widget).startswith("objects: "), widget.status.value
+    layer, table = viewer.layers["nucleus, objects"], widget.objects.edited.table
+    n = len(table)
+    assert n == 6 and layer.data.max() == n == widget.object_table.model().rowCount()
+    assert table["voxels"].min() >= 5 and "volume_nm3" in table and "mean_grey" in table
+
+    widget.object_table.picked.emit(n - 1)
+    z, y, x = (round(c / 16) for c in viewer.camera.center)
+    assert layer.selected_label == n == layer.data[z, y, x]
+    choose()
+    widget.objects.delete()
+    assert "select a row" in widget.status.value
+    choose(0)
+    gone = layer.data == 1
+    widget.objects.delete()
+    finish(widget)
+    assert not layer.data[gone].any() and layer.data.max() == n - 1 == widget.object_table.model().rowCount()
+    both = np.isin(layer.data, (1, 3))
+    choose(0, 2)
+    widget.objects.merge()
+    finish(widget)
+    assert layer.data.max() == n - 2 and len(np.unique(layer.data[both])) == 1
+    layer.data_setitem(tuple(axis[:1] for axis in np.nonzero(layer.data == 0)), n + 7)  # as a brush does
+    widget.objects_output.value = tmp_path / "objects"
+    widget.objects.save()
+    assert finish(widget).startswith("saved"), widget.status.value
+    saved = pandas.read_csv(tmp_path / "objects" / "objects.csv")
+    assert len(saved) == n - 1 and saved["voxels"].min() == 1
+    widget.objects.save()
+    assert "exists already" in finish(widget)
 
 
 # ------------------------------------------------------------------------------------- slices, regions, large images
