@@ -1,5 +1,6 @@
 # make demo: virtual environment, installation, SCCS on the embedded volumes, and where its report is.
-# make test: the same for the tests. make lint: ruff, mypy, order of imports. make docs: API pages in build/docs.
+# make test: the same for the tests, make coverage: with the lines that none runs. make lint: ruff, mypy, order of imports.
+# make docs: the site of docs/ in build/docs.
 # All use PYTHON (3.10 to 3.12) and leave everything in .venv and runs/.
 
 PYTHON ?= python3
@@ -8,9 +9,7 @@ OUT ?= runs/demo-$(shell date +%Y%m%d-%H%M%S)
 TORCH := $(shell grep '^torch==' constraints.txt | cut -d';' -f1)
 PIP := $(VENV)/bin/python -m pip install --quiet -c constraints.txt
 
-API := sccs.pipeline sccs.model.model sccs.recipe sccs.inference.segment sccs.data.readers registry.base registry.spg.graphs registry.registry
-
-.PHONY: demo test lint docs viewer clean
+.PHONY: demo test coverage lint docs viewer clean
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/sccs run recipes/sccs.yaml --out $(OUT)
@@ -19,6 +18,10 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest $(PYTEST)
 
+# Twice as long, for the lines that no test runs.
+coverage: $(VENV)/.test
+	$(VENV)/bin/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST)
+
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check --quiet --output-format concise .
 	$(VENV)/bin/ruff format --check --quiet .
@@ -26,8 +29,8 @@ lint: $(VENV)/.lint
 	$(VENV)/bin/lint-imports --no-logo
 
 docs: $(VENV)/.test
-	$(VENV)/bin/python -m pdoc --docformat markdown --no-search --output-directory build/docs $(API)
-	@echo "API pages: $(abspath build/docs/index.html)"
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build  # --quiet would let dead links pass
+	@echo "documentation: $(abspath build/docs/index.html)"
 
 # PyTorch first and alone: its version decides which wheels of the rest fit.
 $(VENV)/.torch: constraints.txt

@@ -12,6 +12,7 @@ from registry.registry import Registry
 # image (H, W) -> dense features (h, w, q) on a regular grid
 FEATURES = {
     "mae": ("registry.features.mae:MAE", "masked autoencoder, tokens of the encoder's last layer (paper; MAESTER)"),
+    "student": ("registry.features.student:StudentFeatures", "a small convolutional net taught by the MAE, quick"),
     "maester": ("registry.features.maester:Maester", "MAE feature of every pixel by shifted windows (MAESTER)"),
     "intensity": ("registry.features.intensity:Intensity", "the grey value of each pixel, the simplest baseline"),
     "filters": ("registry.features.filters:Filters", "classical filters at several scales: edges, blobs, texture"),

@@ -272,7 +272,8 @@ def _name(parser: argparse.ArgumentParser) -> None:
         "names",
         nargs="*",
         metavar="3=nucleus[:#rrggbb]",
-        help="cluster number, name and, if you like, colour; 3= clears a name; without any: print the names so far",
+        help="cluster number, name and, if you like, colour; 3= clears a name; or a classes.yaml that the "
+        "report saved; without any: print the names so far",
     )
 
 
@@ -311,7 +312,14 @@ def _suggest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", type=_positive, default=20, metavar="N", help="how many (default: 20)")
     parser.add_argument("--image", metavar="FILE", help="of this image (default: of the run's training images)")
     parser.add_argument("--out", metavar="FILE.csv", help="write the table there (default: print it)")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing table")
+    parser.add_argument(
+        "--page",
+        nargs="?",
+        const="",
+        metavar="FILE.html",
+        help="write a page with a picture of each, to be answered there (default: RUN/suggestions.html)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing table or page")
     add_device_argument(parser, default="auto, the first GPU if there is one")
 
 

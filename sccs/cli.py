@@ -95,6 +95,7 @@ def _name(args: argparse.Namespace) -> int:
     if not args.names:
         return name(args.run, args.names)
     from sccs.evaluation.files import read_metrics
+    from sccs.recipe.named import read_state
     from sccs.report.page import read_everything, refresh
     from sccs.system.lock import BRIEFLY, held
     from sccs.system.log import say
@@ -103,6 +104,10 @@ def _name(args: argparse.Namespace) -> int:
         read_metrics(Path(args.run))
         read_everything(Path(args.run))  # a name is kept only where the report can be made anew
         code = name(args.run, args.names)
+        if read_state(Path(args.run)).teacher is not None:
+            from sccs.steps import show_taught
+
+            show_taught(args.run)
     with held(Path(args.run, "report.html"), "sccs name", wait=10 * BRIEFLY):  # drawn by each of several, in turn
         say(f"report: {refresh(Path(args.run))}")
     return code
@@ -118,7 +123,7 @@ def _teach(args: argparse.Namespace) -> None:
 def _suggest(args: argparse.Namespace) -> None:
     from sccs.steps import suggest
 
-    options = {name: getattr(args, name) for name in ("image", "out", "overwrite")}
+    options = {name: getattr(args, name) for name in ("image", "out", "page", "overwrite")}
     suggest(args.run, args.n, device=args.device or "auto", **options)
 
 

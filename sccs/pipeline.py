@@ -16,7 +16,8 @@ from sccs.data.given import as_dataset, as_volume
 from sccs.data.planes import turn_back
 from sccs.data.volumes import Dataset, Volume, voxel_mismatch
 from sccs.evaluation.legend import taught_codes
-from sccs.inference.labels import Classes, Probabilities, Shown, segment_slices
+from sccs.inference.labels import Classes, Probabilities, Shown, look_up, segment_slices
+from sccs.inference.segment import named_meaning
 from sccs.inference.sparse import from_array, read_image
 from sccs.inference.teach import class_names, take, teach, touched
 from sccs.inference.teach import classes as named_classes
@@ -161,8 +162,11 @@ class Pipeline(Model):
     def predict(self, volume: Any, voxel_size: Sequence[float] | None = None) -> np.ndarray:
         """Class codes uint8 of an image, as `sccs segment --classes` writes them; arguments and shape as of `segment`.
 
-        255 where it is not segmented. Raises UserError for a model that was taught nothing.
+        As it was taught, else by the names of its clusters. 255 where it is not segmented. Raises UserError for a model
+        that was taught nothing and has no names.
         """
+        if self.taught is None and self.names:
+            return look_up(named_meaning(self)[0])[self._shown(volume, voxel_size, None)]
         taught = self._taught()
         of_data = {int(code): name for code, name in self.info.get("classes", {}).items()}
         codes, _ = taught_codes(taught.names, taught.colours, of_data, self.info.get("ignore"))

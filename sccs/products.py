@@ -14,12 +14,15 @@ from sccs.data.planes import restored
 from sccs.data.pyramid import EMPTY
 from sccs.data.volumes import Dataset, Volume, evenly
 from sccs.data.writers import write_labels
+from sccs.evaluation.class_files import write_class_files
 from sccs.evaluation.continuity import NeighbourTables
-from sccs.evaluation.legend import class_legend, cluster_legend
+from sccs.evaluation.legend import cluster_legend
 from sccs.evaluation.naming import read_names, write_metrics
+from sccs.evaluation.naming import write_taught as keep_taught
 from sccs.evaluation.tables import confusion
 from sccs.inference.blocks import Fields, overlapping, separate
-from sccs.inference.labels import Slice, segment_slice
+from sccs.inference.labels import Classes, Slice, look_up, segment_slice
+from sccs.inference.segment import taught_meaning
 from sccs.model.model import STAGES
 from sccs.pipeline import Pipeline
 from sccs.report.overlays import basis_mosaic, cluster_overlay
@@ -45,8 +48,7 @@ def make_products(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog, 
     for name in ("nodes", "edges", "density", "isolated", "components"):
         log.histogram(f"graphs/{name}", np.array([graph[name] for graph in pipeline.diagnostics]), 0)
     write_json(out / "timing.json", {**time_stages(pipeline, dataset), "training_seconds": training_seconds})
-    for volume in [*dataset.train, *dataset.test]:
-        write_classes(out, volume, metrics, dataset)
+    write_class_files(out, metrics)
     refresh(out)
     return metrics
 
@@ -54,31 +56,64 @@ def make_products(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog, 
 def remake_products(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog) -> dict:
     """Segment and score again, with other clusters than before, and draw; what was measured of the training stays."""
     metrics = _score(pipeline, dataset, out, log, _segment_all(pipeline, dataset, out, log))
-    for volume in [*dataset.train, *dataset.test]:
-        write_classes(out, volume, metrics, dataset)
+    if pipeline.taught is not None:
+        return write_taught(pipeline, dataset, out, log)
+    write_class_files(out, metrics)
     refresh(out)
     return metrics
 
 
-def redraw_views(pipeline: Pipeline, dataset: Dataset, out: Path) -> None:
-    """The slices that the report shows, with what the pipeline was taught by now; then the report."""
-    for part in VIEWS:
-        volumes = getattr(dataset, part)
-        for volume, shown in zip(volumes, shares(volumes, VIEWS[part])):
-            fields = fields_of(pipeline, volume)
-            for z in shown:
-                found = segment_slice(pipeline, volume, z, fields, keep=True, results=True)
-                if found.results:
-                    view_of(pipeline, volume, z, part, dataset, found).save(out / "figures" / "data")
+def write_taught(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog) -> dict:
+    """<volume>_classes.tif of every volume as the pipeline was taught, scores and report; returns the metrics."""
+    assert pipeline.taught is not None  # as the caller has seen
+    counts = {part: Counts(len(pipeline.taught.names), dataset) for part in VIEWS}
+    with log.progress(_fovs(pipeline, dataset), "classes") as bar:
+        for part, counted in counts.items():
+            volumes = getattr(dataset, part)
+            for volume, shown in zip(volumes, shares(volumes, VIEWS[part])):
+                _write_taught_classes(pipeline, dataset, out, part, volume, shown, counted, bar.update)
+    metrics = keep_taught(out, pipeline.taught.names, {part: each.tables for part, each in counts.items()})
     refresh(out)
+    return metrics
+
+
+def _write_taught_classes(
+    pipeline: Pipeline,
+    dataset: Dataset,
+    out: Path,
+    part: str,
+    volume: Volume,
+    drawn: Sequence[int],
+    counted: Counts,
+    done: Callable[[], None],
+) -> None:
+    codes, legend = taught_meaning(pipeline)
+    positions = Classes(np.arange(len(codes.codes), dtype=np.uint8))  # which are counted; codes are written
+
+    def draw(z: int, found: Slice) -> None:
+        view_of(pipeline, volume, z, part, dataset, found).save(out / "figures" / "data")
+
+    planes = segment_volume(pipeline, volume, counted, drawn=drawn, draw=draw, done=done, shown=positions)
+    write_labels(
+        out / "segmentation" / f"{volume.name}_classes.tif",
+        restored(map(look_up(codes.codes).__getitem__, planes), volume.file_shape, volume.plane),
+        overwrite=True,
+        shape=volume.file_shape,
+        voxel_size=volume.file_voxel_size,
+        colours=legend.colours,
+        names={**legend.names, UNSEGMENTED: "not segmented"},
+    )
+
+
+def _fovs(pipeline: Pipeline, dataset: Dataset) -> int:
+    return sum(len(v.z_slices) * len(fields_of(pipeline, v)) for v in dataset.train + dataset.test)
 
 
 def _segment_all(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog) -> dict[str, Counts]:
     """<volume>_clusters.tif of every volume, views of some slices; what was counted."""
     counts = {part: Counts(pipeline.k, dataset) for part in ("train", "test")}
     (out / "figures" / "data").mkdir(parents=True, exist_ok=True)
-    fovs = sum(len(v.z_slices) * len(fields_of(pipeline, v)) for v in dataset.train + dataset.test)
-    with log.progress(fovs, "segmenting") as bar:
+    with log.progress(_fovs(pipeline, dataset), "segmenting") as bar:
         for part, counted in counts.items():
             volumes = getattr(dataset, part)
             for volume, shown in zip(volumes, shares(volumes, VIEWS[part])):
@@ -195,11 +230,12 @@ def segment_volume(
     drawn: Sequence[int] = (),
     draw: Callable[[int, Slice], None] = lambda z, found: None,
     done: Callable[[], None] = lambda: None,
+    shown: Classes | None = None,
 ) -> Iterator[np.ndarray]:
     """Yields planes (Y, X) uint8 of the whole file, `UNSEGMENTED` where the recipe does not look.
 
     Adds what is `counted`, and calls done() after each FOV. For the slices in `drawn`, draw(z, slice) is called, unless
-    all of it has one grey value; of other slices nothing is held but the plane.
+    all of it has one grey value; of other slices nothing is held but the plane. shown: in place of clusters.
     """
     fields = fields_of(pipeline, volume)
     _, y0, x0 = volume.origin
@@ -207,8 +243,8 @@ def segment_volume(
     for z in range(volume.image.shape[0]):
         plane = np.full(volume.image.shape[1:], UNSEGMENTED, np.uint8)
         if z in used:
-            found = segment_slice(pipeline, volume, z, fields, keep=True, results=z in drawn, done=done)
-            clusters = found.plane()
+            found = segment_slice(pipeline, volume, z, fields, keep=True, results=z in drawn, done=done, shown=shown)
+            clusters = found.plane() if shown is None else found.plane()[..., 0]
             plane[y0 : y0 + volume.shape[1], x0 : x0 + volume.shape[2]] = clusters
             counted.add(volume, z, clusters)
             if found.results:
@@ -273,28 +309,3 @@ def time_stages(pipeline: Pipeline, dataset: Dataset) -> dict:
         "fovs": len(seconds),
         "pixels_per_fov": float(np.median([image.size for image in images])),
     }
-
-
-def write_classes(out: Path, volume: Volume, metrics: dict, dataset: Dataset) -> None:
-    """<volume>_classes.tif: class codes by the headline mapping, where there is one; 255 outside."""
-    mapping = metrics["mapping"].get(metrics["headline"] or "")
-    if mapping is None:
-        return
-    import tifffile
-
-    code_of = {name: code for code, name in dataset.classes.items()}
-    rest = code_of.get(metrics.get("rest", ""), UNSEGMENTED)
-    table = np.full(256, UNSEGMENTED, np.uint8)
-    table[: len(mapping)] = [rest if name is None else code_of[name] for name in mapping]
-    legend = class_legend(dataset.classes)
-    with tifffile.TiffFile(out / "segmentation" / f"{volume.name}_clusters.tif") as source:
-        planes = (table[page.asarray()] for page in source.pages)
-        write_labels(
-            out / "segmentation" / f"{volume.name}_classes.tif",
-            planes,
-            overwrite=True,
-            shape=volume.file_shape,
-            voxel_size=volume.file_voxel_size,
-            colours=legend.colours,
-            names={**legend.names, UNSEGMENTED: "no class"},
-        )

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # whatever needs torch is imported when it is needed: a wrong
     from sccs.data.volumes import FOV, Dataset
     from sccs.pipeline import Pipeline
     from sccs.system.log import RunLog
-    from sccs.training.pretrainer import Pretrainer
+    from sccs.training.pretrainer import Pretraining
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +55,7 @@ def command(args: argparse.Namespace) -> int:
 def run(
     recipe: Recipe, out: Path | None = None, *, resume: bool = False, overwrite: bool = False, team: Team = ALONE
 ) -> Path:
-    """The whole job of a recipe into the folder `out` (None: a new one); returns the report, or the MAE's checkpoint.
+    """The whole job of a recipe into the folder `out` (None: a new one); returns the report, or the trained checkpoint.
 
     team: the processes that do it together; all call this, and only the first reads and writes the folder.
 
@@ -101,6 +101,7 @@ def prepare_training(recipe: Recipe) -> Work:
     from sccs.evaluation.tables import rest_position
     from sccs.model.fovs import check_labels
     from sccs.pipeline import Pipeline
+    from sccs.training.fit import check_batch
     from sccs.training.trainer import check_length
 
     if recipe.data is None:
@@ -111,6 +112,7 @@ def prepare_training(recipe: Recipe) -> Work:
     check_length(pipeline.embedder, pipeline.clusterer, recipe.train.iterations)
     pipeline.features.fingerprint()  # reads the checkpoint, if there is one
     dataset = load_dataset(recipe.data, Path.cwd(), recipe.seed, pipeline.min_side)
+    check_batch(recipe.train.batch, dataset)
     check_labels(pipeline, dataset)
     rest_position(list(dataset.classes.values()), recipe.evaluation.rest)
     return lambda out, resume: train_and_segment(pipeline, dataset, out, resume)
@@ -141,17 +143,17 @@ def train_and_segment(pipeline: Pipeline, dataset: Dataset, out: Path, resume: b
 def prepare_pretraining(recipe: Recipe, device: str, team: Team = ALONE) -> Work:
     """The same for a recipe with a `pretrain` block."""
     from sccs.training.pretrain import carry_out, check_batch, prepare
-    from sccs.training.pretrain_settings import Pretrain
+    from sccs.training.pretrain_settings import settings_of
 
-    def prepared() -> Pretrainer:
-        check_batch(recipe.validate("pretrain", Pretrain), team)
+    def prepared() -> Pretraining:
+        check_batch(recipe.validate("pretrain", settings_of(recipe.pretrain or {})), team)
         return prepare(recipe.resolved()["pretrain"], device, recipe.seed, Path.cwd())
 
     trainer = team.together(prepared, first_ahead=True)
 
     def work(out: Path, resume: bool) -> Path:
         carry_out(trainer, out, resume, team)
-        return out / "model" / "mae.safetensors"
+        return out / "model" / f"{trainer.stem}.safetensors"
 
     return work
 

@@ -83,7 +83,8 @@ def prepare_folder(recipe: Recipe, out: Path, device: str, resume: bool) -> None
     if not resume:
         for name in ("checkpoints", "model", "tensorboard", "figures", "segmentation", "history"):
             shutil.rmtree(out / name, ignore_errors=True)
-        for name in ("metrics.json", "tables.json", "graphs.json", "timing.json", "report.html", "classes.yaml"):
+        tables = ("tables.json", "tables_taught.json", "graphs.json")
+        for name in ("metrics.json", *tables, "timing.json", "report.html", "suggestions.html", "classes.yaml"):
             (out / name).unlink(missing_ok=True)
     (out / "report.html.lock").unlink(missing_ok=True)  # of a `sccs name` that was killed
     resolved = to_yaml(recipe.resolved())

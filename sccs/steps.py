@@ -18,6 +18,7 @@ from registry.base import UserError
 from sccs.data import load_dataset
 from sccs.data.given import as_volume
 from sccs.data.volumes import Dataset, Volume
+from sccs.evaluation.class_files import write_class_files
 from sccs.evaluation.files import read_metrics
 from sccs.evaluation.naming import parse_assignments, rescore
 from sccs.inference import teach as lessons
@@ -29,11 +30,12 @@ from sccs.model.fovs import training_fovs
 from sccs.model.model import Model
 from sccs.model.teacher import Teacher
 from sccs.pipeline import Pipeline
-from sccs.products import redraw_views, remake_products
+from sccs.products import remake_products, write_taught
 from sccs.recipe import history, load_recipe
 from sccs.recipe.named import FILE, State, parse_state, read_state
 from sccs.recipe.stored import read_resolved
-from sccs.report.page import refresh
+from sccs.report.page import QUESTIONS, refresh, write_report
+from sccs.report.questions import Question, write_questions
 from sccs.system.apart import check_apart
 from sccs.system.files import write_text
 from sccs.system.lock import BRIEFLY, held
@@ -77,7 +79,7 @@ def teach(
         command = shlex.join(["teach", *map(str, labels), *(["--anew"] if anew else [])])
         _take(run, state, command, teacher)
         lessons.take(model, teacher)
-        _redraw(run, model)
+        _show_taught(run, model)
     nodes = sum(int((counts.sum(1) > 0).sum()) for counts in lesson.counts)
     say(f"{run}: {nodes} superpixels labelled, each in every field of view that sees it; it now knows {tally(teacher)}")
     return teacher
@@ -100,7 +102,7 @@ def paint(run: str | Path, model: Pipeline, image: str, make: Callable[[Teacher 
         teacher = make(unpainted(run))
         _take(run, read_state(run), f"{PAINT} {shlex.quote(image)}", teacher)
         lessons.take(model, teacher)
-        _redraw(run, model)
+        _show_taught(run, model)
     return teacher
 
 
@@ -180,10 +182,11 @@ def undo(run: str | Path, *, device: str = "auto") -> history.Step:
         if dataset is not None:
             _remake(run, dataset, device)
         else:
-            rescore(run)
-            if after.teacher not in (None, before.teacher):
-                _redraw(run, Pipeline.load(run, device))
+            metrics = rescore(run)
+            if after.teacher is not None:
+                _show_taught(run, Pipeline.load(run, device))
             else:
+                write_class_files(run, metrics)
                 refresh(run)
     say(said)
     return step
@@ -195,13 +198,16 @@ def suggest(
     *,
     image: str | None = None,
     out: str | None = None,
+    page: str | None = None,
     overwrite: bool = False,
     device: str = "auto",
 ) -> list[Suggestion]:
     """`sccs suggest RUN -n 20`: name the superpixels whose label would tell most, as a table to fill in.
 
     Of the run's training images, or of `image`. The table, z,y,x,class,image with `class` empty, is printed, or written
-    to the file `out`; `sccs teach RUN TABLE` takes it when the classes are filled in. Nothing of the run changes.
+    to the file `out`; `sccs teach RUN TABLE` takes it when the classes are filled in. page: an HTML file with a picture
+    of each, which saves such a table; "" for suggestions.html of the run, which its report then links. Nothing else of
+    the run changes.
 
     Raises UserError for what is no finished run, and where the images are not there.
     """
@@ -211,17 +217,42 @@ def suggest(
     given = [] if image is None else [as_volume(image, image, None, model.fov, model.min_side)]
     volumes = given or run_data(run, model).train
     found = suggestions(model, volumes, n)
+    if page is not None:
+        _ask(run, model, page or str(run / QUESTIONS), found, image, overwrite)
     text = "z,y,x,class,image\n" + "".join(f"{s.z},{s.y},{s.x},,{_cell(image or s.volume)}\n" for s in found)
-    if out is None:
+    if out is None and page is None:
         say(text.rstrip("\n"))
+    if out is None:
         return found
     with held(out, "sccs suggest"):
-        if Path(out).exists() and not overwrite:
-            raise UserError(f"{out}: exists already: choose another name, or say --overwrite")
-        check_apart(Path(out), {"RUN": [str(run)]})
+        _check_free(run, out, overwrite)
         write_text(Path(out), text)
     say(f"{out}: {len(found)} places; fill in the column `class`, then `sccs teach {run} {out}`")
     return found
+
+
+def _ask(
+    run: Path, model: Pipeline, page: str, found: Sequence[Suggestion], image: str | None, overwrite: bool
+) -> None:
+    """The page of pictures to answer."""
+    known = model.taught.names if model.taught else [entry["name"] for entry in model.names.values()]
+    names = list(dict.fromkeys([*known, *model.info.get("classes", {}).values()]))
+    asked = [Question(s.image, s.mask, (s.z, s.y, s.x), image or s.volume, s.doubt) for s in found]
+    own = Path(page) == run / QUESTIONS
+    with held(page, "sccs suggest"):
+        if not own:
+            _check_free(run, page, overwrite)
+        write_questions(Path(page), asked, names, shlex.quote(str(run)))
+    if own:
+        with held(run / "report.html", "sccs suggest", wait=10 * BRIEFLY):
+            write_report(run)
+    say(f"{page}: {len(found)} places; open it, answer, save answers.csv, then `sccs teach {run} answers.csv`")
+
+
+def _check_free(run: Path, out: str, overwrite: bool) -> None:
+    if Path(out).exists() and not overwrite:
+        raise UserError(f"{out}: exists already: choose another name, or say --overwrite")
+    check_apart(Path(out), {"RUN": [str(run)]})
 
 
 def _cell(text: str) -> str:
@@ -281,14 +312,20 @@ def _remake(run: Path, dataset: Dataset, device: str) -> None:
         remake_products(Pipeline.load(run, device), dataset, run, log)
 
 
-def _redraw(run: Path, model: Pipeline) -> None:
-    """The report's slices, where the run's images are still there."""
+def show_taught(run: str | Path, device: str = "auto") -> None:
+    """What a taught run shows follows the names of its clusters: <volume>_classes.tif, scores and the report."""
+    _show_taught(Path(run), Pipeline.load(run, device))
+
+
+def _show_taught(run: Path, model: Pipeline) -> None:
+    """The same of a model, where the run's images are still there."""
     try:
         dataset = run_data(run, model)
     except UserError as error:
-        say_error(f"the report keeps its pictures: {error}")
+        say_error(f"segmentation/ and the report's pictures stay as they are: {error}")
         return
-    redraw_views(model, dataset, run)
+    with RunLog(run, tensorboard=False, resume=True) as log:
+        write_taught(model, dataset, run, log)
 
 
 def tally(teacher: Teacher) -> str:

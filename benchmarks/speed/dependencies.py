@@ -39,6 +39,7 @@ MODULES = {
     "connected-components-3d": "cc3d",
     "bioimageio-spec": "bioimageio.spec",
     "ome-zarr-models": "ome_zarr_models",
+    "mkdocs-material": "material",
 }
 WHY = {
     "numpy": "arrays; what everything else speaks",
@@ -79,7 +80,9 @@ WHY = {
     "pytest-timeout": "ends a test that hangs",
     "pytest-xdist": "tests in several processes at once",
     "hypothesis": "property tests of readers, tiling and mapping",
-    "pdoc": "API pages from docstrings; the smallest generator that does it (Sphinx, mkdocs: themes, plug-ins)",
+    "mkdocs": "the documentation site, from the Markdown that the checkout is read in; fails at a dead link",
+    "mkdocs-material": "its looks and its search, which work from a disk",
+    "mkdocstrings": "its API pages from docstrings, without an import; replaces pdoc, whose pages stood apart",
     "dask": "work shared between processes and machines, lazy arrays; replaces a scheduler of our own",
     "distributed": "the scheduler of Dask for several machines",
     "onnx": "the encoder as a file that other runtimes read",

@@ -1,19 +1,36 @@
-"""Files of an MAE encoder's weights: where they are, reading, writing, and the hash that tells them apart."""
+"""Files of weights, of an MAE's encoder and of its student: where they are, reading, writing, and their hash."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from registry.base import UserError
 
-BUNDLED = Path(__file__).parent / "weights" / "mae_vem.safetensors"
-FORMAT = "sccs MAE encoder 1"
-HOW = "train one with the recipe mae.yaml"
+
+@dataclass(frozen=True)
+class Kind:
+    """Of weights: their name in messages, the bundled file, the format's name, and the recipe that trains them."""
+
+    name: str
+    bundled: Path
+    format: str
+    recipe: str
+
+    @property
+    def how(self) -> str:
+        """To come by a file."""
+        return f"train one with the recipe {self.recipe}"
+
+
+_WEIGHTS = Path(__file__).parent / "weights"
+ENCODER = Kind("an MAE encoder", _WEIGHTS / "mae_vem.safetensors", "sccs MAE encoder 1", "mae.yaml")
+STUDENT = Kind("an MAE's student", _WEIGHTS / "student_vem.safetensors", "sccs MAE student 1", "distil.yaml")
 
 
 def encoder_arguments(architecture: dict) -> dict:
@@ -22,25 +39,27 @@ def encoder_arguments(architecture: dict) -> dict:
     return {name: architecture[name] for name in names}
 
 
-def checkpoint_path(checkpoint: str, base: Path = Path()) -> Path:
+def checkpoint_path(checkpoint: str, base: Path = Path(), kind: Kind = ENCODER) -> Path:
     """ "bundled" or a file's name (``~`` and ``${VARIABLE}`` allowed, relative to `base`) -> path of the file.
 
     Raises UserError if there is no such file.
     """
     if checkpoint == "bundled":
-        path = BUNDLED
+        path = kind.bundled
     else:
         path = base / os.path.expanduser(os.path.expandvars(checkpoint))
     if not path.is_file():
-        raise UserError(f"checkpoint {checkpoint!r}: no file {path}; {HOW}, or use checkpoint: bundled")
+        raise UserError(f"checkpoint {checkpoint!r}: no file {path}; {kind.how}, or use checkpoint: bundled")
     return path
 
 
-def read_checkpoint(path: Path, block: str, **wanted: float) -> tuple[dict[str, np.ndarray], dict]:
+def read_checkpoint(
+    path: Path, block: str, kind: Kind = ENCODER, **wanted: float
+) -> tuple[dict[str, np.ndarray], dict]:
     """Weights as they are stored, and the facts of the training run, `architecture` among them.
 
     `wanted`: entries of the architecture that the recipe's `block` asks for. Raises UserError if the file is no
-    checkpoint of an MAE encoder, is damaged, or was trained with another architecture.
+    checkpoint of that kind, is damaged, or was trained with another architecture.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -49,9 +68,9 @@ def read_checkpoint(path: Path, block: str, **wanted: float) -> tuple[dict[str, 
             facts = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error}); {HOW}") from None
-    if facts.get("format") != FORMAT:
-        raise UserError(f"{path}: not a checkpoint of an MAE encoder (its header lacks format: {FORMAT}); {HOW}")
+        raise UserError(f"{path}: not a readable safetensors file ({error}); {kind.how}") from None
+    if facts.get("format") != kind.format:
+        raise UserError(f"{path}: not a checkpoint of {kind.name} (its header lacks format: {kind.format}); {kind.how}")
     facts = json.loads(facts["facts"])
     trained = facts["architecture"]
     other = {name: value for name, value in wanted.items() if trained[name] != value}
@@ -66,14 +85,14 @@ def read_checkpoint(path: Path, block: str, **wanted: float) -> tuple[dict[str, 
     return weights, facts
 
 
-def write_checkpoint(path: Path, weights: dict[str, np.ndarray], facts: dict) -> None:
-    """Write an encoder's weights and the facts of its training; `architecture` and the weights' `sha256` are needed."""
+def write_checkpoint(path: Path, weights: dict[str, np.ndarray], facts: dict, kind: Kind = ENCODER) -> None:
+    """Write weights and the facts of its training; `architecture` and the weights' `sha256` are needed."""
     from safetensors.numpy import save_file
 
     save_file(
         {name: np.ascontiguousarray(value) for name, value in weights.items()},
         path,
-        metadata={"format": FORMAT, "facts": json.dumps(facts, sort_keys=True)},
+        metadata={"format": kind.format, "facts": json.dumps(facts, sort_keys=True)},
     )
 
 

@@ -30,51 +30,75 @@ def pairwise_squared(X: torch.Tensor, Y: torch.Tensor) -> torch.Tensor:
     return (X.square().sum(1)[:, None] + Y.square().sum(1)[None, :]).sub_(2 * X @ Y.T).clamp_(min=0)
 
 
-def nearest_pairs(X: torch.Tensor, m: int, rows: int = 512) -> torch.Tensor:
+def nearest_pairs(X: torch.Tensor, m: int, rows: int = 256) -> torch.Tensor:
     """Pairs (2, n * m) int64 of each node and its m nearest others by Euclidean distance, X (n, d); m at most n - 1.
 
-    Of nodes equally far the CPU takes the first. rows: nodes compared at once, memory is rows x n.
+    Of nodes equally far the CPU takes the first. rows: nodes compared at once, memory is rows x n, on the CPU
+    rows x rows.
     """
     n = len(X)
     m = max(min(m, n - 1), 0)
     nearest = torch.empty(n, m, dtype=torch.int64, device=X.device)
-    square = X.square().sum(1).numpy() if X.device.type == "cpu" else None
-    for start in range(0, n if m > 0 else 0, rows):
-        block = torch.arange(start, min(start + rows, n), device=X.device)
-        if X.device.type == "cpu":
-            _select((2 * X[block] @ X.T).numpy(), square, start, nearest.numpy())
-            continue
-        d2 = pairwise_squared(X[block], X)
-        d2[torch.arange(len(block), device=X.device), block] = torch.inf
-        nearest[block] = d2.topk(m, dim=1, largest=False).indices
+    if m > 0:
+        (_nearest_on_cpu if X.device.type == "cpu" else _nearest_on_device)(X, rows, nearest)
     return torch.stack([torch.arange(n, device=X.device)[:, None].expand(-1, m).reshape(-1), nearest.reshape(-1)])
 
 
+def _nearest_on_device(X: torch.Tensor, rows: int, nearest: torch.Tensor) -> None:
+    """Fill `nearest` (n, m)."""
+    for block in torch.arange(len(X), device=X.device).split(rows):
+        d2 = pairwise_squared(X[block], X)
+        d2[torch.arange(len(block), device=X.device), block] = torch.inf
+        nearest[block] = d2.topk(nearest.shape[1], dim=1, largest=False).indices
+
+
+def _nearest_on_cpu(X: torch.Tensor, rows: int, nearest: torch.Tensor) -> None:
+    """Fill `nearest` (n, m). Each product of two blocks is taken once, and serves both."""
+    square = X.square().sum(1).numpy()
+    nearest[:] = torch.arange(len(X))[:, None]
+    least = np.full(nearest.shape, np.inf, np.float32)
+    blocks = X.split(rows)
+    for a, block in enumerate(blocks):
+        twice = 2 * block
+        for b in range(a, len(blocks)):  # so that every node meets the others in their order
+            product = (twice @ blocks[b].T).numpy()
+            _select(product, square, a * rows, b * rows, least, nearest.numpy())
+
+
 @compiled
-def _select(product: np.ndarray, square: np.ndarray, start: int, nearest: np.ndarray) -> None:
-    """Fill rows of `nearest` (n, m) from `start` on with the m least of ||x_i||^2 + ||x_j||^2 - 2 x_i.x_j over j != i:
-    product (rows, n), 2 x_i.x_j; square (n,)."""
+def _select(
+    product: np.ndarray, square: np.ndarray, first: int, second: int, least: np.ndarray, nearest: np.ndarray
+) -> None:
+    """Keep in `nearest` (n, m) the nodes that are nearest so far, in `least` (n, m) their squared distances,
+    ||x_i||^2 + ||x_j||^2 - 2 x_i.x_j: product (rows, columns), 2 x_i.x_j of the nodes i from `first` and j from
+    `second` on, later ones or the same; square (n,)."""
     m = nearest.shape[1]
-    least = np.empty(m, np.float32)
     for r in range(len(product)):
-        own, i, line, found = square[start + r], start + r, product[r], nearest[start + r]
-        least[:] = np.inf
-        found[:] = i
-        worst = least[m - 1]
-        for j in range(len(line)):
-            d2 = max((own + square[j]) - line[j], np.float32(0))
+        i, line = first + r, product[r]
+        own = square[i]
+        worst = least[i, m - 1]
+        for c in range(len(line)):
+            j = second + c
+            d2 = max((own + square[j]) - line[c], np.float32(0))
             if d2 < worst and j != i:
                 place = m - 1
-                while place > 0 and least[place - 1] > d2:
-                    least[place], found[place] = least[place - 1], found[place - 1]
+                while place > 0 and least[i, place - 1] > d2:
+                    least[i, place], nearest[i, place] = least[i, place - 1], nearest[i, place - 1]
                     place -= 1
-                least[place], found[place] = d2, j
-                worst = least[m - 1]
+                least[i, place], nearest[i, place] = d2, j
+                worst = least[i, m - 1]
+            if first != second and d2 < least[j, m - 1]:
+                place = m - 1
+                while place > 0 and least[j, place - 1] > d2:
+                    least[j, place], nearest[j, place] = least[j, place - 1], nearest[j, place - 1]
+                    place -= 1
+                least[j, place], nearest[j, place] = d2, i
 
 
-def squared_lengths(X: torch.Tensor, i: torch.Tensor, j: torch.Tensor, rows: int = 1024) -> torch.Tensor:
+def squared_lengths(X: torch.Tensor, i: torch.Tensor, j: torch.Tensor, rows: int = 256) -> torch.Tensor:
     """||x_i - x_j||^2 (E,) of pairs i, j (E,) of X (n, d), as many at a time as a processor's cache holds."""
-    return torch.cat([(X[a] - X[b]).square_().sum(1) for a, b in zip(i.split(rows), j.split(rows))])
+    parts = zip(i.split(rows), j.split(rows))
+    return torch.cat([(X.index_select(0, a) - X.index_select(0, b)).square_().sum(1) for a, b in parts])
 
 
 class AffinityGraph(GraphBuilder):

@@ -87,12 +87,22 @@ def _borders(regions: np.ndarray, n: int) -> np.ndarray:
 
 def region_geometry(regions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Area (n,) in pixels and centroid (n, 2) as (y, x) of every region of (H, W) labels 0 .. n - 1."""
-    flat = regions.ravel()
-    n = int(flat.max()) + 1
-    area = np.bincount(flat, minlength=n).astype(np.float64)
-    y, x = np.indices(regions.shape)
-    centroid = np.stack([np.bincount(flat, c.ravel(), n) / area for c in (y, x)], axis=1)
-    return area.astype(np.float32), centroid.astype(np.float32)
+    area, place = _sums_of_places(regions, int(regions.max()) + 1)
+    return area.astype(np.float32), (place / area[:, None]).astype(np.float32)
+
+
+@compiled
+def _sums_of_places(regions: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (n,) of each region, and the sums (n, 2) of their (y, x)."""
+    area, place = np.zeros(n), np.zeros((n, 2))
+    H, W = regions.shape
+    for y in range(H):
+        for x in range(W):
+            region = regions[y, x]
+            area[region] += 1
+            place[region, 0] += y
+            place[region, 1] += x
+    return area, place
 
 
 def region_means(image: np.ndarray, regions: np.ndarray, area: np.ndarray) -> np.ndarray:

@@ -1,16 +1,14 @@
 """Mean and standard deviation of bilinearly upsampled features over regions, without the (H, W, q) array.
 
-Bilinear upsampling is linear in the token values V (h, w, q), so the mean over a region is one sparse product
-M V. The second moment is quadratic and needs only products of tokens that are corners of one cell: a token with
-itself, with its right, lower, lower-right and lower-left neighbour: five sparse products. The weights of both are
-sums over the region's pixels of polynomials in the pixel's place (f_y, f_x) inside its cell, so that one pass that
-sums f_y^a f_x^b, a, b <= 2, per (region, cell) gives them all.
+Bilinear upsampling is linear in the token values V (h, w, q), so the mean over a region is a weighted sum of its
+tokens. The second moment is quadratic and needs only products of tokens that are corners of one cell: a token with
+itself, with its right, lower, lower-right and lower-left neighbour. The weights of both are summed over the region's
+pixels first, so that each token is gone through once for each region.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import coo_matrix, csr_matrix
 
 from registry.base import FeatureMap, FeatureStack
 from registry.numeric.compiled import at_once, compiled
@@ -57,139 +55,136 @@ def pool(features: FeatureMap | FeatureStack, regions: np.ndarray) -> np.ndarray
     V = features.values.astype(np.float64).reshape(h * w, q)  # squares are subtracted below
     centre = V.reshape(h, w, q).mean(axis=(0, 1))
     V -= centre
-    first, second = _token_weights(features, regions)
-    weights = [first, *second.values()]
-    starts = np.stack([each.indptr for each in weights]).astype(np.int64)
-    starts += np.concatenate([[0], np.cumsum(starts[:, -1])[:-1]])[:, None]
-    columns = np.concatenate([each.indices for each in weights])
-    values = np.concatenate([each.data for each in weights])
-    partners = np.array([rows * w + columns for rows, columns in second])
-    pooled = np.empty((starts.shape[1] - 1, 2 * q), np.float32)
+    (i, fy), (j, fx) = (
+        _cells(length, tokens, features.step, features.offset) for length, tokens in zip(regions.shape, (h, w))
+    )
+    pixels, starts = _by_region(regions.ravel(), int(regions.max()) + 1)
+    pooled = np.empty((len(starts) - 1, 2 * q), np.float32)
 
     def rows(part: slice) -> None:
-        _mean_and_deviation(V, centre, starts[:, part.start : part.stop + 1], columns, values, partners, pooled[part])
+        _mean_and_deviation(V, centre, (h, w), i, fy, j, fx, pixels, starts[part.start : part.stop + 1], pooled[part])
 
     at_once(rows, len(pooled))
     return pooled
 
 
-def _token_weights(features: FeatureMap, regions: np.ndarray) -> tuple[csr_matrix, dict[tuple[int, int], csr_matrix]]:
-    """Weights (n_s, h w) that give a region's mean: of tokens V, and of products of V with the token that lies so many
-    (rows, columns) further on, which give the mean of the square."""
-    (h, w, _), (H, W) = features.values.shape, regions.shape
-    (i, fy), (j, fx) = (_cells(n, m, features.step, features.offset) for n, m in ((H, h), (W, w)))
-    n = int(regions.max()) + 1
-
-    # sums over the pixels of each (region, cell) of fy^a fx^b
-    key = (regions.astype(np.int64) * h + i[:, None]) * w + j[None, :]
-    keys, member = np.unique(key.ravel(), return_inverse=True)
-    region, cell = keys // (h * w), keys % (h * w)
-    area = np.bincount(regions.ravel(), minlength=n)
-    moments = _moments(member.reshape(H, W), fy, fx, len(keys)) / area[region]  # (3, 3, pairs)
-
-    def expected(py: dict[int, float], px: dict[int, float]) -> np.ndarray:
-        """The share of the region's mean of a product of polynomials in fy and fx, per (region, cell)."""
-        return sum(cy * cx * moments[a, b] for a, cy in py.items() for b, cx in px.items())
-
-    def matrix(*entries: tuple[np.ndarray, np.ndarray]) -> csr_matrix:
-        """From (tokens, weights) of each (region, cell)."""
-        tokens, weights = (np.concatenate(part) for part in zip(*entries))
-        return coo_matrix((weights, (np.tile(region, len(entries)), tokens)), shape=(n, h * w)).tocsr()
-
-    right = cell + np.where(cell % w < w - 1, 1, 0)  # the corners of a cell, in the flattened grid
-    lower = cell + np.where(cell // w < h - 1, w, 0)
-    opposite = lower + (right - cell)
-    lo, hi = {0: 1.0, 1: -1.0}, {1: 1.0}  # 1 - f and f
-    lo2, hi2, lohi = {0: 1.0, 1: -2.0, 2: 1.0}, {2: 1.0}, {1: 1.0, 2: -1.0}  # their products
-    cross = expected(lohi, lohi)
-
-    def corners(low: dict[int, float], high: dict[int, float]) -> csr_matrix:
-        return matrix(
-            (cell, expected(low, low)),
-            (right, expected(low, high)),
-            (lower, expected(high, low)),
-            (opposite, expected(high, high)),
-        )
-
-    return corners(lo, hi), {
-        (0, 0): corners(lo2, hi2),
-        (0, 1): 2 * matrix((cell, expected(lo2, lohi)), (lower, expected(hi2, lohi))),
-        (1, 0): 2 * matrix((cell, expected(lohi, lo2)), (right, expected(lohi, hi2))),
-        (1, 1): 2 * matrix((cell, cross)),
-        (1, -1): 2 * matrix((right, cross)),
-    }
+@compiled
+def _by_region(regions: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels (H W,) of region after region, as they lie, and where each of n begins (n + 1,): regions (H W,)."""
+    starts = np.zeros(n + 1, np.int64)
+    for region in regions:
+        starts[region + 1] += 1
+    for region in range(n):
+        starts[region + 1] += starts[region]
+    pixels, place = np.empty(len(regions), np.int32), starts.copy()
+    for p in range(len(regions)):
+        pixels[place[regions[p]]] = p
+        place[regions[p]] += 1
+    return pixels, starts
 
 
 @compiled
 def _mean_and_deviation(
     V: np.ndarray,
     centre: np.ndarray,
+    grid: tuple[int, int],
+    i: np.ndarray,
+    fy: np.ndarray,
+    j: np.ndarray,
+    fx: np.ndarray,
+    pixels: np.ndarray,
     starts: np.ndarray,
-    columns: np.ndarray,
-    values: np.ndarray,
-    partners: np.ndarray,
     pooled: np.ndarray,
 ) -> None:
     """Rows of `pooled` (n, 2q) from tokens V (h w, q) less their `centre` (q,).
 
-    Row r of weight matrix m has the entries starts[m, r] to starts[m, r + 1] of columns and values: of tokens for
-    m = 0, then of products with the token `partners[m - 1]` further on (beyond the grid weights are zero, whatever is
-    there).
+    The pixels of row r are pixels[starts[r] : starts[r + 1]]; i, fy of each image row and j, fx of each column: cell
+    and place in the cell.
     """
-    n, q = pooled.shape[0], V.shape[1]
-    mean, square, total = np.empty(q), np.empty(q), np.empty(q)
-    for r in range(n):
+    (h, w), W, q, last = grid, len(j), V.shape[1], len(V) - 1
+    mean, square = np.empty(q), np.empty(q)
+    slot, tokens, weights = np.full(h * w, -1), np.empty(h * w, np.int64), np.empty((h * w, 6))
+    corner = np.empty(4, np.int64)
+    for r in range(len(pooled)):
+        found, cell = 0, -1
+        for p in pixels[starts[r] : starts[r + 1]]:
+            y, x = p // W, p % W
+            if i[y] * w + j[x] != cell:
+                cell = i[y] * w + j[x]
+                right, down = 1 if j[x] < w - 1 else 0, w if i[y] < h - 1 else 0
+                for c, token in enumerate((cell, cell + right, cell + down, cell + right + down)):
+                    if slot[token] < 0:
+                        slot[token], tokens[found], weights[found] = found, token, 0
+                        found += 1
+                    corner[c] = slot[token]
+            a, b, c, d = (1 - fy[y]) * (1 - fx[x]), (1 - fy[y]) * fx[x], fy[y] * (1 - fx[x]), fy[y] * fx[x]
+            # of a token: its own weight, of its square, of twice the product with its right, lower, lower-right and
+            # lower-left neighbour
+            at = weights[corner[0]]
+            at[0] += a
+            at[1] += a * a
+            at[2] += a * b
+            at[3] += a * c
+            at[4] += a * d
+            at = weights[corner[1]]
+            at[0] += b
+            at[1] += b * b
+            at[3] += b * d
+            at[5] += b * c
+            at = weights[corner[2]]
+            at[0] += c
+            at[1] += c * c
+            at[2] += c * d
+            at = weights[corner[3]]
+            at[0] += d
+            at[1] += d * d
         mean[:] = 0
         square[:] = 0
-        for e in range(starts[0, r], starts[0, r + 1]):
-            weight, token = values[e], V[columns[e]]
-            for c in range(q):
-                mean[c] += weight * token[c]
-        for m in range(len(partners)):
-            total[:] = 0
-            for e in range(starts[m + 1, r], starts[m + 1, r + 1]):
-                other = min(max(columns[e] + partners[m], 0), len(V) - 1)
-                weight, token, partner = values[e], V[columns[e]], V[other]
-                for c in range(q):
-                    total[c] += weight * (token[c] * partner[c])
-            for c in range(q):
-                square[c] += total[c]
-        for c in range(q):
-            pooled[r, c] = mean[c] + centre[c]
-            pooled[r, q + c] = np.sqrt(max(square[c] - mean[c] * mean[c], 0.0))
-
-
-@compiled
-def _moments(member: np.ndarray, fy: np.ndarray, fx: np.ndarray, n: int) -> np.ndarray:
-    """Sums (3, 3, n) over the pixels of each (region, cell) of fy^a fx^b: member (H, W), fy (H,), fx (W,)."""
-    sums = np.zeros((n, 3, 3))
-    for y in range(len(fy)):
-        for x in range(len(fx)):
-            down = 1.0
-            for a in range(3):
-                across = 1.0
-                for b in range(3):
-                    sums[member[y, x], a, b] += down * across
-                    across *= fx[x]
-                down *= fy[y]
-    return sums.transpose(1, 2, 0).copy()
+        for t in range(found):
+            token, at = tokens[t], weights[t]
+            slot[token] = -1
+            own, right, lower = V[token], V[min(token + 1, last)], V[min(token + w, last)]
+            opposite, left = V[min(token + w + 1, last)], V[min(token + w - 1, last)]
+            first, same, to_right, to_lower, across, to_left = at[0], at[1], at[2], at[3], at[4], at[5]
+            for k in range(q):
+                beside = to_right * right[k] + to_lower * lower[k] + across * opposite[k] + to_left * left[k]
+                mean[k] += first * own[k]
+                square[k] += own[k] * (same * own[k] + 2 * beside)
+        area = starts[r + 1] - starts[r]
+        for k in range(q):
+            own_mean = mean[k] / area
+            pooled[r, k] = own_mean + centre[k]
+            pooled[r, q + k] = np.sqrt(max(square[k] / area - own_mean * own_mean, 0.0))
 
 
 def _pool_pixels(V: np.ndarray, regions: np.ndarray) -> np.ndarray:
     """The same where every pixel is a token: V (H W, q), regions (H W,)."""
-    area = np.bincount(regions)
-    membership = csr_matrix((1 / area[regions], (regions, np.arange(len(regions)))), shape=(len(area), len(regions)))
+    share = 1 / np.bincount(regions)
     q, centre = V.shape[1], V.mean(axis=0, dtype=np.float64)
-    pooled = np.empty((len(area), 2 * q), np.float32)
+    pooled = np.empty((len(share), 2, q), np.float32)
 
     def moments_of(channels: slice) -> None:
-        part = np.ascontiguousarray(V[:, channels], np.float64)
-        mean = membership @ part
-        part -= centre[channels]
-        square = membership @ np.square(part, out=part)
-        square -= np.square(mean - centre[channels])
-        pooled[:, channels] = mean
-        pooled[:, channels.start + q : channels.stop + q] = np.sqrt(np.maximum(square, 0))
+        pooled[:, :, channels] = _moments_of_pixels(V[:, channels], centre[channels], regions, share)
 
-    at_once(moments_of, q, 4)  # so many channels fit into a processor's cache
-    return pooled
+    at_once(moments_of, q, 16)  # the sums of so many channels stay in a processor's cache
+    return pooled.reshape(-1, 2 * q)
+
+
+@compiled
+def _moments_of_pixels(V: np.ndarray, centre: np.ndarray, regions: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Mean and deviation (n, 2, q) over the pixels of each region: V (H W, q), regions (H W,); share (n,), one over
+    the region's pixels; centre (q,), near which the values lie."""
+    q = V.shape[1]
+    sums = np.zeros((len(share), 2, q))
+    for p in range(len(regions)):
+        weight, values = share[regions[p]], V[p]
+        mean, square = sums[regions[p], 0], sums[regions[p], 1]
+        for k in range(q):
+            value = np.float64(values[k])
+            mean[k] += weight * value
+            square[k] += weight * ((value - centre[k]) * (value - centre[k]))
+    for r in range(len(share)):
+        for k in range(q):
+            apart = sums[r, 0, k] - centre[k]
+            sums[r, 1, k] = np.sqrt(max(sums[r, 1, k] - apart * apart, 0.0))
+    return sums

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from registry.numeric.compiled import compiled
+from registry.numeric.compiled import at_once, compiled
 
 SMALLEST, LARGEST = 0.5, 3  # areas of connected regions, in mean areas (scikit-image's defaults)
 
@@ -39,13 +39,12 @@ def slic(grey: np.ndarray, count: int, compactness: float, iterations: int, sigm
     centres[:, 0], centres[:, 1] = np.repeat(y, len(x)), np.tile(x, len(y))
     step = np.float32(max(rows.step or 1, columns.step or 1))
     # the windows go by the grid of as many centres as there are, not as were asked for
-    reach = [np.float32(2 * int(axis.step or 1)) for axis in regular_grid((1, H, W), len(centres))[1:]]
-    nearest = _clusters(image, centres, *reach, np.float32(1 / np.float64(step * step)), iterations)
+    reach_y, reach_x = (np.float32(2 * int(axis.step or 1)) for axis in regular_grid((1, H, W), len(centres))[1:])
+    nearest = _clusters(image, centres, reach_y, reach_x, np.float32(1 / np.float64(step * step)), iterations)
     area = H * W / len(centres)
     return _connected(nearest, int(SMALLEST * area), int(LARGEST * area))
 
 
-@compiled
 def _clusters(
     image: np.ndarray,
     centres: np.ndarray,
@@ -57,55 +56,79 @@ def _clusters(
     """k-means over (y, x, grey): image (H, W) and centres (n, 3) float32 -> cluster of each pixel (H, W) int32.
 
     A centre sees the pixels up to `reach` px away, and moves to the mean of its own after each iteration; one that has
-    none is NaN from then on. weight: of squared px against squared grey. One loop for all, hence long: compiled
-    functions call no others.
+    none is NaN from then on. weight: of squared px against squared grey. Bands of rows are assigned at once.
     """
-    H, W = image.shape
-    n = np.int32(len(centres))
-    nearest = np.full((H, W), np.int32(-1))
-    distance = np.empty((H, W), np.float32)
-    across = np.empty(W, np.float32)
-    pixels = np.empty(n, np.int32)
-    one, none = np.float32(1), np.float32(0)
+    nearest = np.full(image.shape, np.int32(-1))
+
+    def assign(rows: slice) -> None:
+        _assign(image[rows], centres, rows.start, reach_y, reach_x, weight, nearest[rows])
+
     for _ in range(iterations):
-        distance[:] = np.inf
-        for k in range(n):
-            cy, cx, grey = centres[k, 0], centres[k, 1], centres[k, 2]
-            if cy != cy:
-                continue
-            top, bottom = int(max(cy - reach_y, none)), int(min(cy + reach_y + one, np.float32(H)))
-            left, right = int(max(cx - reach_x, none)), int(min(cx + reach_x + one, np.float32(W)))
-            for x in range(right - left):
-                dx = cx - np.float32(left + x)
-                across[x] = dx * dx
-            for y in range(top, bottom):
-                dy = cy - np.float32(y)
-                dy *= dy
-                line, label, least = image[y, left:right], nearest[y, left:right], distance[y, left:right]
-                for x in range(right - left):  # without a branch: vector instructions
-                    t = line[x] - grey
-                    d = (dy + across[x]) * weight + t * t
-                    closer = d < least[x]
-                    label[x] = k if closer else label[x]
-                    least[x] = d if closer else least[x]
-        centres[:] = 0
-        pixels[:] = 0
-        for y in range(H):
-            x = 0
-            while x < W:  # pixels of one cluster, side by side: their sums stay in registers
-                k = nearest[y, x]
-                count, sum_y, sum_x, grey = pixels[k], centres[k, 0], centres[k, 1], centres[k, 2]
-                while x < W and nearest[y, x] == k:
-                    count += np.int32(1)
-                    sum_y += np.float32(y)
-                    sum_x += np.float32(x)
-                    grey += image[y, x]
-                    x += 1
-                pixels[k], centres[k, 0], centres[k, 1], centres[k, 2] = count, sum_y, sum_x, grey
-        for k in range(n):
-            for c in range(3):
-                centres[k, c] = centres[k, c] / np.float32(pixels[k]) if pixels[k] else np.float32(np.nan)
+        at_once(assign, len(image))
+        _move(image, nearest, centres)
     return nearest
+
+
+@compiled
+def _assign(
+    image: np.ndarray,
+    centres: np.ndarray,
+    first: int,
+    reach_y: np.float32,
+    reach_x: np.float32,
+    weight: np.float32,
+    nearest: np.ndarray,
+) -> None:
+    """Put the nearest centre of each pixel into `nearest` (h, W), for a band of h rows from the image's row `first` on.
+    A pixel that no centre sees keeps what it has."""
+    h, W = image.shape
+    distance = np.full((h, W), np.float32(np.inf))
+    across = np.empty(W, np.float32)
+    one, none, above, below = np.float32(1), np.float32(0), np.float32(first), np.float32(first + h)
+    for k in range(np.int32(len(centres))):
+        cy, cx, grey = centres[k, 0], centres[k, 1], centres[k, 2]
+        if cy != cy:
+            continue
+        top, bottom = int(max(cy - reach_y, above)) - first, int(min(cy + reach_y + one, below)) - first
+        left, right = int(max(cx - reach_x, none)), int(min(cx + reach_x + one, np.float32(W)))
+        if top >= bottom:
+            continue
+        for x in range(right - left):
+            dx = cx - np.float32(left + x)
+            across[x] = dx * dx
+        for y in range(top, bottom):
+            dy = cy - np.float32(first + y)
+            dy *= dy
+            line, label, least = image[y, left:right], nearest[y, left:right], distance[y, left:right]
+            for x in range(right - left):  # without a branch: vector instructions
+                t = line[x] - grey
+                d = (dy + across[x]) * weight + t * t
+                closer = d < least[x]
+                label[x] = k if closer else label[x]
+                least[x] = d if closer else least[x]
+
+
+@compiled
+def _move(image: np.ndarray, nearest: np.ndarray, centres: np.ndarray) -> None:
+    """Each of `centres` (n, 3) to the mean of its pixels (H, W)."""
+    H, W = image.shape
+    pixels = np.zeros(len(centres), np.int32)
+    centres[:] = 0
+    for y in range(H):
+        x = 0
+        while x < W:  # pixels of one cluster, side by side: their sums stay in registers
+            k = nearest[y, x]
+            count, sum_y, sum_x, grey = pixels[k], centres[k, 0], centres[k, 1], centres[k, 2]
+            while x < W and nearest[y, x] == k:
+                count += np.int32(1)
+                sum_y += np.float32(y)
+                sum_x += np.float32(x)
+                grey += image[y, x]
+                x += 1
+            pixels[k], centres[k, 0], centres[k, 1], centres[k, 2] = count, sum_y, sum_x, grey
+    for k in range(len(centres)):
+        for c in range(3):
+            centres[k, c] = centres[k, c] / np.float32(pixels[k]) if pixels[k] else np.float32(np.nan)
 
 
 @compiled

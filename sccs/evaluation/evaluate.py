@@ -23,6 +23,7 @@ from sccs.evaluation.scores import consistency, json_safe, per_image, scores, sl
 from sccs.evaluation.tables import by_slice, rest_position
 
 PER_IMAGE = ("hungarian", "oracle")  # rules that are also fitted on each test image by itself, an upper bound
+UNSCORED = "the images have no labels, so nothing is scored; name the clusters in the report, or with `sccs name`"
 IN_USE = 0.001  # share of the pixels from which a cluster counts as used
 
 
@@ -96,6 +97,27 @@ def evaluate(
     )
 
 
+def evaluate_taught(
+    metrics: dict[str, Any], tables: Mapping[str, Mapping[str, Sequence]], classes: Sequence[str]
+) -> None:
+    """Adds the scores of what a person taught, as mapping `taught`, to the contents of `metrics.json`.
+
+    tables: {train, test} {FOV key: (len(classes), C)}, pixels of each class that was taught against the labels. Classes
+    match in whatever case; those that no label has count as the rest class.
+    """
+    names, rest = metrics["classes"], metrics["rest"]
+    position = {name.strip().lower(): c for c, name in reversed(list(enumerate(names)))}
+    mapping = np.array([position.get(name.strip().lower(), -1) for name in classes], np.int64)
+    for part, by_fov in tables.items():
+        counted = {key: np.array(table, np.int64).reshape(len(classes), len(names)) for key, table in by_fov.items()}
+        if not any(table.any() for table in counted.values()):
+            continue
+        metrics[part]["taught"] = json_safe(scores(np.sum(list(counted.values()), 0), mapping, names, rest))
+        if part == "test":
+            spread = slice_spread(list(by_slice(counted).values()), mapping, names, rest)
+            metrics["per_slice"]["taught"] = json_safe(spread)
+
+
 def _fitted(
     train: np.ndarray, test: np.ndarray, mappings: Sequence[str], named: np.ndarray | None, rest: int | None
 ) -> dict[str, np.ndarray]:
@@ -128,7 +150,7 @@ def _notes(train: np.ndarray, test: np.ndarray, class_names: Sequence[str], supe
             "is a reference and no unsupervised result"
         )
     if not (train.any() or test.any()):
-        notes.append("no labels, hence no scores; the report shows the clusters, and `sccs name` gives them names")
+        notes.append(UNSCORED)
     elif not train.any():
         notes.append("no labels in the training volumes: only the mappings oracle and named can be reported")
     elif not test.any():

@@ -14,7 +14,7 @@ from sccs.system import bounds
 from sccs.system.archive import is_export
 
 AGAIN = "run it again with --resume"
-Rule = MappingName | Literal["named"]
+Rule = MappingName | Literal["named", "taught"]
 Number = float | None  # null: there is none
 Pixels = Annotated[int, Field(ge=0, lt=2**53)]
 Table = list[list[Pixels]]
@@ -114,7 +114,8 @@ class Metrics(Stored):
             if spread.keys() != set(self.classes):
                 raise ValueError(f"per_slice.{rule}: other classes than `classes` has")
         for part, along in self.z_consistency.items():
-            if along.classes and (along.labels is None or set(getattr(self, part)) - along.classes.keys()):
+            scored = set(getattr(self, part)) - {"taught"}
+            if along.classes and (along.labels is None or scored - along.classes.keys()):
                 raise ValueError(f"z_consistency.{part}: lacks labels, or a mapping that is scored")
         return self
 
@@ -161,6 +162,15 @@ class Tables(Stored):
             if len(table) != rows or any(len(row) != columns for row in table):
                 raise ValueError(f"{name}: no table of {rows} x {columns} numbers")
         return self
+
+
+class TaughtTables(Stored):
+    """tables_taught.json: `sccs.evaluation.naming.write_taught`."""
+
+    state: str
+    classes: list[str]
+    train: dict[str, Table]
+    test: dict[str, Table]
 
 
 class Timing(Stored):

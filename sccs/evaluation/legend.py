@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from registry.base import UserError
-from sccs.evaluation.naming import cluster_names
 from sccs.evaluation.tables import rest_position
+from sccs.recipe.named import cluster_names
 from sccs.system.colours import class_colours, cluster_colours, rgb
 
 UNNAMED = 255  # pixels without a class; class codes are 0 to 254

@@ -12,6 +12,7 @@ names, and the evaluation scores them as the mapping `named`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,12 +23,23 @@ from typing import Any
 import numpy as np
 
 from registry.base import UserError
-from sccs.evaluation.evaluate import evaluate
-from sccs.evaluation.files import AGAIN, Tables, read_metrics
+from sccs.evaluation.class_files import write_class_files
+from sccs.evaluation.evaluate import evaluate, evaluate_taught
+from sccs.evaluation.files import AGAIN, Tables, TaughtTables, read_file, read_metrics
 from sccs.evaluation.mappings import MAPPINGS
 from sccs.recipe import history
-from sccs.recipe.named import FILE, checked_name, cluster_names, parse_colour, read_names, read_state, unnamed
+from sccs.recipe.named import (
+    FILE,
+    checked_name,
+    cluster_names,
+    parse_colour,
+    read_given,
+    read_names,
+    read_state,
+    unnamed,
+)
 from sccs.recipe.stored import read_json
+from sccs.system.archive import read_text
 from sccs.system.colours import class_colours
 from sccs.system.files import write_json, write_text
 from sccs.system.log import say
@@ -35,15 +47,22 @@ from sccs.system.log import say
 __all__ = ["FILE", "cluster_names", "read_names"]  # of sccs.recipe.named, which others look for here
 
 TABLES = "tables.json"
+TAUGHT = "tables_taught.json"  # the same of what was taught, where labels exist
 
 
 def main(run: str | Path, assignments: Sequence[str]) -> int:
     """``sccs name RUN 3=nucleus 5=mitochondria:#00ff00``: names clusters, prints what every cluster is called now.
 
-    Without assignments it only prints. Returns 0; raises UserError like `parse_assignments` and `name_clusters`.
+    ``sccs name RUN classes.yaml`` takes the names from a file, as the report saves it. Without assignments it only
+    prints. Returns 0; raises UserError like `parse_assignments` and `name_clusters`.
     """
     k = int(read_metrics(Path(run))["k"])
-    names, colours = parse_assignments(assignments, k)
+    if len(assignments) == 1 and Path(assignments[0]).suffix in (".yaml", ".yml") and "=" not in assignments[0]:
+        names, colours = read_given(Path(assignments[0]))
+        if not names:
+            raise UserError(f"{assignments[0]}: names no cluster; type names into the report, and save it again")
+    else:
+        names, colours = parse_assignments(assignments, k)
     entries = name_clusters(Path(run), names, colours) if names else read_names(Path(run))
     say(
         "\n".join(
@@ -88,8 +107,9 @@ def name_clusters(run: Path, names: Mapping[int, str], colours: Mapping[int, str
     """Adds `names` (and `colours`) of clusters to the run's `classes.yaml` and scores the mapping `named` anew.
 
     Earlier names of other clusters stay; the name "" clears a cluster's. A colour holds for every cluster of that name;
-    a name without a chosen colour takes one of the project's table. One step of the run's history. Returns what
-    `read_names` will give. UserError if the run is not finished, lacks the cluster, or one name was given two colours.
+    a name without a chosen colour takes one of the project's table. One step of the run's history, which
+    <volume>_classes.tif follows. Returns what `read_names` will give. UserError if the run is not finished, lacks the
+    cluster, or one name was given two colours.
     """
     run = Path(run)
     k = int(read_metrics(run)["k"])
@@ -112,7 +132,9 @@ def name_clusters(run: Path, names: Mapping[int, str], colours: Mapping[int, str
     said = [f"{c}={name}" + (f":{colours[c]}" if c in colours else "") for c, name in names.items()]
     history.take(run, f"name {' '.join(said)}", replace(state, clusters=entries))
     if (run / TABLES).exists():
-        rescore(run)
+        metrics = rescore(run)
+        if state.teacher is None:  # or what is taught decides as well: `sccs.products.write_taught`
+            write_class_files(run, metrics)
     return entries
 
 
@@ -176,8 +198,27 @@ def rescore(run: Path) -> dict[str, Any]:
     other = [] if named is None else sorted({e["name"] for c, e in entries.items() if c < k and named[c] < 0})
     if other and class_names:
         metrics["notes"].append(f"named, but no labelled class: {', '.join(other)}; scored as {metrics['rest']}")
+    taught = read_file(run, TAUGHT, TaughtTables)
+    if taught is not None and taught.state == taught_state(run):  # else of an earlier state
+        evaluate_taught(metrics, {"train": taught.train, "test": taught.test}, taught.classes)
     write_json(run / "metrics.json", metrics)
     return metrics
+
+
+def write_taught(run: Path, classes: Sequence[str], tables: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any]:
+    """Keeps what a taught run was counted to say, in `tables_taught.json`, and scores it; returns the metrics.
+
+    classes: those that were taught. tables: {train, test}, of each FOV's key "volume:z:y:x" the pixels (len(classes),
+    C) of each class against the labels.
+    """
+    plain = {part: {key: np.asarray(table).tolist() for key, table in each.items()} for part, each in tables.items()}
+    write_json(run / TAUGHT, {"state": taught_state(run), "classes": list(classes), **plain})
+    return rescore(run)
+
+
+def taught_state(run: Path) -> str:
+    """A digest of what a person made of the run by now."""
+    return hashlib.sha256((read_text(run, FILE) or "").encode()).hexdigest()[:16]
 
 
 def _check_cluster(cluster: int, k: int | None, item: str) -> None:

@@ -32,7 +32,7 @@ from sccs.data.label_store import cells, create_probabilities, create_store, hal
 from sccs.data.pyramid import EMPTY, Level, box, grid, pyramid
 from sccs.data.volumes import Volume
 from sccs.inference.blocks import Plan, make_plan
-from sccs.inference.labels import Classes, label_fov
+from sccs.inference.labels import Classes, label_fov, look_up
 from sccs.inference.partial import MEND, partial_folder
 from sccs.inference.source import Mask, open_mask, open_volume
 from sccs.inference.stitch import stitched
@@ -74,6 +74,7 @@ class Settings(Stored):
     codes: Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(max_length=255)] | None = None
     probabilities: str | None = None
     table: list[Annotated[int, Field(ge=0, le=255)]]
+    looked_up: Literal["after stitching"] | None = None  # the table; None: of a job without classes by name
 
 
 class Content(Stored):
@@ -306,7 +307,7 @@ class Job:
                 y, x = self.plan.y[i], self.plan.x[j]
                 labels = np.full((len(zs), *self.plan.slot, *channels(self.settings)), EMPTY, np.uint8)
                 for z in zs:  # innermost: a chunk is many slices deep, and is read once
-                    found, result = label_fov(self.model, self.volume, self.mask, self.table, z, y, x)
+                    found, result = label_fov(self.model, self.volume, self.mask, z, y, x)
                     if shown is not None:
                         found = np.concatenate([found[..., None], shown.of(self.model, result, found)], 2)
                     labels[z - zs.start, : y.high - y.low, : x.high - x.low] = found
@@ -316,8 +317,8 @@ class Job:
 
     @functools.cached_property
     def table(self) -> np.ndarray:
-        """From clusters (k,) to labels, uint8."""
-        return np.array(self.settings["table"], np.uint8)
+        """From clusters to labels, (256,) uint8."""
+        return look_up(np.array(self.settings["table"], np.uint8))
 
     def _stitch(self, number: int) -> None:
         area, (zs, rows, columns) = self.plan.box(number), self.plan.within(number)
@@ -343,6 +344,8 @@ class Job:
             if self.settings.get("probabilities"):
                 self.probabilities[(slice(None), *area)] = np.moveaxis(labels[..., 1:], -1, 0)
             labels = labels[..., 0]
+        else:
+            labels = self.table[labels]
         self.level(0)[area] = labels
 
     @property

@@ -20,7 +20,7 @@ from registry.spg.slab import Link, joined, link
 from sccs.data.pyramid import EMPTY
 from sccs.data.volumes import Volume
 from sccs.inference.blocks import Fields, Place, overlapping
-from sccs.inference.labels import Shown, Slice, labelled, of_one_grey, views
+from sccs.inference.labels import Shown, Slice, masked, of_one_grey, views
 from sccs.inference.source import Inside
 from sccs.model.model import Model, Segmented
 
@@ -47,7 +47,6 @@ def segment_slices(
     reach: int = REACH,
     fields: Fields | None = None,
     mask: Inside | None = None,
-    table: np.ndarray | None = None,
     shown: Shown | None = None,
 ) -> Iterator[np.ndarray]:
     """Labels (Y, X) uint8 of every used slice of a volume, as `sccs.inference.labels.segment_slices`, with depth.
@@ -100,7 +99,7 @@ def segment_slices(
                     position - near.start,
                 )
                 inside = _inside(volume, position, mask, slice(y.low, y.high), slice(x.low, x.high))
-                found.labels[place] = labelled(result.clusters, table, inside)
+                found.labels[place] = masked(result.clusters, inside)
             if shown is not None:
                 found.shown[place] = shown.of(model, result, found.labels[place])
         yield found.plane()

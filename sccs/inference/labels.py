@@ -1,6 +1,7 @@
 """Labels of fields of view (FOVs) and of whole slices, by a trained model: the one way from pixels to labels.
 
-`sccs run`, its report, `sccs segment`, napari and Python all come here, so that all of them show the same pixels.
+`sccs run`, its report, `sccs segment`, napari and Python all come here, so that all of them show the same pixels. FOVs
+are stitched by clusters, whatever is shown of them: classes are looked up afterwards, and move no border.
 """
 
 from __future__ import annotations
@@ -71,18 +72,17 @@ def label_fov(
     model: Model,
     volume: Volume,
     mask: Inside | None,
-    table: np.ndarray | None,
     z: int,
     y: Span,
     x: Span,
     image: np.ndarray | None = None,
     keep: bool = False,
 ) -> tuple[np.ndarray, Segmented | None]:
-    """Labels (h, w) uint8 of all that one FOV sees of slice z of the region, and what they come from.
+    """Clusters (h, w) uint8 of all that one FOV sees of slice z of the region, and what they come from.
 
     `EMPTY` where the mask is 0, and throughout, with None beside it, where nothing is to be written at the FOV's
-    centre: it is outside of the mask or of one grey value. table: from clusters (k,) to labels, None where they are the
-    same. image: the FOV's pixels, if they are there. keep: nodes come from the cache, and stay there.
+    centre: it is outside of the mask or of one grey value. image: the FOV's pixels, if they are there. keep: nodes come
+    from the cache, and stay there.
     """
     inside = None if mask is None else mask(z, slice(y.low, y.high), slice(x.low, x.high))
     empty = np.full((y.high - y.low, x.high - x.low), EMPTY, np.uint8)
@@ -93,7 +93,7 @@ def label_fov(
     if of_one_grey(image, y, x):
         return empty, None
     result = model.segment_fov(np.ascontiguousarray(image), keep)
-    return labelled(result.clusters, table, inside), result
+    return masked(result.clusters, inside), result
 
 
 def of_one_grey(image: np.ndarray, y: Span, x: Span) -> bool:
@@ -102,15 +102,19 @@ def of_one_grey(image: np.ndarray, y: Span, x: Span) -> bool:
     return bool(core.min() == core.max())
 
 
-def labelled(clusters: np.ndarray, table: np.ndarray | None, inside: np.ndarray | None) -> np.ndarray:
-    """Labels uint8 of clusters (h, w) by `table`; `EMPTY` where it is not inside."""
-    labels = clusters if table is None else table[clusters]
-    return labels if inside is None else np.where(inside, labels, np.uint8(EMPTY))
+def masked(clusters: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
+    """Clusters (h, w) uint8; `EMPTY` where it is not inside."""
+    return clusters if inside is None else np.where(inside, clusters, np.uint8(EMPTY))
+
+
+def look_up(table: np.ndarray) -> np.ndarray:
+    """(256,) uint8 from what is stitched, clusters and `EMPTY`, to labels; table: (k,) uint8, of the clusters."""
+    return np.append(table, np.full(256 - len(table), EMPTY, np.uint8))
 
 
 @dataclass
 class Slice:
-    """One slice as its FOVs see it: labels (h, w) uint8 of each and, where they were asked for, the results."""
+    """One slice as its FOVs see it: clusters (h, w) uint8 of each and, where they were asked for, the results."""
 
     fields: Fields
     labels: dict[Place, np.ndarray] = field(default_factory=dict)
@@ -118,7 +122,7 @@ class Slice:
     shown: dict[Place, np.ndarray] = field(default_factory=dict)  # (h, w, channels), if anything else than labels is
 
     def plane(self, values: Mapping[Place, np.ndarray] | None = None) -> np.ndarray:
-        """Labels (Y, X) uint8, each pixel of the FOV that stitching gives it to; what is `shown` of it, if anything
+        """Clusters (Y, X) uint8, each pixel of the FOV that stitching gives it to; what is `shown` of it, if anything
         is; `values` (h, w): these instead."""
         fields, values = self.fields, values or self.shown or self.labels
 
@@ -166,7 +170,6 @@ def segment_slice(
     z: int,
     fields: Fields,
     mask: Inside | None = None,
-    table: np.ndarray | None = None,
     *,
     keep: bool = False,
     results: bool = False,
@@ -175,11 +178,11 @@ def segment_slice(
 ) -> Slice:
     """Slice z of the file, FOV by FOV, with their `results` if asked for. done() is called after each.
 
-    mask, table, keep: as for `label_fov`. shown: what of a taught model is shown.
+    mask, keep: as for `label_fov`. shown: what of a taught model is shown.
     """
     found = Slice(fields)
     for place, y, x, image in views(volume, z, fields):
-        found.labels[place], result = label_fov(model, volume, mask, table, z - volume.origin[0], y, x, image, keep)
+        found.labels[place], result = label_fov(model, volume, mask, z - volume.origin[0], y, x, image, keep)
         if shown is not None:
             found.shown[place] = shown.of(model, result, found.labels[place])
         if results and result is not None:
@@ -193,16 +196,15 @@ def segment_slices(
     volume: Volume,
     fields: Fields | None = None,
     mask: Inside | None = None,
-    table: np.ndarray | None = None,
     *,
     shown: Shown | None = None,
     done: Callable[[], object] = lambda: None,
 ) -> Iterator[np.ndarray]:
-    """Labels (Y, X) uint8 of every used slice of a volume, one after the other; `EMPTY` as `label_fov` says.
+    """Clusters (Y, X) uint8 of every used slice of a volume, one after the other; `EMPTY` as `label_fov` says.
 
     What the blocks of `sccs.inference.block_job` hold. fields: None for those that overlap by the default halo. shown:
     what of a taught model is given in place of labels, as (Y, X, channels). done() is called after every FOV.
     """
     fields = fields or overlapping(volume.shape[1:], volume.fov)
     for z in volume.z_slices:
-        yield segment_slice(model, volume, z, fields, mask, table, shown=shown, done=done).plane()
+        yield segment_slice(model, volume, z, fields, mask, shown=shown, done=done).plane()

@@ -24,7 +24,6 @@ from sccs.data.pyramid import CHUNK, EMPTY
 from sccs.data.readers import ImageSource, files_of
 from sccs.data.writers import ZARR_SUFFIXES, check_output, write_labels
 from sccs.evaluation.legend import Legend, class_codes, cluster_legend, taught_codes
-from sccs.evaluation.naming import read_names
 from sccs.inference import block_job, depth, labels
 from sccs.inference.blocks import default_halo, following, make_plan, overlapping
 from sccs.inference.labels import Classes
@@ -162,7 +161,7 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
     model = Model.load(run, options.device)
     if options.depth is not None:
         depth.check_depth(model, options.depth)
-    entries = {cluster: entry for cluster, entry in read_names(Path(run)).items() if 0 <= cluster < model.k}
+    entries = {cluster: entry for cluster, entry in model.names.items() if cluster < model.k}
     if options.probabilities is not None and model.taught is None:
         raise UserError(f"--probabilities: {run} was taught nothing yet; label a few pixels, `sccs teach {run} LABELS`")
     if options.classes and not entries and model.taught is None:
@@ -173,12 +172,13 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
     )
     _check_apart(run, input, output, options.mask, files_of(source))
     warn_of_voxels(source.voxel_size, trained)
-    shown = None
+    shown, table = None, np.arange(model.k, dtype=np.uint8)
     if options.probabilities is not None or (options.classes and model.taught is not None):
         shown, legend = taught_meaning(model, options.probabilities is not None)
-        table = np.arange(model.k, dtype=np.uint8)  # stitching goes by clusters
+    elif options.classes:
+        table, legend = named_meaning(model)
     else:
-        table, legend = _meaning(model, entries, options.classes)
+        legend = cluster_legend(entries, model.k)
     if is_zarr(output) or options.by_slices or options.mask is not None:
         legend.names.setdefault(EMPTY, "not segmented")
     settings: dict[str, Any] = {
@@ -202,6 +202,8 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
     if shown is not None:
         settings |= {"codes": shown.codes.tolist()}
         settings |= {"probabilities": absolute(options.probabilities)} if options.probabilities else {}
+    elif options.classes:
+        settings["looked_up"] = "after stitching"  # jobs that earlier versions began did so before, and are not resumed
     write = _in_blocks if is_zarr(output) and not options.by_slices else _by_slices
     write(model, output, options, settings, table, _store(source, legend, settings))
     say_absent(source, settings["region"])
@@ -216,10 +218,9 @@ def _following(source: ImageSource, fov: int | str, halo: int | None) -> list[in
     return following(source.array.chunk_depth, source.shape, fov, default_halo(fov) if halo is None else halo)
 
 
-def _meaning(model: Model, entries: Mapping[int, Mapping[str, str]], classes: bool) -> tuple[np.ndarray, Legend]:
-    """Table (k,) uint8 from clusters to labels, and what the labels mean."""
-    if not classes:
-        return np.arange(model.k, dtype=np.uint8), cluster_legend(entries, model.k)
+def named_meaning(model: Model) -> tuple[np.ndarray, Legend]:
+    """Table (k,) uint8 from clusters to class codes, by the clusters' names, and what the codes mean."""
+    entries = {cluster: entry for cluster, entry in model.names.items() if cluster < model.k}
     known = {int(code): name for code, name in model.info.get("classes", {}).items()}
     return class_codes(entries, model.k, known, model.info.get("ignore"), model.recipe.evaluation.rest)
 
@@ -265,14 +266,16 @@ def _by_slices(
     where = None if mask is None else by_planes(mask, volume.shape[1:], 2 * depth.REACH + 2)
     shown = block_job.shown_of(settings)
     if options.depth is None:
-        planes = labels.segment_slices(model, volume, fields, where, table, shown=shown)
+        planes = labels.segment_slices(model, volume, fields, where, shown=shown)
     else:
-        planes = depth.segment_slices(model, volume, options.depth, fields=fields, mask=where, table=table, shown=shown)
+        planes = depth.segment_slices(model, volume, options.depth, fields=fields, mask=where, shown=shown)
     shape = _shape(settings)
     planes = bar(len(volume.z_slices), "segmenting", "slice", planes)
     with ExitStack() as until_done:
         if shown is not None:
             planes = _classes_alone(planes, _probabilities(model, shape, settings, store, until_done))
+        else:
+            planes = map(labels.look_up(table).__getitem__, planes)
         _write_slices(output, options, settings, restored(planes, shape, options.plane), shape, store)
 
 

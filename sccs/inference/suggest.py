@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -20,17 +20,23 @@ from sccs.model.teacher import doubt
 
 MOST_SLICES = 8  # that are looked at, spread over the volumes
 MOST_FOVS = 32  # of these, spread as well
+SIDE = 72  # px of a picture
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A pixel (z, y, x) of the file, within a superpixel; doubt: 0 to 1, None where nothing was taught yet."""
+    """A pixel (z, y, x) of the file, within a superpixel; doubt: 0 to 1, None where nothing was taught yet.
+
+    image, mask: what is around it in its plane, (SIDE, SIDE) or what there is of it, standardised, and the superpixel.
+    """
 
     volume: str
     z: int
     y: int
     x: int
     doubt: float | None
+    image: np.ndarray = field(compare=False, repr=False)
+    mask: np.ndarray = field(compare=False, repr=False)
 
 
 @torch.no_grad()
@@ -42,8 +48,8 @@ def suggestions(model: Model, volumes: Sequence[Volume], n: int) -> list[Suggest
     that another field of view writes.
     """
     found, graphs, assignments = [], [], []
-    for volume, z, graph, y, x, assignment in _looked_at(model, volumes):
-        found.append((volume, z, graph, y, x))
+    for volume, z, graph, y, x, assignment, image in _looked_at(model, volumes):
+        found.append((volume, z, graph, y, x, image))
         graphs.append(graph)
         assignments.append(assignment)
     if not graphs:
@@ -51,7 +57,7 @@ def suggestions(model: Model, volumes: Sequence[Volume], n: int) -> list[Suggest
     taught, seed = model.taught, model.recipe.seed
     coordinates = taught.teacher.head.coordinates_ if taught else Coordinates().fit(graphs)
     each = [coordinates.of(graph) for graph in graphs]
-    inside = np.concatenate([_written(graph, y, x) for _, _, graph, y, x in found])
+    inside = np.concatenate([_written(graph, y, x) for _, _, graph, y, x, _ in found])
     points, kinds = np.concatenate(each), np.concatenate(assignments)
     last = points[:, -coordinates.u :]
     doubts = None
@@ -71,17 +77,20 @@ def suggestions(model: Model, volumes: Sequence[Volume], n: int) -> list[Suggest
     which = np.searchsorted(starts, chosen, side="right") - 1
     made = []
     for node, at in zip(chosen, which):
-        volume, z, graph, y, x = found[at]
-        row, column = _pixel(graph, int(node - starts[at]))
+        volume, z, graph, y, x, image = found[at]
+        own = int(node - starts[at])
+        row, column = _pixel(graph, own)
+        around = _around(image.shape, (row, column))
         _, top, left_ = volume.origin
         place = turn_back((z, top + y.low + row, left_ + x.low + column), volume.plane)
         said = None if doubts is None else float(doubts[node])
-        made.append(Suggestion(volume.name, int(place[0]), int(place[1]), int(place[2]), said))
+        there = int(place[0]), int(place[1]), int(place[2])
+        made.append(Suggestion(volume.name, *there, said, image[around], graph.regions[around] == own))
     return made
 
 
-def _looked_at(model: Model, volumes: Sequence[Volume]):  # type: ignore[no-untyped-def]  # of six things
-    """(volume, z, graph, y, x, clusters (n_s,)) of FOVs, spread over the volumes."""
+def _looked_at(model: Model, volumes: Sequence[Volume]):  # type: ignore[no-untyped-def]  # of seven things
+    """(volume, z, graph, y, x, clusters (n_s,), image) of FOVs, spread over the volumes."""
     places = []
     for volume in volumes:
         fields = overlapping(volume.shape[1:], volume.fov)
@@ -94,7 +103,7 @@ def _looked_at(model: Model, volumes: Sequence[Volume]):  # type: ignore[no-unty
         for place, y, x, image in views(volume, z, fields):
             if (id(volume), z, place) in kept and not of_one_grey(image, y, x):
                 graph = model.build(np.ascontiguousarray(image))
-                yield volume, z, graph, y, x, model.assign(graph, model.embedder.embed(graph))
+                yield volume, z, graph, y, x, model.assign(graph, model.embedder.embed(graph)), image
 
 
 def _written(graph: RegionGraph, y: Span, x: Span) -> np.ndarray:
@@ -112,3 +121,9 @@ def _pixel(graph: RegionGraph, node: int) -> tuple[int, int]:
     middle = graph.centroid[node].cpu().numpy()
     row, column = pixels[np.square(pixels - middle).sum(1).argmin()]
     return int(row), int(column)
+
+
+def _around(shape: Sequence[int], at: Sequence[int]) -> tuple[slice, ...]:
+    """The window of `SIDE` px around a pixel, moved inside of the image."""
+    starts = [min(max(a - SIDE // 2, 0), max(side - SIDE, 0)) for a, side in zip(at, shape)]
+    return tuple(slice(start, start + SIDE) for start in starts)

@@ -19,7 +19,8 @@ from sccs.recipe.schema import TOP_LEVEL, WEIGHTS, Evaluation, General, Train
 from sccs.system.archive import TRUST, of_a_model, trusted
 
 PATH_KEYS = ("image", "labels", "root")  # keys of `data` and `pretrain` blocks that hold paths
-WEIGHTS_FILE = (".safetensors", ".pth")  # a `checkpoint` that ends so is a path as well, any other one a name
+WEIGHTS_KEYS = ("checkpoint", "teacher")  # keys that hold a path, too, where it ends in one of
+WEIGHTS_FILE = (".safetensors", ".pth")  # and else a name
 
 
 def checked(root: Node, path: Path | None, label: str, import_plugins: bool = True) -> Recipe:
@@ -180,7 +181,7 @@ def _absolute_paths(node: Node, key: object = None) -> Node:
 
 
 def _is_weights_file(key: object, node: Node) -> bool:
-    return key == "checkpoint" and isinstance(node.value, str) and node.value.endswith(WEIGHTS_FILE)
+    return key in WEIGHTS_KEYS and isinstance(node.value, str) and node.value.endswith(WEIGHTS_FILE)
 
 
 def _absolute(value: Any, base: Path) -> Any:

@@ -27,6 +27,7 @@ from registry.base import UserError
 from sccs.data.schema import LONGEST_CLASS
 from sccs.recipe.located import check, raise_first
 from sccs.recipe.stored import Stored, to_yaml, yaml_of_ours
+from sccs.system import bounds
 from sccs.system.archive import read_text
 from sccs.system.colours import class_colours
 from sccs.system.text import UNPRINTABLE
@@ -80,6 +81,19 @@ def parse_state(text: str | None, path: Path) -> State:
     """The same of the text of classes.yaml, None where there is none; path: what errors call it."""
     if text is None:
         return State()
+    content = _content(text, path)
+    names, colours = _given(content, path)
+    table = class_colours(list(dict.fromkeys(names.values())), {names[c]: colour for c, colour in colours.items()})
+    entries = {c: {"name": names[c], "colour": table[names[c]]} for c in sorted(names)}
+    return State(entries, content.history, content.edits, content.teacher)
+
+
+def read_given(path: Path) -> tuple[dict[int, str], dict[int, str]]:
+    """Names and colours of clusters as a file of the form of classes.yaml gives them. Raises UserError."""
+    return _given(_content(bounds.read_text(path, bounds.JSON), path), path)
+
+
+def _content(text: str, path: Path) -> Named:
     try:
         root = yaml_of_ours(text, path)
         content, problems = check(Named, root, ()) if root.value is not None else (Named(), [])
@@ -88,14 +102,16 @@ def parse_state(text: str | None, path: Path) -> State:
         form = "`3: {name: nucleus, colour: '#f5c518'}` under `clusters:`"
         raise UserError(f"{error}; write lines such as {form}") from None
     assert content is not None  # as there is no mistake
+    return content
+
+
+def _given(content: Named, path: Path) -> tuple[dict[int, str], dict[int, str]]:
     clusters = content.clusters or {}
-    named = {
-        c: (checked_name(str(entry.name), f"{path}: clusters.{c}.name"), entry.colour) for c, entry in clusters.items()
+    names = {c: checked_name(str(entry.name), f"{path}: clusters.{c}.name") for c, entry in clusters.items()}
+    colours = {
+        c: parse_colour(str(entry.colour), f"{path}: {names[c]}") for c, entry in clusters.items() if entry.colour
     }
-    chosen = {name: parse_colour(str(colour), f"{path}: {name}") for name, colour in named.values() if colour}
-    table = class_colours(list(dict.fromkeys(name for name, _ in named.values())), chosen)
-    entries = {c: {"name": named[c][0], "colour": table[named[c][0]]} for c in sorted(named)}
-    return State(entries, content.history, content.edits, content.teacher)
+    return names, colours
 
 
 def read_names(run: Path) -> dict[int, dict]:

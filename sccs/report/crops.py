@@ -62,14 +62,18 @@ def _typical(view: SliceView, cluster: int, side: int, count: int) -> list[tuple
 def _crop(view: SliceView, cluster: int, centre: tuple[int, int], side: int, colour: str) -> np.ndarray:
     corner = [int(np.clip(c - side // 2, 0, max(size - side, 0))) for c, size in zip(centre, view.image.shape)]
     place = tuple(slice(c, c + side) for c in corner)
-    mask = enlarge((view.cluster_image()[place] == cluster).astype(np.int8), 2)
-    out = enlarge(grey(view.image[place]), 2)
+    return framed(view.image[place], view.cluster_image()[place] == cluster, side, colour)
+
+
+def framed(image: np.ndarray, mask: np.ndarray, side: int, colour: str) -> np.ndarray:
+    """A crop (H, W) and what is outlined in it, bool (H, W), at most `side` px -> (2 side, 2 side, 3) uint8."""
+    out, mask = enlarge(grey(image), 2), enlarge(mask.astype(np.int8), 2)
     edge = outlines(mask)
     edge[1:] |= edge[:-1]
     out[edge] = rgb(colour)
-    framed = np.full((2 * side, 2 * side, 3), 255, dtype=np.uint8)  # of an image smaller than the crop
-    framed[: out.shape[0], : out.shape[1]] = out
-    return framed
+    frame = np.full((2 * side, 2 * side, 3), 255, dtype=np.uint8)  # of an image smaller than the crop
+    frame[: out.shape[0], : out.shape[1]] = out
+    return frame
 
 
 def cluster_grey(views: Sequence[SliceView], cluster: int) -> float | None:

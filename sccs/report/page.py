@@ -1,6 +1,7 @@
-"""report.html: one file that shows a run, built from the run folder alone, so that it can be rebuilt at any time.
+"""report.html: a page that shows a run, built from the run folder alone, so that it can be rebuilt at any time.
 
-Pictures are embedded, charts are inline SVG that takes the page's colours, and nothing is loaded from elsewhere.
+Small pictures are embedded, charts are inline SVG that takes the page's colours. Enlarged pictures are files beside the
+page, which does without them where it was passed on alone.
 """
 
 from __future__ import annotations
@@ -14,19 +15,22 @@ from typing import Any
 
 import numpy as np
 
+from sccs.evaluation.evaluate import UNSCORED
 from sccs.evaluation.files import read_environment, read_graphs, read_timing
 from sccs.recipe.stored import read_resolved
 from sccs.report.charts import read_metrics
 from sccs.report.drawing import template
 from sccs.report.figures import RunView, draw_all, read_run
 from sccs.report.overlays import error_colours
-from sccs.report.page_pictures import charts, cluster_cards, shown_views, slice_pictures
-from sccs.report.page_tables import cards, graph_table, number, percent, score_tables, timing_rows, volume_names
+from sccs.report.page_pictures import Album, charts, cluster_cards, shown_views, slice_pictures
+from sccs.report.page_tables import cards, facts, graph_table, number, percent, score_tables, timing_rows, volume_names
+from sccs.report.views import SliceView
 from sccs.system import bounds
 from sccs.system.files import write_text
 from sccs.system.text import BREAKS, printable
 
 SHOWN_GRAPHS = 12
+QUESTIONS = "suggestions.html"  # of `sccs suggest RUN --page`
 RULES = {
     "train": "many-to-one map of the best mean DSC on the labelled training volumes",
     "hungarian": "one-to-one map by Dice on the training volumes; left-over clusters are the rest",
@@ -83,23 +87,28 @@ def write_report(run: Path) -> Path:
     seen, timing, environment, logged = files.seen, files.timing, files.environment, files.logged
     resolved = files.resolved
     shown = shown_views(seen.views)
-    page = template("report.html.j2")
+    page, album = template("report.html.j2"), Album(run)
     html = page.render(
-        title=resolved.get("description") or f"SCCS on {_data_name(resolved)}",
+        title=_title(resolved, seen.views),
+        about=resolved.get("description") or "SCCS",
         data=_data_name(resolved),
         volumes=volume_names(seen.views),
         synthetic=_data_name(resolved) == "phantom",
         seed=resolved.get("seed"),
-        cards=cards(seen, timing, environment, logged, resolved),
-        warnings=list(dict.fromkeys([*seen.metrics.get("notes", []), *_warnings(files.log)])),
-        slices=[slice_pictures(view, seen) for view in shown],
+        cards=cards(seen),
+        facts=facts(seen, timing, environment, logged, resolved),
+        warnings=[
+            note for note in dict.fromkeys([*seen.metrics.get("notes", []), *_warnings(files.log)]) if note != UNSCORED
+        ],
+        slices=[slice_pictures(view, seen, album) for view in shown],
         slice_count={part: sum(view.split == part for view in seen.views) for part in ("test", "train")},
         rule=seen.rule,
         rules=RULES,
         colours=seen.colours,
         error_colours=error_colours(seen.colours),
         clusters=cluster_cards(seen, shown),
-        command=f"sccs name {shlex.quote(_shown_path(run))}",
+        run=shlex.quote(_shown_path(run)),
+        suggested=QUESTIONS if (run / QUESTIONS).exists() else None,
         scores=score_tables(seen),
         charts=charts(seen, logged),
         graphs=graph_table(files.graphs),
@@ -112,6 +121,7 @@ def write_report(run: Path) -> Path:
         percent=percent,
     )
     write_text(run / "report.html", printable(html, BREAKS))
+    album.close()
     return run / "report.html"
 
 
@@ -122,6 +132,15 @@ def _text(path: Path) -> str:
 def _data_name(resolved: Mapping[str, Any]) -> str:
     data = resolved.get("data") or {}
     return str(data.get("name", "volumes") if isinstance(data, Mapping) else data)
+
+
+def _title(resolved: Mapping[str, Any], views: list[SliceView], most: int = 3) -> str:
+    """What was segmented: the data set's name, of a person's own volumes theirs."""
+    name = _data_name(resolved)
+    names = list(dict.fromkeys(view.volume for view in sorted(views, key=lambda view: view.split != "train")))
+    if name != "volumes" or not names:
+        return name
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _shown_path(run: Path) -> str:

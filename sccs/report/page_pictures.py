@@ -1,6 +1,6 @@
 """The report page in pictures: slices on their way through the system, galleries of clusters, charts.
 
-Pictures are JPEG data URIs, charts are inline SVG.
+The page holds small pictures, as data URIs, and charts as inline SVG; large pictures are files beside it (`Album`).
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -32,10 +34,38 @@ from sccs.report.overlays import (
 from sccs.report.page_tables import percent
 from sccs.report.views import SliceView
 from sccs.system.colours import cluster_colours
+from sccs.system.files import atomic_path, remove
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SHOWN_SLICES = 6
-WIDEST = 900  # px of a slice's pictures; larger ones are reduced
-THUMBNAIL = 260  # px of a spectral basis
+WIDEST = 900  # px of the files beside the page; larger pictures are reduced
+SMALL, THUMBNAIL = 360, 140  # px in the page: of a slice's pictures, of a spectral basis
+SPOTS, MOST_SPOTS = 8, 96  # of a cluster's gallery, and of all of them
+FOLDER = Path("figures", "pictures")
+
+
+class Album:
+    """The large pictures of a page, as files in a run's `FOLDER`."""
+
+    def __init__(self, run: Path):
+        self.run = run
+        self.names: set[str] = set()
+
+    def add(self, name: str, rgb: np.ndarray) -> str:
+        """Writes <name>.jpg, at most `WIDEST` px wide and high; returns its address, relative to the run."""
+        file = f"{name}.jpg".replace(" ", "_")
+        with atomic_path(self.run / FOLDER / file) as scratch:
+            reduced(rgb, WIDEST).save(scratch, "JPEG", quality=84)
+        self.names.add(file)
+        return quote((FOLDER / file).as_posix())
+
+    def close(self) -> None:
+        """Removes the pictures of an earlier page."""
+        for path in (self.run / FOLDER).glob("*.jpg"):
+            if path.name not in self.names:
+                remove(path)
 
 
 def shown_views(views: list[SliceView]) -> list[SliceView]:
@@ -52,16 +82,15 @@ def _spread(items: list, most: int) -> list:
     return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]
 
 
-def slice_pictures(view: SliceView, seen: RunView) -> dict[str, Any]:
-    """Pictures, captions and scores of one slice, in the order of the way through the system."""
+def slice_pictures(view: SliceView, seen: RunView, album: Album) -> dict[str, Any]:
+    """Pictures, captions and scores of one slice; `more`: what a biologist need not see."""
     names = list(seen.colours)
     truth = view.truth_image(names) if names else None
     n = len(view.clusters)
-    pictures = [
-        ("input", grey(view.image), "the image, standardised over its volume"),
-        ("superpixels", superpixel_overlay(view), f"{n} superpixels; inset enlarged 3 ×"),
-        ("clusters", cluster_overlay(view, seen.k), f"{len(np.unique(view.clusters))} of {seen.k} occur here"),
-    ]
+    pictures = [("input", grey(view.image), "the image, standardised over its volume")]
+    more = [("superpixels", superpixel_overlay(view), f"{n} superpixels; inset enlarged 3 ×")]
+    clusters = ("clusters", cluster_overlay(view, seen.k), f"{len(np.unique(view.clusters))} of {seen.k} occur here")
+    (pictures if seen.class_of_cluster is None else more).append(clusters)
     score = None
     if seen.class_of_cluster is not None:
         predicted = view.class_image(seen.class_of_cluster, names)
@@ -70,7 +99,7 @@ def slice_pictures(view: SliceView, seen: RunView) -> dict[str, Any]:
             about = "classes as taught by a few labels; names of clusters where these leave it open"
         pictures.append(("classes", class_overlay(view, predicted, seen.colours), about))
     if view.doubt is not None:
-        pictures.append(("doubt", doubt_map(view), "bright where a label would tell most"))
+        more.append(("doubt", doubt_map(view), "bright where a label would tell most"))
     if truth is not None:
         labels = class_overlay(view, truth, seen.colours)
         pictures.append(("ground truth", labels, "labels; bare where not scored"))
@@ -84,11 +113,20 @@ def slice_pictures(view: SliceView, seen: RunView) -> dict[str, Any]:
     alone = unsynchronised_overlay(view)
     if alone is not None:
         about = "each FOV by itself, not synchronised: colours may change their meaning"
-        pictures.append(("k-means alone", alone, about))
-    bases = [
-        {"src": picture_uri(basis_map(view, column), THUMBNAIL, 78), "name": f"basis {int(number_) + 1}"}
-        for column, number_ in enumerate(view.columns)
-    ]
+        more.append(("k-means alone", alone, about))
+    bases = [(f"basis {int(number_) + 1}", basis_map(view, column), "") for column, number_ in enumerate(view.columns)]
+
+    def kept(each: list[tuple[str, np.ndarray, str]], widest: int = SMALL) -> list[dict[str, str]]:
+        return [
+            {
+                "name": name,
+                "src": picture_uri(rgb, widest),
+                "full": album.add(f"{view.key}_{name}", rgb),
+                "about": about,
+            }
+            for name, rgb, about in each
+        ]
+
     return {
         "present": [name for i, name in enumerate(names) if truth is not None and (truth == i).any()],
         "key": view.key,
@@ -96,8 +134,9 @@ def slice_pictures(view: SliceView, seen: RunView) -> dict[str, Any]:
         "split": view.split,
         "score": score,
         "u": view.u,
-        "bases": bases,
-        "pictures": [{"name": name, "src": picture_uri(rgb), "about": about} for name, rgb, about in pictures],
+        "bases": kept(bases, THUMBNAIL),
+        "pictures": kept(pictures),
+        "more": kept(more),
         "size": f"{view.image.shape[1]} × {view.image.shape[0]} px, {max(len(view.tiles), 1)} FOV"
         + ("s" if len(view.tiles) > 1 else ""),
     }
@@ -114,13 +153,15 @@ def cluster_cards(seen: RunView, shown: list[SliceView]) -> list[dict[str, Any]]
     """For each cluster: a gallery of what it looks like, share of the pixels, mean grey, what mappings make of it."""
     share = seen.metrics.get("cluster_share", {})
     made = []
+    count = max(3, min(SPOTS, MOST_SPOTS // seen.k))
     for cluster, colour in enumerate(cluster_colours(seen.k)):
-        crops = cluster_crops(shown, cluster, colour)
+        crops = cluster_crops(shown, cluster, colour, count)
         pixels = [int((view.cluster_image() == cluster).sum()) for view in shown]
         where = shown[int(np.argmax(pixels))] if any(pixels) else None
         mapped: dict[str | None, list[str]] = {}
         for rule, classes in seen.metrics.get("mapping", {}).items():
-            mapped.setdefault(classes[cluster], []).append(rule)
+            if rule != "named":
+                mapped.setdefault(classes[cluster], []).append(rule)
         drawn = seen.class_of_cluster[cluster] if seen.class_of_cluster else None
         made.append(
             {
@@ -130,10 +171,12 @@ def cluster_cards(seen: RunView, shown: list[SliceView]) -> list[dict[str, Any]]
                 "given": "" if seen.cluster_labels[cluster] == f"cluster {cluster}" else seen.cluster_labels[cluster],
                 "share": {part: values[cluster] for part, values in share.items() if cluster < len(values)},
                 "mapped": mapped,
-                "crops": [{"src": picture_uri(crop.picture, quality=86), "title": crop.view.title} for crop in crops],
+                "crops": [{"src": picture_uri(crop.picture), "title": crop.view.title} for crop in crops],
                 "size": _crop_size([crop.view for crop in crops]),
                 "grey": _grey_words(cluster_grey(shown, cluster)),
-                "place": picture_uri(cluster_place(where, cluster, colour), 340, 80) if where else None,
+                "place": picture_uri(cluster_place(where, cluster, colour), 260 if seen.k <= 2 * SPOTS else 180)
+                if where
+                else None,
                 "where": where.title if where else None,
             }
         )
@@ -173,12 +216,17 @@ def _only(colours: Mapping[str, str], names: list[str]) -> dict[str, str]:
     return {name: colours[name] for name in names if name in colours}
 
 
-def picture_uri(rgb: np.ndarray, widest: int = WIDEST, quality: int = 84) -> str:
-    """(H, W, 3) uint8 -> a JPEG data URI, reduced to `widest` px on its longer side."""
+def picture_uri(rgb: np.ndarray, widest: int = WIDEST, quality: int = 66) -> str:
+    """(H, W, 3) uint8 -> a WebP data URI, reduced to `widest` px on its longer side."""
+    buffer = io.BytesIO()
+    reduced(rgb, widest).save(buffer, "WEBP", quality=quality)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def reduced(rgb: np.ndarray, widest: int) -> Image:
+    """(H, W, 3) uint8 as an image of at most `widest` px on its longer side."""
     from PIL import Image
 
     image = Image.fromarray(rgb)
     image.thumbnail((widest, widest), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality, subsampling=0, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return image

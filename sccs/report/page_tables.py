@@ -32,43 +32,52 @@ def duration(seconds: float) -> str:
     return f"{1000 * seconds:.1f} ms" if seconds < 0.1 else f"{seconds:.2f} s" if seconds < 10 else clock(seconds)
 
 
-def cards(
-    seen: RunView, timing: Mapping, environment: Mapping, logged: Mapping, resolved: Mapping
-) -> list[dict[str, str]]:
-    """The row of headline numbers."""
+def cards(seen: RunView) -> list[dict[str, str]]:
+    """The row of headline numbers: scores by what is drawn, where there are any, and clusters."""
     made = []
-    metrics, rule = seen.metrics, seen.metrics.get("headline")
-    scored = metrics.get("test", {}).get(rule)
-    if scored:
+    metrics = seen.metrics
+    test = metrics.get("test", {})
+    rule = seen.rule if seen.rule in test else metrics.get("headline")
+    if scored := test.get(rule):
         without = scored["mean_without_rest"]["dsc"]
         note = f"mapping {rule}" + (", an upper bound" if rule == "oracle" else "")
         if metrics.get("rest"):
             note += f"; {number(without)} without {metrics['rest']}"
         made.append({"name": "mean DSC, test", "value": number(scored["mean"]["dsc"]), "note": note})
-    else:
-        made.append({"name": "mean DSC, test", "value": "–", "note": "no labels to score against"})
     used = metrics.get("clusters_used", {})
     tested = sum(metrics.get("cluster_share", {}).get("test", [1])) > 0
     made.append(
         {
             "name": "clusters in use",
             "value": f"{used.get('test' if tested else 'train', '–')} of {seen.k}",
-            "note": f"on the test volumes; {used.get('train', '–')} in training"
-            if tested
-            else "in training; no test volume",
+            "note": f"on the test volumes; {used.get('train', '–')} in training" if tested else "in training",
         }
     )
-    if metrics.get("agreement") is not None:
+    named = sum(label != f"cluster {cluster}" for cluster, label in enumerate(seen.cluster_labels))
+    if named:
+        classes = [name for cluster, name in enumerate(seen.cluster_labels) if name != f"cluster {cluster}"]
+        made.append(
+            {"name": "clusters named", "value": f"{named} of {seen.k}", "note": ", ".join(dict.fromkeys(classes))}
+        )
+    return made
+
+
+def facts(
+    seen: RunView, timing: Mapping, environment: Mapping, logged: Mapping, resolved: Mapping
+) -> list[dict[str, str]]:
+    """How the run was made, in numbers; what does not apply is left out."""
+    made = []
+    agreement = seen.metrics.get("agreement")
+    if agreement is not None:
         note = "training nodes in the cluster of the head's teacher"
-        made.append({"name": "agreement", "value": percent(metrics["agreement"]), "note": note})
+        made.append({"name": "agreement", "value": percent(agreement), "note": note})
     if "total" in timing:
         where = environment.get("gpu") or environment.get("device") or "unknown device"
         note = f"of {timing.get('pixels_per_fov', 0) / 1e6:.2f} megapixels, on {where}"
         made.append({"name": "time per FOV", "value": duration(timing["total"]), "note": note})
-    steps = max((int(steps[-1]) for steps, _ in logged.values()), default=0)
-    planned = resolved.get("train", {}).get("iterations", steps)
-    note = f"of {planned} in the recipe" if steps else "nothing to train"
-    made.append({"name": "iterations", "value": f"{steps:,}".replace(",", " "), "note": note})
+    if steps := max((int(steps[-1]) for steps, _ in logged.values()), default=0):
+        note = f"of {resolved.get('train', {}).get('iterations', steps)} in the recipe"
+        made.append({"name": "iterations", "value": f"{steps:,}".replace(",", " "), "note": note})
     if "training_seconds" in timing:
         made.append({"name": "training time", "value": clock(timing["training_seconds"]), "note": "graphs included"})
     return made

@@ -1,7 +1,8 @@
-"""The MAE encoder as a package of the BioImage Model Zoo (https://bioimage.io): one zip, accepted by its validator.
+"""The MAE encoder, or its student, as a package of the BioImage Model Zoo (https://bioimage.io): one zip, accepted by
+its validator.
 
-The package holds `bioimageio.yaml`, the encoder as ONNX with the axes of images, (B, 1, window, window) ->
-(B, q, window / patch, window / patch), a test image and its output, and a README.
+The package holds `bioimageio.yaml`, the network as ONNX with the axes of images (`sccs.sharing.encoder`), a test image
+and its output, and a README.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from registry.base import Features, UserError
+from registry.base import UserError
+from registry.mae.student import COARSEST
 from registry.requirements import pip_install
 from sccs.model.model import Model
 from sccs.recipe.stored import to_yaml
 from sccs.sharing.card import data_name
-from sccs.sharing.encoder import OPSET, TokenMap, export_onnx, facts, mae_of
+from sccs.sharing.encoder import OPSET, SMALLEST, Network, export_onnx, network_of
 from sccs.system import archive
 from sccs.system.apart import check_apart
 from sccs.system.files import atomic_path, write_text
@@ -28,7 +31,14 @@ from sccs.system.lock import held
 from sccs.system.log import say
 
 EPSILON = 1e-6  # of the zoo's standardisation, (x - mean) / (sd + epsilon)
+STUDENTS_IMAGE = 160  # px, side of the test image
 PAPER = "10.48550/arXiv.2111.06377"
+
+
+ABOUT = {
+    "MAE encoder": "Encoder of a masked autoencoder",
+    "MAE student": "Convolutional student of a masked autoencoder",
+}
 
 
 def main(run: str, out: str, *, licence: str | None, authors: Sequence[str], overwrite: bool = False) -> None:
@@ -43,8 +53,8 @@ def main(run: str, out: str, *, licence: str | None, authors: Sequence[str], ove
 def package(run: str | os.PathLike[str], out: Path, licence: str | None, authors: Sequence[str]) -> str:
     """Write the zip `out` from a run or an export; returns what to tell.
 
-    Raises UserError for features without an MAE, a package that is not installed, no licence or author, and where the
-    zoo's validator refuses the result; then nothing is left behind.
+    Raises UserError for features without an MAE or a student, a missing package, no licence or author, and
+    where the zoo's validator refuses the result; then nothing is left behind.
     """
     if out.suffix.lower() != ".zip":
         raise UserError(f"{out}: a BioImage Model Zoo package is a zip: name it *.zip")
@@ -62,9 +72,10 @@ def package(run: str | os.PathLike[str], out: Path, licence: str | None, authors
     with tempfile.TemporaryDirectory(prefix="sccs-") as scratch, atomic_path(out) as temporary:
         folder = Path(scratch)
         said = export_onnx(model.features, folder / "encoder.onnx", maps=True)
-        _tensors(model.features, folder)
-        _readme(model, folder)
-        description = _description(model, folder, licence, authors)
+        network = network_of(model.features, maps=True)
+        _tensors(network, folder)
+        _readme(network, model, folder)
+        description = _description(network, model, folder, licence, authors)
         write_text(folder / "bioimageio.yaml", to_yaml(description))
         archive.pack(folder, temporary)
         checked = spec.load_description(temporary, perform_io_checks=True)
@@ -78,27 +89,27 @@ def package(run: str | os.PathLike[str], out: Path, licence: str | None, authors
     return f"{out}: {said}\nbioimageio.spec {spec.__version__} accepts it: {checked.validation_summary.status}"
 
 
-def _tensors(features: Features, folder: Path) -> None:
-    """A synthetic test image, in grey values, and what the encoder makes of it once it is standardised."""
-    part = mae_of(features)
+def _tensors(network: Network, folder: Path) -> None:
+    """A synthetic test image, in grey values, and what the network makes of it once it is standardised."""
+    side = network.fixed or STUDENTS_IMAGE
     rng = np.random.default_rng(0)
-    y, x = np.mgrid[: part.window, : part.window]
-    image = 120 + 60 * np.sin(x / 7) * np.cos(y / 9) + rng.normal(0, 12, (part.window, part.window))
-    image = image.astype(np.float32)[None, None]  # (B, 1, window, window)
+    y, x = np.mgrid[:side, :side]
+    image = 120 + 60 * np.sin(x / 7) * np.cos(y / 9) + rng.normal(0, 12, (side, side))
+    image = image.astype(np.float32)[None, None]  # (B, 1, side, side)
     with torch.no_grad():
-        tokens = TokenMap(part).eval()(torch.from_numpy((image - image.mean()) / (image.std() + EPSILON))).numpy()
+        answer = network.module(torch.from_numpy((image - image.mean()) / (image.std() + EPSILON))).numpy()
     np.save(folder / "test_image.npy", image)
-    np.save(folder / "test_tokens.npy", tokens)
+    np.save(folder / f"test_{network.answer}.npy", answer)
 
 
-def _readme(model: Model, folder: Path) -> None:
-    about, voxel = facts(mae_of(model.features)), model.info.get("voxel_size")
+def _readme(network: Network, model: Model, folder: Path) -> None:
+    about, voxel = network.facts, model.info.get("voxel_size")
     pixels = "." if voxel is None else f", {voxel[1]:g} x {voxel[2]:g} nm pixels (y, x)."
     lines = [
-        "# MAE encoder of SCCS",
+        f"# {network.name} of SCCS",
         "",
-        "Encoder of a masked autoencoder for volume electron microscopy, trained without "
-        f"labels; from a model trained on {data_name(model.info)}{pixels}",
+        f"{ABOUT[network.name]} for volume electron microscopy, trained without labels; from a model trained on "
+        f"{data_name(model.info)}{pixels}",
         "",
         f"Input: {about['input']}. Output: {about['output']}.",
         "",
@@ -111,21 +122,21 @@ def _readme(model: Model, folder: Path) -> None:
     write_text(folder / "README.md", "\n".join(lines))
 
 
-def _description(model: Model, folder: Path, licence: str, authors: Sequence[str]) -> dict:
+def _description(network: Network, model: Model, folder: Path, licence: str, authors: Sequence[str]) -> dict:
     """The content of bioimageio.yaml."""
-    part, voxel = mae_of(model.features), model.info.get("voxel_size")
+    voxel = model.info.get("voxel_size")
 
     def file(name: str) -> dict:
         return {"source": name, "sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest()}
 
-    def axes(channels: list[str], size: int, step: int) -> list[dict]:
-        """Of a tensor (B, channels, size, size) with `step` px between its values."""
+    def axes(channels: list[str], sizes: dict[str, Any], step: int) -> list[dict]:
+        """Of a tensor (B, channels, y, x) with `step` px between its values."""
         pixel = {} if voxel is None else {"unit": "nanometer"}
         space = [
             {
                 "type": "space",
                 "id": axis,
-                "size": size,
+                "size": sizes[axis],
                 "scale": float(step * (1 if voxel is None else voxel[i])),
                 **pixel,
             }
@@ -133,12 +144,19 @@ def _description(model: Model, folder: Path, licence: str, authors: Sequence[str
         ]
         return [{"type": "batch"}, {"type": "channel", "channel_names": channels}, *space]
 
+    given: dict[str, Any]
+    answer: dict[str, Any]
+    if network.fixed:
+        given, answer = (dict.fromkeys("yx", network.fixed // step) for step in (1, network.step))
+    else:
+        given = {axis: {"min": SMALLEST, "step": COARSEST} for axis in "yx"}
+        answer = {axis: {"tensor_id": network.given, "axis_id": axis} for axis in "yx"}
     standardise = {"id": "zero_mean_unit_variance", "kwargs": {"axes": ["channel", "y", "x"], "eps": EPSILON}}
     return {
         "type": "model",
         "format_version": "0.5.4",
-        "name": "SCCS MAE encoder",
-        "description": "Features of electron microscopy images by a masked autoencoder",
+        "name": f"SCCS {network.name}",
+        "description": f"Features of electron microscopy images: {ABOUT[network.name].lower()}",
         "authors": [{"name": name} for name in authors],
         "license": licence,
         "tags": ["electron-microscopy", "sccs"],
@@ -146,8 +164,8 @@ def _description(model: Model, folder: Path, licence: str, authors: Sequence[str
         "documentation": "README.md",
         "inputs": [
             {
-                "id": "windows",
-                "axes": axes(["grey"], part.window, 1),
+                "id": network.given,
+                "axes": axes(["grey"], given, 1),
                 "data": {"type": "float32"},
                 "test_tensor": file("test_image.npy"),
                 "preprocessing": [standardise],
@@ -155,10 +173,10 @@ def _description(model: Model, folder: Path, licence: str, authors: Sequence[str
         ],
         "outputs": [
             {
-                "id": "tokens",
+                "id": network.answer,
                 "data": {"type": "float32"},
-                "test_tensor": file("test_tokens.npy"),
-                "axes": axes([f"feature{i}" for i in range(part.width)], part.window // part.patch, part.patch),
+                "test_tensor": file(f"test_{network.answer}.npy"),
+                "axes": axes([f"feature{i}" for i in range(network.q)], answer, network.step),
             }
         ],
         "weights": {"onnx": {**file("encoder.onnx"), "opset_version": OPSET}},

@@ -1,4 +1,8 @@
-"""A trained model's MAE encoder as ONNX: windows (B, window, window) -> tokens (B, N, q), checked against torch."""
+"""A trained model's network of features as ONNX, checked against torch.
+
+Of an MAE the encoder, windows (B, window, window) -> tokens (B, N, q); of a student the whole net, images (B, H, W) of
+any size in steps of 8 px -> features (B, q, H/4, W/4).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +22,13 @@ import torch
 import sccs
 from registry.base import Features, UserError
 from registry.features.mae import MAE
+from registry.features.student import StudentFeatures
+from registry.mae.student import COARSEST, STEP
 from registry.requirements import pip_install
 
 OPSET = 18
-TOLERANCE = 1e-4  # largest difference from torch, of the largest token value
-CHECKED = (1, 3)  # windows at once in the check
+TOLERANCE = 1e-4  # largest difference from torch, of the largest value
+SMALLEST = 8 * COARSEST  # px, side of the smallest image that an exported student takes
 
 
 class Tokens(torch.nn.Module):
@@ -46,81 +53,158 @@ class TokenMap(Tokens):
         return tokens.transpose(1, 2).unflatten(2, (side, side))
 
 
-def mae_of(features: Features) -> MAE:
-    """A copy of the MAE among the features, on the CPU and in single precision. Raises UserError if there is none."""
+class StudentMap(torch.nn.Module):
+    """Images (B, 1, H, W) or, without `maps`, (B, H, W) -> features (B, q, H/4, W/4)."""
+
+    def __init__(self, part: StudentFeatures, maps: bool):
+        super().__init__()
+        self.student, self.maps = part._load(), maps
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """See the class."""
+        return self.student(images[:, 0] if self.maps else images)
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is exported: its name and that of its recipe's source, names of input and output, shapes that are checked
+    (the last is traced), which of their axes may have other sizes, what comes in and out in words, and how far apart
+    features are (px)."""
+
+    module: torch.nn.Module
+    name: str
+    given: str
+    answer: str
+    shapes: tuple[tuple[int, ...], ...]
+    dynamic: dict[int, Any]
+    said: str
+    facts: dict[str, str]
+    q: int
+    step: int
+    fixed: int | None  # px, the only side that it takes
+
+
+def network_of(features: Features, maps: bool = False) -> Network:
+    """Of the first MAE or student among the features, on the CPU and in single precision.
+
+    maps: with the axes of images (`TokenMap`). Raises UserError where there is none.
+    """
     for part in (features, *features.parts):
-        if isinstance(part, MAE):
-            exact = type(part)(**{**part.get_params(), "precision": "float32"})
+        if isinstance(part, (MAE, StudentFeatures)):
+            single = {"precision": "float32"} if isinstance(part, MAE) else {}
+            exact = type(part)(**{**part.get_params(), **single})
             exact.set_state(part.get_state())
-            return exact
+            return _of_mae(exact, maps) if isinstance(exact, MAE) else _of_student(exact, maps)
     raise UserError(
-        f"the model has no MAE encoder, its features are {type(features).__name__}: ONNX is for mae, "
-        "maester, and concat with one of these; leave --onnx out"
+        f"the model has no MAE encoder and no student, its features are {type(features).__name__}: ONNX is for mae, "
+        "maester, student, and concat with one of these; leave --onnx out"
     )
 
 
-def export_onnx(features: Features, path: Path, maps: bool = False) -> str:
-    """Write the encoder to `path` and compare it with torch; returns what it is and how large the difference was.
+def _of_mae(part: MAE, maps: bool) -> Network:
+    side = part.window // part.patch
+    said = "(B, 1, {0}, {0}) -> (B, {1}, {2}, {2})" if maps else "(B, {0}, {0}) -> (B, {3}, {1})"
+    channel = (1,) if maps else ()
+    return Network(
+        module=(TokenMap if maps else Tokens)(part).eval(),
+        name="MAE encoder",
+        given="windows",
+        answer="tokens",
+        shapes=tuple((batch, *channel, part.window, part.window) for batch in (1, 3)),
+        dynamic={0: torch.export.Dim("B")},
+        said=said.format(part.window, part.width, side, side * side),
+        facts={
+            "sccs": sccs.__version__,
+            "window": str(part.window),
+            "patch": str(part.patch),
+            "channels": str(part.width),
+            "layer": json.dumps(part.layer),
+            "input": "grey windows, standardised per volume: (x - mean) / sd",
+            "output": f"tokens in row-major order; {_place('token', part.patch)} of the window",
+        },
+        q=part.width,
+        step=part.patch,
+        fixed=part.window,
+    )
 
-    maps: with the axes of images (`TokenMap`). Raises UserError for features without an MAE, a package that is not
-    installed, or an ONNX model that computes something else than torch.
+
+def _of_student(part: StudentFeatures, maps: bool) -> Network:
+    channel = (1,) if maps else ()
+    first = len(channel) + 1  # axis of y
+    sides = {first + i: COARSEST * torch.export.Dim(name, min=SMALLEST // COARSEST) for i, name in enumerate("hw")}
+    return Network(
+        module=StudentMap(part, maps).eval(),
+        name="MAE student",
+        given="images",
+        answer="features",
+        shapes=((1, *channel, SMALLEST, 3 * SMALLEST), (3, *channel, 2 * SMALLEST, SMALLEST + COARSEST)),
+        dynamic={0: torch.export.Dim("B"), **sides},
+        said=f"(B, {'1, ' if maps else ''}H, W) -> (B, {part.q}, H/{STEP}, W/{STEP})",
+        facts={
+            "sccs": sccs.__version__,
+            "channels": str(part.q),
+            "input": f"grey images, standardised per volume: (x - mean) / sd; sides are multiples of {COARSEST} px, "
+            f"from {SMALLEST}",
+            "output": f"features; {_place('feature', STEP)} of the image",
+        },
+        q=part.q,
+        step=STEP,
+        fixed=None,
+    )
+
+
+def _place(name: str, step: int) -> str:
+    middle = f"{(step - 1) / 2:g}"
+    return f"{name} (i, j) is centred on pixel ({step} i + {middle}, {step} j + {middle})"
+
+
+def export_onnx(features: Features, path: Path, maps: bool = False) -> str:
+    """Write the network to `path` and compare it with torch; returns what it is and how large the difference was.
+
+    maps: with the axes of images. Raises UserError for features without one, a package that is not installed, or an
+    ONNX model that computes something else than torch.
     """
-    part = mae_of(features)
+    network = network_of(features, maps)
     onnx, onnxruntime, onnxscript = (_module(name) for name in ("onnx", "onnxruntime", "onnxscript"))
-    network = (TokenMap if maps else Tokens)(part).eval()
-    windows = [_windows(part, batch, maps) for batch in CHECKED]
+    inputs = [made_up(shape) for shape in network.shapes]
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
-            network,
-            (windows[-1],),
+            network.module,
+            (inputs[-1],),
             dynamo=True,
             opset_version=OPSET,
             verbose=False,
-            input_names=["windows"],
-            output_names=["tokens"],
-            dynamic_shapes=({0: torch.export.Dim("B")},),
+            input_names=[network.given],
+            output_names=[network.answer],
+            dynamic_shapes=(network.dynamic,),
         )
     assert program is not None
     model = program.model_proto
     _forget_sources(model)
-    onnx.helper.set_model_props(model, facts(part))
+    onnx.helper.set_model_props(model, network.facts)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     worst = 0.0
-    for given in windows:
+    for given in inputs:
         with torch.no_grad():
-            expected = network(given).numpy()
-        found = session.run(None, {"windows": given.numpy()})[0]
+            expected = network.module(given).numpy()
+        found = session.run(None, {network.given: given.numpy()})[0]
         difference = float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
         if not difference <= TOLERANCE * np.abs(expected).max():
             raise UserError(
-                f"the ONNX encoder differs from torch by {difference:.2g} (tokens up to "
+                f"the ONNX {network.name} differs from torch by {difference:.2g} (values up to "
                 f"{np.abs(expected).max():.2g}), so it is not written; try other versions than onnx "
                 f"{onnx.__version__}, onnxscript {onnxscript.__version__}, onnxruntime "
                 f"{onnxruntime.__version__}"
             )
         worst = max(worst, difference)
-    shape = "(B, 1, {0}, {0}) -> (B, {1}, {2}, {2})" if maps else "(B, {0}, {0}) -> (B, {3}, {1})"
-    side = part.window // part.patch
-    return (
-        f"MAE encoder, opset {OPSET}, {shape.format(part.window, part.width, side, side * side)}; largest "
-        f"difference from torch {worst:.1e}"
-    )
+    return f"{network.name}, opset {OPSET}, {network.said}; largest difference from torch {worst:.1e}"
 
 
-def facts(part: MAE) -> dict[str, str]:
-    """What a user of the ONNX file must know."""
-    return {
-        "sccs": sccs.__version__,
-        "window": str(part.window),
-        "patch": str(part.patch),
-        "channels": str(part.width),
-        "layer": json.dumps(part.layer),
-        "input": "grey windows, standardised per volume: (x - mean) / sd",
-        "output": f"tokens in row-major order; token (i, j) is centred on pixel ({part.patch} i + "
-        f"{(part.patch - 1) / 2:g}, {part.patch} j + {(part.patch - 1) / 2:g}) of the window",
-    }
+def made_up(shape: tuple[int, ...]) -> torch.Tensor:
+    """Standardised input, the same at every call."""
+    return torch.from_numpy(np.random.default_rng(0).standard_normal(shape, np.float32))
 
 
 @contextmanager
@@ -135,11 +219,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def _windows(part: MAE, batch: int, maps: bool) -> torch.Tensor:
-    shape = (batch, *((1,) if maps else ()), part.window, part.window)
-    return torch.from_numpy(np.random.default_rng(0).standard_normal(shape, np.float32))
 
 
 def _forget_sources(model: Any) -> None:

@@ -106,7 +106,11 @@ def optimizer_values(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor
 def restore_optimizer(optimizer: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]) -> None:
     """Give a fresh optimiser, over the same parameters in the same order, what a checkpoint's arrays hold of it."""
     state = optimizer.state_dict()
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for name, value in below(OPTIMIZER, arrays).items():
         index, _, field = name.partition(".")
-        state["state"].setdefault(int(index), {})[field] = torch.from_numpy(value)
+        tensor, like = torch.from_numpy(value), parameters[int(index)]
+        if tensor.shape == like.shape:  # laid out in memory as the parameter is: fused optimisers rely on it
+            tensor = torch.empty_like(like, dtype=tensor.dtype, device="cpu", requires_grad=False).copy_(tensor)
+        state["state"].setdefault(int(index), {})[field] = tensor
     optimizer.load_state_dict(state)

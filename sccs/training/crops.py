@@ -14,10 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from registry.numeric.smoothing import gaussian
 from sccs.data.planes import ISOTROPIC
 from sccs.data.volumes import Volume
 
 IN_MEMORY = 2**30  # bytes; larger volumes are read crop by crop
+FINEST = 0.3  # px, a blur below which nothing changes
 SCORED_CROPS = 64  # held-out crops of the loss that is logged
 
 Box = tuple[tuple[int, int, int], tuple[int, int, int]]  # corner and size (z, y, x)
@@ -101,15 +103,27 @@ def resize(crop: np.ndarray, side: int) -> np.ndarray:
     return F.interpolate(image, size=(side, side), mode="bilinear", antialias=True, align_corners=False)[0, 0].numpy()
 
 
+def worse(crop: np.ndarray, blur: float, noise: float, rng: np.random.Generator) -> np.ndarray:
+    """(s, s) float32, blurred by a Gaussian of `blur` px, then with white noise."""
+    if blur > FINEST:
+        crop = gaussian(crop, blur)
+    return crop + rng.standard_normal(crop.shape, np.float32) * np.float32(noise)
+
+
 @dataclass
 class Sampler:
-    """Batches of crops; `groups` holds the volumes of each data block, blocks share the crops equally."""
+    """Batches of crops; `groups` holds the volumes of each data block, blocks share the crops equally.
+
+    noise (standard deviations) and blur (px): the most that a crop gets of each.
+    """
 
     groups: Sequence[Sequence[Crops]]
     tokens: int  # N of a window
     batch: int
     jitter: float
     seed: int
+    noise: float = 0.0
+    blur: float = 0.0
 
     def step(self, step: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """-> images (B, window, window), noise (B, N) that decides which patches are hidden; by `step` alone.
@@ -127,6 +141,12 @@ class Sampler:
             volume.train(draw) * np.float32(contrast) + np.float32(brightness)
             for volume, draw, contrast, brightness in drawn[share]
         ]
+        if self.noise or self.blur:
+            strength = rng.random((self.batch, 2))
+            crops = [
+                worse(crop, self.blur * blur, self.noise * grain, np.random.default_rng([self.seed, step, i]))
+                for i, (crop, (blur, grain)) in enumerate(zip(crops, strength[share]), share.indices(self.batch)[0])
+            ]
         return torch.from_numpy(np.stack(crops)), noise
 
     def held_out(self) -> tuple[Tensor, Tensor] | None:

@@ -35,6 +35,7 @@ class TrainingGraphs:
 
 def make_graphs(model: Model, dataset: Dataset, log: RunLog) -> TrainingGraphs:
     """Fit the features, then make the graph of every training FOV. Raises UserError where no graph has k nodes."""
+    check_batch(model.recipe.train.batch, dataset)
     fit_features(model, dataset)
     keys, nodes, index, anchor = _pool_all(model, dataset, log)
     report_growth(log)
@@ -87,6 +88,15 @@ def _pool_all(model: Model, dataset: Dataset, log: RunLog) -> tuple[list[str], l
 def count_fovs(dataset: Dataset) -> int:
     """Training FOVs of a data set."""
     return sum(len(volume.z_slices) * len(volume.tiles) for volume in dataset.train)
+
+
+def check_batch(batch: int, dataset: Dataset) -> None:
+    """Raises UserError for an iteration that would see training graphs several times over."""
+    if batch > (graphs := count_fovs(dataset)):
+        raise UserError(
+            f"train.batch: {batch} graphs an iteration, but the training part has {graphs}, one for each field of "
+            f"view; write {graphs} or less"
+        )
 
 
 def train_parts(

@@ -1,6 +1,8 @@
-"""Pre-training of the masked autoencoder on any volumes, without labels: the recipe's `pretrain` block.
+"""Pre-training on any volumes, without labels, by the recipe's `pretrain` block: of the masked autoencoder, or of the
+student that one teaches, where the block names a `teacher`.
 
     python -m sccs.run recipes/mae.yaml --out DIR
+    python -m sccs.run recipes/distil.yaml --out DIR
     torchrun --nproc_per_node=2 -m sccs.run recipes/mae.yaml --out DIR    the same steps, shared by two processes
 
 Every random choice of a step (crops, scales, flips, masks) is a function of seed and step alone, so that a run that is
@@ -9,7 +11,8 @@ Several processes draw the crops and masks that one would, each its share, and a
 training, to rounding, on any number of processes that divides `batch`.
 
 The run folder holds model/mae.safetensors (the encoder in half precision, what `features: {name: mae, checkpoint: ...}`
-takes), model/mae.md (its model card), model/state.safetensors (everything that resuming needs; the one before it is
+takes) or model/student.safetensors (for `features: {name: student, ...}`), its model card beside it as .md,
+model/state.safetensors (everything that resuming needs; the one before it is
 state.before.safetensors), log.txt, metrics.jsonl, metrics.json, tensorboard/.
 """
 
@@ -30,9 +33,9 @@ from sccs.system.files import atomic_path
 from sccs.system.log import RunLog, quiet_log
 from sccs.training.checkpoint import newest_whole, said
 from sccs.training.crops import Crops, Sampler
-from sccs.training.pretrain_card import model_card
-from sccs.training.pretrain_settings import Pretrain, parse
-from sccs.training.pretrainer import Pretrainer, before
+from sccs.training.distiller import Distiller, Teacher
+from sccs.training.pretrain_settings import Distil, Pretrain, parse
+from sccs.training.pretrainer import Pretrainer, Pretraining, before
 from sccs.training.team import ALONE, Team
 from sccs.training.trainer import deferred_interrupt
 
@@ -50,7 +53,7 @@ def pretrain(recipe: Mapping[str, Any], out: Path, device: str, seed: int, resum
     return carry_out(prepare(recipe["pretrain"], device, seed, base), out, resume)
 
 
-def prepare(block: Mapping[str, Any], device: str, seed: int, base: Path) -> Pretrainer:
+def prepare(block: Mapping[str, Any], device: str, seed: int, base: Path) -> Pretraining:
     """All of a `pretrain` block that can be wrong, before anything is written: arguments as for `pretrain`.
 
     Raises UserError for a bad block, bad data, and a checkpoint to start from that does not fit.
@@ -58,22 +61,30 @@ def prepare(block: Mapping[str, Any], device: str, seed: int, base: Path) -> Pre
     settings = parse(block)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    architecture = settings.architecture
-    window = architecture.window
+    if isinstance(settings, Pretrain):
+        window, patch = settings.architecture.window, settings.architecture.patch
+        sampler = _sampler(settings, base, seed, window, (window // patch) ** 2)
+        return Pretrainer(settings, sampler, device=device, seed=seed, base=base)
+    teacher = Teacher(settings.teacher, base, device)
+    sampler = _sampler(settings, base, seed, teacher.window * settings.windows, 0, settings.noise, settings.blur)
+    return Distiller(settings, sampler, teacher, device=device, seed=seed)
+
+
+def _sampler(settings: Pretrain | Distil, base: Path, seed: int, side: int, tokens: int, *worse: float) -> Sampler:
+    """Crops of `side` px of the block's data."""
     groups = []
     for data in settings.data:
-        dataset = load_dataset(data, base, seed, window)
+        dataset = load_dataset(data, base, seed, side)
         groups.append(
             [
-                Crops(volume, window, settings.scale, settings.axes, settings.held_out)
+                Crops(volume, side, settings.scale, settings.axes, settings.held_out)
                 for volume in (*dataset.train, *dataset.test)
             ]
         )
-    sampler = Sampler(groups, (window // architecture.patch) ** 2, settings.batch, settings.jitter, seed)
-    return Pretrainer(settings, sampler, device=device, seed=seed, base=base)
+    return Sampler(groups, tokens, settings.batch, settings.jitter, seed, *worse)
 
 
-def check_batch(settings: Pretrain, team: Team) -> None:
+def check_batch(settings: Pretrain | Distil, team: Team) -> None:
     """Raises UserError for a batch that the processes of the team cannot share equally."""
     if settings.batch % team.size:
         raise UserError(
@@ -82,7 +93,7 @@ def check_batch(settings: Pretrain, team: Team) -> None:
         )
 
 
-def carry_out(trainer: Pretrainer, out: Path, resume: bool, team: Team = ALONE) -> dict[str, Any]:
+def carry_out(trainer: Pretraining, out: Path, resume: bool, team: Team = ALONE) -> dict[str, Any]:
     """Train to the end and write the run folder `out`; returns the run's facts.
 
     team: the processes that do it together; all call this, and only the first writes.
@@ -117,7 +128,7 @@ def _newest(state: Path) -> tuple[bool, list[str]]:
     return found is not None, damaged
 
 
-def _train(trainer: Pretrainer, state: Path, run_log: RunLog) -> float | None:
+def _train(trainer: Pretraining, state: Path, run_log: RunLog) -> float | None:
     """Steps to the end of the schedule -> loss on the held-out crops, None without any."""
     settings, team = trainer.settings, trainer.team
     held_out = team.together(trainer.sampler.held_out)
@@ -133,7 +144,7 @@ def _train(trainer: Pretrainer, state: Path, run_log: RunLog) -> float | None:
             return None
         score, picture = trainer.score(*held_out)
         run_log.scalar("loss/held_out", score, trainer.done)
-        run_log.image("held out: crop, seen, painted", picture, trainer.done)
+        run_log.image(f"held out: {trainer.pictured}", picture, trainer.done)
         return score
 
     with deferred_interrupt() as signalled, run_log.progress(1000, "pre-training (per mille)", thousandths) as bar:
@@ -159,11 +170,11 @@ def _train(trainer: Pretrainer, state: Path, run_log: RunLog) -> float | None:
     return score
 
 
-def _write(trainer: Pretrainer, score: float | None, out: Path, run_log: RunLog) -> dict[str, Any]:
-    """The encoder, its card, and the facts, which are returned."""
+def _write(trainer: Pretraining, score: float | None, out: Path, run_log: RunLog) -> dict[str, Any]:
+    """The weights, their card, and the facts, which are returned."""
     settings = trainer.settings
     facts = {
-        "architecture": settings.architecture.model_dump(),
+        "architecture": trainer.architecture,
         "data": [crops.name for group in trainer.sampler.groups for crops in group],
         "steps": trainer.done,
         "crops": trainer.done * settings.batch,
@@ -171,17 +182,14 @@ def _write(trainer: Pretrainer, score: float | None, out: Path, run_log: RunLog)
         "held_out_loss": score,
         "seed": trainer.sampler.seed,
     }
-    weights = {
-        name.removeprefix("encoder."): value.to(torch.float16).cpu().numpy()
-        for name, value in trainer.average.items()
-        if name.startswith("encoder.")
-    }
+    weights = trainer.weights()
     facts["sha256"] = weights_hash(weights)
-    with atomic_path(out / "model" / "mae.safetensors") as scratch:
-        write_checkpoint(scratch, weights, facts)
-    with atomic_path(out / "model" / "mae.md") as scratch:
-        scratch.write_text(model_card(facts, settings), encoding="utf-8")
+    path = out / "model" / f"{trainer.stem}.safetensors"
+    with atomic_path(path) as scratch:
+        write_checkpoint(scratch, weights, facts, trainer.kind)
+    with atomic_path(path.with_suffix(".md")) as scratch:
+        scratch.write_text(trainer.card(facts), encoding="utf-8")
     with atomic_path(out / "metrics.json") as scratch:
         scratch.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    run_log.info(f"encoder: {out / 'model' / 'mae.safetensors'}, sha256 {facts['sha256']}")
+    run_log.info(f"weights: {path}, sha256 {facts['sha256']}")
     return facts

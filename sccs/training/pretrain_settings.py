@@ -1,4 +1,4 @@
-"""The schema of a recipe's `pretrain` block."""
+"""The schemas of a recipe's `pretrain` block: of a masked autoencoder, and of a student that one teaches."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing_extensions import Self
 
 from registry.base import UserError
 from registry.ranges import Batch, Count, Depth, NotNegative, Pixels, Positive, Rate, Share, Steps, Threads, Width
@@ -40,18 +41,15 @@ class Architecture(BaseModel):
         return self
 
 
-class Pretrain(BaseModel):
-    """The `pretrain` block of a recipe."""
+class Training(BaseModel):
+    """What both have in common."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     data: Annotated[list[dict[str, Any]], Field(min_length=1)]  # `data` blocks; each gets the same share of the crops
-    architecture: Architecture = Architecture()
-    checkpoint: str | None = None  # start from this encoder: "bundled" or a .safetensors file; null: from noise
     axes: Literal["all", "xy"] = "all"  # planes that crops are taken from; through z only where voxels are isotropic
     scale: tuple[Stretch, Stretch] = (0.7, 1.4)  # crop side / window
     jitter: NotNegative = 0.1  # sd of random contrast and brightness
     held_out: Annotated[float, Field(ge=0, le=0.5)] = 0.1  # share of each volume, its last columns, that is only scored
-    mask: Annotated[float, Field(gt=0, lt=1)] = 0.5
     steps: Count = 20000
     max_minutes: Positive | None = None  # the schedule ends at `steps` or here, what comes first
     batch: Batch = 8
@@ -68,16 +66,54 @@ class Pretrain(BaseModel):
     card: dict[str, str] = {}  # title -> text, sections that the model card gets besides the run's facts
 
     @model_validator(mode="after")
-    def _ordered(self) -> Pretrain:
+    def _ordered(self) -> Self:
         if self.scale[0] > self.scale[1]:
             raise ValueError(f"scale: {list(self.scale)} is not [smallest, largest]")
         return self
 
 
-def parse(block: Mapping[str, Any]) -> Pretrain:
+class Pretrain(Training):
+    """The `pretrain` block of a masked autoencoder."""
+
+    architecture: Architecture = Architecture()
+    checkpoint: str | None = None  # start from this encoder: "bundled" or a .safetensors file; null: from noise
+    mask: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+
+class StudentSize(BaseModel):
+    """Size of the student; `out` is the teacher's width."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    width: Width = 32
+
+
+class Distil(Training):
+    """The `pretrain` block of a student: one that names a `teacher`."""
+
+    teacher: str  # "bundled" or an MAE's .safetensors file
+    architecture: StudentSize = StudentSize()
+    windows: Annotated[int, Field(ge=1, le=16)] = 2  # of the teacher, along a crop's side
+    noise: NotNegative = 0.3  # sd of the noise that a crop gets, at most
+    blur: NotNegative = 1.0  # px, sd of the blur that a crop gets, at most
+    crops: Count = 512  # that the teacher answers for at a time
+    passes: Count = 6  # over these, before the next
+
+    @model_validator(mode="after")
+    def _whole_batches(self) -> Self:
+        if self.crops % self.batch:
+            raise ValueError(f"crops {self.crops} is not a multiple of batch {self.batch}")
+        return self
+
+
+def settings_of(block: Mapping[str, Any]) -> type[Pretrain] | type[Distil]:
+    """The schema that a `pretrain` block is written in."""
+    return Distil if "teacher" in block else Pretrain
+
+
+def parse(block: Mapping[str, Any]) -> Pretrain | Distil:
     """Check a `pretrain` block; raises UserError with the dotted path of the first mistake."""
     try:
-        return Pretrain.model_validate_json(json.dumps(block))
+        return settings_of(block).model_validate_json(json.dumps(block))
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{'.'.join(map(str, ('pretrain', *first['loc'])))}: {first['msg']}") from None

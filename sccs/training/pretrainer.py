@@ -1,43 +1,47 @@
-"""The training of the masked autoencoder: its steps, its score on held-out crops, its state."""
+"""Pre-training: its steps, its score on held-out crops, its state; that of the masked autoencoder."""
 
 from __future__ import annotations
 
 import math
 import os
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from registry.base import UserError
-from registry.mae.checkpoint import checkpoint_path, encoder_arguments, read_checkpoint
+from registry.mae.checkpoint import ENCODER, Kind, checkpoint_path, encoder_arguments, read_checkpoint
 from registry.mae.network import MaskedAutoencoder, patchify, unpatchify
 from sccs.training.checkpoint import below, optimizer_values, read_tensors, restore_optimizer, write_tensors
 from sccs.training.crops import Sampler
-from sccs.training.pretrain_settings import Pretrain
+from sccs.training.pretrain_card import encoder_card
+from sccs.training.pretrain_settings import Distil, Pretrain
 from sccs.training.team import ALONE, Team
 
 
-class Pretrainer:
-    """AdamW with linear warm-up, cosine decay, gradient clipping and a running mean of the weights."""
+class Pretraining(ABC):
+    """AdamW with linear warm-up, cosine decay, gradient clipping and a running mean of the weights.
+
+    What is trained is the subclass's: `model` takes a batch and gives its loss.
+    """
 
     team = ALONE
+    stem: str  # of the files of weights and card
+    kind: Kind
+    pictured: str  # what the columns of the picture of `score` are
+    architecture: dict[str, Any]  # what the weights are built from
+    settings: Pretrain | Distil
 
-    def __init__(self, settings: Pretrain, sampler: Sampler, *, device: str, seed: int, base: Path):
+    def __init__(self, settings: Pretrain | Distil, sampler: Sampler, model: torch.nn.Module, device: str):
         self.settings, self.sampler, self.device = settings, sampler, torch.device(device)
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.model = MaskedAutoencoder(**settings.architecture.model_dump())
-        if settings.checkpoint is not None:
-            path = checkpoint_path(settings.checkpoint, base)
-            wanted = encoder_arguments(settings.architecture.model_dump())
-            weights, _ = read_checkpoint(path, "pretrain.architecture", **wanted)
-            self.model.encoder.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
-        self.model.to(self.device)
+        self.model = model.to(self.device)
         self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
-        # Biases, LayerNorms and the mask token are not decayed.
+        # Biases, normalisations and the mask token are not decayed.
         groups = [
             {"params": [p for p in self.model.parameters() if p.ndim >= 2], "weight_decay": settings.weight_decay},
             {"params": [p for p in self.model.parameters() if p.ndim < 2], "weight_decay": 0.0},
@@ -47,6 +51,26 @@ class Pretrainer:
         self.share = slice(None)  # of each batch
         self.done = 0  # steps
         self.seconds = 0.0  # of training, those before a resume included
+
+    @abstractmethod
+    def batch(self) -> tuple[Tensor, ...]:
+        """This process's share of the next step's batch, as the loss takes it."""
+
+    @abstractmethod
+    def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
+        """Of `network` on a batch on the device."""
+
+    @abstractmethod
+    def score(self, images: Tensor, noise: Tensor) -> tuple[float, np.ndarray]:
+        """Loss of the averaged weights on the crops that `Sampler.held_out` gives, and a picture of some."""
+
+    @abstractmethod
+    def weights(self) -> dict[str, np.ndarray]:
+        """What is kept, in half precision."""
+
+    @abstractmethod
+    def card(self, facts: Mapping[str, Any]) -> str:
+        """The model card."""
 
     def join(self, team: Team) -> None:
         """Train with the team's other processes, each with its share of every batch; all must call it."""
@@ -70,12 +94,11 @@ class Pretrainer:
     def step(self) -> float:
         """One update -> its loss over the whole batch."""
         start = time.monotonic()
-        batch = self.team.together(lambda: self.sampler.step(self.done, self.share))
-        images, noise = (x.to(self.device, non_blocking=True) for x in batch)
+        batch = tuple(x.to(self.device, non_blocking=True) for x in self.team.together(self.batch))
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         with self._autocast():
-            loss, _, _ = self.network(images, noise, self.settings.mask)
+            loss = self.loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
@@ -99,22 +122,8 @@ class Pretrainer:
         # While there are few steps to average over, the mean is over all of them.
         decay = min(self.settings.ema, self.done / (self.done + 10)) if self.settings.ema else 0.0
         current = self.model.state_dict()
-        torch._foreach_lerp_(list(self.average.values()), [current[name] for name in self.average], 1 - decay)
-
-    @torch.inference_mode()
-    def score(self, images: Tensor, noise: Tensor) -> tuple[float, np.ndarray]:
-        """Loss of the averaged weights on given crops, and a picture: rows of crop, masked crop, painted crop."""
-        total, picture = 0.0, None
-        for start in range(0, len(images), self.settings.batch):
-            x, n = (t[start : start + self.settings.batch].to(self.device) for t in (images, noise))
-            with self._autocast():
-                arguments = (x, n, self.settings.mask)
-                loss, painted, mask = torch.func.functional_call(self.model, self.average, arguments)
-            total += loss.item() * len(x)
-            if picture is None:
-                picture = _reconstruction(x, painted, mask, self.model.patch)
-        assert picture is not None  # as there are images
-        return total / len(images), picture
+        names = [name for name, value in current.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.average[name] for name in names], [current[name] for name in names], 1 - decay)
 
     def save(self, path: Path) -> None:
         """Everything that resuming needs, to a safetensors file; the one before is kept, as `before(path)`."""
@@ -141,6 +150,56 @@ class Pretrainer:
         for name, value in average.items():
             self.average[name].copy_(value)
         restore_optimizer(self.optimizer, arrays)
+
+
+class Pretrainer(Pretraining):
+    """Of the masked autoencoder."""
+
+    stem, kind, pictured = "mae", ENCODER, "crop, seen, painted"
+    settings: Pretrain
+
+    def __init__(self, settings: Pretrain, sampler: Sampler, *, device: str, seed: int, base: Path):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = MaskedAutoencoder(**settings.architecture.model_dump())
+        if settings.checkpoint is not None:
+            path = checkpoint_path(settings.checkpoint, base)
+            wanted = encoder_arguments(settings.architecture.model_dump())
+            weights, _ = read_checkpoint(path, "pretrain.architecture", **wanted)
+            model.encoder.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+        self.patch, self.architecture = model.patch, settings.architecture.model_dump()
+        super().__init__(settings, sampler, model, device)
+
+    def batch(self) -> tuple[Tensor, ...]:
+        return self.sampler.step(self.done, self.share)
+
+    def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
+        return self.network(*batch, self.settings.mask)[0]
+
+    @torch.inference_mode()
+    def score(self, images: Tensor, noise: Tensor) -> tuple[float, np.ndarray]:
+        """The picture: rows of crop, masked crop, painted crop."""
+        total, picture = 0.0, None
+        for start in range(0, len(images), self.settings.batch):
+            x, n = (t[start : start + self.settings.batch].to(self.device) for t in (images, noise))
+            with self._autocast():
+                arguments = (x, n, self.settings.mask)
+                loss, painted, mask = torch.func.functional_call(self.model, self.average, arguments)
+            total += loss.item() * len(x)
+            if picture is None:
+                picture = _reconstruction(x, painted, mask, self.patch)
+        assert picture is not None  # as there are images
+        return total / len(images), picture
+
+    def weights(self) -> dict[str, np.ndarray]:
+        return {
+            name.removeprefix("encoder."): value.to(torch.float16).cpu().numpy()
+            for name, value in self.average.items()
+            if name.startswith("encoder.")
+        }
+
+    def card(self, facts: Mapping[str, Any]) -> str:
+        return encoder_card(facts, self.settings)
 
 
 def before(path: Path) -> Path:

@@ -36,7 +36,7 @@ def test_every_quote_stands_in_a_page():
 
 
 def test_another_number_in_a_page_is_told_with_page_and_line(copy, capsys):
-    page = copy / "README.md"
+    page = copy / "docs" / "results.md"
     text = page.read_text()
     start = text.index("| sccs_plus |", text.index("<!-- numbers: table1 -->"))
     cell = re.compile(r"0\.\d{3}").search(text, start)
@@ -45,7 +45,7 @@ def test_another_number_in_a_page_is_told_with_page_and_line(copy, capsys):
     said = capsys.readouterr()
     line = text.count("\n", 0, start) + 1
     assert (
-        said.out.startswith(f"README.md:{line}: numbers: table1: has '| sccs_plus | 0.999")
+        said.out.startswith(f"docs/results.md:{line}: numbers: table1: has '| sccs_plus | 0.999")
         and said.err.count("\n") == 1
     )
     assert readme.guard(readme.main)(["--root", str(copy)]) == 0

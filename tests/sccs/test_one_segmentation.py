@@ -1,6 +1,7 @@
 """One segmentation everywhere: `sccs run`, report, scores, `sccs segment`, Python and napari have equal pixels."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from sccs.inference.blocks import overlapping
 from sccs.inference.depth import segment_slices as segment_deep
 from sccs.napari.session import Session
 from sccs.pipeline import Pipeline
+from sccs.report.figures import read_run
 from sccs.report.views import SliceView
 from tests.sccs.run.small import fails
 
@@ -88,7 +90,8 @@ def by_command(run: Path, name: str, plane: str, output: Path, *options: str) ->
     if output.suffix == ".tif":
         return tifffile.imread(output)
     zarr = pytest.importorskip("zarr")
-    return zarr.open_array(output / "labels" / "clusters" / "0", mode="r")[:]
+    kind = "classes" if "--classes" in options else "clusters"
+    return zarr.open_array(output / "labels" / kind / "0", mode="r")[:]
 
 
 def cut(name: str, plane: str) -> np.ndarray:
@@ -204,6 +207,50 @@ def test_planes_and_depth_take_a_halo(runs, tmp_path, capsys, plane, options):
     assert command(["segment", *arguments, "--voxel-size", "8", "8", "8", "--halo", "80"]) == 2
     assert "--halo 80: FOVs of 160 px take a halo of 0 to 79 px" in capsys.readouterr().err
     assert not list(tmp_path.glob("wide*"))
+
+
+@pytest.fixture(scope="module")
+def named(runs, tmp_path_factory) -> dict[str, Path]:
+    """The same runs, all clusters named by two classes, so that classes disagree less at borders than clusters do."""
+    copies = {}
+    for plane, run in runs.items():
+        copies[plane] = tmp_path_factory.mktemp(f"named_{plane}") / "run"
+        shutil.copytree(run, copies[plane])
+        for name in "ab":
+            shutil.copy(run.parent / f"{name}.tif", copies[plane].parent)
+        assert command(["name", str(copies[plane]), "0=dark", "1=bright", "2=Dark", "3=bright", "4=other"]) == 0
+    return copies
+
+
+CODES = np.append(np.array([0, 1, 0, 1, 2], np.uint8), np.full(256 - K, 255, np.uint8))  # of the clusters
+
+
+@pytest.mark.parametrize(
+    "plane, suffix, options",
+    [
+        ("xy", "tif", []),
+        ("xy", "ome.zarr", ["--block", "1", "1", "1"]),
+        ("xz", "tif", []),
+        ("xz", "ome.zarr", []),
+        ("xy", "tif", ["--depth", "8"]),
+        ("xy", "ome.zarr", ["--depth", "8"]),
+    ],
+)
+def test_classes_are_the_clusters_looked_up_by_name(named, tmp_path, plane, suffix, options):
+    clusters = by_command(named[plane], "b", plane, tmp_path / f"clusters.{suffix}", *options)
+    classes = by_command(named[plane], "b", plane, tmp_path / f"classes.{suffix}", *options, "--classes")
+    assert set(np.unique(classes)) == {0, 1, 2}
+    np.testing.assert_array_equal(classes, CODES[clusters])
+
+
+def test_python_and_the_report_look_them_up_as_well(named):
+    run, here = named["xy"], region("b", "xy")
+    expected = CODES[of_run(run, "b")]
+    np.testing.assert_array_equal(sccs.load(run).predict(cut("b", "xy")), expected[here])
+    seen = read_run(run)
+    for view in [view for view in seen.views if view.volume == "b"]:
+        shown = view.class_image(seen.class_of_cluster, ["dark", "bright", "other"])
+        np.testing.assert_array_equal(shown, expected[view.z][here[1:]])
 
 
 def steps(labels: np.ndarray, borders: list[int]) -> float:

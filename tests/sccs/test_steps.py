@@ -1,6 +1,7 @@
 """Teach, split, merge, name, take back: what a person does to a run, by commands, and the same pixels everywhere."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import tifffile
 import yaml
 
 import sccs
+from sccs import steps
 from sccs.cli import main as command
 from sccs.model.teacher import Teacher
 from sccs.recipe import history
@@ -238,3 +240,69 @@ def test_suggestions_are_answered_in_the_table_that_they_come_in(folder, trained
     capsys.readouterr()
     assert go("suggest", run, "-n", 3, "--image", trained / "b.tif") == 0
     assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+@pytest.mark.slow
+def test_class_files_follow_names_splits_and_what_was_taught(folder, trained, tmp_path):
+    run = folder / "run"
+    by_mapping = classes_of(run)
+    steps = [
+        lambda: go("name", run, "0=Nucleus", "3=vesicles"),
+        lambda: go("split", run, 0, "--into", 2),
+        lambda: teach(folder, trained),
+        lambda: go("name", run, "3=", "1=rest"),
+        lambda: go("merge", run, 1, 2),
+    ]
+    kept = []
+    for number, step in enumerate(steps):
+        assert step() == 0
+        kept.append({name: classes_of(run, name) for name in "ab"})
+        for name in "ab":
+            out = tmp_path / f"{number}{name}.tif"
+            image = [trained / f"{name}.tif", out, "--classes", "--voxel-size", 8, 8, 8]
+            assert go("segment", run, *image) == 0
+            assert (kept[-1][name] == tifffile.imread(out)).all()
+    assert 3 in kept[0]["a"] and 3 not in by_mapping
+    for before in reversed(kept[:-1]):
+        assert go("undo", run) == 0
+        assert all((classes_of(run, name) == before[name]).all() for name in "ab")
+    assert go("undo", run) == 0 and (classes_of(run) == by_mapping).all()
+
+
+def test_what_was_taught_is_scored_where_there_are_labels(taught):
+    run = taught / "run"
+    metrics = json.loads((run / "metrics.json").read_text())
+    for part, name, seed in (("train", "a", 0), ("test", "b", 1)):
+        found, codes = classes_of(run, name), scene(seed)[1]
+        for code, of in {0: "rest", **NAMES}.items():
+            dsc = 2 * ((found == code) & (codes == code)).sum() / ((found == code).sum() + (codes == code).sum())
+            assert metrics[part]["taught"]["classes"][of]["dsc"] == pytest.approx(dsc)
+    assert metrics["per_slice"]["taught"]["nucleus"]["n"] == SHAPE[0] and metrics["headline"] == "train"
+    assert go("undo", run) == 0
+    assert "taught" not in json.loads((run / "metrics.json").read_text())["test"]
+
+
+def classes_of(run: Path, name: str = "a") -> np.ndarray:
+    return tifffile.imread(run / "segmentation" / f"{name}_classes.tif")
+
+
+def test_a_page_asks_what_the_table_asks_with_a_picture_of_each(folder, trained, capsys):
+    run, page, table = folder / "run", folder / "ask.html", folder / "ask.csv"
+    for doubted in (False, True):  # of clusters, then of a teacher
+        assert go("suggest", run, "-n", 6, "--page", page, "--out", table, "--overwrite") == 0
+        html, rows = page.read_text(), table.read_text().splitlines()[1:]
+        asked = re.findall(r'data-place="([^"]*)" data-image="([^"]*)"', html)
+        assert [f"{place},,{image}" for place, image in asked] == rows and len(rows) == 6
+        assert html.count("data:image/webp") == 6 and '<option value="nucleus">' in html and "://" not in html
+        assert ("doubt" in html) == doubted
+        assert teach(folder, trained) == 0
+    assert go("suggest", run, "--page", page) == 2 and "exists already" in capsys.readouterr().err
+    for _ in range(2):  # that of the run is made anew each time
+        assert go("suggest", run, "-n", 3, "--page") == 0
+    assert 'href="suggestions.html"' in (run / "report.html").read_text()
+    assert (run / "suggestions.html").read_text().count("data:image/webp") == 3
+
+
+def test_a_superpixel_at_the_border_is_shown_whole(folder):
+    for each in steps.suggest(folder / "run", 40):
+        assert each.image.shape == each.mask.shape and max(each.mask.shape) <= 72 and each.mask.any()

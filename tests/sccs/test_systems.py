@@ -24,7 +24,7 @@ from sccs.run import main
 from sccs.system.exits import guard
 from tests.registry.dgl_kernels import watched_kernels
 
-WITHOUT = {"platelet", "hela", "cdeep3m", "vnc", "betaseg", "mae"}  # data sets of `sccs`, and pre-training
+WITHOUT = {"platelet", "hela", "cdeep3m", "vnc", "betaseg", "mae", "distil"}  # data sets of `sccs`, and pre-training
 # issue B: these must be there
 PROMISED = {
     "sccs",

@@ -236,7 +236,9 @@ def test_nearest_pairs_are_those_of_all_distances(n, m):
 def test_of_equally_near_nodes_the_first():
     X = torch.tensor([[0.0], [1.0], [-1.0], [1.0], [5.0]])
     assert nearest_pairs(X, 1)[1].tolist() == [1, 3, 0, 1, 1]
-    assert nearest_pairs(torch.zeros(4, 3), 2)[1].view(4, 2).tolist() == [[1, 2], [0, 2], [0, 1], [0, 1]]
+    for rows in (1, 2, 3, 4):  # within a block of nodes and between two
+        same = nearest_pairs(torch.zeros(4, 3), 2, rows)[1].view(4, 2)
+        assert same.tolist() == [[1, 2], [0, 2], [0, 1], [0, 1]]
 
 
 def test_lengths_by_blocks_are_the_lengths():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
@@ -54,6 +55,18 @@ def test_a_field_of_view_of_the_usual_size():
     ours, theirs = both(grey, 3136, 0.2, 10)
     np.testing.assert_array_equal(ours, theirs)
     assert len(np.unique(ours)) > 2000
+
+
+def test_the_number_of_threads_changes_nothing():
+    grey, before = smooth((61, 70), 2, 1), torch.get_num_threads()
+    try:
+        labels = []
+        for threads in (1, 3, 64):
+            torch.set_num_threads(threads)
+            labels.append(slic(grey, 40, 0.2, 5))
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(labels[0], labels[1]) and np.array_equal(labels[0], labels[2])
 
 
 def test_the_image_is_left_as_it_is():

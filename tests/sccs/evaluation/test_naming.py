@@ -148,3 +148,20 @@ def test_the_command_prints_what_every_cluster_is_called(run, capsys):
     assert naming.main(run, ["1=nucleus:#f0d22e"]) == 0
     assert capsys.readouterr().out.splitlines()[:2] == ["  0           cluster 0", "  1  #f0d22e  nucleus"]
     assert naming.main(run, []) == 0
+
+
+def test_names_come_from_a_file_as_the_report_saves_it(run, tmp_path, capsys):
+    name_clusters(run, {1: "golgi", 3: "cytosol"}, {1: "#123456"})
+    path = tmp_path / "saved" / "classes.yaml"
+    path.parent.mkdir()
+    path.write_text('clusters:\n  1: {name: "nucleus: large"}\n  2: {name: "golgi"}\n')
+    assert naming.main(run, [str(path)]) == 0
+    entries = read_names(run)
+    assert {c: entry["name"] for c, entry in entries.items()} == {1: "nucleus: large", 2: "golgi", 3: "cytosol"}
+    assert entries[2]["colour"] == "#123456"
+    for text, says in (("clusters: {9: {name: a}}", "no cluster 9"), ("", "names no cluster")):
+        path.write_text(text)
+        with pytest.raises(UserError, match=says):
+            naming.main(run, [str(path)])
+    with pytest.raises(UserError, match="nowhere.yaml"):
+        naming.main(run, [str(tmp_path / "nowhere.yaml")])

@@ -33,8 +33,10 @@ def test_a_path_argument_of_a_part_is_relative_too():
 
 
 def test_a_checkpoint_file_is_relative_and_a_checkpoint_name_is_not():
-    text = "pretrain: {checkpoint: w.safetensors}\n"
-    assert load_recipe(write(text, "a/r.yaml")).pretrain["checkpoint"] == str(Path.cwd() / "a/w.safetensors")
+    text = "pretrain: {checkpoint: w.safetensors, teacher: t.safetensors}\n"
+    found = load_recipe(write(text, "a/r.yaml")).pretrain
+    assert found["checkpoint"] == str(Path.cwd() / "a/w.safetensors")
+    assert found["teacher"] == str(Path.cwd() / "a/t.safetensors")
     assert load_recipe(write(text.replace("safetensors", "pth"))).pretrain["checkpoint"] == str(Path.cwd() / "w.pth")
 
 

@@ -6,14 +6,17 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from registry.base import UserError
 from sccs.evaluation.naming import name_clusters
 from sccs.report.page import write_report
 from sccs.report.views import SliceView
+from tests.sccs.conftest import make_view
 
 VOID = {"meta", "link", "img", "input", "br", "hr", "option"}
 
@@ -105,13 +108,57 @@ def test_a_labelled_run_says_all_it_knows(run_folder):
     assert "Synthetic" not in text
 
 
+def test_clusters_come_first_and_details_are_folded(run_folder):
+    run = run_folder()
+    page = page_of(run)
+    sections = [a["id"] for tag, a in page.tags if tag == "section"]
+    assert sections[:4] == ["clusters", "slices", "teach", "scores"] and "details" in sections
+    html = (run / "report.html").read_text()
+    for word in ("basis 1", "k-means alone", "log density"):
+        before = html[: html.index(word)]
+        assert before.count("<details>") > before.count("</details>"), word
+
+
+def test_a_named_slice_is_one_row_of_pictures(run_folder):
+    run = run_folder(labelled=False)
+    rows = re.findall(r'<div class="pictures">(.*?)</div>', write_report(run).read_text(), re.S)
+    assert [re.findall('data-name="([^"]*)"', row) for row in rows[:2]] == [
+        ["input", "clusters"],
+        ["superpixels", "k-means alone"],
+    ]
+    name_clusters(run, {0: "nucleus"})
+    rows = re.findall(r'<div class="pictures">(.*?)</div>', write_report(run).read_text(), re.S)
+    assert re.findall('data-name="([^"]*)"', rows[0]) == ["input", "classes"]
+
+
+def test_large_pictures_are_files_beside_a_light_page(run_folder):
+    run = run_folder(slices=0)
+    make_view(shape=(560, 560), u=12).save(run / "figures" / "data")
+    html = write_report(run).read_text()
+    full = [run / unquote(path) for path in re.findall('data-full="([^"]*)"', html)]
+    assert len(full) == len(set(full)) == len(list((run / "figures" / "pictures").iterdir())) > 20
+    with Image.open(next(path for path in full if "cell_z0000_clusters" in path.name)) as image:
+        assert image.size == (560, 560)
+    assert max(map(len, re.findall('src="([^"]*)"', html))) < 80_000  # six slices of eight pictures are within 3 MB
+    for path in (run / "figures" / "data").glob("cell*.npz"):
+        path.unlink()
+    write_report(run)
+    assert not list((run / "figures" / "pictures").glob("cell*"))
+
+
+def test_the_title_is_what_was_segmented(run_folder):
+    page = page_of(run_folder())
+    assert page.text.startswith("other, cell · SCCS report a tiny run · 4 clusters other, cell")
+    assert "phantom · SCCS report" in page_of(run_folder(data="phantom", name="b")).text
+
+
 def test_synthetic_data_is_called_synthetic(run_folder):
     assert "Synthetic data." in page_of(run_folder(data="phantom")).text
 
 
 def test_a_run_without_labels_has_no_scores_but_all_the_rest(run_folder):
     page = page_of(run_folder(labelled=False))
-    assert "no labels to score against" in page.text and "name them" in page.text
+    assert "mean DSC" not in page.text and "name them" in page.text and "To be aware of" not in page.text
     assert "ground truth" not in page.text
     assert not any(a.get("id") == "scores" for _, a in page.tags)
     assert sum(a.get("class") == "name" for _, a in page.tags) == 4
@@ -119,7 +166,7 @@ def test_a_run_without_labels_has_no_scores_but_all_the_rest(run_folder):
 
 def test_a_run_without_test_volumes_counts_the_clusters_of_training(run_folder):
     run = run_folder(labelled=False, slices=0)
-    assert "in training; no test volume" in page_of(run).text
+    assert "in training" in page_of(run).text and "on the test volumes" not in page_of(run).text
 
 
 def test_many_slices_are_limited_and_the_page_says_so(run_folder):
@@ -213,8 +260,6 @@ def test_the_page_in_a_browser(run_folder, tmp_path):
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium here")
-    from PIL import Image
-
     report = write_report(run_folder())
     shot = tmp_path / "report.png"
     options = [

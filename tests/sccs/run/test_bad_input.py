@@ -27,6 +27,12 @@ def test_unknown_recipe_key(folder, capsys):
     assert not (folder / "run").exists()
 
 
+def test_more_graphs_an_iteration_than_there_are(folder, capsys):
+    words = "train.batch: 100000 graphs an iteration", "one for each field of view"
+    fails(capsys, [folder / "recipe.yaml", "--out", folder / "run", "--set", "train.batch=100000"], *words)
+    assert not (folder / "run").exists()
+
+
 def test_missing_file(folder, capsys):
     (folder / "a.tif").rename(folder / "aa.tif")
     fails(capsys, [folder / "recipe.yaml", "--out", folder / "run"], "a.tif", "aa.tif")

@@ -1,4 +1,4 @@
-"""The MAE encoder as ONNX, and as a package of the BioImage Model Zoo."""
+"""The MAE encoder and its student as ONNX, and as packages of the BioImage Model Zoo."""
 
 import io
 import sys
@@ -11,9 +11,9 @@ import torch
 
 import sccs
 from registry.base import UserError
-from registry.features.mae import MAE
-from registry.mae.checkpoint import weights_hash, write_checkpoint
+from registry.mae.checkpoint import STUDENT, weights_hash, write_checkpoint
 from registry.mae.network import MaskedAutoencoder
+from registry.mae.student import Student, fused
 from sccs.cli import main as command
 from sccs.pipeline import Pipeline
 from sccs.sharing import encoder
@@ -44,6 +44,27 @@ def model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def students_model(tmp_path_factory) -> Path:
+    """The same with a tiny student."""
+    folder = tmp_path_factory.mktemp("student")
+    torch.manual_seed(0)
+    size = {"width": 4, "out": 6}
+    weights = {name: value.numpy() for name, value in fused(Student(**size)).state_dict().items()}
+    facts = {"architecture": size, "sha256": weights_hash(weights)}
+    write_checkpoint(folder / "student.safetensors", weights, facts, STUDENT)
+    recipe = {
+        "features": {"name": "student", "checkpoint": str(folder / "student.safetensors"), "width": 4, "q": 6},
+        "graph": {"name": "patch", "cell": 8},
+        "embedder": "identity",
+        "clusterer": {"name": "kmeans", "k": 2},
+        "device": "cpu",
+    }
+    image = np.random.default_rng(0).integers(0, 255, (1, 80, 80), np.uint8)
+    Pipeline.from_recipe(recipe).fit(image).save(folder / "run" / "model")
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
 def exported(model, tmp_path_factory) -> Path:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -66,6 +87,19 @@ def test_onnx_gives_the_tokens_of_torch_for_any_number_of_windows(model, exporte
         np.testing.assert_allclose(tokens, expected, atol=1e-5)
     about = session.get_modelmeta().custom_metadata_map
     assert about["window"] == "20" and about["patch"] == "5" and "(5 i + 2, 5 j + 2)" in about["output"]
+
+
+def test_a_students_onnx_takes_images_of_any_size(students_model, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    assert command(["export", str(students_model), str(tmp_path / "out"), "--onnx"]) == 0
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "encoder.onnx", providers=["CPUExecutionProvider"])
+    part = sccs.load(students_model).features
+    for shape in ((64, 64), (80, 200)):
+        image = np.random.default_rng(0).standard_normal(shape, np.float32)
+        (found,) = session.run(None, {"images": image[None]})
+        np.testing.assert_allclose(found[0].transpose(1, 2, 0), part.extract(image).values, atol=1e-5)
+    assert "(4 i + 1.5, 4 j + 1.5)" in session.get_modelmeta().custom_metadata_map["output"]
 
 
 def test_onnx_is_hashed_named_and_tells_nothing_of_this_computer(exported):
@@ -93,16 +127,17 @@ def test_an_absent_package_is_said_with_the_command(model, tmp_path, fails, monk
 def test_features_without_an_mae_are_refused():
     from registry.features.intensity import Intensity
 
-    with pytest.raises(UserError, match="no MAE encoder, its features are Intensity"):
-        encoder.mae_of(Intensity())
+    with pytest.raises(UserError, match="no MAE encoder and no student, its features are Intensity"):
+        encoder.network_of(Intensity())
 
 
 def test_the_encoder_is_found_within_concat_and_in_single_precision(monkeypatch):
     from registry.features.concat import Concat
 
     part = Concat(of=["filters", {"name": "mae", "precision": "bfloat16", "layer": 7}])
-    found = encoder.mae_of(part)
-    assert isinstance(found, MAE) and found.layer == 7 and found.precision == "float32"
+    found = encoder.network_of(part)
+    assert found.name == "MAE encoder" and found.facts["layer"] == "7"
+    assert {value.dtype for value in found.module.state_dict().values()} == {torch.float32}
     assert part.parts[1].precision == "bfloat16"
 
 
@@ -110,6 +145,15 @@ def test_the_encoder_is_found_within_concat_and_in_single_precision(monkeypatch)
 def test_a_package_for_the_zoo_names_licence_and_author(model, tmp_path, fails):
     fails(["export", model, tmp_path / "out", "--bioimage"], "*.zip")
     fails(["export", model, tmp_path / "out.zip", "--bioimage", "--author", "A. B."], "--licence")
+
+
+def test_the_zoo_accepts_a_students_package(students_model, tmp_path, capsys):
+    pytest.importorskip("bioimageio.spec")
+    pytest.importorskip("onnxscript")
+    out = str(tmp_path / "out.zip")
+    words = ["export", str(students_model), out, "--bioimage", "--licence", "CC-BY-4.0", "--author", "A. B."]
+    assert command(words) == 0
+    assert "MAE student" in (said := capsys.readouterr().out) and "accepts it: valid-format" in said
 
 
 def test_the_zoo_accepts_the_package(model, tmp_path, capsys, fails, monkeypatch):

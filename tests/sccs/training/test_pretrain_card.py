@@ -1,6 +1,6 @@
 """What the model card says of a loss that nobody measured."""
 
-from sccs.training.pretrain_card import model_card
+from sccs.training.pretrain_card import encoder_card
 from tests.sccs.training.tiny_pretraining import TINY, block
 
 
@@ -15,4 +15,4 @@ def test_the_card_says_what_was_not_measured():
         "seed": 0,
         "sha256": "0",
     }
-    assert "| loss on held-out crops | none" in model_card(facts, block())
+    assert "| loss on held-out crops | none" in encoder_card(facts, block())

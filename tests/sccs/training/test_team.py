@@ -167,7 +167,7 @@ def test_two_processes_stopped_and_resumed_train_as_one(recipe, tmp_path):
     printed, error = resumed.communicate(timeout=120)
     assert resumed.returncode == 0, error
     assert printed.split() == [str(out / "model" / "mae.safetensors")]  # the first process alone speaks and writes
-    assert f"from step {facts['done']}" in error and error.count("encoder: ") == 1
+    assert f"from step {facts['done']}" in error and error.count("weights: ") == 1
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     losses = {line["step"]: line["loss/train"] for line in lines if "loss/train" in line}
     assert [line["step"] for line in lines if "loss/train" in line] == list(range(1, 121))

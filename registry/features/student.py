@@ -1,0 +1,58 @@
+"""Features of a small convolutional net that a masked autoencoder has taught (recipes/distil.yaml)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from registry.base import FeatureMap, Features
+from registry.mae.checkpoint import STUDENT, checkpoint_path, read_checkpoint, weights_hash
+from registry.mae.student import STEP, Student, features, fused
+from registry.ranges import Width
+
+
+class StudentFeatures(Features):
+    """The MAE's tokens as a convolutional student predicts them: image (H, W) -> FeatureMap (ceil(H/4), ceil(W/4), q).
+
+    There are no windows: a pixel has the same feature in whatever field of view it is seen, up to rounding, unless the
+    border is nearer than `registry.mae.student.MARGIN` px. Feature (i, j) is centred on pixel (4i + 1.5, 4j + 1.5).
+
+    checkpoint: "bundled" (see registry/mae/weights/student_vem.md) or a file written by distillation.
+    width, q: must be those of the checkpoint. `device` is where the net computes.
+    """
+
+    def __init__(self, *, checkpoint: str = "bundled", width: Width = 32, q: Width = 192):
+        self.checkpoint = checkpoint
+        self.width = width
+        self.q = q
+        self.device = "cpu"
+        self._weights: dict[str, np.ndarray] | None = None
+        self._student: Student | None = None
+        self._hash: str | None = None
+
+    def extract(self, image: np.ndarray) -> FeatureMap:
+        pixels = torch.from_numpy(np.ascontiguousarray(image, np.float32)).to(self.device)
+        values = features(self._load(), pixels).contiguous().cpu().numpy()
+        return FeatureMap(values=values, step=float(STEP), offset=(STEP - 1) / 2, shape=image.shape)
+
+    def fingerprint(self) -> str:
+        if self._hash is None:
+            self._hash = weights_hash(self.get_state())
+        return self._hash
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """The weights as they are stored (half precision stays half), so that a saved run needs no checkpoint file."""
+        if self._weights is None:
+            path = checkpoint_path(self.checkpoint, kind=STUDENT)
+            self._weights, _ = read_checkpoint(path, "features", kind=STUDENT, width=self.width, out=self.q)
+        return dict(self._weights)
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        self._weights, self._student, self._hash = dict(state), None, None
+
+    def _load(self) -> Student:
+        if self._student is None:
+            self._student = fused(Student(width=self.width, out=self.q))
+            weights = {name: torch.from_numpy(value).float() for name, value in self.get_state().items()}
+            self._student.load_state_dict(weights)
+        return self._student.to(self.device)

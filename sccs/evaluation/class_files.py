@@ -1,0 +1,70 @@
+"""<volume>_classes.tif of a run: its clusters as the classes that they are by now, looked up, without any image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sccs.data.formats.tiff import TiffStack
+from sccs.data.lazy import LazyArray, resolve_axes, stored_voxel_size
+from sccs.data.writers import write_labels
+from sccs.evaluation.files import read_file
+from sccs.evaluation.legend import UNNAMED, Legend, class_codes, class_legend
+from sccs.recipe.named import read_names
+from sccs.recipe.stored import About
+from sccs.system.files import remove
+
+FOLDER = "segmentation"
+CLUSTERS, CLASSES = "_clusters.tif", "_classes.tif"  # <volume>_clusters.tif, <volume>_classes.tif
+
+
+def write_class_files(run: Path, metrics: Mapping[str, Any]) -> list[Path]:
+    """<volume>_classes.tif beside each <volume>_clusters.tif of a run that was taught nothing; returns their paths.
+
+    By the clusters' names, as `sccs segment --classes` writes them; without names by the headline mapping. 255: no
+    class, or not segmented. Where there is neither, there are no such files, and those of before go.
+    """
+    meaning = _meaning(run, metrics)
+    written = []
+    for clusters in sorted((run / FOLDER).glob(f"*{CLUSTERS}")):
+        path = clusters.with_name(clusters.name.removesuffix(CLUSTERS) + CLASSES)
+        if meaning is None:
+            remove(path)
+            continue
+        table, legend = meaning
+        stored = TiffStack(str(clusters), None, codes=True)
+        axes = resolve_axes(None, stored)
+        array = LazyArray(stored, axes)
+        write_labels(
+            path,
+            (table[np.asarray(array[z])] for z in range(array.shape[0])),
+            array.shape,
+            stored_voxel_size(stored, axes),
+            colours=legend.colours,
+            names=legend.names,
+            overwrite=True,
+        )
+        written.append(path)
+    return written
+
+
+def _meaning(run: Path, metrics: Mapping[str, Any]) -> tuple[np.ndarray, Legend] | None:
+    """Table (256,) uint8 from clusters to class codes, and what these mean."""
+    about = read_file(run, "model/model.json", About)
+    classes = {int(code): name for code, name in about.classes.items()} if about else {}
+    table = np.full(256, UNNAMED, np.uint8)
+    k, rest, mapping = metrics["k"], metrics.get("rest"), metrics.get("mapping", {}).get(metrics.get("headline"))
+    entries = {cluster: entry for cluster, entry in read_names(run).items() if cluster < k}
+    if entries:
+        table[:k], legend = class_codes(entries, k, classes, about.ignore if about else None, rest)
+        legend.names.setdefault(UNNAMED, "not segmented")
+        return table, legend
+    code_of = {name: code for code, name in classes.items()}
+    if mapping is None or not {*mapping, rest} - {None} <= code_of.keys():
+        return None
+    table[:k] = [code_of.get(rest if name is None else name, UNNAMED) for name in mapping]
+    legend = class_legend(classes)
+    return table, Legend({**legend.names, UNNAMED: "no class"}, legend.colours)

@@ -1,0 +1,56 @@
+"""The part `student`: its grid, its state, and checkpoints that do not fit."""
+
+import numpy as np
+import pytest
+import torch
+
+from registry.base import UserError
+from registry.features.student import StudentFeatures
+from registry.mae.checkpoint import STUDENT, weights_hash, write_checkpoint
+from registry.mae.student import Student, fused
+from tests.registry.tiny_mae import made_up_mae, save
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    torch.manual_seed(0)
+    weights = {name: value.half().numpy() for name, value in fused(Student(width=4, out=6)).state_dict().items()}
+    facts = {"architecture": {"width": 4, "out": 6}, "sha256": weights_hash(weights)}
+    write_checkpoint(tmp_path / "student.safetensors", weights, facts, STUDENT)
+    return str(tmp_path / "student.safetensors")
+
+
+def image(H=83, W=97):
+    return np.random.default_rng(0).normal(size=(H, W)).astype(np.float32)
+
+
+def test_a_map_of_every_fourth_pixel(checkpoint):
+    found = StudentFeatures(checkpoint=checkpoint, width=4, q=6).extract(image())
+    assert found.values.shape == (21, 25, 6) and found.values.dtype == np.float32
+    assert (found.step, found.offset, found.shape) == (4.0, 1.5, (83, 97))
+
+
+def test_a_saved_part_needs_no_file(checkpoint):
+    part = StudentFeatures(checkpoint=checkpoint, width=4, q=6)
+    other = StudentFeatures(checkpoint="gone.safetensors", width=4, q=6)
+    other.set_state(part.get_state())
+    assert np.array_equal(other.extract(image()).values, part.extract(image()).values)
+    assert other.fingerprint() == part.fingerprint()
+
+
+def test_the_bundled_student_is_there():
+    found = StudentFeatures().extract(image())
+    assert found.values.shape == (21, 25, 192) and np.isfinite(found.values).all() and found.values.std() > 0.1
+
+
+def test_an_encoder_is_no_student(tmp_path):
+    path = save(tmp_path / "encoder.safetensors", made_up_mae().encoder)
+    with pytest.raises(UserError, match="not a checkpoint of an MAE's student .*distil.yaml"):
+        StudentFeatures(checkpoint=path).extract(image())
+
+
+def test_a_missing_file_and_another_width_are_named(checkpoint):
+    with pytest.raises(UserError, match="no file gone.safetensors; train one with the recipe distil.yaml"):
+        StudentFeatures(checkpoint="gone.safetensors").extract(image())
+    with pytest.raises(UserError, match="features.width is 8 but the checkpoint has 4.*write width: 4"):
+        StudentFeatures(checkpoint=checkpoint, width=8, q=6).extract(image())
