@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -10,7 +11,7 @@ import torch
 
 from registry.base import FeatureMap, Features, UserError
 from registry.numeric.areas import area_closings, area_openings
-from registry.numeric.compiled import compiled
+from registry.numeric.compiled import at_once, compiled
 from registry.numeric.smoothing import gaussian
 from registry.ranges import Count, Pixels, Scale
 
@@ -52,20 +53,31 @@ class Filters(Features):
 
     def extract(self, image: np.ndarray) -> FeatureMap:
         image = np.ascontiguousarray(image, np.float32)
-        jobs = [(sigma, partial(_responses, image, sigma)) for sigma in self.sigmas]  # time taken, about; what to do
+        scales, sides, areas = 5 * len(self.sigmas), 2 * len(self.sides), 3 * len(self.areas)
+        planes = np.empty((scales + sides + areas, *image.shape), np.float32)
+        square = image * image
+        jobs: list[tuple[float, Callable[[], None]]] = [  # time taken, about; what to do
+            (sigma, partial(_responses, image, square, sigma, planes[5 * i : 5 * i + 5]))
+            for i, sigma in enumerate(self.sigmas)
+        ]
         if self.areas or self.sides:
             smooth = gaussian(image, FINEST)
-            jobs += [(1.0, partial(_extremes, smooth, side)) for side in self.sides]
+            jobs += [
+                (0.5, partial(_extremes, smooth, side, planes[scales + 2 * i : scales + 2 * i + 2]))
+                for i, side in enumerate(self.sides)
+            ]
+        changed: dict[Callable, np.ndarray] = {}
         if self.areas:
             levels = grey_levels(smooth)
-            jobs += [(8.0, partial(change, levels, self.areas)) for change in (area_openings, area_closings)]
-        order = sorted(range(len(jobs)), key=lambda i: -jobs[i][0])  # what takes longest first
+            change = lambda how: changed.update({how: how(levels, self.areas)})  # noqa: E731
+            jobs += [(8.0, partial(change, how)) for how in (area_openings, area_closings)]
         with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-            found = dict(zip(order, threads.map(lambda i: jobs[i][1](), order)))
-        parts = [found[i] for i in range(len(jobs))]
+            list(threads.map(lambda job: job[1](), sorted(jobs, key=lambda job: -job[0])))  # what takes longest first
         if self.areas:
-            parts = [*parts[:-2], _profile(levels, *parts[-2:], LEVELS)]
-        return FeatureMap(values=np.concatenate(parts, axis=2), step=1.0, offset=0.0, shape=image.shape)
+            _profile(levels, changed[area_openings], changed[area_closings], LEVELS, planes[scales + sides :])
+        values = np.empty((*image.shape, len(planes)), np.float32)
+        at_once(lambda rows: _beside(planes[:, rows], values[rows]), len(image))
+        return FeatureMap(values=values, step=1.0, offset=0.0, shape=image.shape)
 
 
 def grey_levels(image: np.ndarray) -> np.ndarray:
@@ -73,40 +85,94 @@ def grey_levels(image: np.ndarray) -> np.ndarray:
     return np.clip(np.round((image + 3) * LEVELS), 0, 255).astype(np.uint8)
 
 
-def _responses(image: np.ndarray, sigma: float) -> np.ndarray:
-    """(H, W, 5) of one scale."""
-    from scipy.ndimage import laplace, sobel
-
-    def smooth(x: np.ndarray) -> np.ndarray:
-        return gaussian(x, sigma)
-
-    mean = smooth(image)
-    dy, dx = (sobel(mean, axis, mode="reflect") * (sigma / 8) for axis in (0, 1))  # sobel sums over eight pixels
-    deviation = np.sqrt(np.maximum(smooth(image * image) - mean * mean, 0))
-    yy, xx, yx = smooth(dy * dy), smooth(dx * dx), smooth(dy * dx)
-    coherence = np.sqrt((yy - xx) ** 2 + 4 * yx * yx) / (yy + xx + 1e-6)
-    blob = laplace(mean, mode="reflect") * sigma**2
-    return np.stack([mean, np.hypot(dy, dx), blob, deviation, coherence], axis=2).astype(np.float32)
-
-
-def _extremes(image: np.ndarray, side: int) -> np.ndarray:
-    """(H, W, 2)."""
-    from scipy.ndimage import maximum_filter, minimum_filter
-
-    return np.stack([minimum_filter(image, side, mode="reflect"), maximum_filter(image, side, mode="reflect")], axis=2)
+def _responses(image: np.ndarray, square: np.ndarray, sigma: float, planes: np.ndarray) -> None:
+    """Fill `planes` (5, H, W) of one scale; square: of the image."""
+    mean = gaussian(image, sigma)
+    dy, dx, *products = _derivatives(mean, np.float32(sigma / 8), np.float32(sigma**2), planes[2])
+    np.hypot(dy, dx, out=planes[1])
+    _deviation_and_coherence(mean, gaussian(square, sigma), *(gaussian(each, sigma) for each in products), planes)
 
 
 @compiled
-def _profile(levels: np.ndarray, opened: np.ndarray, closed: np.ndarray, unit: float) -> np.ndarray:
-    """(H, W, 3t), in standard deviations of `unit` grey levels, of an image (H, W) uint8 and its openings and closings
-    (t, H, W) by t areas."""
+def _derivatives(
+    mean: np.ndarray, unit: np.float32, unit2: np.float32, blob: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Gradient dy, dx (H, W) of an image (H, W), by Sobel's sums of eight pixels, times `unit`; their products dy^2,
+    dx^2, dx dy; into `blob` the Laplacian times `unit2`. Rounded as `scipy.ndimage.sobel` and `laplace` do."""
+    H, W = mean.shape
+    out = np.empty((5, H, W), np.float32)
+    down, across = np.empty(W, np.float32), np.empty(W, np.float32)
+    two = np.float64(2)
+    for y in range(H):
+        above, here, below = mean[max(y - 1, 0)], mean[y], mean[min(y + 1, H - 1)]
+        for x in range(W):
+            over, under = np.float64(above[x]), np.float64(below[x])
+            down[x] = under - over
+            across[x] = two * np.float64(here[x]) + (over + under)
+        # dx: the difference is rounded first, then summed along y
+        for x in range(W):
+            left, right = max(x - 1, 0), min(x + 1, W - 1)
+            first = np.float32(np.float64(above[right]) - np.float64(above[left]))
+            middle = np.float32(np.float64(here[right]) - np.float64(here[left]))
+            last = np.float32(np.float64(below[right]) - np.float64(below[left]))
+            gx = np.float32(two * np.float64(middle) + (np.float64(first) + np.float64(last))) * unit
+            gy = np.float32(two * np.float64(down[x]) + (np.float64(down[left]) + np.float64(down[right]))) * unit
+            vertical = np.float32(-two * np.float64(here[x]) + (np.float64(above[x]) + np.float64(below[x])))
+            horizontal = np.float32(-two * np.float64(here[x]) + (np.float64(here[left]) + np.float64(here[right])))
+            out[0, y, x], out[1, y, x] = gy, gx
+            out[2, y, x], out[3, y, x], out[4, y, x] = gy * gy, gx * gx, gy * gx
+            blob[y, x] = (vertical + horizontal) * unit2
+    return out[0], out[1], out[2], out[3], out[4]
+
+
+@compiled
+def _deviation_and_coherence(
+    mean: np.ndarray, square: np.ndarray, yy: np.ndarray, xx: np.ndarray, yx: np.ndarray, planes: np.ndarray
+) -> None:
+    """Fill the planes 0, 3 and 4 of `planes` (5, H, W) from smoothed images (H, W)."""
+    H, W = mean.shape
+    none, four, least = np.float32(0), np.float32(4), np.float32(1e-6)
+    for y in range(H):
+        for x in range(W):
+            m, along, apart, both = mean[y, x], yx[y, x], yy[y, x] - xx[y, x], yy[y, x] + xx[y, x]
+            variance = square[y, x] - m * m
+            planes[0, y, x] = m
+            planes[3, y, x] = np.sqrt(none if variance < none else variance)
+            planes[4, y, x] = np.sqrt(apart * apart + four * along * along) / (both + least)
+
+
+def _extremes(image: np.ndarray, side: int, planes: np.ndarray) -> None:
+    """Fill `planes` (2, H, W) with minimum and maximum of the squares around the pixels."""
+    around = np.pad(image, side // 2, mode="symmetric")
+    for plane, extreme in zip(planes, (np.minimum, np.maximum)):
+        found = around
+        for _ in range(2):  # along y, then along x
+            found, length = found.T, 1
+            while length < side:  # of runs of `length` px to those of twice as many
+                step = min(length, side - length)
+                found, length = extreme(found[:, :-step], found[:, step:]), length + step
+        plane[:] = found
+
+
+@compiled
+def _profile(levels: np.ndarray, opened: np.ndarray, closed: np.ndarray, unit: float, planes: np.ndarray) -> None:
+    """Fill `planes` (3t, H, W), in standard deviations of `unit` grey levels, from an image (H, W) uint8 and its
+    openings and closings (t, H, W) by t areas."""
     t, H, W = opened.shape
-    out = np.empty((H, W, 3 * t), np.float32)
     for y in range(H):
         for x in range(W):
             for i in range(t):
                 level, low, high = np.float32(levels[y, x]), np.float32(opened[i, y, x]), np.float32(closed[i, y, x])
-                out[y, x, 3 * i] = (level - low) / unit
-                out[y, x, 3 * i + 1] = (high - level) / unit
-                out[y, x, 3 * i + 2] = (low + high) / (2 * unit) - 3
-    return out
+                planes[3 * i, y, x] = (level - low) / unit
+                planes[3 * i + 1, y, x] = (high - level) / unit
+                planes[3 * i + 2, y, x] = (low + high) / (2 * unit) - 3
+
+
+@compiled
+def _beside(planes: np.ndarray, values: np.ndarray) -> None:
+    """Planes (q, H, W) as the channels of `values` (H, W, q)."""
+    q, H, W = planes.shape
+    for y in range(H):
+        for x in range(W):
+            for k in range(q):
+                values[y, x, k] = planes[k, y, x]

@@ -29,52 +29,46 @@ def area_closings(levels: np.ndarray, areas: Sequence[int]) -> np.ndarray:
 @compiled
 def _openings(levels: np.ndarray, areas: np.ndarray) -> np.ndarray:
     H, W = levels.shape
-    n, f = H * W, levels.ravel()
+    wide = W + 2  # with a border around the image that nothing ever reaches: no pixel needs to know where it lies
+    f = np.zeros((H + 2) * wide, np.uint8)
     starts = np.zeros(257, np.int64)
-    for value in f:
-        starts[value + 1] += 1
+    for y in range(H):
+        for x in range(W):
+            f[(y + 1) * wide + x + 1] = levels[y, x]
+            starts[levels[y, x] + 1] += 1
     for value in range(256):
         starts[value + 1] += starts[value]
-    order, place = np.empty(n, np.int32), starts[:-1].copy()
-    for p in range(n):  # counting sort: pixels by level, and then as they lie
-        order[place[f[p]]] = p
-        place[f[p]] += 1
+    order, place = np.empty(H * W, np.int32), starts[:-1].copy()
+    for y in range(H):  # counting sort: pixels by level, and then as they lie
+        for x in range(W):
+            order[place[levels[y, x]]] = (y + 1) * wide + x + 1
+            place[levels[y, x]] += 1
     # From the highest pixel down, each becomes the parent of the regions beside it. `root` leads, by shortened ways, to
     # the pixel that was last added to a region; `size` is right for the last pixel of each level of a region.
-    parent, root, size = np.empty(n, np.int32), np.full(n, -1, np.int32), np.ones(n, np.int32)
-    for index in range(n - 1, -1, -1):
+    parent, root, size = np.empty(len(f), np.int32), np.full(len(f), np.int32(-1)), np.ones(len(f), np.int32)
+    for index in range(len(order) - 1, -1, -1):
         p = order[index]
         parent[p] = root[p] = p
-        y, x = p // W, p % W
-        for side in range(4):
-            if side == 0:
-                if y == 0:
-                    continue
-                q = p - W
-            elif side == 1:
-                if y == H - 1:
-                    continue
-                q = p + W
-            elif side == 2:
-                if x == 0:
-                    continue
-                q = p - 1
-            else:
-                if x == W - 1:
-                    continue
-                q = p + 1
-            if root[q] < 0:  # lower, or not yet reached
+        for away in (-wide, wide, -1, 1):
+            q = root[p + away]
+            if q < 0:  # lower, not yet reached, or outside
                 continue
             while root[q] != q:
                 root[q] = root[root[q]]
                 q = root[q]
+            root[p + away] = q
             if q != p:
                 parent[q] = root[q] = p
                 size[p] += size[q]
-    out = np.empty((len(areas), n), np.uint8)
-    for t in range(len(areas)):
-        least, line = areas[t], out[t]
-        for p in order:  # parents first
-            up = parent[p]
-            line[p] = f[p] if up == p or (f[up] < f[p] and size[p] >= least) else line[up]
-    return out.reshape(len(areas), H, W)
+    t = len(areas)
+    out = np.empty((len(f), t), np.uint8)
+    for p in order:  # parents first
+        up = parent[p]
+        own, line, above = f[p], out[p], out[up]
+        if up == p:
+            line[:] = own
+        else:
+            pixels = size[p] if f[up] < own else 0
+            for i in range(t):
+                line[i] = own if pixels >= areas[i] else above[i]
+    return out.reshape(H + 2, wide, t)[1:-1, 1:-1].transpose(2, 0, 1)

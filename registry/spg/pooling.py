@@ -164,27 +164,29 @@ def _pool_pixels(V: np.ndarray, regions: np.ndarray) -> np.ndarray:
     pooled = np.empty((len(share), 2, q), np.float32)
 
     def moments_of(channels: slice) -> None:
-        pooled[:, :, channels] = _moments_of_pixels(V[:, channels], centre[channels], regions, share)
+        pooled[:, :, channels] = _moments_of_pixels(V, channels.start, channels.stop, centre, regions, share)
 
     at_once(moments_of, q, 16)  # the sums of so many channels stay in a processor's cache
     return pooled.reshape(-1, 2 * q)
 
 
 @compiled
-def _moments_of_pixels(V: np.ndarray, centre: np.ndarray, regions: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Mean and deviation (n, 2, q) over the pixels of each region: V (H W, q), regions (H W,); share (n,), one over
-    the region's pixels; centre (q,), near which the values lie."""
-    q = V.shape[1]
+def _moments_of_pixels(
+    V: np.ndarray, first: int, end: int, centre: np.ndarray, regions: np.ndarray, share: np.ndarray
+) -> np.ndarray:
+    """Mean and deviation (n, 2, end - first) of some channels over the pixels of each region: V (H W, q), regions
+    (H W,); share (n,), one over the region's pixels; centre (q,), near which the values lie."""
+    q, near = end - first, centre[first:end]
     sums = np.zeros((len(share), 2, q))
     for p in range(len(regions)):
-        weight, values = share[regions[p]], V[p]
+        weight, values = share[regions[p]], V[p, first:end]
         mean, square = sums[regions[p], 0], sums[regions[p], 1]
         for k in range(q):
             value = np.float64(values[k])
             mean[k] += weight * value
-            square[k] += weight * ((value - centre[k]) * (value - centre[k]))
+            square[k] += weight * ((value - near[k]) * (value - near[k]))
     for r in range(len(share)):
         for k in range(q):
-            apart = sums[r, 0, k] - centre[k]
+            apart = sums[r, 0, k] - near[k]
             sums[r, 1, k] = np.sqrt(max(sums[r, 1, k] - apart * apart, 0.0))
     return sums
