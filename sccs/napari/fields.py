@@ -1,4 +1,4 @@
-"""The form of the dock widget: what a person fills in and presses, from top to bottom. It does nothing by itself."""
+"""The form of the dock widget: what a person fills in and presses, a tab a task. It does nothing by itself."""
 
 from __future__ import annotations
 
@@ -8,27 +8,61 @@ from typing import Any
 import napari
 from magicgui import widgets
 from magicgui.types import FileDialogMode
+from qtpy.QtWidgets import QTabWidget, QWidget
+
+from sccs.napari.tables import NamedTable, ObjectTable
 
 RECIPES = ("sccs_plus", "sccs", "filters_kmeans")
 
 
 class Fields(widgets.Container):
-    """Fields and buttons for training, naming and saving, and a line that says how things stand."""
+    """The image and the run above, tabs for the tasks, and below how things stand."""
 
     def __init__(self) -> None:
         super().__init__(labels=True)
+        self.pages: dict[str, widgets.Container] = {}
+        self.tabs = QTabWidget()
+        self._add_image()
         self._add_training()
-        self._add_naming()
+        self._add_clusters()
+        self._add_painting()
+        self._add_objects()
         self._add_saving()
         self.cancel_button = widgets.PushButton(text="Cancel", enabled=False)
         self.status = widgets.Label(value="open an image, or File > Open Sample > SCCS")
         self.extend([self.cancel_button, self.status])
         self.status.native.setWordWrap(True)
         self.status.native.setMinimumSize(200, 60)
+        self.native.layout().insertWidget(len(self) - 2, self.tabs, 1)
 
-    def _add_training(self) -> None:
+    def _page(self, title: str, fields: list[Any], table: QWidget | None = None, at: int = 0) -> None:
+        """A tab of these fields; a table takes the room below the first `at` of them."""
+        page = self.pages[title] = widgets.Container(widgets=fields, labels=True)
+        page.margins = (4, 4, 4, 4)
+        if table is not None:
+            page.native.layout().insertWidget(at, table, 1)
+        else:
+            page.native.layout().addStretch(1)
+        self.tabs.addTab(page.native, title)
+
+    def _row(self, *buttons: Any, label: str = "") -> Any:
+        """Buttons side by side."""
+        row = widgets.Container(widgets=list(buttons), layout="horizontal", labels=False, label=label)
+        row.margins = (0, 0, 0, 0)
+        return row
+
+    def _add_image(self) -> None:
         self.image: Any = widgets.create_widget(annotation=napari.layers.Image, label="image")
         self.voxels = widgets.LineEdit(label="voxel size", tooltip="z y x in nm; empty: unknown")
+        self.run = widgets.LineEdit(label="run", tooltip="folder of a finished run; Train fills it in")
+        self.level = widgets.ComboBox(label="level", choices=(0,), tooltip="of a pyramid; 0 is the finest")
+        self.region = widgets.LineEdit(label="region", tooltip="z0:z1,y0:y1,x0:x1 in voxels of the level; empty: all")
+        self.view_button = widgets.PushButton(text="from view")
+        self.extend(
+            [self.image, self.level, self._row(self.region, self.view_button, label="region"), self.voxels, self.run]
+        )
+
+    def _add_training(self) -> None:
         self.recipe = widgets.ComboBox(
             label="recipe",
             choices=RECIPES,
@@ -37,29 +71,65 @@ class Fields(widgets.Container):
         )
         self.clusters = widgets.SpinBox(label="clusters", value=8, min=2, max=255)
         self.slices = widgets.SpinBox(
-            label="learn from", value=4, min=1, max=10_000, tooltip="slices, evenly spaced; they must fit into memory"
+            label="slices", value=4, min=1, max=10_000, tooltip="to train on, evenly spaced; they must fit into memory"
         )
         self.fov = widgets.SpinBox(label="field of view", value=560, min=16, max=100_000, tooltip="px")
         self.changes = widgets.LineEdit(label="changes", tooltip="of the recipe, as for sccs run --set: a.b=c d.e=f")
         self.runs = widgets.FileEdit(
-            label="runs go to", mode=FileDialogMode.EXISTING_DIRECTORY, value=Path("runs").absolute() / "napari"
+            label="save runs in", mode=FileDialogMode.EXISTING_DIRECTORY, value=Path("runs").absolute() / "napari"
         )
         self.train_button = widgets.PushButton(text="Train")
-        self.extend([self.image, self.voxels, self.recipe, self.clusters, self.slices, self.fov])
-        self.extend([self.changes, self.runs, self.train_button])
+        fields = [self.recipe, self.clusters, self.slices, self.fov, self.changes, self.runs, self.train_button]
+        self._page("Train", fields)
 
-    def _add_naming(self) -> None:
-        self.run = widgets.LineEdit(label="run", tooltip="folder of a finished run; Train fills it in")
-        self.segment_button = widgets.PushButton(text="Segment")
+    def _add_clusters(self) -> None:
+        self.preview_button = widgets.PushButton(text="Preview", tooltip="the slice that is shown")
+        self.segment_button = widgets.PushButton(text="Segment", tooltip="the whole image or region")
         self.cluster = widgets.SpinBox(label="cluster", min=0, max=254, tooltip="or click on a region")
         self.name_edit = widgets.LineEdit(label="name", tooltip="NAME or NAME:#rrggbb; clusters of one name are merged")
         self.name_button = widgets.PushButton(text="Name")
-        self.named = widgets.Label(label="named", value="none yet")
-        self.extend([self.run, self.segment_button, self.cluster, self.name_edit, self.name_button, self.named])
+        self.cluster_table = NamedTable("cluster", "name", "examples", picture_height=56)
+        fields = [self._row(self.preview_button, self.segment_button), self.cluster, self.name_edit, self.name_button]
+        self._page("Clusters", fields, self.cluster_table, 4)
+
+    def _add_painting(self) -> None:
+        self.paint_button = widgets.PushButton(text="Paint", tooltip="classes on the image; go on where you stopped")
+        self.class_table = NamedTable("show", "class", "superpixels", checkable=True)
+        self.class_edit = widgets.LineEdit(label="new class", tooltip="NAME or NAME:#rrggbb")
+        self.class_button = widgets.PushButton(text="Add")
+        self.suggest_button = widgets.PushButton(text="Suggest", tooltip="the superpixels whose label would tell most")
+        self.next_button = widgets.PushButton(text="Next", tooltip="go to the next suggestion", enabled=False)
+        self.undo_button = widgets.PushButton(text="Undo", tooltip="the last stroke; without one, the run's last step")
+        self.keep_button = widgets.PushButton(text="Teach", tooltip="the run, and segment the whole image")
+        fields = [
+            self.paint_button,
+            self.class_edit,
+            self.class_button,
+            self._row(self.suggest_button, self.next_button),
+            self._row(self.undo_button, self.keep_button),
+        ]
+        self._page("Paint", fields, self.class_table, 1)
+
+    def _add_objects(self) -> None:
+        self.of_class = widgets.LineEdit(label="class", value="all", tooltip="whose objects are found")
+        self.least = widgets.LineEdit(label="min size", value="0", tooltip="voxels, or nm3, um3: 500, 1e6nm3")
+        self.split = widgets.CheckBox(text="part objects that touch by a neck")
+        self.fill = widgets.CheckBox(text="fill holes")
+        self.find_button = widgets.PushButton(text="Find objects")
+        self.object_table = ObjectTable()
+        self.delete_button = widgets.PushButton(text="Delete", tooltip="the objects of the rows that are selected")
+        self.merge_button = widgets.PushButton(text="Merge", tooltip="make one of those of the rows that are selected")
+        self.objects_output = widgets.FileEdit(label="save in", mode=FileDialogMode.OPTIONAL_FILE)
+        self.objects_overwrite = widgets.CheckBox(text="replace")
+        self.objects_button = widgets.PushButton(text="Save objects")
+        fields = [self.of_class, self.least, self._row(self.split, self.fill), self.find_button]
+        fields += [self._row(self.delete_button, self.merge_button), self.objects_output]
+        fields += [self._row(self.objects_overwrite, self.objects_button)]
+        self._page("Objects", fields, self.object_table, 4)
 
     def _add_saving(self) -> None:
         self.what = widgets.ComboBox(label="save", choices=("classes", "clusters"))
         self.output = widgets.FileEdit(label="as", mode=FileDialogMode.OPTIONAL_FILE, filter="*.tif *.tiff *.ome.zarr")
         self.overwrite = widgets.CheckBox(text="replace")
         self.save_button = widgets.PushButton(text="Save")
-        self.extend([self.what, self.output, self.overwrite, self.save_button])
+        self._page("Save", [self.what, self.output, self.overwrite, self.save_button])

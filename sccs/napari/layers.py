@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from registry.base import UserError
 from sccs.evaluation.legend import Legend
 
 SAMPLE = (12, 560, 560)  # (Z, Y, X) of the synthetic volume
@@ -59,6 +61,50 @@ def write_labels_layer(path: str, data: Any, attributes: dict) -> list[str]:
     size = voxel_size(attributes.get("scale"), attributes.get("units"))
     legend = attributes.get("metadata", {}).get("sccs", {}).get("legend", Legend({}, {}))
     return [str(save(path, data, voxel_size=size, legend=legend, overwrite=True))]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a person chose to work on: a region of a level of an image layer.
+
+    array: (Z, Y, X) or (Y, X), lazy where the layer's is. voxel_size: (z, y, x) nm of the level, None where nobody
+    knows. like: scale, translate and units of layers that lie on it. name: of the image, and of what of it, for files.
+    """
+
+    layer: Any
+    array: Any
+    voxel_size: tuple[float, ...] | None
+    like: dict[str, Any]
+    name: str
+
+
+def given(layer: Any, level: int, region: str, size: tuple[float, ...] | None) -> Given:
+    """The region, written as for `sccs segment --region`, of a level of an image layer; size: (z, y, x) nm of its
+    finest voxels. Raises UserError for colours, and for a region that the level does not have."""
+    from sccs.inference.source import parse_region, whole_region
+
+    if layer.rgb:
+        raise UserError(f"{layer.name}: is a colour image, SCCS takes grey ones: split or convert it")
+    finest, array = (layer.data[0], layer.data[level]) if layer.multiscale else (layer.data, layer.data)
+    scale, translate = np.array(layer.scale, float), np.array(layer.translate, float)
+    factor = np.array([_factor(n, m) for n, m in zip(finest.shape, array.shape)])
+    translate, scale = translate + scale * (factor - 1) / 2, scale * factor
+    if size is not None:
+        size = tuple(float(s * f) for s, f in zip(size, [1.0] * (3 - len(factor[-3:])) + factor[-3:].tolist()))
+    name = layer.name + (f"-level{level}" if level else "")
+    if region.strip():
+        whole = [1] * (3 - array.ndim) + list(array.shape)
+        spans = whole_region(parse_region(region), whole, layer.name)[-array.ndim :]
+        array = array[tuple(slice(*span) for span in spans)]
+        translate = translate + scale * [start for start, _ in spans]
+        name += "-" + "-".join(str(start) for start, _ in spans)
+    return Given(layer, array, size, {"scale": scale, "translate": translate, "units": layer.units}, name)
+
+
+def _factor(fine: int, coarse: int) -> float:
+    """Voxels of the finest level in one of a coarser: a whole number where the shapes allow for it."""
+    whole = round(fine / coarse)
+    return float(whole) if abs(fine - whole * coarse) < whole else fine / coarse
 
 
 def placed(size: Sequence[float]) -> dict[str, Any]:

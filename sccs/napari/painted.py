@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +23,7 @@ from sccs.system.tensors import read_arrays, write_arrays
 FOLDER = "painted"  # of a run
 NOTHING = 0  # code of pixels that are not painted
 CODES = range(1, 255)
+UNNAMED = r"class \d+"  # what classes are called before a person does
 NODE = ("points", "classes", "drawn")  # what is kept of labelled nodes
 MEND = "move the file away, and paint anew"
 Pixels = tuple[np.ndarray, np.ndarray, np.ndarray]  # rows, columns, codes
@@ -68,8 +70,9 @@ class Painted:
         """Call a class `text`, NAME or NAME:#rrggbb. Raises UserError for a name that is empty, or another class's."""
         name, colon, colour = text.partition(":")
         named = self._checked(name, code)
-        chosen = parse_colour(colour, text) if colon else self.classes[code].colour
-        self.classes[code] = Class(name=named, colour=chosen)
+        chosen = None if re.fullmatch(UNNAMED, self.classes[code].name) else self.classes[code].colour
+        self.classes[code] = Class(name=named, colour=parse_colour(colour, text) if colon else chosen)
+        self._colour()
 
     def _checked(self, text: str, code: int | None = None) -> str:
         name = checked_name(text, repr(text))

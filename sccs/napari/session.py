@@ -27,6 +27,7 @@ from sccs.inference.blocks import overlapping
 from sccs.inference.labels import Classes, Slice, segment_slice
 from sccs.inference.segment import taught_meaning
 from sccs.inference.teach import take
+from sccs.model.folder import digest
 from sccs.napari.watch import Watch, WatchedLog, WatchedVolume, unwatched, watched_iterations
 from sccs.recipe import load_recipe
 from sccs.system.colours import cluster_colours
@@ -104,6 +105,7 @@ class Session:
                 model.fit(dataset, log=log)
                 model.save(scratch / "model")
                 make_products(model, dataset, scratch, log, training_seconds=time.perf_counter() - start)
+        model.weights = digest(run / "model")
         self.run, self._model, self._volume, self.taught = run, model, None, None
         return run
 

@@ -20,6 +20,7 @@ from sccs.model.teacher import HEADS, Class, Teacher
 from sccs.napari.painted import FOLDER, Painted, beginning
 from sccs.napari.watch import Watch, unwatched
 from sccs.pipeline import Pipeline
+from sccs.recipe.named import parse_colour
 from sccs.steps import paint, unpainted
 from sccs.system.lock import BRIEFLY, held
 
@@ -72,6 +73,11 @@ class Teaching:
         return head
 
     # ----------------------------------------------------------------------------------------------------- strokes
+    def adopt(self, other: Teaching) -> None:
+        """Take over what was painted on this image in another run, where nothing was in this one."""
+        if not self.painted.slices and other.image == self.image and other.painted.shape == self.painted.shape:
+            self.painted.slices, self.painted.classes = dict(other.painted.slices), dict(other.painted.classes)
+
     def open(self, watch: Watch = unwatched) -> None:
         """Learn what was painted before. It takes time where the run was trained again since, or was taught by other
         means first: nodes are looked at anew."""
@@ -105,6 +111,17 @@ class Teaching:
         self.write()
         self._learn()
         return True
+
+    def add(self, text: str) -> int:
+        """As `Painted.add`, of NAME or NAME:#rrggbb; returns its code."""
+        name, _, colour = text.partition(":")
+        if colour:
+            parse_colour(colour, text)
+        code = self.painted.add(name)
+        if colour:
+            self.painted.rename(code, text)
+        self.write()
+        return code
 
     def rename(self, code: int, text: str) -> None:
         """As `Painted.rename`."""

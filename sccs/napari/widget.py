@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,20 @@ from registry.base import UserError
 from sccs.evaluation.legend import Legend
 from sccs.napari import job
 from sccs.napari.fields import Fields
-from sccs.napari.layers import look, voxel_size
-from sccs.napari.session import Session, new_run, save
+from sccs.napari.layers import Given, given, look, voxel_size
+from sccs.napari.objects import Objects
+from sccs.napari.painting import Painting
+from sccs.napari.session import Session, file_name, new_run, save
+from sccs.napari.tables import Row
 from sccs.napari.watch import Cancelled, Watch
 
 OPACITY = 0.6
+IN_MEMORY = 1 << 30  # voxels; the labels of larger volumes go into a file
 Done = Callable[[Any], None]
 
 
 class SCCS(Fields):
-    """Train, segment, name, save; one long job at a time, in a thread, with progress and cancel.
+    """Train, segment, name, paint, save; one long job at a time, in a thread, with progress and cancel.
 
     A click on a region picks its cluster, whichever layer is selected, as long as that layer is not being painted on.
     """
@@ -33,21 +38,32 @@ class SCCS(Fields):
     def __init__(self, napari_viewer: napari.Viewer):  # napari gives itself to an argument of this name
         super().__init__()
         self.viewer, self.session = napari_viewer, Session()
+        self.lock = threading.Lock()  # of the session, for all threads
         self.cluster_layer: napari.layers.Labels | None = None
         self.class_layer: napari.layers.Labels | None = None
+        self.stored_layer: napari.layers.Labels | None = None  # in a file, read as it is looked at
+        self.preview_layer: napari.layers.Labels | None = None
+        self.gallery: dict[int, np.ndarray] | None = None
         self._stop = threading.Event()
         self._worker: Any = None
+        self._given: tuple[Any, Given] | None = None
 
         self.native.destroyed.connect(self._stop.set)
-        self.image.changed.connect(self._show_voxels)
+        self.image.changed.connect(self._show_image)
+        self.view_button.clicked.connect(self.region_from_view)
         self.train_button.clicked.connect(self.train)
+        self.preview_button.clicked.connect(self.preview)
         self.segment_button.clicked.connect(self.segment)
         self.cancel_button.clicked.connect(self.cancel)
         self.name_button.clicked.connect(self.name_cluster)
         self.name_edit.native.returnPressed.connect(self.name_cluster)
+        self.cluster_table.renamed.connect(self.name_in_table)
+        self.cluster_table.picked.connect(self._take_cluster)
         self.save_button.clicked.connect(self.save)
         self.viewer.layers.selection.events.active.connect(self._follow)
         self.viewer.mouse_drag_callbacks.append(self._pick)
+        self.painting = Painting(self)
+        self.objects = Objects(self)
         self.image.reset_choices()
         self._follow()
 
@@ -58,20 +74,22 @@ class SCCS(Fields):
         if isinstance(active, napari.layers.Image):
             self.image.reset_choices()
             self.image.value = active
-            self._show_voxels()
+            self._show_image()
 
-    def _show_voxels(self) -> None:
+    def _show_image(self) -> None:
         layer = self.image.value
         size = layer and voxel_size(layer.scale, layer.units)
         self.voxels.value = " ".join(f"{length:g}" for length in size) if size else ""
+        levels = len(layer.data) if layer is not None and layer.multiscale else 1
+        if len(self.level.choices) != levels:
+            self.level.choices = tuple(range(levels))
+        self.level.enabled = levels > 1
 
-    def _input(self) -> tuple[napari.layers.Image, Any, tuple[float, ...] | None]:
-        """The layer, its array (the finest level), and the voxel size that stands in the field."""
+    def given(self) -> Given:
+        """What the form says to work on. Raises UserError."""
         layer = self.image.value
         if layer is None:
             raise UserError("there is no image layer: open an image, or File > Open Sample > SCCS")
-        if layer.rgb:
-            raise UserError(f"{layer.name}: is a colour image, SCCS takes grey ones: split or convert it")
         size: tuple[float, ...] | None
         try:
             size = tuple(float(length) for length in self.voxels.value.replace(",", " ").split()) or None
@@ -79,72 +97,212 @@ class SCCS(Fields):
             size = ()
         if size is not None and (len(size) != 3 or min(size) <= 0):
             raise UserError(f"voxel size {self.voxels.value!r}: write three positive numbers in nm, z y x")
-        return layer, layer.data[0] if layer.multiscale else layer.data, size
+        about = layer, layer.data, layer.name, self.level.value, self.region.value, size
+        if self._given is None or any(a is not b and a != b for a, b in zip(self._given[0], about)):
+            self._given = about, given(layer, self.level.value, self.region.value, size)
+        return self._given[1]
 
-    def _labels_layer(
-        self, old: napari.layers.Labels | None, name: str, data: np.ndarray, legend: Legend, like: dict[str, Any]
+    def region_from_view(self) -> None:
+        """The rows and columns that are on the screen become the region."""
+        layer = self.image.value
+        if layer is None:
+            return
+        finest = layer.data[0] if layer.multiscale else layer.data
+        shown, level = (
+            (finest, finest) if not layer.multiscale else (layer.data[layer.data_level], layer.data[self.level.value])
+        )
+        spans = []
+        for axis in (-2, -1):
+            ratio = level.shape[axis] / shown.shape[axis]
+            low, high = (float(corner) * ratio for corner in layer.corner_pixels[:, axis])
+            spans.append(f"{max(0, int(low))}:{min(level.shape[axis], int(high) + 1)}")
+        self.region.value = ",".join([":", *spans])
+
+    def labels_layer(
+        self, old: napari.layers.Labels | None, name: str, data: Any, legend: Legend, like: dict[str, Any]
     ) -> napari.layers.Labels:
-        """`old` with other content, or a new layer where it is gone or of another shape."""
-        seen = look(legend)
-        if old is None or old not in self.viewer.layers or old.data.shape != data.shape:
-            return self.viewer.add_labels(data, name=name, opacity=OPACITY, **like, **seen)
-        old.data = data
-        for attribute, value in {"name": name, **like, **seen}.items():
+        """`old` with other content, or a new layer where it is gone or of another shape. data: a list of arrays is a
+        pyramid."""
+        fits = old is not None and old in self.viewer.layers and not old.multiscale and not isinstance(data, list)
+        if old is None or not fits or old.data.shape != data.shape or old.metadata["sccs"].get("edited"):
+            self._leave(old)
+            layer = self.viewer.add_labels(data, name=name, opacity=OPACITY, **like, **look(legend))
+            layer.events.paint.connect(lambda: layer.metadata["sccs"].update(edited=True))
+            return layer
+        old.data, old.name = data, name
+        for attribute, value in like.items():
             setattr(old, attribute, value)
+        self.dress(old, legend)
         return old
 
+    def _leave(self, layer: napari.layers.Labels | None) -> None:
+        """Remove a layer of ours; one that a person edited stays, under another name."""
+        if layer is None or layer not in self.viewer.layers:
+            return
+        if layer.metadata["sccs"].get("edited"):
+            layer.name, layer.visible = f"{layer.name} (edited)", False
+        else:
+            self.viewer.layers.remove(layer)
+
+    def dress(self, layer: napari.layers.Labels, legend: Legend) -> None:
+        """Give a layer the names and colours of a legend, where it has others."""
+        about = layer.metadata["sccs"]
+        if about["legend"] != legend:
+            chosen = layer.selected_label
+            for attribute, value in look(legend).items():
+                setattr(layer, attribute, value)
+            layer.metadata = {**layer.metadata, "sccs": {**about, "legend": legend}}
+            layer.selected_label = chosen
+
+    def shown_slice(self, given: Given) -> int:
+        """The slice of what is worked on that the viewer shows."""
+        if given.array.ndim == 2:
+            return 0
+        z = (self.viewer.dims.point[-3] - given.like["translate"][-3]) / given.like["scale"][-3]
+        return min(max(round(float(z)), 0), given.array.shape[0] - 1)
+
+    def go_to(self, layer: napari.layers.Labels, place: Sequence[float]) -> None:
+        """Show a voxel (z, y, x) of a layer in the middle."""
+        world = layer.data_to_world(place[-layer.ndim :])
+        for axis, value in zip(range(self.viewer.dims.ndim)[-layer.ndim :], world):
+            self.viewer.dims.set_point(axis, value)
+        self.viewer.camera.center = tuple(world[-3:]) if layer.ndim > 2 else (0, *world)
+
     # ----------------------------------------------------------------------------------------------------- the jobs
+    def chosen_run(self) -> str:
+        """The run that the form names. Raises UserError where it names none."""
+        run = self.run.value.strip()
+        if not run:
+            raise UserError("there is no model yet: press Train, or name the folder of a finished run")
+        return run
+
+    def open(self, run: str) -> None:
+        """Take the run's model, where it is not there already; in a job's thread."""
+        if self.session.run is None or self.session.run != Path(run):
+            self.session.open(run)
+            self.gallery = None
+        if self.gallery is None:
+            self.gallery = {}
+            with suppress(UserError):  # a run without pictures has none
+                self.gallery = self.session.gallery()
+
     def train(self) -> None:
         """Train a new run on the image layer, with the recipe and the fields above."""
 
         def begin() -> tuple[job.Work, Done]:
-            layer, image, size = self._input()
+            given = self.given()
             overrides = [f"clusterer.k={self.clusters.value}", *shlex.split(self.changes.value)]
-            run = new_run(str(self.runs.value), layer.name)
+            run = new_run(str(self.runs.value), given.layer.name)
             options: dict[str, Any] = {
                 "recipe": self.recipe.value,
                 "overrides": overrides,
-                "voxel_size": size,
-                "name": layer.name,
+                "voxel_size": given.voxel_size,
+                "name": given.layer.name,
                 "slices": self.slices.value,
                 "fov": self.fov.value,
             }
 
+            def work(watch: Watch) -> Path:
+                made = self.session.train(given.array, run, watch=watch, **options)
+                self.gallery = None
+                self.open(str(made))
+                return made
+
             def done(run: Path) -> None:
                 self.run.value = str(run)
+                self.painting.stop()
+                self.show_clusters()
                 self.status.value = f"trained: {run}"
-
-            return lambda watch: self.session.train(image, run, watch=watch, **options), done
-
-        self._start("training", begin)
-
-    def segment(self) -> None:
-        """Segment the image layer with the run's model; its clusters become a Labels layer."""
-
-        def begin() -> tuple[job.Work, Done]:
-            layer, image, size = self._input()
-            run = self.run.value.strip()
-            if not run:
-                raise UserError("there is no model yet: press Train, or name the folder of a finished run")
-            like = {"scale": layer.scale, "translate": layer.translate, "units": layer.units}
-
-            def work(watch: Watch) -> np.ndarray:
-                if self.session.run is None or self.session.run != Path(run):
-                    self.session.open(run)
-                return self.session.segment(image, voxel_size=size, watch=watch)
-
-            def done(clusters: np.ndarray) -> None:
-                self.cluster_layer = self._labels_layer(
-                    self.cluster_layer, f"clusters of {layer.name}", clusters, self.session.cluster_legend(), like
-                )
-                self.viewer.layers.selection.active = self.cluster_layer
-                self.cluster.max = self.session.model.k - 1
-                self.status.value = "segmented; click on a region, then name it"
-                self._show_names()
 
             return work, done
 
-        self._start("segmenting", begin)
+        self.start("training", begin)
+
+    def preview(self) -> None:
+        """Segment the slice that is shown, and no other, with the run's model."""
+
+        def begin() -> tuple[job.Work, Done]:
+            given, run = self.given(), self.chosen_run()
+            z = self.shown_slice(given)
+            like = dict(given.like)
+            if given.array.ndim == 3:
+                like["translate"] = like["translate"] + like["scale"] * (z, 0, 0)
+
+            def work(watch: Watch) -> np.ndarray:
+                self.open(run)
+                return self.session.preview(given.array, z, voxel_size=given.voxel_size, watch=watch)
+
+            def done(plane: np.ndarray) -> None:
+                data = plane.reshape((1,) * (given.array.ndim - 2) + plane.shape)
+                legend = self.session.cluster_legend()
+                name = f"preview of {given.layer.name}"
+                self.preview_layer = self.labels_layer(self.preview_layer, name, data, legend, like)
+                self.show_only(self.preview_layer)
+                self._show_table()
+                self.status.value = f"slice {z} alone; click on a region, then name it"
+
+            return work, done
+
+        self.start("previewing", begin)
+
+    def segment(self) -> None:
+        """Segment the image layer with the run's model; its clusters become a Labels layer, and its classes where the
+        run was taught. What is painted is taught first."""
+
+        def begin() -> tuple[job.Work, Done]:
+            given, run = self.given(), self.chosen_run()
+            large = given.array.ndim == 3 and int(np.prod(given.array.shape)) > IN_MEMORY
+
+            def work(watch: Watch) -> Any:
+                self.open(run)
+                self.painting.take_in()
+                if not large:
+                    return self.session.segment(given.array, voxel_size=given.voxel_size, watch=watch)
+                path = Path(run) / "segmentation" / f"{file_name(given.name)}.ome.zarr"
+                return self.session.segment_into(path, given.array, voxel_size=given.voxel_size, watch=watch)
+
+            def done(found: Any) -> None:
+                if large:
+                    self._show_stored(given, *found)
+                    return
+                self._show_clusters_of(given, found)
+                self.status.value = "segmented; click on a region, then name it"
+                if self.session.taught is not None:
+                    self.status.value = "segmented as it was taught"
+
+            return work, done
+
+        self.start("segmenting", begin)
+
+    def _show_clusters_of(self, given: Given, clusters: np.ndarray) -> None:
+        name, legend = f"clusters of {given.layer.name}", self.session.cluster_legend()
+        self.cluster_layer = self.labels_layer(self.cluster_layer, name, clusters, legend, given.like)
+        self.show_clusters()
+        self.show_only(*(self.cluster_layer, self.class_layer) if self.session.taught is None else [self.class_layer])
+        if self.painting.going:
+            self.painting.on_top()
+        else:
+            self.viewer.layers.selection.active = self.cluster_layer
+
+    def show_only(self, *shown: napari.layers.Labels | None) -> None:
+        """Of our layers that cover the image, hide all others."""
+        ours = self.preview_layer, self.cluster_layer, self.class_layer, self.stored_layer, self.painting.answer
+        for layer in ours:
+            if layer is not None:
+                layer.visible = layer in shown
+
+    def _show_stored(self, given: Given, levels: list[Any], legend: Legend) -> None:
+        """A pyramid in a file, read as it is looked at."""
+        import dask.array  # napari brings it
+
+        data = [dask.array.from_zarr(level) for level in levels]
+        taught = self.session.model.taught is not None
+        name = f"{'classes' if taught else 'clusters'} of {given.layer.name} (on disk)"
+        self._leave(self.stored_layer)
+        self.stored_layer = self.labels_layer(None, name, data if len(data) > 1 else data[0], legend, given.like)
+        self.show_only(self.stored_layer)
+        self._show_table()
+        self.status.value = f"segmented, into {self.session.run}/segmentation"
 
     def save(self) -> None:
         """Save the layer of classes or of clusters to the file that the form names."""
@@ -163,14 +321,16 @@ class SCCS(Fields):
                 "legend": layer.metadata["sccs"]["legend"],
                 "overwrite": self.overwrite.value,
             }
-            data, output = np.array(layer.data), str(self.output.value)
+            data, output = layer.data[0] if layer.multiscale else layer.data, str(self.output.value)
+            if isinstance(data, np.ndarray):
+                data = data.copy()
 
             def done(path: Path) -> None:
                 self.status.value = f"saved: {path}"
 
             return lambda watch: save(output, data, watch=watch, **options), done
 
-        self._start("saving", begin)
+        self.start("saving", begin)
 
     def cancel(self) -> None:
         """Stop the job before its next field of view, iteration or slice."""
@@ -182,25 +342,29 @@ class SCCS(Fields):
         """Whether a job goes on."""
         return self._worker is not None
 
-    def _start(self, title: str, begin: Callable[[], tuple[job.Work, Done]]) -> None:
+    def start(self, title: str, begin: Callable[[], tuple[job.Work, Done]]) -> None:
         """begin() -> (work(watch), for the thread; done(its result), for this one)."""
         if self.busy:
             return
         try:
             work, done = begin()
         except (UserError, ValueError) as error:
-            self._complain(error)
+            self.complain(error)
             return
 
         def say(text: str) -> None:
             self.status.value = text
+
+        def alone(watch: Watch) -> Any:
+            with self.lock:
+                return work(watch)
 
         self._stop.clear()
         say(f"{title} ...")
         self._enable(False)
         self._worker = job.start(
             title,
-            work,
+            alone,
             stopped=self._stop.is_set,
             say=say,
             ended=self._rest,
@@ -217,17 +381,24 @@ class SCCS(Fields):
         elif isinstance(error, Cancelled):
             self.status.value = "cancelled; nothing was kept"
         elif isinstance(error, (UserError, OSError)):
-            self._complain(error)
+            self.complain(error)
         else:
             self.status.value = f"a defect of SCCS: {error}"
             raise error
+        self.painting.follow()  # what was painted meanwhile
 
     def _enable(self, idle: bool) -> None:
-        for button in (self.train_button, self.segment_button, self.name_button, self.save_button):
+        for button in (
+            *(self.train_button, self.preview_button, self.segment_button, self.name_button, self.save_button),
+            *(self.find_button, self.delete_button, self.merge_button, self.objects_button),
+            *(self.paint_button, self.class_button, self.suggest_button, self.undo_button, self.keep_button),
+        ):
             button.enabled = idle
+        for table in (self.cluster_table, self.class_table):
+            table.setEnabled(idle)
         self.cancel_button.enabled = not idle
 
-    def _complain(self, error: Exception) -> None:
+    def complain(self, error: Exception) -> None:
         text = " ".join(str(error).split())
         self.status.value = text
         notifications.show_warning(text)
@@ -238,7 +409,10 @@ class SCCS(Fields):
         yield
         if event.type == "mouse_move":
             return
-        active, layer = viewer.layers.selection.active, self.cluster_layer
+        active = viewer.layers.selection.active
+        several = (self.preview_layer, self.cluster_layer)
+        shown = (each for each in several if each is not None and each in viewer.layers and each.visible)
+        layer = next(shown, self.cluster_layer)
         painting = getattr(active, "mode", "pan_zoom") not in ("pan_zoom", "pick")
         if painting or layer is None or layer not in viewer.layers:
             return
@@ -247,8 +421,13 @@ class SCCS(Fields):
         )
         if cluster is None or cluster >= self.session.model.k:
             return
-        self.cluster.value = int(cluster)
-        entry = self.session.names.get(int(cluster))
+        self._take_cluster(int(cluster))
+
+    def _take_cluster(self, cluster: int) -> None:
+        """The cluster goes into the fields, ready for a name."""
+        self.cluster.value = cluster
+        self.cluster_table.select(cluster)
+        entry = self.session.names.get(cluster)
         self.name_edit.value = entry["name"] if entry else ""
         self.name_edit.native.setFocus()
         self.name_edit.native.selectAll()
@@ -256,29 +435,58 @@ class SCCS(Fields):
 
     def name_cluster(self) -> None:
         """Give the picked cluster the typed name."""
+        self._name(self.cluster.value, self.name_edit.value)
+
+    def name_in_table(self, cluster: int, text: str) -> None:
+        """Give a cluster the name that was typed into the table."""
+        self.cluster.value = cluster
+        self._name(cluster, text)
+
+    def _name(self, cluster: int, text: str) -> None:
         if self.busy:
             return
         try:
-            self.session.name(self.cluster.value, self.name_edit.value)
-            self.status.value = f"cluster {self.cluster.value} is {self.session.names[self.cluster.value]['name']}"
-            self._show_names()
+            with self.lock:
+                self.session.name(cluster, text)
+            self.painting.named()
+            self.status.value = f"cluster {cluster} is {self.session.names[cluster]['name']}"
         except UserError as error:
-            self._complain(error)
+            self.complain(error)
+        self.show_clusters()
 
-    def _show_names(self) -> None:
-        names, layer = self.session.names, self.cluster_layer
-        self.named.value = (
-            "<br>".join(
-                f"<font color='{entry['colour']}'>&#9632;</font> {cluster} {entry['name']}"
-                for cluster, entry in names.items()
-            )
-            or "none yet"
-        )
-        if not names or layer is None or layer not in self.viewer.layers:
+    def show_clusters(self) -> None:
+        """The table of clusters, and what their names and the teacher make of the layers."""
+        if self.session.run is None:
             return
-        like = {"scale": layer.scale, "translate": layer.translate, "units": layer.units}
-        self._labels_layer(layer, layer.name, layer.data, self.session.cluster_legend(), like)
+        self._show_table()
+        layer, clusters, legend = self.cluster_layer, self.session.clusters, self.session.cluster_legend()
+        for each in (layer, self.preview_layer):
+            if each is not None and each in self.viewer.layers:
+                self.dress(each, legend)
+        if layer is None or layer not in self.viewer.layers or layer.multiscale:
+            return
+        if clusters is None or layer.data.shape != clusters.shape:
+            return
+        if not self.session.names and self.session.taught is None:
+            self._leave(self.class_layer)
+            self.class_layer = None
+            return
         classes, legend = self.session.classes()
-        self.class_layer = self._labels_layer(
-            self.class_layer, layer.name.replace("clusters", "classes", 1), classes, legend, like
+        like = {"scale": layer.scale, "translate": layer.translate, "units": layer.units}
+        name = layer.name.replace("clusters", "classes", 1)
+        self.class_layer = self.labels_layer(
+            self.class_layer, name, classes, self.painting.without_hidden(legend), like
+        )
+
+    def _show_table(self) -> None:
+        names, legend, k = self.session.names, self.session.cluster_legend(), self.session.model.k
+        self.cluster.max = k - 1
+        self.cluster_table.fill(
+            Row(
+                cluster,
+                "#{:02x}{:02x}{:02x}".format(*legend.colours[cluster]),
+                names[cluster]["name"] if cluster in names else "",
+                (self.gallery or {}).get(cluster),
+            )
+            for cluster in range(k)
         )

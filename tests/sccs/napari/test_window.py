@@ -210,3 +210,227 @@ def test_labels_go_out_and_images_come_in_through_napari(viewer, widget, tmp_pat
     (image,) = viewer.open(path, plugin="sccs-em")
     assert np.array_equal(image.data, classes.data)
     assert image.scale.tolist() == [16, 16, 16] and {str(unit) for unit in image.units} == {"nanometer"}
+
+
+# ------------------------------------------------------------------------------------------------------- painting
+def settle(widget) -> None:
+    """Let strokes be answered."""
+    events(0.1)
+    while widget.painting.at_work or widget.busy:
+        events(0.05)
+    events(0.1)
+
+
+def stroke(viewer, widget, code: int, *places: tuple[int, int]) -> None:
+    """Paint a class with napari's own brush."""
+    widget.painting.pick(code)
+    layer = widget.painting.layer
+    with layer.block_history():
+        for row, column in places:
+            layer.paint((0, row, column), code)
+    settle(widget)
+
+
+@pytest.fixture(scope="module")
+def painting(viewer, widget):
+    """The tab Paint with a run of its own, at the first slice."""
+    viewer.layers.selection.active = viewer.layers["cell (synthetic)"]
+    assert widget.image.value.name == "cell (synthetic)" and widget.voxels.value == "16 16 16"
+    widget.recipe.value, widget.changes.value = "filters_kmeans", ""
+    widget.train()
+    assert finish(widget).startswith("trained"), widget.status.value
+    viewer.dims.set_current_step(0, 0)
+    widget.painting.begin()
+    assert finish(widget).startswith("paint"), widget.status.value
+    widget.painting.layer.brush_size = 6
+    return widget.painting
+
+
+def test_the_slice_follows_what_is_painted(viewer, widget, painting):
+    assert widget.class_table.rowCount() == 2 and painting.layer.mode == "paint"
+    stroke(viewer, widget, 1, (60, 60), (64, 64))
+    assert painting.answer is None and "two classes" in widget.status.value
+    stroke(viewer, widget, 2, (150, 150))
+    answer = painting.answer
+    assert answer.data.shape == (1, 200, 200) and answer.visible
+    assert {int(answer.data[0, 60, 60]), int(answer.data[0, 150, 150])} == {1, 2}
+    assert int(widget.class_table.item(0, 2).text()) == painting.teaching.counts[1] > 0
+    widget.class_table.item(0, 1).setText("nucleus")  # as typed into the table
+    settle(widget)
+    assert painting.teaching.painted.classes[1].name == "nucleus"
+    assert "nucleus" in set(painting.answer.features["name"])
+    viewer.dims.set_current_step(0, 1)
+    events(0.5)
+    settle(widget)
+    assert painting.answer.translate.tolist() == [16, 0, 0]
+    viewer.dims.set_current_step(0, 0)
+    events(0.5)
+    settle(widget)
+
+
+def test_a_class_is_hidden_and_shown(viewer, widget, painting):
+    from qtpy.QtCore import Qt
+
+    widget.class_table.item(0, 0).setCheckState(Qt.CheckState.Unchecked)
+    code = next(c for c, name in zip(*painting.answer.features[["index", "name"]].values.T) if name == "nucleus")
+    assert painting.answer.colormap.map(code)[3] == painting.layer.colormap.map(1)[3] == 0
+    widget.class_table.item(0, 0).setCheckState(Qt.CheckState.Checked)
+    assert painting.answer.colormap.map(code)[3] == painting.layer.colormap.map(1)[3] == 1
+
+
+def test_undo_takes_the_last_stroke_back(viewer, widget, painting):
+    before = painting.layer.data.copy()
+    counts = painting.teaching.counts
+    stroke(viewer, widget, 1, (20, 180))
+    assert painting.teaching.counts != counts
+    painting.undo()
+    settle(widget)
+    assert np.array_equal(painting.layer.data, before) and painting.teaching.counts == counts
+
+
+def test_taught_image_saved_layer_and_taken_back_step(viewer, widget, painting):
+    widget.painting.keep()
+    assert finish(widget).startswith("segmented as it was taught"), widget.status.value
+    classes = viewer.layers["classes of cell (synthetic)"]
+    assert classes.data.shape == (2, 200, 200) and set(np.unique(classes.data)) <= {1, 2}
+    assert np.array_equal(classes.data[0], painting.answer.data[0])
+    painted = painting.layer.data.copy()
+    painting.undo()
+    assert finish(widget).startswith("took back: paint"), widget.status.value
+    assert painting.layer is None and not [layer for layer in viewer.layers if layer.name.startswith("painted")]
+    painting.begin()
+    finish(widget)
+    settle(widget)
+    assert np.array_equal(painting.layer.data, painted)
+
+
+def test_suggestions_are_points_that_one_goes_to(viewer, widget, painting):
+    painting.suggest()
+    assert finish(widget).startswith("suggestion 1 of"), widget.status.value
+    points = viewer.layers["suggested"]
+    assert len(points.data) == len(painting._suggested) > 1
+    painting.next()
+    z, y, x = points.data[1]
+    assert viewer.dims.current_step[0] == z and np.allclose(viewer.camera.center[1:], (16 * y, 16 * x))
+    settle(widget)
+
+
+def test_what_a_person_edited_is_not_overwritten(viewer, widget, painting):
+    widget.segment()
+    finish(widget)
+    layer = viewer.layers["classes of cell (synthetic)"]
+    layer.fill((0, 100, 100), 9)
+    edited = layer.data.copy()
+    widget.segment()
+    finish(widget)
+    assert np.array_equal(viewer.layers["classes of cell (synthetic) (edited)"].data, edited)
+    assert 9 not in viewer.layers["classes of cell (synthetic)"].data
+
+
+def test_strokes_go_along_to_the_next_run(viewer, widget, painting):
+    painted, old = painting.layer.data.copy(), painting.teaching.path
+    widget.train()
+    assert finish(widget).startswith("trained"), widget.status.value
+    painting.begin()
+    finish(widget)
+    settle(widget)
+    assert np.array_equal(painting.layer.data, painted) and old.exists() and painting.teaching.path != old
+
+
+# --------------------------------------------------------------------------------------------------------- objects
+def test_objects_are_found_gone_to_deleted_merged_and_saved(viewer, widget, painting, tmp_path):
+    import pandas
+    from qtpy.QtCore import QItemSelectionModel
+
+    def choose(*rows: int) -> None:
+        view, flag = widget.object_table, QItemSelectionModel.SelectionFlag
+        view.clearSelection()
+        for row in rows:
+            view.selectionModel().select(view.model().index(row, 0), flag.Select | flag.Rows)
+
+    widget.segment()
+    finish(widget)
+    classes = widget.class_layer
+    code = int(classes.features["index"][list(classes.features["name"]).index("nucleus")])
+    squares = np.full_like(classes.data, 255)
+    for i in range(6):
+        squares[0, 20 + 30 * i : 30 + 30 * i, 50:60] = code
+    squares[1, 100, 100] = code  # too small
+    classes.data = squares
+    widget.of_class.value, widget.least.value = "nucleus", "5"
+    widget.objects.find()
+    assert finish(widget).startswith("objects: "), widget.status.value
+    layer, table = viewer.layers["nucleus, objects"], widget.objects.edited.table
+    n = len(table)
+    assert n == 6 and layer.data.max() == n == widget.object_table.model().rowCount()
+    assert table["voxels"].min() >= 5 and "volume_nm3" in table and "mean_grey" in table
+
+    widget.object_table.picked.emit(n - 1)
+    z, y, x = (round(c / 16) for c in viewer.camera.center)
+    assert layer.selected_label == n == layer.data[z, y, x]
+    choose()
+    widget.objects.delete()
+    assert "select a row" in widget.status.value
+    choose(0)
+    gone = layer.data == 1
+    widget.objects.delete()
+    finish(widget)
+    assert not layer.data[gone].any() and layer.data.max() == n - 1 == widget.object_table.model().rowCount()
+    both = np.isin(layer.data, (1, 3))
+    choose(0, 2)
+    widget.objects.merge()
+    finish(widget)
+    assert layer.data.max() == n - 2 and len(np.unique(layer.data[both])) == 1
+    layer.data_setitem(tuple(axis[:1] for axis in np.nonzero(layer.data == 0)), n + 7)  # as a brush does
+    widget.objects_output.value = tmp_path / "objects"
+    widget.objects.save()
+    assert finish(widget).startswith("saved"), widget.status.value
+    saved = pandas.read_csv(tmp_path / "objects" / "objects.csv")
+    assert len(saved) == n - 1 and saved["voxels"].min() == 1
+    widget.objects.save()
+    assert "exists already" in finish(widget)
+
+
+# ------------------------------------------------------------------------------------- slices, regions, large images
+def test_preview_is_the_slice_of_the_segmentation(viewer, widget, painting):
+    painting.stop()
+    viewer.dims.set_current_step(0, 1)
+    widget.preview()
+    assert finish(widget).startswith("slice 1 alone"), widget.status.value
+    preview = viewer.layers["preview of cell (synthetic)"]
+    assert preview.data.shape == (1, 200, 200) and preview.translate.tolist() == [16, 0, 0]
+    widget.segment()
+    finish(widget)
+    assert np.array_equal(viewer.layers["clusters of cell (synthetic)"].data[1], preview.data[0])
+
+
+def test_a_region_is_segmented_in_its_place_and_a_bad_one_refused(viewer, widget, painting):
+    widget.region.value = "0:1,40:140,20:180"
+    widget.segment()
+    finish(widget)
+    layer = viewer.layers["clusters of cell (synthetic)"]
+    assert layer.data.shape == (1, 100, 160) and layer.translate.tolist() == [0, 640, 320]
+    widget.region.value = "0:1,40:1400,20:180"
+    widget.segment()
+    assert not widget.busy and "y 40:1400 is not within" in widget.status.value
+    viewer.reset_view()
+    events()
+    widget.region_from_view()
+    assert widget.region.value == ":,0:200,0:200"
+    widget.region.value = ""
+
+
+def test_labels_of_a_large_volume_lie_on_disk(viewer, widget, painting, monkeypatch):
+    import dask.array
+
+    monkeypatch.setattr("sccs.napari.widget.IN_MEMORY", 1000)
+    widget.segment()
+    assert finish(widget).startswith("segmented, into"), widget.status.value
+    layer = next(layer for layer in viewer.layers if layer.name.endswith("(on disk)"))
+    monkeypatch.undo()
+    widget.segment()
+    finish(widget)
+    assert isinstance(layer.data, dask.array.Array)
+    assert np.array_equal(
+        np.asarray(layer.data), widget.session.clusters if not widget.session.taught else widget.session.taught[0]
+    )
