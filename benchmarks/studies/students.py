@@ -1,7 +1,8 @@
 """What a student costs: the systems with the MAE's features and with its student's, on training images.
 
     SCCS_DATA=DIR python -m benchmarks.studies.students [--data platelet hela cdeep3m vnc] [--seeds 0 1 2]
-                                                        [--checkpoint bundled] [--jobs 1] [--out benchmarks/results/students]
+                                                        [--checkpoint bundled] [--jobs 1]
+                                                        [--out benchmarks/results/students]
 
 No test image is used: as in `benchmarks.studies.study_sccs`, a system is trained on a set's training images, without
 labels, at the length of the size `quick`; then the mapping is fitted on half of their places, and the other half
