@@ -146,7 +146,7 @@ class Registry:
         except Exception as error:
             if entry.plugin is None:
                 raise
-            raise UserError(f"{role} {entry.name!r} ({entry.plugin}): {error}; mend the plug-in") from error
+            raise UserError(f"{role} {entry.name!r} ({entry.plugin}): {error}; fix the plug-in") from error
 
     def _count(self) -> int:
         return sum(map(len, self._entries.values()))
@@ -240,7 +240,7 @@ def _import_class(address: str, role: str) -> type:
 
 def _check_protocol(cls: object, role: str) -> None:
     if not (isinstance(cls, type) and issubclass(cls, PROTOCOLS[role])):
-        raise TypeError(f"{cls!r} is no subclass of registry.base.{PROTOCOLS[role].__name__}")
+        raise TypeError(f"{cls!r} is not a subclass of registry.base.{PROTOCOLS[role].__name__}")
 
 
 def _import_file(path: Path) -> Any:

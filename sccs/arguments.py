@@ -38,8 +38,8 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe_arguments(parser)
     parser.add_argument("--out", metavar="DIR", help="run folder (default: runs/<recipe>/<time>-s<seed>)")
     existing = parser.add_mutually_exclusive_group()
-    existing.add_argument("--resume", action="store_true", help="go on with the run in that folder")
-    existing.add_argument("--overwrite", action="store_true", help="write over the run in that folder")
+    existing.add_argument("--resume", action="store_true", help="continue the run in that folder")
+    existing.add_argument("--overwrite", action="store_true", help="overwrite the run in that folder")
     add_device_argument(parser, default="the recipe's")
     parser.add_argument("--seed", type=int, metavar="N", help="seed of everything random (default: the recipe's)")
 
@@ -57,9 +57,9 @@ def _init(parser: argparse.ArgumentParser) -> None:
         type=float,
         nargs=3,
         metavar=("Z", "Y", "X"),
-        help="nm, of the finest level, for files that do not say",
+        help="nm, of the finest level, if the file does not say",
     )
-    parser.add_argument("--axes", help="order of the image's axes, such as ZYX, for files that do not say so")
+    parser.add_argument("--axes", help="order of the image's axes, such as ZYX, if the file does not say")
     add_device_argument(parser, default="auto, the first GPU if there is one")
 
 
@@ -72,12 +72,12 @@ def _segment(parser: argparse.ArgumentParser) -> None:
         type=_level,
         metavar="L|auto",
         help="resolution level of a multi-scale image; "
-        "auto: the one of voxels nearest in size to those trained on (default: 0, the finest)",
+        "auto: the one with voxels nearest in size to the training's (default: 0, the finest)",
     )
     parser.add_argument(
-        "--voxel-size", type=float, nargs=3, metavar=("Z", "Y", "X"), help="nm, for files that do not say"
+        "--voxel-size", type=float, nargs=3, metavar=("Z", "Y", "X"), help="nm, if the file does not say"
     )
-    parser.add_argument("--axes", help="order of the image's axes, such as ZYX, for files that do not say so")
+    parser.add_argument("--axes", help="order of the image's axes, such as ZYX, if the file does not say")
     parser.add_argument(
         "--plane",
         choices=("xy", "xz", "yz"),
@@ -89,13 +89,13 @@ def _segment(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="WEIGHT",
         help="link the graphs of neighbouring slices by edges of that weight, such as 16: smoother "
-        "along z (default: slice by slice)",
+        "along z (default: each slice alone)",
     )
     parser.add_argument(
         "--classes",
         action="store_true",
         help="write classes (sccs name) instead of clusters: the run's own class codes, "
-        "then further names; unnamed clusters count as the rest class, or are 255; of a taught run (sccs teach) its "
+        "then further names; unnamed clusters count as the rest class, or are 255; in a taught run (sccs teach) the "
         "teacher decides",
     )
     parser.add_argument(
@@ -123,8 +123,8 @@ def _segment_work(parser: argparse.ArgumentParser) -> None:
         "--halo",
         type=_natural,
         metavar="PX",
-        help="what neighbouring fields of view see of one "
-        "another (default: 40, or a fourteenth of them); 0: they only touch",
+        help="margin by which neighbouring fields of view overlap "
+        "(default: 40, or a fourteenth of them); 0: they only touch",
     )
     parser.add_argument(
         "--block",
@@ -144,9 +144,11 @@ def _add_crew_arguments(parser: argparse.ArgumentParser) -> None:
     crew.add_argument(
         "--workers", type=_positive, default=1, metavar="N", help="processes on this machine (default: 1)"
     )
-    crew.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="a Dask scheduler, whose workers do the blocks")
+    crew.add_argument(
+        "--scheduler", metavar="tcp://HOST:PORT", help="a Dask scheduler whose workers process the blocks"
+    )
     existing = parser.add_mutually_exclusive_group()
-    existing.add_argument("--resume", action="store_true", help="go on with an unfinished OUTPUT, or begin")
+    existing.add_argument("--resume", action="store_true", help="continue an unfinished OUTPUT, or start one")
     existing.add_argument("--overwrite", action="store_true", help="replace an existing OUTPUT")
 
 
@@ -170,9 +172,9 @@ def _objects(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", metavar="FILE", help="grey values of the same shape, for their means and pictures")
     parser.add_argument("--level", type=_natural, metavar="L", help="resolution level of LABELS and the image")
     parser.add_argument(
-        "--voxel-size", type=float, nargs=3, metavar=("Z", "Y", "X"), help="nm, for files that do not say"
+        "--voxel-size", type=float, nargs=3, metavar=("Z", "Y", "X"), help="nm, if the file does not say"
     )
-    parser.add_argument("--axes", help="order of the axes of LABELS, such as ZYX, for files that do not say so")
+    parser.add_argument("--axes", help="order of the axes of LABELS, such as ZYX, if the file does not say")
     tidy = parser.add_argument_group("tidying")
     tidy.add_argument("--smooth", type=float, default=0.0, metavar="NM", help="majority label within NM of each voxel")
     tidy.add_argument("--bridge", type=_natural, default=0, metavar="N", help="fill gaps of up to N slices along z")
@@ -185,7 +187,7 @@ def _objects(parser: argparse.ArgumentParser) -> None:
         const="auto",
         type=_depth,
         metavar="NM",
-        help="part objects that touch by a neck, NM less deep than they are (default of NM: two voxel edges)",
+        help="split objects joined by a neck, NM less deep than they are (default of NM: two voxel edges)",
     )
     tidy.add_argument("--min-size", default="0", metavar="SIZE", help="leave out smaller objects: 500 (voxels), 1e6nm3")
     tidy.add_argument("--largest", type=_positive, metavar="N", help="keep the N largest objects of each class")
@@ -194,7 +196,7 @@ def _objects(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="NAME",
-        help="keep objects that lie against these classes for the most",
+        help="keep objects whose surface mostly touches these classes",
     )
     tidy.add_argument(
         "--connectivity", type=int, choices=(6, 18, 26), default=26, help="neighbours of a voxel (default: 26)"
@@ -210,10 +212,14 @@ def _objects(parser: argparse.ArgumentParser) -> None:
     )
     written.add_argument("--ome", choices=("0.5", "0.4"), help="version of OME-Zarr (default: 0.5)")
     written.add_argument(
-        "--mesh", nargs="?", const="object", choices=("object", "class"), help="surfaces, of what each"
+        "--mesh",
+        nargs="?",
+        const="object",
+        choices=("object", "class"),
+        help="write surfaces: one per object or per class",
     )
     written.add_argument("--mesh-format", choices=("ply", "obj"), default="ply", help="(default: ply)")
-    written.add_argument("--simplify", type=float, metavar="NM", help="simplify surfaces, which may be off by NM")
+    written.add_argument("--simplify", type=float, metavar="NM", help="simplify surfaces, with an error of up to NM")
     parser.add_argument(
         "--block", type=_positive, nargs=3, metavar=("Z", "Y", "X"), help="unit of work in voxels (default: 64 320 640)"
     )
@@ -225,7 +231,7 @@ def _compare_labels(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("b", metavar="B", help="the reference, of the same shape")
     parser.add_argument("--instances", action="store_true", help="labels are objects, not classes; 0 is no object")
     parser.add_argument(
-        "--ignore", type=_natural, default=255, metavar="CODE", help="voxels of B that are left out (default: 255)"
+        "--ignore", type=_natural, default=255, metavar="CODE", help="voxels of B to leave out (default: 255)"
     )
     parser.add_argument(
         "--csv", dest="csv_file", metavar="FILE", help="also write the rows to FILE; - prints only them"
@@ -236,7 +242,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of a finished run, or an earlier export")
     parser.add_argument("out", metavar="OUT", help="a new folder, or *.zip")
     extra = parser.add_mutually_exclusive_group()
-    extra.add_argument("--onnx", action="store_true", help="with the MAE encoder as encoder.onnx")
+    extra.add_argument("--onnx", action="store_true", help="add the MAE encoder as encoder.onnx")
     extra.add_argument(
         "--bioimage", action="store_true", help="write a BioImage Model Zoo package of the MAE encoder instead, OUT.zip"
     )
@@ -272,8 +278,8 @@ def _name(parser: argparse.ArgumentParser) -> None:
         "names",
         nargs="*",
         metavar="3=nucleus[:#rrggbb]",
-        help="cluster number, name and, if you like, colour; 3= clears a name; or a classes.yaml that the "
-        "report saved; without any: print the names so far",
+        help="cluster number, name and, optionally, colour; 3= clears a name; or a classes.yaml that the report saved; "
+        "without arguments: print the names",
     )
 
 
@@ -283,11 +289,11 @@ def _teach(parser: argparse.ArgumentParser) -> None:
         "labels",
         nargs="+",
         metavar="LABELS",
-        help="a label image in which most is 0 (TIFF, PNG, Zarr ...; 0 and 255 are not labelled), "
+        help="a sparse label image (TIFF, PNG, Zarr ...; 0 and 255 are not labelled), "
         "or a table of points, *.csv with the columns z,y,x,class",
     )
     parser.add_argument(
-        "--image", metavar="FILE", help="what the labels are of (default: the image of the run that has their shape)"
+        "--image", metavar="FILE", help="image that was labelled (default: the image of the run that has their shape)"
     )
     parser.add_argument(
         "--name",
@@ -296,21 +302,21 @@ def _teach(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         dest="names",
-        help="what codes of the labels mean, where the run's data do not say: --name 1=nucleus 2=mitochondria",
+        help="what the label codes mean, if the run's data do not say: --name 1=nucleus 2=mitochondria",
     )
     parser.add_argument(
         "--head",
         metavar="NAME",
         help="what learns: label_spreading (default), sparse_trees, sparse_logistic, or that of a plug-in",
     )
-    parser.add_argument("--anew", action="store_true", help="forget what the run was taught before")
+    parser.add_argument("--anew", action="store_true", help="forget all earlier labels")
     add_device_argument(parser, default="auto, the first GPU if there is one")
 
 
 def _suggest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of a finished run")
     parser.add_argument("-n", type=_positive, default=20, metavar="N", help="how many (default: 20)")
-    parser.add_argument("--image", metavar="FILE", help="of this image (default: of the run's training images)")
+    parser.add_argument("--image", metavar="FILE", help="image to look at (default: the run's training images)")
     parser.add_argument("--out", metavar="FILE.csv", help="write the table there (default: print it)")
     parser.add_argument(
         "--page",
@@ -354,30 +360,30 @@ def _show(parser: argparse.ArgumentParser) -> None:
 
 
 def _cache(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--clear", action="store_true", help="remove all of it; it is made anew when it is needed")
+    parser.add_argument("--clear", action="store_true", help="empty the cache; it fills again when needed")
 
 
 # command: (what it does, its arguments); `sccs.cli` has what carries it out
 COMMANDS = {
-    "init": ("look at images, write a recipe for them, say what it costs", _init),
-    "run": ("train by a recipe, segment, score, report", add_run_arguments),
+    "init": ("inspect images, write a recipe for them, estimate its cost", _init),
+    "run": ("train from a recipe, segment, score, report", add_run_arguments),
     "segment": ("apply a trained run to another image", _segment),
     "objects": ("count and measure the objects of a class map", _objects),
     "compare-labels": ("score labels against a reference, by class or by object", _compare_labels),
     "export": ("pack a trained run into one folder or zip that loads anywhere", _export),
     "graphs": ("write the superpixel graphs of a recipe or a run as a data set for DGL", _graphs),
-    "compare": ("put finished runs side by side", _compare),
-    "name": ("give clusters of a run names, which segment and report then use", _name),
-    "teach": ("tell a run by a few labels what is what", _teach),
-    "suggest": ("name the superpixels whose label would teach a run most", _suggest),
-    "split": ("re-cluster within one cluster of a run, the same way in all images", _split),
-    "merge": ("make one cluster of several", _merge),
-    "history": ("what was done to a run: names, splits, merges, labels", _history),
-    "undo": ("take the last of these back", _undo),
-    "list": ("parts, recipes and data sets that are there", _list),
-    "show": ("a recipe in full, and where each value comes from", _show),
-    "cache": ("what is kept of features, graphs and synthetic volumes; make room", _cache),
-    "info": ("versions, device, threads, cache and bundled MAE checkpoint", lambda parser: None),
+    "compare": ("compare finished runs", _compare),
+    "name": ("name the clusters of a run", _name),
+    "teach": ("teach a run its classes from a few labels", _teach),
+    "suggest": ("list the superpixels whose labels would help a run most", _suggest),
+    "split": ("split a cluster of a run, the same way in all images", _split),
+    "merge": ("merge several clusters into one", _merge),
+    "history": ("list the steps taken on a run: names, splits, merges, labels", _history),
+    "undo": ("undo the last step", _undo),
+    "list": ("list parts, recipes and data sets", _list),
+    "show": ("print print a recipe in full, and where each value comes from", _show),
+    "cache": ("show or empty the cache of features, graphs and synthetic volumes", _cache),
+    "info": ("print print versions, device, threads, cache and bundled MAE checkpoint", lambda parser: None),
 }
 
 

@@ -16,6 +16,7 @@ from sccs.data.volumes import Dataset, Volume, evenly
 from sccs.data.writers import write_labels
 from sccs.evaluation.class_files import write_class_files
 from sccs.evaluation.continuity import NeighbourTables
+from sccs.evaluation.evaluate import UNSCORED
 from sccs.evaluation.legend import cluster_legend
 from sccs.evaluation.naming import read_names, write_metrics
 from sccs.evaluation.naming import write_taught as keep_taught
@@ -145,7 +146,7 @@ def _score(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog, counts:
         agreement=pipeline.info.get("agreement"),
     )
     for note in metrics["notes"]:
-        log.warning(note)
+        (log.info if note == UNSCORED else log.warning)(note)
     return metrics
 
 

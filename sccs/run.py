@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # whatever needs torch is imported when it is needed: a wrong
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m sccs.run`; argv: its arguments (default: this process's). Returns 0."""
-    parser = Parser(prog="python -m sccs.run", description="train by a recipe, segment, score, report")
+    parser = Parser(prog="python -m sccs.run", description="train from a recipe, segment, score, report")
     add_run_arguments(parser)
     return command(parser.parse_args(argv))
 
@@ -63,7 +63,7 @@ def run(
     another command writes the folder.
     """
     if out is None and resume:
-        raise UserError("--resume: say with --out which run to go on with")
+        raise UserError("--resume: name the run to continue with --out")
     if team.size > 1 and recipe.pretrain is None:
         raise UserError(
             f"{recipe.name}: only recipes with a `pretrain` block run in several processes; start it without torchrun"

@@ -43,7 +43,7 @@ def check_folder(out: Path, resume: bool, overwrite: bool) -> None:
     if out.is_dir() and any(out.iterdir()) and not (resume or overwrite):
         raise UserError(f"{out} exists and is never deleted; give --resume to go on, --overwrite, or another --out")
     if out.is_dir() and any(out.iterdir()) and not (out / "resolved.yaml").is_file():
-        raise UserError(f"{out} is not empty and no run folder (no resolved.yaml); give another --out")
+        raise UserError(f"{out} is not empty and not a run folder (no resolved.yaml); give another --out")
     if resume and not (out / "resolved.yaml").is_file():
         raise UserError(f"--resume: {out} holds no run; give the run's folder with --out")
 

@@ -178,7 +178,7 @@ def undo(run: str | Path, *, device: str = "auto") -> history.Step:
         edited = after.edits != before.edits
         dataset = run_data(run, Pipeline.load(run, device)) if edited else None  # raises before anything is changed
         step = history.take_back(run)
-        said = f"{run}: took back step {step.number}, {step.command}"
+        said = f"{run}: undid step {step.number}, {step.command}"
         if dataset is not None:
             _remake(run, dataset, device)
         else:
@@ -251,7 +251,7 @@ def _ask(
 
 def _check_free(run: Path, out: str, overwrite: bool) -> None:
     if Path(out).exists() and not overwrite:
-        raise UserError(f"{out}: exists already: choose another name, or say --overwrite")
+        raise UserError(f"{out}: already exists: choose another name, or pass --overwrite")
     check_apart(Path(out), {"RUN": [str(run)]})
 
 
@@ -388,7 +388,7 @@ class _Images:
             named = [group for group in fitting if any(stem.startswith(volume.name) for volume in group)]
             if len(named) != 1:
                 raise UserError(
-                    f"{labels}: {len(fitting)} images of the run have its shape; say with --image which one it is of"
+                    f"{labels}: {len(fitting)} images of the run have its shape; name the right one with --image"
                 )
             fitting = named
         return fitting[0]

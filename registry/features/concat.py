@@ -97,7 +97,7 @@ def _built(block: Any, place: str) -> Features:
     block = {"name": block} if isinstance(block, str) else block
     if not isinstance(block, dict) or not isinstance(block.get("name"), str):
         raise UserError(
-            f"{place}: {block!r} is no part; write a name or a block with `name`, such as {{name: filters}}"
+            f"{place}: {block!r} is not a part; write a name or a block with `name`, such as {{name: filters}}"
         )
     options = {key: value for key, value in block.items() if key != "name"}
     try:

@@ -120,7 +120,7 @@ def _read_dino(path: Path) -> dict[str, Tensor]:
     for what, names in (("lacks", wanted - weights.keys()), ("has", {*(weights.keys() - wanted), *others})):
         if names:
             raise UserError(
-                f"features.checkpoint: {path} is no ViT of DINO's layout, it {what} {min(names)}"
+                f"features.checkpoint: {path} is not a ViT of DINO's layout, it {what} {min(names)}"
                 f"{f' and {len(names) - 1} tensors more' if len(names) > 1 else ''}; {HOW}"
             )
     projection, position = weights["patch_embed.proj.weight"], weights["pos_embed"]
@@ -131,7 +131,9 @@ def _read_dino(path: Path) -> dict[str, Tensor]:
             f"layout has square ones of 3 colours; {HOW}"
         )
     if grid < 1 or round(grid**0.5) ** 2 != grid:
-        raise UserError(f"features.checkpoint: {path}: {grid} positions are no square grid beside a class token; {HOW}")
+        raise UserError(
+            f"features.checkpoint: {path}: {grid} positions are not a square grid beside a class token; {HOW}"
+        )
     return weights
 
 

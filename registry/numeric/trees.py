@@ -85,7 +85,7 @@ class Trees:
         for name, array in state.items():
             shape = {"roots": (len(trees.roots),), "value": (n, C)}.get(name, (n,))
             if array.shape != shape or array.dtype != kinds.get(name, np.int32):
-                raise ValueError(f"trees.{name}: {array.dtype} {array.shape} is no array of {C} classes, {n} nodes")
+                raise ValueError(f"trees.{name}: {array.dtype} {array.shape} is not an array of {C} classes, {n} nodes")
         inner, here = trees.feature >= 0, np.arange(n)
         ahead = all(((side > here) & (side < n))[inner].all() for side in (trees.left, trees.right))
         rooted = len(trees.roots) and trees.roots.min() >= 0 and trees.roots.max() < n

@@ -189,5 +189,5 @@ def check_device(device: str | torch.device) -> None:
     except dgl.DGLError:
         raise UserError(
             f"embedder: gnn runs on DGL's own kernels, and this DGL {dgl.__version__} has none for {device}; "
-            "say --device cpu, or install a DGL build for your GPU (docs/dgl.md)"
+            "pass --device cpu, or install a DGL build for your GPU (docs/dgl.md)"
         ) from None

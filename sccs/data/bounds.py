@@ -66,7 +66,7 @@ def check_file(path: str) -> None:
         mode = os.stat(path).st_mode
     except OSError as error:
         what = "a link that leads nowhere" if os.path.islink(path) else error.strerror
-        raise UserError(f"{path}: {what}: mend it or move it away") from None
+        raise UserError(f"{path}: {what}: fix it or move it away") from None
     if not stat.S_ISREG(mode):
         what = "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device or socket"
         raise UserError(f"{path}: {what}, not a file: give a file, or move it away")
@@ -78,4 +78,4 @@ def check_metadata(path: str) -> None:
         check_file(path)
         if os.path.getsize(path) > MOST_METADATA:
             size = os.path.getsize(path) / 2**20
-            raise UserError(f"{path}: {size:.0f} MiB of metadata, an image has {MOST_METADATA >> 20} at most: mend it")
+            raise UserError(f"{path}: {size:.0f} MiB of metadata, an image has {MOST_METADATA >> 20} at most: fix it")

@@ -37,9 +37,11 @@ def as_volume(
             min_side=min_side,
         )
     if not hasattr(given, "shape"):
-        raise UserError(f"{name}: a {type(given).__name__} is no image; give a file's path or an array (Z, Y, X)")
+        raise UserError(f"{name}: a {type(given).__name__} is not an image; give a file's path or an array (Z, Y, X)")
     if len(given.shape) not in (2, 3):
-        raise UserError(f"{name}: an array of shape {tuple(given.shape)} is no volume (Z, Y, X) and no image (Y, X)")
+        raise UserError(
+            f"{name}: an array of shape {tuple(given.shape)} is neither a volume (Z, Y, X) nor an image (Y, X)"
+        )
     if len(given.shape) == 2:
         given = np.asarray(given)[None]
     return Volume(name, given, path=name, voxel_size=voxel_size, fov=fov, min_side=min_side)

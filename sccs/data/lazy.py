@@ -241,10 +241,10 @@ def resolve_axes(given: str | None, stored: Stored) -> str:
         axes = "?" * (len(shape) - 2) + "yx"
     if len(axes) != max(len(shape), 2):
         raise UserError(
-            f"{stored.path}: names {len(axes)} axes ({axes}) of {len(shape)}: mend its metadata, or give `axes`"
+            f"{stored.path}: names {len(axes)} axes ({axes}) of {len(shape)}: fix its metadata, or give `axes`"
         )
     if twice := [letter for letter in "zyx" if axes.count(letter) > 1]:
-        raise UserError(f"{stored.path}: names the axis {twice[0]} twice ({axes}): mend its metadata, or give `axes`")
+        raise UserError(f"{stored.path}: names the axis {twice[0]} twice ({axes}): fix its metadata, or give `axes`")
     if len(shape) < 2:
         raise UserError(f"{stored.path}: has shape {shape}: an image needs two or three axes")
     letters = "".join("." if a not in "zyx" and n == 1 else a for a, n in zip(axes, shape))
@@ -258,12 +258,12 @@ def resolve_axes(given: str | None, stored: Stored) -> str:
         colour = " (RGB)" if channels == 3 else " (RGBA)" if channels == 4 else ""
         raise UserError(
             f"{stored.path}: has {channels} channels{colour}, SCCS takes grey images: convert it to grey "
-            f"(Fiji: Image > Type > 8-bit), or say `axes:` if they are slices (shape {shape})"
+            f"(Fiji: Image > Type > 8-bit), or set `axes:` if they are slices (shape {shape})"
         )
     if len(others) > 1:
         raise UserError(
             f"{stored.path}: has shape {shape}, axes {axes.replace('?', '-')}: more than one axis beside y and x; "
-            "save one volume of it, or say `axes:` (letters of zyxcts, all but z, y, x of size 1)"
+            "save one volume of it, or set `axes:` (letters of zyxcts, all but z, y, x of size 1)"
         )
     return "".join(a if a in "yx." else "z" for a in letters)
 

@@ -106,7 +106,7 @@ def _open(
     """A file or an array -> lazy (Z, Y, X) array, a name for messages, voxel size or None."""
     if isinstance(given, np.ndarray):
         if given.ndim not in (2, 3):
-            raise UserError(f"{key}: an array of shape {given.shape} is no volume (Z, Y, X) and no image (Y, X)")
+            raise UserError(f"{key}: an array of shape {given.shape} is neither a volume (Z, Y, X) nor an image (Y, X)")
         return given.reshape((-1, *given.shape[-2:])), key, voxel_size
     path = str(resolve_path(given, base, key))
     source = open_image(path, axes=axes, voxel_size=voxel_size, level=level, codes=codes)

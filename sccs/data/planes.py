@@ -46,7 +46,7 @@ def check_plane(plane: Plane, voxel_size: Sequence[float] | None, path: str) -> 
     if max(voxel_size) > ISOTROPIC * min(voxel_size):
         sizes = " x ".join(f"{size:g}" for size in voxel_size)
         raise UserError(
-            f"{path}: voxels of {sizes} nm (z, y, x) are no cubes, so {plane} planes would be distorted; "
+            f"{path}: voxels of {sizes} nm (z, y, x) are not cubes, so {plane} planes would be distorted; "
             "rescale the image to equal sides, or take plane xy"
         )
 

@@ -136,7 +136,7 @@ def expand(path: str | os.PathLike) -> str:
         if address[0].lower() == "file://":
             raise UserError(f"{text}: SCCS takes plain paths: write {text[len(address[0]) :]}")
         raise UserError(
-            f"{text}: SCCS reads files, no addresses: download it (`aws s3 sync`, `gsutil`, `wget`), or mount it "
+            f"{text}: SCCS reads files, not addresses: download it (`aws s3 sync`, `gsutil`, `wget`), or mount it "
             "(`rclone mount`), and give the path on this machine"
         )
     if "\0" in text:

@@ -250,7 +250,7 @@ def level_name(path: str, level: int | None, names: Sequence[str]) -> str:
         levels = f"has {len(names)} level(s) ({listed(names)})" if names else "has no levels, its metadata lists none"
         raise NoSuchLevel(f"{path}: {levels}, `level: {number}` was asked for")
     if os.path.isabs(names[number]) or ".." in names[number].replace("\\", "/").split("/"):
-        raise UserError(f"{path}: its metadata names the level {names[number]!r}, outside of it: mend its metadata")
+        raise UserError(f"{path}: its metadata names the level {names[number]!r}, outside of it: fix its metadata")
     return names[number]
 
 

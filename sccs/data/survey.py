@@ -183,9 +183,9 @@ def _in_folder(folder: str, seen: set[str], depth: int) -> tuple[list[str], list
             seen.add(real)
             more, said = _in_folder(path, seen, depth - 1)
             volumes += more
-            notes += said if more else [f"left out: {path}: no image that SCCS reads"]
+            notes += said if more else [f"left out: {path}: not an image that SCCS reads"]
         else:
-            notes.append(f"left out: {path}: no image that SCCS reads")
+            notes.append(f"left out: {path}: not an image that SCCS reads")
     for alike in flat.values():
         stacks, note = slices_of(alike)
         notes += [f"{folder}: {note}"] if note else []
@@ -220,7 +220,7 @@ def slices_of(files: Sequence[str]) -> tuple[list[list[str]], str | None]:
     if len(places) == 1:
         tag, count = tags[places[0]], len(files)
         if tag in TILES or (tag in CHANNELS and count <= MOST_CHANNELS):
-            return [[file] for file in files], f"{names[0]} to {names[-1]}: by their names no slices of one volume"
+            return [[file] for file in files], f"{names[0]} to {names[-1]}: not named like slices of one volume"
         return [list(files)], None
     chosen = None
     for fits in (SLICES.__contains__, lambda tag: not tag, lambda tag: tag not in (*TILES, *CHANNELS, *MOSAIC)):
@@ -230,7 +230,7 @@ def slices_of(files: Sequence[str]) -> tuple[list[list[str]], str | None]:
             break
     what = f"{names[0]} to {names[-1]}: more than one number differs, so channels, tiles or samples"
     if chosen is None:
-        return [[file] for file in files], f"{what}; each is taken as an image of its own"
+        return [[file] for file in files], f"{what}; each is taken as a separate image"
     groups: dict[tuple, list[str]] = {}
     for index, file in enumerate(files):
         groups.setdefault(tuple(columns[place][index] for place in places if place != chosen), []).append(file)
@@ -303,11 +303,11 @@ def choose_level(
     """
     known = [size for size in sizes if size is not None]
     if len(known) < len(sizes):
-        return 0, "the finest, as the file does not say how large its voxels are"
+        return 0, "the finest, because the file does not give the voxel size"
     distance = [abs(np.log((size[1] * size[2]) ** 0.5 / PIXEL)) for size in known]
     large = [i for i, shape in enumerate(shapes) if min(shape[1:]) >= LEAST] or range(len(sizes))
     chosen = min(large, key=distance.__getitem__)
-    why = f"pixels nearest to {PIXEL:g} nm, as the bundled MAE was trained on"
+    why = f"pixels nearest to {PIXEL:g} nm, which the bundled MAE was trained on"
     return chosen, why + ("" if chosen == np.argmin(distance) else f", of the levels of {LEAST} px and more")
 
 

@@ -33,10 +33,10 @@ def check_output(path: str | os.PathLike, overwrite: bool = False) -> Path:
     if path.suffix.lower() not in TIFF_SUFFIXES + ZARR_SUFFIXES:
         raise UserError(f"{path}: unknown output format {path.suffix!r}: name it .tif, .tiff or .ome.zarr")
     if os.path.lexists(path) and not overwrite:
-        raise UserError(f"{path}: exists already: choose another name, or say --overwrite")
+        raise UserError(f"{path}: already exists: choose another name, or pass --overwrite")
     check_place(path, folder=path.suffix.lower() in ZARR_SUFFIXES)
     if path.is_dir() and any(path.iterdir()) and not is_zarr(str(path)):
-        raise UserError(f"{path}: a folder that is no Zarr, which is never replaced: choose another name")
+        raise UserError(f"{path}: a folder that is not a Zarr store is never replaced: choose another name")
     return path
 
 

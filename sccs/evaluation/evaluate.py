@@ -147,7 +147,7 @@ def _notes(train: np.ndarray, test: np.ndarray, class_names: Sequence[str], supe
     if supervised:
         notes.append(
             f"supervised: {' and '.join(supervised)} learned from the labels of the training volumes, so this "
-            "is a reference and no unsupervised result"
+            "is a reference, not an unsupervised result"
         )
     if not (train.any() or test.any()):
         notes.append(UNSCORED)

@@ -88,7 +88,7 @@ def _numbered(
     free = [code for code in (*range(top + 1, UNNAMED), *range(top)) if code not in classes and code != ignore]
     if len(further) > len(free):
         raise UserError(
-            f"--classes: {len(further)} names that are no class of the data, but {len(free)} free codes; "
+            f"--classes: {len(further)} names that are not classes of the data, but {len(free)} free codes; "
             "give clusters the same name, or leave --classes out"
         )
     return code_of | dict(zip(further, free)), {**classes, **dict(zip(free, further.values()))}

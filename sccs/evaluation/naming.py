@@ -89,7 +89,9 @@ def parse_assignments(items: Iterable[str], k: int | None = None) -> tuple[dict[
         if not equals:
             raise UserError(f"{item!r} gives no name: write CLUSTER=NAME, such as 3=nucleus")
         if not re.fullmatch(r"\s*\d+\s*", number):
-            raise UserError(f"{item!r}: {number.strip()!r} is no cluster number: write CLUSTER=NAME, such as 3=nucleus")
+            raise UserError(
+                f"{item!r}: {number.strip()!r} is not a cluster number: write CLUSTER=NAME, such as 3=nucleus"
+            )
         digits = number.strip().lstrip("0")
         cluster = int(digits or 0) if len(digits) < 10 else 10**10  # more than any run has
         if cluster in names:

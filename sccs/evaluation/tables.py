@@ -45,7 +45,7 @@ def rest_position(class_names: Sequence[str], rest: str | None = None) -> int | 
     """
     names = [name.strip().lower() for name in class_names]
     if rest is not None and names and rest.strip().lower() not in names:
-        raise UserError(f"evaluation.rest: {rest!r} is no class; the classes are {', '.join(class_names)}")
+        raise UserError(f"evaluation.rest: {rest!r} is not a class; the classes are {', '.join(class_names)}")
     for candidate in REST_NAMES if rest is None else (rest.strip().lower(),):
         if candidate in names:
             return names.index(candidate)

@@ -438,5 +438,5 @@ def kept(folder: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        say_error(f"{folder} keeps what is done; --resume goes on")
+        say_error(f"{folder} keeps what is done; --resume continues")
         raise

@@ -62,7 +62,7 @@ def spans(length: int, fov: int | str, halo: int) -> list[Span]:
         return [Span(0, length, 0, length)]
     limit = fov - 2 * halo
     if halo < 0 or limit < 1:
-        raise UserError(f"--halo {halo}: FOVs of {fov} px take a halo of 0 to {(fov - 1) // 2} px")
+        raise UserError(f"--halo {halo}: FOVs of {fov} px allow a halo of 0 to {(fov - 1) // 2} px")
     grid = WINDOW if limit >= WINDOW else 1
     limit = limit // grid * grid
     step = grid * math.ceil(math.ceil(length / grid) / math.ceil(length / limit))

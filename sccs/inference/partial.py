@@ -10,7 +10,7 @@ from typing import Any
 from registry.base import UserError
 
 PARTIAL = ".partial"
-MEND = "give --overwrite to begin anew"
+MEND = "pass --overwrite to start over"
 
 
 def partial_folder(output: str | os.PathLike) -> Path:
@@ -24,12 +24,13 @@ def check_partial(output: str | os.PathLike, resume: bool, overwrite: bool, cont
     folder = partial_folder(output)
     if os.path.lexists(folder) and not _is_ours(folder, content):
         raise UserError(
-            f"{folder}: is no unfinished segmentation, though named like one: move it away, or choose another OUTPUT"
+            f"{folder}: is not an unfinished segmentation, although named like one: move it away, or choose "
+            "another OUTPUT"
         )
     if folder.exists() and not (resume or overwrite):
         raise UserError(
-            f"{folder}: an unfinished segmentation; give --resume to go on with it, --overwrite to begin "
-            "anew, or another OUTPUT"
+            f"{folder}: an unfinished segmentation; pass --resume to continue it, --overwrite to start "
+            "over, or choose another OUTPUT"
         )
 
 
@@ -45,5 +46,5 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         key = changed[0]
         raise UserError(
             f"--resume: {key} is {now[key]}, but the segmentation began with {before.get(key)}; resume "
-            "with its own options, or give --overwrite to begin anew"
+            "with its own options, or pass --overwrite to start over"
         )

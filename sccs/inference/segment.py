@@ -53,7 +53,7 @@ class Options:
 
     Arguments
         level: of a pyramid; "auto": that of voxels nearest in size to those trained on.
-        voxel_size: (z, y, x) nm, for files that do not say. axes: the same, for the order of axes, such as "ZYX".
+        voxel_size: (z, y, x) nm, if the file does not say. axes: the same, for the order of axes, such as "ZYX".
         plane: the planes that are segmented, xy, xz or yz; the file is (Z, Y, X) all the same.
         depth: weight of edges between neighbouring slices (sccs.inference.depth); None: slice by slice.
         classes: write class codes instead of cluster numbers, as `class_codes` gives them; of a taught run, as its

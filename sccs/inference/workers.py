@@ -76,7 +76,7 @@ def on_cluster(client: Any, function: Callable[[Task], Task], tasks: Sequence[Ta
     except distributed.KilledWorker as error:
         raise UserError(
             f"a block ended {ALLOWED_FAILURES} workers ({error}); perhaps they lack memory. What is "
-            "done is kept: mend it and give --resume"
+            "done is kept: fix the cause and pass --resume"
         ) from None
     finally:
         client.cancel(futures)

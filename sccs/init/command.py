@@ -42,13 +42,13 @@ def init(
     from sccs.pipeline import Pipeline
 
     if not 0 < minutes < float("inf"):
-        raise UserError(f"--minutes {minutes:g}: a run takes more than no time; give a positive number")
+        raise UserError(f"--minutes {minutes:g}: give a positive number")
     volumes, notes = survey(given, axes=axes, voxel_size=voxel_size, level=level)
     path = Path(out or f"{stem(os.path.abspath(given))}.yaml")
     if path.suffix not in (".yaml", ".yml"):
         raise UserError(f"--out {path}: a recipe is a .yaml file")
     if os.path.lexists(path) and not overwrite:
-        raise UserError(f"{path}: exists already: choose another name with --out, or say --overwrite")
+        raise UserError(f"{path}: already exists: choose another name with --out, or pass --overwrite")
     check_place(path, folder=False)
     check_apart(path, {"INPUT": [expand(given)]}, within=False)
     for found in volumes:
@@ -64,7 +64,7 @@ def init(
     said = say_cost(plan, cost, volumes, free, pipeline.device, path.parent)
     with held(path, "sccs init"):
         if os.path.lexists(path) and not overwrite:  # meanwhile
-            raise UserError(f"{path}: exists already: choose another name with --out, or say --overwrite")
+            raise UserError(f"{path}: already exists: choose another name with --out, or pass --overwrite")
         write_text(path, recipe.recipe_text(plan, volumes, notes, said, path.parent, axes, minutes))
     say("\n".join([*said, f"recipe: {path}", f"next: sccs run {path}"]))
     return path

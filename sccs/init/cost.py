@@ -80,7 +80,7 @@ def time_training(pipeline: Pipeline, graph: RegionGraph, count: int) -> float:
 
 
 def most_graphs(pipeline: Pipeline, cost: Cost, free: int, minutes: float) -> int:
-    """How many FOVs to learn from: no more than the clusterer looks at, than fit into memory, than time allows."""
+    """How many FOVs to train on: no more than the clusterer looks at, than fit into memory, than time allows."""
     clusterer: Any = pipeline.clusterer  # of the recipe that is extended: a k-means
     seen = (clusterer.max_points + cost.nodes - 1) // cost.nodes
     fit = int(MEMORY * free / cost.graph_bytes)
@@ -105,11 +105,11 @@ def say_cost(plan: Plan, cost: Cost, volumes: list[Found], free: int, device: st
     return [
         f"measured here, on {device}: {cost.seconds:.2f} s for a field of view of {cost.pixels / 1e6:.2f} megapixels "
         f"({cost.nodes} superpixels)",
-        f"time of this run: about {clock(learnt + cost.fit + segmented + again)}: {plan.fovs('train')} FOVs to learn "
-        f"from {clock(learnt)}, training {clock(cost.fit)}, {plan.fovs('test')} FOVs to segment "
+        f"time of this run: about {clock(learnt + cost.fit + segmented + again)}: {plan.fovs('train')} FOVs to train "
+        f"on {clock(learnt)}, training {clock(cost.fit)}, {plan.fovs('test')} FOVs to segment "
         f"{clock(segmented + again)}",
-        f"memory: about {memory / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free",
+        f"memory: about {memory / 2**30:.1f} GiB of {free / 2**30:.1f} GiB free",
         f"disk: labels up to {labels / 2**30:.2g} GiB before compression, cache about {cache / 2**30:.2g} GiB "
-        f"({fovs} FOVs; SCCS_CACHE=off keeps none), {room / 2**30:.0f} GiB are free",
-        f"every slice of everything: about {clock(whole * each)} with sccs segment",
+        f"({fovs} FOVs; SCCS_CACHE=off disables it), {room / 2**30:.0f} GiB free",
+        f"all slices of all volumes: about {clock(whole * each)} with sccs segment",
     ]

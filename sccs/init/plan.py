@@ -72,7 +72,7 @@ class Plan:
 
 
 def make_plan(volumes: list[Found], most: int, cost: Cost, minutes: float) -> Plan:
-    """Share the volumes out: `most` FOVs to learn from, and as much to segment as `minutes` allow.
+    """Share the volumes out: `most` FOVs to train on, and as much to segment as `minutes` allow.
 
     Of several volumes the last quarter, one at least, is only segmented; of each other one evenly spaced slices are
     learnt from; of a slice of more FOVs the middle.

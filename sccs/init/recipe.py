@@ -31,7 +31,7 @@ def describe(found: Found, axes: str | None = None) -> list[str]:
         lines.append(f"  levels {shown}; level {found.level} is taken: {found.chosen_for}")
     if found.voxel_size is None:
         lines.append(
-            "  voxel size unknown: write it into the recipe (voxel_size), so that sccs segment can warn of "
+            "  voxel size unknown: add it to the recipe (voxel_size), so that sccs segment can warn of "
             "images at another resolution"
         )
     elif not 1 / PLAIN < (ratio := found.voxel_size[2] / PIXEL) < PLAIN:
@@ -62,7 +62,7 @@ def recipe_text(
         "data:",
         "  name: volumes",
         f"  fov: {FOV}                    # px, longest side of a field of view",
-        f"  train:                      # to learn from: {plan.fovs('train')} FOVs; more cost time and memory",
+        f"  train:                      # to train on: {plan.fovs('train')} FOVs; more cost time and memory",
     ]
     for entry in plan.train:
         lines += _entry(entry, folder, axes)
@@ -77,8 +77,8 @@ def recipe_text(
         )
     area = f"{10 * size[1]:.0f} x {10 * size[2]:.0f} nm" if size else "10 x 10 px"
     lines += [
-        f"graph:\n  pixels_per_superpixel: 100  # about {area}: smaller structures are not told apart",
-        "clusterer:\n  k: 8                        # clusters; more of them find rarer structures, and take more "
+        f"graph:\n  pixels_per_superpixel: 100  # about {area}: smaller structures are lost",
+        "clusterer:\n  k: 8                        # clusters; more of them find rarer structures, and need more "
         "naming",
     ]
     return "\n".join(lines) + "\n"

@@ -97,9 +97,9 @@ def check_output(out: Path, overwrite: bool) -> None:
     if not os.path.lexists(out):
         return
     if not overwrite:
-        raise UserError(f"{out}: exists already: choose another name, or say --overwrite")
+        raise UserError(f"{out}: already exists: choose another name, or pass --overwrite")
     if out.is_symlink() or not (out / jobs.ABOUT).is_file():
-        raise UserError(f"{out}: nothing that `sccs objects` wrote, and so never written over: choose another name")
+        raise UserError(f"{out}: not written by `sccs objects`, so never overwritten: choose another name")
 
 
 def import_packages() -> None:
@@ -246,7 +246,7 @@ def _notes(work: Work, table: pandas.DataFrame) -> Iterator[str]:
     for number, name in enumerate(work.classes):
         voxels = table.loc[table["class"] == name, "voxels"]
         if left := int(work.table(number)["left_out"][0]):
-            yield f"{name}: {left} objects are left out, by --min-size, --largest or --inside"
+            yield f"{name}: {left} objects left out by --min-size, --largest or --inside"
         if (small := int((voxels < SMALL).sum())) > len(voxels) / 2:
             yield f"{name}: {small} of {len(voxels)} objects have fewer than {SMALL} voxels; --min-size drops them"
     if work.to and work.precision:

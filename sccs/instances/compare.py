@@ -173,7 +173,7 @@ def compare_labels(
 def _open(path: str) -> ImageSource:
     source = open_image(path, codes=True)
     if source.dtype.kind not in "iu":
-        raise UserError(f"{path}: values are {source.dtype}, no labels; give whole numbers")
+        raise UserError(f"{path}: values are {source.dtype}, not labels; give whole numbers")
     return source
 
 

@@ -36,7 +36,7 @@ from sccs.system.log import bar, say_error
 ABOUT = "objects.json"
 ARENA_MAX = -8  # M_ARENA_MAX of malloc.h
 CONTENT = (ABOUT, "result", "work", "done")  # of OUT.partial
-MEND = "give --overwrite to begin anew"
+MEND = "pass --overwrite to start over"
 SAID = {
     "codes": "reading",
     "clean": "smoothing",
@@ -192,7 +192,7 @@ def _begun(job: Job, resumed: bool) -> Iterator[None]:
         if isinstance(error, UserError) and not resumed and not (job.folder / "result" / RESULT).exists():
             shutil.rmtree(job.folder)
         else:
-            say_error(f"{job.folder} keeps what is done; --resume goes on")
+            say_error(f"{job.folder} keeps what is done; --resume continues")
         raise
 
 

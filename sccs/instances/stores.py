@@ -100,4 +100,4 @@ class Folder:
     def damaged(self, error: Exception) -> UserError:
         """The line for a folder that cannot be read any more."""
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        return UserError(f"{self.folder}: the unfinished work is damaged ({reason}); give --overwrite to begin anew")
+        return UserError(f"{self.folder}: the unfinished work is damaged ({reason}); pass --overwrite to start over")

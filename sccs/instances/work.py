@@ -221,7 +221,7 @@ class Work:
             if values.dtype == bool:
                 values = values.view(np.uint8)
             if values.dtype.kind not in "iu":
-                raise UserError(f"{self.path}: values are {values.dtype}, no class codes; give whole numbers 0 to 255")
+                raise UserError(f"{self.path}: values are {values.dtype}, not class codes; give whole numbers 0 to 255")
             if values.dtype != np.uint8:
                 low, high = int(values.min()), int(values.max())
                 if low < 0 or high > 255:

@@ -23,7 +23,7 @@ from sccs.recipe.stored import Stored, read_json
 from sccs.system.files import write_json
 from sccs.system.tensors import read_arrays, write_arrays
 
-MEND = "take the step back with `sccs undo`, or copy the run anew"
+MEND = "undo the step with `sccs undo`, or copy the run anew"
 Cluster = Annotated[int, Field(ge=0, lt=MOST_CLUSTERS)]
 
 

@@ -149,11 +149,11 @@ class Model(Parts):
         self.names = state.clusters
         if state.edits is not None:
             edits = Edits.read(home / state.edits, super().k)
-            self._check_same(edits.model, run, "split and merged", "take that back with `sccs undo`")
+            self._check_same(edits.model, run, "split and merged", "undo that with `sccs undo`")
             self.edits = edits
         if state.teacher is not None and taught:
             teacher = Teacher.read(home / state.teacher)
-            self._check_same(teacher.model, run, "taught", "teach it with --anew, or take that back with `sccs undo`")
+            self._check_same(teacher.model, run, "taught", "teach it with --anew, or undo that with `sccs undo`")
             self.taught = Taught.of(teacher, state.clusters, self.k)
 
     def keep_made(self, home: Path) -> None:

@@ -92,7 +92,7 @@ def take_back(run: Path) -> Step:
     """Undo the last step, which is returned. Raises UserError where there is none."""
     known = steps(run)
     if not known:
-        raise UserError(f"{run}: there is no step to take back; `sccs name`, `split`, `merge` and `teach` are steps")
+        raise UserError(f"{run}: there is no step to undo; `sccs name`, `split`, `merge` and `teach` are steps")
     last = known[-1]
     if last.command == BY_HAND:
         _write(run, last.model_copy(update={"when": _now()}), None)

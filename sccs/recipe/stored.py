@@ -72,7 +72,7 @@ class About(Stored):
     def _codes(cls, classes: dict[str, str]) -> dict[str, str]:
         for code in classes:
             if not (code.isdecimal() and len(code) < 4 and int(code) < 255):
-                raise ValueError(f"classes: {code!r} is no code from 0 to 254")
+                raise ValueError(f"classes: {code!r} is not a code from 0 to 254")
         return classes
 
 
@@ -111,7 +111,7 @@ def read_resolved(run: Path) -> tuple[dict[str, Any], str]:
     text = bounds.read_text(path, bounds.YAML)
     root = yaml_of_ours(text, path)
     if not isinstance(root.value, dict):
-        raise UserError(f"{path}: holds no recipe")
+        raise UserError(f"{path}: contains no recipe")
     raise_first(check(Resolved, root, ())[1])
     return root.plain(), text
 

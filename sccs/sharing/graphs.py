@@ -95,7 +95,7 @@ class SuperpixelGraphs(dgl.data.DGLDataset):
         self._make = None if source is None else _Source(source, overrides)
         foreign = not is_saved(self.folder) or (force_reload and _names(self.folder) != FILES)
         if os.path.lexists(self.folder) and foreign:
-            raise UserError(f"{folder}: there is something else, which is never written over: choose another name")
+            raise UserError(f"{folder}: holds something else, which is never overwritten: choose another name")
         if self._make is not None:
             check_apart(self.folder, self._make.recipe.reads())
         parent = str(self.folder.parent)
@@ -265,7 +265,7 @@ def main(source: str, out: str, overrides: Sequence[str] = (), *, overwrite: boo
     """
     with held(out, "sccs graphs"):
         if os.path.lexists(out) and not overwrite:
-            raise UserError(f"{out}: exists already: choose another name, or say --overwrite")
+            raise UserError(f"{out}: already exists: choose another name, or pass --overwrite")
         check_apart(out, {"RUN": [source]}, within=False)
         made = SuperpixelGraphs(out, source, overrides, force_reload=True)
     counts = ", ".join(f"{len(made.split(name))} {name}" for name in ("train", "test"))

@@ -47,7 +47,7 @@ def check_apart(
 
 
 def _refusal(output: object, why: str) -> UserError:
-    return UserError(f"{output}: {why}: what is read is never written over; choose another name")
+    return UserError(f"{output}: {why}: an input is never overwritten; choose another name")
 
 
 def _places(path: str | os.PathLike[str]) -> list[tuple[str, bool]]:

@@ -125,7 +125,7 @@ def _unpack(path: Path, folder: Path) -> None:
     except UNREADABLE as error:
         raise UserError(f"{path}: not a readable zip ({error}); give a run, or what `sccs export` wrote") from None
     if not listing:
-        raise UserError(f"{path}: no model that `sccs export` wrote: it has no {SUMS}")
+        raise UserError(f"{path}: not a model that `sccs export` wrote: it has no {SUMS}")
     top = listings[0].removesuffix(SUMS)
     with archive:
         for name, digest in _sums(listing, path).items():
@@ -195,10 +195,10 @@ def check_output(out: Path, overwrite: bool) -> None:
     if not os.path.lexists(out):
         return
     if not overwrite:
-        raise UserError(f"{out}: exists already: choose another name, or say --overwrite")
+        raise UserError(f"{out}: already exists: choose another name, or pass --overwrite")
     if out.is_dir():
         if out.is_symlink() or not is_export(out):
-            raise UserError(f"{out}: a folder that is no export is never written over: choose another name")
+            raise UserError(f"{out}: a folder that is not an export is never overwritten: choose another name")
         known = {SUMS, *_sums(bounds.read_bytes(out / SUMS, bounds.SUMS), out)}
         for path in out.rglob("*"):
             if path.is_file() and path.relative_to(out).as_posix() not in known:
@@ -206,7 +206,7 @@ def check_output(out: Path, overwrite: bool) -> None:
                     f"{out}: has a file that no export wrote, {path.name}, and would lose it: choose another name"
                 )
     elif out.suffix.lower() != ".zip":
-        raise UserError(f"{out}: a file that is no zip is never written over: choose another name")
+        raise UserError(f"{out}: a file that is not a zip is never overwritten: choose another name")
 
 
 def seal(folder: Path) -> None:

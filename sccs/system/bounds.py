@@ -64,7 +64,7 @@ def read_text(path: str | os.PathLike[str], most: int, errors: str = "strict") -
         return data.decode(errors=errors)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}: cannot be read: no UTF-8 text (line {line}, byte {data[error.start]:#x})") from None
+        raise UserError(f"{path}: cannot be read: not UTF-8 text (line {line}, byte {data[error.start]:#x})") from None
 
 
 def check_zip(path: str | os.PathLike[str], most: int = MODEL) -> None:

@@ -34,7 +34,7 @@ def guard(function: Callable[..., Any]) -> Callable[..., int]:
         except SystemExit as error:
             if _is_usage(error):
                 raise
-            return _refused(f"a plug-in, or a library, ended the program (SystemExit: {error.code}): mend or remove it")
+            return _refused(f"a plug-in, or a library, ended the program (SystemExit: {error.code}): fix or remove it")
         except Exception as error:
             if (reason := disk_fault(error)) is None:
                 return _defect()

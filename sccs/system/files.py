@@ -56,7 +56,7 @@ def check_place(path: str | os.PathLike[str], folder: bool = True) -> None:
     """Raises UserError where `path` is a device, a pipe or a socket, which nothing replaces; with `folder` False, also
     where it is a folder, since a file is to be written, and what the folder holds would be lost."""
     if not Path(os.path.realpath(path)).name:
-        raise UserError(f"{path}: the root of a disk is no OUTPUT: choose a name below it")
+        raise UserError(f"{path}: the root of a disk cannot be OUTPUT: choose a name below it")
     try:
         mode = os.stat(path).st_mode
     except OSError:  # nothing is there, or nothing that can be looked at: writing tells

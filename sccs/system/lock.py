@@ -104,7 +104,7 @@ def _opened(path: Path) -> tuple[int, bool]:
     Raises UserError for what is no lock of ours, such as a poetry.lock, which would be written over.
     """
     if os.path.lexists(path) and not (path.is_file() and not path.is_symlink() and _is_ours(path)):
-        raise UserError(f"{path}: is no lock of sccs, though named like one: move it, or choose another OUTPUT")
+        raise UserError(f"{path}: is not a lock of sccs, although named like one: move it, or choose another OUTPUT")
     link = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | link, 0o666), True

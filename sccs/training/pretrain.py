@@ -115,7 +115,7 @@ def carry_out(trainer: Pretraining, out: Path, resume: bool, team: Team = ALONE)
             f"from step {trainer.done}"
         )
         if damaged:
-            run_log.warning(f"the last saved state is not whole{said(damaged)}: it goes on from step {trainer.done}")
+            run_log.warning(f"the last saved state is damaged{said(damaged)}: continuing from step {trainer.done}")
         score = _train(trainer, state, run_log)
         return team.on_first(lambda: _write(trainer, score, out, run_log))
 

@@ -152,7 +152,7 @@ def test_taken_names_are_refused_and_the_same_part_may_come_twice(parts):
 def test_unknown_role_and_wrong_protocol_are_refused(parts):
     with pytest.raises(UserError, match="unknown role 'grpah' .*roles: features, graph, embedder, clusterer"):
         parts.register("grpah", "x", Knobs)
-    with pytest.raises(TypeError, match="is no subclass of registry.base.Clusterer"):
+    with pytest.raises(TypeError, match="is not a subclass of registry.base.Clusterer"):
         parts.register("clusterer", "x", Knobs)
 
 
@@ -212,7 +212,7 @@ def test_plugin_that_does_not_work_says_why(parts, tmp_path, text, reason):
         ("SCCS_COMPONENTS = {'features': {'x': 3}}", r"SCCS_COMPONENTS\['features'\] has 'x': 3; write"),
         ("SCCS_COMPONENTS = {'features': {'x': 'no_colon'}}", "has 'x': 'no_colon'; write"),
         ("SCCS_COMPONENTS = {'features': {3: int}}", r"has 3: <class 'int'>; write"),
-        ("SCCS_COMPONENTS = {'features': {'x': int}}", "is no subclass of registry.base.Features"),
+        ("SCCS_COMPONENTS = {'features': {'x': int}}", "is not a subclass of registry.base.Features"),
         ("SCCS_COMPONENTS = {'feature': {'x': int}}", "unknown role 'feature'"),
     ],
 )

@@ -85,7 +85,7 @@ def content(folder: Path) -> dict[str, str]:
 def test_segment(place, fails, arguments, words, overwrite):
     before = content(place)
     if not overwrite and os.path.lexists(arguments[2]):
-        words = "exists already|" + words
+        words = "already exists|" + words
     refuses(fails, ["segment", *arguments, *(["--overwrite"] if overwrite else [])], words)
     assert content(place) == before
 

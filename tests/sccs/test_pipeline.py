@@ -97,11 +97,11 @@ def test_one_superpixel_fov_can_be_segmented(model):
 @pytest.mark.parametrize(
     "array, message",
     [
-        (np.zeros((2, 2, 96, 96)), "no volume"),
+        (np.zeros((2, 2, 96, 96)), "neither a volume"),
         (np.zeros((96, 96), np.uint8), "constant"),
         (np.full((96, 96), np.nan), "NaN"),
         (np.random.default_rng(0).random((12, 40)), "smaller than a window"),
-        ([[1, 2], [3, 4]], "list is no image"),
+        ([[1, 2], [3, 4]], "list is not an image"),
         ("nowhere.tif", "nowhere.tif"),
     ],
 )

@@ -296,7 +296,7 @@ def test_a_page_asks_what_the_table_asks_with_a_picture_of_each(folder, trained,
         assert html.count("data:image/webp") == 6 and '<option value="nucleus">' in html and "://" not in html
         assert ("doubt" in html) == doubted
         assert teach(folder, trained) == 0
-    assert go("suggest", run, "--page", page) == 2 and "exists already" in capsys.readouterr().err
+    assert go("suggest", run, "--page", page) == 2 and "already exists" in capsys.readouterr().err
     for _ in range(2):  # that of the run is made anew each time
         assert go("suggest", run, "-n", 3, "--page") == 0
     assert 'href="suggestions.html"' in (run / "report.html").read_text()

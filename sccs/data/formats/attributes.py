@@ -84,7 +84,7 @@ def plain(stored: Stored, attributes: Mapping[str, Any]) -> None:
         units = [units[i] for i in places]
     factors = [nanometres(unit) for unit in (units * len(places) if len(units) == 1 else units)]
     if len(factors) != len(places) or None in factors:
-        stored.notes += (f"its attribute `{key}` has units {units}, which are no lengths: it is ignored",)
+        stored.notes += (f"its attribute `{key}` has units {units}, which are not lengths: it is ignored",)
         return
     scales: list[float | None] = [None] * len(stored.shape)
     firsts = [0.0] * len(stored.shape)
@@ -130,7 +130,7 @@ def _numbers(stored: Stored, attributes: Mapping[str, Any], key: str) -> list[fl
     value = attributes[key]
     values = value if isinstance(value, list) else [value]
     if not values or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
-        stored.notes += (f"its attribute `{key}` is {str(value)[:60]!r}, no numbers: it is ignored",)
+        stored.notes += (f"its attribute `{key}` is {str(value)[:60]!r}, not numbers: it is ignored",)
         return []
     if len(values) == 1 and key != "offset":  # one for all
         values *= sum(a in "zyx" for a in stored.axes) if stored.axes else len(stored.shape)
@@ -200,7 +200,7 @@ def ome_transform(
     factors = [nanometres(axis.get("unit")) for axis in axes]
     unknown = [str(axis["unit"]) for axis, f in zip(axes, factors) if axis.get("unit") and not f and _is_space(axis)]
     if unknown and notes is not None:
-        notes.append(f"its unit {unknown[0]} is no length that SCCS knows: give `voxel_size`")
+        notes.append(f"its unit {unknown[0]} is not a length that SCCS knows: give `voxel_size`")
     if strange or not steps:
         factors = [None] * len(axes)
         if strange and notes is not None:

@@ -36,7 +36,7 @@ class FlatImages(Stored):
         if odd is not None:
             raise UserError(
                 f"{files[odd]}: is {kinds[odd][0]} {kinds[odd][1]}, {count} of {len(files)} images beside it are "
-                f"{usual[0]} {usual[1]}: slices of a volume must be alike; mend it or move it away"
+                f"{usual[0]} {usual[1]}: slices of a volume must be alike; fix it or move it away"
             )
         self.shape, self.dtype = (len(files), *usual[0]), np.dtype(usual[1])
         if missing := gaps(files):

@@ -29,7 +29,7 @@ class MRCArray(Stored):
             raise UserError(f"{path}: truncated MRC file, shorter than a header: copy it anew")
         order = next((o for o in "<>" if np.frombuffer(raw, o + "i4", 1, 12)[0] in (*self._TYPES, 16, 101)), None)
         if order is None:
-            raise UserError(f"{path}: no MRC file, its header names no known mode: check what it is")
+            raise UserError(f"{path}: not an MRC file, its header names no known mode: check what it is")
         words, numbers = np.frombuffer(raw, order + "i4"), np.frombuffer(raw, order + "f4")
         mode = int(words[3])
         if mode not in self._TYPES:

@@ -254,7 +254,7 @@ def _check_pages(path: str) -> None:
             stream.seek(int.from_bytes(count, order) * tag_size, os.SEEK_CUR)
             after = stream.read(offset_size)
             if len(seen) > MOST_SIDE:
-                raise UserError(f"{path}: has more than {MOST_SIDE:,} pages, more than any volume has slices: mend it")
+                raise UserError(f"{path}: has more than {MOST_SIDE:,} pages, more than any volume has slices: fix it")
             if following >= size or len(count) < count_size or len(after) < offset_size:
                 raise UserError(f"{path}: truncated TIFF, the file ends before its last slice: copy it anew")
             following = int.from_bytes(after, order)

@@ -61,7 +61,7 @@ class ZarrArray(ChunkFolder):
         dataset = next(d for d in image["datasets"] if d["path"].strip("/") == names)
         axes = ome_axes(image, len(self.shape))
         if len(axes) != len(self.shape):
-            raise UserError(f"{self.path}: its metadata names {len(axes)} axes, its shape is {self.shape}: mend them")
+            raise UserError(f"{self.path}: its metadata names {len(axes)} axes, its shape is {self.shape}: fix them")
         self.axes = "".join(
             {"channel": "c", "time": "t"}.get(str(a.get("type")), str(a["name"])[:1].lower()) for a in axes
         )

@@ -207,7 +207,7 @@ def without(name):
         (without("cls_token"), "it lacks cls_token;"),
         ({**made_up_weights(), "blocks.0.ls1.gamma": torch.ones(16)}, "it has blocks.0.ls1.gamma;"),  # DINOv2
         ({**made_up_weights(), "register_tokens": torch.ones(1, 4, 16)}, "it has register_tokens;"),
-        ({**made_up_weights(), "pos_embed": torch.zeros(1, 16, 16)}, "15 positions are no square grid"),
+        ({**made_up_weights(), "pos_embed": torch.zeros(1, 16, 16)}, "15 positions are not a square grid"),
         ({**made_up_weights(), "patch_embed.proj.weight": torch.zeros(16, 1, 8, 8)}, "square ones of 3 colours"),
         ({**made_up_weights(), "norm.bias": torch.zeros(17)}, "no ViT of DINO's layout .*size mismatch for norm.bias"),
     ],

@@ -200,5 +200,5 @@ def test_a_seed_starts_the_layers_and_the_random_state_of_others_is_left_alone()
 @pytest.mark.skipif(not CPU_ONLY, reason="this DGL may have kernels for a GPU")
 def test_a_device_without_kernels_of_dgl_is_refused():
     check_device("cpu")
-    with pytest.raises(UserError, match=r"has none for cuda:0; say --device cpu, or .*docs/dgl\.md"):
+    with pytest.raises(UserError, match=r"has none for cuda:0; pass --device cpu, or .*docs/dgl\.md"):
         check_device("cuda:0")

@@ -165,7 +165,7 @@ def test_patterns_and_init_follow_no_circle(tmp_path):
     (tmp_path / "again").symlink_to(".")
     same(tmp_path / "**" / "*.tif", volume((3, 90, 90)))
     paths, notes = find_volumes(str(tmp_path))
-    assert len(paths) == 1 and any("again: no image" in note for note in notes)
+    assert len(paths) == 1 and any("again: not an image" in note for note in notes)
 
 
 def test_large_chunks_are_read_one_after_the_other(tmp_path, monkeypatch):

@@ -45,7 +45,7 @@ def test_labels_without_classes_are_refused():
 
 def test_colour_arrays_are_refused():
     refused("colour", [{"image": picture((200, 170, 3))}])
-    refused("no volume", [{"image": picture((2, 200, 170, 3))}])
+    refused("neither a volume", [{"image": picture((2, 200, 170, 3))}])
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def test_importing_the_readers_is_light():
 
 @pytest.mark.parametrize("address", ["s3://em/a.zarr", "https://x.org/a.tif", "gs://em/a.n5", "HTTP://x.org/a.h5:/em"])
 def test_addresses_are_no_files(address):
-    fails(address, "SCCS reads files, no addresses", "download it")
+    fails(address, "SCCS reads files, not addresses", "download it")
 
 
 def test_what_to_write_for_what_is_nearly_right(tmp_path):

@@ -102,7 +102,7 @@ def test_folders_in_a_folder_are_looked_into(tmp_path):
     (tmp_path / "empty").mkdir()
     paths, notes = found(tmp_path)
     assert paths == ["cellA/stack.tif", "cellB/stack.tif", "hela/z170_image.png", "slices/deep"]
-    assert "z170_labels.png: labels, by its name" in notes and "masks: labels" in notes and "empty: no image" in notes
+    assert "z170_labels.png: labels, by its name" in notes and "masks: labels" in notes and "empty: not an image" in notes
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_channels_tiles_and_samples_are_no_slices(tmp_path, names, paths):
     if paths == ["."]:
         assert given == [str(tmp_path)] and "more than one number" not in notes
     elif len(set(paths)) == 1:
-        assert given == [f"{name}.png" for name in names] and ("of its own" in notes or "no slices" in notes)
+        assert given == [f"{name}.png" for name in names] and ("separate image" in notes or "not named like slices" in notes)
     else:
         assert given == paths and "volumes of their own" in notes
 

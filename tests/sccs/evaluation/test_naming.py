@@ -38,8 +38,8 @@ def test_assignments_are_cluster_equals_name_with_an_optional_colour():
     "item, says",
     [
         ("nucleus", "gives no name: write CLUSTER=NAME"),
-        ("three=nucleus", "'three' is no cluster number"),
-        ("-1=nucleus", "'-1' is no cluster number"),
+        ("three=nucleus", "'three' is not a cluster number"),
+        ("-1=nucleus", "'-1' is not a cluster number"),
         ("8=nucleus", "no cluster 8; its clusters are 0 to 7"),
         ("3=:#00ff00", "the name is empty"),
         ("3=nucleus:green", "'green' is not a colour: write six hex digits"),

@@ -39,7 +39,7 @@ def test_rest_class_by_name():
     assert rest_position(["background", "unrecognized"]) == 1
     assert rest_position(["nucleus", "cytoplasm"]) is None
     assert rest_position(["nucleus", "cytoplasm"], "cytoplasm") == 1
-    with pytest.raises(UserError, match="evaluation.rest: 'cell' is no class; the classes are nucleus, cytoplasm"):
+    with pytest.raises(UserError, match="evaluation.rest: 'cell' is not a class; the classes are nucleus, cytoplasm"):
         rest_position(["nucleus", "cytoplasm"], "cell")
 
 

@@ -44,7 +44,7 @@ def test_a_folder_of_volumes_some_to_train_the_rest_to_segment_and_the_recipe_ru
         "a.tif: 6 x 96 x 100 (z, y, x), uint8",
         "a_labels.tif: labels, by its name",
         "notes.txt",
-        "GiB are free",
+        "GiB free",
         "megapixels",
         "sccs run cells.yaml",
     ):

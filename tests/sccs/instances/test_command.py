@@ -177,7 +177,7 @@ def test_a_run_with_one_class_map(place, fails):
         (["labels.tif", "out", "--split", "0"], "--split 0.0: write a depth in nm above 0"),
         (["labels.tif", "out", "--smooth", "-1"], "--smooth -1.0: write a length"),
         (["labels.tif", "out.tif"], "OUT is a folder"),
-        (["labels.tif", "full"], "exists already"),
+        (["labels.tif", "full"], "already exists"),
         (["labels.tif", "full", "--overwrite"], "nothing that `sccs objects` wrote"),
         (["missing.tif", "out"], "no such file"),
         (["raw.ome.zarr/s0", "raw.ome.zarr/out"], "lies in LABELS"),

@@ -115,7 +115,7 @@ def test_the_command(tmp_path, monkeypatch, capsys, objects):
     [
         (["a.tif", "a.tif"], "class codes are 0 to 255; give --instances to compare objects"),
         (["a.tif", "c.tif", "--instances"], "has shape (20, 60, 60)"),
-        (["f.tif", "f.tif"], "values are float32, no labels"),
+        (["f.tif", "f.tif"], "values are float32, not labels"),
         (["c.tif", "c.tif", "--csv", "c.tif"], "is A"),
         (["c.tif", "missing.tif"], "no such file"),
     ],

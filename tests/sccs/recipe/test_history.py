@@ -37,7 +37,7 @@ def test_steps_are_told_and_taken_back_in_turn(tmp_path):
     for _ in range(3):
         history.take_back(tmp_path)
     assert not (tmp_path / FILE).exists() and commands(tmp_path) == []
-    with pytest.raises(UserError, match="no step to take back"):
+    with pytest.raises(UserError, match="no step to undo"):
         history.take_back(tmp_path)
 
 

@@ -300,7 +300,7 @@ def test_what_is_synthetic_is_called_so(run, tmp_path):
 # ----------------------------------------------------------------------------------------------------------- refusals
 def test_an_existing_output_is_refused_and_replaced_when_asked(run, exported, fails):
     before = contents(exported)
-    fails(["export", run, exported], "exists already", "--overwrite")
+    fails(["export", run, exported], "already exists", "--overwrite")
     assert contents(exported) == before
     assert command(["export", str(run), str(exported), "--overwrite"]) == 0
     assert contents(exported) != before  # without the licence

@@ -169,9 +169,9 @@ def test_no_folder_of_this_computer_is_told_of(saved):
 def test_an_existing_place_is_refused_and_left_as_it_is(recipe, tmp_path, fails):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("mine")
-    fails(["graphs", recipe, tmp_path / "notes"], "exists already")
-    fails(["graphs", recipe, tmp_path / "notes", "--overwrite"], "never written over")
-    fails(["graphs", recipe, tmp_path / "notes" / "a.txt", "--overwrite"], "never written over")
+    fails(["graphs", recipe, tmp_path / "notes"], "already exists")
+    fails(["graphs", recipe, tmp_path / "notes", "--overwrite"], "never overwritten")
+    fails(["graphs", recipe, tmp_path / "notes" / "a.txt", "--overwrite"], "never overwritten")
     assert (tmp_path / "notes" / "a.txt").read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
 
 
@@ -180,11 +180,11 @@ def test_overwrite_replaces_graphs_but_no_folder_that_holds_more(recipe, tmp_pat
     coarse = ["--set", "graph.pixels_per_superpixel=400"]
     assert command(["graphs", str(recipe), str(out)]) == 0
     before = SuperpixelGraphs(out)[0].num_nodes()
-    fails(["graphs", recipe, out, *coarse], "exists already", "--overwrite")
+    fails(["graphs", recipe, out, *coarse], "already exists", "--overwrite")
     assert command(["graphs", str(recipe), str(out), *coarse, "--overwrite"]) == 0
     assert SuperpixelGraphs(out)[0].num_nodes() < before
     (out / "mine.txt").write_text("mine")
-    fails(["graphs", recipe, out, "--overwrite"], "never written over")
+    fails(["graphs", recipe, out, "--overwrite"], "never overwritten")
 
 
 def test_nothing_is_left_of_an_attempt_that_fails(recipe, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ def test_text_within_its_bound(tmp_path):
     with pytest.raises(UserError, match="a.txt: larger than 5 bytes"):
         bounds.read_text(tmp_path / "a.txt", 5)
     (tmp_path / "b.txt").write_bytes(b"a\nb\n\xff")
-    with pytest.raises(UserError, match="b.txt: cannot be read: no UTF-8 text .line 3, byte 0xff."):
+    with pytest.raises(UserError, match="b.txt: cannot be read: not UTF-8 text .line 3, byte 0xff."):
         bounds.read_text(tmp_path / "b.txt", 100)
 
 

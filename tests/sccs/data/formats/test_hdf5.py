@@ -82,8 +82,8 @@ def test_sizes_and_places(tmp_path, shape, order, attributes, size, first):
     [
         ({"element_size_um": [1.0] * 5}, "`element_size_um` has 5 values for 3 axes"),
         ({"resolution": [1.0] * 4}, "`resolution` has 4 values for 3 axes"),
-        ({"resolution": "fine"}, "`resolution` is 'fine', no numbers"),
-        ({"resolution": [1.0] * 3, "units": ["s"] * 3}, "no lengths"),
+        ({"resolution": "fine"}, "`resolution` is 'fine', not numbers"),
+        ({"resolution": [1.0] * 3, "units": ["s"] * 3}, "not lengths"),
         ({"resolution": [1.0] * 3, "offset": [1.0] * 5}, "`offset` has 5 values"),
     ],
 )

@@ -236,7 +236,7 @@ def test_sizes_that_are_missing_or_those_of_no_image_are_unknown_and_said(tmp_pa
     data = volume()
     write_ome_zarr(tmp_path / "parsec.zarr", [data], [(4, 2, 2)], unit="parsec")
     assert (source := same(tmp_path / "parsec.zarr", data)).voxel_size is None
-    assert "its unit parsec is no length" in source.notes[0]
+    assert "its unit parsec is not a length" in source.notes[0]
     write_ome_zarr(tmp_path / "huge.zarr", [data], [(1e300, 2, 2)])
     assert (source := same(tmp_path / "huge.zarr", data)).voxel_size is None
     assert "that of no image" in source.notes[0]
