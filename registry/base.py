@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -140,6 +141,11 @@ class Features(Part):
     def extract(self, image: np.ndarray) -> FeatureMap | FeatureStack:
         """Features of one FOV (H, W) float32, standardised per volume, which stays as it is."""
         raise NotImplementedError
+
+    def sharing(self) -> AbstractContextManager[object]:
+        """While it is entered, images may overlap, as those of one slice do: a part may keep what several have in
+        common, if `extract` gives equal values with it and without."""
+        return nullcontext()
 
     def fingerprint(self) -> str:
         """Names everything beyond the recipe that the features depend on (a checkpoint's hash); part of cache keys."""

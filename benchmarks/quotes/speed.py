@@ -10,6 +10,8 @@ import numpy as np
 from benchmarks.pages import Origin, markdown, named
 from benchmarks.quotes import lines, paragraph
 from benchmarks.speed import engine, scaling
+from benchmarks.speed import throughput as throughputs
+from benchmarks.speed import whole as images
 from benchmarks.speed.timing import PAPER, PAPER_NODES, PAPER_RATIO
 
 STAGES = ("features", "graph", "embed", "cluster")
@@ -211,6 +213,19 @@ def beside(results: Path) -> str:
         commits[line["checkout"]] = line["commit"]
     said = f"{Origin.read(path)}; medians (ranges) of {len(found)} rounds in which the two take turns."
     return f"{paragraph(said)}\n\n{engine.table(list(found.values()), commits['base'], commits['here'])}"
+
+
+def throughput(results: Path) -> str:
+    """What people can count with, by number of processes."""
+    path = results / "quick" / "throughput.csv"
+    rows = [list(row.values()) for row in lines(path)]
+    return f"{paragraph(f'{Origin.read(path)}.')}\n\n{throughputs.table(rows, throughputs.PRICE)}"
+
+
+def whole(results: Path) -> str:
+    """A volume and large slices from the command line."""
+    path = results / "segment" / "whole.csv"
+    return f"{paragraph(f'{Origin.read(path)}.')}\n\n{images.table([list(row.values()) for row in lines(path)])}"
 
 
 QUOTES: dict[str, Callable[[Path], str]] = {

@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,27 +50,23 @@ def shape_of(size: float) -> tuple[int, int, int]:
     return depth, 4 * depth, 4 * depth
 
 
-def _make_volume(path: Path, shape: tuple[int, int, int], fov: int, textured: int) -> None:
+def create_volume(path: Path, shape: tuple[int, int, int]) -> Any:
+    """The Zarr array, uint8 and without content, of a new OME-Zarr of 16 nm."""
     import zarr
 
-    group = zarr.create_group(
-        path,
-        overwrite=True,
-        attributes={
-            "ome": {
-                "version": "0.5",
-                "multiscales": [
-                    {
-                        "axes": [{"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"],
-                        "datasets": [
-                            {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [16.0] * 3}]}
-                        ],
-                    }
-                ],
-            }
-        },
-    )
-    array = group.create_array("0", shape=shape, chunks=CHUNK, dtype="uint8")
+    scale = {"type": "scale", "scale": [16.0] * 3}
+    multiscale = {
+        "axes": [{"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"],
+        "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
+    }
+    attributes: Any = {"ome": {"version": "0.5", "multiscales": [multiscale]}}
+    group = zarr.create_group(path, overwrite=True, attributes=attributes)
+    chunks = (min(CHUNK[0], shape[0]), *CHUNK[1:])
+    return group.create_array("0", shape=shape, chunks=chunks, dtype="uint8")
+
+
+def _make_volume(path: Path, shape: tuple[int, int, int], fov: int, textured: int) -> None:
+    array = create_volume(path, shape)
     plan, rng = make_plan(shape, fov, default_halo(fov)), np.random.default_rng(0)
     columns = np.repeat(np.arange(len(plan.x)), [span.stop - span.start for span in plan.x])
     for z in range(0, shape[0], CHUNK[0]):

@@ -60,13 +60,14 @@ def trained(system: str) -> Pipeline:
     return pipeline.fit(load_dataset(phantom(side), Path.cwd(), 0, pipeline.min_side))
 
 
-def _fov(side: int) -> np.ndarray:
+def field_of_view(side: int) -> np.ndarray:
+    """Of the phantom, (side, side) float32, standardised."""
     return next(load_dataset(phantom(side), Path.cwd(), 0).test[0].fovs()).image
 
 
 def measure(pipelines: dict[str, Pipeline], repeats: int, whole: bool) -> dict[str, tuple[np.ndarray, int]]:
     """(rounds, stages) seconds and nodes of each system."""
-    images = {name: _fov(CORNER if name == "maester" and not whole else SIDE) for name in pipelines}
+    images = {name: field_of_view(CORNER if name == "maester" and not whole else SIDE) for name in pipelines}
     rounds: dict[str, list] = {name: [] for name in pipelines}
     nodes = {}
     for turn in range(-1, repeats):  # the first round warms up

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -68,6 +69,13 @@ class Concat(Features):
     def extract(self, image: np.ndarray) -> FeatureStack:
         maps = tuple(part.extract(image) for part in self.parts)  # a stack, of a concat within; pooling takes either
         return FeatureStack(cast("tuple[FeatureMap, ...]", maps))
+
+    @contextmanager
+    def sharing(self) -> Iterator[None]:
+        with ExitStack() as entered:
+            for part in self.parts:
+                entered.enter_context(part.sharing())
+            yield
 
     def fingerprint(self) -> str:
         return "+".join(part.fingerprint() for part in self.parts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from registry.base import FeatureMap, Features, UserError
 from registry.mae.checkpoint import checkpoint_path, read_checkpoint, weights_hash
 from registry.mae.network import Encoder
-from registry.mae.windows import windowed
+from registry.mae.windows import Known, windowed
 from registry.ranges import Batch, Depth, Pixels, Width
 
 
@@ -63,6 +65,7 @@ class MAE(Features):
         self._encoder: Encoder | None = None
         self._kind: torch.dtype | None = None  # of the encoder's products
         self._hash: str | None = None
+        self._known: Known | None = None  # windows, while images overlap
         if patch < 1 or window < patch or window % patch:
             raise UserError(f"features.window: {window} must be a multiple of features.patch ({patch}; paper: 80, 5)")
         if not patch <= stride <= window or stride % patch:
@@ -85,10 +88,19 @@ class MAE(Features):
             stride=self.stride,
             batch=self.batch,
             device=self.device,
+            known=self._known,
         )
         if self.normalize == "token":
             values = standardised(values)
         return FeatureMap(values=values, step=float(self.patch), offset=(self.patch - 1) / 2, shape=image.shape)
+
+    @contextmanager
+    def sharing(self) -> Iterator[None]:
+        self._known = Known()
+        try:
+            yield
+        finally:
+            self._known = None
 
     def encode(self, windows: Tensor) -> Tensor:
         """Windows (B, window, window) -> tokens (B, N, q) float32, on the part's device."""

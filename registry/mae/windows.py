@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from registry.base import chunks
+
+KEPT = 1 << 25  # bytes of tokens and pixels: the borders of six fields of view of 560 px
+
+
+class Known:
+    """Tokens (N, q) of windows that were encoded before, by their pixels; those used longest ago go first.
+
+    Images that overlap, and whose windows lie on one grid, have windows in common: those at their borders.
+    """
+
+    def __init__(self, limit: int = KEPT):
+        self._limit, self._bytes = limit, 0
+        self._tokens: OrderedDict[bytes, Tensor] = OrderedDict()
+
+    def get(self, pixels: bytes) -> Tensor | None:
+        """None where they are not known."""
+        if (tokens := self._tokens.get(pixels)) is not None:
+            self._tokens.move_to_end(pixels)
+        return tokens
+
+    def keep(self, pixels: bytes, tokens: Tensor) -> None:
+        """Copies them, as they may be part of a larger array."""
+        if pixels not in self._tokens:
+            self._tokens[pixels] = tokens.clone()
+            self._bytes += len(pixels) + tokens.nbytes
+        while self._bytes > self._limit:
+            gone, last = self._tokens.popitem(last=False)
+            self._bytes -= len(gone) + last.nbytes
 
 
 def windowed(
@@ -21,29 +50,47 @@ def windowed(
     stride: int,
     batch: int,
     device: str,
+    known: Known | None = None,
 ) -> np.ndarray:
     """Tokens (ceil(H/p), ceil(W/p), q) float32 of an image (H, W) by windows, averaged where windows overlap.
 
-    encode: windows (B, window, window) -> (B, N, q). The image is padded by reflection at its right and lower edge
-    until windows cover it.
+    encode: windows (B, window, window) -> (B, N, q), those of a window whatever others are beside it. The image is
+    padded by reflection at its right and lower edge until windows cover it. known: windows that need not be encoded;
+    those at the borders of the image are added.
     """
     H, W = image.shape
     h, w = -(-H // patch), -(-W // patch)
     rows, columns = _starts(h * patch, window, stride), _starts(w * patch, window, stride)
     padding = (0, rows[-1] + window - H), (0, columns[-1] + window - W)
-    padded = torch.from_numpy(np.pad(np.asarray(image, np.float32), padding, mode="reflect")).to(device)
+    pixels = np.pad(np.asarray(image, np.float32), padding, mode="reflect")
+    padded = torch.from_numpy(pixels).to(device)
     side = window // patch  # tokens along a window's side
-    shape = padded.shape[0] // patch, padded.shape[1] // patch
-    total = torch.zeros(*shape, q, device=device)
-    count = torch.zeros(*shape, 1, device=device)
+    total = torch.zeros(padded.shape[0] // patch, padded.shape[1] // patch, q, device=device)
+    count = torch.zeros(*total.shape[:2], 1, device=device)
+
+    def tokens(corners: Sequence[tuple[int, int]]) -> Tensor:
+        return encode(torch.stack([padded[y : y + window, x : x + window] for y, x in corners]))  # (B, N, q)
+
+    def shared(y: int, x: int) -> bytes | None:
+        if known is None or not (y in (rows[0], rows[-1]) or x in (columns[0], columns[-1])):
+            return None
+        return pixels[y : y + window, x : x + window].tobytes()
+
     with torch.inference_mode():
-        for corners in chunks([(y, x) for y in rows for x in columns], batch):
-            windows = torch.stack([padded[y : y + window, x : x + window] for y, x in corners])
-            tokens = encode(windows)  # (B, N, q)
-            for (y, x), block in zip(corners, tokens.view(-1, side, side, q)):
-                here = slice(y // patch, y // patch + side), slice(x // patch, x // patch + side)
-                total[here] += block
-                count[here] += 1
+        keys = {(y, x): shared(y, x) for y in rows for x in columns}
+        before = {}
+        if known is not None:
+            before = {at: found for at, key in keys.items() if key and (found := known.get(key)) is not None}
+        new = (each for part in chunks([at for at in keys if at not in before], batch) for each in tokens(part))
+        for y, x in keys:
+            block = before.get((y, x))
+            if block is None:
+                block = next(new)
+                if known is not None and (key := keys[y, x]) is not None:
+                    known.keep(key, block)
+            here = slice(y // patch, y // patch + side), slice(x // patch, x // patch + side)
+            total[here] += block.view(side, side, q)
+            count[here] += 1
     return (total / count)[:h, :w].contiguous().cpu().numpy()
 
 

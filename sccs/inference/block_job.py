@@ -18,7 +18,7 @@ import shutil
 import socket
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +31,8 @@ from registry.base import UserError
 from sccs.data.label_store import cells, create_probabilities, create_store, halve_box, import_zarr, open_level
 from sccs.data.pyramid import EMPTY, Level, box, grid, pyramid
 from sccs.data.volumes import Volume
-from sccs.inference.blocks import Plan, make_plan
-from sccs.inference.labels import Classes, label_fov, look_up
+from sccs.inference.blocks import Place, Plan, make_plan
+from sccs.inference.labels import Classes, label_fov, look_up, sharing
 from sccs.inference.partial import MEND, partial_folder
 from sccs.inference.source import Mask, open_mask, open_volume
 from sccs.inference.stitch import stitched
@@ -301,19 +301,49 @@ class Job:
 
     def _segment(self, number: int, tick: Callable[[], Any]) -> None:
         zs, rows, columns = self.plan.within(number)
+        places = [(i, j) for i in rows for j in columns]
+        depth = self.plan.chunk[0]
+        for start in range(zs.start, zs.stop, depth):  # what is written at once, chunk by chunk
+            some = range(start, min(start + depth, zs.stop))
+            found = self._layer(some, places, tick)
+            for (i, j), labels in found.items():
+                top, left = self.plan.corner(i, j)
+                self.fovs[some.start : some.stop, top : top + labels.shape[1], left : left + labels.shape[2]] = labels
+
+    def _layer(self, zs: range, places: Sequence[Place], tick: Callable[[], Any]) -> dict[Place, np.ndarray]:
+        """Labels of some slices, for each FOV of a block: (slices, *slot).
+
+        Slice by slice, as the FOVs of one have features in common; the pixels that all of them see are asked for
+        together, so that a chunk, which is many slices deep, is read once.
+        """
         shown = shown_of(self.settings)
-        for i in rows:
-            for j in columns:
-                y, x = self.plan.y[i], self.plan.x[j]
-                labels = np.full((len(zs), *self.plan.slot, *channels(self.settings)), EMPTY, np.uint8)
-                for z in zs:  # innermost: a chunk is many slices deep, and is read once
-                    found, result = label_fov(self.model, self.volume, self.mask, z, y, x)
+        shape = (len(zs), *self.plan.slot, *channels(self.settings))
+        layer = {place: np.full(shape, EMPTY, np.uint8) for place in places}
+        wanted = {z: [place for place in places if self._inside(z, *place)] for z in zs}
+        seen = [(self.plan.y[i], self.plan.x[j]) for i, j in {place for some in wanted.values() for place in some}]
+        top, left = (min((fov[axis].low for fov in seen), default=0) for axis in (0, 1))
+        rows, columns = (
+            slice(low, max((fov[axis].high for fov in seen), default=0)) for axis, low in ((0, top), (1, left))
+        )
+        for z in zs:
+            if wanted[z]:
+                image = self.volume.read_window(self.volume.origin[0] + z, rows, columns)
+            with sharing(self.model, len(wanted[z])):
+                for i, j in places:
+                    y, x, view = self.plan.y[i], self.plan.x[j], None
+                    if (i, j) in wanted[z]:
+                        view = image[y.low - top : y.high - top, x.low - left : x.high - left]
+                    found, result = label_fov(self.model, self.volume, self.mask, z, y, x, view)
                     if shown is not None:
                         found = np.concatenate([found[..., None], shown.of(self.model, result, found)], 2)
-                    labels[z - zs.start, : y.high - y.low, : x.high - x.low] = found
+                    layer[i, j][z - zs.start, : y.high - y.low, : x.high - x.low] = found
                     tick()
-                top, left = self.plan.corner(i, j)
-                self.fovs[zs.start : zs.stop, top : top + labels.shape[1], left : left + labels.shape[2]] = labels
+        return layer
+
+    def _inside(self, z: int, i: int, j: int) -> bool:
+        """Whether anything of FOV (i, j) is to be segmented."""
+        y, x = self.plan.y[i], self.plan.x[j]
+        return self.mask is None or bool(self.mask(z, slice(y.start, y.stop), slice(x.start, x.stop)).any())
 
     @functools.cached_property
     def table(self) -> np.ndarray:

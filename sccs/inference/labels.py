@@ -7,6 +7,7 @@ are stitched by clusters, whatever is shown of them: classes are looked up after
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -181,14 +182,20 @@ def segment_slice(
     mask, keep: as for `label_fov`. shown: what of a taught model is shown.
     """
     found = Slice(fields)
-    for place, y, x, image in views(volume, z, fields):
-        found.labels[place], result = label_fov(model, volume, mask, z - volume.origin[0], y, x, image, keep)
-        if shown is not None:
-            found.shown[place] = shown.of(model, result, found.labels[place])
-        if results and result is not None:
-            found.results[place] = result
-        done()
+    with sharing(model, len(fields)):
+        for place, y, x, image in views(volume, z, fields):
+            found.labels[place], result = label_fov(model, volume, mask, z - volume.origin[0], y, x, image, keep)
+            if shown is not None:
+                found.shown[place] = shown.of(model, result, found.labels[place])
+            if results and result is not None:
+                found.results[place] = result
+            done()
     return found
+
+
+def sharing(model: Model, fovs: int) -> AbstractContextManager[object]:
+    """While it is entered, what the features of so many FOVs of a slice have in common is computed once."""
+    return model.features.sharing() if fovs > 1 else nullcontext()
 
 
 def segment_slices(

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from registry.features.mae import MAE
+from registry.mae.windows import Known
 from tests.registry.tiny_mae import PART, images, locating_part, made_up_mae, save
 
 
@@ -88,3 +89,28 @@ def test_the_callers_image_is_left_alone(checkpoint):
     before = image.copy()
     MAE(checkpoint=checkpoint, **PART).extract(image)
     assert np.array_equal(image, before)
+
+
+@pytest.mark.parametrize("stride", [20, 10])
+def test_windows_that_two_images_have_in_common_are_encoded_once_with_the_same_values(checkpoint, stride, monkeypatch):
+    whole, part = images(1, 180)[0, :100].numpy(), MAE(checkpoint=checkpoint, **{**PART, "stride": stride})
+    views = [whole[:, :100], whole[:, 80:180], whole[:, 3:103]]
+    alone = [part.extract(view).values for view in views]
+    encoded, encode = [], part.encode
+    monkeypatch.setattr(part, "encode", lambda windows: encoded.append(len(windows)) or encode(windows))
+    with part.sharing():
+        for view, values in zip(views, alone):
+            assert np.array_equal(part.extract(view).values, values)
+    along = (100 - 20) // stride + 1
+    assert sum(encoded) == along * (3 * along - 1)  # the second image's first column
+    part.extract(views[0])
+    assert sum(encoded) == along * (4 * along - 1)  # nothing is kept afterwards
+
+
+def test_windows_used_longest_ago_are_forgotten_first():
+    known, tokens = Known(limit=300), torch.ones(4, 8)
+    for key in (b"a", b"b"):
+        known.keep(key, tokens)
+    known.get(b"a")
+    known.keep(b"c", tokens)
+    assert known.get(b"b") is None and torch.equal(known.get(b"a"), tokens) and torch.equal(known.get(b"c"), tokens)
