@@ -1,4 +1,4 @@
-# make demo: virtual environment, installation, SCCS on the embedded volumes, and where its report is.
+# make demo: virtual environment, installation, SCCS on the embedded volumes, organelles from a few labels, what next.
 # make test: the same for the tests, make coverage: with the lines that none runs. make lint: ruff, mypy, order of imports.
 # make docs: the site of docs/ in build/docs.
 # All use PYTHON (3.10 to 3.12) and leave everything in .venv and runs/.
@@ -13,7 +13,7 @@ PIP := $(VENV)/bin/python -m pip install --quiet -c constraints.txt
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/sccs run recipes/sccs.yaml --out $(OUT)
-	@echo "report: $(abspath $(OUT)/report.html)"
+	$(VENV)/bin/python -m benchmarks.demo $(OUT)
 
 test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest $(PYTEST)

@@ -40,8 +40,9 @@ def canonical(name: str) -> str:
 def suggestion(value: object, allowed: typing.Iterable[object]) -> str:
     """``did you mean 'x'? `` for the allowed name nearest to `value`, or nothing when none is near."""
     names = [str(name) for name in allowed]
-    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}? " if near else ""
+    plain = {name.lower(): name for name in reversed(names)}
+    near = difflib.get_close_matches(str(value).lower(), plain, n=1, cutoff=0.5)
+    return f"did you mean {plain[near[0]]!r}? " if near else ""
 
 
 @dataclass

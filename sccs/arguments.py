@@ -45,8 +45,20 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _init(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", metavar="FOLDER_OR_VOLUME", help="one image, or a folder of volumes or of slices")
+    _add_look_arguments(parser)
     parser.add_argument("--out", metavar="RECIPE.yaml", help="recipe to write (default: named after the input)")
+
+
+def _auto(parser: argparse.ArgumentParser) -> None:
+    _add_look_arguments(parser)
+    parser.add_argument("--recipe", metavar="RECIPE.yaml", help="recipe to write (default: named after the input)")
+    parser.add_argument("--out", metavar="DIR", help="run folder (default: runs/<recipe>/<time>-s<seed>)")
+    parser.add_argument("--no-open", dest="open", action="store_false", help="do not open the report in a browser")
+
+
+def _add_look_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `sccs init` and `sccs auto` look at, and how."""
+    parser.add_argument("input", metavar="FOLDER_OR_VOLUME", help="one image, or a folder of volumes or of slices")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing recipe")
     parser.add_argument(
         "--minutes", type=float, default=30, metavar="N", help="how long the run may take (default: 30)"
@@ -366,6 +378,7 @@ def _cache(parser: argparse.ArgumentParser) -> None:
 # command: (what it does, its arguments); `sccs.cli` has what carries it out
 COMMANDS = {
     "init": ("inspect images, write a recipe for them, estimate its cost", _init),
+    "auto": ("init, run, and open the report, in one go", _auto),
     "run": ("train from a recipe, segment, score, report", add_run_arguments),
     "segment": ("apply a trained run to another image", _segment),
     "objects": ("count and measure the objects of a class map", _objects),
@@ -399,12 +412,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="sccs",
         description=(sccs.__doc__ or "").partition("\n")[0],
-        epilog="exit codes: 0 done, 2 your input, 1 a defect of sccs, 130 interrupted",
+        epilog="RUN: a run's folder, or `latest` for the newest in runs/; exit codes: 0 done, 2 your input, "
+        "1 a defect of sccs, 130 interrupted",
     )
     parser.add_argument("--version", action="version", version=f"sccs {sccs.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (purpose, add) in COMMANDS.items():
-        add(commands.add_parser(name, help=purpose))
+        command = commands.add_parser(name, help=purpose)
+        add(command)
+        command.add_argument("--quiet", action="store_true", help="say neither progress nor what goes on")
     return parser
 
 

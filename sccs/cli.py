@@ -12,6 +12,9 @@ from pathlib import Path
 
 from sccs.arguments import build_parser
 from sccs.system.exits import guard
+from sccs.system.log import be_quiet
+
+RUNS = ("run", "runs", "labels", "source")  # arguments that may be a run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,7 +25,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return 2
     args = parser.parse_args(arguments)
-    return guard(COMMANDS[args.command])(args)
+    be_quiet(args.__dict__.pop("quiet"))
+    return guard(lambda: COMMANDS[args.command](_of_latest(args)))()
+
+
+def _of_latest(args: argparse.Namespace) -> argparse.Namespace:
+    """The same arguments with the newest run where one is called `latest`. Raises UserError where there is none."""
+    given = vars(args)
+    runs = [*RUNS, "out"] if given.get("resume") and args.command == "run" else RUNS
+    for name in runs:
+        if given.get(name) == "latest" or (name == "runs" and "latest" in given.get(name, [])):
+            from sccs.run_folder import newest
+
+            found = str(newest()) if not Path("latest").exists() else "latest"
+            several = [found if run == "latest" else run for run in given[name]]
+            setattr(args, name, several if name == "runs" else found)
+    return args
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -44,6 +62,22 @@ def _init(args: argparse.Namespace) -> None:
         minutes=args.minutes,
         device=args.device or "auto",
     )
+
+
+def _auto(args: argparse.Namespace) -> None:
+    from sccs.init.command import init
+    from sccs.recipe import load_recipe
+    from sccs.run import run
+    from sccs.system.log import say
+
+    look = {name: getattr(args, name) for name in ("overwrite", "axes", "voxel_size", "level", "minutes")}
+    recipe = init(args.input, args.recipe, device=args.device or "auto", **look)
+    report = run(load_recipe(recipe, [], None, args.device), Path(args.out) if args.out else None)
+    say(f"report: {report}\nnext: name the clusters in it; its commands segment and teach")
+    if args.open and sys.stdout.isatty():
+        import webbrowser
+
+        webbrowser.open(report.absolute().as_uri())
 
 
 def _segment(args: argparse.Namespace) -> None:
@@ -182,6 +216,7 @@ def _info(args: argparse.Namespace) -> None:
 COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "init": _init,
     "run": _run,
+    "auto": _auto,
     "segment": _segment,
     "objects": _objects,
     "compare-labels": _compare_labels,

@@ -47,7 +47,7 @@ class Segmenter(ClusterMixin, BaseEstimator):
         n_clusters: int | None = None,
         seed: int | None = None,
         device: str | None = None,
-        voxel_size: Sequence[float] | None = None,
+        voxel_size: Sequence[float] | float | None = None,
     ):
         self.recipe = recipe
         self.options = options

@@ -52,7 +52,7 @@ class Pipeline(Model):
         self,
         data: Any,
         *,
-        voxel_size: Sequence[float] | None = None,
+        voxel_size: Sequence[float] | float | None = None,
         log: RunLog | None = None,
         checkpoints: Path | None = None,
         resume: bool = False,
@@ -60,7 +60,8 @@ class Pipeline(Model):
     ) -> Self:
         """Train on a Dataset, or on volumes: files, arrays (Z, Y, X) or (Y, X), one or a list of them.
 
-        voxel_size: (z, y, x) nm of arrays, and of files that do not say. checkpoints: folder for the trainer's state.
+        voxel_size: nm of arrays, and of files that do not say, (z, y, x) or one number for all. checkpoints: folder
+        for the trainer's state.
         preview(step, pipeline, graph, fov): called with the anchor. Raises UserError for data that cannot be used.
         """
         log = log or quiet_log()
@@ -99,19 +100,19 @@ class Pipeline(Model):
         """
         return segment_slices(self, volume, done=done)
 
-    def segment(self, volume: Any, voxel_size: Sequence[float] | None = None) -> np.ndarray:
+    def segment(self, volume: Any, voxel_size: Sequence[float] | float | None = None) -> np.ndarray:
         """Clusters (Z, Y, X) uint8 of a file, a Volume or an array (Z, Y, X); (Y, X) of an array (Y, X).
 
         They are those of `sccs segment` (sccs/inference/labels.py): FOVs overlap and are stitched; 255, "not
         segmented", where a whole FOV has one grey value.
 
         Arrays may be of NumPy, or lazy ones of the kind of Dask's and Zarr's, of which slices are read one at a time.
-        voxel_size: (z, y, x) nm of arrays, and of files that do not say. Warns, through the logger "sccs", of pixels
-        of another size than those trained on.
+        voxel_size: nm of arrays, and of files that do not say, (z, y, x) or one number for all. Warns, through the
+        logger "sccs", of pixels of another size than those trained on.
         """
         return self._shown(volume, voxel_size, None)
 
-    def _shown(self, volume: Any, voxel_size: Sequence[float] | None, shown: Shown | None) -> np.ndarray:
+    def _shown(self, volume: Any, voxel_size: Sequence[float] | float | None, shown: Shown | None) -> np.ndarray:
         whole = as_volume(volume, "volume", voxel_size, self.fov, self.min_side)
         if (note := voxel_mismatch(whole.voxel_size, self.info.get("voxel_size"))) is not None:
             logging.getLogger("sccs").warning(note)
@@ -126,7 +127,7 @@ class Pipeline(Model):
         image: Any,
         *,
         classes: Mapping[int, str] | None = None,
-        voxel_size: Sequence[float] | None = None,
+        voxel_size: Sequence[float] | float | None = None,
         head: str | None = None,
         anew: bool = False,
     ) -> Self:
@@ -159,7 +160,7 @@ class Pipeline(Model):
         """Names of the classes of a taught model, those of named clusters among them. Raises UserError without any."""
         return list(self._taught().names)
 
-    def predict(self, volume: Any, voxel_size: Sequence[float] | None = None) -> np.ndarray:
+    def predict(self, volume: Any, voxel_size: Sequence[float] | float | None = None) -> np.ndarray:
         """Class codes uint8 of an image, as `sccs segment --classes` writes them; arguments and shape as of `segment`.
 
         As it was taught, else by the names of its clusters. 255 where it is not segmented. Raises UserError for a model
@@ -172,7 +173,7 @@ class Pipeline(Model):
         codes, _ = taught_codes(taught.names, taught.colours, of_data, self.info.get("ignore"))
         return self._shown(volume, voxel_size, Classes(codes))[..., 0]
 
-    def predict_proba(self, volume: Any, voxel_size: Sequence[float] | None = None) -> np.ndarray:
+    def predict_proba(self, volume: Any, voxel_size: Sequence[float] | float | None = None) -> np.ndarray:
         """Probabilities (Z, Y, X, C) float32 of the classes `classes_`, or (Y, X, C) of an array (Y, X); arguments as
         of `segment`.
 

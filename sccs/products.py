@@ -26,6 +26,7 @@ from sccs.inference.labels import Classes, Slice, look_up, segment_slice
 from sccs.inference.segment import taught_meaning
 from sccs.model.model import STAGES
 from sccs.pipeline import Pipeline
+from sccs.report.crops import thumbnails
 from sccs.report.overlays import basis_mosaic, cluster_overlay
 from sccs.report.page import refresh
 from sccs.report.views import SliceView
@@ -36,6 +37,7 @@ from sccs.system.log import RunLog
 
 TIMED_FOVS = 3  # whose stages are timed, without the cache
 VIEWS = {"test": 6, "train": 2}  # slices kept for figures and report, spread over the volumes
+PROJECTED = 500  # superpixels of such a slice that TensorBoard's projector gets
 MOST_NODES = 50_000  # of a FOV for which k-means of its own is drawn; a pixel graph has more
 UNSEGMENTED = EMPTY  # in <volume>_clusters.tif: slices or margins that the recipe leaves out, FOVs of one grey
 
@@ -195,6 +197,7 @@ def _write_clusters(
     def draw(z: int, found: Slice) -> None:
         view = view_of(pipeline, volume, z, part, dataset, found)
         view.save(out / "figures" / "data")
+        projected(view, log)
         log.image(f"{part}/{view.key}/clusters", cluster_overlay(view, pipeline.k), 0)
         log.image(f"{part}/{view.key}/bases", basis_mosaic(view.bases, view.regions), 0)
 
@@ -209,6 +212,14 @@ def _write_clusters(
         colours=legend.colours,
         names={**legend.names, UNSEGMENTED: "not segmented"},
     )
+
+
+def projected(view: SliceView, log: RunLog) -> None:
+    """Some superpixels of a slice for TensorBoard's projector, with their clusters and what they look like."""
+    rng = np.random.default_rng(0)
+    nodes = np.sort(rng.permutation(len(view.clusters))[:PROJECTED])
+    names = [f"cluster {cluster}" for cluster in view.clusters[nodes]]
+    log.embedding(f"{view.split}/{view.key}", view.bases[nodes], names, thumbnails(view, nodes.tolist()))
 
 
 def shares(volumes: list[Volume], count: int) -> list[list[int]]:

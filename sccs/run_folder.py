@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 from contextlib import suppress
 from datetime import datetime
@@ -15,6 +16,8 @@ from sccs.recipe import Recipe
 from sccs.recipe.stored import read_resolved, to_yaml
 from sccs.system.files import unwritable, write_json, write_text
 from sccs.system.machine import environment
+
+LATEST = "latest"  # what commands take for the newest run
 
 
 def new_folder(recipe: Recipe) -> Path:
@@ -34,6 +37,14 @@ def new_folder(recipe: Recipe) -> Path:
             raise unwritable(folder, error) from error
         else:
             return folder
+
+
+def newest(base: Path = Path("runs")) -> Path:
+    """The newest of the runs in `base`, by the time in its name. Raises UserError where there is none."""
+    found = [path.parent for pattern in ("*", "*/*") for path in base.glob(f"{pattern}/resolved.yaml")]
+    if not found:
+        raise UserError(f"{LATEST}: there is no run in {base.absolute()} yet; name the run's folder")
+    return max(found, key=lambda run: (re.findall(r"\d{8}-\d{6}", run.name)[-1:], run.name))
 
 
 def check_folder(out: Path, resume: bool, overwrite: bool) -> None:

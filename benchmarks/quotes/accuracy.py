@@ -291,13 +291,18 @@ def fine(results: Path) -> str:
     )
 
 
-def fast(results: Path) -> str:
-    """What bfloat16 does to accuracy."""
-    answers, _ = _quick(results, "plus")
-    return paragraph(
-        "Mean DSC of the real sets ([plus](../benchmarks/results/quick/plus.md)): "
-        f"`sccs` {short_sd(answers.over_real('sccs'))}, `sccs_fast` {short_sd(answers.over_real('sccs_fast'))}."
-    )
+def students(results: Path) -> str:
+    """What the MAE's student costs, on training images."""
+    table = results / "students" / "students.csv"
+    found: dict[tuple[str, str], dict[str, list[float]]] = {}  # by system and features: by seed, a value for each set
+    for row in lines(table):
+        found.setdefault((row["system"], row["features"]), {}).setdefault(row["seed"], []).append(float(row["dsc"]))
+    rows = []
+    for system in dict.fromkeys(system for system, _ in found):
+        mae, student = (np.array([np.mean(each) for each in found[system, of].values()]) for of in ("MAE", "student"))
+        rows.append([f"`{system}`", *(short_sd(values.tolist()) for values in (mae, student, mae - student))])
+    said = f"{Origin.read(table)}; mean DSC of the real sets on halves of the training images, ± deviation over seeds."
+    return f"{paragraph(said)}\n\n{markdown(['system', 'MAE', 'student', 'lost'], rows)}"
 
 
 def plus(results: Path) -> str:
@@ -346,7 +351,7 @@ QUOTES: dict[str, Callable[[Path], str]] = {
     "maester": maester,
     "few_labels": few_labels,
     "fine": fine,
-    "fast": fast,
+    "students": students,
     "plus": plus,
     "leads": lambda results: _leads(results, "leads"),
     "halves": lambda results: _leads(results, "halves"),

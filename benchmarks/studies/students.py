@@ -1,7 +1,8 @@
 """What a student costs: the systems with the MAE's features and with its student's, on training images.
 
     SCCS_DATA=DIR python -m benchmarks.studies.students [--data platelet hela cdeep3m vnc] [--seeds 0 1 2]
-                                                        [--checkpoint bundled] [--out benchmarks/results/students]
+                                                        [--checkpoint bundled] [--jobs 1]
+                                                        [--out benchmarks/results/students]
 
 No test image is used: as in `benchmarks.studies.study_sccs`, a system is trained on a set's training images, without
 labels, at the length of the size `quick`; then the mapping is fitted on half of their places, and the other half
@@ -11,11 +12,16 @@ scored. Writes OUT/students.md and OUT/students.csv.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from benchmarks.harness import REAL, job
 from benchmarks.pages import Origin, markdown, mean_sd, publish
@@ -43,22 +49,31 @@ def features(checkpoint: str) -> dict[str, dict[str, str]]:
     }
 
 
+def of_set(data: str, seeds: Sequence[int], checkpoint: str) -> dict[tuple[str, str], list[float]]:
+    """DSC for each seed, by system and features."""
+    torch.set_num_threads(1)
+    found = {}
+    for system, named in features(checkpoint).items():
+        for name, override in named.items():
+            views = seen_of(views_of(data, [override]))
+            found[system, name] = dsc = [trial(system, [override], views, seed)["dsc"] for seed in seeds]
+            print(f"{system:10} {name:8} {data:9} {mean_sd(dsc)}", flush=True)
+    return found
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--data", nargs="+", default=list(REAL), choices=REAL, metavar="SET")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--checkpoint", default="bundled", help="of the student")
+    parser.add_argument("--jobs", type=int, default=1, help="sets at a time, each in a process of one thread")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/students"))
     args = parser.parse_args(argv)
-    found: dict[tuple[str, str], dict[str, list[float]]] = {}
-    for system, named in features(args.checkpoint).items():
-        for name, override in named.items():
-            for data in args.data:
-                views = seen_of(views_of(data, [override]))
-                dsc = [trial(system, [override], views, seed)["dsc"] for seed in args.seeds]
-                found.setdefault((system, name), {})[data] = dsc
-                print(f"{system:10} {name:8} {data:9} {mean_sd(dsc)}", flush=True)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes below
+    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as workers:
+        by_set = list(workers.map(of_set, args.data, repeat(args.seeds), repeat(args.checkpoint)))
+    found = {key: {data: each[key] for data, each in zip(args.data, by_set)} for key in by_set[0]}
     rows = []
     for system in SYSTEMS:
         means = {name: np.mean(list(found[system, name].values()), 0) for name in ("MAE", "student")}

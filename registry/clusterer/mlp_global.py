@@ -17,6 +17,7 @@ from registry.spg.graphs import RegionGraph
 from registry.spg.losses import clustering, smoothness
 
 STEPS = 200  # of expectation maximisation, at most
+CURVE = 100  # values that are kept of the training
 
 
 class MLPGlobal(Clusterer):
@@ -108,6 +109,7 @@ class MLPGlobal(Clusterer):
         with torch.enable_grad():
             optimizer = torch.optim.Adam(head.residual.parameters(), lr=self.lr)
             order: list[int] = []
+            self.curve_ = []
             for step in range(self.iterations):
                 order = order or rng.permutation(len(graphs)).tolist()
                 i = order.pop()
@@ -119,6 +121,9 @@ class MLPGlobal(Clusterer):
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
+                if (step + 1) % max(self.iterations // CURVE, 1) == 0:
+                    agreed = (logits.argmax(1) == targets[i]).float().mean()
+                    self.curve_.append((step + 1, {"loss/head": float(loss), "clusters/agreement": float(agreed)}))
         self.loss_ = float(loss.detach())
 
     def _create(self, u: int) -> _Head:

@@ -14,12 +14,16 @@ from sccs.data.volumes import Dataset, Volume
 
 
 def as_volume(
-    given: Any, name: str, voxel_size: Sequence[float] | None = None, fov: int | str = 560, min_side: int = WINDOW
+    given: Any,
+    name: str,
+    voxel_size: Sequence[float] | float | None = None,
+    fov: int | str = 560,
+    min_side: int = WINDOW,
 ) -> Volume:
     """A file or an array (Z, Y, X) or (Y, X) as a Volume; anything with a shape that reads by slices will do.
 
-    voxel_size: (z, y, x) nm of arrays, and of files that do not say. A file's volume is named after it. Raises
-    UserError for what is none of these.
+    voxel_size: nm of arrays, and of files that do not say, (z, y, x) or one number for all three. A file's volume is
+    named after it. Raises UserError for what is none of these.
     """
     if isinstance(given, Volume):
         return given
@@ -36,6 +40,8 @@ def as_volume(
             fov=fov,
             min_side=min_side,
         )
+    from sccs.data.readers import voxel_size_of
+
     if not hasattr(given, "shape"):
         raise UserError(f"{name}: a {type(given).__name__} is not an image; give a file's path or an array (Z, Y, X)")
     if len(given.shape) not in (2, 3):
@@ -44,10 +50,11 @@ def as_volume(
         )
     if len(given.shape) == 2:
         given = np.asarray(given)[None]
-    return Volume(name, given, path=name, voxel_size=voxel_size, fov=fov, min_side=min_side)
+    size = voxel_size_of(voxel_size, name)
+    return Volume(name, given, path=name, voxel_size=size, fov=fov, min_side=min_side)
 
 
-def as_dataset(given: Any, voxel_size: Sequence[float] | None, min_side: int) -> Dataset:
+def as_dataset(given: Any, voxel_size: Sequence[float] | float | None, min_side: int) -> Dataset:
     """One of these, or several, as the training volumes of a data set. Raises UserError as `as_volume` does."""
     one = isinstance(given, (str, os.PathLike, Volume)) or hasattr(given, "shape")
     many: Iterable[Any] = [given] if one else given

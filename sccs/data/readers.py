@@ -25,6 +25,7 @@ from sccs.data.formats.flat import FLAT_SUFFIXES, FlatImages, folder_images
 from sccs.data.formats.hdf5 import HDF5Array
 from sccs.data.formats.mrc import MRC_SUFFIXES, MRCArray
 from sccs.data.formats.n5 import N5Array, is_n5
+from sccs.data.formats.npy import NPY_SUFFIXES, NPYArray
 from sccs.data.formats.tiff import TIFF_SUFFIXES, TiffStack
 from sccs.data.formats.zarr import ZarrArray, is_zarr
 from sccs.data.lazy import LazyArray, check_finite, check_type, resolve_axes, stored_translation, stored_voxel_size
@@ -33,7 +34,7 @@ from sccs.data.stored import NoSuchLevel, Stored, guarded, natural
 _HDF5 = re.compile(r"^(?P<file>.*?\.(?:h5|hdf5|hdf|he5))(?::(?P<inside>.*))?$", re.IGNORECASE)
 _CHUNKED_INSIDE = re.compile(r"^(?P<file>.*?\.(?:zarr|n5)):(?P<inside>.*)$", re.IGNORECASE)
 _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
-_KNOWN = "TIFF, PNG, JPEG, BMP, PGM, HDF5 (a.h5:/path), MRC, OME-Zarr, Zarr, N5, a folder or a glob of 2-D images"
+_KNOWN = "TIFF, PNG, JPEG, BMP, PGM, HDF5 (a.h5:/path), MRC, .npy, OME-Zarr, Zarr, N5, a folder or a glob of 2-D images"
 
 
 @dataclass
@@ -88,7 +89,7 @@ def open_image(
         UserError: one line that names the file, the fault and the remedy.
     """
     location = expand(path)
-    size = _user_voxel_size(voxel_size, location)
+    size = voxel_size_of(voxel_size, location)
     stored = _open_stored(location, level, codes)
     if level is not None and not stored.has_levels and level != 0:
         raise UserError(f"{stored.path}: has no levels, `level: {level}` was asked for: leave it out")
@@ -162,7 +163,8 @@ def check_slice(array: np.ndarray, where: str) -> None:
         raise UserError(f"{where}: constant image, every pixel is {array.flat[0]}: check the file or leave it out")
 
 
-def _user_voxel_size(value: Sequence[float] | float | None, path: str) -> tuple[float, float, float] | None:
+def voxel_size_of(value: Sequence[float] | float | None, path: str) -> tuple[float, float, float] | None:
+    """A voxel size in nm as a person gives it, (z, y, x) or one number; path: of what. Raises UserError."""
     if value is None:
         return None
     try:
@@ -203,6 +205,10 @@ def _open_stored(location: str, level: int | None, codes: bool) -> Stored:
         return FlatImages(location, [location], codes)
     if suffix in MRC_SUFFIXES:
         return guarded(location, lambda: MRCArray(location))
+    if suffix in NPY_SUFFIXES:
+        return guarded(location, lambda: NPYArray(location))
+    if suffix in (".dm3", ".dm4", ".czi"):
+        raise UserError(f"{location}: SCCS does not read {suffix} itself: save it as TIFF with Fiji (Bio-Formats)")
     mend = ", unpack it first" if suffix in (".zip", ".gz", ".tar", ".7z", ".bz2", ".xz") else ""
     raise UserError(f"{location}: unknown image format {suffix or 'without suffix'!r}{mend}: SCCS reads {_KNOWN}")
 

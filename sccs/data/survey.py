@@ -15,6 +15,7 @@ from registry.base import UserError
 from sccs.data.formats.flat import FLAT_SUFFIXES
 from sccs.data.formats.mrc import MRC_SUFFIXES
 from sccs.data.formats.n5 import is_n5
+from sccs.data.formats.npy import NPY_SUFFIXES
 from sccs.data.formats.tiff import TIFF_SUFFIXES
 from sccs.data.formats.zarr import is_zarr
 from sccs.data.loading import stem
@@ -24,7 +25,7 @@ from sccs.data.tiler import WINDOW as LEAST
 from sccs.data.volumes import drift, evenly, ordinary, stride
 
 FLAT = (*FLAT_SUFFIXES, *TIFF_SUFFIXES)
-STACKS = (".h5", ".hdf5", ".hdf", ".he5", *MRC_SUFFIXES)
+STACKS = (".h5", ".hdf5", ".hdf", ".he5", *MRC_SUFFIXES, *NPY_SUFFIXES)
 LABELS = re.compile(r"(?:^|[^a-z])(?:labels?|masks?|seg|segmentations?|gt|annotations?)(?:[^a-z]|$)", re.IGNORECASE)
 # What stands before a number in a name, and what the number then counts.
 _TAG = re.compile(r"([a-z]*)[^a-z]*$")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sccs.pipeline import Pipeline
 
 MEMORY = 0.5  # share of the free memory that training graphs may take
+WITHIN = 1.5  # factor by which a run may be faster or slower than estimated
 GRAPHS = 0.4  # share of the time that may go into training graphs
 
 
@@ -88,6 +89,11 @@ def most_graphs(pipeline: Pipeline, cost: Cost, free: int, minutes: float) -> in
     return max(1, min(seen, fit, affordable))
 
 
+def span(seconds: float) -> str:
+    """An estimate from one field of view as the range that it holds for."""
+    return f"{clock(seconds / WITHIN)} to {clock(seconds * WITHIN)}"
+
+
 def say_cost(plan: Plan, cost: Cost, volumes: list[Found], free: int, device: str, folder: Path) -> list[str]:
     """Lines on time, memory and disk of the run, and of segmenting everything; from one measured FOV."""
     from sccs.products import TIMED_FOVS
@@ -105,11 +111,11 @@ def say_cost(plan: Plan, cost: Cost, volumes: list[Found], free: int, device: st
     return [
         f"measured here, on {device}: {cost.seconds:.2f} s for a field of view of {cost.pixels / 1e6:.2f} megapixels "
         f"({cost.nodes} superpixels)",
-        f"time of this run: about {clock(learnt + cost.fit + segmented + again)}: {plan.fovs('train')} FOVs to train "
+        f"time of this run: {span(learnt + cost.fit + segmented + again)}: {plan.fovs('train')} FOVs to train "
         f"on {clock(learnt)}, training {clock(cost.fit)}, {plan.fovs('test')} FOVs to segment "
         f"{clock(segmented + again)}",
         f"memory: about {memory / 2**30:.1f} GiB of {free / 2**30:.1f} GiB free",
         f"disk: labels up to {labels / 2**30:.2g} GiB before compression, cache about {cache / 2**30:.2g} GiB "
         f"({fovs} FOVs; SCCS_CACHE=off disables it), {room / 2**30:.0f} GiB free",
-        f"all slices of all volumes: about {clock(whole * each)} with sccs segment",
+        f"all slices of all volumes: {span(whole * each)} with sccs segment",
     ]

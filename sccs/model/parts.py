@@ -44,6 +44,10 @@ class Parts:
                 f"{MOST_CLUSTERS} (segmentations are written as uint8)"
             )
 
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{role}={self.name_of(role)}" for role in registry.ROLES)
+        return f"{type(self).__name__}({parts}, k={self.k}, device={self.device})"
+
     def _part(self, role: str) -> Any:
         choice = getattr(self.recipe, role)
         if choice is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import platform
 import shutil
@@ -14,6 +13,7 @@ import yaml
 
 import registry
 import sccs
+from registry.mae.checkpoint import read_checkpoint
 from registry.requirements import faiss_install
 from sccs.recipe import load_recipe, packaged_recipes
 from sccs.recipe.located import read_yaml
@@ -94,7 +94,7 @@ def information() -> str:
     }
     weights = sorted((Path(registry.__file__).parent / "mae" / "weights").glob("*.safetensors"))
     for path in weights:
-        rows[path.name] = f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        rows[path.name] = f"sha256 {read_checkpoint(path, 'features')[1]['sha256']}"  # of the weights, as the card says
     if not weights:
         rows["checkpoint"] = "no MAE is bundled with this installation"
     width = max(map(len, rows))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import ndimage
 
 from sccs.report.overlays import enlarge, grey, outlines
 from sccs.report.views import SliceView
@@ -83,6 +84,40 @@ def cluster_grey(views: Sequence[SliceView], cluster: int) -> float | None:
     """
     pixels = np.concatenate([view.image[view.cluster_image() == cluster] for view in views] or [np.zeros(0)])
     return 6 * float(pixels.mean()) / 255 - 3 if pixels.size else None
+
+
+def thumbnails(view: SliceView, nodes: Sequence[int], side: int = 32) -> np.ndarray:
+    """What is around superpixels, grey, (n, side, side, 3) uint8; edge pixels repeat beyond the image."""
+    half = side // 2
+    image = np.pad(grey(view.image), ((half, half), (half, half), (0, 0)), mode="edge")
+    places = ndimage.center_of_mass(np.ones(view.regions.shape), view.regions, list(nodes))
+    out = np.empty((len(places), side, side, 3), np.uint8)
+    for each, (y, x) in zip(out, places):
+        each[:] = image[int(y) : int(y) + side, int(x) : int(x) + side]
+    return out
+
+
+def most_alike(views: Sequence[SliceView], k: int) -> list[int | None]:
+    """For each cluster the one that looks most like it, None for one that no view has, or that is alone.
+
+    It has the nearest mean spectral coordinates, in standard deviations within clusters; of the bases that all views
+    have kept.
+    """
+    columns = sorted(set.intersection(*(set(view.columns.tolist()) for view in views))) if views else []
+    kept = [view.bases[:, np.searchsorted(view.columns, columns)].astype(np.float64) for view in views]
+    points = np.nan_to_num(np.concatenate(kept)) if kept else np.zeros((0, 0))
+    clusters = np.concatenate([np.zeros(0, int), *(view.clusters for view in views)])
+    there = np.flatnonzero(np.bincount(clusters, minlength=k))
+    found: list[int | None] = [None] * k
+    if len(there) < 2 or not columns:
+        return found
+    mean = np.stack([points[clusters == c].mean(0) for c in there])
+    spread = np.stack([points[clusters == c].var(0) for c in there])
+    apart = ((mean[:, None] - mean) ** 2 / (spread[:, None] + spread + 1e-12)).sum(-1)
+    np.fill_diagonal(apart, np.inf)
+    for cluster, near in zip(there, apart.argmin(1)):
+        found[cluster] = int(there[near])
+    return found
 
 
 def cluster_place(view: SliceView, cluster: int, colour: str) -> np.ndarray:

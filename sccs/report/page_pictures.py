@@ -17,7 +17,7 @@ import numpy as np
 from sccs.evaluation.scores import scores
 from sccs.evaluation.tables import confusion
 from sccs.report.charts import agreement_curve, cluster_use_chart, dsc_bars, loss_curves, rule_title, share_curves
-from sccs.report.crops import CROP, cluster_crops, cluster_grey, cluster_place
+from sccs.report.crops import CROP, cluster_crops, cluster_grey, cluster_place, most_alike
 from sccs.report.drawing import to_svg
 from sccs.report.figures import RunView
 from sccs.report.overlays import (
@@ -154,6 +154,7 @@ def cluster_cards(seen: RunView, shown: list[SliceView]) -> list[dict[str, Any]]
     share = seen.metrics.get("cluster_share", {})
     made = []
     count = max(3, min(SPOTS, MOST_SPOTS // seen.k))
+    alike = most_alike(shown, seen.k)
     for cluster, colour in enumerate(cluster_colours(seen.k)):
         crops = cluster_crops(shown, cluster, colour, count)
         pixels = [int((view.cluster_image() == cluster).sum()) for view in shown]
@@ -173,6 +174,7 @@ def cluster_cards(seen: RunView, shown: list[SliceView]) -> list[dict[str, Any]]
                 "mapped": mapped,
                 "crops": [{"src": picture_uri(crop.picture), "title": crop.view.title} for crop in crops],
                 "size": _crop_size([crop.view for crop in crops]),
+                "alike": alike[cluster],
                 "grey": _grey_words(cluster_grey(shown, cluster)),
                 "place": picture_uri(cluster_place(where, cluster, colour), 260 if seen.k <= 2 * SPOTS else 180)
                 if where

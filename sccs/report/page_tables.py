@@ -75,7 +75,7 @@ def facts(
         where = environment.get("gpu") or environment.get("device") or "unknown device"
         note = f"of {timing.get('pixels_per_fov', 0) / 1e6:.2f} megapixels, on {where}"
         made.append({"name": "time per FOV", "value": duration(timing["total"]), "note": note})
-    if steps := max((int(steps[-1]) for steps, _ in logged.values()), default=0):
+    if steps := max((int(steps[-1]) for tag, (steps, _) in logged.items() if tag == "loss/total"), default=0):
         note = f"of {resolved.get('train', {}).get('iterations', steps)} in the recipe"
         made.append({"name": "iterations", "value": f"{steps:,}".replace(",", " "), "note": note})
     if "training_seconds" in timing:

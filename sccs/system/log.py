@@ -7,7 +7,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 # Parts cannot import sccs, so they speak through the standard logger of their package; a run's log listens to both.
 HEARD = ("sccs", "registry")
 PAUSE = 1.0  # s between two lines of progress, so that short loops say little
+SELDOM = 30.0  # s between two lines of a bar where there is no terminal; the first comes after `PATIENCE` s
+PATIENCE = 10.0
+_quiet = False
+
+
+def be_quiet(quiet: bool = True) -> None:
+    """Say neither progress nor what goes on, for the rest of this process; answers, warnings and errors are said."""
+    global _quiet
+    _quiet = quiet
 
 
 def say(text: str) -> None:
@@ -149,6 +158,14 @@ class RunLog:
         if self._board is not None:
             self._board.add_histogram(tag, np.asarray(values), step)
 
+    def embedding(self, tag: str, points: np.ndarray, names: Sequence[str], pictures: np.ndarray) -> None:
+        """Points (n, u) for TensorBoard's projector, each with a name and a picture, (n, side, side, 3) uint8."""
+        if self._board is not None and len(points):
+            from torch import from_numpy
+
+            shown = from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))).float() / 255
+            self._board.add_embedding(np.asarray(points), list(names), shown, 0, tag)
+
     def hparams(self, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """TensorBoard's table of runs: settings (a resolved recipe, nested keys joined by dots) and final numbers."""
         if self._board is None:
@@ -204,12 +221,27 @@ def bar(
     initial: int = 0,
     shown: bool | None = None,
 ) -> tqdm:
-    """The one kind of bar: how much of `total` is done, units per second, time left; on stderr if it is a terminal.
+    """The one kind of bar: how much of `total` is done, units per second, time left, on stderr; where that is no
+    terminal, a line now and then.
 
-    over: what to go through; the bar then yields it, and counts. shown: None to ask whether stderr is a terminal.
+    over: what to go through; the bar then yields it, and counts. shown: False for none.
     """
     from tqdm import tqdm
 
+    if shown is None and not sys.stderr.isatty():
+        return tqdm(
+            over,
+            total=total,
+            desc=what,
+            unit=unit,
+            initial=initial,
+            file=_Lines(sys.stderr),
+            disable=_quiet,
+            bar_format="{desc} {n_fmt}/{total_fmt}, {rate_fmt}, {remaining} left",
+            delay=PATIENCE,
+            mininterval=SELDOM,
+            maxinterval=SELDOM,
+        )
     return tqdm(
         over,
         total=total,
@@ -217,7 +249,7 @@ def bar(
         unit=unit,
         initial=initial,
         file=sys.stderr,
-        disable=None if shown is None else not shown,
+        disable=_quiet or shown is False,
         dynamic_ncols=True,
         smoothing=0.05,
     )
@@ -235,7 +267,7 @@ class Progress:
     def __enter__(self) -> Progress:
         self._start = self._said = time.monotonic()
         self._tenth = 10 * self.done // max(self.total, 1)
-        self._on_terminal = self.log.folder is not None and sys.stderr.isatty()
+        self._on_terminal = self.log.folder is not None and sys.stderr.isatty() and not _quiet
         self._bar = bar(self.total, self.desc, initial=self.initial, shown=self._on_terminal)
         return self
 
@@ -297,10 +329,32 @@ class _Console(logging.Handler):
     """
 
     def emit(self, record: logging.LogRecord) -> None:
+        if _quiet and record.levelno < logging.WARNING:
+            return
         from tqdm import tqdm
 
         with suppress(OSError):
             tqdm.write(self.format(record), file=sys.stderr)
+
+
+class _Lines:
+    """A stream on which a bar's states are lines."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.stream, self.said = stream, ""
+
+    def write(self, text: str) -> None:
+        """What tqdm writes: a state behind a carriage return, or blanks over the one before, or a line end."""
+        line = text.strip()
+        if line and line != self.said:
+            self.said = line
+            with suppress(OSError):
+                self.stream.write(line + "\n")
+
+    def flush(self) -> None:
+        """As of any stream."""
+        with suppress(OSError):
+            self.stream.flush()
 
 
 def _keep_until(path: Path, step: int | None) -> None:

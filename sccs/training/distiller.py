@@ -32,7 +32,8 @@ class Teacher:
 
     def __init__(self, checkpoint: str, base: Path, device: str):
         path = checkpoint_path(checkpoint, base)
-        size = read_checkpoint(path, "pretrain.teacher")[1]["architecture"]
+        facts = read_checkpoint(path, "pretrain.teacher")[1]
+        self.sha256, size = facts["sha256"], facts["architecture"]
         self.window, self.patch, self.width = size["window"], size["patch"], size["width"]
         named = {name: size[name] for name in ("window", "patch", "width", "depth", "heads")}
         self.part = MAE(checkpoint=str(path), stride=self.window, **named)
@@ -127,7 +128,7 @@ class Distiller(Pretraining):
         return {name: value.half().contiguous().numpy() for name, value in student.state_dict().items()}
 
     def card(self, facts: Mapping[str, Any]) -> str:
-        return student_card(facts, self.settings, self.teacher.part.fingerprint())
+        return student_card(facts, self.settings, self.teacher.sha256)
 
     def _averaged(self) -> Lesson:
         """A copy with the averaged weights, on the CPU, for evaluation."""

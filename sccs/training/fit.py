@@ -130,6 +130,8 @@ def train_parts(
             embeddings = [model.embedder.embed(graph) for graph in made.graphs]
             labels = [node_labels(made.graphs, dataset)] if model.clusterer.supervised and dataset is not None else []
             model.clusterer.fit(made.graphs, embeddings, *labels)
+        for step, values in getattr(model.clusterer, "curve_", ()):  # of one that trains itself
+            log.scalars(values, step)
     share = agreement(model.embedder, model.clusterer, made.graphs)
     if share is None:
         return

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 import registry
 from registry.base import Clusterer, Embedder, FeatureMap, Features, GraphBuilder, UserError
-from registry.registry import PROTOCOLS, Registry, signature_model
+from registry.registry import PROTOCOLS, Registry, signature_model, suggestion
 
 EVERY_PART = [(role, name) for role in registry.ROLES for name in registry.available(role)]
 PLUGIN = Path(__file__).parent.parent / "plugin_package"
@@ -66,6 +66,11 @@ def test_unknown_name_gets_a_suggestion_and_the_full_list():
     assert str(error.value).startswith("unknown graph 'superpixels'; did you mean 'superpixel'? available: superpixel,")
     for name in registry.available("graph"):
         assert name in str(error.value)
+
+
+def test_a_suggestion_does_not_mind_case():
+    assert suggestion("K", ["seed", "k", "n_init"]) == "did you mean 'k'? "
+    assert suggestion("KAPPA", ["alpha", "kappa"]) == "did you mean 'kappa'? "
 
 
 def test_unknown_name_without_a_near_one_gets_no_suggestion():

@@ -239,6 +239,26 @@ def test_compare_and_name(calls):
     ]
 
 
+def test_latest_is_the_newest_run(calls, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["name", "latest"]) == 2
+    assert "there is no run" in capsys.readouterr().err
+    runs = ["b/20260102-100000-s0", "a/20260103-090000-s7", "a/20260103-090000-s7-2", "c/20251230-235959-s0"]
+    for run in [*runs, "demo-20260101-000000"]:
+        (tmp_path / "runs" / run).mkdir(parents=True)
+        (tmp_path / "runs" / run / "resolved.yaml").touch()
+    newest = "runs/a/20260103-090000-s7-2"
+    cli.main(["compare", "x", "latest"])
+    cli.main(["segment", "latest", "in.tif", "latest"])
+    cli.main(["run", "r.yaml", "--out", "latest", "--resume"])
+    cli.main(["run", "r.yaml", "--out", "latest"])
+    assert calls[0][1][0] == ["x", newest] and calls[1][1] == (newest, "in.tif", "latest")
+    assert [call[1][0].out for call in calls[2:]] == [newest, "latest"]
+    (tmp_path / "latest").mkdir()  # a folder of that name is meant
+    cli.main(["compare", "latest"])
+    assert calls[-1][1][0] == ["latest"]
+
+
 # ---- list, show, info
 
 
@@ -286,6 +306,8 @@ def test_info(capsys):
     weights = [text for name, text in rows.items() if name.endswith(".safetensors")]
     assert all(re.fullmatch(r"sha256 [0-9a-f]{64}", text) for text in weights)
     assert weights or "no MAE is bundled" in rows["checkpoint"]
+    card = Path(registry.__file__).parent / "mae" / "weights" / "mae_vem.md"
+    assert rows["mae_vem.safetensors"].removeprefix("sha256 ") in card.read_text()
 
 
 # ---- light imports

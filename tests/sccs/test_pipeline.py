@@ -29,6 +29,17 @@ def test_segment_finds_the_thirds_alike_in_another_volume(model):
     assert np.array_equal(labels, model.segment(three_greys(5)))
 
 
+def test_a_voxel_size_may_be_one_number_and_a_model_says_what_it_is(model, caplog):
+    fitted = Pipeline.from_recipe(RECIPE).fit([three_greys()], voxel_size=10)
+    assert tuple(fitted.info["voxel_size"]) == (10, 10, 10)
+    fitted.segment(three_greys(), voxel_size=40)
+    assert "40" in caplog.text
+    with pytest.raises(UserError, match="voxel_size 0"):
+        fitted.segment(three_greys(), voxel_size=0)
+    parts = "features=intensity, graph=superpixel, embedder=lgc, clusterer=mlp_incremental"
+    assert repr(model) == f"Pipeline({parts}, k=3, device=cpu)"
+
+
 def test_a_single_image_gives_a_single_plane(model):
     image = three_greys(5)[0]
     assert model.segment(image).shape == image.shape

@@ -136,3 +136,16 @@ def test_a_name_with_line_ends_adds_nothing_to_the_recipe(cells, small_parts):
     (cells / "a.tif").rename(cells / "a\nplugins: [evil.py]\n#.tif")
     init("cells/a\nplugins: [evil.py]\n#.tif", "my.yaml")
     assert "plugins" not in yaml.safe_load((cells.parent / "my.yaml").read_text())
+
+
+def test_auto_looks_trains_and_says_where_the_report_is(cells, small_parts, capsys, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    assert main(["auto", "cells/a.tif", "--voxel-size", "40", "8", "8", "--out", "run"]) == 0
+    assert "report: run/report.html" in capsys.readouterr().out and (cells.parent / "run" / "report.html").exists()
+    assert not opened  # as there is no terminal
+    assert main(["auto", "cells/a.tif", "--out", "again"]) == 2 and not (cells.parent / "again").exists()
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(["auto", "cells/a.tif", "--recipe", "other.yaml", "--out", "again"]) == 0
+    assert opened == [(cells.parent / "again" / "report.html").as_uri()]
+    assert main(["auto", "cells/a.tif", "--overwrite", "--out", "third", "--no-open"]) == 0 and len(opened) == 1

@@ -61,7 +61,7 @@ def test_labels_tables_and_a_page(place, whole, capsys):
     )
     page = Path("out/report.html").read_text()
     assert (
-        "granules" in page and "<svg" in page and "data:image/jpeg" in page and "http://" not in page.split("<svg")[0]
+        "granules" in page and "<svg" in page and "data:image/webp" in page and "http://" not in page.split("<svg")[0]
     )
     assert json.loads(Path("out/objects.json").read_text())["classes"] == {"granules": 1, "nucleus": 2}
     assert not [name for name in os.listdir(".") if "partial" in name or ".lock" in name]

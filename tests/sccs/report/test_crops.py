@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from sccs.report.crops import cluster_crops, cluster_grey
+from sccs.report.crops import cluster_crops, cluster_grey, most_alike, thumbnails
 from sccs.system.colours import rgb
 from tests.sccs.report.slices import small
 
@@ -33,3 +33,22 @@ def test_mean_grey_is_in_deviations_of_the_volume(view):
 def test_crops_of_an_image_smaller_than_a_crop():
     crops = cluster_crops([small()], 2, "#ff0000", side=8)
     assert [crop.picture.shape for crop in crops] == [(16, 16, 3)]
+
+
+def test_the_cluster_that_looks_most_like_another(view):
+    means = np.array([[0.0, 0], [1, 0], [9, 0], [7, 0]])
+    noise = np.random.default_rng(0).normal(0, 0.1, (len(view.clusters), 2))
+    clusters = np.arange(len(view.clusters)) % 4
+    seen = dataclasses.replace(view, clusters=clusters, bases=means[clusters] + noise, columns=np.array([2, 5]))
+    assert most_alike([seen, seen], 5) == [1, 0, 3, 2, None]
+    other = dataclasses.replace(seen, bases=seen.bases[:, ::-1] + [5, 0], columns=np.array([1, 2]))
+    assert most_alike([seen, other], 5) == [1, 0, 3, 2, None]
+    assert most_alike([], 2) == [None, None]
+
+
+def test_thumbnails_are_what_is_around_superpixels(view):
+    shown = thumbnails(view, [0, 44], side=16)  # regions are squares of 8 px, 14 in a row
+    assert shown.shape == (2, 16, 16, 3)
+    assert (shown[1] == view.image[19:35, 11:27, None]).all()
+    assert (shown[0, 5:, 5:, 0] == view.image[:11, :11]).all() and (shown[0, :5] == shown[0, 5]).all()
+    assert thumbnails(view, []).shape == (0, 32, 32, 3)

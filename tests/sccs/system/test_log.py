@@ -128,12 +128,17 @@ def test_tensorboard_holds_scalars_images_and_hyper_parameters(tmp_path):
         log.scalar("loss/total", 0.5, 1)
         log.image("bases", np.zeros((4, 5, 3), np.uint8), 1)
         log.histogram("assignments", np.arange(5), 1)
+        log.embedding("a/b", np.eye(3), ["cluster 0", "cluster 1", "x"], np.zeros((3, 8, 8, 3), np.uint8))
         log.hparams({"graph": {"name": "superpixel", "kappa": 2}, "seed": 0, "anchor": None}, {"dsc": 0.8})
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     tags = events.Tags()
     assert "loss/total" in tags["scalars"] and "final/dsc" in tags["scalars"]
     assert tags["images"] == ["bases"]
+    board = tmp_path / "tensorboard"
+    assert "sprite" in (board / "projector_config.pbtxt").read_text()
+    (metadata,) = board.rglob("metadata.tsv")
+    assert metadata.read_text().split("\n")[:2] == ["cluster 0", "cluster 1"]
 
 
 @pytest.mark.parametrize("seconds, text", [(0.44, "0.4 s"), (12.3, "12 s"), (185, "3:05 min"), (3723, "1:02:03 h")])
@@ -163,6 +168,24 @@ def test_a_bar_is_drawn_on_a_terminal_alone_and_yields_what_it_goes_over(capsys,
         shown.update(3)
     drawn = capsys.readouterr().err
     assert "segmenting: 100%" in drawn and "4/4" in drawn and "FOV" in drawn
+
+
+def test_off_a_terminal_a_long_bar_is_lines_and_quiet_says_nothing(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(sccs.system.log, "PATIENCE", 0)
+    monkeypatch.setattr(sccs.system.log, "SELDOM", 0)
+    list(bar(3, "segmenting", "slice", "abc"))
+    said = capsys.readouterr().err
+    assert "\r" not in said and said.splitlines()[-1].startswith("segmenting 3/3") and " left" in said
+    monkeypatch.setattr(sccs.system.log, "_quiet", True)
+    monkeypatch.setattr(sccs.system.log, "PAUSE", 0)
+    list(bar(3, "segmenting", "slice", "abc"))
+    with RunLog(tmp_path, tensorboard=False) as log:
+        log.info("fine")
+        with log.progress(3, "training") as shown:
+            shown.update(3)
+        log.warning("look")
+    assert capsys.readouterr().err.split(" ", 1)[1] == "warning: look\n"
+    assert "fine" in (tmp_path / "log.txt").read_text()
 
 
 @pytest.mark.parametrize("size", [0, 60, 300])
