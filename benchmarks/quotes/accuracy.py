@@ -302,7 +302,12 @@ def students(results: Path) -> str:
         mae, student = (np.array([np.mean(each) for each in found[system, of].values()]) for of in ("MAE", "student"))
         rows.append([f"`{system}`", *(short_sd(values.tolist()) for values in (mae, student, mae - student))])
     said = f"{Origin.read(table)}; mean DSC of the real sets on halves of the training images, ± deviation over seeds."
-    return f"{paragraph(said)}\n\n{markdown(['system', 'MAE', 'student', 'lost'], rows)}"
+    test = results / "students" / "test_images.csv"
+    answers = read_csv(test)
+    scores = " and ".join(f"`{system}` {short_sd(answers.over_real(system))}" for system in ("sccs", "sccs_fast"))
+    tested = f"On test images, mean of the real sets: {scores} ({Origin.read(test)})."
+    table_of = markdown(["system", "MAE", "student", "lost"], rows)
+    return f"{paragraph(said)}\n\n{table_of}\n\n{paragraph(tested)}"
 
 
 def plus(results: Path) -> str:
