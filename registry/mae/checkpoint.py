@@ -31,6 +31,7 @@ class Kind:
 _WEIGHTS = Path(__file__).parent / "weights"
 ENCODER = Kind("an MAE encoder", _WEIGHTS / "mae_vem.safetensors", "sccs MAE encoder 1", "mae.yaml")
 STUDENT = Kind("an MAE's student", _WEIGHTS / "student_vem.safetensors", "sccs MAE student 1", "distil.yaml")
+KINDS = (ENCODER, STUDENT)
 
 
 def encoder_arguments(architecture: dict) -> dict:

@@ -13,7 +13,7 @@ import yaml
 
 import registry
 import sccs
-from registry.mae.checkpoint import read_checkpoint
+from registry.mae.checkpoint import KINDS, read_checkpoint
 from registry.requirements import faiss_install
 from sccs.recipe import load_recipe, packaged_recipes
 from sccs.recipe.located import read_yaml
@@ -92,11 +92,10 @@ def information() -> str:
         "cache": str(cache_folder() or "off"),
         "recipes": ", ".join(packaged_recipes()),
     }
-    weights = sorted((Path(registry.__file__).parent / "mae" / "weights").glob("*.safetensors"))
-    for path in weights:
-        rows[path.name] = f"sha256 {read_checkpoint(path, 'features')[1]['sha256']}"  # of the weights, as the card says
-    if not weights:
-        rows["checkpoint"] = "no MAE is bundled with this installation"
+    for kind in KINDS:
+        path = kind.bundled
+        found = f"sha256 {read_checkpoint(path, 'features', kind)[1]['sha256']}" if path.is_file() else "not installed"
+        rows[path.name] = found  # of the weights, as the card says
     width = max(map(len, rows))
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows.items())
 

@@ -96,7 +96,7 @@ def test_segment(place, fails, arguments, words, overwrite):
         (["run", "r.yaml", "--out", "run", "--overwrite"], "holds what `image` names"),
         (["run", "r.yaml", "--out", "run/segmentation/a.tif", "--overwrite"], "is a file"),
         (["run", "r.yaml", "--out", "raw.ome.zarr/run", "--set", "data.train.0.image=raw.ome.zarr"], "lies in what"),
-        (["export", "run", "run", "--overwrite"], "no export"),
+        (["export", "run", "run", "--overwrite"], "not an export"),
         (["graphs", "run", "run", "--overwrite"], "is RUN"),
         (["graphs", "run", "raw.ome.zarr/graphs", "--set", "data.train.0.image=raw.ome.zarr"], "lies in what"),
         (["init", "raw.ome.zarr", "--out", "raw.ome.zarr/r.yaml"], "lies in INPUT"),

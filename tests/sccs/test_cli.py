@@ -303,11 +303,12 @@ def test_info(capsys):
     rows = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert rows["sccs"].startswith(sccs.__version__)
     assert {"python", "torch", "dgl", "device", "threads", "faiss", "cache", "recipes"} <= set(rows)
-    weights = [text for name, text in rows.items() if name.endswith(".safetensors")]
-    assert all(re.fullmatch(r"sha256 [0-9a-f]{64}", text) for text in weights)
-    assert weights or "no MAE is bundled" in rows["checkpoint"]
-    card = Path(registry.__file__).parent / "mae" / "weights" / "mae_vem.md"
-    assert rows["mae_vem.safetensors"].removeprefix("sha256 ") in card.read_text()
+    weights = {Path(name).stem: text for name, text in rows.items() if name.endswith(".safetensors")}
+    assert set(weights) == {"mae_vem", "student_vem"}
+    for name, text in weights.items():
+        assert re.fullmatch(r"sha256 [0-9a-f]{64}", text)
+        card = Path(registry.__file__).parent / "mae" / "weights" / f"{name}.md"
+        assert text.removeprefix("sha256 ") in card.read_text()
 
 
 # ---- light imports

@@ -205,7 +205,7 @@ def test_planes_and_depth_take_a_halo(runs, tmp_path, capsys, plane, options):
     output = tmp_path / "wide.ome.zarr"
     arguments = [str(runs[plane]), str(runs[plane].parent / "b.tif"), str(output), "--plane", plane, *options]
     assert command(["segment", *arguments, "--voxel-size", "8", "8", "8", "--halo", "80"]) == 2
-    assert "--halo 80: FOVs of 160 px take a halo of 0 to 79 px" in capsys.readouterr().err
+    assert "--halo 80: FOVs of 160 px allow a halo of 0 to 79 px" in capsys.readouterr().err
     assert not list(tmp_path.glob("wide*"))
 
 

@@ -202,7 +202,7 @@ def without(name):
     "content, words",
     [
         ("text", "cannot be read as weights"),
-        ([1, 2], "no ViT of DINO's layout, it lacks"),
+        ([1, 2], "not a ViT of DINO's layout, it lacks"),
         (without("blocks.0.norm2.bias"), "it lacks blocks.0.norm2.bias;"),
         (without("cls_token"), "it lacks cls_token;"),
         ({**made_up_weights(), "blocks.0.ls1.gamma": torch.ones(16)}, "it has blocks.0.ls1.gamma;"),  # DINOv2

@@ -52,7 +52,7 @@ def test_without_a_halo_fovs_are_the_tiles_of_the_pipeline():
 
 @pytest.mark.parametrize("halo", [-1, 80, 200])
 def test_a_halo_that_leaves_no_centre_is_refused(halo):
-    with pytest.raises(UserError, match="--halo .*: FOVs of 160 px take a halo of 0 to 79 px"):
+    with pytest.raises(UserError, match="--halo .*: FOVs of 160 px allow a halo of 0 to 79 px"):
         spans(500, 160, halo)
 
 

@@ -52,7 +52,7 @@ def test_a_stopped_job_goes_on_and_loses_nothing(run, scene, tmp_path, monkeypat
     total = 3 * 3 * 4  # slices, rows, columns
     monkeypatch.setattr(block_job, "label_fov", Counted(18))
     assert command(["segment", run, scene[0], str(out), "--block", "1", "1", "999"]) == 130
-    assert not out.exists() and "--resume goes on" in capsys.readouterr().err
+    assert not out.exists() and "--resume continues" in capsys.readouterr().err
     monkeypatch.setattr(block_job, "label_fov", Counted())
     for options, word in (
         ([], "an unfinished segmentation; give --resume"),

@@ -252,7 +252,7 @@ def test_planes_leave_out_what_the_mask_does_and_what_is_empty(run, tmp_path, mo
         (dict(region="0:9,:,:"), "z 0:9 is not within"),
         (dict(region="0:1,5:5,:"), "y 5:5 is not within"),
         (dict(region="0:1"), "write z0:z1,y0:y1,x0:x1"),
-        (dict(halo=80), "take a halo of 0 to 79 px"),
+        (dict(halo=80), "allow a halo of 0 to 79 px"),
         (dict(mask="a.tif", region="0:2,:,:"), None),
         (dict(mask="small.tif"), "coarser by whole factors"),
         (dict(level="auto"), "does not say its voxel size"),

@@ -115,7 +115,7 @@ def test_an_error_of_ours_keeps_what_is_done(place, fails, monkeypatch, capsys):
 
     monkeypatch.setattr(Work, "do", full)
     assert main(["objects", "labels.tif", "out"]) == 2
-    assert "--resume goes on" in capsys.readouterr().err
+    assert "--resume continues" in capsys.readouterr().err
     fails(["objects", "labels.tif", "out"], "unfinished")
     monkeypatch.undo()
     os.chdir(place)
@@ -126,7 +126,7 @@ def test_an_error_of_ours_keeps_what_is_done(place, fails, monkeypatch, capsys):
 def test_codes_names_and_units_on_the_command_line(place, capsys):
     run("plain.tif", "out", "--class", "granules=1", "--min-size", "20vx")
     said = capsys.readouterr().err
-    assert "does not say its voxel size: all is measured in voxels" in said and "objects are left out" in said
+    assert "does not say its voxel size: all is measured in voxels" in said and "objects left out" in said
     table = pandas.read_csv("out/objects.csv")
     assert set(table["class"]) == {"granules"} and table["volume_px3"].min() >= 20
     run("plain.tif", "out2", "--class", "1", "2", "--voxel-size", *EDGES, "--min-size", "32000nm3")
@@ -178,7 +178,7 @@ def test_a_run_with_one_class_map(place, fails):
         (["labels.tif", "out", "--smooth", "-1"], "--smooth -1.0: write a length"),
         (["labels.tif", "out.tif"], "OUT is a folder"),
         (["labels.tif", "full"], "already exists"),
-        (["labels.tif", "full", "--overwrite"], "nothing that `sccs objects` wrote"),
+        (["labels.tif", "full", "--overwrite"], "not written by `sccs objects`"),
         (["missing.tif", "out"], "no such file"),
         (["raw.ome.zarr/s0", "raw.ome.zarr/out"], "lies in LABELS"),
     ],

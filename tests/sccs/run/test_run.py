@@ -97,7 +97,7 @@ def test_an_existing_run_is_refused_without_resume_or_overwrite(finished, capsys
 
 
 def test_a_folder_that_is_no_run_is_never_touched(folder, capsys):
-    fails(capsys, [folder / "recipe.yaml", "--out", folder, "--overwrite"], "no run folder")
+    fails(capsys, [folder / "recipe.yaml", "--out", folder, "--overwrite"], "not a run folder")
     assert (folder / "a.tif").exists()
 
 
