@@ -230,6 +230,7 @@ def whole(results: Path) -> str:
 
 QUOTES: dict[str, Callable[[Path], str]] = {
     "timing": timing,
+    "throughput": throughput,
     "ratios": ratios,
     "eigensolvers": eigensolvers,
     "training": training,
