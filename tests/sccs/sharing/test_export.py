@@ -312,7 +312,7 @@ def test_only_an_export_is_ever_written_over(run, tmp_path, fails):
     (tmp_path / "notes.txt").write_text("")
     fails(["export", run, tmp_path / "mine", "--overwrite"], "not an export")
     fails(["export", run, run, "--overwrite"], "not an export")
-    fails(["export", run, tmp_path / "notes.txt", "--overwrite"], "no zip")
+    fails(["export", run, tmp_path / "notes.txt", "--overwrite"], "not a zip")
     fails(["export", run, tmp_path / "encoder.onnx"], "a folder or a zip")
     assert command(["export", str(run), str(tmp_path / "out")]) == 0
     (tmp_path / "out" / "notes.txt").write_text("")
