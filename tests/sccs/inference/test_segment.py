@@ -55,7 +55,7 @@ def test_a_stopped_job_goes_on_and_loses_nothing(run, scene, tmp_path, monkeypat
     assert not out.exists() and "--resume continues" in capsys.readouterr().err
     monkeypatch.setattr(block_job, "label_fov", Counted())
     for options, word in (
-        ([], "an unfinished segmentation; give --resume"),
+        ([], "an unfinished segmentation; pass --resume"),
         (["--resume", "--halo", "20"], "halo is 20"),
     ):
         assert command(["segment", run, scene[0], str(out), "--block", "1", "1", "999", *options]) == 2
