@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,10 @@ from sccs.data.planes import restored
 from sccs.data.pyramid import EMPTY
 from sccs.data.volumes import Dataset, Volume, evenly
 from sccs.data.writers import write_labels
-from sccs.evaluation.class_files import write_class_files
+from sccs.evaluation.class_files import CLASSES, CLUSTERS, FOLDER, write_class_files
 from sccs.evaluation.continuity import NeighbourTables
 from sccs.evaluation.evaluate import UNSCORED
-from sccs.evaluation.legend import cluster_legend
+from sccs.evaluation.legend import Legend, cluster_legend
 from sccs.evaluation.naming import read_names, write_metrics
 from sccs.evaluation.naming import write_taught as keep_taught
 from sccs.evaluation.tables import confusion
@@ -97,15 +97,7 @@ def _write_taught_classes(
         view_of(pipeline, volume, z, part, dataset, found).save(out / "figures" / "data")
 
     planes = segment_volume(pipeline, volume, counted, drawn=drawn, draw=draw, done=done, shown=positions)
-    write_labels(
-        out / "segmentation" / f"{volume.name}_classes.tif",
-        restored(map(look_up(codes.codes).__getitem__, planes), volume.file_shape, volume.plane),
-        overwrite=True,
-        shape=volume.file_shape,
-        voxel_size=volume.file_voxel_size,
-        colours=legend.colours,
-        names={**legend.names, UNSEGMENTED: "not segmented"},
-    )
+    _write_planes(out, volume, CLASSES, map(look_up(codes.codes).__getitem__, planes), legend)
 
 
 def _fovs(pipeline: Pipeline, dataset: Dataset) -> int:
@@ -203,9 +195,14 @@ def _write_clusters(
 
     planes = segment_volume(pipeline, volume, counted, drawn=shown, draw=draw, done=done)
     legend = cluster_legend(read_names(out), pipeline.k)
+    _write_planes(out, volume, CLUSTERS, counted.neighbours.watch(planes, volume), legend)
+
+
+def _write_planes(out: Path, volume: Volume, suffix: str, planes: Iterable[np.ndarray], legend: Legend) -> None:
+    """Labels (Y, X) uint8 of every slice, as they lie in the volume's file."""
     write_labels(
-        out / "segmentation" / f"{volume.name}_clusters.tif",
-        restored(counted.neighbours.watch(planes, volume), volume.file_shape, volume.plane),
+        out / FOLDER / f"{volume.name}{suffix}",
+        restored(planes, volume.file_shape, volume.plane),
         overwrite=True,
         shape=volume.file_shape,
         voxel_size=volume.file_voxel_size,

@@ -231,6 +231,7 @@ def whole(results: Path) -> str:
 QUOTES: dict[str, Callable[[Path], str]] = {
     "timing": timing,
     "throughput": throughput,
+    "whole": whole,
     "ratios": ratios,
     "eigensolvers": eigensolvers,
     "training": training,

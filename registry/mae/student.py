@@ -1,4 +1,4 @@
-"""A convolutional net that a masked autoencoder teaches: the same features in a tenth of the time, without windows.
+"""A convolutional net that a masked autoencoder teaches: nearly its features in a fraction of the time, no windows.
 
 Three scales, at a half, a quarter and an eighth of the pixels, mixed at a quarter. Strided kernels are even and
 centred, so that feature (i, j) lies at pixel (4i + 1.5, 4j + 1.5) at every scale. Beyond its border an image is

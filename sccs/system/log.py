@@ -228,13 +228,10 @@ def bar(
     """
     from tqdm import tqdm
 
+    given = {"iterable": over, "total": total, "desc": what, "unit": unit, "initial": initial}
     if shown is None and not sys.stderr.isatty():
         return tqdm(
-            over,
-            total=total,
-            desc=what,
-            unit=unit,
-            initial=initial,
+            **given,
             file=_Lines(sys.stderr),
             disable=_quiet,
             bar_format="{desc} {n_fmt}/{total_fmt}, {rate_fmt}, {remaining} left",
@@ -242,17 +239,7 @@ def bar(
             mininterval=SELDOM,
             maxinterval=SELDOM,
         )
-    return tqdm(
-        over,
-        total=total,
-        desc=what,
-        unit=unit,
-        initial=initial,
-        file=sys.stderr,
-        disable=_quiet or shown is False,
-        dynamic_ncols=True,
-        smoothing=0.05,
-    )
+    return tqdm(**given, file=sys.stderr, disable=_quiet or shown is False, dynamic_ncols=True, smoothing=0.05)
 
 
 class Progress:

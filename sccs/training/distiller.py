@@ -90,6 +90,7 @@ class Distiller(Pretraining):
         deviation, mean = torch.std_mean(tokens, (0, 2, 3))
         model = Lesson(student.to(memory_format=torch.channels_last), mean, deviation.clamp(min=TINY))  # type: ignore[call-overload]
         self._chunk, self._crops = -1, (torch.empty(0), torch.empty(0))
+        self._held: Tensor | None = None  # the teacher's tokens of the crops that are scored
         super().__init__(settings, sampler, model, device)
 
     def batch(self) -> tuple[Tensor, ...]:
@@ -101,7 +102,7 @@ class Distiller(Pretraining):
             self._crops = torch.cat(images), torch.cat([self.teacher(each) for each in images])
             self._chunk = chunk
         order = np.random.default_rng([self.sampler.seed, turn]).permutation(self.settings.crops)
-        chosen = order[place * self.settings.batch : (place + 1) * self.settings.batch][self.share]
+        chosen = order[place * self.settings.batch : (place + 1) * self.settings.batch]
         return self._crops[0][chosen], self._crops[1][chosen]
 
     def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
@@ -110,12 +111,14 @@ class Distiller(Pretraining):
     @torch.inference_mode()
     def score(self, images: Tensor, noise: Tensor) -> tuple[float, np.ndarray]:
         """The picture: rows of crop, teacher's and student's tokens along three directions of most variance."""
-        lesson = self._averaged().to(self.device)
-        found = []
-        for crops in images.split(self.settings.batch):
-            wanted = lesson.wanted(self.teacher(crops).to(self.device))
-            found.append((wanted.cpu(), lesson.answer(crops.to(self.device), wanted.shape[2]).cpu()))
-        wanted, answer = (torch.cat(each) for each in zip(*found))
+        lesson = self._averaged()
+        if self._held is None:
+            self._held = self.teacher(images)
+        wanted = lesson.wanted(self._held)
+        lesson.to(self.device)
+        answer = torch.cat(
+            [lesson.answer(crops.to(self.device), wanted.shape[2]).cpu() for crops in images.split(self.settings.batch)]
+        )
         return F.mse_loss(answer, wanted).item(), _picture(images, wanted, answer)
 
     def weights(self) -> dict[str, np.ndarray]:

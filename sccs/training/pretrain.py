@@ -8,7 +8,8 @@ student that one teaches, where the block names a `teacher`.
 Every random choice of a step (crops, scales, flips, masks) is a function of seed and step alone, so that a run that is
 stopped and resumed ends, on the CPU and with the same number of threads, with the same bits as one that was not.
 Several processes draw the crops and masks that one would, each its share, and average their gradients: the same
-training, to rounding, on any number of processes that divides `batch`.
+training, to rounding, on any number of processes that divides `batch`. A student is taught in one process, as its batch
+normalisation would see shares only.
 
 The run folder holds model/mae.safetensors (the encoder in half precision, what `features: {name: mae, checkpoint: ...}`
 takes) or model/student.safetensors (for `features: {name: student, ...}`), its model card beside it as .md,
@@ -85,7 +86,9 @@ def _sampler(settings: Pretrain | Distil, base: Path, seed: int, side: int, toke
 
 
 def check_batch(settings: Pretrain | Distil, team: Team) -> None:
-    """Raises UserError for a batch that the processes of the team cannot share equally."""
+    """Raises UserError for a batch that the team cannot share equally, and for a student in several processes."""
+    if isinstance(settings, Distil) and team.size > 1:
+        raise UserError("pretrain.teacher: a student is taught in one process; start it without torchrun")
     if settings.batch % team.size:
         raise UserError(
             f"pretrain.batch: {settings.batch} crops cannot be shared equally by {team.size} processes; "

@@ -95,7 +95,7 @@ class Distil(Training):
     windows: Annotated[int, Field(ge=1, le=16)] = 2  # of the teacher, along a crop's side
     noise: NotNegative = 0.3  # sd of the noise that a crop gets, at most
     blur: NotNegative = 1.0  # px, sd of the blur that a crop gets, at most
-    crops: Count = 512  # that the teacher answers for at a time
+    crops: Annotated[int, Field(ge=1, le=4096)] = 512  # that the teacher answers for at a time; .4 MB each
     passes: Count = 6  # over these, before the next
 
     @model_validator(mode="after")
@@ -106,8 +106,8 @@ class Distil(Training):
 
 
 def settings_of(block: Mapping[str, Any]) -> type[Pretrain] | type[Distil]:
-    """The schema that a `pretrain` block is written in."""
-    return Distil if "teacher" in block else Pretrain
+    """The schema that a `pretrain` block is written in; what is no block is for the schema to refuse."""
+    return Distil if isinstance(block, Mapping) and "teacher" in block else Pretrain
 
 
 def parse(block: Mapping[str, Any]) -> Pretrain | Distil:

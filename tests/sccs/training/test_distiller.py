@@ -10,8 +10,9 @@ from registry.base import UserError
 from registry.features.mae import MAE
 from registry.features.student import StudentFeatures
 from sccs.training.distiller import Teacher
-from sccs.training.pretrain import prepare, pretrain
-from sccs.training.pretrain_settings import Distil, Pretrain, parse
+from sccs.training.pretrain import check_batch, prepare, pretrain
+from sccs.training.pretrain_settings import Distil, Pretrain, parse, settings_of
+from sccs.training.team import ALONE, Team
 from tests.registry.tiny_mae import PART, made_up_mae, save
 from tests.sccs.training.tiny_pretraining import volume
 
@@ -115,6 +116,18 @@ def test_a_teacher_makes_a_block_a_students(block):
     assert isinstance(parse({"data": block["data"]}), Pretrain)
 
 
+def test_a_student_is_taught_in_one_process(block):
+    """Shares of a batch have other statistics than the whole."""
+    with pytest.raises(UserError, match="taught in one process"):
+        check_batch(parse(block), Team(rank=0, size=2))
+    check_batch(parse(block), ALONE)
+
+
+@pytest.mark.parametrize("given", [5, "teacher", ["teacher"], None])
+def test_what_is_no_block_is_the_schemas_to_refuse(given):
+    assert settings_of(given) is Pretrain
+
+
 @pytest.mark.parametrize(
     "wrong, words",
     [
@@ -122,6 +135,7 @@ def test_a_teacher_makes_a_block_a_students(block):
         ({"mask": 0.5}, "pretrain.mask: Extra inputs"),
         ({"teacher": "gone.safetensors"}, "no file .*gone.safetensors"),
         ({"windows": 0}, "pretrain.windows"),
+        ({"crops": 10**6, "batch": 1}, "pretrain.crops"),
     ],
 )
 def test_wrong_blocks_are_the_users_mistake(block, tmp_path, wrong, words):
