@@ -104,8 +104,15 @@ def carry_out(trainer: Pretraining, out: Path, resume: bool, team: Team = ALONE)
     Raises UserError for a state of another architecture; KeyboardInterrupt, with the state saved, on SIGINT,
     SIGTERM and SIGHUP to any of the processes.
     """
-    state = out / "model" / "state.safetensors"
     trainer.join(team)
+    try:
+        return _carry_out(trainer, out, resume, team)
+    finally:
+        trainer.leave()
+
+
+def _carry_out(trainer: Pretraining, out: Path, resume: bool, team: Team) -> dict[str, Any]:
+    state = out / "model" / "state.safetensors"
     found, damaged = team.on_first(lambda: _newest(state) if resume else (False, []))
     if found:
         trainer.load(state)

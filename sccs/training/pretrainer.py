@@ -78,6 +78,10 @@ class Pretraining(ABC):
         self.share = slice(team.rank * each, (team.rank + 1) * each)
         self.network = team.parallel(self.model, self.device)
 
+    def leave(self) -> None:
+        """Train alone from now on: nothing holds the team's connections any longer."""
+        self.team, self.share, self.network = ALONE, slice(None), self.model
+
     @property
     def progress(self) -> float:
         """Share of the schedule that is over, 0..1."""

@@ -5,6 +5,7 @@ Agreement and small values go through gloo on the CPU; gradients through NCCL wh
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -124,16 +125,20 @@ def launched_team() -> Iterator[Team]:
     import torch
     import torch.distributed as dist
 
+    def part() -> None:
+        gc.collect()  # what still holds a connection would end its threads when Python does, which may abort the exit
+        dist.destroy_process_group()
+
     dist.init_process_group("gloo")
     try:
         yield Team(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", 0)))
     except BaseException as error:
         if not torch.cuda.is_initialized():  # gloo's threads, left alone, may abort the exit; NCCL would wait
-            dist.destroy_process_group()
+            part()
         if isinstance(error, RuntimeError) and (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise UserError(
                 "another process of this run has ended; its own output says why, and --resume goes on from "
                 "the last saved state"
             ) from error
         raise
-    dist.destroy_process_group()
+    part()
