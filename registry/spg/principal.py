@@ -86,6 +86,8 @@ class Coordinates:
         """What `get_state` gave. Raises ValueError for arrays of other shapes."""
         h = len(self.hops)
         expect(state, {"mean": (h, "d"), "weights": (h, "d", self.u), "deviation": (h, self.u)})
+        if any(array.dtype != np.float32 or not np.isfinite(array).all() for array in state.values()):
+            raise ValueError("coordinates are not float32, or not finite")
         self.mean_, self.weights_, self.deviation_ = (np.array(state[key]) for key in ("mean", "weights", "deviation"))
 
 
