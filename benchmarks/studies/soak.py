@@ -253,7 +253,8 @@ class Soak:
         tifffile.imwrite(labels, np.select([wave > 0.7, wave < -0.9], [1, 2]).astype(np.uint8))
         base = scratch / "base"
         self.must(["run", "intensity_kmeans", "--set", *SMALL, "--out", str(base)])
-        self.must(["name", str(base), "0=nucleus"])
+        for step in (["name", "0=nucleus"], ["split", "1", "--into", "2"], ["undo"]):  # names stand in all files then
+            self.must([step[0], str(base), *step[1:]])
         parted = shutil.copytree(base, scratch / "parted")
         self.must(["split", str(parted), "1", "--into", "2"])
         self.writers = writers(base, parted, image, recipe, points, labels)
