@@ -54,6 +54,7 @@ class Student(nn.Module):
         middle = self.middle(fine)
         near, coarse = torch.cat([F.avg_pool2d(fine, 2), middle], 1), self.coarse(middle)
         convolution, *after = self.mix
+        assert isinstance(convolution, nn.Conv2d)
         of_near, of_coarse = convolution.weight.tensor_split([near.shape[1]], 1)
         # mixing is linear: the coarse scale is mixed at a quarter of the places, and upsampled then
         coarse = F.interpolate(pointwise(coarse, of_coarse), scale_factor=2, mode="bilinear")
