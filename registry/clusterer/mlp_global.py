@@ -123,8 +123,8 @@ class MLPGlobal(Clusterer):
                 optimizer.step()
                 if (step + 1) % max(self.iterations // CURVE, 1) == 0:
                     agreed = (logits.argmax(1) == targets[i]).float().mean()
-                    self.curve_.append((step + 1, {"loss/head": float(loss), "clusters/agreement": float(agreed)}))
-        self.loss_ = float(loss.detach())
+                    self.curve_.append((step + 1, {"loss/head": loss.item(), "clusters/agreement": agreed.item()}))
+        self.loss_ = loss.item()
 
     def _create(self, u: int) -> _Head:
         return _Head(u, self.hidden, self.k, self.seed or 0)
