@@ -2,7 +2,7 @@
 
     python -m benchmarks.tables.few_labels [--data platelet hela cdeep3m vnc phantom] [--draws 5] [--size quick|full]
                                            [--system sccs_plus] [--out benchmarks/results/SIZE] [--no-times]
-                                           [--parts heads rivals]
+                                           [--parts heads rivals pixels] [--root FOLDER]
 
 Labelled superpixels are drawn from training images, n of each class, a new draw for each seed; what is scored are test
 images, mean DSC over classes, of pixels pooled over all test images; fields of view touch (the paper's protocol). All
@@ -10,6 +10,10 @@ rows of a draw have the same labels, but for two kinds: error-driven clicks, whe
 class and then labels superpixels that the picture shows wrong, and `suggested`, where the tool says which superpixels
 to label, knows no classes beforehand, and gets n times as many labels as there are classes; beside that the same number
 drawn regardless of class.
+
+`--parts pixels` is the sparse protocol of ε-Seg: n random labelled pixels of each class and slice of the training
+volumes, Dice of all pixels of the test volumes together, without those outside of the cell (`--data betaseg --root
+FOLDER`, or any other set). A superpixel counts as the class that most of its labelled pixels have.
 
 The forest on pixels is that of `skimage.future.TrainableSegmenter` (its functions `fit_segmenter` and
 `predict_segmenter`, which take several images) with pixels of the labelled superpixels, at most 20,000, its own
@@ -25,6 +29,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +42,19 @@ import numpy as np
 import registry
 from benchmarks.harness import REAL, SETS, job
 from benchmarks.pages import Origin, commit, markdown, mean_sd, named, publish
-from benchmarks.tables.labelled import BUDGETS, FEATURES, Forest, Row, Set, View, anywhere, drawn, rivals, set_of
+from benchmarks.tables.labelled import (
+    BUDGETS,
+    FEATURES,
+    Forest,
+    Row,
+    Set,
+    View,
+    anywhere,
+    drawn,
+    drawn_pixels,
+    rivals,
+    set_of,
+)
 from registry.numeric.choosing import doubtful, spread
 from sccs.model.teacher import HEADS, doubt
 from sccs.system.cache import code_of, fingerprint
@@ -123,6 +140,7 @@ class Taught:
 PARTS = {  # of the table, and the code that each depends on besides that of its clusters
     "heads": {"benchmarks.tables.few_labels", "registry.clusterer.label_spreading", "sccs.model.teacher"},
     "rivals": {"benchmarks.tables.labelled"},
+    "pixels": {"benchmarks.tables.few_labels", "registry.clusterer.label_spreading", "sccs.model.teacher"},
 }
 Found = dict[tuple[str, str, int, int], float]  # by row, set, draw, budget (0: no label; -1: all labels)
 
@@ -144,6 +162,13 @@ def measured(here: Set, draw: int) -> Iterator[Row]:
         yield f"{first}, error-driven clicks", n, taught.score_of(clicked)
 
 
+def by_pixels(here: Set, draw: int) -> Iterator[Row]:
+    """The same with labelled pixels in place of superpixels, n of each class and slice."""
+    taught = Taught(here, HEADS[0], draw)
+    for n in BUDGETS:
+        yield f"{HEADS[0]}, pixels of each class and slice", n, taught.score_of(drawn_pixels(here.train, n, draw))
+
+
 def kept(data: str, draw: int, args: argparse.Namespace, out: Path) -> tuple[Found, list[str]]:
     """The rows of one set and draw, from OUT/runs where the same code has measured them before, and their commits."""
     here: Set | None = None
@@ -155,7 +180,11 @@ def kept(data: str, draw: int, args: argparse.Namespace, out: Path) -> tuple[Fou
         path = out / "runs" / f"few_labels-{part}-{args.system}-{data}-s{draw}-{key}.json"
         if not path.exists():
             here = here or set_of(args.system, data, draw, args.size)
-            made = rivals(here, data, draw, args.size, args.system) if part == "rivals" else measured(here, draw)
+            made = {
+                "heads": lambda: measured(here, draw),
+                "rivals": lambda: rivals(here, data, draw, args.size, args.system),
+                "pixels": lambda: by_pixels(here, draw),
+            }[part]()
             rows = []
             for row, n, value in made:
                 rows.append((row, n, value))
@@ -257,14 +286,17 @@ def page(found: Found, times: dict[str, float], system: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
-    parser.add_argument("--data", nargs="+", default=list(SETS), choices=SETS, metavar="SET")
+    parser.add_argument("--data", nargs="+", default=list(SETS), choices=[*SETS, "betaseg"], metavar="SET")
+    parser.add_argument("--root", type=Path, help="folder that the BetaSeg archive was unpacked in")
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--size", choices=("quick", "full"), default="quick")
     parser.add_argument("--system", default="sccs_plus")
-    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS, help="of the rows (default: all)")
+    parser.add_argument("--parts", nargs="+", default=["heads", "rivals"], choices=PARTS, help="of the rows")
     parser.add_argument("--no-times", dest="times", action="store_false", help="where the machine is not quiet")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args(argv)
+    if args.root:
+        os.environ["BETASEG_ROOT"] = str(args.root.resolve())
     found: Found = {}
     out = args.out or Path("benchmarks/results", args.size)
     commits: list[str] = []

@@ -36,7 +36,7 @@ FORESTS: dict[str, dict[str, Any]] = {  # as scikit-image's example has them, an
 @dataclass
 class View:
     """A FOV: its graph, its image (H, W), the class of each pixel (H, W), -1 where none, pixels of each class in each
-    node (n_s, C), the cluster of each node and its spectral coordinates Z (n_s, u)."""
+    node (n_s, C), the cluster of each node and its spectral coordinates Z (n_s, u); its volume and slice."""
 
     graph: RegionGraph
     image: np.ndarray
@@ -44,6 +44,7 @@ class View:
     counts: np.ndarray
     clusters: np.ndarray
     Z: np.ndarray
+    slice: str = ""
 
 
 @dataclass
@@ -84,7 +85,8 @@ def views_of(pipeline: Any, fovs: Iterator[FOV], dataset: Dataset) -> Iterator[V
         done = pipeline.segment_fov(fov.image)
         positions = class_positions(fov, dataset.classes)
         counts = label_counts(done.graph, positions, len(dataset.classes))
-        yield View(done.graph, np.asarray(fov.image, np.float32), positions, counts, done.assignment, done.Z)
+        image, slice_ = np.asarray(fov.image, np.float32), fov.key.rsplit(":", 2)[0]  # volume:z:y:x
+        yield View(done.graph, image, positions, counts, done.assignment, done.Z, slice_)
 
 
 def set_of(system: str, data: str, seed: int, size: str, overrides: Sequence[str] = ()) -> Set:
@@ -117,6 +119,23 @@ def anywhere(truth: np.ndarray, total: int, seed: int) -> np.ndarray:
     labels = np.full(len(truth), -1)
     labels[order] = truth[order]
     return labels
+
+
+def drawn_pixels(views: Sequence[View], n: int, seed: int) -> np.ndarray:
+    """Class of all nodes of the views; -1: not labelled. n pixels of each class and slice at random, fewer where there
+    are not as many, label the nodes that they are in: with the class of most of them, the first where it is even."""
+    rng = np.random.default_rng(seed)
+    found = [np.zeros_like(view.counts) for view in views]
+    for slice_ in dict.fromkeys(view.slice for view in views):
+        here = [i for i, view in enumerate(views) if view.slice == slice_]
+        classes = np.concatenate([views[i].positions.ravel() for i in here])
+        view_of = np.repeat(here, [views[i].positions.size for i in here])
+        node_of = np.concatenate([views[i].graph.regions.ravel() for i in here])
+        for c in range(views[here[0]].counts.shape[1]):
+            for pixel in rng.permutation(np.flatnonzero(classes == c))[:n]:
+                found[view_of[pixel]][node_of[pixel], c] += 1
+    counts = np.concatenate(found)
+    return np.where(counts.sum(1) > 0, counts.argmax(1), -1)
 
 
 # ------------------------------------------------------------------------------------------------------ named clusters

@@ -23,8 +23,10 @@ class LabelSpreading(SparseHead):
     The others are logistic regression and trees. Few labels suit the first, many the second: with n labelled nodes a
     class, the shares of their say are m to n, m = `even`.
 
-    Heads to which all classes are alike see rare ones too often. How large the classes are is estimated from nodes
-    without labels, and P is multiplied by that share to the power of `prior`.
+    Heads to which all classes are alike see rare ones too often, if labels were drawn class by class, and too seldom,
+    if they were not. How large the classes are is estimated from nodes without labels, and P is multiplied by that
+    share to the power of prior r^2 - chosen (1 - r), where r is the number of a class's labels, 1 for the class with
+    most.
 
     With W = D^-1 A, the mean over neighbours: what is wrong at labelled nodes, E_0, is spread by
     E <- correct W E + (1 - correct) E_0 and added, then P <- smooth W P + (1 - smooth) P_0. Labelled nodes are known
@@ -33,9 +35,9 @@ class LabelSpreading(SparseHead):
 
     k: room for classes. coordinates: of each node, after each number of walks. base: `both`, or `trees` or `logistic`
         alone. even: labelled nodes a class at which both have the same say. trees: of the forest. C: inverse strength
-        of the penalty of logistic regression. prior: 0: all classes are alike; 1: as Bayes has it. correct, smooth:
-        share of the neighbours. steps: of either.
-    Fitted: `sizes_` (k,) float32, shares of the classes among nodes without labels.
+        of the penalty of logistic regression. prior, chosen: as above. correct, smooth: share of the neighbours.
+        steps: of either.
+    Fitted: `weight_` (k,) float32, that factor.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class LabelSpreading(SparseHead):
         trees: Count = 100,
         C: Positive = 1.0,
         prior: Share = 0.15,
+        chosen: Share = 0.2,
         correct: Share = 0.5,
         smooth: Share = 0.5,
         steps: Count = 6,
@@ -60,6 +63,7 @@ class LabelSpreading(SparseHead):
         self.trees = trees
         self.C = C
         self.prior = prior
+        self.chosen = chosen
         self.correct = correct
         self.smooth = smooth
         self.steps = steps
@@ -85,13 +89,16 @@ class LabelSpreading(SparseHead):
         self._fitted = self._others()
         for head, _ in self._fitted.values():
             head._learn(X, y)
-        self.sizes_ = np.ones(self.k, np.float32)
+        self.weight_ = np.ones(self.k, np.float32)
         if len(np.unique(y)) > 1 and len(sample := self.coordinates_.sample_):
-            self.sizes_ = shares(self._judge(sample), LEAST).astype(np.float32)
+            count = np.bincount(y, minlength=self.k)
+            r = count / count.max()
+            found = shares(self._judge(sample), LEAST) ** (self.prior * r**2 - self.chosen * (1 - r))
+            self.weight_ = found.astype(np.float32)
 
     def _judge(self, X: np.ndarray) -> np.ndarray:
         parts = [np.float32(share) * head._judge(X) for head, share in self._fitted.values()]
-        P = np.sum(parts, axis=0) * self.sizes_ ** np.float32(self.prior)
+        P = np.sum(parts, axis=0) * self.weight_
         return P / P.sum(1, keepdims=True)
 
     def settle(self, graph: RegionGraph, points: np.ndarray, P: np.ndarray) -> np.ndarray:
@@ -122,12 +129,12 @@ class LabelSpreading(SparseHead):
             for name, (head, _) in self._fitted.items()
             for key, value in head._own_state().items()
         }
-        return {**parts, "sizes": self.sizes_}
+        return {**parts, "weight": self.weight_}
 
     def _set_own_state(self, state: dict[str, np.ndarray], d: int) -> None:
         self._fitted = self._others()
         for name, (head, _) in self._fitted.items():
             head._set_own_state(below(f"{name}.", state), d)
-        self.sizes_ = np.array(state.get("sizes", np.ones(self.k, np.float32)))  # an older teacher has none
-        if self.sizes_.shape != (self.k,) or self.sizes_.dtype != np.float32 or not (self.sizes_ > 0).all():
-            raise ValueError(f"sizes: not {self.k} positive numbers")
+        self.weight_ = np.array(state.get("weight", np.ones(self.k, np.float32)))  # an older teacher has none
+        if self.weight_.shape != (self.k,) or self.weight_.dtype != np.float32 or not (self.weight_ > 0).all():
+            raise ValueError(f"weight: not {self.k} positive numbers")

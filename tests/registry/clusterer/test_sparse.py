@@ -112,20 +112,22 @@ def test_sizes_of_classes_are_found_from_points_without_labels_though_none_is_be
 
 def test_a_rare_class_is_seen_less_often_once_its_size_is_known_and_an_older_state_knows_none():
     graph, truth = two_sides()
-    alike, weighed = (registry.get("clusterer", "label_spreading")(k=2, prior=prior) for prior in (0.0, 1.0))
+    alike, weighed = (
+        registry.get("clusterer", "label_spreading")(k=2, prior=prior, chosen=0.5) for prior in (0.0, 1.0)
+    )
     order = np.flatnonzero(truth == 0)[:20].tolist() + np.flatnonzero(truth == 1).tolist()  # one half is rare here
     for head in (alike, weighed):
         head.begin_with([graph])
         points = head.points(graph)
         head.coordinates_.sample_ = points[order]
         head.learn(points[[5, 40, 150, 190]], truth[[5, 40, 150, 190]])
-    assert weighed.sizes_[0] < 0.4
+    assert weighed.weight_[0] < 0.4 < weighed.weight_[1]
     assert (weighed.judge(points)[:, 0] < alike.judge(points)[:, 0]).all()
     state = {
-        name: value for name, value in weighed.get_state().items() if name not in ("head.sizes", "coordinates.sample")
+        name: value for name, value in weighed.get_state().items() if name not in ("head.weight", "coordinates.sample")
     }
     older = registry.get("clusterer", "label_spreading")(k=2, prior=1.0)
     older.set_state(state)
     np.testing.assert_allclose(older.judge(points), alike.judge(points), atol=1e-6)
-    with pytest.raises(ValueError, match="sizes"):
-        older.set_state({**state, "head.sizes": np.zeros(2, np.float32)})
+    with pytest.raises(ValueError, match="weight"):
+        older.set_state({**state, "head.weight": np.zeros(2, np.float32)})
