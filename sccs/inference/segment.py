@@ -229,7 +229,8 @@ def taught_meaning(model: Model, probabilities: bool = False) -> tuple[Classes, 
     """What is written of a taught model, and what its class codes mean. Raises UserError for too many classes."""
     assert model.taught is not None  # as the caller has seen
     known = {int(code): name for code, name in model.info.get("classes", {}).items()}
-    codes, legend = taught_codes(model.taught.names, model.taught.colours, known, model.info.get("ignore"))
+    taught = model.taught
+    codes, legend = taught_codes(taught.names, taught.colours, known, model.info.get("ignore"), taught.teacher.codes)
     return Classes(codes, probabilities), legend
 
 
