@@ -71,6 +71,7 @@ def run_of(name: str, k: int, changes: Sequence[str], runs: Path) -> Path:
 def data_of(name: str, changes: Sequence[str]) -> Dataset:
     """A set as its runs have it."""
     recipe = load_recipe(RECIPES[name], options_of(name, 8, changes))
+    assert recipe.data is not None  # as the packaged recipes have it
     return load_dataset(recipe.data, Path.cwd(), recipe.seed)
 
 
@@ -122,7 +123,7 @@ def class_maps(run: Path, dataset: Dataset) -> Iterator[tuple[np.ndarray, np.nda
         _, top, left = volume.origin
         slices, (_, height, width) = list(volume.z_slices), volume.shape  # the file may be larger
         assert slices == list(range(slices[0], slices[0] + len(slices))), "objects need every slice"
-        labels = np.stack([volume.read_labels(z) for z in slices])
+        labels = np.stack([np.asarray(volume.read_labels(z)) for z in slices])
         labels = np.where((labels < 0) | (labels == dataset.ignore), 255, labels).astype(np.uint8)
         yield found[slices[0] : slices[-1] + 1, top : top + height, left : left + width], labels
 
