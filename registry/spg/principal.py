@@ -94,6 +94,8 @@ class Coordinates:
             state,
             {"mean": (h, "d"), "weights": (h, "d", self.u), "deviation": (h, self.u), "sample": ("m", self.u * h)},
         )
+        if any(array.dtype != np.float32 or not np.isfinite(array).all() for array in state.values()):
+            raise ValueError("coordinates are not float32, or not finite")
         self.mean_, self.weights_, self.deviation_ = (np.array(state[key]) for key in ("mean", "weights", "deviation"))
         self.sample_ = np.array(state["sample"])
 

@@ -8,6 +8,7 @@ of `sccs run`, Python and napari (sccs/inference/labels.py). Fields of view over
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -135,6 +136,8 @@ def segment(run: str, input: str, output: str, **options: Any) -> None:
     """
     wished = Options(**options)
     check_output(output, wished.overwrite)
+    if wished.probabilities is not None:
+        _check_beside(wished.probabilities, output)
     with ExitStack() as until_done:
         until_done.enter_context(held(output, "sccs segment"))
         _check_apart(run, input, output, wished.mask)
@@ -145,6 +148,13 @@ def segment(run: str, input: str, output: str, **options: Any) -> None:
             _check_apart(run, input, wished.probabilities, wished.mask)
             until_done.enter_context(held(wished.probabilities, "sccs segment"))
         _segment(run, input, output, wished)
+
+
+def _check_beside(probabilities: str, output: str) -> None:
+    """Raises UserError where one of the two would lie in the other, which may not be there yet."""
+    one, other = (Path(os.path.realpath(each)) for each in (probabilities, output))
+    if one in other.parents or other in one.parents:
+        raise UserError(f"--probabilities {probabilities}: lies in OUTPUT, or holds it: choose a name beside {output}")
 
 
 def _check_apart(run: str, input: str, output: str, mask: str | None, companions: Sequence[str] = ()) -> None:
