@@ -84,7 +84,8 @@ def _grid(H: int, W: int, step: float, device: torch.device) -> tuple[int, int, 
     place = (ys[:, None, :, None] * W + xs[None, :, None, :]).reshape(gh * gw, -1)
     inside = (in_y[:, None, :, None] & in_x[None, :, None, :]).reshape(gh * gw, -1)
     at = np.stack([place // W / step, place % W / step], axis=1).astype(np.float32)
-    return gh, gw, *(torch.from_numpy(each).to(device) for each in (place, inside, at))
+    places, inner, coordinates = (torch.from_numpy(each).to(device) for each in (place, inside, at))
+    return gh, gw, places, inner, coordinates
 
 
 def _cells(length: int, step: float) -> tuple[int, np.ndarray, np.ndarray]:
