@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from registry.base import FeatureMap, Features
+from registry.base import FeatureMap, Features, TensorMap
 from registry.mae.checkpoint import STUDENT, checkpoint_path, read_checkpoint, weights_hash
 from registry.mae.student import STEP, Student, features, fused
 from registry.ranges import Width
@@ -47,6 +47,9 @@ class StudentFeatures(Features):
         pixels = torch.from_numpy(np.ascontiguousarray(image, np.float32)).to(self.device, self._kind)
         values = features(self._load(), pixels).float().contiguous().cpu().numpy()
         return FeatureMap(values=values, step=float(STEP), offset=(STEP - 1) / 2, shape=image.shape)
+
+    def extract_batch(self, images: torch.Tensor) -> list[TensorMap]:
+        return [TensorMap(features(self._load(), images).contiguous(), float(STEP), (STEP - 1) / 2)]
 
     def fingerprint(self) -> str:
         if self._hash is None:

@@ -82,8 +82,9 @@ def fused(student: Student) -> Student:
 
 
 def features(student: Student, image: Tensor) -> Tensor:
-    """Image (H, W) of any size -> features (ceil(H/4), ceil(W/4), out)."""
-    H, W = image.shape
-    padded = F.pad(image[None], (0, -W % COARSEST, 0, -H % COARSEST), mode="reflect")
+    """Image (H, W) of any size -> features (ceil(H/4), ceil(W/4), out); images (B, H, W) -> (B, ...)."""
+    H, W = image.shape[-2:]
+    padded = F.pad(image.view(-1, H, W), (0, -W % COARSEST, 0, -H % COARSEST), mode="reflect")
     with torch.inference_mode():
-        return student(padded)[0, :, : -(-H // STEP), : -(-W // STEP)].permute(1, 2, 0)
+        found = student(padded)[:, :, : -(-H // STEP), : -(-W // STEP)].permute(0, 2, 3, 1)
+        return found.view(*image.shape[:-2], *found.shape[1:])

@@ -193,10 +193,16 @@ class AffinityGraph(GraphBuilder):
         d2[torch.arange(len(rows)), rows] = torch.inf
         return d2.topk(min(self.neighbours, nodes.n - 1), dim=1, largest=False).values.reshape(-1)
 
-    def _scaled(self, features: np.ndarray) -> torch.Tensor:
-        if self.standardize == "set":
+    def _scaled(self, features: np.ndarray | torch.Tensor) -> torch.Tensor:
+        if isinstance(features, torch.Tensor):
+            X = features
+            if self.standardize == "set":
+                mean, scale = (torch.from_numpy(each).to(X.device) for each in (self.mean_, self.scale_))
+                return (X - mean) * scale
+        elif self.standardize == "set":
             return torch.from_numpy((features - self.mean_) * self.scale_)
-        X = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
+        else:
+            X = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
         if self.standardize == "none":
             return X
         X = (X - X.mean(1, keepdim=True)) / (X.std(1, keepdim=True, unbiased=False) + 1e-6)
@@ -224,20 +230,26 @@ class AffinityGraph(GraphBuilder):
         return graph
 
     def _sparse(self, X: torch.Tensor, nodes: Nodes, alpha: float | None) -> tuple[torch.Tensor, ...]:
-        n = len(X)
         pairs = []
         if "knn" in self.edges:
             pairs.append(nearest_pairs(X, self.neighbours))
         if "adjacent" in self.edges:
             pairs.append(torch.from_numpy(nodes.touching))
-        i, j = torch.cat(pairs, dim=1)
+        return self.weighed(X, torch.cat(pairs, dim=1), alpha)
+
+    def weighed(
+        self, X: torch.Tensor, pairs: torch.Tensor, alpha: float | None, rows: int = 256
+    ) -> tuple[torch.Tensor, ...]:
+        """Rows, columns (E,) int64 and entries (E,) of A by Eq. 1, in both directions and with self-loops: of nodes
+        X (n, d), standardised, and the pairs (2, m) that may be joined, in any direction, more than once."""
+        (i, j), n = pairs, len(X)
         keys = torch.unique(torch.minimum(i, j) * n + torch.maximum(i, j))
         i, j = keys // n, keys % n
-        weight = self._kernel(squared_lengths(X, i, j), alpha)
+        weight = self._kernel(squared_lengths(X, i, j, rows), alpha)
         kept = weight > 0
         i, j, weight = i[kept], j[kept], weight[kept]
-        loop = torch.arange(n)
-        self_weight = self._kernel(torch.zeros(n), alpha)
+        loop = torch.arange(n, device=X.device)
+        self_weight = self._kernel(torch.zeros(n, device=X.device), alpha)
         return torch.cat([i, j, loop]), torch.cat([j, i, loop]), torch.cat([weight, weight, self_weight])
 
     def _kernel(self, d2: torch.Tensor, alpha: float | None) -> torch.Tensor:
