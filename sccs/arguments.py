@@ -8,6 +8,7 @@ from typing import NoReturn
 import sccs
 from sccs.system.text import printable
 
+DIGITS = 18  # of a number; more than anything has, and 64 bits hold them
 LISTS = ("features", "graph", "embedder", "clusterer", "recipes", "datasets")
 
 
@@ -445,6 +446,6 @@ def _several(text: str) -> int:
 
 
 def _natural(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 0")
+    if not text.isdecimal() or len(text) > DIGITS:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number >= 0 of {DIGITS} digits at most")
     return int(text)

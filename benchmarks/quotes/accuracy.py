@@ -13,6 +13,7 @@ from benchmarks.harness import REAL
 from benchmarks.pages import Origin, markdown
 from benchmarks.quotes import lines, paragraph, short, short_sd
 from benchmarks.studies import leads, study_sccs
+from benchmarks.studies import teaching as teaching_study
 from benchmarks.tables import few_labels as few_labels_table
 from benchmarks.tables import text
 from benchmarks.tables.answers import Answers, read_csv
@@ -275,6 +276,13 @@ def few_labels(results: Path) -> str:
     return f"{paragraph(said)}\n\n{few_labels_table.by_budget(few_labels_table.read(table))}"
 
 
+def teaching(results: Path) -> str:
+    """Which head learns best, on training images."""
+    path = results / "teaching" / "teaching.csv"
+    tables = [teaching_study.table(teaching_study.read(path), labels) for labels in teaching_study.DRAWS]
+    return "\n\n".join([paragraph(f"{Origin.read(path)}. Mean DSC over classes and sets."), *tables])
+
+
 def fine(results: Path) -> str:
     """More clusters."""
     answers, origin = _quick(results, "plus")
@@ -355,6 +363,7 @@ QUOTES: dict[str, Callable[[Path], str]] = {
     "supervised": supervised,
     "maester": maester,
     "few_labels": few_labels,
+    "teaching": teaching,
     "fine": fine,
     "students": students,
     "plus": plus,

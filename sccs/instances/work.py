@@ -38,6 +38,7 @@ from sccs.system.log import say_error
 NOTHING = 255  # code of voxels that were not segmented
 NEAR = 16  # finest voxel edges within which distances are exact
 CELLS = 1 << 25  # of the grid that farther distances are measured in
+LONGEST_FILE = 200  # bytes of what the files of a class are called; disks allow 255
 NUMBERS = 2**32 - 1  # objects, at most
 ALONE = ("far", "holes-join", "join", "unite", "number")  # stages of one task, for the first process
 
@@ -236,7 +237,7 @@ class Work:
 
     def _do_clean(self, _: str, number: int) -> None:
         area = self.blocks.box(number)
-        radius = [int(self.wishes.smooth / edge + 1e-9) for edge in self.edges]
+        radius = [min(int(self.wishes.smooth / e + 1e-9), side) for e, side in zip(self.edges, self.blocks.shape)]
         outer, inner = self.blocks.around(area, radius)
         self.store.open("clean")[area] = smoothed(np.asarray(self.store.open("codes")[outer]), radius)[inner]
 
@@ -246,7 +247,7 @@ class Work:
 
     def _mask(self, number: str, area: Box) -> np.ndarray:
         """Whether voxels are of a class, gaps bridged, holes as they are: bool."""
-        code, gap = list(self.classes.values())[int(number)], self.wishes.bridge
+        code, gap = list(self.classes.values())[int(number)], min(self.wishes.bridge, self.blocks.shape[0])
         outer, inner = self.blocks.around(area, (gap, 0, 0))
         mask = np.asarray(self._codes[outer]) == code
         return bridged(mask, gap)[inner] if gap else mask
@@ -574,7 +575,8 @@ class Work:
 
 def file_name(name: str) -> str:
     """What the files of a class are called."""
-    return re.sub(r"[^\w .+-]", "_", name).strip(" .") or "_"
+    plain = re.sub(r"[^\w .+-]", "_", name).strip(" .") or "_"
+    return plain.encode()[:LONGEST_FILE].decode(errors="ignore")
 
 
 def step_areas(edges: Sequence[float] | np.ndarray, shape: Sequence[int]) -> np.ndarray:
