@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # the types that parts exchange; at run time nothing is impor
     from torch import Tensor
 
     from registry.spg.graphs import Nodes, RegionGraph
+    from registry.spg.tensor_graph import TensorGraph
 
 
 class UserError(Exception):
@@ -72,6 +73,18 @@ class FeatureStack:
     def q(self) -> int:
         """Channels of all maps together."""
         return sum(each.q for each in self.maps)
+
+
+@dataclass(frozen=True)
+class TensorMap:
+    """Features of several FOVs of one size, where a device computes: values (B, h, w, q) float32 tensor.
+
+    step, offset: as of a `FeatureMap`.
+    """
+
+    values: Tensor
+    step: float
+    offset: float
 
 
 class Part:
@@ -142,6 +155,23 @@ class Features(Part):
         """Features of one FOV (H, W) float32, standardised per volume, which stays as it is."""
         raise NotImplementedError
 
+    def extract_batch(self, images: Tensor) -> list[TensorMap]:
+        """Features of several FOVs (B, H, W) float32, on their device: the maps of a stack, or one. Here: of each by
+        `extract`, on the CPU. A part that overrides it gives the values of `extract`, up to rounding."""
+        import torch
+
+        found = [self.extract(image) for image in images.cpu().numpy()]
+        stacks = [each.maps if isinstance(each, FeatureStack) else (each,) for each in found]
+        return [
+            TensorMap(torch.from_numpy(np.stack([each.values for each in maps])).to(images.device), step, offset)
+            for maps in zip(*stacks)
+            for step, offset in [(maps[0].step, maps[0].offset)]
+        ]
+
+    def on_cpu(self) -> list[str]:
+        """What `extract_batch` leaves to the CPU, in words: the part, unless it overrides that."""
+        return [type(self).__name__] if type(self).extract_batch is Features.extract_batch else []
+
     def sharing(self) -> AbstractContextManager[object]:
         """While it is entered, images may overlap, as those of one slice do: a part may keep what several have in
         common, if `extract` gives equal values with it and without."""
@@ -156,6 +186,7 @@ class GraphBuilder(Part):
     """Role `graph`: image and features -> RegionGraph. `pool` is the costly half and does not depend on `fit`."""
 
     cacheable = True  # pooled nodes are small enough to keep on disk
+    takes_tensors = False  # whether it has `build_batch`
 
     def pool(self, image: np.ndarray, features: FeatureMap | FeatureStack) -> Nodes:
         """Regions of one FOV (H, W) and their node features, as they are."""
@@ -172,6 +203,14 @@ class GraphBuilder(Part):
         """`pool`, then `connect`."""
         return self.connect(self.pool(image, features))
 
+    def build_batch(self, images: Tensor, features: Sequence[TensorMap]) -> TensorGraph:
+        """The graphs of several FOVs (B, H, W), side by side, on their device; up to rounding those of `build`."""
+        raise NotImplementedError
+
+    def on_cpu(self) -> list[str]:
+        """What `build_batch` leaves to the CPU, in words."""
+        return []
+
 
 class Embedder(Part):
     """Role `embedder`: RegionGraph -> Z (n_s, u) float32 tensor, on the graph's device.
@@ -182,6 +221,7 @@ class Embedder(Part):
     trainable = False
     terms: tuple[str, ...] = ()  # names of the loss terms, the keys of `train.weights`
     embeds_batches = False  # whether `embed` of several graphs side by side (`RegionGraph.batch`) is that of each
+    takes_tensors = False  # whether `embed` of a `TensorGraph` of several fields of view is that of each
     loss_uses_Z = True  # where false, `loss` and `after_step` get None for Z while nobody else needs it either
 
     def fit(self, graphs: Sequence[RegionGraph]) -> None:
@@ -214,6 +254,7 @@ class Clusterer(Part):
     warmup: int = 0  # iterations in which a trainable embedder is trained alone; a fixed one needs none
     begun: bool = True  # whether `loss` may be called; a part that overrides `begin` is not, before it
     per_class: bool = False  # whether cluster i is class i of the data set, so that k is their number or more
+    takes_tensors = False  # whether `predict` looks at Z alone, and only node by node
     k: int
 
     def fit(self, graphs: Sequence[RegionGraph], embeddings: Sequence[Tensor]) -> None:

@@ -39,6 +39,8 @@ class MLPGlobal(Clusterer):
     Raises UserError when the training graphs have fewer than k distinct nodes.
     """
 
+    takes_tensors = True
+
     def __init__(
         self,
         *,

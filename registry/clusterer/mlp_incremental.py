@@ -33,6 +33,7 @@ class MLPIncremental(torch.nn.Module, Clusterer):
     """
 
     trainable = True
+    takes_tensors = True
     terms = ("clu", "smo")
 
     def __init__(

@@ -78,6 +78,10 @@ class LGC(torch.nn.Module, Embedder):
         self.register_buffer("moments", torch.zeros(2, 0, 0), persistent=False)  # X^T X and X^T Â X per node
 
     @property
+    def takes_tensors(self) -> bool:  # type: ignore[override]  # an attribute where it is constant
+        return self.scale != "graph"
+
+    @property
     def layers(self) -> int:
         """Linear layers, hence propagations of F_s."""
         return len(self.channels) + 1

@@ -42,6 +42,8 @@ class LGCPrincipal(Embedder):
     Fitted: `mean_` (2q,), `weights_` (2q, u) float32, columns by falling share of the trace; `share_` (u,).
     """
 
+    takes_tensors = True
+
     def __init__(self, *, u: Width = 12, hops: Hops = 4, normalisation: Literal["symmetric", "walk"] = "symmetric"):
         self.u = u
         self.hops = hops

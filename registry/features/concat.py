@@ -7,9 +7,10 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 import numpy as np
+from torch import Tensor
 
 import registry
-from registry.base import FeatureMap, Features, FeatureStack, UserError
+from registry.base import FeatureMap, Features, FeatureStack, TensorMap, UserError
 from registry.ranges import Seed
 
 
@@ -69,6 +70,12 @@ class Concat(Features):
     def extract(self, image: np.ndarray) -> FeatureStack:
         maps = tuple(part.extract(image) for part in self.parts)  # a stack, of a concat within; pooling takes either
         return FeatureStack(cast("tuple[FeatureMap, ...]", maps))
+
+    def extract_batch(self, images: Tensor) -> list[TensorMap]:
+        return [each for part in self.parts for each in part.extract_batch(images)]
+
+    def on_cpu(self) -> list[str]:
+        return [name for part in self.parts for name in part.on_cpu()]
 
     @contextmanager
     def sharing(self) -> Iterator[None]:

@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from registry.base import FeatureMap, Features, UserError
+from registry.base import FeatureMap, Features, TensorMap, UserError
 from registry.mae.checkpoint import checkpoint_path, read_checkpoint, weights_hash
 from registry.mae.network import Encoder
-from registry.mae.windows import Known, windowed
+from registry.mae.windows import Known, windowed, windowed_batch
 from registry.ranges import Batch, Depth, Pixels, Width
+
+AT_ONCE = 98  # windows of a batch of images, at least: those of two fields of view of 560 px
 
 
 class MAE(Features):
@@ -93,6 +95,14 @@ class MAE(Features):
         if self.normalize == "token":
             values = standardised(values)
         return FeatureMap(values=values, step=float(self.patch), offset=(self.patch - 1) / 2, shape=image.shape)
+
+    def extract_batch(self, images: Tensor) -> list[TensorMap]:
+        sizes = {"window": self.window, "patch": self.patch, "stride": self.stride}
+        values = windowed_batch(images, self.encode, self.width, **sizes, batch=max(self.batch, AT_ONCE))
+        if self.normalize == "token":
+            deviation = values.std(3, keepdim=True, unbiased=False)
+            values = (values - values.mean(3, keepdim=True)) / deviation.clamp(min=1e-6)
+        return [TensorMap(values, float(self.patch), (self.patch - 1) / 2)]
 
     @contextmanager
     def sharing(self) -> Iterator[None]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
+import torch
 from pydantic import Field
 
-from registry.base import FeatureMap, FeatureStack, UserError
+from registry.base import FeatureMap, FeatureStack, TensorMap, UserError
 from registry.ranges import AboveOne, Count
 from registry.spg.affinity import AffinityGraph, Edges, Kappa, Standardize
 from registry.spg.graphs import Nodes, region_geometry, region_means, touching_pairs
+from registry.spg.pieces import connected_batch
 from registry.spg.pooling import blocks, pool
 from registry.spg.propagation import Propagation
 from registry.spg.slic import slic
-from registry.spg.slic_grid import grid_slic
+from registry.spg.slic_grid import assigned_batch, grid_slic
+from registry.spg.tensor_graph import TensorGraph, build
 
 
 def consecutive(regions: np.ndarray) -> np.ndarray:
@@ -83,6 +87,30 @@ class Superpixel(AffinityGraph):
 
             grey = gaussian_filter(grey, self.sigma)
         return grid_slic(grey, count, self.compactness, self.slic_iterations, self.device)
+
+    @property
+    def takes_tensors(self) -> bool:  # type: ignore[override]  # an attribute where it is constant
+        return self.edges != "all"
+
+    def on_cpu(self) -> list[str]:
+        if self.slic == "grid" and not self.sigma:
+            return []
+        return ["superpixels (graph.slic: grid without sigma is made on the device)"]
+
+    def decompose_batch(self, images: torch.Tensor) -> torch.Tensor:
+        """The regions (B, H, W) int64 of several images, on their device, numbered through."""
+        if self.on_cpu():
+            regions = torch.from_numpy(np.stack([self.decompose(image) for image in images.cpu().numpy()]))
+            ends = (regions.flatten(1).amax(1) + 1).cumsum(0)
+            return (regions + torch.cat([ends.new_zeros(1), ends[:-1]])[:, None, None]).to(images.device)
+        grey = (images / 6 + 0.5).clamp(0, 1)
+        size = grey[0].numel()
+        count = max(1, round(size / self.pixels_per_superpixel))
+        labels = assigned_batch(grey, count, self.compactness, self.slic_iterations)
+        return connected_batch(labels, grey, size / count / 4)
+
+    def build_batch(self, images: torch.Tensor, features: Sequence[TensorMap]) -> TensorGraph:
+        return build(self, images, self.decompose_batch(images), features)
 
     def pool(self, image: np.ndarray, features: FeatureMap | FeatureStack) -> Nodes:
         regions = self.decompose(image)

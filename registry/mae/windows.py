@@ -94,6 +94,34 @@ def windowed(
     return (total / count)[:h, :w].contiguous().cpu().numpy()
 
 
+def windowed_batch(
+    images: Tensor, encode: Callable[[Tensor], Tensor], q: int, *, window: int, patch: int, stride: int, batch: int
+) -> Tensor:
+    """The same of several images (B, H, W) on a device, without leaving it: (B, ceil(H/p), ceil(W/p), q)."""
+    B, H, W = images.shape
+    h, w, side = -(-H // patch), -(-W // patch), window // patch
+    rows, columns = _starts(h * patch, window, stride), _starts(w * patch, window, stride)
+    padded = images.index_select(1, _reflected(H, rows[-1] + window, images.device))
+    padded = padded.index_select(2, _reflected(W, columns[-1] + window, images.device))
+    total = images.new_zeros(B, padded.shape[1] // patch, padded.shape[2] // patch, q)
+    count = images.new_zeros(*total.shape[1:3], 1)
+    with torch.inference_mode():
+        windows = padded.unfold(1, window, stride).unfold(2, window, stride).reshape(-1, window, window)
+        tokens = torch.cat([encode(some) for some in windows.split(batch)])
+        tokens = tokens.view(B, len(rows), len(columns), side, side, q)
+        for i, y in enumerate(rows):
+            for j, x in enumerate(columns):
+                here = slice(y // patch, y // patch + side), slice(x // patch, x // patch + side)
+                total[:, here[0], here[1]] += tokens[:, i, j]
+                count[here] += 1
+        return (total / count)[:, :h, :w].contiguous()
+
+
+def _reflected(length: int, padded: int, device: torch.device) -> Tensor:
+    """The pixel (padded,) of an axis that stands at each place beyond it, too."""
+    return torch.from_numpy(np.pad(np.arange(length), (0, padded - length), mode="reflect")).to(device)
+
+
 def _starts(length: int, window: int, stride: int) -> list[int]:
     """Corners of the windows along an axis: every `stride` px, until one reaches the end or passes it."""
     steps = -(-max(length - window, 0) // stride)

@@ -97,8 +97,26 @@ def _select(
 
 def squared_lengths(X: torch.Tensor, i: torch.Tensor, j: torch.Tensor, rows: int = 256) -> torch.Tensor:
     """||x_i - x_j||^2 (E,) of pairs i, j (E,) of X (n, d), as many at a time as a processor's cache holds."""
-    parts = zip(i.split(rows), j.split(rows))
-    return torch.cat([(X.index_select(0, a) - X.index_select(0, b)).square_().sum(1) for a, b in parts])
+    if X.device.type != "cpu":
+        parts = zip(i.split(rows), j.split(rows))
+        return torch.cat([(X.index_select(0, a) - X.index_select(0, b)).square_().sum(1) for a, b in parts])
+    lengths, squares = X.new_empty(len(i)), X.new_empty(min(rows, len(i)), X.shape[1])
+    for start in range(0, len(i), rows):
+        part = slice(start, min(start + rows, len(i)))
+        room = squares[: part.stop - start]
+        _squared_differences(X.numpy(), i[part].numpy(), j[part].numpy(), room.numpy())
+        torch.sum(room, 1, out=lengths[part])
+    return lengths
+
+
+@compiled
+def _squared_differences(X: np.ndarray, i: np.ndarray, j: np.ndarray, squares: np.ndarray) -> None:
+    """Fill `squares` (E, d) with (x_i - x_j)^2, channel by channel, of pairs i, j (E,) of X (n, d)."""
+    for e in range(len(i)):
+        one, other, line = X[i[e]], X[j[e]], squares[e]
+        for k in range(X.shape[1]):
+            apart = one[k] - other[k]
+            line[k] = apart * apart
 
 
 class AffinityGraph(GraphBuilder):
@@ -175,10 +193,16 @@ class AffinityGraph(GraphBuilder):
         d2[torch.arange(len(rows)), rows] = torch.inf
         return d2.topk(min(self.neighbours, nodes.n - 1), dim=1, largest=False).values.reshape(-1)
 
-    def _scaled(self, features: np.ndarray) -> torch.Tensor:
-        if self.standardize == "set":
+    def _scaled(self, features: np.ndarray | torch.Tensor) -> torch.Tensor:
+        if isinstance(features, torch.Tensor):
+            X = features
+            if self.standardize == "set":
+                mean, scale = (torch.from_numpy(each).to(X.device) for each in (self.mean_, self.scale_))
+                return (X - mean) * scale
+        elif self.standardize == "set":
             return torch.from_numpy((features - self.mean_) * self.scale_)
-        X = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
+        else:
+            X = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
         if self.standardize == "none":
             return X
         X = (X - X.mean(1, keepdim=True)) / (X.std(1, keepdim=True, unbiased=False) + 1e-6)
@@ -206,20 +230,26 @@ class AffinityGraph(GraphBuilder):
         return graph
 
     def _sparse(self, X: torch.Tensor, nodes: Nodes, alpha: float | None) -> tuple[torch.Tensor, ...]:
-        n = len(X)
         pairs = []
         if "knn" in self.edges:
             pairs.append(nearest_pairs(X, self.neighbours))
         if "adjacent" in self.edges:
             pairs.append(torch.from_numpy(nodes.touching))
-        i, j = torch.cat(pairs, dim=1)
+        return self.weighed(X, torch.cat(pairs, dim=1), alpha)
+
+    def weighed(
+        self, X: torch.Tensor, pairs: torch.Tensor, alpha: float | None, rows: int = 256
+    ) -> tuple[torch.Tensor, ...]:
+        """Rows, columns (E,) int64 and entries (E,) of A by Eq. 1, in both directions and with self-loops: of nodes
+        X (n, d), standardised, and the pairs (2, m) that may be joined, in any direction, more than once."""
+        (i, j), n = pairs, len(X)
         keys = torch.unique(torch.minimum(i, j) * n + torch.maximum(i, j))
         i, j = keys // n, keys % n
-        weight = self._kernel(squared_lengths(X, i, j), alpha)
+        weight = self._kernel(squared_lengths(X, i, j, rows), alpha)
         kept = weight > 0
         i, j, weight = i[kept], j[kept], weight[kept]
-        loop = torch.arange(n)
-        self_weight = self._kernel(torch.zeros(n), alpha)
+        loop = torch.arange(n, device=X.device)
+        self_weight = self._kernel(torch.zeros(n, device=X.device), alpha)
         return torch.cat([i, j, loop]), torch.cat([j, i, loop]), torch.cat([weight, weight, self_weight])
 
     def _kernel(self, d2: torch.Tensor, alpha: float | None) -> torch.Tensor:

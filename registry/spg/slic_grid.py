@@ -9,8 +9,11 @@ step in pixels. benchmarks/speed/superpixels.py holds both against labels.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
+from torch import Tensor
 
 AROUND = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
 FAR = 1e6  # of clusters beyond the border of the grid, in grid steps
@@ -27,25 +30,29 @@ def grid_slic(grey: np.ndarray, count: int, compactness: float, iterations: int,
 
 def assigned(grey: np.ndarray, count: int, compactness: float, iterations: int, device: str = "cpu") -> np.ndarray:
     """Cluster of every pixel (H, W) int64: k-means, in which a cluster may still have several pieces."""
-    H, W = grey.shape
-    step = (grey.size / count) ** 0.5
-    (gh, ys, in_y), (gw, xs, in_x) = (_cells(length, step) for length in (H, W))
-    cells, place = gh * gw, (ys[:, None, :, None] * W + xs[None, :, None, :]).reshape(gh * gw, -1)  # (cells, pixels)
-    inside = torch.from_numpy((in_y[:, None, :, None] & in_x[None, :, None, :]).reshape(cells, -1)).to(device)
-    y, x = place // W / step, place % W / step
-    stacked = np.stack([y, x, grey.ravel()[place] / compactness, np.ones(place.shape)], axis=1).astype(np.float32)
-    values = torch.from_numpy(stacked).to(device)  # (cells, 4, pixels)
-    points = values[:, :3].contiguous()
-    values = (values * inside[:, None]).transpose(1, 2).contiguous()
+    images = torch.from_numpy(np.ascontiguousarray(grey, np.float32))[None].to(device)
+    return assigned_batch(images, count, compactness, iterations)[0].cpu().numpy()
+
+
+def assigned_batch(grey: Tensor, count: int, compactness: float, iterations: int) -> Tensor:
+    """The same of several images (B, H, W) float32, on their device: (B, H, W) int64, clusters of each from 0 on."""
+    (B, H, W), device = grey.shape, grey.device
+    gh, gw, place, inside, at = _grid(H, W, (H * W / count) ** 0.5, device)
+    cells = gh * gw
+    shades = grey.reshape(B, -1)[:, place.view(-1)].view(B, cells, 1, -1) / compactness
+    points = torch.cat([at.expand(B, -1, -1, -1), shades], 2).view(B * cells, 3, -1)  # (cells, 3, pixels)
+    values = torch.cat([points, torch.ones_like(points[:, :1])], 1).view(B, cells, 4, -1)
+    values = (values * inside[:, None]).view(B * cells, 4, -1).transpose(1, 2).contiguous()
     sums = values.sum(1)
-    centres = (sums[:, :3] / sums[:, 3:]).view(gh, gw, 3)
-    distance = torch.empty(cells, 9, place.shape[1], device=device)
-    nearest = torch.empty(cells, place.shape[1], device=device)
+    centres = (sums[:, :3] / sums[:, 3:]).view(B, gh, gw, 3)
+    distance = torch.empty(B * cells, 9, place.shape[1], device=device)
+    nearest = torch.empty(B * cells, place.shape[1], device=device)
     member = torch.empty_like(distance)
     for iteration in range(iterations):
-        near = torch.full((gh + 2, gw + 2, 3), FAR, device=device)
-        near[1:-1, 1:-1] = centres
-        near = torch.stack([near[1 + dy : 1 + dy + gh, 1 + dx : 1 + dx + gw] for dy, dx in AROUND], 2).view(cells, 9, 3)
+        near = torch.full((B, gh + 2, gw + 2, 3), FAR, device=device)
+        near[:, 1:-1, 1:-1] = centres
+        near = torch.stack([near[:, 1 + dy : 1 + dy + gh, 1 + dx : 1 + dx + gw] for dy, dx in AROUND], 3)
+        near = near.view(B * cells, 9, 3)
         # ||p||^2 is the same for all nine
         torch.baddbmm(near.square().sum(2, keepdim=True), near, points, alpha=-2, out=distance)
         torch.minimum(distance[:, 0], distance[:, 1], out=nearest)
@@ -54,20 +61,31 @@ def assigned(grey: np.ndarray, count: int, compactness: float, iterations: int, 
         if iteration == iterations - 1:
             break
         torch.eq(distance, nearest[:, None], out=member)
-        shares = torch.bmm(member, values).view(gh, gw, 9, 4)
-        sums = torch.zeros(gh + 2, gw + 2, 4, device=device)
+        shares = torch.bmm(member, values).view(B, gh, gw, 9, 4)
+        sums = torch.zeros(B, gh + 2, gw + 2, 4, device=device)
         for i, (dy, dx) in enumerate(AROUND):
-            sums[1 + dy : 1 + dy + gh, 1 + dx : 1 + dx + gw] += shares[:, :, i]
-        sums = sums[1:-1, 1:-1]
-        centres = torch.where(sums[:, :, 3:] > 0, sums[:, :, :3] / sums[:, :, 3:].clamp(min=1), centres)
+            sums[:, 1 + dy : 1 + dy + gh, 1 + dx : 1 + dx + gw] += shares[:, :, :, i]
+        sums = sums[:, 1:-1, 1:-1]
+        centres = torch.where(sums[..., 3:] > 0, sums[..., :3] / sums[..., 3:].clamp(min=1), centres)
     cluster = torch.zeros(nearest.shape, dtype=torch.int64, device=device)
-    own = torch.arange(cells, device=device)[:, None]
+    own = torch.arange(cells, device=device).repeat(B)[:, None]
     for i, (dy, dx) in reversed(list(enumerate(AROUND))):  # of equal distances the first cluster
         cluster = torch.where(distance[:, i] == nearest, own + (dy * gw + dx), cluster)
-    labels = np.empty(H * W, np.int64)
-    kept = inside.cpu().numpy()
-    labels[place[kept]] = cluster.cpu().numpy()[kept]
-    return labels.reshape(H, W)
+    labels = torch.empty(B, H * W, dtype=torch.int64, device=device)
+    labels[:, place[inside]] = cluster.view(B, cells, -1)[:, inside]
+    return labels.view(B, H, W)
+
+
+@functools.lru_cache(maxsize=4)
+def _grid(H: int, W: int, step: float, device: torch.device) -> tuple[int, int, Tensor, Tensor, Tensor]:
+    """Cells along both axes, and of each cell the places of its pixels in the image (cells, pixels), which of these are
+    not there twice, and (y, x) in grid steps (cells, 2, pixels)."""
+    (gh, ys, in_y), (gw, xs, in_x) = (_cells(length, step) for length in (H, W))
+    place = (ys[:, None, :, None] * W + xs[None, :, None, :]).reshape(gh * gw, -1)
+    inside = (in_y[:, None, :, None] & in_x[None, :, None, :]).reshape(gh * gw, -1)
+    at = np.stack([place // W / step, place % W / step], axis=1).astype(np.float32)
+    places, inner, coordinates = (torch.from_numpy(each).to(device) for each in (place, inside, at))
+    return gh, gw, places, inner, coordinates
 
 
 def _cells(length: int, step: float) -> tuple[int, np.ndarray, np.ndarray]:

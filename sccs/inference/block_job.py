@@ -32,7 +32,7 @@ from sccs.data.label_store import cells, create_probabilities, create_store, hal
 from sccs.data.pyramid import EMPTY, Level, box, grid, pyramid
 from sccs.data.volumes import Volume
 from sccs.inference.blocks import Place, Plan, make_plan
-from sccs.inference.labels import Classes, label_fov, look_up, sharing
+from sccs.inference.labels import Classes, label_fovs, look_up, sharing
 from sccs.inference.partial import MEND, partial_folder
 from sccs.inference.source import Mask, open_mask, open_volume
 from sccs.inference.stitch import stitched
@@ -326,17 +326,19 @@ class Job:
             slice(low, max((fov[axis].high for fov in seen), default=0)) for axis, low in ((0, top), (1, left))
         )
         for z in zs:
+            image = np.empty((0, 0), np.float32)  # where all is outside of the mask
             if wanted[z]:
                 image = self.volume.read_window(self.volume.origin[0] + z, rows, columns)
             with sharing(self.model, len(wanted[z])):
-                for i, j in places:
-                    y, x, view = self.plan.y[i], self.plan.x[j], None
-                    if (i, j) in wanted[z]:
-                        view = image[y.low - top : y.high - top, x.low - left : x.high - left]
-                    found, result = label_fov(self.model, self.volume, self.mask, z, y, x, view)
+                fovs = [((i, j), self.plan.y[i], self.plan.x[j]) for i, j in places]
+                views = (
+                    (place, y, x, image[y.low - top : y.high - top, x.low - left : x.high - left])
+                    for place, y, x in fovs
+                )
+                for place, found, result in label_fovs(self.model, self.volume, self.mask, z, views):
                     if shown is not None:
                         found = np.concatenate([found[..., None], shown.of(self.model, result, found)], 2)
-                    layer[i, j][z - zs.start, : y.high - y.low, : x.high - x.low] = found
+                    layer[place][z - zs.start, : found.shape[0], : found.shape[1]] = found
                     tick()
         return layer
 

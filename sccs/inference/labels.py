@@ -6,7 +6,7 @@ are stitched by clusters, whatever is shown of them: classes are looked up after
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -69,32 +69,32 @@ class Probabilities:
         return np.where((labels == EMPTY)[..., None], np.float32(0), P)
 
 
-def label_fov(
+def label_fovs(
     model: Model,
     volume: Volume,
     mask: Inside | None,
     z: int,
-    y: Span,
-    x: Span,
-    image: np.ndarray | None = None,
+    fovs: Iterable[tuple[Place, Span, Span, np.ndarray]],
     keep: bool = False,
-) -> tuple[np.ndarray, Segmented | None]:
-    """Clusters (h, w) uint8 of all that one FOV sees of slice z of the region, and what they come from.
+) -> Iterator[tuple[Place, np.ndarray, Segmented | None]]:
+    """Clusters (h, w) uint8 of all that each FOV sees of slice z of the region, and what they come from; on a device in
+    batches (`Model.segment_fovs`), and not always in order.
 
     `EMPTY` where the mask is 0, and throughout, with None beside it, where nothing is to be written at the FOV's
-    centre: it is outside of the mask or of one grey value. image: the FOV's pixels, if they are there. keep: nodes come
-    from the cache, and stay there.
+    centre: it is outside of the mask or of one grey value. fovs: place, spans and pixels of each; pixels need not be
+    there where all is outside of the mask. keep: nodes come from the cache, and stay there.
     """
-    inside = None if mask is None else mask(z, slice(y.low, y.high), slice(x.low, x.high))
-    empty = np.full((y.high - y.low, x.high - x.low), EMPTY, np.uint8)
-    if inside is not None and not inside[y.core, x.core].any():
-        return empty, None
-    if image is None:
-        image = volume.read_window(volume.origin[0] + z, slice(y.low, y.high), slice(x.low, x.high))
-    if of_one_grey(image, y, x):
-        return empty, None
-    result = model.segment_fov(np.ascontiguousarray(image), keep)
-    return masked(result.clusters, inside), result
+
+    def asked() -> Iterator[tuple[tuple[Place, np.ndarray | None, np.ndarray], np.ndarray | None]]:
+        for place, y, x, image in fovs:
+            inside = None if mask is None else mask(z, slice(y.low, y.high), slice(x.low, x.high))
+            outside = inside is not None and not inside[y.core, x.core].any()
+            empty = np.full((y.high - y.low, x.high - x.low), EMPTY, np.uint8)
+            nothing = outside or of_one_grey(image, y, x)
+            yield (place, inside, empty), None if nothing else np.ascontiguousarray(image)
+
+    for (place, inside, empty), result in model.segment_fovs(asked(), keep):
+        yield place, empty if result is None else masked(result.clusters, inside), result
 
 
 def of_one_grey(image: np.ndarray, y: Span, x: Span) -> bool:
@@ -179,12 +179,12 @@ def segment_slice(
 ) -> Slice:
     """Slice z of the file, FOV by FOV, with their `results` if asked for. done() is called after each.
 
-    mask, keep: as for `label_fov`. shown: what of a taught model is shown.
+    mask, keep: as for `label_fovs`. shown: what of a taught model is shown.
     """
     found = Slice(fields)
     with sharing(model, len(fields)):
-        for place, y, x, image in views(volume, z, fields):
-            found.labels[place], result = label_fov(model, volume, mask, z - volume.origin[0], y, x, image, keep)
+        each = label_fovs(model, volume, mask, z - volume.origin[0], views(volume, z, fields), keep)
+        for place, found.labels[place], result in each:
             if shown is not None:
                 found.shown[place] = shown.of(model, result, found.labels[place])
             if results and result is not None:
@@ -207,7 +207,7 @@ def segment_slices(
     shown: Shown | None = None,
     done: Callable[[], object] = lambda: None,
 ) -> Iterator[np.ndarray]:
-    """Clusters (Y, X) uint8 of every used slice of a volume, one after the other; `EMPTY` as `label_fov` says.
+    """Clusters (Y, X) uint8 of every used slice of a volume, one after the other; `EMPTY` as `label_fovs` says.
 
     What the blocks of `sccs.inference.block_job` hold. fields: None for those that overlap by the default halo. shown:
     what of a taught model is given in place of labels, as (Y, X, channels). done() is called after every FOV.

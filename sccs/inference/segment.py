@@ -41,11 +41,12 @@ from sccs.inference.source import (
     whole_region,
 )
 from sccs.inference.workers import import_distributed
+from sccs.model import batches
 from sccs.model.model import Model
 from sccs.system.apart import check_apart
 from sccs.system.files import atomic_path
 from sccs.system.lock import held
-from sccs.system.log import bar, say
+from sccs.system.log import bar, say, say_error
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,8 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
     model = Model.load(run, options.device)
     if options.depth is not None:
         depth.check_depth(model, options.depth)
+    if model.device != "cpu" and (left := batches.on_cpu(model)):
+        say_error(f"{model.device}: what stays on the CPU: {', '.join(left)}")
     entries = {cluster: entry for cluster, entry in model.names.items() if cluster < model.k}
     if options.probabilities is not None and model.taught is None:
         raise UserError(f"--probabilities: {run} was taught nothing yet; label a few pixels, `sccs teach {run} LABELS`")
@@ -239,7 +242,8 @@ def taught_meaning(model: Model, probabilities: bool = False) -> tuple[Classes, 
     """What is written of a taught model, and what its class codes mean. Raises UserError for too many classes."""
     assert model.taught is not None  # as the caller has seen
     known = {int(code): name for code, name in model.info.get("classes", {}).items()}
-    codes, legend = taught_codes(model.taught.names, model.taught.colours, known, model.info.get("ignore"))
+    taught = model.taught
+    codes, legend = taught_codes(taught.names, taught.colours, known, model.info.get("ignore"), taught.teacher.codes)
     return Classes(codes, probabilities), legend
 
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 
 from registry.base import UserError
 from registry.spg.graphs import RegionGraph
-from sccs.model import folder
+from sccs.model import batches, folder
 from sccs.model.edits import Edits
 from sccs.model.parts import Parts
+from sccs.model.segmented import STAGES, Segmented
 from sccs.model.teacher import Taught, Teacher
 from sccs.recipe import Recipe, load_recipe
 from sccs.recipe.named import FILE, State, read_state
@@ -26,18 +27,7 @@ from sccs.system.files import write_text
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-STAGES = ("features", "graph", "embed", "cluster")
-
-
-@dataclass
-class Segmented:
-    """What a model makes of one FOV (H, W) with n_s superpixels."""
-
-    clusters: np.ndarray  # (H, W) uint8
-    graph: RegionGraph
-    Z: np.ndarray  # (n_s, u) float32
-    assignment: np.ndarray  # (n_s,) uint8, the cluster of each node
-    seconds: dict[str, float] = field(default_factory=dict)  # by stage
+Key = TypeVar("Key")
 
 
 class Model(Parts):
@@ -46,16 +36,21 @@ class Model(Parts):
     Beside them stands what a person made of the model: `names`, of clusters, as `sccs.recipe.named.read_names` gives
     them; `edits`, clusters that were split and merged, and `taught`, the classes of a few labels; None where there are
     none. `weights`: digest of what the parts learned, "" before it is loaded.
+
+    `tensors`: whether FOVs are segmented by tensors, in batches (sccs/model/batches.py): as a rule on every device but
+    the CPU, where it may be switched on, too.
     """
 
     edits: Edits | None = None
     taught: Taught | None = None
     weights = ""
+    pixels_at_once = 8 * 560**2  # of the FOVs in a batch on a device, as long as its memory has room for them
 
     def __init__(self, recipe: Recipe):
         super().__init__(recipe)
         self.info: dict[str, Any] = {}
         self.names: dict[int, dict] = {}
+        self.tensors = self.device != "cpu" and self.graph.takes_tensors
 
     @property
     def k(self) -> int:
@@ -75,13 +70,9 @@ class Model(Parts):
     @torch.no_grad()
     def segment_fov(self, image: np.ndarray, keep: bool = False) -> Segmented:
         """One FOV (H, W) float32, standardised as its volume -> clusters (H, W), with seconds by stage."""
-        clock = [time.perf_counter()]
-
-        def tick() -> None:
-            if self.device != "cpu":
-                torch.cuda.synchronize(self.device)
-            clock.append(time.perf_counter())
-
+        if self.tensors and not keep:
+            return batches.segment(self, [image])[0]
+        tick = self.clock()
         if keep:
             tick()
             graph = self.build(image)
@@ -94,14 +85,40 @@ class Model(Parts):
         tick()
         assignment = self.assign(graph, Z)
         clusters = assignment[graph.regions]
-        tick()
-        return Segmented(clusters, graph, Z.cpu().numpy(), assignment, dict(zip(STAGES, np.diff(clock).tolist())))
+        seconds = dict(zip(STAGES, tick()))
+        return Segmented(clusters, graph, Z.cpu().numpy(), assignment, seconds)
+
+    def segment_fovs(
+        self, images: Iterable[tuple[Key, np.ndarray | None]], keep: bool = False
+    ) -> Iterator[tuple[Key, Segmented | None]]:
+        """Several FOVs, each with whatever it is to be known by; None where there is none. With `tensors` those of one
+        size in batches, in which order they are given back; one is segmented while images of the next are read."""
+        if self.tensors and not keep:
+            yield from batches.segment_all(self, images)
+        else:
+            for key, image in images:
+                yield key, None if image is None else self.segment_fov(image, keep)
+
+    def clock(self) -> Callable[[], list[float]]:
+        """A function that gives the seconds between its calls so far, the device's work included, from now on."""
+        times = [time.perf_counter()]
+
+        def tick() -> list[float]:
+            if self.device != "cpu":
+                torch.cuda.synchronize(self.device)
+            times.append(time.perf_counter())
+            return np.diff(times).tolist()
+
+        return tick
 
     def assign(self, graph: RegionGraph, Z: torch.Tensor) -> np.ndarray:
         """The cluster (n_s,) uint8 of each node, given Z (n_s, u), after all splits and merges."""
-        P = self.clusterer.predict(graph, Z)  # (n_s, k)
-        assignment = P.argmax(1).to(torch.uint8).cpu().numpy()
+        assignment = self.as_clustered(graph, Z).cpu().numpy()
         return self.edits.apply(assignment, Z.cpu().numpy()) if self.edits else assignment
+
+    def as_clustered(self, graph: RegionGraph, Z: torch.Tensor) -> torch.Tensor:
+        """The cluster (n_s,) uint8 of each node as the clusterer gives it, on the device of Z."""
+        return self.clusterer.predict(graph, Z).argmax(1).to(torch.uint8)
 
     @torch.no_grad()
     def judge(self, result: Segmented) -> np.ndarray:

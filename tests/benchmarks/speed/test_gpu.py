@@ -8,4 +8,10 @@ def test_the_gpu_script_runs_on_the_cpu(read, tmp_path):
     assert gpu.guard(gpu.main)([*arguments, "--out", str(tmp_path)]) == 0
     rows = read("gpu")
     values = {row["what"]: float(row["value"]) for row in rows if row["group"] == "parity"}
-    assert values["superpixels"] == values["assignment"] == 1 and values["tokens float32"] == 0
+    assert values["sccs_fast superpixels"] == values["assignment"] == 1 and values["tokens float32"] == 0
+    assert all(values[f"{system} clusters"] >= 0.995 for system in gpu.SYSTEMS)
+    steps = {row["group"] for row in rows if row["group"].startswith("steps")}
+    assert steps == {"steps CPU, compiled", "steps tensors, 1", "steps tensors, 2"}
+    assert {row["what"] for row in rows if row["group"] == "whole tensors"} == {
+        f"{s} {n}" for s in gpu.SYSTEMS for n in (1, 2)
+    }

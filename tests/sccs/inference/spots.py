@@ -31,7 +31,7 @@ def read(path) -> np.ndarray:
     return open_image(path).array[:]
 
 
-REAL = block_job.label_fov
+REAL = block_job.label_fovs
 
 
 class Counted:
@@ -41,10 +41,11 @@ class Counted:
         self.count, self.last = 0, last
 
     def __call__(self, *args):
-        if self.count >= self.last:
-            raise KeyboardInterrupt
-        self.count += 1
-        return REAL(*args)
+        for found in REAL(*args):
+            if self.count >= self.last:
+                raise KeyboardInterrupt
+            self.count += 1
+            yield found
 
 
 def save_pyramid(path: Path, shape: tuple[int, int, int]) -> Path:

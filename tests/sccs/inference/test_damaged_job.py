@@ -23,7 +23,7 @@ def stopped(run, scene, tmp_path_factory) -> Path:
     """A folder with OUTPUT.partial, stopped after 18 of 36 fields of view."""
     folder = tmp_path_factory.mktemp("stopped")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(block_job, "label_fov", Counted(18))
+        patch.setattr(block_job, "label_fovs", Counted(18))
         assert command(["segment", run, scene[0], str(folder / "b.ome.zarr"), *BLOCKS]) == 130
     return folder
 
@@ -66,12 +66,12 @@ def flip(path: Path) -> None:
 )
 def test_what_is_lost_is_done_again(run, scene, job, monkeypatch, capsys, harm, again):
     harm(job)
-    monkeypatch.setattr(block_job, "label_fov", Counted())
+    monkeypatch.setattr(block_job, "label_fovs", Counted())
     assert resume(run, scene, job) == 0
     assert np.array_equal(read(job.with_name("b.ome.zarr")), scene[1])
     said = capsys.readouterr().err
     assert (f"{again} of the blocks that were done are damaged, and are done again" in said) == (again > 0)
-    assert block_job.label_fov.count in (18, 19)
+    assert block_job.label_fovs.count in (18, 19)
 
 
 @pytest.mark.parametrize(

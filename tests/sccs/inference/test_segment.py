@@ -50,19 +50,19 @@ def test_tiff_has_the_same_labels(run, scene, tmp_path, monkeypatch):
 def test_a_stopped_job_goes_on_and_loses_nothing(run, scene, tmp_path, monkeypatch, capsys):
     out = tmp_path / "b.ome.zarr"
     total = 3 * 3 * 4  # slices, rows, columns
-    monkeypatch.setattr(block_job, "label_fov", Counted(18))
+    monkeypatch.setattr(block_job, "label_fovs", Counted(18))
     assert command(["segment", run, scene[0], str(out), "--block", "1", "1", "999"]) == 130
     assert not out.exists() and "--resume continues" in capsys.readouterr().err
-    monkeypatch.setattr(block_job, "label_fov", Counted())
+    monkeypatch.setattr(block_job, "label_fovs", Counted())
     for options, word in (
         ([], "an unfinished segmentation; pass --resume"),
         (["--resume", "--halo", "20"], "halo is 20"),
     ):
         assert command(["segment", run, scene[0], str(out), "--block", "1", "1", "999", *options]) == 2
         assert word in capsys.readouterr().err and not out.exists()
-    assert block_job.label_fov.count == 0
+    assert block_job.label_fovs.count == 0
     assert command(["segment", run, scene[0], str(out), "--block", "1", "1", "999", "--resume"]) == 0
-    assert block_job.label_fov.count == total - 16  # 18 are four blocks of four, and two FOVs of the fifth
+    assert block_job.label_fovs.count == total - 16  # 18 are four blocks of four, and two FOVs of the fifth
     assert np.array_equal(read(out), scene[1])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.ome.zarr"]
 
@@ -96,7 +96,7 @@ def test_a_second_command_on_the_same_output_is_refused(run, scene, tmp_path, mo
         return REAL(*args)
 
     for module in (block_job, labels):
-        monkeypatch.setattr(module, "label_fov", meanwhile)
+        monkeypatch.setattr(module, "label_fovs", meanwhile)
     segment(run, scene[0], out)
     assert (
         set(codes[0]) == {2}
