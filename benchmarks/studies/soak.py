@@ -323,7 +323,7 @@ class Soak:
 
     def fill(self, name: str) -> None:
         """One trial of `full`."""
-        writer, room = self.writers[name], int(self.random.uniform(0, 0.9) * self.whole[name][1])
+        writer, room = self.writers[name], int(self.random.uniform(0, 0.9) * max(0, self.whole[name][1]))
         with disk(self.scratch / "disk") as grow:
             folder = self.fresh(writer, self.scratch / "disk")
             if grow is not None:
