@@ -210,6 +210,7 @@ def _settings(path: str, source: ImageSource, options: Options) -> dict[str, Any
             "least": voxels_of(options.min_size, "--min-size", size, flat),
             "largest": options.largest,
             "inside": spelt(options.inside, "--inside"),
+            "absent": not options.classes,
         },
     }
 

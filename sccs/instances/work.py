@@ -60,6 +60,7 @@ class Wishes:
     None: the other ones. connectivity: 6, 18 or 26. smooth: radius. bridge: slices. fill: the largest hole, inf: any.
     split: depth of a peak, None: objects that touch stay one. least: the smallest object. largest: how many are kept.
     inside: names of classes that more than half of an object's surface lies against, else it is left out.
+    absent: classes that do not occur are skipped; otherwise they are an error.
     """
 
     classes: Mapping[str, int] | None = None
@@ -73,6 +74,7 @@ class Wishes:
     least: float = 0.0
     largest: int | None = None
     inside: Sequence[str] = ()
+    absent: bool = False
 
 
 class Work:
@@ -121,10 +123,11 @@ class Work:
                     "--class if it is one"
                 )
             return chosen
+        found = {name: code for name, code in self.wishes.classes.items() if self.histogram[code]}
         for name, code in self.wishes.classes.items():
-            if not self.histogram[code]:
+            if name not in found and not (self.wishes.absent and found):
                 raise UserError(f"{self.path}: class {name} ({code}) does not occur; there are {there}")
-        return dict(self.wishes.classes)
+        return found
 
     @functools.cached_property
     def to(self) -> dict[str, int]:

@@ -13,6 +13,7 @@ import pytest
 import tifffile
 
 from sccs.cli import main
+from sccs.data.writers import write_labels
 from sccs.instances.stores import Memory
 from sccs.instances.table import object_table
 from sccs.instances.work import Wishes, Work, carry_out_here
@@ -65,6 +66,16 @@ def test_labels_tables_and_a_page(place, whole, capsys):
     )
     assert json.loads(Path("out/objects.json").read_text())["classes"] == {"granules": 1, "nucleus": 2}
     assert not [name for name in os.listdir(".") if "partial" in name or ".lock" in name]
+
+
+def test_a_named_class_that_does_not_occur_is_skipped_unless_it_was_asked_for(place, capsys):
+    labels = blobs()
+    names = {0: "unrecognized", 1: "granules", 2: "nucleus", 3: "golgi"}
+    write_labels(place / "more.tif", labels, labels.shape, EDGES, names=names)
+    run("more.tif", "out", *BLOCK)
+    assert json.loads(Path("out/objects.json").read_text())["classes"] == {"granules": 1, "nucleus": 2}
+    assert main(["objects", "more.tif", "other", "--class", "golgi"]) == 2
+    assert "class golgi (3) does not occur" in capsys.readouterr().err
 
 
 @pytest.mark.slow
