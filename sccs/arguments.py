@@ -8,6 +8,7 @@ from typing import NoReturn
 import sccs
 from sccs.system.text import printable
 
+DIGITS = 18  # of a number; more than anything has, and 64 bits hold them
 LISTS = ("features", "graph", "embedder", "clusterer", "recipes", "datasets")
 
 
@@ -394,9 +395,9 @@ COMMANDS = {
     "history": ("list the steps taken on a run: names, splits, merges, labels", _history),
     "undo": ("undo the last step", _undo),
     "list": ("list parts, recipes and data sets", _list),
-    "show": ("print print a recipe in full, and where each value comes from", _show),
+    "show": ("print a recipe in full, and where each value comes from", _show),
     "cache": ("show or empty the cache of features, graphs and synthetic volumes", _cache),
-    "info": ("print print versions, device, threads, cache and bundled MAE checkpoint", lambda parser: None),
+    "info": ("print versions, device, threads, cache and bundled MAE checkpoint", lambda parser: None),
 }
 
 
@@ -420,7 +421,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, (purpose, add) in COMMANDS.items():
         command = commands.add_parser(name, help=purpose)
         add(command)
-        command.add_argument("--quiet", action="store_true", help="say neither progress nor what goes on")
+        command.add_argument("--quiet", action="store_true", help="print neither progress nor messages")
     return parser
 
 
@@ -445,6 +446,6 @@ def _several(text: str) -> int:
 
 
 def _natural(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 0")
+    if not text.isdecimal() or len(text) > DIGITS:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number >= 0 of {DIGITS} digits at most")
     return int(text)

@@ -129,6 +129,7 @@ def _name(args: argparse.Namespace) -> int:
     if not args.names:
         return name(args.run, args.names)
     from sccs.evaluation.files import read_metrics
+    from sccs.recipe.history import is_behind
     from sccs.recipe.named import read_state
     from sccs.report.page import read_everything, refresh
     from sccs.system.lock import BRIEFLY, held
@@ -138,10 +139,10 @@ def _name(args: argparse.Namespace) -> int:
         read_metrics(Path(args.run))
         read_everything(Path(args.run))  # a name is kept only where the report can be made anew
         code = name(args.run, args.names)
-        if read_state(Path(args.run)).teacher is not None:
-            from sccs.steps import show_taught
+        if read_state(Path(args.run)).teacher is not None or is_behind(Path(args.run)):
+            from sccs.steps import show
 
-            show_taught(args.run)
+            show(args.run)
     with held(Path(args.run, "report.html"), "sccs name", wait=10 * BRIEFLY):  # drawn by each of several, in turn
         say(f"report: {refresh(Path(args.run))}")
     return code

@@ -170,7 +170,7 @@ class Pipeline(Model):
             return look_up(named_meaning(self)[0])[self._shown(volume, voxel_size, None)]
         taught = self._taught()
         of_data = {int(code): name for code, name in self.info.get("classes", {}).items()}
-        codes, _ = taught_codes(taught.names, taught.colours, of_data, self.info.get("ignore"))
+        codes, _ = taught_codes(taught.names, taught.colours, of_data, self.info.get("ignore"), taught.teacher.codes)
         return self._shown(volume, voxel_size, Classes(codes))[..., 0]
 
     def predict_proba(self, volume: Any, voxel_size: Sequence[float] | float | None = None) -> np.ndarray:

@@ -6,6 +6,7 @@ written, whole, and what is drawn from it follows.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -37,9 +38,10 @@ from sccs.recipe.stored import read_resolved
 from sccs.report.page import QUESTIONS, refresh, write_report
 from sccs.report.questions import Question, write_questions
 from sccs.system.apart import check_apart
-from sccs.system.files import write_text
+from sccs.system.files import check_text_place, write_text
 from sccs.system.lock import BRIEFLY, held
 from sccs.system.log import RunLog, say, say_error
+from sccs.system.text import printable
 
 PAINT = "paint"  # what steps are called that a person painted
 MOST_POINTS = 200_000  # that a split looks at
@@ -77,9 +79,10 @@ def teach(
         teacher = lessons.teach(model, lesson, classes, said, head=head, anew=anew)
         teacher.codes |= codes
         command = shlex.join(["teach", *map(str, labels), *(["--anew"] if anew else [])])
+        behind = history.is_behind(run)
         _take(run, state, command, teacher)
         lessons.take(model, teacher)
-        _show_taught(run, model)
+        _draw(run, model, behind)
     nodes = sum(int((counts.sum(1) > 0).sum()) for counts in lesson.counts)
     say(f"{run}: {nodes} superpixels labelled, each in every field of view that sees it; it now knows {tally(teacher)}")
     return teacher
@@ -100,9 +103,10 @@ def paint(run: str | Path, model: Pipeline, image: str, make: Callable[[Teacher 
         if folder.digest(run / "model") != model.weights:
             raise UserError(f"{run}: was trained again since it was opened; open it again")
         teacher = make(unpainted(run))
+        behind = history.is_behind(run)
         _take(run, read_state(run), f"{PAINT} {shlex.quote(image)}", teacher)
         lessons.take(model, teacher)
-        _show_taught(run, model)
+        _draw(run, model, behind)
     return teacher
 
 
@@ -177,17 +181,20 @@ def undo(run: str | Path, *, device: str = "auto") -> history.Step:
         after = parse_state(known[-1].before, run / FILE) if known else before
         edited = after.edits != before.edits
         dataset = run_data(run, Pipeline.load(run, device)) if edited else None  # raises before anything is changed
+        behind = history.is_behind(run)
+        history.fall_behind(run)
         step = history.take_back(run)
-        said = f"{run}: undid step {step.number}, {step.command}"
+        said = f"{run}: undid step {step.number}, {printable(step.command)}"
         if dataset is not None:
             _remake(run, dataset, device)
         else:
             metrics = rescore(run)
-            if after.teacher is not None:
-                _show_taught(run, Pipeline.load(run, device))
+            if after.teacher is not None or behind:
+                _draw(run, Pipeline.load(run, device), behind)
             else:
                 write_class_files(run, metrics)
                 refresh(run)
+                history.catch_up(run)
     say(said)
     return step
 
@@ -216,32 +223,32 @@ def suggest(
     model = Pipeline.load(run, device)
     given = [] if image is None else [as_volume(image, image, None, model.fov, model.min_side)]
     volumes = given or run_data(run, model).train
+    outputs = [each for each in (out, page) if each]
+    if len(set(map(os.path.realpath, outputs))) < len(outputs):
+        raise UserError(f"{out}: is the table and the page: choose another name for one of them")
+    for each in outputs:
+        _check_free(run, each, overwrite, [volume.path for volume in volumes])
     found = suggestions(model, volumes, n)
     if page is not None:
-        _ask(run, model, page or str(run / QUESTIONS), found, image, overwrite)
+        _ask(run, model, page or str(run / QUESTIONS), found, image)
     text = "z,y,x,class,image\n" + "".join(f"{s.z},{s.y},{s.x},,{_cell(image or s.volume)}\n" for s in found)
     if out is None and page is None:
         say(text.rstrip("\n"))
     if out is None:
         return found
     with held(out, "sccs suggest"):
-        _check_free(run, out, overwrite)
         write_text(Path(out), text)
     say(f"{out}: {len(found)} places; fill in the column `class`, then `sccs teach {run} {out}`")
     return found
 
 
-def _ask(
-    run: Path, model: Pipeline, page: str, found: Sequence[Suggestion], image: str | None, overwrite: bool
-) -> None:
+def _ask(run: Path, model: Pipeline, page: str, found: Sequence[Suggestion], image: str | None) -> None:
     """The page of pictures to answer."""
     known = model.taught.names if model.taught else [entry["name"] for entry in model.names.values()]
     names = list(dict.fromkeys([*known, *model.info.get("classes", {}).values()]))
     asked = [Question(s.image, s.mask, (s.z, s.y, s.x), image or s.volume, s.doubt) for s in found]
     own = Path(page) == run / QUESTIONS
     with held(page, "sccs suggest"):
-        if not own:
-            _check_free(run, page, overwrite)
         write_questions(Path(page), asked, names, shlex.quote(str(run)))
     if own:
         with held(run / "report.html", "sccs suggest", wait=10 * BRIEFLY):
@@ -249,10 +256,14 @@ def _ask(
     say(f"{page}: {len(found)} places; open it, answer, save answers.csv, then `sccs teach {run} answers.csv`")
 
 
-def _check_free(run: Path, out: str, overwrite: bool) -> None:
-    if Path(out).exists() and not overwrite:
+def _check_free(run: Path, out: str, overwrite: bool, images: Sequence[str]) -> None:
+    if os.path.realpath(out) == os.path.realpath(run / QUESTIONS):
+        return
+    if os.path.lexists(out) and not overwrite:
         raise UserError(f"{out}: already exists: choose another name, or pass --overwrite")
+    check_apart(Path(out), {"RUN": [str(run)], "the image": images}, within=False)
     check_apart(Path(out), {"RUN": [str(run)]})
+    check_text_place(out)
 
 
 def _cell(text: str) -> str:
@@ -266,7 +277,15 @@ def tell_history(run: str | Path) -> list[history.Step]:
     read_metrics(run)
     found = history.steps(run)
     lines = [f"{step.number:3d}  {step.when or 'not yet a step':19s}  {step.command}" for step in found]
-    say("\n".join(lines) if found else f"{run}: no steps yet; `sccs name`, `split`, `merge` and `teach` are steps")
+    if history.is_behind(run):
+        say_error(
+            f"{run}: its images and its report do not show the last step: it was stopped; the next step redraws them"
+        )
+    say(
+        "\n".join(map(printable, lines))
+        if found
+        else f"{run}: no steps yet; `sccs name`, `split`, `merge` and `teach` are steps"
+    )
     return found
 
 
@@ -288,6 +307,7 @@ def _edits(model: Pipeline) -> Edits:
 
 def _take_edits(run: Path, state: State, command: str, edits: Edits, clusters: dict[int, dict]) -> None:
     after = replace(state, clusters=clusters, edits=history.part(run, "edits"))
+    history.fall_behind(run)
     history.take(run, command, after, lambda step: edits.write(step / "edits"))
 
 
@@ -310,22 +330,27 @@ def _points(model: Pipeline, dataset: Dataset, cluster: int) -> np.ndarray:
 def _remake(run: Path, dataset: Dataset, device: str) -> None:
     with RunLog(run, tensorboard=False, resume=True) as log:
         remake_products(Pipeline.load(run, device), dataset, run, log)
+    history.catch_up(run)
 
 
-def show_taught(run: str | Path, device: str = "auto") -> None:
-    """What a taught run shows follows the names of its clusters: <volume>_classes.tif, scores and the report."""
-    _show_taught(Path(run), Pipeline.load(run, device))
+def show(run: str | Path, device: str = "auto") -> None:
+    """What a run shows follows the names of its clusters where they alone do not decide: <volume>_classes.tif of a
+    taught run, its scores and report; and all of a run whose last step was cut off."""
+    run = Path(run)
+    if (behind := history.is_behind(run)) or read_state(run).teacher is not None:
+        _draw(run, Pipeline.load(run, device), behind)
 
 
-def _show_taught(run: Path, model: Pipeline) -> None:
-    """The same of a model, where the run's images are still there."""
+def _draw(run: Path, model: Pipeline, whole: bool) -> None:
+    """What a taught model shows, or all there is, where the run's images are still there."""
     try:
         dataset = run_data(run, model)
     except UserError as error:
         say_error(f"segmentation/ and the report's pictures stay as they are: {error}")
         return
     with RunLog(run, tensorboard=False, resume=True) as log:
-        write_taught(model, dataset, run, log)
+        (remake_products if whole else write_taught)(model, dataset, run, log)
+    history.catch_up(run)
 
 
 def tally(teacher: Teacher) -> str:
@@ -336,6 +361,7 @@ def tally(teacher: Teacher) -> str:
 
 def _take(run: Path, state: State, command: str, teacher: Teacher) -> State:
     after = replace(state, teacher=history.part(run, "teacher"))
+    history.fall_behind(run)
     return history.take(run, command, after, lambda step: teacher.write(step / "teacher"))
 
 

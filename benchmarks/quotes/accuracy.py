@@ -13,6 +13,8 @@ from benchmarks.harness import REAL
 from benchmarks.pages import Origin, markdown
 from benchmarks.quotes import lines, paragraph, short, short_sd
 from benchmarks.studies import leads, study_sccs
+from benchmarks.studies import students as students_study
+from benchmarks.studies import teaching as teaching_study
 from benchmarks.tables import few_labels as few_labels_table
 from benchmarks.tables import text
 from benchmarks.tables.answers import Answers, read_csv
@@ -275,6 +277,13 @@ def few_labels(results: Path) -> str:
     return f"{paragraph(said)}\n\n{few_labels_table.by_budget(few_labels_table.read(table))}"
 
 
+def teaching(results: Path) -> str:
+    """Which head learns best, on training images."""
+    path = results / "teaching" / "teaching.csv"
+    tables = [teaching_study.table(teaching_study.read(path), labels) for labels in teaching_study.DRAWS]
+    return "\n\n".join([paragraph(f"{Origin.read(path)}. Mean DSC over classes and sets."), *tables])
+
+
 def fine(results: Path) -> str:
     """More clusters."""
     answers, origin = _quick(results, "plus")
@@ -307,7 +316,21 @@ def students(results: Path) -> str:
     scores = " and ".join(f"`{system}` {short_sd(answers.over_real(system))}" for system in ("sccs", "sccs_fast"))
     tested = f"On test images, mean of the real sets: {scores} ({Origin.read(test)})."
     table_of = markdown(["system", "MAE", "student", "lost"], rows)
-    return f"{paragraph(said)}\n\n{table_of}\n\n{paragraph(tested)}"
+    return f"{paragraph(said)}\n\n{table_of}\n\n{paragraph(_around(results))}\n\n{paragraph(tested)}"
+
+
+def _around(results: Path) -> str:
+    table = results / "students" / "around.csv"
+    found: dict[str, list[float]] = {}  # of the MAE and of its student: over sets, settings and seeds
+    for row in lines(table):
+        found.setdefault(row["features"], []).append(float(row["dsc"]))
+    mae, student = (float(np.mean(found[name])) for name in ("MAE", "student"))
+    settings = len({tuple(row[key] for key in students_study.AROUND) for row in lines(table)})
+    return (
+        f"One setting is one draw. On the mean of {settings} settings around the recipe's (superpixels, propagations, "
+        f"k) `sccs_plus` has {short(mae)} with the MAE and {short(student)} with the student, on the same halves "
+        f"({Origin.read(table)})."
+    )
 
 
 def plus(results: Path) -> str:
@@ -355,6 +378,7 @@ QUOTES: dict[str, Callable[[Path], str]] = {
     "supervised": supervised,
     "maester": maester,
     "few_labels": few_labels,
+    "teaching": teaching,
     "fine": fine,
     "students": students,
     "plus": plus,

@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.pages import Origin, markdown, mean_sd, named
 from benchmarks.quotes import lines, paragraph
+from benchmarks.tables import objects as objects_table
 
 HALO = "40"  # px, as `sccs segment` has it
 WEIGHT = "edges, weight 16"
@@ -59,4 +60,11 @@ def depth(results: Path) -> str:
     return f"{markdown(heads, rows)}\n\n{paragraph(f'{Origin.read(table)}.')}"
 
 
-QUOTES: dict[str, Callable[[Path], str]] = {"memory": memory, "seams": seams, "depth": depth}
+def objects(results: Path) -> str:
+    """How well objects are found, from several ways to classes."""
+    table = results / "objects" / "objects_found.csv"
+    found = objects_table.table([list(row.values()) for row in lines(table)])
+    return f"{found}\n\n{paragraph(f'{Origin.read(table)}.')}"
+
+
+QUOTES: dict[str, Callable[[Path], str]] = {"memory": memory, "seams": seams, "depth": depth, "objects": objects}

@@ -1,6 +1,6 @@
 """Soak: commands killed at random moments, many at once, a disk that fills up. Is anything lost, wrong, or left?
 
-    python -m benchmarks.studies.soak [--kills 100] [--full 20] [--together 8] [--seed 0]
+    python -m benchmarks.studies.soak [--kills 100] [--full 20] [--together 8] [--minutes 25] [--seed 0]
                                       [--out benchmarks/results/soak]
 
 Small inputs, synthetic; every command that writes. Each is first carried out undisturbed. Killed: it is begun anew,
@@ -10,13 +10,15 @@ that share (EFBIG). It has to say so in one line, with exit code 2; then the dis
 the end. In both cases results must be those of the undisturbed command, and no temporary file or lock may be left
 beside them. Together: the same command on the same output, several times at once: one is done, the others say who is at
 it; names of as many clusters: all are kept; as many runs on one cache, empty at first: all end with the same results.
-Writes OUT/soak.md and .csv: a line for each trial.
+Each command is a process of its own, which a server that has imported SCCS forks: what is killed is work, not imports.
+minutes: no trial of the first two kinds begins after so many. Writes OUT/soak.md and .csv: a line for each trial.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import multiprocessing
 import os
 import random
 import resource
@@ -37,6 +39,8 @@ import tifffile
 from benchmarks.pages import ROOT, Origin, markdown, publish
 from registry.base import UserError
 from registry.spg.dgl_adapter import dgl
+from sccs.cli import main as main_of_sccs
+from sccs.recipe import history
 from sccs.system.exits import guard
 
 COMMAND = "python -m benchmarks.studies.soak"
@@ -58,6 +62,7 @@ pretrain:
   warmup: 10
   checkpoint_every: 10
 """
+PRELOADED = ["sccs.run", "sccs.instances.command", "sccs.sharing.export", "sccs.sharing.graphs", "matplotlib.figure"]
 SLACK = 1 << 20  # bytes
 LEFT = (".????????-*", "*.lock", "*.partial")
 
@@ -76,8 +81,9 @@ class Writer:
     prepare: Callable[[Path], object] = field(default=lambda folder: None)
 
 
-def writers(base: Path, image: Path, recipe: Path) -> dict[str, Writer]:
-    """By name. base: a finished run; image: a volume; recipe: of a small pre-training."""
+def writers(base: Path, parted: Path, image: Path, recipe: Path, points: Path, labels: Path) -> dict[str, Writer]:
+    """By name. base: a finished run; parted: the same, after a split; image: a volume; recipe: of a small pre-training;
+    points: a table of labels in the image; labels: a class map."""
 
     def run(name: str, *options: str) -> tuple[Callable[[Path], list[str]], Callable[[Path], list[str]]]:
         def start(at: Path) -> list[str]:
@@ -97,6 +103,29 @@ def writers(base: Path, image: Path, recipe: Path) -> dict[str, Writer]:
     def name(at: Path) -> list[str]:
         return ["name", str(at / "run"), "0=nucleus", "1=granules"]
 
+    def copied(at: Path) -> None:
+        shutil.copytree(base, at / "run")
+
+    def split(at: Path) -> None:
+        shutil.copytree(parted, at / "run")
+
+    def step(
+        name: str, *given: str, after: Callable[[Path], object] = copied
+    ) -> tuple[Callable[[Path], list[str]], Callable[[Path], list[str]], Sequence[str], Callable[[Path], object]]:
+        def start(at: Path) -> list[str]:
+            return [name, str(at / "run"), *given]
+
+        def again(at: Path) -> list[str]:
+            """The same step, or, where that counts already, any other: it draws what is not drawn yet."""
+            before = 2 if after is split else 1
+            counts = len(history.steps(at / "run")) != before
+            return ["name", str(at / "run"), "0=nucleus"] if counts else start(at)
+
+        return start, again, ["run/segmentation/*"], after
+
+    def objects(at: Path) -> list[str]:
+        return ["objects", str(labels), str(at / "objects")]
+
     return {
         "run": Writer(*run("sccs", "--set", *TRAINED), ["run/model/*.safetensors", "run/segmentation/*"]),
         "run, pre-training": Writer(*run(str(recipe)), ["run/model/*.safetensors"]),
@@ -106,15 +135,53 @@ def writers(base: Path, image: Path, recipe: Path) -> dict[str, Writer]:
             lambda at: [*blocks(at), "--overwrite" if (at / "a.ome.zarr").exists() else "--resume"],
             ["a.ome.zarr/**/*"],
         ),
-        "name": Writer(name, name, ["run/classes.yaml"], lambda at: shutil.copytree(base, at / "run")),
+        "name": Writer(name, name, ["run/segmentation/*"], copied),
         "export": Writer(*plain("export", "a.zip", str(base)), ["a.zip"]),
         "graphs": Writer(*plain("graphs", "graphs", str(base)), ["graphs/*"]),
+        "teach": Writer(*step("teach", str(points), "--image", str(image))),
+        "split": Writer(*step("split", "1", "--into", "2")),
+        "merge": Writer(*step("merge", "1", "2")),
+        "undo": Writer(*step("undo", after=split)),
+        "suggest": Writer(*plain("suggest", "s.csv", str(base), "--out"), ["s.csv"]),
+        "objects": Writer(
+            objects,
+            lambda at: [*objects(at), "--overwrite" if (at / "objects").exists() else "--resume"],
+            ["objects/*.csv", "objects/objects.ome.zarr/**/*"],
+        ),
     }
 
 
-def arguments(options: Sequence[str]) -> list[str]:
-    """Of a process that carries out `sccs` with these options."""
-    return [sys.executable, "-m", "sccs", *options]
+def command(options: Sequence[str], folder: str, texts: str, limit: int | None) -> None:
+    """Carry out `sccs` with these options in this process, which works in `folder` and is nobody's child but ours.
+
+    texts: files for what it prints, `texts`.out and .err. limit: bytes of a file.
+    """
+    os.setsid()
+    os.chdir(folder)
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(f"{texts}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115  # till the end
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    sys.exit(main_of_sccs(options))
+
+
+@dataclass
+class Begun:
+    """A command that was begun, and the file stem of what it prints."""
+
+    process: multiprocessing.process.BaseProcess
+    options: Sequence[str]
+    texts: Path
+
+    def end(self) -> subprocess.CompletedProcess[str]:
+        """Wait for it."""
+        self.process.join()
+        out, err = (self.texts.with_suffix(suffix) for suffix in (".out", ".err"))
+        code = self.process.exitcode
+        assert code is not None  # as it has ended
+        read = [path.read_text(errors="replace") if path.exists() else "" for path in (out, err)]
+        return subprocess.CompletedProcess(list(self.options), code, *read)
 
 
 def digest(folder: Path, patterns: Sequence[str]) -> str:
@@ -170,14 +237,27 @@ class Soak:
 
     def __init__(self, scratch: Path, seed: int):
         self.scratch, self.random, self.rows = scratch, random.Random(seed), list[list[str]]()
-        self.variables = {**os.environ, "PYTHONPATH": str(ROOT), "SCCS_CACHE": str(scratch / "cache")}
+        os.environ |= {"PYTHONPATH": str(ROOT), "SCCS_CACHE": str(scratch / "cache")}
+        self.server, self.begun = multiprocessing.get_context("forkserver"), 0
+        self.server.set_forkserver_preload([__name__, *PRELOADED])
+        (scratch / "texts").mkdir()
         image, recipe = scratch / "cell.tif", scratch / "mae.yaml"
+        points, labels = scratch / "points.csv", scratch / "map.tif"
         noise = np.random.default_rng(seed).normal(128, 40, (4, 200, 200))
         tifffile.imwrite(image, noise.clip(0, 255).astype(np.uint8), photometric="minisblack")
         recipe.write_text(MAE)
+        places = [f"{i % 4},{20 + 25 * i},{180 - 25 * i},{('nucleus', 'granules')[i % 2]}" for i in range(7)]
+        points.write_text("\n".join(["z,y,x,class", *places, ""]))
+        z, y, x = np.ogrid[:8, :96, :96]
+        wave = np.sin(x / 7) + np.sin(y / 6 + z / 3)
+        tifffile.imwrite(labels, np.select([wave > 0.7, wave < -0.9], [1, 2]).astype(np.uint8))
         base = scratch / "base"
         self.must(["run", "intensity_kmeans", "--set", *SMALL, "--out", str(base)])
-        self.writers = writers(base, image, recipe)
+        for step in (["name", "0=nucleus"], ["split", "1", "--into", "2"], ["undo"]):  # names stand in all files then
+            self.must([step[0], str(base), *step[1:]])
+        parted = shutil.copytree(base, scratch / "parted")
+        self.must(["split", str(parted), "1", "--into", "2"])
+        self.writers = writers(base, parted, image, recipe, points, labels)
         self.whole: dict[str, tuple[float, int, str]] = {}  # seconds, bytes written, digest
         for name, writer in self.writers.items():
             folder = self.fresh(writer)
@@ -187,17 +267,17 @@ class Soak:
             seconds = time.perf_counter() - start
             self.whole[name] = (seconds, _size(folder) - before, digest(folder, writer.results))
 
-    def run(self, options: Sequence[str], **more: object) -> subprocess.CompletedProcess[str]:
+    def begin(self, options: Sequence[str], limit: int | None = None) -> Begun:
+        """The command in a process of its own. limit: bytes of a file."""
+        self.begun += 1
+        texts = self.scratch / "texts" / str(self.begun)
+        process = self.server.Process(target=command, args=(list(options), str(self.scratch), str(texts), limit))
+        process.start()
+        return Begun(process, options, texts)
+
+    def run(self, options: Sequence[str], limit: int | None = None) -> subprocess.CompletedProcess[str]:
         """The command to its end."""
-        return subprocess.run(
-            arguments(options),
-            cwd=self.scratch,
-            env=self.variables,
-            capture_output=True,
-            text=True,
-            check=False,
-            **more,
-        )  # type: ignore[call-overload]
+        return self.begin(options, limit).end()
 
     def must(self, options: Sequence[str]) -> None:
         """Raises UserError where the command fails."""
@@ -233,22 +313,17 @@ class Soak:
         """One trial of `killed`."""
         writer, folder = self.writers[name], self.fresh(self.writers[name])
         wait = self.random.uniform(0, 1) * self.whole[name][0]
-        process = subprocess.Popen(
-            arguments(writer.start(folder)),
-            cwd=self.scratch,
-            env=self.variables,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        begun = self.begin(writer.start(folder))
         time.sleep(wait)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        with suppress(ProcessLookupError):  # it has ended, or is not the head of its group yet
+            os.killpg(begun.process.pid or 0, signal.SIGKILL)
+        begun.process.kill()
+        begun.end()
         self.add("killed", name, f"after {wait:.2f} s", self.brought_to_the_end(name, folder))
 
     def fill(self, name: str) -> None:
         """One trial of `full`."""
-        writer, room = self.writers[name], int(self.random.uniform(0, 0.9) * self.whole[name][1])
+        writer, room = self.writers[name], int(self.random.uniform(0, 0.9) * max(0, self.whole[name][1]))
         with disk(self.scratch / "disk") as grow:
             folder = self.fresh(writer, self.scratch / "disk")
             if grow is not None:
@@ -261,10 +336,7 @@ class Soak:
                 done = self.run(writer.start(folder))
                 grow(1 << 30)
             else:
-                limit = (room, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
-                done = self.run(
-                    writer.start(folder), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-                )
+                done = self.run(writer.start(folder), room)
             # a rest that fits all the same is no trial of a full disk, but has to be right
             wrong = said(done) if done.returncode else ""
             wrong = wrong or self.brought_to_the_end(name, folder)
@@ -273,7 +345,7 @@ class Soak:
 
     def together(self, n: int) -> None:
         """n processes at once, three ways."""
-        for name in ("run", "segment, TIFF", "segment, OME-Zarr", "export", "graphs"):
+        for name in ("run", "segment, TIFF", "segment, OME-Zarr", "export", "graphs", "objects"):
             writer, folder = self.writers[name], self.fresh(self.writers[name])
             ended = self.at_once([writer.start(folder)] * n)
             done = sum(each.returncode == 0 for each in ended)
@@ -301,15 +373,7 @@ class Soak:
 
     def at_once(self, commands: Sequence[list[str]]) -> list[subprocess.CompletedProcess[str]]:
         """All begun before any is waited for."""
-        started = [
-            subprocess.Popen(arguments(each), cwd=self.scratch, env=self.variables, stdout=-1, stderr=-1, text=True)
-            for each in commands
-        ]
-        return [
-            subprocess.CompletedProcess(each.args, each.returncode, *texts)
-            for each in started
-            if (texts := each.communicate())
-        ]
+        return [each.end() for each in [self.begin(options) for options in commands]]
 
 
 def _size(folder: Path) -> int:
@@ -354,19 +418,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--full", type=int, default=20)
     parser.add_argument("--together", type=int, default=8)
+    parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/soak"))
     args = parser.parse_args(argv)
+    end = time.monotonic() + 60 * args.minutes
     with tempfile.TemporaryDirectory(prefix="sccs-soak-") as scratch:
         soak = Soak(Path(scratch), args.seed)
         names = list(soak.writers)
-        for i in range(args.kills):
-            soak.kill(names[i % len(names)])
-        for i in range(args.full):
-            soak.fill(names[i % len(names)])
+        for i in range(max(args.kills, args.full)):  # in turns, so that time cuts both
+            for trial, wished in ((soak.kill, args.kills), (soak.fill, args.full)):
+                if i < wished and time.monotonic() < end:
+                    trial(names[i % len(names)])
         if args.together > 1:
             soak.together(args.together)
-    origin = Origin.here(f"{COMMAND} --kills {args.kills} --full {args.full} --together {args.together}")
+    limit = f" --minutes {args.minutes:g}" if args.minutes < float("inf") else ""
+    origin = Origin.here(f"{COMMAND} --kills {args.kills} --full {args.full} --together {args.together}{limit}")
     text = f"Seed {args.seed}. Each trial: see the script.\n\n{page(soak.rows)}"
     heads = ["trial", "command", "when", "wrong"]
     print(publish(args.out, "soak", "Killed, crowded, full", origin, text, heads, soak.rows))

@@ -2,6 +2,7 @@
 
     python -m benchmarks.tables.few_labels [--data platelet hela cdeep3m vnc phantom] [--draws 5] [--size quick|full]
                                            [--system sccs_plus] [--out benchmarks/results/SIZE] [--no-times]
+                                           [--parts heads rivals pixels] [--root FOLDER]
 
 Labelled superpixels are drawn from training images, n of each class, a new draw for each seed; what is scored are test
 images, mean DSC over classes, of pixels pooled over all test images; fields of view touch (the paper's protocol). All
@@ -9,6 +10,10 @@ rows of a draw have the same labels, but for two kinds: error-driven clicks, whe
 class and then labels superpixels that the picture shows wrong, and `suggested`, where the tool says which superpixels
 to label, knows no classes beforehand, and gets n times as many labels as there are classes; beside that the same number
 drawn regardless of class.
+
+`--parts pixels` is the sparse protocol of ε-Seg: n random labelled pixels of each class and slice of the training
+volumes, Dice of all pixels of the test volumes together, without those outside of the cell (`--data betaseg --root
+FOLDER`, or any other set). A superpixel counts as the class that most of its labelled pixels have.
 
 The forest on pixels is that of `skimage.future.TrainableSegmenter` (its functions `fit_segmenter` and
 `predict_segmenter`, which take several images) with pixels of the labelled superpixels, at most 20,000, its own
@@ -24,126 +29,40 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 import registry
-from benchmarks.harness import REAL, SETS, expanded, job
+from benchmarks.harness import REAL, SETS, job
 from benchmarks.pages import Origin, commit, markdown, mean_sd, named, publish
+from benchmarks.tables.labelled import (
+    BUDGETS,
+    FEATURES,
+    Forest,
+    Row,
+    Set,
+    View,
+    anywhere,
+    drawn,
+    drawn_pixels,
+    rivals,
+    set_of,
+)
 from registry.numeric.choosing import doubtful, spread
-from registry.spg.graphs import RegionGraph
-from sccs.data import load_dataset
-from sccs.data.volumes import FOV, Dataset
-from sccs.evaluation.scores import scores
-from sccs.model.fovs import class_positions, label_counts, training_fovs
 from sccs.model.teacher import HEADS, doubt
+from sccs.system.cache import code_of, fingerprint
 from sccs.system.exits import guard
 from sccs.system.files import write_json
-from sccs.system.log import quiet_log
 
 COMMAND = "python -m benchmarks.tables.few_labels"
-BUDGETS = (3, 10, 30, 100)  # labelled superpixels of each class
-FINE = {8: "sccs_plus", 32: "sccs_plus_fine"}  # clusters to be named
-SPOTS = 8  # of each cluster, as in the report's gallery
 SIDE, TILE = 2000, 500  # px of the slice that is timed, and of its FOVs
-MOST_PIXELS = 20_000  # that a forest is fitted to; labelled superpixels have more
-FORESTS: dict[str, dict[str, Any]] = {  # as scikit-image's example has them, and as ilastik has
-    "skimage": {"n_estimators": 50, "max_depth": 10},
-    "ilastik": {"n_estimators": 100},
-}
-
-
-@dataclass
-class View:
-    """A FOV: its graph, its image (H, W), the class of each pixel (H, W), -1 where none, pixels of each class in each
-    node (n_s, C), the cluster of each node and its spectral coordinates Z (n_s, u)."""
-
-    graph: RegionGraph
-    image: np.ndarray
-    positions: np.ndarray
-    counts: np.ndarray
-    clusters: np.ndarray
-    Z: np.ndarray
-
-
-@dataclass
-class Set:
-    """Of one data set with one seed: training and test views, names of classes, number of clusters."""
-
-    train: list[View]
-    test: list[View]
-    classes: list[str]
-    k: int
-    pipeline: Any
-
-    @property
-    def truth(self) -> np.ndarray:
-        """Class (N,) of all training nodes, one view after the other; -1: no labelled pixel."""
-        counts = np.concatenate([view.counts for view in self.train])
-        return np.where(counts.sum(1) > 0, counts.argmax(1), -1)
-
-    def parted(self, values: np.ndarray) -> list[np.ndarray]:
-        """Values of all training nodes, by view."""
-        return np.split(values, np.cumsum([view.graph.n for view in self.train])[:-1])
-
-    def dsc(self, classes: Sequence[np.ndarray]) -> float:
-        """Mean DSC of a class for each node of each test view."""
-        table = np.zeros((len(self.classes), len(self.classes)), np.int64)
-        for each, view in zip(classes, self.test):
-            np.add.at(table, each, view.counts)
-        return mean_dsc(table, self.classes)
-
-
-def mean_dsc(table: np.ndarray, classes: list[str]) -> float:
-    """Of pixels said to be of each class against what they are, (C, C)."""
-    return float(scores(table, np.arange(len(classes)), classes)["mean"]["dsc"])
-
-
-def views_of(pipeline: Any, fovs: Iterator[FOV], dataset: Dataset) -> Iterator[View]:
-    for fov in fovs:
-        done = pipeline.segment_fov(fov.image)
-        positions = class_positions(fov, dataset.classes)
-        counts = label_counts(done.graph, positions, len(dataset.classes))
-        yield View(done.graph, np.asarray(fov.image, np.float32), positions, counts, done.assignment, done.Z)
-
-
-def set_of(system: str, data: str, seed: int, size: str, overrides: Sequence[str] = ()) -> Set:
-    """Train the system on the set, without labels, and look at all of its images."""
-    wanted = job(system, data, seed, size, overrides)
-    pipeline = wanted.pipeline
-    dataset = load_dataset(expanded(wanted.recipe["data"]), Path.cwd(), seed, pipeline.min_side)
-    pipeline.fit(dataset, log=quiet_log())
-    train, test = (
-        list(views_of(pipeline, training_fovs(volumes), dataset)) for volumes in (dataset.train, dataset.test)
-    )
-    return Set(train, test, list(dataset.classes.values()), pipeline.k, pipeline)
-
-
-# ------------------------------------------------------------------------------------------------------------- labels
-def drawn(truth: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """n nodes of each class at random, fewer where there are not as many; -1: not labelled. Larger draws of one seed
-    hold the smaller ones."""
-    rng = np.random.default_rng(seed)
-    labels = np.full(len(truth), -1)
-    for c in range(truth.max() + 1):
-        members = rng.permutation(np.flatnonzero(truth == c))[:n]
-        labels[members] = c
-    return labels
-
-
-def anywhere(truth: np.ndarray, total: int, seed: int) -> np.ndarray:
-    """As many nodes, whatever their class."""
-    order = np.random.default_rng(seed).permutation(np.flatnonzero(truth >= 0))[:total]
-    labels = np.full(len(truth), -1)
-    labels[order] = truth[order]
-    return labels
 
 
 class Taught:
@@ -217,110 +136,17 @@ class Taught:
             yield n, labels
 
 
-def by_names(here: Set, mapping: np.ndarray) -> float:
-    """DSC of clusters with classes (k,); -1: no name, takes that of the nearest cluster that has one."""
-    Z, clusters = (np.concatenate([getattr(view, key) for view in here.train]) for key in ("Z", "clusters"))
-    centres = np.stack([Z[clusters == c].mean(0) if (clusters == c).any() else Z.mean(0) for c in range(here.k)])
-    named_ = np.flatnonzero(mapping >= 0)
-    nearest = named_[((centres[:, None] - centres[named_]) ** 2).sum(2).argmin(1)]
-    return here.dsc([mapping[nearest][view.clusters] for view in here.test])
-
-
-def from_labels(here: Set, labels: np.ndarray) -> np.ndarray:
-    """Class (k,) of each cluster by its labelled nodes; -1 without any."""
-    clusters = np.concatenate([view.clusters for view in here.train])
-    table = np.zeros((here.k, len(here.classes)), np.int64)
-    np.add.at(table, (clusters[labels >= 0], labels[labels >= 0]), 1)
-    return np.where(table.sum(1) > 0, table.argmax(1), -1)
-
-
-def from_galleries(here: Set) -> np.ndarray:
-    """The same by the `SPOTS` nodes nearest to each cluster's mean in spectral coordinates, views taking turns."""
-    table = np.zeros((here.k, len(here.classes)), np.int64)
-    for cluster in range(here.k):
-        queues = []
-        for view in here.train:
-            members = np.flatnonzero(view.clusters == cluster)
-            Z = view.Z[members] / (view.Z.std(0) + 1e-12)
-            order = np.linalg.norm(Z - Z.mean(0), axis=1).argsort() if len(members) else []
-            queues.append([view.counts[members[i]] for i in order])
-        spots = [queue[turn] for turn in range(SPOTS) for queue in queues if turn < len(queue)][:SPOTS]
-        for counts in spots:
-            table[cluster, counts.argmax()] += counts.sum() > 0
-    return np.where(table.sum(1) > 0, table.argmax(1), -1)
-
-
-# -------------------------------------------------------------------------------------------------- forests on pixels
-def skimage_features(image: np.ndarray) -> np.ndarray:
-    from skimage.feature import multiscale_basic_features
-
-    return multiscale_basic_features(image, sigma_min=1, sigma_max=16)
-
-
-def ilastik_features(image: np.ndarray) -> np.ndarray:
-    """ilastik's default set at all of its scales: smoothed, Laplacian, gradient magnitude, difference of Gaussians,
-    eigenvalues of structure tensor and Hessian."""
-    from scipy import ndimage as ndi
-    from skimage.feature import hessian_matrix, hessian_matrix_eigvals, structure_tensor, structure_tensor_eigenvalues
-
-    channels = [ndi.gaussian_filter(image, 0.3)]
-    for sigma in (0.7, 1.0, 1.6, 3.5, 5.0, 10.0):
-        channels += [
-            ndi.gaussian_filter(image, sigma),
-            ndi.gaussian_laplace(image, sigma),
-            ndi.gaussian_gradient_magnitude(image, sigma),
-            ndi.gaussian_filter(image, sigma) - ndi.gaussian_filter(image, 0.66 * sigma),
-            *structure_tensor_eigenvalues(structure_tensor(image, 0.5 * sigma, order="rc")),
-            *hessian_matrix_eigvals(hessian_matrix(image, sigma, order="rc", use_gaussian_derivatives=False)),
-        ]
-    return np.stack(channels, -1).astype(np.float32)
-
-
-FEATURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"skimage": skimage_features, "ilastik": ilastik_features}
-
-
-class Forest:
-    """A forest on pixels; features of all images are computed once, before any label is there."""
-
-    def __init__(self, here: Set, features: str):
-        self.here, self.kind = here, features
-        self.train = [FEATURES[features](view.image) for view in here.train]
-        self.test = [FEATURES[features](view.image) for view in here.test]
-
-    def fit(self, labels: np.ndarray, seed: int) -> Any:
-        """The forest, fitted to the pixels of labelled nodes."""
-        from skimage.future import fit_segmenter
-        from sklearn.ensemble import RandomForestClassifier
-
-        X, y = [], []
-        for view, features, known in zip(self.here.train, self.train, self.here.parted(labels)):
-            of_pixel = np.append(known, -1)[view.graph.regions]  # -1 is the last: no region
-            X.append(features[of_pixel >= 0])
-            y.append(of_pixel[of_pixel >= 0] + 1)  # 0 would be: not labelled
-        pixels, classes = np.concatenate(X), np.concatenate(y)
-        kept = np.random.default_rng(seed).permutation(len(pixels))[:MOST_PIXELS]
-        trees = RandomForestClassifier(**FORESTS[self.kind], n_jobs=torch.get_num_threads(), random_state=seed)
-        return fit_segmenter(classes[kept], pixels[kept], trees)
-
-    def score(self, labels: np.ndarray, seed: int) -> float:
-        from skimage.future import predict_segmenter
-
-        fitted, C = self.fit(labels, seed), len(self.here.classes)
-        table = np.zeros((C, C), np.int64)
-        for view, features in zip(self.here.test, self.test):
-            seen = view.positions >= 0
-            said = predict_segmenter(features[seen], fitted) - 1
-            table += np.bincount(said * C + view.positions[seen], minlength=C * C).reshape(C, C)
-        return mean_dsc(table, self.here.classes)
-
-
 # ------------------------------------------------------------------------------------------------------------ a table
+PARTS = {  # of the table, and the code that each depends on besides that of its clusters
+    "heads": {"benchmarks.tables.few_labels", "registry.clusterer.label_spreading", "sccs.model.teacher"},
+    "rivals": {"benchmarks.tables.labelled"},
+    "pixels": {"benchmarks.tables.few_labels", "registry.clusterer.label_spreading", "sccs.model.teacher"},
+}
 Found = dict[tuple[str, str, int, int], float]  # by row, set, draw, budget (0: no label; -1: all labels)
 
 
-def measured(data: str, draw: int, args: argparse.Namespace) -> Iterator[tuple[str, int, float]]:
-    """(row, budget, DSC) of one set and draw."""
-    here = set_of(args.system, data, draw, args.size)
+def measured(here: Set, draw: int) -> Iterator[Row]:
+    """SCCS's heads on one set and draw of labels."""
     truth, C, first = here.truth, len(here.classes), HEADS[0]
     labels = {n: drawn(truth, n, draw) for n in BUDGETS}
     heads = {head: Taught(here, head, draw) for head in HEADS}
@@ -334,37 +160,40 @@ def measured(data: str, draw: int, args: argparse.Namespace) -> Iterator[tuple[s
         yield f"{first}, suggested", n, taught.score_of(answered)
     for n, clicked in taught.errors(labels[BUDGETS[0]], truth, draw):
         yield f"{first}, error-driven clicks", n, taught.score_of(clicked)
-    for k, system in FINE.items():
-        clusters = here if k == here.k else set_of(system, data, draw, args.size)
-        yield f"{k} clusters, named from galleries", 0, by_names(clusters, from_galleries(clusters))
-        for n in BUDGETS:
-            yield f"{k} clusters, named by the same labels", n, by_names(clusters, from_labels(clusters, labels[n]))
-    yield "linear probe (supervised)", -1, probe(here)
-    for kind in FEATURES:
-        pixels = Forest(here, kind)
-        for n in BUDGETS:
-            yield f"forest on pixels, {kind}", n, pixels.score(labels[n], draw)
 
 
-def kept(data: str, draw: int, args: argparse.Namespace, out: Path) -> Found:
-    """The same, from OUT/runs where this commit has measured it before."""
-    path = out / "runs" / f"few_labels-{args.system}-{data}-s{draw}-{commit()}.json"
-    if not path.exists():
-        rows = []
-        for row, n, value in measured(data, draw, args):
-            rows.append((row, n, value))
-            print(f"{data:9s} draw {draw} {row:40s} {n:3d}: {value:.3f}", flush=True)
-        write_json(path, rows)
-    return {(row, data, draw, n): value for row, n, value in json.loads(path.read_text())}
+def by_pixels(here: Set, draw: int) -> Iterator[Row]:
+    """The same with labelled pixels in place of superpixels, n of each class and slice."""
+    taught = Taught(here, HEADS[0], draw)
+    for n in BUDGETS:
+        yield f"{HEADS[0]}, pixels of each class and slice", n, taught.score_of(drawn_pixels(here.train, n, draw))
 
 
-def probe(here: Set) -> float:
-    """The supervised reference: every label of the training images, on the same features."""
-    part: Any = registry.get("clusterer", "linear_probe")(k=len(here.classes))
-    part.fit(
-        [view.graph for view in here.train], [view.graph.feature for view in here.train], [v.counts for v in here.train]
-    )
-    return here.dsc([part.predict(view.graph, view.graph.feature).argmax(1).numpy() for view in here.test])
+def kept(data: str, draw: int, args: argparse.Namespace, out: Path) -> tuple[Found, list[str]]:
+    """The rows of one set and draw, from OUT/runs where the same code has measured them before, and their commits."""
+    here: Set | None = None
+    found: Found = {}
+    commits = []
+    for part in args.parts:
+        of = job(args.system, data, draw, args.size)
+        key = fingerprint(of.configuration, of.recipe["data"], code_of(PARTS[part]))[:10]
+        path = out / "runs" / f"few_labels-{part}-{args.system}-{data}-s{draw}-{key}.json"
+        if not path.exists():
+            here = here or set_of(args.system, data, draw, args.size)
+            made = {
+                "heads": lambda: measured(here, draw),
+                "rivals": lambda: rivals(here, data, draw, args.size, args.system),
+                "pixels": lambda: by_pixels(here, draw),
+            }[part]()
+            rows = []
+            for row, n, value in made:
+                rows.append((row, n, value))
+                print(f"{data:9s} draw {draw} {row:40s} {n:3d}: {value:.3f}", flush=True)
+            write_json(path, {"commit": commit(), "rows": rows})
+        stored = json.loads(path.read_text())
+        found |= {(row, data, draw, n): value for row, n, value in stored["rows"]}
+        commits.append(stored["commit"])
+    return found, commits
 
 
 def seconds(system: str, data: str, size: str, rounds: int = 3) -> dict[str, float]:
@@ -457,24 +286,32 @@ def page(found: Found, times: dict[str, float], system: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
-    parser.add_argument("--data", nargs="+", default=list(SETS), choices=SETS, metavar="SET")
+    parser.add_argument("--data", nargs="+", default=list(SETS), choices=[*SETS, "betaseg"], metavar="SET")
+    parser.add_argument("--root", type=Path, help="folder that the BetaSeg archive was unpacked in")
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--size", choices=("quick", "full"), default="quick")
     parser.add_argument("--system", default="sccs_plus")
+    parser.add_argument("--parts", nargs="+", default=["heads", "rivals"], choices=PARTS, help="of the rows")
     parser.add_argument("--no-times", dest="times", action="store_false", help="where the machine is not quiet")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args(argv)
+    if args.root:
+        os.environ["BETASEG_ROOT"] = str(args.root.resolve())
     found: Found = {}
     out = args.out or Path("benchmarks/results", args.size)
-    for data in args.data:
-        for draw in range(args.draws):
-            found |= kept(data, draw, args, out)
+    commits: list[str] = []
+    for draw in range(args.draws):
+        for data in args.data:
+            rows, of = kept(data, draw, args, out)
+            found |= rows
+            commits += of
     times = seconds(args.system, args.data[0], args.size) if args.times else {}
     values = [[row, data, draw, n, f"{value:.6f}"] for (row, data, draw, n), value in found.items()]
     values += [[row, args.data[0], "", "seconds", f"{value:.6f}"] for row, value in times.items()]
     heads = ["row", "set", "draw", "labels", "value"]
     options = " ".join(sys.argv[1:] if argv is None else argv)
     origin = Origin.here(f"{COMMAND} {options}".strip(), seeds=list(range(args.draws)))
+    origin = replace(origin, commits=list(dict.fromkeys(commits)))
     print(publish(out, "few_labels", "A few labels", origin, page(found, times, args.system), heads, values))
     return 0
 

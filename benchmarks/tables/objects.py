@@ -1,18 +1,23 @@
 """How well objects are found: F1, panoptic quality and variation of information, from several ways to classes.
 
-    python -m benchmarks.tables.objects [--sets phantom cdeep3m] [--min-size 500] [--set a.b=c ...]
-                                        [--out benchmarks/results/objects]
+    python -m benchmarks.tables.objects [--sets phantom cdeep3m] [--draws 3] [--min-size 500] [--set a.b=c ...]
+                                        [--runs DIR] [--out benchmarks/results/objects]
 
-A row is a set, a class and a way to class maps: `named`: the clusters of the packaged recipe, mapped to classes on the
-training labels as a person would name them; `32`: the same from 32 clusters. Objects of a class are its connected
-components (26 neighbours) of `--min-size` voxels or more, in the class map and in the reference labels alike: the sets
-have no instances of their own. cdeep3m is real (slices 12 to 19 are tested on, not every second), the phantom
-synthetic. Runs are kept in OUT/objects_runs, and used again. Writes OUT/objects_found.md and .csv.
+A row is a set, a class and a way to class maps: `8 clusters`: those of the packaged recipe, mapped to classes on the
+training labels as a person would name them; `32 clusters`: the same; `30 clicks a class`: the run of 8 clusters after
+`sccs teach` with one pixel of each of 30 superpixels a class, drawn from the training labels as
+`benchmarks.tables.few_labels` draws them, anew for each of `--draws`. Objects of a class are its connected components
+(26 neighbours) of `--min-size` voxels or more, in the class map and in the reference labels alike: the sets have no
+instances of their own. cdeep3m is real (slices 12 to 19 are tested on, not every second), the phantom synthetic
+(32 x 400 x 400 voxels are tested on). Runs are kept in `--runs` (OUT/runs), and used again. Writes
+OUT/objects_found.md and .csv.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,41 +28,109 @@ import numpy as np
 import tifffile
 
 import sccs
-from benchmarks.pages import Origin, markdown, publish
+from benchmarks.pages import Origin, markdown, mean_sd, named, publish
+from benchmarks.tables.few_labels import drawn
 from sccs.data import load_dataset
+from sccs.data.volumes import Dataset
 from sccs.instances.compare import instance_scores
+from sccs.model.fovs import class_positions, label_counts
+from sccs.pipeline import Pipeline
 from sccs.recipe import load_recipe
+from sccs.steps import teach
 from sccs.system.colours import REST
 from sccs.system.exits import guard
+from sccs.system.files import atomic_path
 
 COMMAND = "python -m benchmarks.tables.objects"
 RECIPES = {"phantom": "sccs", "cdeep3m": "cdeep3m"}
-SLICES = {"phantom": [], "cdeep3m": ["data.test.0.region.z=[12,20]"]}
-WAYS: dict[str, list[str]] = {"named": [], "32": ["clusterer.k=32"]}
-HEADER = ["set", "class", "clusters", "objects", "reference", "F1 > .5", "F1 > .7", "F1 > .9", "PQ", "split", "merge"]
+SLICES = {  # every slice of what is tested on
+    "phantom": ["data.test_slices=null", "data.shapes=[[8,400,400],[8,400,400],[32,400,400]]"],
+    "cdeep3m": ["data.test.0.region.z=[12,20]"],
+}
+CLUSTERS = {8: [], 32: ["clusterer.k=32"]}
+CLICKS = 30  # superpixels of each class
+MEASURES = ["F1 > .5", "F1 > .7", "F1 > .9", "PQ", "split", "merge"]
+HEADER = ["set", "class", "classes from", "draw", "objects", "reference", *MEASURES]
 
 
-def class_maps(name: str, way: str, changes: Sequence[str], out: Path) -> Iterator[tuple[np.ndarray, np.ndarray, Any]]:
-    """Class map and labels (Z, Y, X) of each test volume of a set, and its data set; the run is made where it lacks."""
-    run = out / f"{name}-{way}"
-    options = [*WAYS[way], *SLICES[name], *changes]
+def options_of(name: str, k: int, changes: Sequence[str]) -> list[str]:
+    """What a set's recipe is changed by."""
+    return [*CLUSTERS[k], *SLICES[name], *changes]
+
+
+def run_of(name: str, k: int, changes: Sequence[str], runs: Path) -> Path:
+    """The run of a set with k clusters; it is made where it lacks."""
+    run, options = runs / f"{name}-{k}", options_of(name, k, changes)
     if not (run / "metrics.json").exists():
         command = [sys.executable, "-m", "sccs.run", RECIPES[name], "--out", str(run)]
         resume = ["--resume"] if (run / "resolved.yaml").exists() else []
         subprocess.run([*command, *resume, *(["--set", *options] if options else [])], check=True)
-    recipe = load_recipe(RECIPES[name], options)
-    dataset = load_dataset(recipe.data, Path.cwd(), recipe.seed)
+    return run
+
+
+def data_of(name: str, changes: Sequence[str]) -> Dataset:
+    """A set as its runs have it."""
+    recipe = load_recipe(RECIPES[name], options_of(name, 8, changes))
+    assert recipe.data is not None  # as the packaged recipes have it
+    return load_dataset(recipe.data, Path.cwd(), recipe.seed)
+
+
+def clicks(model: Any, dataset: Dataset, n: int, draw: int) -> Iterator[tuple[str, int, int, int, str]]:
+    """Image, z, y, x and class of n clicks a class, or fewer where there are not as many superpixels of it, in training
+    fields of view: each the middle one of a superpixel's pixels of the class that most of it has."""
+    names, views, truth = list(dataset.classes.values()), [], []
+    for volume in dataset.train:
+        for fov in volume.fovs():
+            regions, positions = (graph := model.build(fov.image)).regions, class_positions(fov, dataset.classes)
+            counts = label_counts(graph, positions, len(names))
+            truth.append(np.where(counts.sum(1) > 0, counts.argmax(1), -1))
+            views.append((volume, fov, regions, positions))
+    labels = drawn(np.concatenate(truth), n, draw)
+    for (volume, fov, regions, positions), known in zip(views, np.split(labels, np.cumsum([*map(len, truth)])[:-1])):
+        for node in np.flatnonzero(known >= 0):
+            ys, xs = np.nonzero((regions == node) & (positions == known[node]))
+            y, x = (int(at[len(at) // 2]) for at in (ys, xs))
+            _, top, left = volume.origin
+            yield volume.name, fov.z, top + fov.y + y, left + fov.x + x, names[known[node]]
+
+
+def taught_run(name: str, draw: int, changes: Sequence[str], runs: Path) -> Path:
+    """The run of 8 clusters, taught by a draw of clicks; it is made where it lacks."""
+    taught = runs / f"{name}-{CLICKS}-clicks-{draw}"
+    if not taught.exists():
+        run = run_of(name, 8, changes, runs)
+        with atomic_path(taught) as scratch:
+            shutil.copytree(run, scratch)
+            with open(scratch / "clicks.csv", "w", newline="") as file:
+                found = clicks(Pipeline.load(run), data_of(name, changes), CLICKS, draw)
+                csv.writer(file).writerows([("image", "z", "y", "x", "class"), *found])
+            teach(scratch, [str(scratch / "clicks.csv")], anew=True)
+    return taught
+
+
+def ways(name: str, draws: int, changes: Sequence[str], runs: Path) -> Iterator[tuple[str, str, Path]]:
+    """Each way to class maps, its draw ("" where nothing is drawn), and its run."""
+    for k in CLUSTERS:
+        yield f"{k} clusters", "", run_of(name, k, changes, runs)
+    for draw in range(draws):
+        yield f"{CLICKS} clicks a class", str(draw), taught_run(name, draw, changes, runs)
+
+
+def class_maps(run: Path, dataset: Dataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Class map and labels (Z, Y, X) of each test volume of a run."""
     for volume in dataset.test:
         found = tifffile.imread(run / "segmentation" / f"{volume.name}_classes.tif").reshape(volume.file_shape)
-        found = found[(found != 255).any((1, 2))]  # the file is larger than the region that is tested on
-        planes = [volume.read_labels(z) for z in range(len(found))]
-        labels = np.stack([np.where(plane < 0, 255, plane).astype(np.uint8) for plane in planes])
-        yield found, labels, dataset
+        _, top, left = volume.origin
+        slices, (_, height, width) = list(volume.z_slices), volume.shape  # the file may be larger
+        assert slices == list(range(slices[0], slices[0] + len(slices))), "objects need every slice"
+        labels = np.stack([np.asarray(volume.read_labels(z)) for z in slices])
+        labels = np.where((labels < 0) | (labels == dataset.ignore), 255, labels).astype(np.uint8)
+        yield found[slices[0] : slices[-1] + 1, top : top + height, left : left + width], labels
 
 
-def rows(name: str, way: str, least: int, changes: Sequence[str], out: Path) -> Iterator[list[str]]:
-    """Of each class of a set but the rest."""
-    for found, labels, dataset in class_maps(name, way, changes, out):
+def rows(run: Path, dataset: Dataset, least: int) -> Iterator[list[str]]:
+    """Of each class of a run but the rest: its name, how many objects, and `MEASURES`."""
+    for found, labels in class_maps(run, dataset):
         known = labels != 255
         for code, title in dataset.classes.items():
             if title.lower() in REST or not (labels == code).any():
@@ -67,29 +140,51 @@ def rows(name: str, way: str, least: int, changes: Sequence[str], out: Path) -> 
             f1 = [scores["at"][t]["f1"] for t in (0.5, 0.7, 0.9)]
             values = [*f1, scores["panoptic_quality"], scores["split"], scores["merge"]]
             counts = [str(scores["found"]), str(scores["reference"])]
-            yield [name, title, way, *counts, *(f"{value:.3f}" for value in values)]
+            yield [title, *counts, *(f"{value:.6g}" for value in values)]
+
+
+def table(lines: Sequence[Sequence[str]]) -> str:
+    """The rows of a CSV of this script, means over draws."""
+    found: dict[tuple[str, ...], list[Sequence[str]]] = {}
+    for line in lines:
+        found.setdefault(tuple(line[:3]), []).append(line[4:])
+    shown = []
+    for (data, title, way), measured in found.items():
+        objects, reference, *values = zip(*measured)
+        counts = [f"{np.mean([int(each) for each in column]):.0f}" for column in (objects, reference)]
+        shown.append([named(data), title, way, *counts, *(mean_sd(list(map(float, column))) for column in values)])
+    return markdown([head for head in HEADER if head != "draw"], shown)
+
+
+def page(lines: Sequence[Sequence[str]], least: int, changes: Sequence[str]) -> str:
+    """The text of OUT/objects_found.md."""
+    draws = len({line[3] for line in lines if line[3]})
+    changed = f" Changed: {' '.join(changes)}." if changes else ""
+    return (
+        f"Objects are connected components of {least} voxels or more, of class maps and labels alike, in test images; "
+        f"clicks: means ± standard deviations of {draws} draws.{changed} PQ: panoptic quality; split, merge: "
+        f"variation of information, bits.\n\n{table(lines)}"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--sets", nargs="+", choices=list(RECIPES), default=list(RECIPES))
+    parser.add_argument("--draws", type=int, default=3, help="of clicks")
     parser.add_argument("--min-size", type=int, default=500, help="voxels of the smallest object")
     parser.add_argument("--set", nargs="+", default=[], metavar="a.b=c", help="change values of the recipes")
+    parser.add_argument("--runs", type=Path, help="where runs are kept (default: OUT/runs)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/objects"))
     args = parser.parse_args(argv)
     lines = []
     for name in args.sets:
-        for way in WAYS:
-            for row in rows(name, way, args.min_size, args.set, args.out / "objects_runs"):
-                lines.append(row)
-                print(*row, sep=", ", flush=True)
-    changed = f" Changed: {' '.join(args.set)}." if args.set else ""
-    text = (
-        f"Objects are connected components of {args.min_size} voxels or more, of class maps and labels alike; cdeep3m "
-        f"is real, the phantom synthetic.{changed} PQ: panoptic quality; split, merge: variation of information, bits."
-        f"\n\n{markdown(HEADER, lines)}"
-    )
+        dataset = data_of(name, args.set)
+        for way, draw, run in ways(name, args.draws, args.set, args.runs or args.out / "runs"):
+            for title, *measured in rows(run, dataset, args.min_size):
+                lines.append([name, title, way, draw, *measured])
+                print(*lines[-1], sep=", ", flush=True)
+    text = page(lines, args.min_size, args.set)
     print(publish(args.out, "objects_found", "Objects found", Origin.here(COMMAND), text, HEADER, lines))
     return 0
 

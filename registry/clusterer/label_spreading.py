@@ -7,12 +7,14 @@ from typing import Literal
 import numpy as np
 import torch
 
-from registry.clusterer.sparse import SparseHead, below
+from registry.clusterer.sparse import SparseHead, below, shares
 from registry.clusterer.sparse_logistic import SparseLogistic
 from registry.clusterer.sparse_trees import SparseTrees
 from registry.ranges import Count, Positive, Seed, Share, Width
 from registry.spg.graphs import RegionGraph
 from registry.spg.principal import propagated
+
+LEAST = 0.02  # share of a class, of which few labels cannot tell that it is less
 
 
 class LabelSpreading(SparseHead):
@@ -21,6 +23,11 @@ class LabelSpreading(SparseHead):
     The others are logistic regression and trees. Few labels suit the first, many the second: with n labelled nodes a
     class, the shares of their say are m to n, m = `even`.
 
+    Heads to which all classes are alike see rare ones too often, if labels were drawn class by class, and too seldom,
+    if they were not. How large the classes are is estimated from nodes without labels, and P is multiplied by that
+    share to the power of prior r^2 - chosen (1 - r), where r is the number of a class's labels, 1 for the class with
+    most.
+
     With W = D^-1 A, the mean over neighbours: what is wrong at labelled nodes, E_0, is spread by
     E <- correct W E + (1 - correct) E_0 and added, then P <- smooth W P + (1 - smooth) P_0. Labelled nodes are known
     again by their coordinates; in an image without any only the second step does something. What all such heads have in
@@ -28,7 +35,9 @@ class LabelSpreading(SparseHead):
 
     k: room for classes. coordinates: of each node, after each number of walks. base: `both`, or `trees` or `logistic`
         alone. even: labelled nodes a class at which both have the same say. trees: of the forest. C: inverse strength
-        of the penalty of logistic regression. correct, smooth: share of the neighbours. steps: of either.
+        of the penalty of logistic regression. prior, chosen: as above. correct, smooth: share of the neighbours.
+        steps: of either.
+    Fitted: `weight_` (k,) float32, that factor.
     """
 
     def __init__(
@@ -40,6 +49,8 @@ class LabelSpreading(SparseHead):
         even: Positive = 5.0,
         trees: Count = 100,
         C: Positive = 1.0,
+        prior: Share = 0.15,
+        chosen: Share = 0.2,
         correct: Share = 0.5,
         smooth: Share = 0.5,
         steps: Count = 6,
@@ -51,6 +62,8 @@ class LabelSpreading(SparseHead):
         self.even = even
         self.trees = trees
         self.C = C
+        self.prior = prior
+        self.chosen = chosen
         self.correct = correct
         self.smooth = smooth
         self.steps = steps
@@ -76,10 +89,17 @@ class LabelSpreading(SparseHead):
         self._fitted = self._others()
         for head, _ in self._fitted.values():
             head._learn(X, y)
+        self.weight_ = np.ones(self.k, np.float32)
+        if len(np.unique(y)) > 1 and len(sample := self.coordinates_.sample_):
+            count = np.bincount(y, minlength=self.k)
+            r = count / count.max()
+            found = shares(self._judge(sample), LEAST) ** (self.prior * r**2 - self.chosen * (1 - r))
+            self.weight_ = found.astype(np.float32)
 
     def _judge(self, X: np.ndarray) -> np.ndarray:
         parts = [np.float32(share) * head._judge(X) for head, share in self._fitted.values()]
-        return np.sum(parts, axis=0)
+        P = np.sum(parts, axis=0) * self.weight_
+        return P / P.sum(1, keepdims=True)
 
     def settle(self, graph: RegionGraph, points: np.ndarray, P: np.ndarray) -> np.ndarray:
         known = {point.tobytes(): c for point, c in zip(self.points_, self.classes_)}
@@ -104,13 +124,17 @@ class LabelSpreading(SparseHead):
         return X
 
     def _own_state(self) -> dict[str, np.ndarray]:
-        return {
+        parts = {
             f"{name}.{key}": value
             for name, (head, _) in self._fitted.items()
             for key, value in head._own_state().items()
         }
+        return {**parts, "weight": self.weight_}
 
     def _set_own_state(self, state: dict[str, np.ndarray], d: int) -> None:
         self._fitted = self._others()
         for name, (head, _) in self._fitted.items():
             head._set_own_state(below(f"{name}.", state), d)
+        self.weight_ = np.array(state.get("weight", np.ones(self.k, np.float32)))  # an older teacher has none
+        if self.weight_.shape != (self.k,) or self.weight_.dtype != np.float32 or not (self.weight_ > 0).all():
+            raise ValueError(f"weight: not {self.k} positive numbers")

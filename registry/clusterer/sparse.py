@@ -145,6 +145,18 @@ def balanced(classes: np.ndarray) -> np.ndarray:
     return len(classes) / (len(count) * count[at].astype(np.float64))
 
 
+def shares(P: np.ndarray, least: float, rounds: int = 30) -> np.ndarray:
+    """Shares (C,) of the classes among points of which a head to which all classes are alike says P (n, C).
+
+    By expectation and maximisation (Saerens et al. 2002), none below `least`.
+    """
+    found = np.full(P.shape[1], 1 / P.shape[1])
+    for _ in range(rounds):
+        weighed = P * found
+        found = np.maximum((weighed / np.maximum(weighed.sum(1, keepdims=True), 1e-12)).mean(0), least)
+    return found
+
+
 def below(prefix: str, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays whose names begin so, by the rest of their names."""
     return {name.removeprefix(prefix): np.array(value) for name, value in state.items() if name.startswith(prefix)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 
@@ -19,24 +21,36 @@ class StudentFeatures(Features):
 
     checkpoint: "bundled" (see registry/mae/weights/student_vem.md) or a file written by distillation.
     width, q: must be those of the checkpoint. `device` is where the net computes.
+    precision: `bfloat16` takes about half of the time on CPUs that multiply it by themselves (AMX, AVX512_BF16) and on
+        GPUs, and is far slower on those that must emulate it. Features differ by less than a hundredth of their
+        deviation.
     """
 
-    def __init__(self, *, checkpoint: str = "bundled", width: Width = 32, q: Width = 192):
+    def __init__(
+        self,
+        *,
+        checkpoint: str = "bundled",
+        width: Width = 32,
+        q: Width = 192,
+        precision: Literal["float32", "bfloat16"] = "float32",
+    ):
         self.checkpoint = checkpoint
         self.width = width
         self.q = q
+        self.precision = precision
         self.device = "cpu"
         self._weights: dict[str, np.ndarray] | None = None
         self._student: Student | None = None
         self._hash: str | None = None
 
     def extract(self, image: np.ndarray) -> FeatureMap:
-        pixels = torch.from_numpy(np.ascontiguousarray(image, np.float32)).to(self.device)
-        values = features(self._load(), pixels).contiguous().cpu().numpy()
+        pixels = torch.from_numpy(np.ascontiguousarray(image, np.float32)).to(self.device, self._kind)
+        values = features(self._load(), pixels).float().contiguous().cpu().numpy()
         return FeatureMap(values=values, step=float(STEP), offset=(STEP - 1) / 2, shape=image.shape)
 
     def extract_batch(self, images: torch.Tensor) -> list[TensorMap]:
-        return [TensorMap(features(self._load(), images).contiguous(), float(STEP), (STEP - 1) / 2)]
+        values = features(self._load(), images.to(self._kind)).float().contiguous()
+        return [TensorMap(values, float(STEP), (STEP - 1) / 2)]
 
     def fingerprint(self) -> str:
         if self._hash is None:
@@ -58,4 +72,8 @@ class StudentFeatures(Features):
             self._student = fused(Student(width=self.width, out=self.q))
             weights = {name: torch.from_numpy(value).float() for name, value in self.get_state().items()}
             self._student.load_state_dict(weights)
-        return self._student.to(self.device)
+        return self._student.to(self.device, self._kind)
+
+    @property
+    def _kind(self) -> torch.dtype:
+        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32

@@ -97,8 +97,26 @@ def _select(
 
 def squared_lengths(X: torch.Tensor, i: torch.Tensor, j: torch.Tensor, rows: int = 256) -> torch.Tensor:
     """||x_i - x_j||^2 (E,) of pairs i, j (E,) of X (n, d), as many at a time as a processor's cache holds."""
-    parts = zip(i.split(rows), j.split(rows))
-    return torch.cat([(X.index_select(0, a) - X.index_select(0, b)).square_().sum(1) for a, b in parts])
+    if X.device.type != "cpu":
+        parts = zip(i.split(rows), j.split(rows))
+        return torch.cat([(X.index_select(0, a) - X.index_select(0, b)).square_().sum(1) for a, b in parts])
+    lengths, squares = X.new_empty(len(i)), X.new_empty(min(rows, len(i)), X.shape[1])
+    for start in range(0, len(i), rows):
+        part = slice(start, min(start + rows, len(i)))
+        room = squares[: part.stop - start]
+        _squared_differences(X.numpy(), i[part].numpy(), j[part].numpy(), room.numpy())
+        torch.sum(room, 1, out=lengths[part])
+    return lengths
+
+
+@compiled
+def _squared_differences(X: np.ndarray, i: np.ndarray, j: np.ndarray, squares: np.ndarray) -> None:
+    """Fill `squares` (E, d) with (x_i - x_j)^2, channel by channel, of pairs i, j (E,) of X (n, d)."""
+    for e in range(len(i)):
+        one, other, line = X[i[e]], X[j[e]], squares[e]
+        for k in range(X.shape[1]):
+            apart = one[k] - other[k]
+            line[k] = apart * apart
 
 
 class AffinityGraph(GraphBuilder):

@@ -12,6 +12,7 @@ from registry.numeric.projection import project
 from registry.spg.graphs import RegionGraph
 
 TINY = 1e-24
+SAMPLE = 2000  # nodes
 
 
 def propagated(graph: RegionGraph, X: torch.Tensor, times: int, walk: bool) -> torch.Tensor:
@@ -42,7 +43,8 @@ class Coordinates:
 
     u: coordinates of each. hops: how many walks.
     Fitted, for each of `hops`: `mean_` (h, d), `weights_` (h, d, u), `deviation_` (h, u) float32; the last relative to
-    the largest. Coordinates that so few features cannot fill are zero.
+    the largest. Coordinates that so few features cannot fill are zero. `sample_` (m, u len(hops)) float32: coordinates
+    of `SAMPLE` of the nodes at even distances, or of all where there are fewer; empty where an older state has none.
     """
 
     def __init__(self, u: int = 24, hops: Sequence[int] = (0, 2, 6)):
@@ -68,6 +70,8 @@ class Coordinates:
             weights.append(np.pad((vectors * factor).float().numpy(), ((0, 0), missing)))
             deviations.append(np.pad((deviation / deviation.max().clamp(min=TINY)).float().numpy(), missing))
         self.mean_, self.weights_, self.deviation_ = map(np.stack, (means, weights, deviations))
+        points = np.concatenate([self.of(graph) for graph in graphs])
+        self.sample_ = points[np.linspace(0, len(points) - 1, min(SAMPLE, len(points))).astype(np.int64)]
         return self
 
     def of(self, graph: RegionGraph) -> np.ndarray:
@@ -79,14 +83,21 @@ class Coordinates:
         return torch.cat(columns, 1).cpu().numpy()
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """`mean`, `weights`, `deviation`."""
-        return {"mean": self.mean_, "weights": self.weights_, "deviation": self.deviation_}
+        """`mean`, `weights`, `deviation`, `sample`."""
+        return {"mean": self.mean_, "weights": self.weights_, "deviation": self.deviation_, "sample": self.sample_}
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
         """What `get_state` gave. Raises ValueError for arrays of other shapes."""
         h = len(self.hops)
-        expect(state, {"mean": (h, "d"), "weights": (h, "d", self.u), "deviation": (h, self.u)})
+        state = {"sample": np.zeros((0, self.u * h), np.float32), **state}
+        expect(
+            state,
+            {"mean": (h, "d"), "weights": (h, "d", self.u), "deviation": (h, self.u), "sample": ("m", self.u * h)},
+        )
+        if any(array.dtype != np.float32 or not np.isfinite(array).all() for array in state.values()):
+            raise ValueError("coordinates are not float32, or not finite")
         self.mean_, self.weights_, self.deviation_ = (np.array(state[key]) for key in ("mean", "weights", "deviation"))
+        self.sample_ = np.array(state["sample"])
 
 
 def _walked(graph: RegionGraph, X: torch.Tensor, hops: int) -> torch.Tensor:

@@ -224,7 +224,7 @@ def check_type(stored: Stored) -> None:
         raise UserError(f"{stored.path}: complex values ({dtype}): save the magnitude or the real part")
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise UserError(f"{stored.path}: values of type {dtype}: SCCS takes integers and floats up to 64 bits")
-    if 0 in stored.shape:
+    if min(stored.shape, default=1) < 1:
         raise UserError(f"{stored.path}: image of size zero, shape {stored.shape}: write the file anew")
 
 

@@ -20,7 +20,7 @@ from sccs.evaluation.files import read_metrics, read_timing
 from sccs.evaluation.scores import mean_sd
 from sccs.recipe.stored import read_resolved
 from sccs.system.apart import check_apart
-from sccs.system.files import check_place, write_text
+from sccs.system.files import check_text_place, write_text
 from sccs.system.lock import BRIEFLY, held
 from sccs.system.log import say
 from sccs.system.text import printable
@@ -54,7 +54,7 @@ def main(runs: Sequence[str], csv: str | None = None) -> int:
     if not folders:
         raise UserError("compare: name at least one run folder, such as runs/sccs/20250131-120000-s0")
     if csv is not None and csv != "-":
-        check_place(csv, folder=False)
+        check_text_place(csv)
         check_apart(csv, {"RUN": folders})
     rows = [read_run(folder) for folder in folders]
     names = columns(rows)

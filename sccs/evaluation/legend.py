@@ -63,13 +63,25 @@ def class_codes(
 
 
 def taught_codes(
-    names: Sequence[str], colours: Sequence[str | None], classes: Mapping[int, str], ignore: int | None = None
+    names: Sequence[str],
+    colours: Sequence[str | None],
+    classes: Mapping[int, str],
+    ignore: int | None = None,
+    taught: Mapping[int, str] | None = None,
 ) -> tuple[np.ndarray, Legend]:
     """Codes (C,) uint8 of the classes of a taught run, numbered as by `class_codes`, and what they mean.
 
-    names, colours: of the classes (`sccs.model.teacher.Taught`). classes, ignore: of the run's data set.
+    names, colours: of the classes (`sccs.model.teacher.Taught`). classes, ignore: of the run's data set. taught: codes
+    of the label images and names that they were given there; such a class has this code, unless the data have it.
     """
-    code_of, numbered = _numbered(names, classes, ignore)
+    lower = {name.strip().lower() for name in names}
+    own = {name.strip().lower() for name in classes.values()}
+    further = {
+        code: name.strip()
+        for code, name in (taught or {}).items()
+        if code not in classes and code not in (ignore, UNNAMED) and name.strip().lower() in lower - own
+    }
+    code_of, numbered = _numbered(names, {**classes, **further}, ignore)
     codes = np.array([code_of[name.strip().lower()] for name in names], np.uint8)
     chosen = {numbered[int(code)]: colour for code, colour in zip(codes, colours) if colour is not None}
     return codes, class_legend({int(code): numbered[int(code)] for code in sorted(codes)}, chosen)

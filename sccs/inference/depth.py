@@ -25,12 +25,15 @@ from sccs.inference.source import Inside
 from sccs.model.model import Model, Segmented
 
 REACH = 2  # slices on either side
+MOST_WEIGHT = 1e6  # beyond it, float32 sums of edges lose those within slices
 
 
 def check_depth(model: Model, weight: float) -> None:
     """Raises UserError for models whose embedding edges cannot change, and for weights that are no weights."""
-    if not 0 < weight < float("inf"):
-        raise UserError(f"--depth: the weight of edges between slices must be above 0, not {weight:g}")
+    if not 0 < weight <= MOST_WEIGHT:
+        raise UserError(
+            f"--depth: the weight of edges between slices must be above 0, {MOST_WEIGHT:g} at most, not {weight:g}"
+        )
     if not isinstance(model.graph, AffinityGraph):
         raise UserError(
             f"--depth: graph {model.name_of('graph')!r} has no kernel for edges between slices; leave --depth out"

@@ -8,6 +8,7 @@ of `sccs run`, Python and napari (sccs/inference/labels.py). Fields of view over
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -136,6 +137,8 @@ def segment(run: str, input: str, output: str, **options: Any) -> None:
     """
     wished = Options(**options)
     check_output(output, wished.overwrite)
+    if wished.probabilities is not None:
+        _check_beside(wished.probabilities, output)
     with ExitStack() as until_done:
         until_done.enter_context(held(output, "sccs segment"))
         _check_apart(run, input, output, wished.mask)
@@ -146,6 +149,13 @@ def segment(run: str, input: str, output: str, **options: Any) -> None:
             _check_apart(run, input, wished.probabilities, wished.mask)
             until_done.enter_context(held(wished.probabilities, "sccs segment"))
         _segment(run, input, output, wished)
+
+
+def _check_beside(probabilities: str, output: str) -> None:
+    """Raises UserError where one of the two would lie in the other, which may not be there yet."""
+    one, other = (Path(os.path.realpath(each)) for each in (probabilities, output))
+    if one in other.parents or other in one.parents:
+        raise UserError(f"--probabilities {probabilities}: lies in OUTPUT, or holds it: choose a name beside {output}")
 
 
 def _check_apart(run: str, input: str, output: str, mask: str | None, companions: Sequence[str] = ()) -> None:
@@ -232,7 +242,8 @@ def taught_meaning(model: Model, probabilities: bool = False) -> tuple[Classes, 
     """What is written of a taught model, and what its class codes mean. Raises UserError for too many classes."""
     assert model.taught is not None  # as the caller has seen
     known = {int(code): name for code, name in model.info.get("classes", {}).items()}
-    codes, legend = taught_codes(model.taught.names, model.taught.colours, known, model.info.get("ignore"))
+    taught = model.taught
+    codes, legend = taught_codes(taught.names, taught.colours, known, model.info.get("ignore"), taught.teacher.codes)
     return Classes(codes, probabilities), legend
 
 

@@ -77,9 +77,13 @@ def parse_region(text: str | None) -> list[tuple[int | None, int | None]]:
     """
     if text is None:
         return [(None, None)] * 3
-    parts = [part for part in (re.fullmatch(r"(\d*):(\d*)", part.strip()) for part in text.split(",")) if part]
+    parts = [
+        part for part in (re.fullmatch(r"(\d{0,18}):(\d{0,18})", part.strip()) for part in text.split(",")) if part
+    ]
     if len(parts) != 3 or text.count(",") != 2:
-        raise UserError(f"--region {text}: write z0:z1,y0:y1,x0:x1 in voxels of the level, such as 0:100,:,512:1536")
+        raise UserError(
+            f"--region {text[:80]}: write z0:z1,y0:y1,x0:x1 in voxels of the level, such as 0:100,:,512:1536"
+        )
     return [(int(part[1]) if part[1] else None, int(part[2]) if part[2] else None) for part in parts]
 
 

@@ -17,6 +17,7 @@ from registry.base import UserError
 from sccs.data.planes import turn
 from sccs.data.readers import open_image
 from sccs.data.volumes import Volume
+from sccs.model.parts import MOST_CLUSTERS
 from sccs.recipe.named import checked_name
 from sccs.system import bounds
 
@@ -47,6 +48,10 @@ class ClassNames:
         for position, known in enumerate(self.names):
             if known.lower() == name.lower():
                 return position
+        if len(self.names) == MOST_CLUSTERS - 1:
+            raise UserError(
+                f"{where}: {name!r} would be class {MOST_CLUSTERS}, and a run is taught {MOST_CLUSTERS - 1}"
+            )
         self.names.append(name)
         return len(self.names) - 1
 
@@ -113,29 +118,46 @@ def read_table(path: str | os.PathLike[str], names: ClassNames) -> dict[str, Poi
     A class is a name or a code; rows whose class is empty are left out: nobody answered them. Raises UserError that
     names the line for anything else.
     """
-    text = bounds.read_text(path, bounds.JSON).removeprefix("\ufeff")
-    rows = csv.reader(io.StringIO(text))
-    header = [cell.strip().lower() for cell in next(rows, [])]
-    if missing := [name for name in COLUMNS if name not in header]:
-        raise UserError(f"{path}: line 1: no column {missing[0]!r}; write the line z,y,x,class above the points")
+    rows = _rows(path)
+    _, header = next(rows, (1, []))
+    header = [cell.lower() for cell in header]
+    if wrong := [name for name in COLUMNS if header.count(name) != 1]:
+        count = "two columns" if wrong[0] in header else "no column"
+        raise UserError(f"{path}: line 1: {count} {wrong[0]!r}; write the line z,y,x,class above the points")
     at = {name: header.index(name) for name in (*COLUMNS, "image") if name in header}
     found: dict[str, tuple[list, list]] = {}
-    for row in rows:
-        where = f"{path}: line {rows.line_num}"
-        if not any(cell.strip() for cell in row):
+    for line, row in rows:
+        where = f"{path}: line {line}"
+        if not any(row):
             continue
-        if len(row) < len(header):
+        if len(row) < len(header) or any(row[len(header) :]):
             raise UserError(f"{where}: {len(row)} values under {len(header)} columns")
-        if not (given := row[at["class"]].strip()):
+        if not (given := row[at["class"]]):
             continue
         place = [_number(row[at[axis]], axis, where) for axis in "zyx"]
-        places, classes = found.setdefault(row[at["image"]].strip() if "image" in at else "", ([], []))
+        places, classes = found.setdefault(row[at["image"]] if "image" in at else "", ([], []))
         places.append(place)
         classes.append(names.of_text(given, where))
     return {
         image: Points(np.array(places, np.int64), np.array(classes, np.int64), str(path))
         for image, (places, classes) in found.items()
     }
+
+
+def _rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[str]]]:
+    """Lines of a CSV and their cells, without spaces around them; semicolons or tabs where line 1 is divided by them,
+    as spreadsheets in many languages write it. Raises UserError for what is no CSV."""
+    try:
+        text = bounds.read_text(path, bounds.JSON).removeprefix("\ufeff")
+    except UserError as error:
+        raise UserError(f"{error}; save the table as CSV in UTF-8") from None
+    first = next(iter(text.splitlines()), "")
+    rows = csv.reader(io.StringIO(text, newline=None), delimiter=max(",;\t", key=first.count))
+    try:
+        for row in rows:
+            yield rows.line_num, [cell.strip() for cell in row]
+    except csv.Error as error:
+        raise UserError(f"{path}: line {rows.line_num}: no line of a table ({error}); is a quote not closed?") from None
 
 
 def _number(text: str, axis: str, where: str) -> int:

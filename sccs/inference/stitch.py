@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from registry.numeric.compiled import compiled
 from sccs.inference.blocks import Span
 
 Read = Callable[[int, int, slice, slice], np.ndarray]  # FOV (i, j); rows, columns of the region -> (Z, h, w)
@@ -73,34 +74,43 @@ def cut(one: np.ndarray, other: np.ndarray, pinned: tuple[bool, bool], empty: in
     At p, pixels before the middle plus p are `one`'s, those from there on `other`'s; p changes by one px at most from
     row to row, and is 0 at a pinned end. Of paths as good, the straighter.
     """
-    depth, length, width = one.shape
-    reach = width // 2
-    differ = one != other
-    # p = -(reach - 1) .. reach - 1: both labellings at both pixels beside the cut, and the step from one's to other's
-    cost = differ[..., :-1].astype(np.int32) + differ[..., 1:] + (one[..., :-1] != other[..., 1:])
-    offsets = np.arange(1 - reach, reach)
-    rows = np.arange(length)[:, None]
-    limit = np.full((length, 1), reach)
-    if pinned[0]:
-        limit = np.minimum(limit, rows)
-    if pinned[1]:
-        limit = np.minimum(limit, length - 1 - rows)
-    never = 4 * length
-    cost = np.where(abs(offsets) <= limit, cost, never)
-    best = cost[:, 0]
-    moves = np.zeros(cost.shape, np.int8)
-    beyond = np.full((depth, 1), never * (length + 1), np.int32)
-    for row in range(1, length):
-        choices = np.stack([best, np.hstack([beyond, best[:, :-1]]), np.hstack([best[:, 1:], beyond])])
-        move = choices.argmin(0)
-        moves[:, row] = np.array([0, -1, 1], np.int8)[move]
-        best = np.take_along_axis(choices, move[None], 0)[0] + cost[:, row]
-    order = np.argsort(abs(offsets), kind="stable")
-    at = order[best[:, order].argmin(1)]
-    path = np.empty((depth, length), np.int64)
-    for row in range(length - 1, -1, -1):
-        path[:, row] = offsets[at]
-        at = at + moves[np.arange(depth), row, at]
+    path = _path(np.ascontiguousarray(one), np.ascontiguousarray(other), *pinned)
     plain = (one == empty).all((1, 2)) | (other == empty).all((1, 2))
     path[plain] = 0
+    return path
+
+
+@compiled
+def _path(one: np.ndarray, other: np.ndarray, first: bool, last: bool) -> np.ndarray:
+    """`cut`, whether or not anything is empty; first, last: the pinned ends."""
+    depth, length, width = one.shape
+    reach, never = width // 2, 4 * length
+    places = 2 * reach - 1  # of the path in a row: p = -(reach - 1) .. reach - 1
+    path, moves = np.empty((depth, length), np.int64), np.zeros((length, places), np.int8)
+    best, before = np.zeros(places, np.int64), np.zeros(places, np.int64)
+    for z in range(depth):
+        for row in range(length):
+            limit = min(reach, row if first else reach, length - 1 - row if last else reach)
+            mine, theirs = one[z, row], other[z, row]
+            for at in range(places):
+                # both labellings at both pixels beside the cut, and the step from one's to the other's
+                cost = np.int64(mine[at] != theirs[at]) + np.int64(mine[at + 1] != theirs[at + 1])
+                cost += np.int64(mine[at] != theirs[at + 1])
+                if abs(at + 1 - reach) > limit:
+                    cost = never
+                least, move = before[at], 0
+                if at > 0 and before[at - 1] < least:
+                    least, move = before[at - 1], -1
+                if at + 1 < places and before[at + 1] < least:
+                    least, move = before[at + 1], 1
+                best[at], moves[row, at] = least + cost if row else cost, move
+            best, before = before, best
+        at = reach - 1
+        for away in range(1, reach):
+            for end in (reach - 1 - away, reach - 1 + away):
+                if before[end] < before[at]:
+                    at = end
+        for row in range(length - 1, -1, -1):
+            path[z, row] = at + 1 - reach
+            at += moves[row, at]
     return path

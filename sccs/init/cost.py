@@ -112,7 +112,7 @@ def say_cost(plan: Plan, cost: Cost, volumes: list[Found], free: int, device: st
         f"measured here, on {device}: {cost.seconds:.2f} s for a field of view of {cost.pixels / 1e6:.2f} megapixels "
         f"({cost.nodes} superpixels)",
         f"time of this run: {span(learnt + cost.fit + segmented + again)}: {plan.fovs('train')} FOVs to train "
-        f"on {clock(learnt)}, training {clock(cost.fit)}, {plan.fovs('test')} FOVs to segment "
+        f"on {clock(learnt)}, training {clock(cost.fit)}, {plan.segmented()} FOVs to segment "
         f"{clock(segmented + again)}",
         f"memory: about {memory / 2**30:.1f} GiB of {free / 2**30:.1f} GiB free",
         f"disk: labels up to {labels / 2**30:.2g} GiB before compression, cache about {cache / 2**30:.2g} GiB "

@@ -58,6 +58,11 @@ class Plan:
         cut: Callable[..., Sized] = tiles if part == "train" else overlapping
         return sum(self._depth(part, entry) * len(cut(entry.shape[1:], FOV)) for entry in getattr(self, part))
 
+    def segmented(self) -> int:
+        """Fields of view that a run segments: those of both parts, overlapping."""
+        parts = [("train", entry) for entry in self.train] + [("test", entry) for entry in self.test]
+        return sum(self._depth(part, entry) * len(overlapping(entry.shape[1:], FOV)) for part, entry in parts)
+
     def seen(self, part: str) -> int:
         """Pixels that go through the model to segment `part`; of training slices that are one FOV, nodes are known."""
         fields = [(entry, overlapping(entry.shape[1:], FOV)) for entry in getattr(self, part)]

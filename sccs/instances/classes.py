@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from registry.base import UserError
+from sccs.data.schema import LONGEST_CLASS
 from sccs.evaluation.tables import REST_NAMES
+from sccs.recipe.named import checked_name
 from sccs.system import bounds
+from sccs.system.text import printable
 
+CODES = 256
 NO_CLASS = {*REST_NAMES, "not segmented", "no class", "unnamed"}
 _SIZE = re.compile(
     r"(?P<number>\d+\.?\d*(?:e[+-]?\d+)?)\s*(?P<unit>vx|voxels?|px|nm[23³²]?|[uµ]m[23³²]?)?", re.IGNORECASE
@@ -33,8 +37,20 @@ def stored_names(path: str) -> dict[int, str]:
         with suppress(Exception), tifffile.TiffFile(place) as tif:
             text = str((tif.imagej_metadata or {}).get("Info", ""))
             pairs = (re.fullmatch(r"(\d{1,3}) = (.+)", line.strip()) for line in text.splitlines())
-            return {int(pair[1]): pair[2] for pair in pairs if pair}
+            return _shown((int(pair[1]), pair[2]) for pair in pairs if pair)
     return {}
+
+
+def _shown(pairs: Iterable[tuple[int, str]]) -> dict[int, str]:
+    """Names as tables, files and a page can show them: one for each code, printable, no formula of a spreadsheet."""
+    names: dict[int, str] = {}
+    for code, name in pairs:
+        name = re.sub("^[=+@-]", "_", printable(name.strip()))[:LONGEST_CLASS]
+        if not name or not 0 <= code < CODES:
+            continue
+        taken = {each.lower() for other, each in names.items() if other != code}
+        names[code] = f"{name[: LONGEST_CLASS - 6]} ({code})" if name.lower() in taken else name
+    return names
 
 
 def _zarr_names(path: Path) -> dict[int, str] | None:
@@ -42,7 +58,7 @@ def _zarr_names(path: Path) -> dict[int, str] | None:
         about: Any = json.loads(bounds.read_text(path, bounds.JSON))
         about = about.get("attributes", about)
         properties = about.get("ome", about)["image-label"]["properties"]
-        return {int(each["label-value"]): str(each["name"]) for each in properties if each["name"]}
+        return _shown((int(each["label-value"]), str(each["name"])) for each in properties if each["name"])
     return None
 
 
@@ -67,7 +83,7 @@ def chosen(texts: Sequence[str], names: Mapping[int, str], path: str) -> tuple[d
             number = int(code)
         if number > 254:
             raise UserError(f"--class {text}: codes of classes are 0 to 254")
-        name = name or names.get(number, f"label_{number}")
+        name = checked_name(name, f"--class {text}") if name else names.get(number, f"label_{number}")
         if name in classes or number in classes.values():
             raise UserError(f"--class {text}: class {name} ({number}) is chosen twice")
         classes[name] = number

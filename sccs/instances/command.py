@@ -210,6 +210,7 @@ def _settings(path: str, source: ImageSource, options: Options) -> dict[str, Any
             "least": voxels_of(options.min_size, "--min-size", size, flat),
             "largest": options.largest,
             "inside": spelt(options.inside, "--inside"),
+            "absent": not options.classes,
         },
     }
 
@@ -227,8 +228,8 @@ def _write(job: jobs.Job, out: str, options: Options) -> None:
             table.to_parquet(path, index=False)
     about = {"settings": job.settings, "token": jobs.read_about(job.folder)["token"], "classes": work.classes}
     write_json(result / jobs.ABOUT, about)
-    notes = list(_notes(work, table))
-    write_page(result, work, table, summary, job.settings, notes, options.mesh is not None)
+    left, notes = list(_left_out(work)), list(_notes(work, table))
+    write_page(result, work, table, summary, job.settings, [*left, *notes], options.mesh is not None)
     if options.mesh is not None:
         how: dict[str, Any] = {"each": options.mesh, "kind": options.mesh_format, "simplify": options.simplify}
         write_meshes(work, result, table, job.settings, **how)
@@ -237,16 +238,22 @@ def _write(job: jobs.Job, out: str, options: Options) -> None:
     shutil.rmtree(job.folder)
     for note in notes:
         say_error(note)
+    for line in left:
+        say(line)
     counts = [f"{(table['class'] == name).sum()} {name}" for name in work.classes]
     say(f"{out}: {', '.join(counts)}")
 
 
-def _notes(work: Work, table: pandas.DataFrame) -> Iterator[str]:
-    """What a person should know of the objects."""
+def _left_out(work: Work) -> Iterator[str]:
     for number, name in enumerate(work.classes):
-        voxels = table.loc[table["class"] == name, "voxels"]
         if left := int(work.table(number)["left_out"][0]):
             yield f"{name}: {left} objects left out by --min-size, --largest or --inside"
+
+
+def _notes(work: Work, table: pandas.DataFrame) -> Iterator[str]:
+    """What a person should know of the objects."""
+    for name in work.classes:
+        voxels = table.loc[table["class"] == name, "voxels"]
         if (small := int((voxels < SMALL).sum())) > len(voxels) / 2:
             yield f"{name}: {small} of {len(voxels)} objects have fewer than {SMALL} voxels; --min-size drops them"
     if work.to and work.precision:

@@ -19,7 +19,7 @@ from sccs.data.readers import ImageSource, expand, files_of, open_image
 from sccs.inference.source import absolute
 from sccs.instances.classes import stored_names
 from sccs.system.apart import check_apart
-from sccs.system.files import write_text
+from sccs.system.files import check_text_place, write_text
 from sccs.system.lock import BRIEFLY, held
 from sccs.system.log import say
 
@@ -154,10 +154,13 @@ def compare_labels(
     if csv_file not in (None, "-"):
         given = {name: [absolute(path), *files_of(each)] for name, path, each in zip("AB", (a, b), sources)}
         check_apart(str(csv_file), given, within=False)
-    if not instances:
-        for path, source in zip((a, b), sources):
-            if source.dtype.itemsize > 1 and (high := _highest(source)) >= CLASSES:
-                raise UserError(f"{path}: holds {high}: class codes are 0 to 255; give --instances to compare objects")
+        check_text_place(str(csv_file))
+    for path, source in zip((a, b), sources):
+        low, high = _range(source) if source.dtype != np.uint8 else (0, 0)
+        if low < 0:
+            raise UserError(f"{path}: holds {low}: labels are 0 or more, and 0 is no object; write others in its place")
+        if high >= CLASSES and not instances:
+            raise UserError(f"{path}: holds {high}: class codes are 0 to 255; give --instances to compare objects")
     one, other = (source.array for source in sources)
     if instances:
         rows = list(_instance_rows(instance_scores(one, other)))
@@ -177,8 +180,11 @@ def _open(path: str) -> ImageSource:
     return source
 
 
-def _highest(source: ImageSource) -> int:
-    return max(int(np.max(source.array[z])) for z in range(source.shape[0]))
+def _range(source: ImageSource) -> tuple[int, int]:
+    low, high = zip(
+        *((int(plane.min()), int(plane.max())) for plane in map(source.array.__getitem__, range(source.shape[0])))
+    )
+    return min(low), max(high)
 
 
 def _class_rows(scores: Mapping[int, Mapping[str, float]], names: Mapping[int, str]) -> Iterator[dict[str, Any]]:

@@ -38,6 +38,7 @@ from sccs.system.log import say_error
 NOTHING = 255  # code of voxels that were not segmented
 NEAR = 16  # finest voxel edges within which distances are exact
 CELLS = 1 << 25  # of the grid that farther distances are measured in
+LONGEST_FILE = 200  # bytes of what the files of a class are called; disks allow 255
 NUMBERS = 2**32 - 1  # objects, at most
 ALONE = ("far", "holes-join", "join", "unite", "number")  # stages of one task, for the first process
 
@@ -59,6 +60,7 @@ class Wishes:
     None: the other ones. connectivity: 6, 18 or 26. smooth: radius. bridge: slices. fill: the largest hole, inf: any.
     split: depth of a peak, None: objects that touch stay one. least: the smallest object. largest: how many are kept.
     inside: names of classes that more than half of an object's surface lies against, else it is left out.
+    absent: classes that do not occur are skipped; otherwise they are an error.
     """
 
     classes: Mapping[str, int] | None = None
@@ -72,6 +74,7 @@ class Wishes:
     least: float = 0.0
     largest: int | None = None
     inside: Sequence[str] = ()
+    absent: bool = False
 
 
 class Work:
@@ -120,10 +123,11 @@ class Work:
                     "--class if it is one"
                 )
             return chosen
+        found = {name: code for name, code in self.wishes.classes.items() if self.histogram[code]}
         for name, code in self.wishes.classes.items():
-            if not self.histogram[code]:
+            if name not in found and not (self.wishes.absent and found):
                 raise UserError(f"{self.path}: class {name} ({code}) does not occur; there are {there}")
-        return dict(self.wishes.classes)
+        return found
 
     @functools.cached_property
     def to(self) -> dict[str, int]:
@@ -236,7 +240,7 @@ class Work:
 
     def _do_clean(self, _: str, number: int) -> None:
         area = self.blocks.box(number)
-        radius = [int(self.wishes.smooth / edge + 1e-9) for edge in self.edges]
+        radius = [min(int(self.wishes.smooth / e + 1e-9), side) for e, side in zip(self.edges, self.blocks.shape)]
         outer, inner = self.blocks.around(area, radius)
         self.store.open("clean")[area] = smoothed(np.asarray(self.store.open("codes")[outer]), radius)[inner]
 
@@ -246,7 +250,7 @@ class Work:
 
     def _mask(self, number: str, area: Box) -> np.ndarray:
         """Whether voxels are of a class, gaps bridged, holes as they are: bool."""
-        code, gap = list(self.classes.values())[int(number)], self.wishes.bridge
+        code, gap = list(self.classes.values())[int(number)], min(self.wishes.bridge, self.blocks.shape[0])
         outer, inner = self.blocks.around(area, (gap, 0, 0))
         mask = np.asarray(self._codes[outer]) == code
         return bridged(mask, gap)[inner] if gap else mask
@@ -574,7 +578,8 @@ class Work:
 
 def file_name(name: str) -> str:
     """What the files of a class are called."""
-    return re.sub(r"[^\w .+-]", "_", name).strip(" .") or "_"
+    plain = re.sub(r"[^\w .+-]", "_", name).strip(" .") or "_"
+    return plain.encode()[:LONGEST_FILE].decode(errors="ignore")
 
 
 def step_areas(edges: Sequence[float] | np.ndarray, shape: Sequence[int]) -> np.ndarray:

@@ -23,7 +23,7 @@ from sccs.recipe.stored import Stored, read_json
 from sccs.system.files import write_json
 from sccs.system.tensors import read_arrays, write_arrays
 
-MEND = "undo the step with `sccs undo`, or copy the run anew"
+MEND = "undo the step with `sccs undo`, or copy the run anew, or take the line `edits:` out of classes.yaml"
 Cluster = Annotated[int, Field(ge=0, lt=MOST_CLUSTERS)]
 
 
@@ -111,9 +111,19 @@ class Edits:
             arrays, _ = read_arrays(stem.with_suffix(".safetensors"))
         except FileNotFoundError:
             raise UserError(f"{stem.with_suffix('.safetensors')}: is missing; {MEND}") from None
+        if content.k != k:
+            raise UserError(f"{path}: k: {content.k} does not fit the model, which has {k} clusters; {MEND}")
         centroids = tuple(arrays.get(f"centroids.{i}") for i in range(len(content.edits)))
+        first = k
         for i, (edit, array) in enumerate(zip(content.edits, centroids)):
-            fits = len(edit.to) == 1 if array is None else array.ndim == 2 and len(array) == len(edit.to) > 1
-            if not fits or content.k != k or (array is not None and not np.isfinite(array).all()):
+            fits = edit.to[1:] == list(range(first, first + len(edit.to) - 1)) and {edit.to[0], *edit.of} <= set(
+                range(first)
+            )
+            if array is None:
+                fits &= len(edit.to) == 1
+            else:
+                fits &= array.dtype == np.float32 and array.ndim == 2 and len(array) == len(edit.to) > 1
+            if not fits or (array is not None and not np.isfinite(array).all()):
                 raise UserError(f"{path}: edits.{i}: does not fit the model; {MEND}")
+            first += len(edit.to) - 1
         return cls(content.model, content.k, tuple(content.edits), centroids)

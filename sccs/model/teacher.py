@@ -28,7 +28,7 @@ from sccs.system.text import UNPRINTABLE
 
 HEADS = ("label_spreading", "sparse_trees", "sparse_logistic")  # of ours; the first is the default
 START = 10  # labelled superpixels a class at which a name has half of its say
-MEND = "undo the step with `sccs undo`, or copy the run anew"
+MEND = "undo the step with `sccs undo`, or copy the run anew, or take the line `teacher:` out of classes.yaml"
 MISFITS = (KeyError, ValueError, TypeError, IndexError, AttributeError, AssertionError)
 
 

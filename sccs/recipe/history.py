@@ -2,13 +2,16 @@
 
 RUN/history/0004/ is a step: step.json, with classes.yaml as it was before and is after, and the parts that the step
 made (edits, teacher). It is written whole, under another name, before classes.yaml is: a command that is killed leaves
-the state before, and a folder that nobody asks for. Steps that were taken back are kept until the next step.
+the state before, and a folder that nobody asks for. Steps that were taken back are kept until the next step. Images and
+report follow a step; the file `BEHIND` stands there until they have, so that the next command draws what a killed one
+did not.
 
 All that writes here holds the run's lock (`sccs.system.lock.held`).
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,9 +27,11 @@ from sccs.system.archive import read_text
 from sccs.system.files import atomic_path, remove, write_json, write_text
 
 FOLDER = "history"
+BEHIND = "behind"  # a file that stands there while what is drawn does not show the last step
 MEND = "copy the run anew, or move its folder `history` away, which forgets the steps"
 BY_HAND = "edited by hand"
-Number = Annotated[int, Field(ge=1, lt=10**8)]
+LAST = 10**8
+Number = Annotated[int, Field(ge=1, lt=LAST)]
 
 
 class Step(Stored):
@@ -103,6 +108,21 @@ def take_back(run: Path) -> Step:
     return last
 
 
+def fall_behind(run: Path) -> None:
+    """Note, before a step counts, that images and report of the run do not show it yet."""
+    write_text(run / FOLDER / BEHIND, "")
+
+
+def catch_up(run: Path) -> None:
+    """Note that images and report show the last step."""
+    (run / FOLDER / BEHIND).unlink(missing_ok=True)
+
+
+def is_behind(run: Path) -> bool:
+    """Whether a step was cut off before images and report showed it."""
+    return (run / FOLDER / BEHIND).exists()
+
+
 def _current(run: Path) -> int | None:
     """The step that made the present state; of classes.yaml that a person edited, the step before that."""
     stated, numbers, text = None, _numbers(run), read_text(run, FILE)
@@ -120,13 +140,16 @@ def _current(run: Path) -> int | None:
 def _next(run: Path) -> int:
     """The number of the next step: no earlier one had it, as classes.yaml of a step is known by it."""
     known = steps(run)
-    return max([0, *_numbers(run), *(step.number for step in known)]) + 1
+    number = max([0, *_numbers(run), *(step.number for step in known)]) + 1
+    if number >= LAST:
+        raise UserError(f"{run / FOLDER}: there is no number after {number - 1}; {MEND}")
+    return number
 
 
 def _numbers(run: Path) -> list[int]:
     folder = run / FOLDER
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted(int(name) for name in names if name.isdecimal() and 4 <= len(name) <= 8)
+    return sorted(int(name) for name in names if re.fullmatch("[0-9]{4,8}", name))
 
 
 def _path(run: Path, number: int) -> Path:

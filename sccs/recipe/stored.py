@@ -78,7 +78,11 @@ class About(Stored):
 
 def read_json(path: str | os.PathLike[str], kind: type[T], mend: str) -> T:
     """The content of a JSON file as a `kind`. Raises UserError; mend: what to do about a file that is damaged."""
-    return parse_json(bounds.read_text(path, bounds.JSON), path, kind, mend)
+    try:
+        text = bounds.read_text(path, bounds.JSON)
+    except UserError as error:
+        raise UserError(f"{error}; {mend}") from None
+    return parse_json(text, path, kind, mend)
 
 
 def parse_json(text: str, where: object, kind: type[T], mend: str) -> T:

@@ -106,7 +106,7 @@ def write_report(run: Path) -> Path:
         rules=RULES,
         colours=seen.colours,
         error_colours=error_colours(seen.colours),
-        clusters=cluster_cards(seen, shown),
+        clusters=cluster_cards(seen, shown, album),
         run=shlex.quote(_shown_path(run)),
         suggested=QUESTIONS if (run / QUESTIONS).exists() else None,
         scores=score_tables(seen),

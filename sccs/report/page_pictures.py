@@ -1,6 +1,7 @@
 """The report page in pictures: slices on their way through the system, galleries of clusters, charts.
 
-The page holds small pictures, as data URIs, and charts as inline SVG; large pictures are files beside it (`Album`).
+The page holds small pictures, as data URIs, and charts as inline SVG; large pictures are files beside it (`Album`), and
+so are small ones where a page of very many clusters has no more room.
 """
 
 from __future__ import annotations
@@ -44,22 +45,31 @@ WIDEST = 900  # px of the files beside the page; larger pictures are reduced
 SMALL, THUMBNAIL = 360, 140  # px in the page: of a slice's pictures, of a spectral basis
 SPOTS, MOST_SPOTS = 8, 96  # of a cluster's gallery, and of all of them
 FOLDER = Path("figures", "pictures")
+ROOM = 1_900_000  # bytes of pictures in a page; with text, tables and charts of 189 clusters it stays below 3 MB
 
 
 class Album:
-    """The large pictures of a page, as files in a run's `FOLDER`."""
+    """The pictures of a page: files in a run's `FOLDER`, and what the page itself has room for."""
 
     def __init__(self, run: Path):
-        self.run = run
+        self.run, self.room = run, ROOM
         self.names: set[str] = set()
 
-    def add(self, name: str, rgb: np.ndarray) -> str:
-        """Writes <name>.jpg, at most `WIDEST` px wide and high; returns its address, relative to the run."""
+    def add(self, name: str, rgb: np.ndarray, widest: int = WIDEST) -> str:
+        """Writes <name>.jpg, at most `widest` px wide and high; returns its address, relative to the run."""
         file = f"{name}.jpg".replace(" ", "_")
         with atomic_path(self.run / FOLDER / file) as scratch:
-            reduced(rgb, WIDEST).save(scratch, "JPEG", quality=84)
+            reduced(rgb, widest).save(scratch, "JPEG", quality=84)
         self.names.add(file)
         return quote((FOLDER / file).as_posix())
+
+    def small(self, name: str, rgb: np.ndarray, widest: int = WIDEST) -> str:
+        """A picture of the page, as `picture_uri` gives it; as `add` does where the page has no more room."""
+        uri = picture_uri(rgb, widest)
+        if len(uri) > self.room:
+            return self.add(name, rgb, widest)
+        self.room -= len(uri)
+        return uri
 
     def close(self) -> None:
         """Removes the pictures of an earlier page."""
@@ -120,7 +130,7 @@ def slice_pictures(view: SliceView, seen: RunView, album: Album) -> dict[str, An
         return [
             {
                 "name": name,
-                "src": picture_uri(rgb, widest),
+                "src": album.small(f"{view.key}_{name}_small", rgb, widest),
                 "full": album.add(f"{view.key}_{name}", rgb),
                 "about": about,
             }
@@ -149,16 +159,21 @@ def _slice_score(truth: np.ndarray, predicted: np.ndarray, names: list[str], res
     return scores(table, np.array([*range(C), -1]), names, rest)
 
 
-def cluster_cards(seen: RunView, shown: list[SliceView]) -> list[dict[str, Any]]:
-    """For each cluster: a gallery of what it looks like, share of the pixels, mean grey, what mappings make of it."""
+def cluster_cards(seen: RunView, shown: list[SliceView], album: Album) -> list[dict[str, Any]]:
+    """For each cluster: a gallery of what it looks like, share of the pixels, mean grey, what mappings make of it.
+
+    Where the page has no room for all pictures, it holds those of the most common clusters.
+    """
     share = seen.metrics.get("cluster_share", {})
     made = []
     count = max(3, min(SPOTS, MOST_SPOTS // seen.k))
-    alike = most_alike(shown, seen.k)
-    for cluster, colour in enumerate(cluster_colours(seen.k)):
+    alike, colours = most_alike(shown, seen.k), cluster_colours(seen.k)
+    images = [view.cluster_image() for view in shown]
+    pixels = np.array([np.bincount(image[image >= 0], minlength=seen.k) for image in images]).reshape(-1, seen.k)
+    for cluster in np.argsort(-pixels.sum(0), kind="stable").tolist():
+        colour, name = colours[cluster], f"cluster{cluster}"
         crops = cluster_crops(shown, cluster, colour, count)
-        pixels = [int((view.cluster_image() == cluster).sum()) for view in shown]
-        where = shown[int(np.argmax(pixels))] if any(pixels) else None
+        where = shown[int(np.argmax(pixels[:, cluster]))] if pixels[:, cluster].any() else None
         mapped: dict[str | None, list[str]] = {}
         for rule, classes in seen.metrics.get("mapping", {}).items():
             if rule != "named":
@@ -172,17 +187,19 @@ def cluster_cards(seen: RunView, shown: list[SliceView]) -> list[dict[str, Any]]
                 "given": "" if seen.cluster_labels[cluster] == f"cluster {cluster}" else seen.cluster_labels[cluster],
                 "share": {part: values[cluster] for part, values in share.items() if cluster < len(values)},
                 "mapped": mapped,
-                "crops": [{"src": picture_uri(crop.picture), "title": crop.view.title} for crop in crops],
+                "crops": [
+                    {"src": album.small(f"{name}_{i}", crop.picture), "title": crop.view.title}
+                    for i, crop in enumerate(crops)
+                ],
                 "size": _crop_size([crop.view for crop in crops]),
                 "alike": alike[cluster],
                 "grey": _grey_words(cluster_grey(shown, cluster)),
-                "place": picture_uri(cluster_place(where, cluster, colour), 260 if seen.k <= 2 * SPOTS else 180)
-                if where
-                else None,
+                "place": where
+                and album.small(name, cluster_place(where, cluster, colour), 260 if seen.k <= 2 * SPOTS else 180),
                 "where": where.title if where else None,
             }
         )
-    return made
+    return sorted(made, key=lambda card: card["number"])
 
 
 def _crop_size(views: list[SliceView]) -> str:

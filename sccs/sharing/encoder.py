@@ -91,8 +91,7 @@ def network_of(features: Features, maps: bool = False) -> Network:
     """
     for part in (features, *features.parts):
         if isinstance(part, (MAE, StudentFeatures)):
-            single = {"precision": "float32"} if isinstance(part, MAE) else {}
-            exact = type(part)(**{**part.get_params(), **single})
+            exact = type(part)(**{**part.get_params(), "precision": "float32"})
             exact.set_state(part.get_state())
             return _of_mae(exact, maps) if isinstance(exact, MAE) else _of_student(exact, maps)
     raise UserError(

@@ -1,13 +1,14 @@
 """The one colour table: classes, clusters, and how label images become RGB.
 
-Classes follow the paper's Figures 3 and 4 (nucleus yellow, mitochondria green, granules blue); other names are drawn in
-turn from Okabe and Ito's colour-blind-safe set. Cluster colours differ in grey value first, so that a grey print
-still tells them apart. Colours are "#rrggbb" in lower case.
+Classes follow the paper's Figures 3 and 4 (nucleus yellow, mitochondria green, granules blue); every other name takes
+the colour furthest from those in use, to normal and to red-green blind eyes. Cluster colours differ in grey value
+first, so that a grey print still tells them apart. Colours are "#rrggbb" in lower case.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from math import cos, pi, sin
 
 import numpy as np
@@ -16,29 +17,72 @@ PAPER = {"nucleus": "#f5c518", "mitochondria": "#27a35a", "granules": "#3d7edb",
 SPELLINGS = {"nuclei": "nucleus", "mitochondrion": "mitochondria", "mito": "mitochondria", "granule": "granules"}
 REST = {"unrecognized", "unrecognised", "rest", "other", "background", "unknown", "extracellular"}
 GREYS = [PAPER["unrecognized"], "#c2c2c2", "#5a5a5a"]
-FURTHER = ["#d55e00", "#cc79a7", "#56b4e9", "#7b4fa3", "#e69f00", "#00a5a0", "#a0522d", "#b3b300", "#5b6ee1", "#f08080"]
+FURTHER = [  # a spread over what a screen shows, each far from the paper's colours and from one another
+    *("#56147a", "#64eff7", "#573400", "#d092fc", "#875093", "#eda9a8"),
+    *("#a9ff96", "#466a12", "#2d3dbe", "#f9601f", "#92194f", "#17a9cb"),
+]
 IGNORED = "#ffffff"
 PALE, WRONG = "#f4f4f0", "#d6204e"
+EYES = np.array(  # linear RGB as normal, protanopic and deuteranopic eyes see it (Machado et al. 2009, severity 1)
+    [
+        [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    ]
+)
 
 
 def class_colours(names: Sequence[str], chosen: Mapping[str, str] | None = None) -> dict[str, str]:
     """Class name -> hex colour, in the order of `names`. `chosen` (name -> hex), a person's choice, comes first.
 
-    Only the first of several spellings gets the paper's colour, so that no two names share one.
+    Only the first of several spellings gets the paper's colour, so that no two names share one. Names beyond the
+    paper's stay clear of its colours, so that a class that comes later finds its own free.
     """
     chosen = dict(chosen or {})
     taken = set(chosen.values())
-    colours = {}
+    colours = {name: chosen[name] for name in names if name in chosen}
     for name in names:
-        if name in chosen:
-            colours[name] = chosen[name]
-            continue
         plain = name.strip().lower()
         wanted = GREYS if plain in REST else [PAPER[w] for w in [SPELLINGS.get(plain, plain)] if w in PAPER]
-        free = [colour for colour in [*wanted, *FURTHER] if colour not in taken]
-        colours[name] = free[0] if free else FURTHER[len(taken) % len(FURTHER)]
-        taken.add(colours[name])
-    return colours
+        free = [colour for colour in wanted if colour not in taken]
+        if name not in colours and free:
+            colours[name] = free[0]
+            taken.add(free[0])
+    for name in names:
+        if name not in colours:
+            free = [colour for colour in FURTHER if colour not in taken] or [next(c for c in _many() if c not in taken)]
+            reserved = {*taken, *PAPER.values(), WRONG}
+            colours[name] = max(free, key=lambda colour: min(distance(colour, other) for other in reserved))
+            taken.add(colours[name])
+    return {name: colours[name] for name in names}
+
+
+@lru_cache
+def _many() -> list[str]:
+    return cluster_colours(512)  # more than a label image of bytes has classes
+
+
+def distance(one: str, other: str) -> float:
+    """How unlike two hex colours look to the eyes that tell them apart worst (`EYES`), in OKLab: 0 is the same, and
+    black and white are 1 apart."""
+    return float(np.linalg.norm(_seen(one) - _seen(other), axis=1).min())
+
+
+@lru_cache(maxsize=1024)
+def _seen(colour: str) -> np.ndarray:
+    """OKLab coordinates (3, 3) of a hex colour, a row each of `EYES` (Ottosson 2020)."""
+    channels = np.array(rgb(colour)) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    cones = (EYES @ linear).clip(0, 1) @ [
+        [0.4122214708, 0.2119034982, 0.0883024619],
+        [0.5363325363, 0.6806995451, 0.2817188376],
+        [0.0514459929, 0.1073969566, 0.6299787005],
+    ]
+    return np.cbrt(cones) @ [
+        [0.2104542553, 1.9779984951, 0.0259040371],
+        [0.7936177850, -2.4285922050, 0.7827717662],
+        [-0.0040720468, 0.4505937099, -0.8086757660],
+    ]
 
 
 def cluster_colours(k: int) -> list[str]:

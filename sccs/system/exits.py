@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import signal
 import sys
@@ -16,13 +17,15 @@ from registry.base import UserError
 from sccs.system.files import disk_fault
 from sccs.system.text import printable
 
+AGAIN = 0.05  # s
+
 
 def guard(function: Callable[..., Any]) -> Callable[..., int]:
     """`function` with its exceptions turned into exit codes; an integer that it returns is the exit code."""
 
     def guarded(*args: Any, **kwargs: Any) -> int:
         try:
-            with _terminable(), _quiet_threads(), _plain_warnings():
+            with _terminable(), _kept_interrupts(), _quiet_threads(), _plain_warnings():
                 code = function(*args, **kwargs) or 0
                 flush()
                 return code
@@ -66,6 +69,25 @@ def _terminable() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set by Python
+
+
+@contextmanager
+def _kept_interrupts() -> Iterator[None]:
+    """An interrupt that comes while an object is being removed, where Python drops all exceptions, comes once more."""
+    before = sys.unraisablehook
+
+    def hook(args: sys.UnraisableHookArgs) -> None:
+        if isinstance(args.exc_value, KeyboardInterrupt):
+            again = _thread.interrupt_main if os.name == "nt" else lambda: os.kill(os.getpid(), signal.SIGINT)
+            threading.Timer(AGAIN, again).start()  # not at once: this hook is within the removal
+        else:
+            before(args)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextmanager

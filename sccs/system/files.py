@@ -6,6 +6,7 @@ that neither an exception nor a kill leaves half of one under the name that othe
 
 from __future__ import annotations
 
+import codecs
 import errno
 import json
 import os
@@ -67,6 +68,23 @@ def check_place(path: str | os.PathLike[str], folder: bool = True) -> None:
         raise UserError(f"{path}: a folder, which no file replaces: choose another name")
     if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
         raise UserError(f"{path}: a device, a pipe or a socket, which is never replaced: choose another name")
+
+
+def check_text_place(path: str | os.PathLike[str]) -> None:
+    """As `check_place` of a file; raises UserError too where `path` holds no text, such as an image: no table or page
+    takes its place."""
+    check_place(path, folder=False)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(4096)
+    except OSError:  # nothing is there, or writing tells
+        return
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        start = b"\0"
+    if b"\0" in start:
+        raise UserError(f"{path}: holds no text, so no table or page takes its place: choose another name")
 
 
 def unwritable(path: str | os.PathLike[str], error: BaseException) -> UserError:

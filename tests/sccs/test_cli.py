@@ -373,3 +373,18 @@ def test_a_device_that_is_not_there(found, asked, message, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: found)
     with pytest.raises(UserError, match=message):
         resolve_device(asked)
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "9" * 19, "x"])
+def test_numbers_of_any_length_are_answered(text, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["split", "run", text, "--into", "2"])
+    error = capsys.readouterr().err
+    assert "is not a whole number >= 0 of 18 digits at most" in error and len(error) < 500
+
+
+def test_regions_of_any_length_are_answered():
+    from sccs.inference.source import parse_region
+
+    with pytest.raises(UserError, match="write z0:z1"):
+        parse_region("9" * 5000 + ":,:,:")

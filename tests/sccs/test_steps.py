@@ -306,3 +306,31 @@ def test_a_page_asks_what_the_table_asks_with_a_picture_of_each(folder, trained,
 def test_a_superpixel_at_the_border_is_shown_whole(folder):
     for each in steps.suggest(folder / "run", 40):
         assert each.image.shape == each.mask.shape and max(each.mask.shape) <= 72 and each.mask.any()
+
+
+@pytest.mark.parametrize("then", ["name", "teach", "undo"])
+def test_what_a_killed_step_did_not_draw_the_next_command_draws(folder, trained, tmp_path, monkeypatch, capsys, then):
+    whole = tmp_path / "whole"
+    shutil.copytree(folder / "run", whole)
+    steps_ = [["split", 1, "--into", 2]]
+    if then == "undo":
+        steps_ = [["name", "0=a"], *steps_]
+    for step in steps_:
+        assert go(step[0], whole, *step[1:]) == 0
+        with monkeypatch.context() as patch:
+            if step[0] == "split":
+                patch.setattr(steps, "remake_products", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            assert go(step[0], folder / "run", *step[1:]) == (130 if step[0] == "split" else 0)
+    assert (clusters(folder / "run") != clusters(whole)).any()
+    capsys.readouterr()
+    assert go("history", folder / "run") == 0
+    assert "do not show the last step" in capsys.readouterr().err
+    if then == "undo":  # of the split, then of the name
+        assert go("undo", folder / "run") == go("undo", whole) == 0
+    elif then == "name":
+        assert go("name", folder / "run", "0=a") == 0
+    else:
+        assert teach(folder, trained) == 0
+    assert (clusters(folder / "run") == clusters(whole)).all()
+    assert go("history", folder / "run") == 0
+    assert "do not show" not in capsys.readouterr().err

@@ -9,6 +9,7 @@ import tifffile
 import yaml
 
 from sccs.recipe.named import read_state
+from sccs.system.tensors import read_arrays, write_arrays
 from tests.sccs.test_steps import SHAPE, clicks, folder, go, scene, taught, teach, trained, write  # noqa: F401
 
 CODES = scene(0)[1]
@@ -154,4 +155,66 @@ def test_probabilities_take_no_place_of_others(taught, trained, fails):  # noqa:
     run, image, out = taught / "run", trained / "b.tif", taught / "o.ome.zarr"
     fails(["segment", run, image, out, "--probabilities", out], "OUTPUT")
     fails(["segment", run, image, taught / "o.tif", "--probabilities", taught / "p.tif"], "a name in .ome.zarr")
+    fails(["segment", run, image, out, "--probabilities", out / "p.ome.zarr"], "lies in OUTPUT, or holds it")
+    fails(["segment", run, image, out / "o.tif", "--probabilities", out], "lies in OUTPUT, or holds it")
     assert tifffile.imread(image).shape == SHAPE
+
+
+@pytest.mark.parametrize("option", ["--out", "--page"])
+def test_suggestions_take_the_place_of_no_image(folder, trained, fails, option):  # noqa: F811
+    shutil.copy(trained / "a.tif", folder / "a.tif")
+    (folder / "link").hardlink_to(folder / "a.tif")
+    before = (folder / "a.tif").read_bytes()
+    suggest = ["suggest", folder / "run", "--overwrite"]
+    fails([*suggest, "--image", folder / "a.tif", option, folder / "link"], "is the image", "never overwritten")
+    fails([*suggest, "--image", trained / "a.tif", option, folder / "a.tif"], "holds no text")
+    fails([*suggest, option, folder / "run" / "classes.yaml"], "lies in RUN")
+    assert (folder / "a.tif").read_bytes() == before
+    fails([*suggest, "--out", folder / "x", "--page", folder / "x"], "is the table and the page")
+
+
+@pytest.mark.parametrize("key, value", [("weights", np.float16), ("weights", np.inf), ("mean", np.nan)])
+def test_coordinates_of_a_teacher_that_are_no_numbers(taught, trained, fails, key, value):  # noqa: F811
+    path = (taught / "run" / read_state(taught / "run").teacher).with_suffix(".safetensors")
+    arrays, _ = read_arrays(path)
+    of = f"coordinates.{key}"
+    arrays[of] = arrays[of].astype(value) if value is np.float16 else np.full_like(arrays[of], value)
+    write_arrays(path, arrays)
+    fails(["segment", taught / "run", trained / "b.tif", taught / "o.tif", "--classes"], "teacher.json: damaged")
+
+
+def test_steps_without_numbers_left_and_names_of_other_digits(folder, fails):  # noqa: F811
+    history = folder / "run" / "history"
+    (history / "٠٠٠٩").mkdir(parents=True)
+    assert go("name", folder / "run", "0=a") == 0 and (history / "0001").is_dir()
+    step = json.loads((history / "0001" / "step.json").read_text())
+    (history / "0001").rename(history / "99999999")
+    (history / "99999999" / "step.json").write_text(json.dumps({**step, "number": 99_999_999}))
+    fails(["name", folder / "run", "0=b"], "there is no number after 99999999")
+    (history / "99999999" / "step.json").unlink()
+    fails(["history", folder / "run"], "step.json: cannot be read", "move its folder `history` away")
+
+
+def test_a_command_in_the_history_is_one_line(folder, capsys):  # noqa: F811
+    assert go("name", folder / "run", "0=a") == 0
+    path = folder / "run" / "history" / "0001" / "step.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "command": "a\n  2  b"}))
+    capsys.readouterr()
+    assert go("history", folder / "run") == 0
+    assert capsys.readouterr().out.endswith("  a\\n  2  b\n")
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        {"k": 9, "edits": []},
+        {"edits": [{"of": [1], "to": [1, 254]}]},
+        {"edits": [{"of": [1], "to": [1, 1]}]},
+        {"edits": [{"of": [7], "to": [1]}]},
+    ],
+)
+def test_edits_that_do_not_fit_the_model(folder, trained, fails, edits):  # noqa: F811
+    assert go("split", folder / "run", 1, "--into", 2) == 0
+    path = folder / "run" / "history" / "0001" / "edits.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **edits}))
+    fails(["segment", folder / "run", trained / "b.tif", folder / "o.tif"], "edits.json: ", "sccs undo", "`edits:`")

@@ -6,7 +6,7 @@ import torch
 
 import registry
 from registry.base import UserError
-from registry.clusterer.sparse import balanced
+from registry.clusterer.sparse import balanced, shares
 from registry.spg.graphs import RegionGraph
 
 HEADS = ("label_spreading", "sparse_trees", "sparse_logistic")
@@ -97,3 +97,37 @@ def test_labelled_nodes_keep_their_class_until_neighbours_outvote_it_and_smoothi
 def test_every_class_weighs_the_same():
     weight = balanced(np.array([0, 0, 0, 2]))
     np.testing.assert_allclose([weight[:3].sum(), weight[3]], [2, 2])
+
+
+def test_sizes_of_classes_are_found_from_points_without_labels_though_none_is_believed_to_be_tiny():
+    rng = np.random.default_rng(0)
+    truth = (rng.random(4000) < 0.1).astype(int)
+    x = rng.normal(2.0 * truth, 1)
+    rare = 1 / (1 + np.exp(2 - 2 * x))  # what is known where both are alike
+    P = np.stack([1 - rare, rare], 1)
+    assert P.mean(0)[1] > 0.2
+    np.testing.assert_allclose(shares(P, 0.02), [0.9, 0.1], atol=0.02)
+    np.testing.assert_allclose(shares(np.tile([[1.0, 0.0]], (10, 1)), 0.02), [1, 0.02])
+
+
+def test_a_rare_class_is_seen_less_often_once_its_size_is_known_and_an_older_state_knows_none():
+    graph, truth = two_sides()
+    alike, weighed = (
+        registry.get("clusterer", "label_spreading")(k=2, prior=prior, chosen=0.5) for prior in (0.0, 1.0)
+    )
+    order = np.flatnonzero(truth == 0)[:20].tolist() + np.flatnonzero(truth == 1).tolist()  # one half is rare here
+    for head in (alike, weighed):
+        head.begin_with([graph])
+        points = head.points(graph)
+        head.coordinates_.sample_ = points[order]
+        head.learn(points[[5, 40, 150, 190]], truth[[5, 40, 150, 190]])
+    assert weighed.weight_[0] < 0.4 < weighed.weight_[1]
+    assert (weighed.judge(points)[:, 0] < alike.judge(points)[:, 0]).all()
+    state = {
+        name: value for name, value in weighed.get_state().items() if name not in ("head.weight", "coordinates.sample")
+    }
+    older = registry.get("clusterer", "label_spreading")(k=2, prior=1.0)
+    older.set_state(state)
+    np.testing.assert_allclose(older.judge(points), alike.judge(points), atol=1e-6)
+    with pytest.raises(ValueError, match="weight"):
+        older.set_state({**state, "head.weight": np.zeros(2, np.float32)})

@@ -38,6 +38,11 @@ def test_a_saved_part_needs_no_file(checkpoint):
     assert other.fingerprint() == part.fingerprint()
 
 
+def test_half_precision_is_close():
+    single, half = (StudentFeatures(precision=kind).extract(image()).values for kind in ("float32", "bfloat16"))
+    assert half.dtype == np.float32 and 0 < np.abs(half - single).mean() < 0.01 * single.std()
+
+
 def test_the_bundled_student_is_there():
     found = StudentFeatures().extract(image())
     assert found.values.shape == (21, 25, 192) and np.isfinite(found.values).all() and found.values.std() > 0.1

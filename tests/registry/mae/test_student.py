@@ -37,6 +37,16 @@ def test_a_feature_depends_on_its_surroundings_only(student):
     assert not torch.allclose(whole[far // STEP :, far // STEP :][:2, :2], part[:2, :2], atol=1e-3)
 
 
+def test_scales_are_mixed_as_they_were_taught(student):
+    """As one convolution of all three, side by side at a quarter of the pixels."""
+    image = noise(64, 80)[None]
+    fine = student.fine(image[:, None])
+    middle = student.middle(fine)
+    coarse = torch.nn.functional.interpolate(student.coarse(middle), scale_factor=2, mode="bilinear")
+    mixed = student.mix(torch.cat([torch.nn.functional.avg_pool2d(fine, 2), middle, coarse], 1))
+    torch.testing.assert_close(student(image), student.last(mixed), atol=1e-5, rtol=1e-4)
+
+
 def test_features_lie_where_they_say(student):
     """A mirrored image has mirrored features if kernels are symmetric: no offset at any scale."""
     fused(student)

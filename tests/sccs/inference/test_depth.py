@@ -87,6 +87,8 @@ def test_the_command_takes_a_weight(model, noisy, tmp_path, capsys):
     arguments = ["segment", str(tmp_path / "run"), str(tmp_path / "a.tif"), str(tmp_path / "out.tif"), "--depth"]
     assert main([*arguments, "-1"]) == 2 and not (tmp_path / "out.tif").exists()
     assert "weight of edges between slices must be above 0" in capsys.readouterr().err
+    assert main([*arguments, "1e308"]) == 2
+    assert "1e+06 at most, not 1e+308" in capsys.readouterr().err
     assert main([*arguments, "16"]) == 0
     expected = np.stack(list(segment_slices(model, Volume("v", noisy[0]), 16.0)))
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "out.tif"), expected)

@@ -27,6 +27,6 @@ def test_labels_touch_the_nodes_and_the_pixels_are_those_of_predict():
     assert learned == {(point.tobytes(), c) for point, c in zip(head.points_, head.classes_.tolist())}
     shown = np.append(live.regions[y, x], -1)
     assert 0 < found.drawn.sum() == len(np.unique(shown[shown >= 0]))
-    codes, _ = taught_codes(model.taught.names, model.taught.colours, {})
+    codes, _ = taught_codes(model.taught.names, model.taught.colours, {}, taught=model.taught.teacher.codes)
     classes = live.paint(codes[live.probabilities(model.taught).argmax(1)])
     assert np.array_equal(classes, model.predict(image)[0])

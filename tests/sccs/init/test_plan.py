@@ -19,6 +19,7 @@ def test_the_plan_keeps_within_graphs_and_time(tmp_path):
     assert plan.seen("train") == 4 * overlapping and plan.seen("test") == plan.slices * overlapping
     assert plan.pixels("train") + plan.seen("train") + plan.seen("test") <= 4 * 60 * COST.pixels
     assert plan.slices == 9
+    assert plan.segmented() == 3 * (4 + 9)  # training slices, too
     one = make_plan([found], 2, COST, minutes=20)
     assert one.train[0].shape == (2, 560, 100) and one.seen("train") == 0  # their nodes are known
 

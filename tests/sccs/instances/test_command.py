@@ -13,6 +13,7 @@ import pytest
 import tifffile
 
 from sccs.cli import main
+from sccs.data.writers import write_labels
 from sccs.instances.stores import Memory
 from sccs.instances.table import object_table
 from sccs.instances.work import Wishes, Work, carry_out_here
@@ -65,6 +66,16 @@ def test_labels_tables_and_a_page(place, whole, capsys):
     )
     assert json.loads(Path("out/objects.json").read_text())["classes"] == {"granules": 1, "nucleus": 2}
     assert not [name for name in os.listdir(".") if "partial" in name or ".lock" in name]
+
+
+def test_a_named_class_that_does_not_occur_is_skipped_unless_it_was_asked_for(place, capsys):
+    labels = blobs()
+    names = {0: "unrecognized", 1: "granules", 2: "nucleus", 3: "golgi"}
+    write_labels(place / "more.tif", labels, labels.shape, EDGES, names=names)
+    run("more.tif", "out", *BLOCK)
+    assert json.loads(Path("out/objects.json").read_text())["classes"] == {"granules": 1, "nucleus": 2}
+    assert main(["objects", "more.tif", "other", "--class", "golgi"]) == 2
+    assert "class golgi (3) does not occur" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -125,8 +136,9 @@ def test_an_error_of_ours_keeps_what_is_done(place, fails, monkeypatch, capsys):
 
 def test_codes_names_and_units_on_the_command_line(place, capsys):
     run("plain.tif", "out", "--class", "granules=1", "--min-size", "20vx")
-    said = capsys.readouterr().err
-    assert "does not say its voxel size: all is measured in voxels" in said and "objects left out" in said
+    said = capsys.readouterr()
+    assert "does not say its voxel size: all is measured in voxels" in said.err
+    assert "objects left out" in said.out and "left out" not in said.err
     table = pandas.read_csv("out/objects.csv")
     assert set(table["class"]) == {"granules"} and table["volume_px3"].min() >= 20
     run("plain.tif", "out2", "--class", "1", "2", "--voxel-size", *EDGES, "--min-size", "32000nm3")

@@ -127,3 +127,20 @@ def test_bad_input(tmp_path, monkeypatch, fails, objects, arguments, words):
     tifffile.imwrite("c.tif", blobs(), metadata={"axes": "ZYX"})
     tifffile.imwrite("f.tif", blobs().astype(np.float32), metadata={"axes": "ZYX"})
     fails(["compare-labels", *arguments], words)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16])
+@pytest.mark.parametrize("options", [[], ["--instances"]])
+def test_negative_labels_are_refused(tmp_path, fails, dtype, options):
+    labels = blobs((4, 20, 20), 3)
+    tifffile.imwrite(tmp_path / "a.tif", labels, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "b.tif", labels.astype(dtype) - dtype(1), photometric="minisblack")
+    fails(["compare-labels", tmp_path / "b.tif", tmp_path / "a.tif", *options], "b.tif: holds -1: labels are 0 or more")
+
+
+def test_a_table_takes_the_place_of_no_image(tmp_path, fails):
+    tifffile.imwrite(tmp_path / "a.tif", blobs((4, 20, 20), 3), photometric="minisblack")
+    tifffile.imwrite(tmp_path / "other.tif", blobs((4, 20, 20), 1), photometric="minisblack")
+    before = (tmp_path / "other.tif").read_bytes()
+    fails(["compare-labels", tmp_path / "a.tif", tmp_path / "a.tif", "--csv", tmp_path / "other.tif"], "holds no text")
+    assert (tmp_path / "other.tif").read_bytes() == before

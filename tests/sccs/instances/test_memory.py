@@ -64,3 +64,10 @@ def test_bad_input(arguments, words):
 @pytest.mark.parametrize("module", [memory, classes], ids=lambda module: module.__name__)
 def test_the_examples(module):
     assert doctest.testmod(module).attempted and not doctest.testmod(module).failed
+
+
+@pytest.mark.parametrize("wish, value", [("bridge", 10**18), ("smooth", 1e8)])
+def test_lengths_beyond_the_image_are_those_of_the_image(wish, value):
+    labels = blobs((6, 20, 24), 2)
+    found, whole = (memory.objects(labels, **{wish: each})[1] for each in (value, type(value)(24)))
+    assert found.equals(whole)

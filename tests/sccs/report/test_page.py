@@ -79,6 +79,32 @@ def test_the_page_is_accessible(run_folder):
     assert ("html", {"lang": "en"}) in page.tags
 
 
+def test_every_control_has_a_name_and_shows_focus(run_folder):
+    run = run_folder()
+    page, html = page_of(run), (run / "report.html").read_text()
+    inputs = [a for tag, a in page.tags if tag == "input"]
+    assert len(inputs) == html.count("<label>") > 3  # each is within its own
+    assert not re.findall(r"<button[^>]*>\s*</button>", html)
+    assert "tabindex" not in html.replace('tabindex="0"', "")  # nothing is taken out of the order of keys
+    assert ":focus-visible { outline: 3px" in html and "outline: none" not in html
+    light, dark = (set(re.findall(r"(--[\w-]+):", part)) for part in re.findall(r":root \{(.*?)\}", html, re.S)[:2])
+    assert light == dark == set(re.findall(r"var\((--[\w-]+)\)", html)) and "prefers-color-scheme: dark" in html
+
+
+def test_a_page_without_room_leaves_pictures_of_rare_clusters_beside_it(run_folder, monkeypatch):
+    run = run_folder(slices=1)
+    whole = write_report(run).read_text()
+    monkeypatch.setattr("sccs.report.page_pictures.ROOM", 40_000)
+    html = write_report(run).read_text()
+    assert sum(map(len, re.findall('src="(data:[^"]*)"', html))) <= 40_000
+    beside = [unquote(path) for path in re.findall('src="(figures/pictures/[^"]*)"', html)]
+    assert beside and all((run / path).is_file() for path in beside)
+    assert [len(re.findall(what, html)) for what in ("<img", "<article")] == [
+        len(re.findall(what, whole)) for what in ("<img", "<article")
+    ]
+    assert re.findall("data-cluster=.([0-9]+)", html) == ["0", "1", "2", "3"]
+
+
 def test_a_labelled_run_says_all_it_knows(run_folder):
     text = page_of(run_folder()).text
     for words in (

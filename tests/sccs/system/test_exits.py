@@ -122,3 +122,15 @@ def test_a_warning_of_a_library_is_one_line_without_control_characters(capsys, r
 
     assert guard(function)() == 0
     assert capsys.readouterr().err == "sccs: UserWarning: a\\x1b[31m b\n"
+
+
+def test_an_interrupt_that_python_drops_still_ends_the_command():
+    class Removed:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    def work():
+        Removed()
+        threading.Event().wait(60)
+
+    assert guard(work)() == 130

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -10,7 +11,16 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from registry.base import UserError
-from sccs.system.files import atomic_path, check_place, clear_remains, disk_fault, write_bytes, write_json, write_text
+from sccs.system.files import (
+    atomic_path,
+    check_place,
+    check_text_place,
+    clear_remains,
+    disk_fault,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 
 def test_text_json_and_bytes_arrive_whole_and_parents_are_made(tmp_path):
@@ -154,3 +164,20 @@ def test_a_file_replaces_no_folder_and_nothing_replaces_a_device(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["images", "out", "pipe"]
     with pytest.raises(UserError, match="root of a disk"):
         check_place("/")
+
+
+@pytest.mark.parametrize(
+    "content, ok",
+    [
+        (b"a,b\n", True),
+        ("ä".encode() * 2048 + b"a", True),
+        (b"a" + "ä".encode() * 2048, True),
+        (b"", True),
+        (b"II*\0\x08", False),
+        (b"\xff\xfea", False),
+    ],
+)
+def test_a_table_takes_the_place_of_text_alone(content, ok, tmp_path):
+    (tmp_path / "a").write_bytes(content)
+    with nullcontext() if ok else pytest.raises(UserError, match="holds no text"):
+        check_text_place(tmp_path / "a")

@@ -24,6 +24,12 @@ def test_an_image_is_a_volume_of_one_slice_and_axes_can_be_said(tmp_path):
     np.testing.assert_array_equal(open_image(tmp_path / "b.npy", axes="yxz").array[2], IMAGE[:, :, 2])
 
 
+def headed(shape: str) -> bytes:
+    """A file of that shape and 100 pixels."""
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(100)
+
+
 @pytest.mark.parametrize(
     "save, says",
     [
@@ -32,6 +38,8 @@ def test_an_image_is_a_volume_of_one_slice_and_axes_can_be_said(tmp_path):
         (lambda path: np.save(path, np.asfortranarray(IMAGE)), "Fortran"),
         (lambda path: np.save(path, np.array([{}, []], dtype=object)), "Python objects"),
         (lambda path: np.save(path, np.zeros(3, [("a", "u1")])), "records"),
+        (lambda path: path.write_bytes(headed("(-1, 5, 5)")), "size zero, shape .-1, 5, 5"),
+        (lambda path: path.write_bytes(headed("(1000000000, 1000000000, 1000000000)")), "truncated"),
     ],
 )
 def test_other_content_is_one_line(tmp_path, save, says):

@@ -1,0 +1,114 @@
+"""Which head learns best from a few labels: choices of `sccs teach`, made on training images alone.
+
+    python -m benchmarks.studies.teaching [--draws 3] [--data platelet hela cdeep3m vnc]
+
+Labels are drawn in one half of the fields of view of a set's training images (two slices at most) and scored on the
+superpixels of the other half, both ways: mean DSC over classes. `class by class`: n superpixels of each class; `as they
+come`: the same number in all, whatever their class. Writes benchmarks/results/teaching/teaching.md, .csv, .json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness import REAL, expanded, job
+from benchmarks.pages import ROOT, Origin, markdown, publish
+from benchmarks.tables.few_labels import Taught
+from benchmarks.tables.labelled import BUDGETS, Set, anywhere, drawn
+from sccs.data import load_dataset
+from sccs.model.fovs import node_labels, training_fovs
+from sccs.system.exits import guard
+from sccs.system.log import quiet_log
+
+COMMAND = "python -m benchmarks.studies.teaching"
+ALIKE = {"prior": 0.0, "chosen": 0.0}  # all classes weigh the same
+HEADS: dict[str, dict[str, Any]] = {  # of label_spreading, by the name in the table
+    "logistic regression": {"base": "logistic", "smooth": 0.0, **ALIKE},
+    "trees": {"base": "trees", "smooth": 0.0, **ALIKE},
+    "both, by the number of labels": {"smooth": 0.0, **ALIKE},
+    "the same, smoothed": ALIKE,
+    "the same, classes by their sizes: `label_spreading`": {},
+}
+DRAWS = {"class by class": drawn, "as they come": lambda truth, n, seed: anywhere(truth, n * (truth.max() + 1), seed)}
+Score = tuple[str, str, str, int, int, int, float]  # head, labels, set, half, draw, n, DSC
+
+
+def halves(data: str) -> Iterator[Set]:
+    """Train in one half of the training images, score in the other; test images are not looked at."""
+    of = job("sccs_plus", data, 0, "full", ["data.max_train_slices=2", "clusterer.iterations=1"])
+    dataset = load_dataset(expanded(of.recipe["data"]), Path.cwd(), 0, of.pipeline.min_side)
+    dataset.test = []
+    of.pipeline.fit(dataset, log=quiet_log())
+    graphs = [of.pipeline.build(fov.image) for fov in training_fovs(dataset.train)]
+    views: list[Any] = [SimpleNamespace(graph=g, counts=c) for g, c in zip(graphs, node_labels(graphs, dataset))]
+    one, other = views[: len(views) // 2], views[len(views) // 2 :]
+    for train, test in ((one, other), (other, one)):
+        yield Set(train, test, list(dataset.classes.values()), of.pipeline.k, of.pipeline)
+
+
+def measured(data: str, draws: int) -> Iterator[Score]:
+    """All scores of a set."""
+    for half, here in enumerate(halves(data)):
+        taught = Taught(here, "label_spreading", 0)
+        default = taught.head.get_params()
+        for name, arguments in HEADS.items():
+            taught.head.set_params(**{**default, **arguments})
+            for labels, draw_from in DRAWS.items():
+                for draw in range(draws):
+                    taught.head.seed = draw
+                    for n in BUDGETS:
+                        known = draw_from(here.truth, n, draw)
+                        yield name, labels, data, half, draw, n, taught.score_of(known)
+
+
+def table(found: Sequence[Score], labels: str) -> str:
+    """Mean DSC over sets of one way to draw labels, a row for each head, a column for each number of labels."""
+    rows = []
+    for name in HEADS:
+        row = [name]
+        for n in BUDGETS:
+            of_sets: dict[str, list[float]] = {}
+            for head, way, data, _, _, budget, value in found:
+                if (head, way, budget) == (name, labels, n):
+                    of_sets.setdefault(data, []).append(value)
+            row.append(f"{np.mean([np.mean(values) for values in of_sets.values()]):.3f}")
+        rows.append(row)
+    return markdown([f"labels drawn {labels}", *map(str, BUDGETS)], rows)
+
+
+def read(path: Path) -> list[Score]:
+    """The scores in a CSV of this script."""
+    with open(path, newline="") as file:
+        return [
+            (e["head"], e["labels"], e["set"], int(e["half"]), int(e["draw"]), int(e["n"]), float(e["dsc"]))
+            for e in csv.DictReader(file)
+        ]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--data", nargs="+", default=list(REAL), choices=REAL, metavar="SET")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "teaching", metavar="DIR")
+    args = parser.parse_args(argv)
+    found = [score for data in args.data for score in measured(data, args.draws)]
+    text = "Training images alone: labels in one half, scores of the other, both ways; mean DSC over classes and sets."
+    text += "".join(f"\n\n{table(found, labels)}" for labels in DRAWS)
+    heads = ["head", "labels", "set", "half", "draw", "n", "dsc"]
+    origin = Origin.here(" ".join([COMMAND, *(sys.argv[1:] if argv is None else argv)]), seeds=list(range(args.draws)))
+    rows = [[*score[:-1], f"{score[-1]:.6f}"] for score in found]
+    print(publish(args.out, "teaching", "Which head learns best from a few labels", origin, text, heads, rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guard(main)())

@@ -1,0 +1,55 @@
+"""Tables of points: what spreadsheets make of them, and what is no table."""
+
+import pytest
+
+from registry.base import UserError
+from sccs.inference.sparse import ClassNames, read_table
+
+TABLE = 'z,y,x,class,image\n0,30,31,nucleus,"a, b"\n\n1,90,150,2,c\n'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TABLE,
+        "\ufeff" + TABLE.replace("\n", "\r\n"),
+        TABLE.replace("\n", "\r"),
+        TABLE.replace(",", ";").replace("a; b", "a, b"),
+        TABLE.replace(",", "\t").replace("a\t b", "a, b"),
+        TABLE.replace('"\n', '",,\n'),
+    ],
+    ids=["plain", "mark and CRLF", "CR", "semicolons", "tabs", "empty cells"],
+)
+def test_tables_of_any_spreadsheet(text, tmp_path):
+    (tmp_path / "p.csv").write_bytes(text.encode())
+    names = ClassNames({2: "rest"})
+    found = read_table(tmp_path / "p.csv", names)
+    assert {image: points.places.tolist() for image, points in found.items()} == {
+        "a, b": [[0, 30, 31]],
+        "c": [[1, 90, 150]],
+    }
+    assert names.names == ["nucleus", "rest"]
+
+
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        (b"z,y,x,class\n0,1,1," + b"n" * 200_000, "line 2: no line of a table (field larger"),
+        (b"z,y,x,class,z\n0,1,1,a,9\n", "line 1: two columns 'z'"),
+        (b"z,y,x,class\n0,30,5,30,a\n", "line 2: 5 values under 4 columns"),
+        ("z,y,x,class\n0,1,1,Zelle-ä\n".encode("latin-1"), "line 2, byte 0xe4); save the table as CSV in UTF-8"),
+        (TABLE.encode("utf-16"), "save the table as CSV in UTF-8"),
+        (b"", "line 1: no column 'z'"),
+    ],
+)
+def test_what_is_no_table(content, says, tmp_path):
+    (tmp_path / "p.csv").write_bytes(content)
+    with pytest.raises(UserError) as error:
+        read_table(tmp_path / "p.csv", ClassNames({}))
+    assert says in str(error.value)
+
+
+def test_more_classes_than_a_run_is_taught(tmp_path):
+    (tmp_path / "p.csv").write_text("z,y,x,class\n" + "".join(f"0,1,{i},c{i}\n" for i in range(300)))
+    with pytest.raises(UserError, match="line 256: 'c254' would be class 255, and a run is taught 254"):
+        read_table(tmp_path / "p.csv", ClassNames({}))
