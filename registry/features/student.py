@@ -49,7 +49,8 @@ class StudentFeatures(Features):
         return FeatureMap(values=values, step=float(STEP), offset=(STEP - 1) / 2, shape=image.shape)
 
     def extract_batch(self, images: torch.Tensor) -> list[TensorMap]:
-        return [TensorMap(features(self._load(), images).contiguous(), float(STEP), (STEP - 1) / 2)]
+        values = features(self._load(), images.to(self._kind)).float().contiguous()
+        return [TensorMap(values, float(STEP), (STEP - 1) / 2)]
 
     def fingerprint(self) -> str:
         if self._hash is None:
