@@ -76,9 +76,15 @@ def _kept_interrupts() -> Iterator[None]:
     """An interrupt that comes while an object is being removed, where Python drops all exceptions, comes once more."""
     before = sys.unraisablehook
 
+    def again() -> None:
+        ending = signal.getsignal(signal.SIGTERM) is signal.default_int_handler  # SIGINT may be ignored, as after `&`
+        if os.name == "nt":
+            _thread.interrupt_main()
+        else:
+            os.kill(os.getpid(), signal.SIGTERM if ending else signal.SIGINT)
+
     def hook(args: sys.UnraisableHookArgs) -> None:
         if isinstance(args.exc_value, KeyboardInterrupt):
-            again = _thread.interrupt_main if os.name == "nt" else lambda: os.kill(os.getpid(), signal.SIGINT)
             threading.Timer(AGAIN, again).start()  # not at once: this hook is within the removal
         else:
             before(args)

@@ -124,7 +124,8 @@ def test_a_warning_of_a_library_is_one_line_without_control_characters(capsys, r
     assert capsys.readouterr().err == "sccs: UserWarning: a\\x1b[31m b\n"
 
 
-def test_an_interrupt_that_python_drops_still_ends_the_command():
+@pytest.mark.parametrize("interrupt", [signal.default_int_handler, signal.SIG_IGN])  # ignored: after `&`
+def test_an_interrupt_that_python_drops_still_ends_the_command(interrupt):
     class Removed:
         def __del__(self):
             raise KeyboardInterrupt
@@ -133,4 +134,8 @@ def test_an_interrupt_that_python_drops_still_ends_the_command():
         Removed()
         threading.Event().wait(60)
 
-    assert guard(work)() == 130
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        assert guard(work)() == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
