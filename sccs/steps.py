@@ -278,9 +278,7 @@ def tell_history(run: str | Path) -> list[history.Step]:
     found = history.steps(run)
     lines = [f"{step.number:3d}  {step.when or 'not yet a step':19s}  {step.command}" for step in found]
     if history.is_behind(run):
-        say_error(
-            f"{run}: its images and its report do not show the last step: it was stopped; the next step redraws them"
-        )
+        say_error(f"{run}: segmentation and report do not show the last step yet; the next step redraws them")
     say(
         "\n".join(map(printable, lines))
         if found

@@ -181,7 +181,7 @@ def _steps(fovs: Sequence[np.ndarray], pair: tuple[Pipeline, Pipeline], clock: C
     clusters, smallest = assigned(grey, count, part.compactness, part.slic_iterations), image.size / count / 4
     features = here.extract(image, keep=False)
     nodes = part.pool(image, features)
-    graph, X = part.connect(nodes), part._scaled(nodes.feature)
+    graph, X = part.connect(nodes), part.scaled(nodes.feature)
     with torch.no_grad():
         Z = here.embedder.embed(graph)
         host: dict[str, Callable[[], Any]] = {

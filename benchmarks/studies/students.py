@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for seed, dsc in zip(args.seeds, each)
         ]
         text, heads = around_table(dict(zip(args.data, by_set))), ["set", "features", *AROUND, "seed", "dsc"]
-        origin = Origin.here(f"{COMMAND} --around", seeds=args.seeds)
+        origin = Origin.here(f"{COMMAND} --around --seeds {' '.join(map(str, args.seeds))}")
         print(
             publish(args.out, "around", "What a student costs SCCS+, around its settings", origin, text, heads, values)
         )

@@ -185,7 +185,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 lines.append([name, title, way, draw, *measured])
                 print(*lines[-1], sep=", ", flush=True)
     text = page(lines, args.min_size, args.set)
-    print(publish(args.out, "objects_found", "Objects found", Origin.here(COMMAND), text, HEADER, lines))
+    command = COMMAND + (f" --set {' '.join(args.set)}" if args.set else "")
+    print(publish(args.out, "objects_found", "Objects found", Origin.here(command), text, HEADER, lines))
     return 0
 
 

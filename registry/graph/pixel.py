@@ -40,7 +40,7 @@ class Pixel(AffinityGraph):
         none = np.zeros(0, np.int64)
         return RegionGraph.from_edges(
             nodes.regions,
-            self._scaled(nodes.feature),
+            self.scaled(nodes.feature),
             nodes.area,
             nodes.centroid,
             none,

@@ -178,7 +178,7 @@ class AffinityGraph(GraphBuilder):
         share = max(1, SAMPLE // len(nodes))
         picks = [np.unique(np.linspace(0, each.n - 1, min(share, each.n)).astype(int)) for each in nodes]
         if self.kappa == "median":
-            X = self._scaled(np.concatenate([each.feature[pick] for each, pick in zip(nodes, picks)]))
+            X = self.scaled(np.concatenate([each.feature[pick] for each, pick in zip(nodes, picks)]))
             values = pairwise_squared(X, X)[~torch.eye(len(X), dtype=torch.bool)]
         else:
             values = torch.cat([self._to_neighbours(each, pick) for each, pick in zip(nodes, picks)])
@@ -188,12 +188,13 @@ class AffinityGraph(GraphBuilder):
 
     def _to_neighbours(self, nodes: Nodes, pick: np.ndarray) -> torch.Tensor:
         """Squared distances (len(pick) * m,) of some nodes to the m nearest others of their graph."""
-        X, rows = self._scaled(nodes.feature), torch.from_numpy(pick)
+        X, rows = self.scaled(nodes.feature), torch.from_numpy(pick)
         d2 = pairwise_squared(X[rows], X)  # (len(pick), n_s)
         d2[torch.arange(len(rows)), rows] = torch.inf
         return d2.topk(min(self.neighbours, nodes.n - 1), dim=1, largest=False).values.reshape(-1)
 
-    def _scaled(self, features: np.ndarray | torch.Tensor) -> torch.Tensor:
+    def scaled(self, features: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """Pooled features (n, d) float32 on the scale in which distances are taken, as `standardize` says."""
         if isinstance(features, torch.Tensor):
             X = features
             if self.standardize == "set":
@@ -210,7 +211,7 @@ class AffinityGraph(GraphBuilder):
 
     def connect(self, nodes: Nodes) -> RegionGraph:
         """Standardise, weigh pairs by Eq. 1, keep those of `edges` above zero, and a self-loop of each node."""
-        X = self._scaled(nodes.feature)
+        X = self.scaled(nodes.feature)
         graph = self._joined(X, nodes, self.alpha)
         if self.warmup_alpha is not None:
             graph.warmup = self._joined(X, nodes, self.warmup_alpha)

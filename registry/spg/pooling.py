@@ -14,7 +14,7 @@ from registry.base import FeatureMap, FeatureStack
 from registry.numeric.compiled import at_once, compiled
 
 
-def _cells(length: int, tokens: int, step: float, offset: float) -> tuple[np.ndarray, np.ndarray]:
+def cells(length: int, tokens: int, step: float, offset: float) -> tuple[np.ndarray, np.ndarray]:
     """For each pixel of an axis: the cell's first token (length,) and the place in the cell, 0 <= f <= 1."""
     t = np.clip((np.arange(length) - offset) / step, 0, tokens - 1)
     first = np.minimum(t.astype(np.int64), max(tokens - 2, 0))
@@ -28,7 +28,7 @@ def upsample(features: FeatureMap | FeatureStack) -> np.ndarray:
     if isinstance(features, FeatureStack):
         return np.concatenate([upsample(each) for each in features.maps], axis=2)
     (h, w, _), (H, W) = features.values.shape, features.shape
-    (i, fy), (j, fx) = (_cells(n, m, features.step, features.offset) for n, m in ((H, h), (W, w)))
+    (i, fy), (j, fx) = (cells(n, m, features.step, features.offset) for n, m in ((H, h), (W, w)))
     V = features.values
     fy = fy.astype(np.float32)[:, None, None]
     fx = fx.astype(np.float32)[None, :, None]
@@ -56,7 +56,7 @@ def pool(features: FeatureMap | FeatureStack, regions: np.ndarray) -> np.ndarray
     centre = V.reshape(h, w, q).mean(axis=(0, 1))
     V -= centre
     (i, fy), (j, fx) = (
-        _cells(length, tokens, features.step, features.offset) for length, tokens in zip(regions.shape, (h, w))
+        cells(length, tokens, features.step, features.offset) for length, tokens in zip(regions.shape, (h, w))
     )
     pixels, starts = _by_region(regions.ravel(), int(regions.max()) + 1)
     pooled = np.empty((len(starts) - 1, 2 * q), np.float32)

@@ -20,7 +20,7 @@ from registry.base import TensorMap
 from registry.spg.affinity import AffinityGraph
 from registry.spg.graphs import RegionGraph
 from registry.spg.pieces import touching
-from registry.spg.pooling import _cells
+from registry.spg.pooling import cells
 
 NUMBERS = 1 << 26  # worked on at once, where that is a choice
 
@@ -141,7 +141,7 @@ def joined(
     part: AffinityGraph, regions: Tensor, features: Tensor, starts: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Pooled features (n, d) on the scale of `part`, and the affinity in compressed rows: indptr, indices, entries."""
-    X, n = part._scaled(features), len(features)
+    X, n = part.scaled(features), len(features)
     pairs = []
     if "knn" in part.edges:
         pairs.append(nearest(X, starts, part.neighbours))
@@ -171,7 +171,7 @@ def pool(features: TensorMap, regions: Tensor, area: Tensor, starts: Sequence[in
             for moment, values in zip(moments, (V[pixels], V[pixels].square())):
                 moment.index_add_(0, flat[pixels], values)
     else:
-        along = [_cells(n, m, features.step, features.offset) for n, m in ((H, h), (W, w))]
+        along = [cells(n, m, features.step, features.offset) for n, m in ((H, h), (W, w))]
         (i, fy), (j, fx) = ([torch.from_numpy(each).to(device) for each in axis] for axis in along)
         cell = (i[:, None] * w + j).view(-1)
         keys, group = torch.unique(flat * (h * w) + cell.repeat(B), return_inverse=True)
