@@ -40,6 +40,7 @@ SYSTEMS = (
     "sccs",
     "sccs_fast",
     "sccs_plus",
+    "sccs_plus_mae",
     "kmeans",
     "spectral",
     "wo_nsc",
@@ -50,7 +51,14 @@ SYSTEMS = (
     "maester",
 )
 BRIEF = ["train.iterations=40", "clusterer.warmup=20"]
-SHORT = {"sccs": BRIEF, "sccs_fast": BRIEF, "sccs_plus": ["clusterer.iterations=20"], "han": ["features.steps=20"]}
+BRIEF_PLUS = ["clusterer.iterations=20"]
+SHORT = {
+    "sccs": BRIEF,
+    "sccs_fast": BRIEF,
+    "sccs_plus": BRIEF_PLUS,
+    "sccs_plus_mae": BRIEF_PLUS,
+    "han": ["features.steps=20"],
+}
 
 
 def trained(system: str) -> Pipeline:

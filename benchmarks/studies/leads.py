@@ -4,7 +4,7 @@
                                        [--halves] [--finetuned FOLDER] [--out benchmarks/results/leads]
                                        [--set a.b=c ...]
 
-Each lead changes one thing in recipes/sccs_plus.yaml; most are no option of any part, and would become one if they
+Each lead changes one thing in recipes/sccs_plus_mae.yaml; most are no option of any part, and would become one if they
 paid. A trial ends with the head's teacher, from which the head hardly moves (`python -m benchmarks.tables plus`).
 
 Trained as the tables of size `quick` are, on one slice of each thick volume. Scored there, and, with the same mapping,
@@ -36,7 +36,7 @@ from benchmarks.pages import Origin, markdown, mean_sd, named, publish
 from benchmarks.studies import steps
 from benchmarks.studies.steps import HOPS, Arrays, K, Teacher, U
 from benchmarks.studies.views import DIVISIONS, View, Views, halves, judged, views_of
-from benchmarks.tables.rows import AREAS, PARTS, SIDES
+from benchmarks.tables.rows import AREAS, SIDES
 from registry.base import UserError
 from registry.embedder.lgc_principal import LGCPrincipal
 from registry.spg.affinity import AffinityGraph
@@ -44,6 +44,7 @@ from registry.spg.graphs import Nodes, RegionGraph
 from sccs.system.exits import guard
 
 COMMAND = "python -m benchmarks.studies.leads"
+SYSTEM = "sccs_plus_mae"
 
 Results = dict[str, dict[str, list[dict[str, float]]]]  # by lead and set, one for each seed
 
@@ -68,6 +69,7 @@ class Lead:
 
 
 FILTERS = SIDES + AREAS
+PARTS = "[{name: mae, stride: 80%s}, {name: filters%s}]"
 HERE = "features.of=" + PARTS % (", checkpoint: '%s'", FILTERS)
 LEADS = {
     "SCCS+": Lead(),
@@ -106,7 +108,7 @@ LEADS = {
 def trial(lead: Lead, found: Views, seeds: Sequence[int]) -> list[dict[str, float]]:
     """DSC on the FOVs trained on, on the further ones (or the same), and the gap of the latter, for each seed."""
     changed = [o for o in lead.overrides if o.startswith("graph")]
-    builder = job("sccs_plus", "phantom", 0, "quick", changed).pipeline.graph
+    builder = job(SYSTEM, "phantom", 0, "quick", changed).pipeline.graph
     nodes = [lead.nodes(view) if lead.nodes else view.nodes for view in found.views]
     assert isinstance(builder, AffinityGraph)
     builder.fit(nodes[: found.seen])
@@ -149,7 +151,7 @@ def _results(chosen: dict[str, Lead], args: argparse.Namespace) -> Results:
     """Every lead on every set; one that needs a fine-tuned MAE is left out where there is none."""
     results: Results = {name: {} for name in chosen}
     for data in args.data:
-        plain = views_of(data, args.overrides)
+        plain = views_of(data, args.overrides, SYSTEM)
         for name, lead in chosen.items():
             if HERE in lead.overrides:
                 file = args.finetuned and args.finetuned / data / "model" / "mae.safetensors"
@@ -157,7 +159,7 @@ def _results(chosen: dict[str, Lead], args: argparse.Namespace) -> Results:
                     continue
                 lead = replace(lead, overrides=(HERE % file.resolve(),))
             pooled = [o for o in lead.overrides if o.startswith(("features", "graph.pixels"))]
-            found = views_of(data, args.overrides + pooled) if pooled else plain
+            found = views_of(data, args.overrides + pooled, SYSTEM) if pooled else plain
             results[name][data] = (in_halves if args.halves else trial)(lead, found, args.seeds)
             values = {key: np.mean([r[key] for r in results[name][data]]) for key in ("training", "further", "gap")}
             print(f"{data:9} {name:48}" + "  ".join(f"{key} {value:.3f}" for key, value in values.items()), flush=True)

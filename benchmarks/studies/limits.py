@@ -1,4 +1,4 @@
-"""Where SCCS+ loses to a linear probe: in its features, in its embedding, or by the number of clusters.
+"""Where SCCS+ with the MAE loses to a linear probe: in its features, in its embedding, or by the number of clusters.
 
     SCCS_DATA=DIR python -m benchmarks.studies.limits [--data platelet hela cdeep3m vnc phantom] [--seeds 0 1 2]
                                                       [--steps 800] [--jobs 1] [--out benchmarks/results/leads]
@@ -109,7 +109,7 @@ def scored(assigned: Arrays, k: int, found: Views, mapped: bool) -> float:
 
 def _stages(found: Views, blocks: Sequence[int], seeds: Sequence[int]) -> dict[str, list[float]]:
     """DSC by stage, for each seed, of one division."""
-    builder = job("sccs_plus", "phantom", 0, "quick").pipeline.graph
+    builder = job("sccs_plus_mae", "phantom", 0, "quick").pipeline.graph
     nodes = [only(view.nodes, blocks) for view in found.views]
     builder.fit(nodes[: found.seen])
     graphs = [builder.connect(each) for each in nodes]
@@ -130,7 +130,7 @@ def _stages(found: Views, blocks: Sequence[int], seeds: Sequence[int]) -> dict[s
 
 def of_set(data: str, seeds: Sequence[int], steps: int, overrides: Sequence[str]) -> dict[str, dict[str, list[float]]]:
     """DSC of a set by features and stage, for each seed: means over the divisions."""
-    found = _with_net(views_of(data, overrides), steps, 0)
+    found = _with_net(views_of(data, overrides, "sccs_plus_mae"), steps, 0)
     divisions = halves(found, DIVISIONS)
     answer = {}
     for name, blocks in FEATURES.items():

@@ -50,9 +50,9 @@ class Views:
         return int(np.argmax([view.score for view in self.views[: self.seen]]))
 
 
-def views_of(data: str, overrides: Sequence[str]) -> Views:
-    """The set's training FOVs as nodes: those of `quick`, then the further ones."""
-    wanted = job("sccs_plus", data, 0, "quick", overrides)
+def views_of(data: str, overrides: Sequence[str], system: str = "sccs_plus") -> Views:
+    """The set's training FOVs as the system's nodes: those of `quick`, then the further ones."""
+    wanted = job(system, data, 0, "quick", overrides)
     pipeline, block = wanted.pipeline, expanded(wanted.recipe["data"])
     dataset = load_dataset(block, Path.cwd(), 0, pipeline.min_side)
     more = deepcopy(block)

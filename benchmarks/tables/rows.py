@@ -20,6 +20,8 @@ PAPER = {
 PAPER_K = {6: 0.559, 7: 0.798, 8: 0.816, 9: 0.761}  # Table 2, average DSC
 UNSUPERVISED = (
     "sccs_plus",
+    "sccs_plus_mae",
+    "sccs_fast",
     "sccs",
     "kmeans",
     "filters_kmeans",
@@ -86,19 +88,19 @@ def maester_rows(systems: Sequence[str], size: str) -> list[Row]:
 
 SIDES, AREAS = ", sides: [3, 7, 15]", ", areas: [100, 400, 1600, 6400, 25600]"  # of sccs_plus
 FILTERS = "{name: filters%s}"
-PARTS = "[{name: mae, stride: 80%s}, {name: filters%s}]"
-CONCAT = f"features={{name: concat, of: {PARTS % ('', SIDES + AREAS)}}}"
+PARTS = f"[student, {FILTERS}]"
+CONCAT = f"features={{name: concat, of: {PARTS % (SIDES + AREAS)}}}"
 GRID = ("graph.slic=grid", "graph.slic_iterations=5")
 MIXTURE = ("clusterer.teacher=mixture", "clusterer.shares=equal")
 # recipes/sccs_plus.yaml with one choice changed; then what lies around it
 PLUS = (
     ("SCCS+", "sccs_plus", ()),
-    ("MAE features alone", "sccs_plus", ("features={name: mae, stride: 80}",)),
+    ("the MAE in place of its student", "sccs_plus_mae", ()),
+    ("the student's features alone", "sccs_plus", ("features=student",)),
     ("classical filters alone", "sccs_plus", (f"features={FILTERS % (SIDES + AREAS)}",)),
-    ("filters without `sides` and `areas`", "sccs_plus", (f"features.of={PARTS % ('', '')}",)),
-    ("filters without `sides`", "sccs_plus", (f"features.of={PARTS % ('', AREAS)}",)),
-    ("filters without `areas`", "sccs_plus", (f"features.of={PARTS % ('', SIDES)}",)),
-    ("layer 8 of the MAE's 14", "sccs_plus", (f"features.of={PARTS % (', layer: 8', SIDES + AREAS)}",)),
+    ("filters without `sides` and `areas`", "sccs_plus", (f"features.of={PARTS % ''}",)),
+    ("filters without `sides`", "sccs_plus", (f"features.of={PARTS % AREAS}",)),
+    ("filters without `areas`", "sccs_plus", (f"features.of={PARTS % SIDES}",)),
     ("no propagation", "sccs_plus", ("embedder.hops=0",)),
     ("2 propagations", "sccs_plus", ("embedder.hops=2",)),
     ("4 propagations", "sccs_plus", ("embedder.hops=4",)),
@@ -124,7 +126,7 @@ PLUS = (
     ("kmeans on both features", "kmeans", (CONCAT,)),
     ("kmeans on both features, k = 32", "kmeans", (CONCAT, "clusterer.k=32")),
     ("linear_probe on both features (supervised)", "linear_probe", (CONCAT,)),
-    ("linear_probe on MAE features (supervised)", "linear_probe", ()),
+    ("linear_probe on the MAE's features (supervised)", "linear_probe", ()),
 )
 
 

@@ -52,11 +52,11 @@ def spans(length: int, fov: int | str, halo: int) -> list[Span]:
     """FOVs along an axis: equal steps, on multiples of the MAE's window (80 px) where `fov` allows for it.
 
     A side of at most `fov` px is one FOV, and no FOV sees more (but where the last one would see less than a window).
-    With a halo, those at the ends reach inwards to see as much as the others. Without one, FOVs see what they write.
-    Raises UserError for a halo that leaves no centre.
+    Of three or more with a halo, those at the ends reach inwards to see as much as the others; two are both at an end,
+    and see one halo each. Without a halo, FOVs see what they write. Raises UserError for a halo that leaves no centre.
 
-    >>> [(span.start, span.stop, span.low, span.high) for span in spans(900, 560, 40)]
-    [(0, 480, 0, 560), (480, 900, 400, 900)]
+    >>> [(span.start, span.stop, span.low, span.high) for span in spans(1024, 560, 40)]
+    [(0, 520, 0, 560), (520, 1024, 480, 1024)]
     """
     if isinstance(fov, str) or length <= fov:
         return [Span(0, length, 0, length)]
@@ -65,8 +65,11 @@ def spans(length: int, fov: int | str, halo: int) -> list[Span]:
         raise UserError(f"--halo {halo}: FOVs of {fov} px allow a halo of 0 to {(fov - 1) // 2} px")
     grid = WINDOW if limit >= WINDOW else 1
     limit = limit // grid * grid
-    step = grid * math.ceil(math.ceil(length / grid) / math.ceil(length / limit))
-    least = min(step + 2 * halo if halo else grid, length)
+    if two := length <= 2 * (limit + halo):
+        step = grid * math.ceil((length - 2 * halo) / (2 * grid)) + halo
+    else:
+        step = grid * math.ceil(math.ceil(length / grid) / math.ceil(length / limit))
+    least = min(step + 2 * halo if halo and not two else grid, length)
     # Windows of the last FOV lie as those of its neighbours do; it sees one whole window at least.
     last = min(math.ceil((length - least) / grid), (length - grid) // grid) * grid
     lows = [max(0, min(start - halo, last)) for start in range(0, length, step)]
@@ -168,7 +171,7 @@ def make_plan(shape: Sequence[int], fov: int | str, halo: int, block: Sequence[i
     for along, length, side, longest in zip((y, x), (Y, X), wished[1:], CHUNK[1:]):
         step = along[0].stop
         sides.append(min(max(1, side // step), len(along)) * step)
-        chunks.append(min(longest, length) if len(along) == 1 else _divisor(step, longest))
+        chunks.append(min(longest, length) if sides[-1] >= length else _divisor(step, longest))
     return Plan(halo, y, x, (Z, Y, X), (sides[0], sides[1], sides[2]), (chunks[0], chunks[1], chunks[2]))
 
 

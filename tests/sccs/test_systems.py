@@ -47,6 +47,7 @@ PROMISED = {
     "later_code",
     "dino",
     "sccs_plus",
+    "sccs_plus_mae",
     "sccs_plus_fine",
     "sccs_fast",
     "gnn",

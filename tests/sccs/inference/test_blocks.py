@@ -34,7 +34,8 @@ def test_centres_cover_a_side_once_and_see_their_halo(length, fov, halo):
         (560, 560, 40, [(0, 560)]),
         (1120, 560, 0, [(0, 560), (560, 1120)]),
         (1024, 560, 0, [(0, 560), (560, 1024)]),
-        (1000, 560, 40, [(0, 480), (360, 840), (560, 1000)]),
+        (1000, 560, 40, [(0, 560), (480, 1000)]),
+        (1041, 560, 40, [(0, 480), (360, 840), (640, 1041)]),
         (1130, 560, 0, [(0, 400), (400, 800), (800, 1130)]),
         (2242, 560, 0, [(0, 480), (480, 960), (960, 1440), (1440, 1920), (1920, 2242)]),
         (1285, 160, 0, [*((i, i + 160) for i in range(0, 1120, 160)), (1120, 1280), (1200, 1285)]),
@@ -48,6 +49,16 @@ def test_without_a_halo_fovs_are_the_tiles_of_the_pipeline():
     for shape in ((300, 560), (800, 1024), (1120, 1680)):
         cut = [(y.low, y.high, x.low, x.high) for y in spans(shape[0], 560, 0) for x in spans(shape[1], 560, 0)]
         assert cut == [tuple(tile) for tile in tiles(shape, 560)]
+
+
+@given(fov=st.integers(200, 700), share=st.floats(0, 1), halo=st.integers(0, 39))
+def test_of_two_fovs_each_sees_one_halo_more_than_it_writes(fov, share, halo):
+    longest = 2 * ((fov - 2 * halo) // WINDOW * WINDOW + halo)
+    length = fov + round(share * max(1, longest - fov))
+    if fov < length <= longest:
+        one, other = spans(length, fov, halo)
+        assert one.high == one.stop + halo <= fov and other.high == length
+        assert other.low == other.start - halo or other.high - other.low < 2 * WINDOW
 
 
 @pytest.mark.parametrize("halo", [-1, 80, 200])
