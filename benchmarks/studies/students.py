@@ -44,7 +44,7 @@ def features(checkpoint: str) -> dict[str, dict[str, str]]:
     """Of each system and teacher or student: the override of its features."""
     student = f"{{name: student, checkpoint: {checkpoint}}}"
     block = job("sccs_plus", "phantom", 0).pipeline.recipe.features.block()
-    filters = next(part for part in block["of"] if part["name"] == "filters")
+    filters = next(part for part in block["of"] if isinstance(part, dict) and part["name"] == "filters")
     given = "{" + ", ".join(f"{key}: {value}" for key, value in filters.items()) + "}"
     return {
         system: {
