@@ -18,13 +18,14 @@ from benchmarks.studies import teaching as teaching_study
 from benchmarks.tables import few_labels as few_labels_table
 from benchmarks.tables import text
 from benchmarks.tables.answers import Answers, read_csv
-from benchmarks.tables.rows import PAPER, PAPER_K, SUPERVISED
+from benchmarks.tables.rows import PAPER, PAPER_K, PLUS, SUPERVISED
 
 MAE_SEEN = (
     "The bundled MAE was pre-trained, without labels, on platelet, hela and the phantom, including their test parts; "
     "it has never seen cdeep3m or vnc."
 )
 BY_KMEANS = ("kmeans", "filters_kmeans", "intensity_kmeans", "raw_kmeans", "pixel_kmeans")
+FINE = next(label for label, system, _ in PLUS if system == "sccs_plus_fine")
 EQUAL = "the larger of the two deviations over seeds"
 
 
@@ -47,7 +48,7 @@ def summary(results: Path) -> str:
         ("", "k-means on MAE features", answers.over_real("kmeans")),
         ("", "`sccs`, the paper's system", answers.over_real("sccs")),
         ("", "`sccs_plus`, the default of `sccs init`", answers.over_real("sccs_plus")),
-        ("name 32 clusters", "`sccs_plus_fine`", choices.over_real("k = 32")),
+        ("name 32 clusters", "`sccs_plus_fine`", choices.over_real(FINE)),
         *taught,
         ("label all training images", "linear probe", by_clicks("linear probe (supervised)", -1)),
     ]
@@ -286,7 +287,7 @@ def fine(results: Path) -> str:
     """More clusters."""
     answers, origin = _quick(results, "plus")
     labels = {
-        "SCCS+": "k = 32",
+        "SCCS+": FINE,
         "k-means on the same features": "kmeans on both features, k = 32",
         "`sccs`": "sccs, k = 32",
     }

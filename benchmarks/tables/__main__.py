@@ -58,7 +58,7 @@ class Table:
     seeds: Sequence[int] = (0, 1, 2)
 
 
-AROUND_PLUS = ("sccs_plus", "sccs_plus_mae", "sccs", "sccs_fast", "kmeans", "linear_probe")
+AROUND_PLUS = ("sccs_plus", "sccs_plus_fine", "sccs_plus_mae", "sccs", "sccs_fast", "kmeans", "linear_probe")
 ALWAYS = ("clusters_in_use", "nodes", "agreement", "training_seconds", "graph_seconds")  # in every CSV
 GAPS = ("one_mapping", "per_image", "gap")
 TABLES = {
