@@ -118,12 +118,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows.append([number, strokes, int((painted > 0).sum()), *(f"{score:.4f}" for score in scores)])
             print(*rows[-1], flush=True)
             places = wrong_places(truth, seen[strokes])
-    first, last = list(seen)[0], list(seen)[-1]
+    first, *_, last = seen
     figure = drawn(image, clusters, {first: seen[first], last: seen[last]}, painted)
     figure.savefig(args.picture, dpi=150, pil_kwargs={"quality": 85})
     heads = ["round", "strokes", "painted px", *NAMES.values()]
     text = (
-        "Dice of the classes after each round of strokes, on the slice that is painted. The strokes are simulated: they "
+        "Dice of the classes after each round of strokes, on the slice that is painted. The strokes are simulated and "
         "fall on what is still wrong.\n\n" + markdown(heads, [list(map(str, row)) for row in rows])
     )
     print(publish(args.out, "strokes", "Strokes on HeLa", Origin.here(COMMAND), text, heads, rows))
