@@ -46,8 +46,8 @@ def stroke(painted: np.ndarray, truth: np.ndarray, y: int, x: int, length: int, 
     """Paint (Y, X) along a line around (y, x), in the class that is there, and nowhere else."""
     half, code = WIDTH // 2, truth[y, x]
     for step in np.linspace(-length / 2, length / 2, max(2, length)):
-        row, column = round(y + step * np.sin(angle)), round(x + step * np.cos(angle))
-        here = np.s_[max(0, row - half) : row + half, max(0, column - half) : column + half]
+        row, column = max(half, round(y + step * np.sin(angle))), max(half, round(x + step * np.cos(angle)))
+        here = np.s_[row - half : row + half, column - half : column + half]
         painted[here][truth[here] == code] = code
 
 
