@@ -7,7 +7,7 @@
 further round up to four per class in the middle of the largest areas that are still wrong. The slice that is painted is
 the slice that is scored: this shows how teaching goes, not how well it carries over to other images.
 
-The image is slice 170 of EMPIAR-10094, archived under CC0. Writes OUT/strokes.md and OUT/strokes.csv, and the picture.
+The image is slice 170 of EMPIAR-10478, archived under CC0. Writes OUT/strokes.md and OUT/strokes.csv, and the picture.
 """
 
 from __future__ import annotations
