@@ -151,7 +151,7 @@ def test_from_the_sample_to_saved_classes(viewer, widget, tmp_path):
     assert finish(widget).startswith("saved"), widget.status.value
     assert np.array_equal(tifffile.imread(tmp_path / "classes.tif"), classes.data)
     widget.save()
-    assert "exists already" in finish(widget)
+    assert "already exists" in finish(widget)
 
 
 def test_cluster_zero_is_drawn(viewer, widget):
@@ -290,13 +290,13 @@ def test_undo_takes_the_last_stroke_back(viewer, widget, painting):
 
 def test_taught_image_saved_layer_and_taken_back_step(viewer, widget, painting):
     widget.painting.keep()
-    assert finish(widget).startswith("segmented as it was taught"), widget.status.value
+    assert finish(widget).startswith("segmented into the classes"), widget.status.value
     classes = viewer.layers["classes of cell (synthetic)"]
     assert classes.data.shape == (2, 200, 200) and set(np.unique(classes.data)) <= {1, 2}
     assert np.array_equal(classes.data[0], painting.answer.data[0])
     painted = painting.layer.data.copy()
     painting.undo()
-    assert finish(widget).startswith("took back: paint"), widget.status.value
+    assert finish(widget).startswith("undid: paint"), widget.status.value
     assert painting.layer is None and not [layer for layer in viewer.layers if layer.name.startswith("painted")]
     painting.begin()
     finish(widget)
