@@ -72,7 +72,7 @@ def _add_look_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("Z", "Y", "X"),
         help="voxel size in nm at the finest level, if the file does not give it",
     )
-    parser.add_argument("--axes", help="order of the image's axes, such as ZYX, if the file does not say")
+    parser.add_argument("--axes", help="order of the image's axes, such as ZYX, if the file does not give it")
     add_device_argument(parser, default="auto, the first GPU if there is one")
 
 
@@ -88,9 +88,13 @@ def _segment(parser: argparse.ArgumentParser) -> None:
         "auto: the level whose voxel size is closest to that of the training images (default: 0, the finest)",
     )
     parser.add_argument(
-        "--voxel-size", type=float, nargs=3, metavar=("Z", "Y", "X"), help="nm, if the file does not say"
+        "--voxel-size",
+        type=float,
+        nargs=3,
+        metavar=("Z", "Y", "X"),
+        help="voxel size in nm, if the file does not give it",
     )
-    parser.add_argument("--axes", help="order of the image's axes, such as ZYX, if the file does not say")
+    parser.add_argument("--axes", help="order of the image's axes, such as ZYX, if the file does not give it")
     parser.add_argument(
         "--plane",
         choices=("xy", "xz", "yz"),
@@ -184,9 +188,13 @@ def _objects(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", metavar="FILE", help="image of the same shape, for mean grey values and pictures")
     parser.add_argument("--level", type=_natural, metavar="L", help="resolution level of LABELS and the image")
     parser.add_argument(
-        "--voxel-size", type=float, nargs=3, metavar=("Z", "Y", "X"), help="nm, if the file does not say"
+        "--voxel-size",
+        type=float,
+        nargs=3,
+        metavar=("Z", "Y", "X"),
+        help="voxel size in nm, if the file does not give it",
     )
-    parser.add_argument("--axes", help="order of the axes of LABELS, such as ZYX, if the file does not say")
+    parser.add_argument("--axes", help="order of the axes of LABELS, such as ZYX, if the file does not give it")
     tidy = parser.add_argument_group("tidying")
     tidy.add_argument(
         "--smooth", type=float, default=0.0, metavar="NM", help="smooth by majority vote within NM of each voxel"
@@ -215,7 +223,7 @@ def _objects(parser: argparse.ArgumentParser) -> None:
     tidy.add_argument(
         "--connectivity", type=int, choices=(6, 18, 26), default=26, help="neighbours of a voxel (default: 26)"
     )
-    written = parser.add_argument_group("what is written")
+    written = parser.add_argument_group("output")
     written.add_argument(
         "--format",
         dest="formats",
@@ -243,7 +251,7 @@ def _objects(parser: argparse.ArgumentParser) -> None:
 def _compare_labels(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("a", metavar="A", help="class map, or objects")
     parser.add_argument("b", metavar="B", help="the reference, of the same shape")
-    parser.add_argument("--instances", action="store_true", help="labels are objects, not classes; 0 is no object")
+    parser.add_argument("--instances", action="store_true", help="labels are objects, not classes; 0 means no object")
     parser.add_argument(
         "--ignore", type=_natural, default=255, metavar="CODE", help="code of B to ignore (default: 255)"
     )

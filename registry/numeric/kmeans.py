@@ -101,7 +101,7 @@ def cluster_sums(
     for part in slices(len(points), points.shape[1]):
         x = points[part].astype(np.float64)
         values = np.ones(len(x)) if weights is None else weights[part]
-        # Row i of the membership matrix holds the weight of point i in the column of its cluster.
+        # Row i of the membership matrix has the weight of point i in the column of its cluster.
         membership = csr_matrix((values, labels[part], np.arange(len(x) + 1)), shape=(len(x), k))
         sums += membership.T @ x
     return sums, np.bincount(labels, weights=weights, minlength=k).astype(np.float64)
@@ -143,7 +143,7 @@ def _lloyd(
     faiss = load_faiss()
     (n, d), k = x.shape, len(centroids)
     enough = TOLERANCE * x.var(axis=0, dtype=np.float64).mean()
-    # FAISS splits a cluster in place of an empty one by drawing clusters of a weight above 1 until it has one.
+    # FAISS replaces an empty cluster by splitting one, which it draws until its weight is above 1.
     share = (w / w.mean()).astype(np.float32)
     for done in range(0, iterations, ROUND):
         run = faiss.Kmeans(

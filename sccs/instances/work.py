@@ -7,10 +7,10 @@ and touching objects are split each in its own box, so that results do not depen
     clean     codes smoothed (only with `smooth`)
     far       distance to classes, in cells (only with `to`)
     and of each class, by its number c:
-    c/holes   pieces of what is not the class; c/holes-faces, c/holes-join: joined; which of them are filled
+    c/holes   pieces outside the class; c/holes-faces, c/holes-join: joined, and which of them to fill
     c/parts   pieces of the class; c/faces, c/join: joined to objects
-    c/split   objects of several blocks, parted; c/pieces: of each block; c/unite: numbered in common
-    c/measure sums over each block; c/number: over all, what is kept, and its numbers
+    c/split   objects of several blocks, split; c/pieces: those of each block; c/unite: numbered together
+    c/measure sums over each block; c/number: over all blocks, the objects to keep, and their numbers
     c/labels  the result; c/level1 and on: its pyramid
 """
 

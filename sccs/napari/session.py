@@ -202,7 +202,7 @@ class Session:
             self._volume = known = image, (size, model.fov, model.min_side), volume
         return known[2]
 
-    # ------------------------------------------------------------------------------------------- what a person does
+    # ---------------------------------------------------------------------------------------------------- user edits
     def teaching(self, image: Any, name: str, *, voxel_size: Sequence[float] | None = None) -> Teaching:
         """A Teaching of the model by strokes on an image, an array (Z, Y, X) or (Y, X); `name`: of the image, in files.
 

@@ -65,7 +65,7 @@ class Recipe:
         return self.source.stem if self.source else "recipe"
 
     def where(self, *path: object) -> str:
-        """``file:line`` of the value at `path`, or ``default`` when nobody wrote it."""
+        """``file:line`` of the value at `path`, or ``default`` if it was not written."""
         node = self.written
         for key in path:
             if (inner := node.child(key)) is None:
