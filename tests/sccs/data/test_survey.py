@@ -46,7 +46,7 @@ def test_contrast_is_looked_at(tmp_path):
     half[:, :40] = 255
     assert "1 of 6 slices looked at are empty" in remarks(padded)
     assert "exactly 255" in remarks(half)
-    assert "labels" in remarks(good // 100)
+    assert "label file" in remarks(good // 100)
 
 
 def test_the_level_nearest_to_the_pixels_of_the_features_is_taken(tmp_path):

@@ -36,7 +36,7 @@ def test_tables_of_any_spreadsheet(text, tmp_path):
     [
         (b"z,y,x,class\n0,1,1," + b"n" * 200_000, "line 2: not a valid table row (field larger"),
         (b"z,y,x,class,z\n0,1,1,a,9\n", "line 1: two columns 'z'"),
-        (b"z,y,x,class\n0,30,5,30,a\n", "line 2: 5 values under 4 columns"),
+        (b"z,y,x,class\n0,30,5,30,a\n", "line 2: 5 values for 4 columns"),
         ("z,y,x,class\n0,1,1,Zelle-ä\n".encode("latin-1"), "line 2, byte 0xe4); save the table as CSV in UTF-8"),
         (TABLE.encode("utf-16"), "save the table as CSV in UTF-8"),
         (b"", "line 1: no column 'z'"),

@@ -181,7 +181,7 @@ def test_a_run_with_one_class_map(place, fails):
         (["labels.tif", "out", "--class", "300"], "class codes are 0 to 254"),
         (["labels.tif", "out", "--to", "golgi"], "--to golgi: no class has that name"),
         (["labels.tif", "out", "--inside", "golgi"], "--inside golgi: no class has that name"),
-        (["image.tif", "out"], "hold 999: class codes are 0 to 255"),
+        (["image.tif", "out"], "have 999: class codes are 0 to 255"),
         (["labels.tif", "out", "--image", "other.tif"], "--image other.tif: has shape (1, 4, 4)"),
         (["labels.tif", "out", "--min-size", "many"], "--min-size many: write voxels"),
         (["labels.tif", "out", "--min-size", "4nm2"], "--min-size 4nm2: write voxels"),

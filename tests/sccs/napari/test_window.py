@@ -396,7 +396,7 @@ def test_preview_is_the_slice_of_the_segmentation(viewer, widget, painting):
     painting.stop()
     viewer.dims.set_current_step(0, 1)
     widget.preview()
-    assert finish(widget).startswith("slice 1 alone"), widget.status.value
+    assert finish(widget).startswith("segmented slice 1 only"), widget.status.value
     preview = viewer.layers["preview of cell (synthetic)"]
     assert preview.data.shape == (1, 200, 200) and preview.translate.tolist() == [16, 0, 0]
     widget.segment()
@@ -425,7 +425,7 @@ def test_labels_of_a_large_volume_lie_on_disk(viewer, widget, painting, monkeypa
 
     monkeypatch.setattr("sccs.napari.widget.IN_MEMORY", 1000)
     widget.segment()
-    assert finish(widget).startswith("segmented, into"), widget.status.value
+    assert finish(widget).startswith("segmented to"), widget.status.value
     layer = next(layer for layer in viewer.layers if layer.name.endswith("(on disk)"))
     monkeypatch.undo()
     widget.segment()

@@ -90,7 +90,7 @@ def test_set_reaches_into_lists():
     text = BASE.replace("data: phantom", "data: {name: volumes, train: [{image: a.tif}]}")
     assert load_recipe(write(text), ["data.train.0.name=x"]).data["train"][0]["name"] == "x"
     assert error_of(write(text), "data.train.1.name=x") == (
-        "--set data.train.1.name=x: data.train is a list of 1and has no '1'"
+        "--set data.train.1.name=x: data.train is a list of 1 and has no '1'"
     )
 
 
@@ -107,7 +107,7 @@ def test_set_reaches_into_lists():
             "--set grpah.kappa=3: grpah: unknown key; did you mean 'graph'? allowed: extends, description, ",
         ),
         ("graph.kappa.x=3", "--set graph.kappa.x=3: graph.kappa.x: unknown"),
-        ("graph.n_segments.x=3", "--set graph.n_segments.x=3: graph.n_segments is the value 50and has no 'x'"),
+        ("graph.n_segments.x=3", "--set graph.n_segments.x=3: graph.n_segments is the value 50 and has no 'x'"),
         ("graph.kappa", "--set graph.kappa: write --set block.key=value"),
         ("=3", "--set =3: write --set block.key=value"),
         ("graph.sizes=[1", "--set graph.sizes=[1: not valid YAML: "),
