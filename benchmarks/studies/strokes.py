@@ -1,6 +1,6 @@
 """How many strokes it takes until the nucleus is one class: HeLa, with a simulated person who labels what is wrong.
 
-    SCCS_DATA=DIR python -m benchmarks.studies.strokes [--rounds 6] [--seed 0] [--out benchmarks/results/teaching]
+    SCCS_DATA=DIR python -m benchmarks.studies.strokes [--rounds 8] [--seed 0] [--out benchmarks/results/teaching]
                                                        [--picture docs/images/teach_hela.jpg]
 
 `sccs_plus` is trained on the slice, without labels. Then come three strokes per class at random places, and in each
@@ -93,7 +93,7 @@ def drawn(image: np.ndarray, clusters: np.ndarray, rounds: dict[int, np.ndarray]
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/teaching"))
     parser.add_argument("--picture", type=Path, default=Path("docs/images/teach_hela.jpg"))
@@ -126,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Dice of the classes after each round of strokes, on the slice that is painted. The strokes are simulated and "
         "fall on what is still wrong.\n\n" + markdown(heads, [list(map(str, row)) for row in rows])
     )
-    print(publish(args.out, "strokes", "Strokes on HeLa", Origin.here(COMMAND), text, heads, rows))
+    print(publish(args.out, "strokes", "Strokes on HeLa", Origin.here(f"{COMMAND} --rounds {args.rounds}"), text, heads, rows))
     return 0
 
 
