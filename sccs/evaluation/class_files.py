@@ -1,4 +1,4 @@
-"""<volume>_classes.tif of a run: its clusters as the classes that they are by now, looked up, without any image."""
+"""<volume>_classes.tif of a run: its clusters looked up as their current classes, without any image."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ CLUSTERS, CLASSES = "_clusters.tif", "_classes.tif"  # <volume>_clusters.tif, <v
 
 
 def write_class_files(run: Path, metrics: Mapping[str, Any]) -> list[Path]:
-    """<volume>_classes.tif beside each <volume>_clusters.tif of a run that was taught nothing; returns their paths.
+    """Write <volume>_classes.tif for each <volume>_clusters.tif of a run without a teacher; returns their paths.
 
-    By the clusters' names, as `sccs segment --classes` writes them; without names by the headline mapping. 255: no
-    class, or not segmented. Where there is neither, there are no such files, and those of before go.
+    Classes follow the clusters' names, as in `sccs segment --classes`, or without names the headline mapping. 255: no
+    class, or not segmented. With neither names nor mapping, no files are written, and old ones are removed.
     """
     meaning = _meaning(run, metrics)
     written = []
@@ -52,7 +52,7 @@ def write_class_files(run: Path, metrics: Mapping[str, Any]) -> list[Path]:
 
 
 def _meaning(run: Path, metrics: Mapping[str, Any]) -> tuple[np.ndarray, Legend] | None:
-    """Table (256,) uint8 from clusters to class codes, and what these mean."""
+    """Table (256,) uint8 from clusters to class codes, and the codes' meaning."""
     about = read_file(run, "model/model.json", About)
     classes = {int(code): name for code, name in about.classes.items()} if about else {}
     table = np.full(256, UNNAMED, np.uint8)

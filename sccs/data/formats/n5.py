@@ -64,7 +64,7 @@ class N5Array(ChunkFolder):
         self.translations = translations and tuple(t or 0.0 for t in translations)
 
     def _checked(self, attributes: Mapping[str, Any]) -> Any:
-        """The handle; tensorstore's word that it does not know a compression becomes ours."""
+        """The handle; translates tensorstore's error about an unknown compression."""
         try:
             return self.handle()
         except ValueError as error:
@@ -112,16 +112,16 @@ def _only_dataset(path: str) -> str:
         return os.path.join(path, found[0])
     if not found:
         raise UserError(f"{path}: an N5 group without a dataset: give the path of a dataset inside it")
-    raise UserError(f"{path}: several datasets and none named; write {path}/<one of: {listed(found)}>")
+    raise UserError(f"{path}: several datasets, none chosen; write {path}/<one of: {listed(found)}>")
 
 
 def _n5_datasets(root: Path) -> Iterator[str]:
-    """Paths of the datasets under `root`; the folders of blocks below a dataset are not entered, none is twice."""
+    """Paths of the datasets under `root`, each once; does not enter the folders of blocks below a dataset."""
     pending, seen = [root], set()
     while pending:
         folder = pending.pop()
         real = os.path.realpath(folder)
-        if real in seen:  # a link led back to it
+        if real in seen:  # a link leads back to it
             continue
         seen.add(real)
         if "dimensions" in _n5_attributes(str(folder)):
@@ -131,13 +131,13 @@ def _n5_datasets(root: Path) -> Iterator[str]:
 
 
 def _n5_transform(path: str, attributes: dict, ndim: int) -> tuple[tuple | None, tuple | None]:
-    """nm a voxel, and nm from the origin to the first voxel's centre, of each axis, slowest first, of a data set.
+    """Voxel size (nm) and position of the first voxel's centre (nm) of a data set, for each axis, slowest first.
 
-    `transform` (OpenOrganelle) names its axes and holds for the level itself, and so do the `coordinateTransformations`
-    of OME. Both may stand in the group's `multiscales`. `pixelResolution` (N5 viewer) and `resolution`, `offset`
-    (BigDataViewer, Neuroglancer, Paintera) list x first and hold for the finest level; so do `pixelWidth`,
-    `pixelHeight`, `pixelDepth` (ImageJ). `downsamplingFactors` of the level, or the group's `scales`, lead from there
-    to this one, whose voxels lie at the centre of those that they stand for.
+    `transform` (OpenOrganelle) names its axes and describes the level itself, as do OME's `coordinateTransformations`.
+    Both may be part of the group's `multiscales`. `pixelResolution` (N5 viewer) and `resolution`, `offset`
+    (BigDataViewer, Neuroglancer, Paintera) list x first and describe the finest level; so do `pixelWidth`,
+    `pixelHeight`, `pixelDepth` (ImageJ). `downsamplingFactors` of the level, or the group's `scales`, convert these
+    to this level, whose voxels lie at the centre of those that they replace.
     """
     parent, name = os.path.split(os.path.abspath(path))
     group = _n5_attributes(parent)
@@ -185,7 +185,7 @@ def _ome(image: dict, dataset: dict, ndim: int) -> tuple[tuple, tuple]:
 
 
 def _named(axes: Sequence[str], values: Sequence[float | None], ndim: int) -> tuple[float | None, ...]:
-    """Values of named axes, in the order that arrays have here."""
+    """Values of named axes, in the order of the array's axes."""
     found = dict(zip(axes, values))
     return tuple(found.get(axis) for axis in "tczyx"[-ndim:])
 

@@ -12,7 +12,7 @@ from sccs.data.bounds import check_decoded, check_metadata
 from sccs.data.formats.attributes import name_axes, ome_axes, ome_transform, plain
 from sccs.data.stored import ChunkFolder, level_name, listed, missing_package, natural
 
-_DEEPEST = 6  # folders below a group in which an image is looked for; links may lead round in circles
+_DEEPEST = 6  # levels of folders searched for an image below a group; links may form loops
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 
 
@@ -39,7 +39,7 @@ class ZarrArray(ChunkFolder):
                 chosen = level_name(path, level, [d["path"] for d in image["datasets"]])
                 path = os.path.join(path, chosen)
                 if not os.path.isdir(path):
-                    raise UserError(f"{path}: the image's metadata names this level, which is not there: copy it anew")
+                    raise UserError(f"{path}: the image's metadata lists this level, but it is missing: copy it again")
                 for name in _METADATA:
                     check_metadata(os.path.join(path, name))
             node = zarr.open_array(path, mode="r")
@@ -51,7 +51,7 @@ class ZarrArray(ChunkFolder):
         self._describe(node)
 
     def _describe(self, node: Any) -> None:
-        """Axes and scales from the image that this array is a level of, else from the array's own attributes."""
+        """Axes and scales from the multi-scale image of this array, else from its own attributes."""
         parent, name = os.path.split(self.path)
         image, names = _enclosing_multiscale(parent, name)
         if image is None:
@@ -107,7 +107,7 @@ def _multiscale(attributes: Any) -> dict | None:
 
 
 def _enclosing_multiscale(parent: str, name: str) -> tuple[dict | None, str]:
-    """The image above an array, and the array's path in it; a level may lie several folders deep."""
+    """The multi-scale image above an array, and the array's path in it; a level may be several folders deep."""
     for _ in range(3):
         if parent and is_zarr(parent):
             image = _multiscale(_opened(parent).attrs)
@@ -119,19 +119,19 @@ def _enclosing_multiscale(parent: str, name: str) -> tuple[dict | None, str]:
 
 
 def _only_member(group: Any, path: str) -> str:
-    """Path in a group of the one image or array that it has; labels that belong to an image do not count."""
+    """Path of the only image or array in a group; an image's own labels do not count."""
     import zarr
 
     members = sorted(group.members(max_depth=_DEEPEST), key=lambda item: (item[0].count("/"), natural(item[0])))
-    once = {os.path.realpath(os.path.join(path, n)): (n, item) for n, item in reversed(members)}  # links repeat some
+    once = {os.path.realpath(os.path.join(path, n)): (n, item) for n, item in reversed(members)}  # links duplicate some
     members = list(once.values())[::-1]
     images = [n for n, item in members if isinstance(item, zarr.Group) and _multiscale(item.attrs)]
     images = [n for n in images if not any(n.startswith(f"{image}/") for image in images)]
-    arrays = [n for n, item in members if isinstance(item, zarr.Array) and item.ndim > 1]  # others are coordinates
+    arrays = [n for n, item in members if isinstance(item, zarr.Array) and item.ndim > 1]  # the others are coordinates
     found = images + [n for n in arrays if not any(n.startswith(f"{image}/") for image in images)]
     if len(found) == 1:
         return found[0]
     if not found:
         raise UserError(f"{path}: a Zarr group without an array: give the path of an image inside it")
     each = listed(sorted(found, key=natural))
-    raise UserError(f"{path}: several arrays and none named; write {path}/<one of: {each}>")
+    raise UserError(f"{path}: several arrays, none chosen; write {path}/<one of: {each}>")

@@ -40,7 +40,7 @@ def test_a_missing_file_is_one_line(tmp_path):
 
 
 def test_labels_without_classes_are_refused():
-    refused("names no class", [{"image": picture(), "labels": codes()}])
+    refused("data.classes is empty", [{"image": picture(), "labels": codes()}])
 
 
 def test_colour_arrays_are_refused():

@@ -46,7 +46,7 @@ def test_folder_and_glob_in_natural_order(tmp_path, suffix):
 def test_the_odd_slice_is_named(tmp_path):
     write_slices(tmp_path / "em", volume((5, 9, 7)))
     Image.fromarray(volume((9, 8))).save(tmp_path / "em" / "s_3.png")
-    fails(tmp_path / "em", "s_3.png: is (9, 8) uint8, 4 of 5 images beside it are (9, 7) uint8")
+    fails(tmp_path / "em", "s_3.png: is (9, 8) uint8, but 4 of 5 images beside it are (9, 7) uint8")
     Image.fromarray(volume((9, 7), "u2")).save(tmp_path / "em" / "s_3.png")
     fails(tmp_path / "em", "s_3.png: is (9, 7) uint16")
 
@@ -54,13 +54,13 @@ def test_the_odd_slice_is_named(tmp_path):
 def test_empty_folders_and_globs(tmp_path):
     fails(tmp_path, "an empty folder: give a folder of TIFF, PNG or JPEG slices")
     (tmp_path / "notes.txt").write_text("x")
-    fails(tmp_path, "a folder without images (holds notes.txt)")
+    fails(tmp_path, "a folder without images (contains notes.txt)")
     fails(tmp_path / "*.tif", "no file matches this pattern")
 
 
 def test_stacks_in_a_folder(tmp_path):
     write_tiff(tmp_path / "a.tif", volume())
-    fails(tmp_path, "a.tif: is a stack of 4 slices: give the file itself")
+    fails(tmp_path, "a.tif: is a stack of 4 slices: give the file,")
 
 
 def test_damaged_png(tmp_path):
@@ -94,4 +94,4 @@ def test_a_palette_gives_grey_values_labels_keep_their_codes_and_colours_are_ref
     same(tmp_path / "colours.png", codes[None], codes=True)
     with pytest.raises(UserError) as caught:
         open_image(tmp_path / "colours.png").array[:]
-    said(caught, "palette of colours", "convert it to grey")
+    said(caught, "colour palette", "convert it to grey")

@@ -16,7 +16,7 @@ def test_hdf5_paths(tmp_path):
     with h5py.File(tmp_path / "a.h5", "a") as file:
         file["labels"] = volume(dtype="u2")
         file["name"] = "a cell"
-    fails(tmp_path / "a.h5", "several datasets and none named", "/em/raw (4, 9, 7) uint8", "/labels (4, 9, 7) uint16")
+    fails(tmp_path / "a.h5", "several datasets, none chosen", "/em/raw (4, 9, 7) uint8", "/labels (4, 9, 7) uint16")
     same(f"{tmp_path}/a.h5:/labels", volume(dtype="u2"))
     fails(f"{tmp_path}/a.h5:/em/row", "no dataset /em/row", "/em/raw")
     fails(f"{tmp_path}/a.h5:/em", "no dataset /em;")
@@ -135,9 +135,9 @@ def test_pixels_in_other_files_that_are_gone_or_cut_are_told(tmp_path):
         file["link"] = h5py.ExternalLink("nowhere.h5", "/d")
     same(f"{tmp_path}/a.h5:/virtual", data)
     same(f"{tmp_path}/a.h5:/outside", data)
-    fails(f"{tmp_path}/a.h5:/link", "leads to nowhere.h5:/d, where there is nothing")
+    fails(f"{tmp_path}/a.h5:/link", "links to nowhere.h5:/d, which does not exist")
     (tmp_path / "z2.h5").unlink()
-    fails(f"{tmp_path}/a.h5:/virtual", f"its pixels lie in {tmp_path}/z2.h5, which is not there")
+    fails(f"{tmp_path}/a.h5:/virtual", f"its pixels are in {tmp_path}/z2.h5, which is missing")
     (tmp_path / "raw").write_bytes(data.tobytes()[:-1])
     fails(f"{tmp_path}/a.h5:/outside", "truncated")
 
@@ -146,4 +146,4 @@ def test_a_file_without_an_image_says_so(tmp_path):
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["d"] = 5
-    fails(tmp_path / "a.h5", "holds no image")
+    fails(tmp_path / "a.h5", "contains no image")

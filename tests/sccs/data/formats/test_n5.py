@@ -214,12 +214,12 @@ def test_n5_transforms_that_say_less(tmp_path, attributes, size, translation):
 def test_n5_groups(tmp_path):
     write_n5(tmp_path / "a.n5" / "em", volume())
     write_n5(tmp_path / "a.n5" / "labels" / "mito", volume())
-    fails(tmp_path / "a.n5", "several datasets and none named", "em, labels/mito")
+    fails(tmp_path / "a.n5", "several datasets, none chosen", "em, labels/mito")
     for i, data in enumerate((volume((4, 10, 8)), volume((4, 5, 4)))):
         write_n5(tmp_path / "c.n5" / "em" / f"s{i}", data)
     same(tmp_path / "c.n5", volume((4, 5, 4)), level=1)
     write_n5(tmp_path / "c.n5" / "labels" / "s0", volume())
-    fails(tmp_path / "c.n5", "several datasets and none named", "<one of: em, labels>")
+    fails(tmp_path / "c.n5", "several datasets, none chosen", "<one of: em, labels>")
     (tmp_path / "b.n5").mkdir()
     fails(tmp_path / "b.n5", "an N5 group without a dataset")
 
