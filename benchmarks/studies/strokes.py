@@ -126,7 +126,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Dice of the classes after each round of strokes, on the slice that is painted. The strokes are simulated and "
         "fall on what is still wrong.\n\n" + markdown(heads, [list(map(str, row)) for row in rows])
     )
-    print(publish(args.out, "strokes", "Strokes on HeLa", Origin.here(f"{COMMAND} --rounds {args.rounds}"), text, heads, rows))
+    print(
+        publish(
+            args.out, "strokes", "Strokes on HeLa", Origin.here(f"{COMMAND} --rounds {args.rounds}"), text, heads, rows
+        )
+    )
     return 0
 
 
