@@ -115,7 +115,7 @@ class TiffStack(Stored):
         series = series or list(tif.series)
         shapes = [(tuple(s.shape), s.dtype) for s in series]
         if len(set(shapes)) > 1 or (len(series) > 1 and any(len(s.pages) != 1 for s in series)):
-            found = listed(f"{s.shape} {s.dtype}" for s in series)
+            found = listed(dict.fromkeys(f"{s.shape} {s.dtype}" for s in series))
             raise UserError(f"{self.path}: holds {len(series)} images of different kinds ({found}): save one of them")
         if not self.level:
             return series
