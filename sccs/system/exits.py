@@ -62,7 +62,7 @@ def _open_streams() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w" if number else "r"))
+            setattr(sys, name, open(os.devnull, "w" if number else "r"))  # noqa: SIM115  # for good
 
 
 def ending_signals() -> list[int]:

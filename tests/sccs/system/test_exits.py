@@ -156,7 +156,7 @@ def test_a_command_without_standard_streams_writes_its_files_alone(tmp_path, clo
     )
     (tmp_path / "work.py").write_text(work)
     command = f'"{sys.executable}" "{tmp_path}/work.py" {closed}'
-    assert subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE).returncode == 0
+    assert subprocess.run(["sh", "-c", command], capture_output=True).returncode == 0
     assert (tmp_path / "labels").read_text() == "labels"
 
 
