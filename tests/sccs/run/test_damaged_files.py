@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import yaml
 from safetensors.numpy import load_file, save_file
 
@@ -196,3 +197,20 @@ def test_names_that_no_page_can_show_are_refused(run, fails, name):
     says = "set LC_ALL=C.UTF-8" if name == "\udcff" else "at most 100 characters, all of them printable"
     fails(["name", run, f"1={name}"], says)
     assert (run / "classes.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("harm", ["text", "cut", "folder", "pipe", "float"])
+def test_damaged_clusters_of_a_run_are_told_before_a_name_is_taken(run, fails, harm):
+    path = run / "segmentation" / "phantom_c1_clusters.tif"
+    content = path.read_bytes()
+    path.unlink()
+    if harm == "folder":
+        path.mkdir()
+    elif harm == "pipe":
+        os.mkfifo(path)
+    elif harm == "float":
+        tifffile.imwrite(path, np.zeros((4, 80, 80), np.float32), photometric="minisblack")
+    else:
+        path.write_bytes(b"hello" if harm == "text" else content[:300])
+    fails(["name", run, "1=other"], "phantom_c1_clusters.tif")
+    assert not (run / "history").exists()
