@@ -33,7 +33,7 @@ def guard(function: Callable[..., Any]) -> Callable[..., int]:
                 flush()
                 return code
         except UserError as error:
-            return _refused(error)
+            return _refused(_gone() or error)
         except KeyboardInterrupt:
             _tell("sccs: interrupted")
             return 130

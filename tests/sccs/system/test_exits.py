@@ -160,14 +160,16 @@ def test_a_command_without_standard_streams_writes_its_files_alone(tmp_path, clo
     assert (tmp_path / "labels").read_text() == "labels"
 
 
-@pytest.mark.parametrize("when", ["before", "during"])
+@pytest.mark.parametrize("when", ["before", "during", "where it looks like another fault"])
 def test_a_working_folder_that_is_deleted_is_one_line(tmp_path, monkeypatch, capsys, when):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
 
     def work():
-        if when == "during":
+        if when != "before":
             os.rmdir(tmp_path / "here")
+        if when == "where it looks like another fault":
+            raise UserError("../a.tif: truncated or damaged")
         os.path.abspath("a.tif")
 
     if when == "before":
