@@ -14,10 +14,23 @@ from typing import Any
 from registry.base import UserError
 from sccs.recipe import Recipe
 from sccs.recipe.stored import read_resolved, to_yaml
-from sccs.system.files import unwritable, write_json, write_text
+from sccs.system.files import check_place, unwritable, write_json, write_text
 from sccs.system.machine import environment
 
 LATEST = "latest"  # name of the newest run on the command line
+# What a run writes: folders and files that a new one clears, and files that it writes over or adds to.
+FOLDERS = ("checkpoints", "model", "tensorboard", "figures", "segmentation", "history")
+OUTCOMES = (
+    "metrics.json",
+    "tables.json",
+    "tables_taught.json",
+    "graphs.json",
+    "timing.json",
+    "report.html",
+    "suggestions.html",
+    "classes.yaml",
+)
+KEPT = ("resolved.yaml", "recipe.yaml", "environment.json", "log.txt", "metrics.jsonl")
 
 
 def new_folder(recipe: Recipe) -> Path:
@@ -88,14 +101,19 @@ def _flat(value: Any, path: str = "") -> dict[str, object]:
 def prepare_folder(recipe: Recipe, out: Path, device: str, resume: bool) -> None:
     """Write recipe.yaml (verbatim), resolved.yaml and environment.json. Unless resuming, remove an old run's files.
 
-    If writing fails, nothing new is left behind.
+    If writing fails, nothing new is left behind. Raises UserError, and changes nothing, where something else has
+    the name of a file or folder of the run.
     """
     new = not (out / "resolved.yaml").exists()
+    for name in FOLDERS:
+        if os.path.lexists(out / name) and not (out / name).is_dir():
+            raise UserError(f"{out / name}: a file or a dead link, where a run has a folder: move it away")
+    for name in (*OUTCOMES, *KEPT):
+        check_place(out / name, folder=False)
     if not resume:
-        for name in ("checkpoints", "model", "tensorboard", "figures", "segmentation", "history"):
+        for name in FOLDERS:
             shutil.rmtree(out / name, ignore_errors=True)
-        tables = ("tables.json", "tables_taught.json", "graphs.json")
-        for name in ("metrics.json", *tables, "timing.json", "report.html", "suggestions.html", "classes.yaml"):
+        for name in OUTCOMES:
             (out / name).unlink(missing_ok=True)
     (out / "report.html.lock").unlink(missing_ok=True)  # left by a killed `sccs name`
     resolved = to_yaml(recipe.resolved())

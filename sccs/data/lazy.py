@@ -299,6 +299,10 @@ def stored_voxel_size(stored: Stored, letters: str) -> tuple[float, float, float
     if depth == 1 and "z" not in found and "y" in found:
         found["z"] = found["y"]
     if not {"z", "y", "x"} <= set(found):
+        if {"y", "x"} <= set(found):
+            stored.notes += (
+                f"it gives pixels of {found['y']:g} x {found['x']:g} nm, but no distance of slices: give `voxel_size`",
+            )
         return None
     z, y, x = (float(f"{found[a]:.9g}") for a in "zyx")
     return z, y, x

@@ -7,6 +7,7 @@ import json
 import pkgutil
 import re
 import tempfile
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -141,10 +142,15 @@ def _names(block: VolumesBlock) -> dict[tuple[str, int], str]:
     for (part, position), plain in stems.items():
         wanted = plain if often[plain] == 1 and plain not in given else f"{plain}-{part}"
         name, number = wanted, 2
-        while name in names.values():
+        while _alike(name) in map(_alike, names.values()):
             name, number = f"{wanted}-{number}", number + 1
         names[part, position] = name
     return names
+
+
+def _alike(name: str) -> str:
+    """The same for names whose files would be one on disks that know no capitals, as of macOS and Windows."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def stem(path: str) -> str:

@@ -12,6 +12,7 @@ import glob
 import itertools
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,15 @@ from sccs.data.stored import NoSuchLevel, Stored, guarded, natural
 
 _HDF5 = re.compile(r"^(?P<file>.*?\.(?:h5|hdf5|hdf|he5))(?::(?P<inside>.*))?$", re.IGNORECASE)
 _CHUNKED_INSIDE = re.compile(r"^(?P<file>.*?\.(?:zarr|n5)):(?P<inside>.*)$", re.IGNORECASE)
+_SUFFIXES = (*TIFF_SUFFIXES, *FLAT_SUFFIXES, *MRC_SUFFIXES, *NPY_SUFFIXES, ".h5", ".hdf5", ".hdf", ".he5")
+# How files begin, the suffixes that they may have, and what they are.
+_CONTENT = (
+    (b"\x89HDF\r\n", (".h5", ".hdf5", ".hdf", ".he5"), "an HDF5 file"),
+    *((magic, (*TIFF_SUFFIXES, *FLAT_SUFFIXES), "a TIFF file") for magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+    (b"\x89PNG", (".png",), "a PNG file"),
+    (b"\xff\xd8\xff", (".jpg", ".jpeg"), "a JPEG file"),
+    (b"\x93NUMPY", NPY_SUFFIXES, "a NumPy file"),
+)
 _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 _KNOWN = (
     "TIFF, PNG, JPEG, BMP, PGM, HDF5 (a.h5:/path), MRC, DM3, DM4, CZI, .npy, OME-Zarr, Zarr, N5, a folder or a glob of "
@@ -146,6 +156,8 @@ def expand(path: str | os.PathLike) -> str:
         )
     if "\0" in text:
         raise UserError(f"{text!r}: a path has no NUL character: check it")
+    if os.path.lexists(text):  # $ and ~ are letters of its name
+        return text
 
     def value(match: re.Match) -> str:
         name = match[1] or match[2]
@@ -191,7 +203,7 @@ def _open_stored(location: str, level: int | None, codes: bool) -> Stored:
         _require(hdf5["file"])
         return guarded(hdf5["file"], lambda: HDF5Array(hdf5["file"], hdf5["inside"]))
     inside = _CHUNKED_INSIDE.match(location)
-    if inside:
+    if inside and not os.path.lexists(location):
         location = os.path.join(inside["file"], inside["inside"].strip("/"))
     if os.path.isdir(location):
         if is_zarr(location):
@@ -203,6 +215,7 @@ def _open_stored(location: str, level: int | None, codes: bool) -> Stored:
         return FlatImages(location, _matching(location), codes)
     _require(location)
     suffix = Path(location).suffix.lower()
+    _check_content(location, suffix)
     if suffix in TIFF_SUFFIXES:
         return guarded(location, lambda: TiffStack(location, level, codes))
     if suffix in FLAT_SUFFIXES:
@@ -216,7 +229,26 @@ def _open_stored(location: str, level: int | None, codes: bool) -> Stored:
     if suffix in CZI_SUFFIXES:
         return guarded(location, lambda: CZIArray(location))
     mend = ", unpack it first" if suffix in (".zip", ".gz", ".tar", ".7z", ".bz2", ".xz") else ""
-    raise UserError(f"{location}: unknown image format {suffix or 'without suffix'!r}{mend}: SCCS reads {_KNOWN}")
+    raise UserError(
+        f"{location}: unknown image format {suffix or 'without suffix'!r}{mend}: SCCS reads {_KNOWN}; save others as "
+        "TIFF with Fiji"
+    )
+
+
+def _check_content(path: str, suffix: str) -> None:
+    """Raises UserError for a file of a format that SCCS knows, under the suffix of another or of none that it knows."""
+    with open(path, "rb") as stream:
+        head = stream.read(212)
+    kinds = [(names, said) for magic, names, said in _CONTENT if head.startswith(magic)]
+    if not kinds and suffix not in _SUFFIXES and head[208:] == b"MAP ":
+        kinds = [(MRC_SUFFIXES, "an MRC file")]
+    if not kinds or suffix in kinds[0][0] or (suffix in FLAT_SUFFIXES and kinds[0][0][0] in FLAT_SUFFIXES):
+        return
+    (right, *_), said = kinds[0]
+    raise UserError(
+        f"{path}: {said} by its content, not by its suffix: rename it, or give a link, "
+        f"`ln -s {shlex.quote(os.path.abspath(path))} {shlex.quote(Path(path).stem + right)}`"
+    )
 
 
 def _matching(pattern: str) -> list[str]:

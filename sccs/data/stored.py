@@ -7,6 +7,8 @@ import math
 import os
 import re
 import time
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -16,35 +18,22 @@ from registry.base import UserError
 from registry.requirements import pip_install
 from sccs.data.bounds import check_file
 
+_METRES = {"pico": 1e-3, "nano": 1.0, "micro": 1e3, "milli": 1e6, "centi": 1e7, "deci": 1e8, "": 1e9}
 _NANOMETRES = {
+    **{f"{prefix}met{end}": nm for prefix, nm in _METRES.items() for end in ("er", "ers", "re", "res")},
     "pm": 1e-3,
-    "picometer": 1e-3,
-    "a": 0.1,
-    "å": 0.1,
-    "angstrom": 0.1,
-    "ångström": 0.1,
     "nm": 1.0,
-    "nanometer": 1.0,
-    "nanometre": 1.0,
     "um": 1e3,
-    "µm": 1e3,
-    "μm": 1e3,
-    "\\u00b5m": 1e3,
-    "micron": 1e3,
-    "microns": 1e3,
-    "micrometer": 1e3,
-    "micrometre": 1e3,
+    "\u03bcm": 1e3,
     "mm": 1e6,
-    "millimeter": 1e6,
-    "millimetre": 1e6,
     "cm": 1e7,
-    "centimeter": 1e7,
-    "centimetre": 1e7,
+    "dm": 1e8,
     "m": 1e9,
-    "meter": 1e9,
-    "metre": 1e9,
-    "inch": 2.54e7,
+    **dict.fromkeys(("a", "\u00e5", "angstrom", "angstroms", "\u00e5ngstr\u00f6m", "\u00e5ngstr\u00f6ms"), 0.1),
+    **dict.fromkeys(("micron", "microns"), 1e3),
+    **dict.fromkeys(("in", "inch", "inches"), 2.54e7),
 }
+_NO_UNIT = ("pixel", "pixels", "px", "voxel", "voxels", "reference frame")  # of images whose size nobody stated
 # Packages that provide missing codecs; for others we know of no Python package.
 _PACKAGES = {
     "pcodec": "numcodecs[pcodec]",
@@ -56,6 +45,7 @@ _PACKAGES = {
 _NO_CODEC = re.compile(
     r"(?:codec not available: |Unknown codec: )[\"']*([\w.-]+)|[\"']([\w.-]+)[\"'] is not registered"
 )
+_DIGITS = re.compile(r"\d+")
 LARGE_CHUNK = 1 << 24  # bytes; larger chunks are decoded one at a time, not in parallel
 COUNTED_CHUNKS = 100_000  # of an array with more, this many are checked, evenly spaced
 
@@ -226,7 +216,28 @@ def _fill(stream: Any, offset: int, out: np.ndarray) -> None:
 
 def nanometres(unit: Any) -> float | None:
     """nm in a unit of length, by its name or symbol; None if it is missing or not a length."""
-    return _NANOMETRES.get(str(unit).strip().lower()) if unit else None
+    text = re.sub(r"\\u([0-9a-f]{4})", lambda match: chr(int(match[1], 16)), str(unit or "").strip().lower())
+    return _NANOMETRES.get(unicodedata.normalize("NFKC", text).lower())
+
+
+def length(stored: Stored, unit: Any) -> float | None:
+    """`nanometres`, with a note where a unit is stated that is no length."""
+    factor = nanometres(unit)
+    said = str(unit or "").strip()
+    note = f"its unit {said[:40]} is not a length that SCCS knows: give `voxel_size`"
+    if factor is None and said and said.lower() not in _NO_UNIT and note not in stored.notes:
+        stored.notes += (note,)
+    return factor
+
+
+def optional(stored: Stored, read: Callable[[], Any]) -> Any:
+    """What `read` finds of voxel size and place; None, with a note, where what the file says of them makes no sense:
+    no reason to refuse its pixels."""
+    try:
+        return read()
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        stored.notes += (f"what it says of its voxel size is not understood ({error}): give `voxel_size`",)
+        return None
 
 
 def looks_unsigned(sample: np.ndarray) -> bool:
@@ -299,22 +310,32 @@ def listed(names: Iterable[str], most: int = 20) -> str:
 
 
 def natural(name: str) -> list:
-    """Sorting key: slice_2 before slice_10."""
-    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", name.lower())]
+    """Sorting key: slice_2 before slice_10; names that differ by capitals or zeros alone, always in one order."""
+    parts = [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", name.lower())]
+    return [*parts, (-1, 0, name)]
 
 
-def gaps(names: Sequence[str]) -> str | None:
-    """A remark on gaps in numbered slices, with the numbers around each gap; None without gaps."""
-    fields = [re.findall(r"\d+", os.path.basename(name)) for name in names]
-    if len(names) < 3 or len({len(field) for field in fields}) > 1:
-        return None
-    varying = [column for column in zip(*fields) if len(set(column)) == len(names)]
+def oddities(names: Sequence[str]) -> list[str]:
+    """What to tell of the names of slices: numbers around each gap, numbers that occur twice, names unlike the rest."""
+    bare = [os.path.basename(name) for name in names]
+    kind = {name: _DIGITS.sub("0", name.lower()) for name in bare}
+    kinds = Counter(kind.values())
+    usual, count = kinds.most_common(1)[0]
+    if len(names) < 3 or count < len(names) / 2:
+        return []
+    notes = []
+    if strange := [name for name in bare if kind[name] != usual]:
+        notes.append(f"of {len(names)} slices, some are named unlike the others: {listed(strange, 3)}")
+    fields = [_DIGITS.findall(name) for name in bare if kind[name] == usual]
+    varying = [column for column in zip(*fields) if len(set(column)) == len(fields)]
     if not varying:
-        return None
+        return notes
     numbers = sorted(map(int, varying[0]))
+    if twice := sorted(number for number, times in Counter(numbers).items() if times > 1):
+        return [*notes, f"slices of the same number: {listed(map(str, twice), 3)}"]
     steps = [b - a for a, b in itertools.pairwise(numbers)]
-    usual = min(steps)
-    holes = [f"{a} and {b}" for a, b, step in zip(numbers, numbers[1:], steps) if step > usual]
-    if not holes or steps.count(usual) < len(steps) / 2:
-        return None
-    return f"slices seem to be missing: there are none between numbers {listed(holes, 3)}"
+    least = min(steps, default=1)
+    holes = [f"{a} and {b}" for a, b, step in zip(numbers, numbers[1:], steps) if step > least]
+    if holes and steps.count(least) >= len(steps) / 2:
+        notes.append(f"slices seem to be missing: there are none between numbers {listed(holes, 3)}")
+    return notes

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from registry.base import UserError
+from sccs.data.borders import border
 from sccs.data.formats.czi import CZI_SUFFIXES
 from sccs.data.formats.dm import DM_SUFFIXES
 from sccs.data.formats.flat import FLAT_SUFFIXES
@@ -344,7 +345,9 @@ def look_at(source: ImageSource) -> Look:
         detail = pixels - gaussian_filter(pixels, DETAIL)
         contrast[z] = float(plane.astype(np.float32).std(dtype=np.float64))
         skew.append(float((detail.astype(np.float64) ** 3).mean() / max(detail.std(dtype=np.float64), 1e-30) ** 3))
-        sample[z] = inner.ravel()[:: stride(inner.size, inner.shape[1])]
+        outside = border(inner)
+        sample[z] = inner[~outside] if outside is not None and not outside.all() else inner.ravel()
+        sample[z] = sample[z][:: stride(inner.size, inner.shape[1])]
         alike.append(float((inner[:, 1:] == inner[:, :-1]).mean()))
         wrapped.append(plane.dtype.kind == "i" and looks_unsigned(plane))
     if not contrast:

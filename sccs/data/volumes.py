@@ -15,10 +15,11 @@ from typing import TypeVar
 import numpy as np
 
 from registry.base import UserError
+from sccs.data.borders import border
 from sccs.data.lazy import LazyArray, VolumeArray
 from sccs.data.planes import Plane, axes_of, check_plane, turn, turn_back, turned
 from sccs.data.schema import Region
-from sccs.data.stored import looks_unsigned
+from sccs.data.stored import listed, looks_unsigned
 from sccs.data.tiler import WINDOW, Tile, tiles
 
 SAMPLED_SLICES = 16  # slices used for a volume's mean and std
@@ -104,8 +105,8 @@ class Volume:
         statistics: mean and std, if already known.
 
     Attributes
-        mean, std: of up to 16 evenly spaced slices of the region, at most 2**26 px each; independent of
-        `max_slices`. Slices without an image and extreme outliers are excluded.
+        mean, std: of up to 16 evenly spaced slices of the region, of which 2**26 px each at most; independent of
+            `max_slices`. Slices without an image, borders and extreme outliers are excluded.
         notes: remarks on the image for the user, one line each; they are logged as warnings.
         z_slices: indices of the used slices in the file.
         origin, shape: corner (z, y, x) and size (Z, Y, X) of the region in the file.
@@ -257,16 +258,22 @@ class Volume:
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise UserError(f"{self.path}: slice z={z} has NaN or infinite pixels; replace them or leave the slice out")
 
-    def _statistics(self, sample: Sequence[int]) -> tuple[float, float]:
+    def _statistics(self, sample: Sequence[int], borders: bool = True) -> tuple[float, float]:
+        """Mean and deviation; borders: whether these are left out. Where nothing but one value is between them, they
+        are the image."""
         bands = self._sampled_bands()
         parts: dict[int, list[Moments]] = {z: [] for z in sample}
         thin = stride(sum(bottom - top for top, bottom in bands) * self.shape[2], self.shape[2])
         values: dict[int, list[np.ndarray]] = {z: [] for z in sample}  # evenly spaced pixels, to judge slices by
+        bordered: set[int] = set()
         for top, bottom in bands:
             for z, pixels in zip(sample, self._planes(self.image, sample, top, bottom)):
                 self._check_finite(pixels, z)
-                parts[z].append(Moments.of(pixels))
-                values[z].append(pixels.ravel()[::thin].copy())
+                inner = self._inner(pixels, top, bottom) if borders else None
+                parts[z].append(Moments.of(pixels if inner is None else pixels[inner]))
+                chosen = pixels.ravel()[::thin]
+                values[z].append(chosen.copy() if inner is None else chosen[inner.ravel()[::thin]])
+                bordered |= set() if inner is None else {z}
         seen = {z: np.concatenate(each) for z, each in values.items()}
         kept = [z for z in sample if not _empty(seen[z])] or list(sample)
         joined = Moments.joined(part for z in kept for part in parts[z])
@@ -276,16 +283,19 @@ class Volume:
                 f"{self.path}: values of up to {joined.high:.6g}: beyond {EXACT:.2g}, neighbouring values "
                 "are equal in double precision; subtract the smallest value and save 16 or 32 bits"
             )
-        if joined.low == joined.high or joined.spread == 0:
+        if joined.low >= joined.high or joined.spread == 0:
+            if bordered:
+                return self._statistics(sample, borders=False)
             raise UserError(
                 f"{self.path}: the image is constant ({joined.mean:g}) in the region; nothing can be segmented"
             )
         low, high = ordinary(np.concatenate([seen[z] for z in kept]))
         if joined.low < low or joined.high > high:
             joined = Moments.joined(
-                Moments.of(pixels[(pixels >= low) & (pixels <= high)])
+                Moments.of(pixels[(pixels >= low) & (pixels <= high) & (True if inner is None else inner)])
                 for top, bottom in bands
                 for pixels in self._planes(self.image, kept, top, bottom)
+                for inner in [self._inner(pixels, top, bottom) if borders else None]
             )
             self._note(f"a few pixels lie far outside {low:.4g} to {high:.4g}: excluded from mean and deviation")
         middle = kept[len(kept) // 2]
@@ -296,9 +306,18 @@ class Volume:
         if len(kept) < len(sample):
             empty = ", ".join(str(z) for z in sample if z not in kept)
             self._note(f"slices without an image (z = {empty}) are excluded from mean and deviation")
+        if framed := [str(z) for z in kept if z in bordered]:
+            self._note(f"borders of one value (z = {listed(framed)}) are excluded from mean and deviation")
         if (note := drift({z: seen[z] for z in kept})) is not None:
             self._note(note)
         return joined.mean, (joined.spread / joined.count) ** 0.5
+
+    def _inner(self, pixels: np.ndarray, top: int, bottom: int) -> np.ndarray | None:
+        """Which pixels of a band of a slice are of its image; None: all, as there is no border, or next to nothing
+        else."""
+        found = border(pixels, top == 0, bottom == self.shape[1])
+        whole = (top, bottom) == (0, self.shape[1])
+        return None if found is None or (whole and found.mean() >= EMPTY) else ~found
 
     def _note(self, text: str) -> None:
         self.notes.append(text)
@@ -368,7 +387,7 @@ def stride(count: int, width: int) -> int:
 
 
 def _empty(values: np.ndarray) -> bool:
-    return bool((values == np.median(values)).mean() >= EMPTY)
+    return not values.size or bool((values == np.median(values)).mean() >= EMPTY)
 
 
 def ordinary(values: np.ndarray) -> tuple[float, float]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from sccs.data.formats.tiff import TiffStack
-from sccs.data.lazy import LazyArray, resolve_axes, stored_voxel_size
+from registry.base import UserError
+from sccs.data.readers import ImageSource, open_image
 from sccs.data.writers import write_labels
 from sccs.evaluation.files import read_file
 from sccs.evaluation.legend import UNNAMED, Legend, class_codes, class_legend
@@ -29,26 +29,33 @@ def write_class_files(run: Path, metrics: Mapping[str, Any]) -> list[Path]:
     """
     meaning = _meaning(run, metrics)
     written = []
-    for clusters in sorted((run / FOLDER).glob(f"*{CLUSTERS}")):
+    for clusters, source in cluster_files(run).items():
         path = clusters.with_name(clusters.name.removesuffix(CLUSTERS) + CLASSES)
         if meaning is None:
             remove(path)
             continue
         table, legend = meaning
-        stored = TiffStack(str(clusters), None, codes=True)
-        axes = resolve_axes(None, stored)
-        array = LazyArray(stored, axes)
         write_labels(
             path,
-            (table[np.asarray(array[z])] for z in range(array.shape[0])),
-            array.shape,
-            stored_voxel_size(stored, axes),
+            (table[np.asarray(source.array[z])] for z in range(source.shape[0])),
+            source.shape,
+            source.voxel_size,
             colours=legend.colours,
             names=legend.names,
             overwrite=True,
         )
         written.append(path)
     return written
+
+
+def cluster_files(run: Path) -> dict[Path, ImageSource]:
+    """The <volume>_clusters.tif of a run, opened. Raises UserError for a damaged one."""
+    found = {}
+    for path in sorted((run / FOLDER).glob(f"*{CLUSTERS}")):
+        found[path] = open_image(path, codes=True)
+        if found[path].dtype != np.uint8:
+            raise UserError(f"{path}: holds {found[path].dtype}, but clusters are uint8: copy it anew, or remove it")
+    return found
 
 
 def _meaning(run: Path, metrics: Mapping[str, Any]) -> tuple[np.ndarray, Legend] | None:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from registry.base import UserError
-from sccs.evaluation.class_files import write_class_files
+from sccs.evaluation.class_files import cluster_files, write_class_files
 from sccs.evaluation.evaluate import evaluate, evaluate_taught
 from sccs.evaluation.files import AGAIN, Tables, TaughtTables, read_file, read_metrics
 from sccs.evaluation.mappings import MAPPINGS
@@ -130,6 +130,8 @@ def name_clusters(run: Path, names: Mapping[int, str], colours: Mapping[int, str
         chosen.setdefault(entry["name"], entry["colour"])
     table = class_colours(list(dict.fromkeys(merged[c] for c in sorted(merged))), chosen)
     entries = {c: {"name": merged[c], "colour": table[merged[c]]} for c in sorted(merged)}
+    if (run / TABLES).exists() and state.teacher is None:
+        cluster_files(run)  # damaged ones are told before anything changes
     said = [f"{c}={name}" + (f":{colours[c]}" if c in colours else "") for c, name in names.items()]
     history.take(run, f"name {' '.join(said)}", replace(state, clusters=entries))
     if (run / TABLES).exists():

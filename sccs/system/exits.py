@@ -24,13 +24,16 @@ def guard(function: Callable[..., Any]) -> Callable[..., int]:
     """`function` with its exceptions turned into exit codes; an integer that it returns is the exit code."""
 
     def guarded(*args: Any, **kwargs: Any) -> int:
+        _open_streams()
         try:
+            if gone := _gone():  # libraries end the process without a word of it
+                return _refused(gone)
             with _terminable(), _kept_interrupts(), _quiet_threads(), _plain_warnings():
                 code = function(*args, **kwargs) or 0
                 flush()
                 return code
         except UserError as error:
-            return _refused(error)
+            return _refused(_gone() or error)
         except KeyboardInterrupt:
             _tell("sccs: interrupted")
             return 130
@@ -39,14 +42,27 @@ def guard(function: Callable[..., Any]) -> Callable[..., int]:
                 raise
             return _refused(f"a plug-in or library exited the program (SystemExit: {error.code}): fix or remove it")
         except Exception as error:
-            if (reason := disk_fault(error)) is None:
+            if (reason := _gone() or _fault(error)) is None:
                 return _defect()
-            return _refused(f"{getattr(error, 'filename', None) or 'the disk'}: {reason}")
+            return _refused(reason)
         finally:
             with suppress(OSError):
                 flush(drop=True)
 
     return guarded
+
+
+def _open_streams() -> None:
+    """Standard streams that are closed (`>&-`, some schedulers) lead nowhere: the first file that is opened would take
+    the number of one, and with it what libraries print."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # all numbers below are taken: this is the one that opening gives
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w" if number else "r"))  # noqa: SIM115  # for good
 
 
 def ending_signals() -> list[int]:
@@ -139,6 +155,21 @@ def flush(drop: bool = False) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         else:
             raise
+
+
+def _gone() -> str | None:
+    """What to say where the working folder was deleted: relative paths, and some libraries, need it."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return "the working folder was deleted or moved: change to one that is there (cd) and begin anew"
+    return None
+
+
+def _fault(error: Exception) -> str | None:
+    """What to say where the user's disk stopped a command; None where it did not."""
+    reason = disk_fault(error)
+    return reason and f"{getattr(error, 'filename', None) or 'the disk'}: {reason}"
 
 
 def _tell(text: str) -> None:

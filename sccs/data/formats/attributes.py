@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sccs.data.stored import Stored, nanometres
+from sccs.data.stored import Stored, length, nanometres
 
 _AXES = {
     **{letter: letter for letter in "zyxcts"},
@@ -34,11 +34,12 @@ def name_axes(stored: Stored, names: Any) -> None:
         stored.axes = letters
 
 
-def axistags(text: Any) -> list[str]:
+def axistags(stored: Stored, text: Any) -> list[str]:
     """Names of the axes in the JSON of ilastik's and vigra's `axistags`."""
     try:
         return [str(axis["key"]) for axis in json.loads(text)["axes"]]
     except (ValueError, TypeError, KeyError):
+        stored.notes += ("its `axistags` are damaged: give `axes` if they are not z, y, x",)
         return []
 
 
@@ -48,13 +49,20 @@ def plain(stored: Stored, attributes: Mapping[str, Any]) -> None:
     axes: `_ARRAY_DIMENSIONS` (xarray), `axis_names` (funlib). Size: `transform` (OpenOrganelle), `voxel_size` or
     `resolution` (funlib, CREMI, Neuroglancer), nm unless `units` says otherwise, in the order of the axes, of all of
     them or of those of space alone; with them `offset`, in the same unit, of the first voxel. `element_size_um`
-    (ilastik, Fiji): (z, y, x), whatever axes there are.
+    (ilastik, Fiji): (z, y, x), whatever axes there are; `pixelResolution` (N5 viewer): (x, y, z), with its unit.
     """
-    attributes = {key: _listed(value) for key, value in attributes.items()}
+    attributes = {key: listed_attribute(value) for key, value in attributes.items()}
     for key in ("_ARRAY_DIMENSIONS", "axis_names"):
         if key in attributes and stored.axes is None:
             name_axes(stored, attributes[key])
     transform = attributes.get("transform")
+    resolution = attributes.get("pixelResolution")
+    if isinstance(resolution, list) and not attributes.keys() & {"transform", "resolution", "voxel_size"}:
+        stored.notes += ("its attribute `pixelResolution` is in no known unit: it is ignored, give `voxel_size`",)
+    if isinstance(resolution, Mapping) and not isinstance(transform, Mapping):
+        sizes, factor = resolution["dimensions"], length(stored, resolution.get("unit"))
+        stored.named_scales = {a: float(s) * factor for a, s in zip("xyz", sizes)} if factor else None
+        return
     if isinstance(transform, Mapping) and "axes" in transform:
         set_transform(stored, transform)
         return
@@ -114,13 +122,13 @@ def set_transform(stored: Stored, transform: Mapping[str, Any]) -> None:
     stored.translations = tuple(first.get(a, 0.0) for a in axes)
 
 
-def _listed(value: Any) -> Any:
-    """Attributes of HDF5 are arrays of bytes; those of JSON are lists of text."""
+def listed_attribute(value: Any) -> Any:
+    """An attribute as JSON would hold it: those of HDF5 are arrays, and texts are bytes."""
     value = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     if isinstance(value, (list, tuple)):
-        return [_listed(each) for each in value]
+        return [listed_attribute(each) for each in value]
     return value
 
 

@@ -13,11 +13,12 @@ import numpy as np
 from registry.base import UserError
 from sccs.data.bounds import DEFLATED, MOST_FLAT, check_decoded, check_file
 from sccs.data.formats.dm import DM_SUFFIXES, DMArray
-from sccs.data.formats.tiff import TIFF_SUFFIXES, TiffStack
+from sccs.data.formats.tiff import TIFF_SUFFIXES, TURNED, TiffStack
 from sccs.data.lazy import LazyArray, check_type, resolve_axes
-from sccs.data.stored import Stored, gaps, gone, guarded, listed, natural
+from sccs.data.stored import Stored, gone, guarded, listed, natural, oddities
 
 TO_GREY = "convert it to grey (Fiji: Image > Type > 8-bit)"
+_ORIENTATION = 274  # tag of EXIF; 1 is upright
 FLAT_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm")
 LAZY_SUFFIXES = (*TIFF_SUFFIXES, *DM_SUFFIXES)  # of slices that are read in parts
 
@@ -41,8 +42,7 @@ class FlatImages(Stored):
                 f"{usual[0]} {usual[1]}: slices of a volume must be alike; fix it or move it away"
             )
         self.shape, self.dtype = (len(files), *usual[0]), np.dtype(usual[1])
-        if missing := gaps(files):
-            self.notes = (missing,)
+        self.notes = (*oddities(files), *_turned(files[0]))
         self._last: tuple[int, Any] | None = None
 
     def __getstate__(self) -> dict:
@@ -71,7 +71,15 @@ def folder_images(folder: str) -> list[str]:
         raise UserError(f"{folder}: {what}: give a folder of TIFF, PNG or JPEG slices, or a Zarr or N5 folder")
     for image in images:
         check_file(image)
-    return sorted(images, key=natural)
+    images.sort(key=natural)
+    stems: dict[str, str] = {}
+    for image in images:
+        if (other := stems.setdefault(os.path.splitext(image)[0], image)) != image:
+            raise UserError(
+                f"{folder}: holds {os.path.basename(other)} and {os.path.basename(image)}, one slice twice: move one "
+                f"kind away, or give a pattern ({os.path.join(folder, '*' + Path(other).suffix)})"
+            )
+    return images
 
 
 def _flat_kind(file: str) -> tuple[tuple[int, int], str]:
@@ -91,6 +99,8 @@ def _flat_kind(file: str) -> tuple[tuple[int, int], str]:
         if bands > 1:
             colour = f"{bands} channels ({image.mode})"
             raise UserError(f"{file}: has {colour}, SCCS needs greyscale images: {TO_GREY}")
+        if (frames := getattr(image, "n_frames", 1)) > 1:
+            raise UserError(f"{file}: an animation of {frames} images: save each as a file, or all as a TIFF stack")
         kind = {"1": "uint8", "L": "uint8", "P": "uint8", "I": "int32", "F": "float32"}.get(image.mode, "uint16")
         shape = image.height, image.width
     size = os.path.getsize(file)
@@ -101,6 +111,15 @@ def _flat_kind(file: str) -> tuple[tuple[int, int], str]:
         )
     check_decoded(file, "an image", shape, np.dtype(kind).itemsize, MOST_FLAT)
     return shape, kind
+
+
+def _turned(file: str) -> list[str]:
+    """What to tell of an image that is to be shown turned: the pixels are taken as they are stored."""
+    if Path(file).suffix.lower() in LAZY_SUFFIXES:  # say so themselves
+        return list(_lazy(file).notes)
+    with _pillow(file) as image:  # of a PNG, all of it would be decoded
+        turned = guarded(file, lambda: image.getexif().get(_ORIENTATION, 1)) if image.format == "JPEG" else 1
+    return [] if turned == 1 else [TURNED.format(turned)]
 
 
 def _flat_open(file: str, codes: bool) -> Any:

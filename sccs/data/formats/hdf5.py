@@ -13,8 +13,8 @@ import numpy as np
 from registry.base import UserError
 from registry.requirements import pip_install
 from sccs.data.bounds import check_decoded
-from sccs.data.formats.attributes import axistags, name_axes, plain
-from sccs.data.stored import Stored, listed, missing_package
+from sccs.data.formats.attributes import axistags, listed_attribute, name_axes, plain
+from sccs.data.stored import Stored, listed, missing_package, optional
 
 _BIGDATAVIEWER = re.compile(r"^/t\d{5,}/(s\d{2,})/\d+/cells$")
 # Filters by registered number, for those without a name; the package that decodes them all.
@@ -39,21 +39,22 @@ class HDF5Array(Stored):
                 name = _only_dataset(root, file, name, h5py)
             dataset = root[name]
             self.inside, self.path = name, f"{file}:{name}"
+            if dataset.shape is None:
+                raise UserError(f"{self.path}: an empty dataset, without a shape: name another, or write the file anew")
             self.shape, self.dtype, self.chunks = dataset.shape, dataset.dtype, dataset.chunks
             self.sign = _true_type(root, name, dataset.dtype)
             self.dtype = self.sign or dataset.dtype
             if self.chunks:
                 check_decoded(self.path, "a chunk", self.chunks, self.dtype.itemsize)
             _check_filters(self.path, dataset, h5py)
-            _check_elsewhere(self.path, file, dataset)
-            self._describe(dataset)
+            _check_elsewhere(self.path, dataset, h5py)
+            optional(self, lambda: self._describe(dataset))
 
     def _describe(self, dataset: Any) -> None:
-        names = axistags(dataset.attrs["axistags"]) if "axistags" in dataset.attrs else []
-        if names:
-            name_axes(self, names)
-        elif any(dimension.label for dimension in dataset.dims):
-            name_axes(self, [dimension.label for dimension in dataset.dims])
+        if "axistags" in dataset.attrs:
+            name_axes(self, axistags(self, dataset.attrs["axistags"]))
+        elif "DIMENSION_LABELS" in dataset.attrs:  # not through `dims`: HDF5 dies of labels of a fixed length
+            name_axes(self, listed_attribute(dataset.attrs["DIMENSION_LABELS"]))
         keys = ("element_size_um", "voxel_size", "resolution", "offset", "units", "unit", "axis_names", "transform")
         plain(self, {key: dataset.attrs[key] for key in keys if key in dataset.attrs})
 
@@ -78,6 +79,14 @@ def _only_dataset(root: Any, file: str, name: str, h5py: Any) -> str:
     """The only image of a file, if the path names none. Otherwise raises UserError that lists the images."""
     found: dict[str, Any] = {}
     root.visititems(lambda inside, item: found.update({"/" + inside: item}) if _is_image(item, h5py) else None)
+    away: list[str] = []  # links to other files, which are not visited
+    root.visititems_links(
+        lambda inside, link: away.append("/" + inside) if isinstance(link, h5py.ExternalLink) else None
+    )
+    for inside in away:
+        _check_link(file, root, inside, h5py)
+        if _is_image(root[inside], h5py):
+            found[inside] = root[inside]
     if name == "/" and len(found) == 1:
         return next(iter(found))
     kinds = listed(f"{n} {d.shape} {d.dtype}" for n, d in found.items())
@@ -93,26 +102,42 @@ def _is_image(item: Any, h5py: Any) -> bool:
 
 def _check_link(file: str, root: Any, name: str, h5py: Any) -> None:
     """Raises UserError for a broken link in the file."""
-    link = root.get(name, getlink=True) if name != "/" and name in root else None
+    link = root.get(name, getlink=True) if name != "/" else None
     if isinstance(link, (h5py.SoftLink, h5py.ExternalLink)) and root.get(name) is None:
         place = f"{link.filename}:{link.path}" if isinstance(link, h5py.ExternalLink) else link.path
         raise UserError(f"{file}:{name}: links to {place}, which does not exist: restore it")
 
 
-def _check_elsewhere(path: str, file: str, dataset: Any) -> None:
-    """Raises UserError if an external file with pixels is missing or truncated: HDF5 would read fill values."""
+def _check_elsewhere(path: str, dataset: Any, h5py: Any, depth: int = 8) -> None:
+    """Raises UserError where pixels lie elsewhere, and a file or dataset is gone or cut: HDF5 reads fill values there.
+
+    depth: how often virtual datasets may be made of virtual ones.
+    """
+    if depth == 0:
+        raise UserError(f"{path}: virtual datasets of virtual ones without end: name one that holds pixels")
+    file = dataset.file.filename
     folder = os.path.dirname(os.path.abspath(file))
-    if dataset.is_virtual:
-        names = {source.file_name for source in dataset.virtual_sources()} - {"."}
-        parts = [(name, 0) for name in sorted(names) if "%b" not in name]  # a pattern of any number of files
-    else:
-        parts = [(name, offset + size) for name, offset, size in dataset.external or ()]
-    for name, end in parts:
-        part = os.path.join(folder, name)
-        if not os.path.exists(part):
-            raise UserError(f"{path}: its pixels are in {part}, which is missing: restore it, or copy both files")
-        if end < _UNLIMITED and os.path.getsize(part) < end:
+    for name, offset, size in dataset.external or ():
+        part = _elsewhere(path, folder, name)
+        if offset + size < _UNLIMITED and os.path.getsize(part) < offset + size:
             raise UserError(f"{path}: its pixels are in {part}, which is truncated: copy it again")
+    for source in dataset.virtual_sources() if dataset.is_virtual else ():
+        if "%b" in source.file_name + source.dset_name:  # a pattern, of as many as there are
+            continue
+        part = file if source.file_name == "." else _elsewhere(path, folder, source.file_name)
+        with h5py.File(part, "r") as root:
+            held = root.get(source.dset_name)
+            if not isinstance(held, h5py.Dataset):
+                place = f"{part}:{source.dset_name}"
+                raise UserError(f"{path}: its pixels are in {place}, which is missing: restore it")
+            _check_elsewhere(path, held, h5py, depth - 1)
+
+
+def _elsewhere(path: str, folder: str, name: str) -> str:
+    part = os.path.join(folder, name)
+    if not os.path.exists(part):
+        raise UserError(f"{path}: its pixels are in {part}, which is missing: restore it, or copy both files")
+    return part
 
 
 def _true_type(root: Any, name: str, dtype: np.dtype) -> np.dtype | None:

@@ -8,6 +8,7 @@ import os
 import numpy as np
 
 from registry.base import UserError
+from sccs.data.bounds import MOST_SIDE
 from sccs.data.stored import Stored, looks_unsigned, read_plain
 
 MRC_SUFFIXES = (".mrc", ".rec", ".st", ".ali", ".map")
@@ -27,9 +28,11 @@ class MRCArray(Stored):
             raw = stream.read(1024)
         if len(raw) < 1024:
             raise UserError(f"{path}: truncated MRC file, shorter than a header: copy it again")
-        order = next((o for o in "<>" if np.frombuffer(raw, o + "i4", 1, 12)[0] in (*self._TYPES, 16, 101)), None)
-        if order is None:
+        known = [o for o in "<>" if np.frombuffer(raw, o + "i4", 1, 12)[0] in (*self._TYPES, 16, 101)]
+        if not known:
             raise UserError(f"{path}: not an MRC file, or an unknown mode in its header: check what it is")
+        # Mode 0 is the same in both orders; sizes are not.
+        order = next((o for o in known if np.frombuffer(raw, o + "i4", 3).max() <= MOST_SIDE), known[0])
         words, numbers = np.frombuffer(raw, order + "i4"), np.frombuffer(raw, order + "f4")
         mode = int(words[3])
         if mode not in self._TYPES:

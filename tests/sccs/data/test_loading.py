@@ -53,6 +53,7 @@ def test_colour_arrays_are_refused():
     [
         (["a.tif", "sub/b.ome.zarr", "c.h5:/raw/em"], ["a", "b", "c"]),
         (["x/em.tif", "y/em.tif"], ["em-train", "em-train-2"]),
+        (["em.tif", "Em.tif"], ["em", "Em-2"]),  # one file on disks that know no capitals
         (["stack/*.png", "folder/"], ["stack", "folder"]),
         (["d.n5/volumes/raw", "my cell.TIFF"], ["d", "my_cell"]),
     ],

@@ -179,3 +179,24 @@ def test_a_gap_in_the_numbers_of_slices_is_noted(tmp_path):
     for z in (3, 4):
         write_tiff(tmp_path / f"s{z:03}.tif", volume()[0])
     assert open_image(tmp_path).notes == ()
+
+
+@pytest.mark.parametrize("name", ["$cell.png", "~cell.png", "${cell}.png", "a.zarr:cell/a.png", "cell[3]*?.png"])
+def test_a_name_that_is_there_is_taken_as_it_is(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    Image.fromarray(volume((9, 7))).save(tmp_path / name)
+    same(tmp_path / name, volume((9, 7))[None])
+
+
+@pytest.mark.parametrize(
+    "write, name, says",
+    [
+        (write_hdf5, "a.ims", "an HDF5 file by its content, not by its suffix"),
+        (write_mrc, "a.ccp4", "an MRC file"),
+        (write_tiff, "a b.lsm", "/a b.lsm' 'a b.tif'`"),
+        (lambda path, data: Image.fromarray(data[0]).save(path, "png"), "a.tif", "a PNG file"),
+    ],
+)
+def test_a_file_under_another_suffix_is_told_what_it_is(tmp_path, write, name, says):
+    write(tmp_path / name, volume())
+    assert "damaged" not in fails(tmp_path / name, says, "rename it, or give a link, `ln -s ")

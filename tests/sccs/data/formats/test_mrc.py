@@ -33,6 +33,13 @@ def test_mrc_big_endian_with_extended_header(tmp_path):
     assert same(tmp_path / "a.mrc", expected).voxel_size == pytest.approx((1.6, 0.8, 0.4))
 
 
+def test_mrc_big_endian_bytes_whose_mode_is_the_same_in_both_orders(tmp_path):
+    header = np.zeros(256, ">i4")
+    header[:3] = 7, 9, 4
+    (tmp_path / "a.mrc").write_bytes(header.tobytes() + volume().tobytes())
+    same(tmp_path / "a.mrc", volume(dtype="i1"))
+
+
 def test_mrc_modes_that_are_no_grey_image(tmp_path):
     for mode, says in ((4, "complex values"), (16, "MRC mode 16 (RGB or 4 bits) is not supported")):
         header = np.zeros(256, "<i4")

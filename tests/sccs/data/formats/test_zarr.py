@@ -245,3 +245,32 @@ def test_sizes_that_are_missing_or_those_of_no_image_are_unknown_and_said(tmp_pa
     del attributes["multiscales"][0]["datasets"][0]["coordinateTransformations"]
     (tmp_path / "none.zarr" / ".zattrs").write_text(json.dumps(attributes))
     assert same(tmp_path / "none.zarr", data).voxel_size is None
+
+
+@pytest.mark.parametrize(
+    "attributes, size",
+    [
+        ({"pixelResolution": {"unit": "um", "dimensions": [0.008, 0.009, 0.05]}}, (50, 9, 8)),
+        ({"pixelResolution": [8, 9, 50]}, None),
+        ({"transform": {"axes": ["z", "y", "x"], "scale": ["a", 1, 1]}}, None),
+    ],
+)
+def test_sizes_as_n5_viewer_writes_them_and_such_as_make_no_sense(tmp_path, attributes, size):
+    write_zarr(tmp_path / "a.zarr", volume(), 2, attributes=attributes)
+    source = same(tmp_path / "a.zarr", volume())
+    assert source.voxel_size == size and bool(source.notes) == (size is None)
+
+
+@pytest.mark.parametrize("edit", [{"datasets": None}, {"datasets": [1]}, {"datasets": [{"path": 0}]}])
+def test_damaged_metadata_of_ome_is_told(tmp_path, edit):
+    write_ome_zarr(tmp_path / "a.zarr", [volume()], [(4, 2, 2)], "0.4")
+    file = tmp_path / "a.zarr" / ".zattrs"
+    image = json.loads(file.read_text())["multiscales"][0]
+    file.write_text(json.dumps({"multiscales": [{**image, **edit}]}))
+    fails(tmp_path / "a.zarr", "its OME metadata is damaged", "fix .zattrs or zarr.json")
+
+
+def test_transformations_that_make_no_sense_are_told_and_the_pixels_read(tmp_path):
+    write_ome_zarr(tmp_path / "a.zarr", [volume()], [("a", 2, 2)], "0.4")
+    source = same(tmp_path / "a.zarr", volume())
+    assert source.voxel_size is None and "voxel size is not understood" in source.notes[0]
