@@ -36,6 +36,7 @@ from sccs.system.log import quiet_log
 COMMAND = "python -m benchmarks.studies.teaching"
 TITLE = "Which head learns best from a few labels"
 TEXT = "Training images alone: labels in one half, scores of the other, both ways; mean DSC over classes and sets."
+CLUSTERS = "clusterer={name: kmeans, k: 8}"  # what the clusterer of SCCS+ learns to imitate, without the learning
 ALIKE = {"prior": 0.0, "chosen": 0.0}  # all classes weigh the same
 HEADS: dict[str, dict[str, Any]] = {  # of label_spreading, by the name in the table
     "logistic regression": {"base": "logistic", "smooth": 0.0, **ALIKE},
@@ -56,7 +57,7 @@ Score = tuple[str, str, str, int, int, int, float]  # head or rule, labels, set,
 
 def halves(data: str) -> Iterator[Set]:
     """Train in one half of the training images, score in the other; test images are not looked at."""
-    of = job("sccs_plus", data, 0, "full", ["data.max_train_slices=2", "clusterer.iterations=1"])
+    of = job("sccs_plus", data, 0, "full", ["data.max_train_slices=2", CLUSTERS])
     dataset = load_dataset(expanded(of.recipe["data"]), Path.cwd(), 0, of.pipeline.min_side)
     dataset.test = []
     of.pipeline.fit(dataset, log=quiet_log())
