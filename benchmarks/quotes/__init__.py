@@ -21,6 +21,11 @@ def paragraph(text: str) -> str:
     return "\n".join(textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False))
 
 
+def sourced(table: str, source: str) -> str:
+    """A table, and below it what it was measured with."""
+    return f"{table}\n\n{paragraph(source)}"
+
+
 def short(value: float, digits: int = 3) -> str:
     """ ".473", as prose writes scores."""
     return f"{value:.{digits}f}".replace("0.", ".", 1)

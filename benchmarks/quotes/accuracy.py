@@ -11,21 +11,22 @@ import numpy as np
 
 from benchmarks.harness import REAL
 from benchmarks.pages import Origin, markdown
-from benchmarks.quotes import lines, paragraph, short, short_sd
+from benchmarks.quotes import lines, paragraph, short, short_sd, sourced
 from benchmarks.studies import leads, study_sccs
 from benchmarks.studies import students as students_study
 from benchmarks.studies import teaching as teaching_study
 from benchmarks.tables import few_labels as few_labels_table
 from benchmarks.tables import text
 from benchmarks.tables.answers import Answers, read_csv
-from benchmarks.tables.rows import PAPER, PAPER_K, SUPERVISED
+from benchmarks.tables.rows import PAPER, PAPER_K, PLUS, SUPERVISED
 
 MAE_SEEN = (
-    "The bundled MAE was pre-trained without labels on platelet, hela and phantom, their test parts included; cdeep3m "
-    "and vnc it has never seen."
+    "The bundled MAE was pre-trained, without labels, on platelet, hela and the phantom, including their test parts; "
+    "it has never seen cdeep3m or vnc."
 )
 BY_KMEANS = ("kmeans", "filters_kmeans", "intensity_kmeans", "raw_kmeans", "pixel_kmeans")
-EQUAL = "one deviation over seeds, the larger of the two"
+FINE = next(label for label, system, _ in PLUS if system == "sccs_plus_fine")
+EQUAL = "the larger of the two deviations over seeds"
 
 
 def _quick(results: Path, name: str) -> tuple[Answers, Origin]:
@@ -40,33 +41,33 @@ def summary(results: Path) -> str:
     three = Origin.read(results / "quick" / "few_labels.csv")
     by_clicks = partial(few_labels_table.over_real, clicks)
     taught = [
-        (f"{n} labelled superpixels of each class", "`sccs teach`", by_clicks("label_spreading", n)) for n in (10, 100)
+        (f"label {n} superpixels of each class", "`sccs teach`", by_clicks("label_spreading", n)) for n in (10, 100)
     ]
     rows = [
-        ("nothing; 8 clusters", "k-means on grey values", answers.over_real("intensity_kmeans")),
+        ("name 8 clusters", "k-means on grey values", answers.over_real("intensity_kmeans")),
         ("", "k-means on MAE features", answers.over_real("kmeans")),
         ("", "`sccs`, the paper's system", answers.over_real("sccs")),
         ("", "`sccs_plus`, the default of `sccs init`", answers.over_real("sccs_plus")),
-        ("nothing; 32 clusters", "`sccs_plus_fine`", choices.over_real("k = 32")),
+        ("name 32 clusters", "`sccs_plus_fine`", choices.over_real(FINE)),
         *taught,
-        ("every label of the training images", "linear probe", by_clicks("linear probe (supervised)", -1)),
+        ("label all training images", "linear probe", by_clicks("linear probe (supervised)", -1)),
     ]
     ahead, _ = _difference(answers, "sccs", "kmeans")
     galleries = {k: by_clicks(f"{k} clusters, named from galleries", 0) for k in (8, 32)}
     named = " and ".join(f"{k} clusters reach {short_sd(scores)}" for k, scores in galleries.items())
     commits = list(dict.fromkeys(commit for origin in (one, two, three) for commit in origin.commits))
     said = (
-        f"Mean DSC over classes on test images of four small public EM sets ({', '.join(REAL)}), one configuration for "
-        "all, ± standard deviation over seeds or draws of labels; clusters get their classes from the labels of the "
-        f"training images (commits {', '.join(commits)})."
+        f"Mean DSC over classes on the test images of four small public EM sets ({', '.join(REAL)}), ± standard "
+        "deviation over seeds or draws of labels. All sets share one configuration. The labels of the training images "
+        f"name the clusters (commits {', '.join(commits)})."
     )
     read = (
-        f"**Read it soberly.** Named from their galleries, as a person would (simulated), {named}. The paper's system "
-        f"is {short(ahead)} ahead of k-means on the same features here; the paper reports {short(PAPER['sccs'][-1])} "
-        f"against {short(PAPER['kmeans'][-1])} on BetaSeg, which we have not had. A network trained on dense labels "
-        "(nnU-Net) was not measured; expect it to be better than every line."
+        f"**How to read this.** If a (simulated) person names the clusters from their galleries instead, {named}. The "
+        f"paper's system is {short(ahead)} ahead of k-means on the same features; the paper reports "
+        f"{short(PAPER['sccs'][-1])} against {short(PAPER['kmeans'][-1])} on BetaSeg, which we do not have. We did not "
+        "measure a network trained on dense labels (nnU-Net); expect it to beat every line."
     )
-    table = markdown(["you give", "system", "mean DSC"], [[*words, text.mean_sd(scores)] for *words, scores in rows])
+    table = markdown(["your part", "system", "mean DSC"], [[*words, text.mean_sd(scores)] for *words, scores in rows])
     return f"{table}\n\n{paragraph(said)}\n\n{paragraph(read)}"
 
 
@@ -74,11 +75,11 @@ def table1(results: Path) -> str:
     """Table 1, mean DSC by system and set."""
     answers, origin = _quick(results, "table1")
     said = (
-        f"{origin}. Mean DSC over classes on test images, mapping `train`, mean ± standard deviation over seeds. "
-        f"{MAE_SEEN} Clusters in use: those that hold at least 0.1 % of a test volume, the fewest of all runs. The "
-        f"last column is the paper's, on a data set that we have not had. {origin.notes}"
+        f"{origin}. Mean DSC over classes on test images, mapping `train`, ± standard deviation over seeds. {MAE_SEEN} "
+        "Clusters in use: the smallest number, over all runs, of clusters with at least 0.1 % of a test volume. The "
+        f"last column shows the paper's results on a data set that we do not have. {origin.notes}"
     )
-    return f"{paragraph(said)}\n\n{text.by_system(answers)}"
+    return sourced(text.by_system(answers), said)
 
 
 def _difference(answers: Answers, one: str, other: str) -> tuple[float, float]:
@@ -105,7 +106,7 @@ def reading(results: Path) -> str:
         f"On the mean of the real sets `{order[0]}` is first among the systems without labels "
         f"({short(mean[order[0]])}), {short(mean[order[0]] - mean[order[1]])} ahead of `{order[1]}`. First by set: "
         + ", ".join(f"{data} `{label}`" for data, label in wins.items())
-        + f". The paper's system, `sccs`, has {short_sd(answers.over_real('sccs'))}. Within {EQUAL}, as good: "
+        + f". The paper's system, `sccs`, reaches {short_sd(answers.over_real('sccs'))}. As good, within {EQUAL}: "
         + "; ".join(
             f"{'as good' if group == 'equal' else group}: {', '.join(found) or 'none'}"
             for group, found in groups.items()
@@ -146,7 +147,7 @@ def losses(results: Path) -> str:
             if (scores := answers.score(label, data)) and np.mean(scores) > own
         ]
         said.append(f"{data} ({short(float(own))}): {', '.join(better) or 'none'}")
-    return paragraph(f"k-means of one kind of features that is ahead of `sccs`, by set: {'; '.join(said)} ({origin}).")
+    return paragraph(f"k-means on one kind of features beats `sccs` ({origin}): {'; '.join(said)}.")
 
 
 def order(results: Path) -> str:
@@ -157,9 +158,7 @@ def order(results: Path) -> str:
         if label == "sccs" or not answers.over_real(label):
             continue
         ahead, deviation = _difference(answers, "sccs", label)
-        verdict = (
-            "equal within a deviation" if abs(ahead) <= deviation else "as in the paper" if ahead > 0 else "reversed"
-        )
+        verdict = "equal" if abs(ahead) <= deviation else "as in the paper" if ahead > 0 else "reversed"
         rows.append(
             [
                 label,
@@ -170,12 +169,12 @@ def order(results: Path) -> str:
                 verdict,
             ]
         )
-    heads = ["system", "paper", "SCCS ahead there by", "here, mean of real sets", "SCCS ahead here by", "order"]
+    heads = ["system", "paper", "lead of SCCS", "here, mean of real sets", "lead of SCCS here", "order"]
     said = (
-        f"{origin}. SCCS has {PAPER['sccs'][-1]:.3f} in the paper and {text.mean_sd(answers.over_real('sccs'))} here. "
+        f"{origin}. SCCS reaches {PAPER['sccs'][-1]:.3f} there and {text.mean_sd(answers.over_real('sccs'))} here. "
         f"Equal: within {EQUAL}. {origin.notes}"
     )
-    return f"{paragraph(said)}\n\n{markdown(heads, rows)}"
+    return sourced(markdown(heads, rows), said)
 
 
 def by_image(results: Path) -> str:
@@ -198,11 +197,11 @@ def by_image(results: Path) -> str:
     ]
     heads = ["system", "mapping `train`", "matched with the labels of each test image", "gap"]
     said = (
-        f"{origin}; means of the real sets. Second column: clusters matched one to one with the ground truth of each "
-        "test image, an upper bound, by which the paper scores `wo_nc_hm`. Gap: what a best map for each image adds to "
-        "the best for all."
+        f"{origin}; means of the real sets. Third column: clusters matched one to one with the ground truth of each "
+        "test image, an upper bound that the paper uses for `wo_nc_hm`. Gap: what the best map for each image adds to "
+        "the best map for all images."
     )
-    return f"{paragraph(said)}\n\n{markdown(heads, rows)}"
+    return sourced(markdown(heads, rows), said)
 
 
 def smoothness(results: Path) -> str:
@@ -213,9 +212,9 @@ def smoothness(results: Path) -> str:
         return float(np.mean(answers.over_real(label, lambda data: [r["fragments"] for r in answers.of(label, data)])))
 
     return paragraph(
-        f"With L_smo at the paper's weight (`sccs`) {short_sd(answers.over_real('sccs'))}, without (`wo_smo`) "
-        f"{short_sd(answers.over_real('wo_smo'))} on the mean of the real sets, and {fragments('sccs'):.0f} and "
-        f"{fragments('wo_smo'):.0f} connected pieces of one cluster per megapixel ({origin})."
+        f"Mean of the real sets: {short_sd(answers.over_real('sccs'))} with L_smo at the paper's weight (`sccs`), "
+        f"{short_sd(answers.over_real('wo_smo'))} without (`wo_smo`), with {fragments('sccs'):.0f} and "
+        f"{fragments('wo_smo'):.0f} connected pieces per megapixel ({origin})."
     )
 
 
@@ -246,35 +245,35 @@ def noise(results: Path) -> str:
         return text.mean_sd(answers.over_real(label, by_set))
 
     rows = [[row.label, *(lost(row.label, level) for level in levels)] for row in answers.rows]
-    return f"{paragraph(f'{origin}; DSC lost, mean of the real sets.')}\n\n{markdown(['system', *levels], rows)}"
+    return sourced(markdown(["system", *levels], rows), f"{origin}; DSC lost, mean of the real sets.")
 
 
 def supervised(results: Path) -> str:
     """Appendix Table 2."""
     answers, origin = _quick(results, "appendix2")
-    return f"{paragraph(f'{origin}. Mean DSC over classes. {origin.notes}')}\n\n{text.supervised(answers)}"
+    return sourced(text.supervised(answers), f"{origin}. Mean DSC over classes. {origin.notes}")
 
 
 def maester(results: Path) -> str:
     """MAESTER's windows: of which the accuracy is, and of which the time."""
     _, origin = _quick(results, "table1")
     said = (
-        "The accuracy of MAESTER above is of `central: 16`"
+        "MAESTER's accuracy above was measured with `central: 16`"
         if "features.central=16" in origin.notes
-        else ("The accuracy of MAESTER above is of its recipe")
+        else "MAESTER's accuracy above was measured with its recipe"
     )
-    said += ", its time of the published `central: 4` (19,600 windows for 560 × 560 px)."
+    said += ", its time with the published `central: 4` (19,600 windows for 560 × 560 px)."
     if not (results / "quick" / "maester.csv").exists():
         return paragraph(f"{said} The accuracy of 4 has not been measured yet (`python -m benchmarks.tables maester`).")
     answers, origin = _quick(results, "maester")
-    return f"{paragraph(f'{said} Both, {origin}:')}\n\n{text.by_system(answers)}"
+    return sourced(text.by_system(answers), f"{said} Both: {origin}.")
 
 
 def few_labels(results: Path) -> str:
     """What a few labels give."""
     table = results / "quick" / "few_labels.csv"
     said = f"{Origin.read(table)}. Mean DSC of the real sets, test images, ± standard deviation over draws of labels."
-    return f"{paragraph(said)}\n\n{few_labels_table.by_budget(few_labels_table.read(table))}"
+    return sourced(few_labels_table.by_budget(few_labels_table.read(table)), said)
 
 
 def teaching(results: Path) -> str:
@@ -288,14 +287,14 @@ def fine(results: Path) -> str:
     """More clusters."""
     answers, origin = _quick(results, "plus")
     labels = {
-        "SCCS+": "k = 32",
+        "SCCS+": FINE,
         "k-means on the same features": "kmeans on both features, k = 32",
         "`sccs`": "sccs, k = 32",
     }
     scores = [f"{name} {short_sd(answers.over_real(label))}" for name, label in labels.items()]
     probe = short_sd(answers.over_real("linear_probe on both features (supervised)"))
     return paragraph(
-        f"With 32 clusters in place of 8 (`sccs_plus_fine`), mean of the real sets: {', '.join(scores)}; the linear "
+        f"Mean of the real sets with 32 clusters in place of 8 (`sccs_plus_fine`): {', '.join(scores)}; the linear "
         f"probe on these features, with labels, {probe} ({origin}; [study](study_plus.md))."
     )
 
@@ -328,7 +327,7 @@ def _around(results: Path) -> str:
     settings = len({tuple(row[key] for key in students_study.AROUND) for row in lines(table)})
     return (
         f"One setting is one draw. On the mean of {settings} settings around the recipe's (superpixels, propagations, "
-        f"k) `sccs_plus` has {short(mae)} with the MAE and {short(student)} with the student, on the same halves "
+        f"k) `sccs_plus` reaches {short(mae)} with the MAE and {short(student)} with the student, on the same halves "
         f"({Origin.read(table)})."
     )
 
@@ -336,7 +335,7 @@ def _around(results: Path) -> str:
 def plus(results: Path) -> str:
     """What each choice of SCCS+ is worth."""
     answers, origin = _quick(results, "plus")
-    return f"{paragraph(f'{origin}. Mapping `train`, test images. {origin.notes}')}\n\n{text.by_choice(answers)}"
+    return sourced(text.by_choice(answers), f"{origin}. Mapping `train`, test images. {origin.notes}")
 
 
 def _trials(table: Path, key: str) -> dict[str, dict[str, list[dict[str, float]]]]:
@@ -354,14 +353,14 @@ def _leads(results: Path, name: str) -> str:
     table = results / "leads" / f"{name}.csv"
     found: leads.Results = _trials(table, "lead")
     sets = list(next(iter(found.values())))
-    return f"{paragraph(f'{Origin.read(table)}.')}\n\n{leads.table(found, sets, name == 'halves')}"
+    return sourced(leads.table(found, sets, name == "halves"), f"{Origin.read(table)}.")
 
 
 def study(results: Path) -> str:
     """One choice of recipes/sccs.yaml at a time."""
     table = results / "study_sccs" / "table.csv"
     found: study_sccs.Results = _trials(table, "choice")
-    return f"{paragraph(f'{Origin.read(table)}.')}\n\n{study_sccs.table(found)}"
+    return sourced(study_sccs.table(found), f"{Origin.read(table)}.")
 
 
 QUOTES: dict[str, Callable[[Path], str]] = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.pages import Origin, markdown, named
-from benchmarks.quotes import lines, paragraph
+from benchmarks.quotes import lines, paragraph, sourced
 from benchmarks.speed import engine, scaling
 from benchmarks.speed import throughput as throughputs
 from benchmarks.speed import whole as images
@@ -59,8 +59,8 @@ def timing(results: Path) -> str:
         ]
     )
     origin = Origin.read(results / "quick" / "timing.csv")
-    said = f"{origin}. Seconds per 560 × 560 px, medians of rounds in which systems take turns:"
-    return f"{paragraph(said)}\n\n{markdown(['system', 'features', 'graph', 'embedding + clustering', 'total'], rows)}"
+    said = f"{origin}. Seconds per 560 × 560 px, medians of rounds in which systems take turns."
+    return sourced(markdown(["system", "features", "graph", "embedding + clustering", "total"], rows), said)
 
 
 def ratios(results: Path) -> str:
@@ -185,7 +185,7 @@ def slic(results: Path) -> str:
         [named(data), name, *(f"{value:.4f}" for value in np.mean(values, axis=0))]
         for (data, name), values in found.items()
     ]
-    return f"{paragraph(f'{Origin.read(table)}; means over FOVs.')}\n\n{markdown(['set', 'SLIC', *measures], rows)}"
+    return sourced(markdown(["set", "SLIC", *measures], rows), f"{Origin.read(table)}; means over FOVs.")
 
 
 def areas(results: Path) -> str:
@@ -212,20 +212,20 @@ def beside(results: Path) -> str:
         turns[line["checkout"]][line["what"]] = float(line["seconds"])
         commits[line["checkout"]] = line["commit"]
     said = f"{Origin.read(path)}; medians (ranges) of {len(found)} rounds in which the two take turns."
-    return f"{paragraph(said)}\n\n{engine.table(list(found.values()), commits['base'], commits['here'])}"
+    return sourced(engine.table(list(found.values()), commits["base"], commits["here"]), said)
 
 
 def throughput(results: Path) -> str:
     """What people can count with, by number of processes."""
     path = results / "quick" / "throughput.csv"
     rows = [list(row.values()) for row in lines(path)]
-    return f"{paragraph(f'{Origin.read(path)}.')}\n\n{throughputs.table(rows, throughputs.PRICE)}"
+    return sourced(throughputs.table(rows, throughputs.PRICE), f"{Origin.read(path)}.")
 
 
 def whole(results: Path) -> str:
     """A volume and large slices from the command line."""
     path = results / "segment" / "whole.csv"
-    return f"{paragraph(f'{Origin.read(path)}.')}\n\n{images.table([list(row.values()) for row in lines(path)])}"
+    return sourced(images.table([list(row.values()) for row in lines(path)]), f"{Origin.read(path)}.")
 
 
 QUOTES: dict[str, Callable[[Path], str]] = {

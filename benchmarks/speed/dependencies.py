@@ -69,6 +69,8 @@ WHY = {
     "zmesh": "closed surfaces of objects, simplified within an error; replaces marching cubes and a simplifier",
     "pyarrow": "Parquet tables of objects, where it is installed",
     "h5py": "HDF5",
+    "ncempy": "the headers of Gatan's DM3 and DM4",
+    "pylibczirw": "ZEISS's CZI, by ZEISS",
     "mrcfile": "writes and checks MRC in our tests",
     "imagecodecs": "compressed TIFF (LZW, JPEG, Zstandard)",
     "ruff": "format and lint, in one tool",

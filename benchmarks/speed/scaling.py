@@ -9,7 +9,7 @@ joined, as the paper's graphs are. Twelve coordinates each. Building the normali
 which everything needs, and the embedding are timed one by one.
 
   lgc             384 -> 96 -> 48 -> 12, three propagations (the paper's network; its weights do not matter to time)
-  lgc_principal   384 -> 12, six propagations (recipe sccs_plus)
+  lgc_principal   384 -> 12, six propagations (recipe sccs_plus_mae)
   eigsh           ARPACK on Â in double precision, to machine precision: the reference
   eigsh float32   the same in single precision, to single precision
   lobpcg          from a random block, relative residual 1e-4, at most 200 iterations

@@ -1,7 +1,7 @@
 """What a student costs: the systems with the MAE's features and with its student's, on training images.
 
     SCCS_DATA=DIR python -m benchmarks.studies.students [--data platelet hela cdeep3m vnc] [--seeds 0 1 2]
-                                                        [--checkpoint bundled] [--jobs 1] [--around]
+                                                        [--checkpoint bundled] [--jobs 1] [--around | --hops]
                                                         [--out benchmarks/results/students]
 
 No test image is used: as in `benchmarks.studies.study_sccs`, a system is trained on a set's training images, without
@@ -11,6 +11,9 @@ scored. Writes OUT/students.md and OUT/students.csv.
 --around: `sccs_plus` alone, at settings around the recipe's (AROUND), by k-means, which teaches the head and hardly
 differs from it. A set of a few places has few halves, and one cluster more or less in the nucleus moves its score by
 .05: one setting is one draw. Writes OUT/around.md and OUT/around.csv instead.
+
+--hops: the same at the settings HOPS, by which the number of propagations of recipes/sccs_plus.yaml and
+recipes/sccs_plus_fine.yaml was chosen. Writes OUT/hops.md and OUT/hops.csv instead.
 """
 
 from __future__ import annotations
@@ -37,14 +40,21 @@ from sccs.system.exits import guard
 COMMAND = "python -m benchmarks.studies.students"
 SYSTEMS = ("kmeans", "sccs", "sccs_plus")
 MAE = "{name: mae, stride: 80}"
-AROUND = {"graph.pixels_per_superpixel": (80, 100, 130), "embedder.hops": (4, 6, 8), "clusterer.k": (8, 16, 32)}
+Settings = dict[str, tuple[int, ...]]  # keys of the recipe and their values, in all combinations
+BySet = dict[str, dict[tuple[str, int, int, int], list[float]]]  # set: (features, *setting): DSC for each seed
+AROUND: Settings = {
+    "graph.pixels_per_superpixel": (80, 100, 130),
+    "embedder.hops": (4, 6, 8),
+    "clusterer.k": (8, 16, 32),
+}
+HOPS: Settings = {"graph.pixels_per_superpixel": (100,), "embedder.hops": (4, 6, 8, 10), "clusterer.k": (8, 32)}
 
 
 def features(checkpoint: str) -> dict[str, dict[str, str]]:
     """Of each system and teacher or student: the override of its features."""
     student = f"{{name: student, checkpoint: {checkpoint}}}"
     block = job("sccs_plus", "phantom", 0).pipeline.recipe.features.block()
-    filters = next(part for part in block["of"] if part["name"] == "filters")
+    filters = next(part for part in block["of"] if isinstance(part, dict) and part["name"] == "filters")
     given = "{" + ", ".join(f"{key}: {value}" for key, value in filters.items()) + "}"
     return {
         system: {
@@ -62,16 +72,19 @@ def of_set(data: str, seeds: Sequence[int], checkpoint: str) -> dict[tuple[str, 
     for system, named in features(checkpoint).items():
         for name, override in named.items():
             views = seen_of(views_of(data, [override]))
-            found[system, name] = dsc = [trial(system, [override], views, seed)["dsc"] for seed in seeds]
+            of = "sccs_plus_mae" if (system, name) == ("sccs_plus", "MAE") else system
+            found[system, name] = dsc = [trial(of, [override], views, seed)["dsc"] for seed in seeds]
             print(f"{system:10} {name:8} {data:9} {mean_sd(dsc)}", flush=True)
     return found
 
 
-def around_set(data: str, seeds: Sequence[int], checkpoint: str) -> dict[tuple[str, int, int, int], list[float]]:
-    """DSC of `sccs_plus` for each seed, by features and what AROUND names."""
+def around_set(
+    data: str, seeds: Sequence[int], checkpoint: str, settings: Settings
+) -> dict[tuple[str, int, int, int], list[float]]:
+    """DSC of `sccs_plus` for each seed, by features and what `settings` names."""
     torch.set_num_threads(1)
     found = {}
-    pixels, hops, ks = AROUND.values()
+    pixels, hops, ks = settings.values()
     for name, override in features(checkpoint)["sccs_plus"].items():
         for px in pixels:
             given = [override, f"graph.pixels_per_superpixel={px}"]
@@ -84,7 +97,20 @@ def around_set(data: str, seeds: Sequence[int], checkpoint: str) -> dict[tuple[s
     return found
 
 
-def around_table(by_set: dict[str, dict[tuple[str, int, int, int], list[float]]]) -> str:
+def hops_table(by_set: BySet) -> str:
+    """A row for each setting and kind of features."""
+    rows = []
+    ((px,), hops, ks) = HOPS.values()
+    for k, h, name in product(ks, hops, ("MAE", "student")):
+        each = [found[name, px, h, k] for found in by_set.values()]
+        rows.append([str(k), str(h), name, *map(mean_sd, each), mean_sd(np.mean(each, 0))])
+    return (
+        "Mean DSC of `sccs_plus` on the half of the training places that the mapping was not fitted on, ± standard "
+        "deviation over seeds. k-means in place of the head.\n\n"
+    ) + markdown(["k", "propagations", "features", *by_set, "mean"], rows)
+
+
+def around_table(by_set: BySet) -> str:
     """A row for each number of clusters, and one for all: means over settings and seeds."""
     rows = []
     settings = list(next(iter(by_set.values())))
@@ -114,25 +140,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--checkpoint", default="bundled", help="of the student")
     parser.add_argument("--jobs", type=int, default=1, help="sets at a time, each in a process of one thread")
-    parser.add_argument("--around", action="store_true", help="sccs_plus at the settings around the recipe's")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--around", action="store_true", help="sccs_plus at the settings around the recipe's")
+    which.add_argument("--hops", action="store_true", help="sccs_plus by the number of propagations")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/students"))
     args = parser.parse_args(argv)
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes below
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as workers:
-        work = around_set if args.around else of_set
-        by_set: list[Any] = list(workers.map(work, args.data, repeat(args.seeds), repeat(args.checkpoint)))
-    if args.around:
+        given = (args.data, repeat(args.seeds), repeat(args.checkpoint))
+        settings = HOPS if args.hops else AROUND
+        around = args.around or args.hops
+        by_set: list[Any] = list(
+            workers.map(around_set, *given, repeat(settings)) if around else workers.map(of_set, *given)
+        )
+    if around:
         values = [
             [data, *setting, seed, f"{dsc:.6g}"]
             for data, found in zip(args.data, by_set)
             for setting, each in found.items()
             for seed, dsc in zip(args.seeds, each)
         ]
-        text, heads = around_table(dict(zip(args.data, by_set))), ["set", "features", *AROUND, "seed", "dsc"]
-        origin = Origin.here(f"{COMMAND} --around --seeds {' '.join(map(str, args.seeds))}")
-        print(
-            publish(args.out, "around", "What a student costs SCCS+, around its settings", origin, text, heads, values)
-        )
+        name, table = ("hops", hops_table) if args.hops else ("around", around_table)
+        title = f"What a student costs SCCS+, {'by propagations' if args.hops else 'around its settings'}"
+        text, heads = table(dict(zip(args.data, by_set))), ["set", "features", *settings, "seed", "dsc"]
+        origin = Origin.here(f"{COMMAND} --{name} --seeds {' '.join(map(str, args.seeds))}")
+        print(publish(args.out, name, title, origin, text, heads, values))
         return 0
     found = {key: {data: each[key] for data, each in zip(args.data, by_set)} for key in by_set[0]}
     rows = []

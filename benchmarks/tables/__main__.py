@@ -58,7 +58,7 @@ class Table:
     seeds: Sequence[int] = (0, 1, 2)
 
 
-AROUND_PLUS = ("sccs_plus", "sccs_plus_mae", "sccs", "sccs_fast", "kmeans", "linear_probe")
+AROUND_PLUS = ("sccs_plus", "sccs_plus_fine", "sccs_plus_mae", "sccs", "sccs_fast", "kmeans", "linear_probe")
 ALWAYS = ("clusters_in_use", "nodes", "agreement", "training_seconds", "graph_seconds")  # in every CSV
 GAPS = ("one_mapping", "per_image", "gap")
 TABLES = {
@@ -83,8 +83,8 @@ def _header(name: str, answers: Answers, args: argparse.Namespace) -> str:
     origin = answers.origin(_command(name, args), args.size)
     return (
         f"# {TABLES[name].title}\n\n{origin}. Mean ± standard deviation over seeds. {origin.notes} "
-        "The phantom is synthetic. The bundled MAE was pre-trained without labels on "
-        "platelet, hela and phantom, their test parts included; cdeep3m and vnc it has never seen."
+        "The phantom is synthetic. The bundled MAE was pre-trained, without labels, on platelet, hela and the phantom, "
+        "including their test parts; it has never seen cdeep3m or vnc."
     )
 
 

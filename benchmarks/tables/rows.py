@@ -95,7 +95,8 @@ MIXTURE = ("clusterer.teacher=mixture", "clusterer.shares=equal")
 # recipes/sccs_plus.yaml with one choice changed; then what lies around it
 PLUS = (
     ("SCCS+", "sccs_plus", ()),
-    ("the MAE in place of its student", "sccs_plus_mae", ()),
+    ("32 clusters, 4 propagations: `sccs_plus_fine`", "sccs_plus_fine", ()),
+    ("the MAE in place of its student, 6 propagations: `sccs_plus_mae`", "sccs_plus_mae", ()),
     ("the student's features alone", "sccs_plus", ("features=student",)),
     ("classical filters alone", "sccs_plus", (f"features={FILTERS % (SIDES + AREAS)}",)),
     ("filters without `sides` and `areas`", "sccs_plus", (f"features.of={PARTS % ''}",)),
@@ -104,7 +105,8 @@ PLUS = (
     ("no propagation", "sccs_plus", ("embedder.hops=0",)),
     ("2 propagations", "sccs_plus", ("embedder.hops=2",)),
     ("4 propagations", "sccs_plus", ("embedder.hops=4",)),
-    ("8 propagations", "sccs_plus", ("embedder.hops=8",)),
+    ("6 propagations", "sccs_plus", ("embedder.hops=6",)),
+    ("10 propagations", "sccs_plus", ("embedder.hops=10",)),
     ("propagation by Â of the paper", "sccs_plus", ("embedder.normalisation=symmetric",)),
     ("feature neighbours only", "sccs_plus", ("graph.edges=knn",)),
     ("touching regions only", "sccs_plus", ("graph.edges=adjacent",)),

@@ -21,6 +21,8 @@ import numpy as np
 
 from registry.base import UserError
 from sccs.data.bounds import LEAST_VOXEL, MOST_FILES, MOST_VOXEL, check_chunks, check_file, check_shape
+from sccs.data.formats.czi import CZI_SUFFIXES, CZIArray
+from sccs.data.formats.dm import DM_SUFFIXES, DMArray
 from sccs.data.formats.flat import FLAT_SUFFIXES, FlatImages, folder_images
 from sccs.data.formats.hdf5 import HDF5Array
 from sccs.data.formats.mrc import MRC_SUFFIXES, MRCArray
@@ -34,7 +36,10 @@ from sccs.data.stored import NoSuchLevel, Stored, guarded, natural
 _HDF5 = re.compile(r"^(?P<file>.*?\.(?:h5|hdf5|hdf|he5))(?::(?P<inside>.*))?$", re.IGNORECASE)
 _CHUNKED_INSIDE = re.compile(r"^(?P<file>.*?\.(?:zarr|n5)):(?P<inside>.*)$", re.IGNORECASE)
 _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
-_KNOWN = "TIFF, PNG, JPEG, BMP, PGM, HDF5 (a.h5:/path), MRC, .npy, OME-Zarr, Zarr, N5, a folder or a glob of 2-D images"
+_KNOWN = (
+    "TIFF, PNG, JPEG, BMP, PGM, HDF5 (a.h5:/path), MRC, DM3, DM4, CZI, .npy, OME-Zarr, Zarr, N5, a folder or a glob of "
+    "2-D images"
+)
 
 
 @dataclass
@@ -207,8 +212,10 @@ def _open_stored(location: str, level: int | None, codes: bool) -> Stored:
         return guarded(location, lambda: MRCArray(location))
     if suffix in NPY_SUFFIXES:
         return guarded(location, lambda: NPYArray(location))
-    if suffix in (".dm3", ".dm4", ".czi"):
-        raise UserError(f"{location}: SCCS does not read {suffix} itself: save it as TIFF with Fiji (Bio-Formats)")
+    if suffix in DM_SUFFIXES:
+        return guarded(location, lambda: DMArray(location))
+    if suffix in CZI_SUFFIXES:
+        return guarded(location, lambda: CZIArray(location))
     mend = ", unpack it first" if suffix in (".zip", ".gz", ".tar", ".7z", ".bz2", ".xz") else ""
     raise UserError(f"{location}: unknown image format {suffix or 'without suffix'!r}{mend}: SCCS reads {_KNOWN}")
 

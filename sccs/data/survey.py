@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from registry.base import UserError
+from sccs.data.formats.czi import CZI_SUFFIXES
+from sccs.data.formats.dm import DM_SUFFIXES
 from sccs.data.formats.flat import FLAT_SUFFIXES
 from sccs.data.formats.mrc import MRC_SUFFIXES
 from sccs.data.formats.n5 import is_n5
@@ -24,8 +26,8 @@ from sccs.data.stored import looks_unsigned, natural
 from sccs.data.tiler import WINDOW as LEAST
 from sccs.data.volumes import drift, evenly, ordinary, stride
 
-FLAT = (*FLAT_SUFFIXES, *TIFF_SUFFIXES)
-STACKS = (".h5", ".hdf5", ".hdf", ".he5", *MRC_SUFFIXES, *NPY_SUFFIXES)
+FLAT = (*FLAT_SUFFIXES, *TIFF_SUFFIXES, *DM_SUFFIXES)
+STACKS = (".h5", ".hdf5", ".hdf", ".he5", *MRC_SUFFIXES, *NPY_SUFFIXES, *CZI_SUFFIXES)
 LABELS = re.compile(r"(?:^|[^a-z])(?:labels?|masks?|seg|segmentations?|gt|annotations?)(?:[^a-z]|$)", re.IGNORECASE)
 # What stands before a number in a name, and what the number then counts.
 _TAG = re.compile(r"([a-z]*)[^a-z]*$")

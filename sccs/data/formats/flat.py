@@ -12,12 +12,14 @@ import numpy as np
 
 from registry.base import UserError
 from sccs.data.bounds import DEFLATED, MOST_FLAT, check_decoded, check_file
+from sccs.data.formats.dm import DM_SUFFIXES, DMArray
 from sccs.data.formats.tiff import TIFF_SUFFIXES, TiffStack
 from sccs.data.lazy import LazyArray, check_type, resolve_axes
 from sccs.data.stored import Stored, gaps, gone, guarded, listed, natural
 
 TO_GREY = "convert it to grey (Fiji: Image > Type > 8-bit)"
 FLAT_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm")
+LAZY_SUFFIXES = (*TIFF_SUFFIXES, *DM_SUFFIXES)  # of slices that are read in parts
 
 
 class FlatImages(Stored):
@@ -63,7 +65,7 @@ class FlatImages(Stored):
 def folder_images(folder: str) -> list[str]:
     """The images of a folder in natural order. Raises UserError where it has none, and for one that is no file."""
     names = [n for n in os.listdir(folder) if not n.startswith(".")]
-    images = [os.path.join(folder, n) for n in names if Path(n).suffix.lower() in (*TIFF_SUFFIXES, *FLAT_SUFFIXES)]
+    images = [os.path.join(folder, n) for n in names if Path(n).suffix.lower() in (*LAZY_SUFFIXES, *FLAT_SUFFIXES)]
     if not images:
         what = "an empty folder" if not names else f"a folder without images (holds {listed(sorted(names), 5)})"
         raise UserError(f"{folder}: {what}: give a folder of TIFF, PNG or JPEG slices, a Zarr or an N5 folder")
@@ -75,13 +77,15 @@ def folder_images(folder: str) -> list[str]:
 def _flat_kind(file: str) -> tuple[tuple[int, int], str]:
     """((H, W), dtype) of a grey 2-D image, from its header."""
     check_file(file)
-    if Path(file).suffix.lower() in TIFF_SUFFIXES:
-        array = _tiff(file)
+    if Path(file).suffix.lower() in LAZY_SUFFIXES:
+        array = _lazy(file)
         if array.shape[0] != 1:
             raise UserError(f"{file}: is a stack of {array.shape[0]} slices: give the file itself, not its folder")
         return array.shape[1:], str(array.dtype)
     if Path(file).suffix.lower() not in FLAT_SUFFIXES:
-        raise UserError(f"{file}: not a 2-D image format that SCCS knows: slices are TIFF, PNG, JPEG, BMP or PGM")
+        raise UserError(
+            f"{file}: not a 2-D image format that SCCS knows: slices are TIFF, DM3, DM4, PNG, JPEG, BMP or PGM"
+        )
     with _pillow(file) as image:
         bands = len(image.getbands())
         if bands > 1:
@@ -100,12 +104,12 @@ def _flat_kind(file: str) -> tuple[tuple[int, int], str]:
 
 
 def _flat_open(file: str, codes: bool) -> Any:
-    """A lazy array of a TIFF, which reads what is asked for; an image that is decoded whole of all others."""
+    """A lazy array of a TIFF or DM file, which reads what is asked for; of others, an image that is decoded whole."""
     if not os.path.lexists(file):
         raise gone(file)
     check_file(file)
-    if Path(file).suffix.lower() in TIFF_SUFFIXES:
-        return _tiff(file, codes)
+    if Path(file).suffix.lower() in LAZY_SUFFIXES:
+        return _lazy(file, codes)
     with _pillow(file) as image:
         if image.format == "PNG":  # Pillow decodes what a flipped or missing byte makes of the rest
             image.verify()
@@ -122,8 +126,9 @@ def _grey(image: Any, file: str) -> Any:
     return image.convert("L")
 
 
-def _tiff(file: str, codes: bool = False) -> LazyArray:
-    stored = guarded(file, lambda: TiffStack(file, None, codes))
+def _lazy(file: str, codes: bool = False) -> LazyArray:
+    dm = Path(file).suffix.lower() in DM_SUFFIXES
+    stored = guarded(file, lambda: DMArray(file) if dm else TiffStack(file, None, codes))
     check_type(stored)
     return LazyArray(stored, resolve_axes(None, stored))
 
