@@ -283,6 +283,13 @@ def teaching(results: Path) -> str:
     return "\n\n".join([paragraph(f"{Origin.read(path)}. Mean DSC over classes and sets."), *tables])
 
 
+def suggesting(results: Path) -> str:
+    """Which labels tell a head most, on training images."""
+    path = results / "teaching" / "suggesting.csv"
+    found = teaching_study.table(teaching_study.read(path), "as suggested", teaching_study.RULES)
+    return sourced(found, f"{Origin.read(path)}. Mean DSC over classes and sets.")
+
+
 def fine(results: Path) -> str:
     """More clusters."""
     answers, origin = _quick(results, "plus")
@@ -378,6 +385,7 @@ QUOTES: dict[str, Callable[[Path], str]] = {
     "maester": maester,
     "few_labels": few_labels,
     "teaching": teaching,
+    "suggesting": suggesting,
     "fine": fine,
     "students": students,
     "plus": plus,

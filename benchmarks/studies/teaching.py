@@ -45,10 +45,9 @@ HEADS: dict[str, dict[str, Any]] = {  # of label_spreading, by the name in the t
     "the same, smoothed": ALIKE,
     "the same, classes by their sizes: `label_spreading`": {},
 }
-FIRST = "at first {}, then by doubt"
 RULES: dict[str, Rule | None] = {  # of what to label next, by the name in the table; None: at random
-    FIRST.format("as many of each cluster, in all coordinates: `sccs suggest`"): telling,
-    FIRST.format("k-means after six walks, clusters by the roots of their sizes"): lambda *asked: earlier(*asked),
+    "as many of each cluster, then by doubt: `sccs suggest`": telling,
+    "k-means weighed by clusters, then by doubt: before": lambda *asked: earlier(*asked),
     "as they come": None,
 }
 DRAWS = {"class by class": drawn, "as they come": lambda truth, n, seed: anywhere(truth, n * (truth.max() + 1), seed)}
@@ -127,10 +126,11 @@ def table(found: Sequence[Score], labels: str, names: Iterable[str] = tuple(HEAD
 def read(path: Path) -> list[Score]:
     """The scores in a CSV of this script."""
     with open(path, newline="") as file:
-        return [
-            (e["head"], e["labels"], e["set"], int(e["half"]), int(e["draw"]), int(e["n"]), float(e["dsc"]))
-            for e in csv.DictReader(file)
-        ]
+        _, *lines = csv.reader(file)
+    return [
+        (name, labels, data, int(half), int(draw), int(n), float(dsc))
+        for name, labels, data, half, draw, n, dsc in lines
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
