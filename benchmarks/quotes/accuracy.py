@@ -284,6 +284,13 @@ def teaching(results: Path) -> str:
     return "\n\n".join([paragraph(f"{Origin.read(path)}. Mean DSC over classes and sets."), *tables])
 
 
+def suggesting(results: Path) -> str:
+    """Which labels tell a head most, on training images."""
+    path = results / "teaching" / "suggesting.csv"
+    found = teaching_study.table(teaching_study.read(path), "as suggested", teaching_study.RULES)
+    return sourced(found, f"{Origin.read(path)}. Mean DSC over classes and sets.")
+
+
 def fine(results: Path) -> str:
     """More clusters."""
     answers, origin = _quick(results, "plus")
@@ -390,6 +397,7 @@ QUOTES: dict[str, Callable[[Path], str]] = {
     "few_labels": few_labels,
     "teaching": teaching,
     "strokes": strokes,
+    "suggesting": suggesting,
     "fine": fine,
     "students": students,
     "plus": plus,

@@ -1,10 +1,12 @@
-"""Which head learns best from a few labels: choices of `sccs teach`, made on training images alone.
+"""Which head learns best from a few labels, and which labels tell it most: choices of `sccs teach` and `sccs suggest`,
+made on training images alone.
 
-    python -m benchmarks.studies.teaching [--draws 3] [--data platelet hela cdeep3m vnc]
+    python -m benchmarks.studies.teaching [--part heads|suggestions] [--draws 3] [--data platelet hela cdeep3m vnc]
 
 Labels are drawn in one half of the fields of view of a set's training images (two slices at most) and scored on the
 superpixels of the other half, both ways: mean DSC over classes. `class by class`: n superpixels of each class; `as they
-come`: the same number in all, whatever their class. Writes benchmarks/results/teaching/teaching.md, .csv, .json.
+come`: the same number in all, whatever their class; `as suggested`: that number, of superpixels that a rule asks for, a
+third more each time. Writes benchmarks/results/teaching/teaching.md, .csv, .json; of suggestions suggesting.md, ...
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,14 +23,20 @@ import numpy as np
 
 from benchmarks.harness import REAL, expanded, job
 from benchmarks.pages import ROOT, Origin, markdown, publish
-from benchmarks.tables.few_labels import Taught
+from benchmarks.tables.few_labels import Rule, Taught
 from benchmarks.tables.labelled import BUDGETS, Set, anywhere, drawn
+from registry.numeric.choosing import nearest_to_centres
+from registry.spg.principal import Coordinates
 from sccs.data import load_dataset
+from sccs.inference.suggest import telling
 from sccs.model.fovs import node_labels, training_fovs
 from sccs.system.exits import guard
 from sccs.system.log import quiet_log
 
 COMMAND = "python -m benchmarks.studies.teaching"
+TITLE = "Which head learns best from a few labels"
+TEXT = "Training images alone: labels in one half, scores of the other, both ways; mean DSC over classes and sets."
+CLUSTERS = "clusterer={name: kmeans, k: 8}"  # what the clusterer of SCCS+ learns to imitate, without the learning
 ALIKE = {"prior": 0.0, "chosen": 0.0}  # all classes weigh the same
 HEADS: dict[str, dict[str, Any]] = {  # of label_spreading, by the name in the table
     "logistic regression": {"base": "logistic", "smooth": 0.0, **ALIKE},
@@ -37,18 +45,26 @@ HEADS: dict[str, dict[str, Any]] = {  # of label_spreading, by the name in the t
     "the same, smoothed": ALIKE,
     "the same, classes by their sizes: `label_spreading`": {},
 }
+RULES: dict[str, Rule | None] = {  # of what to label next, by the name in the table; None: at random
+    "as many of each cluster, then by doubt: `sccs suggest`": telling,
+    "k-means weighed by clusters, then by doubt: before": lambda *asked: earlier(*asked),
+    "as they come": None,
+}
 DRAWS = {"class by class": drawn, "as they come": lambda truth, n, seed: anywhere(truth, n * (truth.max() + 1), seed)}
-Score = tuple[str, str, str, int, int, int, float]  # head, labels, set, half, draw, n, DSC
+Score = tuple[str, str, str, int, int, int, float]  # head or rule, labels, set, half, draw, n, DSC
 
 
 def halves(data: str) -> Iterator[Set]:
     """Train in one half of the training images, score in the other; test images are not looked at."""
-    of = job("sccs_plus", data, 0, "full", ["data.max_train_slices=2", "clusterer.iterations=1"])
+    of = job("sccs_plus", data, 0, "full", ["data.max_train_slices=2", CLUSTERS])
     dataset = load_dataset(expanded(of.recipe["data"]), Path.cwd(), 0, of.pipeline.min_side)
     dataset.test = []
     of.pipeline.fit(dataset, log=quiet_log())
     graphs = [of.pipeline.build(fov.image) for fov in training_fovs(dataset.train)]
-    views: list[Any] = [SimpleNamespace(graph=g, counts=c) for g, c in zip(graphs, node_labels(graphs, dataset))]
+    views: list[Any] = [
+        SimpleNamespace(graph=g, counts=c, clusters=of.pipeline.assign(g, of.pipeline.embedder.embed(g)))
+        for g, c in zip(graphs, node_labels(graphs, dataset))
+    ]
     one, other = views[: len(views) // 2], views[len(views) // 2 :]
     for train, test in ((one, other), (other, one)):
         yield Set(train, test, list(dataset.classes.values()), of.pipeline.k, of.pipeline)
@@ -69,10 +85,33 @@ def measured(data: str, draws: int) -> Iterator[Score]:
                         yield name, labels, data, half, draw, n, taught.score_of(known)
 
 
-def table(found: Sequence[Score], labels: str) -> str:
-    """Mean DSC over sets of one way to draw labels, a row for each head, a column for each number of labels."""
+def earlier(
+    coordinates: Coordinates, points: np.ndarray, kinds: np.ndarray, P: np.ndarray | None, n: int, seed: int
+) -> np.ndarray:
+    """The first rule that `sccs suggest` had, as `telling`."""
+    if P is not None:
+        return telling(coordinates, points, kinds, P, n, seed)
+    _, at, count = np.unique(kinds, return_inverse=True, return_counts=True)
+    last = points[:, -coordinates.u :] * coordinates.deviation_[-1]
+    return nearest_to_centres(last, n, seed, 1 / np.sqrt(count[at]))
+
+
+def of_rules(data: str, draws: int) -> Iterator[Score]:
+    """Scores of a set by the rule that labels follow."""
+    for half, here in enumerate(halves(data)):
+        taught = Taught(here, "label_spreading", 0)
+        for draw in range(draws):
+            taught.head.seed = draw
+            for name, rule in RULES.items():
+                drawn_ = ((n, anywhere(here.truth, n * taught.C, draw)) for n in BUDGETS)
+                for n, known in drawn_ if rule is None else taught.suggested(here.truth, draw, rule):
+                    yield name, "as suggested", data, half, draw, n, taught.score_of(known)
+
+
+def table(found: Sequence[Score], labels: str, names: Iterable[str] = tuple(HEADS)) -> str:
+    """Mean DSC over sets of one way to draw labels, a row for each head or rule, a column for each number of labels."""
     rows = []
-    for name in HEADS:
+    for name in names:
         row = [name]
         for n in BUDGETS:
             of_sets: dict[str, list[float]] = {}
@@ -87,26 +126,30 @@ def table(found: Sequence[Score], labels: str) -> str:
 def read(path: Path) -> list[Score]:
     """The scores in a CSV of this script."""
     with open(path, newline="") as file:
-        return [
-            (e["head"], e["labels"], e["set"], int(e["half"]), int(e["draw"]), int(e["n"]), float(e["dsc"]))
-            for e in csv.DictReader(file)
-        ]
+        _, *lines = csv.reader(file)
+    return [
+        (name, labels, data, int(half), int(draw), int(n), float(dsc))
+        for name, labels, data, half, draw, n, dsc in lines
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("--part", default="heads", choices=("heads", "suggestions"))
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--data", nargs="+", default=list(REAL), choices=REAL, metavar="SET")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "teaching", metavar="DIR")
     args = parser.parse_args(argv)
-    found = [score for data in args.data for score in measured(data, args.draws)]
-    text = "Training images alone: labels in one half, scores of the other, both ways; mean DSC over classes and sets."
-    text += "".join(f"\n\n{table(found, labels)}" for labels in DRAWS)
-    heads = ["head", "labels", "set", "half", "draw", "n", "dsc"]
+    heads = args.part == "heads"
+    found = [score for data in args.data for score in (measured if heads else of_rules)(data, args.draws)]
+    tables = [table(found, way) for way in DRAWS] if heads else [table(found, "as suggested", RULES)]
+    text = "\n\n".join([TEXT, *tables])
+    name, title = ("teaching", TITLE) if heads else ("suggesting", "Which labels tell a head most")
+    columns = ["head" if heads else "rule", "labels", "set", "half", "draw", "n", "dsc"]
     origin = Origin.here(" ".join([COMMAND, *(sys.argv[1:] if argv is None else argv)]), seeds=list(range(args.draws)))
     rows = [[*score[:-1], f"{score[-1]:.6f}"] for score in found]
-    print(publish(args.out, "teaching", "Which head learns best from a few labels", origin, text, heads, rows))
+    print(publish(args.out, name, title, origin, text, columns, rows))
     return 0
 
 

@@ -55,13 +55,15 @@ from benchmarks.tables.labelled import (
     rivals,
     set_of,
 )
-from registry.numeric.choosing import doubtful, spread
-from sccs.model.teacher import HEADS, doubt
+from registry.spg.principal import Coordinates
+from sccs.inference.suggest import telling
+from sccs.model.teacher import HEADS
 from sccs.system.cache import code_of, fingerprint
 from sccs.system.exits import guard
 from sccs.system.files import write_json
 
 COMMAND = "python -m benchmarks.tables.few_labels"
+Rule = Callable[[Coordinates, np.ndarray, np.ndarray, np.ndarray | None, int, int], np.ndarray]  # as `telling`
 SIDE, TILE = 2000, 500  # px of the slice that is timed, and of its FOVs
 
 
@@ -110,27 +112,27 @@ class Taught:
                 labels[picked] = truth[picked]
             yield n, labels
 
-    def suggested(self, truth: np.ndarray, seed: int) -> Iterator[tuple[int, np.ndarray]]:
+    def suggested(self, truth: np.ndarray, seed: int, rule: Rule = telling) -> Iterator[tuple[int, np.ndarray]]:
         """(n, labels) for each budget: what the tool asks for, and a person answers where there is an answer.
 
-        The choice is that of `sccs suggest`: spread over what there is to see at first, then what the head doubts, a
-        third more each time.
+        A third more each time, as `rule` says, which is that of `sccs suggest`. As long as all answers are of one
+        class, of which alone nothing can be taught, the tool is asked for more, and what is new is answered.
         """
         views = self.here.train
         coordinates, clusters = self.head.coordinates_, np.concatenate([view.clusters for view in views])
-        last = self.of_train[:, -coordinates.u :]
-        labels, asked = np.full(len(truth), -1), truth < 0
+        labels, asked, rng = np.full(len(truth), -1), truth < 0, np.random.default_rng(seed)
+        there = np.flatnonzero(~asked)
         for n in BUDGETS:
-            total = n * self.C
-            while (have := int((labels >= 0).sum())) < min(total, int((truth >= 0).sum())):
-                left = np.flatnonzero(~asked)
-                step = total - have if not have else min(max(self.C, have // 3), total - have)
-                if not have:
-                    picked = left[spread(last[left] * coordinates.deviation_[-1], clusters[left], step, seed)]
-                else:
+            total = min(n * self.C, len(there))
+            while (have := int((labels >= 0).sum())) < total:
+                left, step = np.flatnonzero(~asked), min(max(self.C, have // 3), total - have) if have else total
+                if len(np.unique(labels[labels >= 0])) > 1:
                     P = np.concatenate(self.judged(views))[left]
-                    soft = last[left] * np.sqrt(coordinates.deviation_[-1])
-                    picked = left[doubtful(soft, P, doubt(P), step, seed)]
+                    picked = left[rule(coordinates, self.of_train[left], clusters[left], P, step, seed)]
+                else:
+                    found = rule(coordinates, self.of_train[there], clusters[there], None, have + step, seed)
+                    new = np.setdiff1d(there[found], np.flatnonzero(asked))
+                    picked = rng.permutation(new if len(new) else left)[:step]
                 labels[picked], asked[picked] = truth[picked], True
                 self.learn(labels)
             yield n, labels
@@ -138,7 +140,12 @@ class Taught:
 
 # ------------------------------------------------------------------------------------------------------------ a table
 PARTS = {  # of the table, and the code that each depends on besides that of its clusters
-    "heads": {"benchmarks.tables.few_labels", "registry.clusterer.label_spreading", "sccs.model.teacher"},
+    "heads": {
+        "benchmarks.tables.few_labels",
+        "registry.clusterer.label_spreading",
+        "sccs.inference.suggest",
+        "sccs.model.teacher",
+    },
     "rivals": {"benchmarks.tables.labelled"},
     "pixels": {"benchmarks.tables.few_labels", "registry.clusterer.label_spreading", "sccs.model.teacher"},
 }

@@ -12,7 +12,7 @@ from registry.clusterer.sparse_logistic import SparseLogistic
 from registry.clusterer.sparse_trees import SparseTrees
 from registry.ranges import Count, Positive, Seed, Share, Width
 from registry.spg.graphs import RegionGraph
-from registry.spg.principal import propagated
+from registry.spg.principal import TINY
 
 LEAST = 0.02  # smallest share of a class that a few labels can reveal
 
@@ -101,8 +101,7 @@ class LabelSpreading(SparseHead):
         return P / P.sum(1, keepdims=True)
 
     def settle(self, graph: RegionGraph, points: np.ndarray, P: np.ndarray) -> np.ndarray:
-        known = {point.tobytes(): c for point, c in zip(self.points_, self.classes_)}
-        classes = np.array([known.get(point.tobytes(), -1) for point in points], np.int64)
+        classes = self._known(points)
         labelled = torch.from_numpy(classes >= 0)
         start = torch.from_numpy(P)
         if bool(labelled.any()):
@@ -114,13 +113,25 @@ class LabelSpreading(SparseHead):
         P_ = self._spread(graph, start, self.smooth).clamp(min=0)
         return (P_ / P_.sum(1, keepdim=True)).numpy()
 
+    def _known(self, points: np.ndarray) -> np.ndarray:
+        """The class (n,) int64 of each of the points (n, d) that is labelled; -1 of others."""
+        known = {point.tobytes(): c for point, c in zip(self.points_, self.classes_)}
+        classes = np.full(len(points), -1, np.int64)
+        for i in np.flatnonzero(np.isin(points[:, 0], self.points_[:, 0])):
+            classes[i] = known.get(points[i].tobytes(), -1)
+        return classes
+
     def _spread(self, graph: RegionGraph, start: torch.Tensor, share: float) -> torch.Tensor:
-        alone = graph.degree.cpu()[:, None] <= 0
-        X = start
+        """X <- share W X + (1 - share) start, `steps` times from `start` (n_s, k) on.
+
+        As W = D^-1/2 Â D^1/2, D^1/2 X goes the same way with Â in place of W.
+        """
+        degree = graph.degree[:, None]
+        length = degree.clamp(min=TINY).sqrt()
+        first = X = start.to(graph.device) * length
         for _ in range(self.steps):
-            mean = propagated(graph, X.to(graph.device), 1, walk=True).cpu()
-            X = share * torch.where(alone, X, mean) + (1 - share) * start
-        return X
+            X = torch.add((1 - share) * first, graph.propagate(X), alpha=share)
+        return torch.where(degree > 0, X / length, start.to(graph.device)).cpu()
 
     def _own_state(self) -> dict[str, np.ndarray]:
         parts = {

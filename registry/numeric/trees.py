@@ -35,9 +35,11 @@ class Trees:
 
         leaf: minimal number of points in a leaf. Every tree sees all points.
         """
+        from sklearn import config_context
         from sklearn.ensemble import ExtraTreesClassifier
 
-        forest = ExtraTreesClassifier(trees, min_samples_leaf=leaf, random_state=seed).fit(X, y, weight)
+        with config_context(assume_finite=True, skip_parameter_validation=True):  # checks, a hundred times over
+            forest = ExtraTreesClassifier(trees, min_samples_leaf=leaf, random_state=seed).fit(X, y, weight)
         found = [tree.tree_ for tree in forest.estimators_]
         roots = np.cumsum([0] + [tree.node_count for tree in found])[:-1].astype(np.int32)
 
@@ -112,11 +114,40 @@ def _ask(
     value: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """Add each tree's values for points X (n, d) to out (n, C); tree by tree, so that a tree stays in the cache."""
-    for root in roots:
-        for i in range(len(X)):
-            node = root
-            while feature[node] >= 0:
-                node = left[node] if X[i, feature[node]] <= threshold[node] else right[node]
-            for c in range(out.shape[1]):
-                out[i, c] += value[node, c]
+    """Add each tree's values for points X (n, d) to out (n, C), tree by tree.
+
+    A node splits the points that reach it, as in training: no branch depends on a single point, and points that reach
+    a leaf early cost nothing further. A block of points stays in the cache.
+    """
+    size = 1024
+    columns = np.empty((X.shape[1], size), np.float32)
+    order = np.empty(size, np.int32)
+    open_ = np.empty((size + 1, 3), np.int32)  # waiting nodes, and the part of `order` that reaches each; never empty
+    for start in range(0, len(X), size):
+        m = min(size, len(X) - start)
+        for i in range(m):
+            order[i] = i
+            for f in range(X.shape[1]):
+                columns[f, i] = X[start + i, f]
+        for root in roots:
+            open_[0, 0], open_[0, 1], open_[0, 2], waiting = root, 0, m, 1
+            while waiting:
+                waiting -= 1
+                node, low, high = open_[waiting, 0], open_[waiting, 1], open_[waiting, 2]
+                if feature[node] < 0:
+                    for i in range(low, high):
+                        for c in range(out.shape[1]):
+                            out[start + order[i], c] += value[node, c]
+                    continue
+                middle, column, limit = low, columns[feature[node]], threshold[node]
+                for i in range(low, high):
+                    point = order[i]
+                    order[i] = order[middle]
+                    order[middle] = point
+                    middle += np.int32(column[point] <= limit)
+                if middle < high:
+                    open_[waiting, 0], open_[waiting, 1], open_[waiting, 2] = right[node], middle, high
+                    waiting += 1
+                if low < middle:
+                    open_[waiting, 0], open_[waiting, 1], open_[waiting, 2] = left[node], low, middle
+                    waiting += 1

@@ -43,9 +43,7 @@ class Suggestion:
 def suggestions(model: Model, volumes: Sequence[Volume], n: int) -> list[Suggestion]:
     """The n superpixels of the volumes most worth labelling, most doubtful first.
 
-    If nothing was taught, they are spread over appearances and clusters. Otherwise they are those that the teacher is
-    unsure of, rare classes before frequent ones, also spread. Excludes labelled superpixels, and those written by
-    another field of view.
+    `telling` chooses them. Excludes labelled superpixels, and those written by another field of view.
     """
     found, graphs, assignments = [], [], []
     for volume, z, graph, y, x, assignment, image in _looked_at(model, volumes):
@@ -59,19 +57,17 @@ def suggestions(model: Model, volumes: Sequence[Volume], n: int) -> list[Suggest
     each = [coordinates.of(graph) for graph in graphs]
     inside = np.concatenate([_written(graph, y, x) for _, _, graph, y, x, _ in found])
     points, kinds = np.concatenate(each), np.concatenate(assignments)
-    last = points[:, -coordinates.u :]
     doubts = None
     if taught is None:
         left = np.flatnonzero(inside)
-        chosen = left[spread(last[left] * coordinates.deviation_[-1], kinds[left], n, seed)]
+        chosen = left[telling(coordinates, points[left], kinds[left], None, n, seed)]
     else:
         heads = [taught.teacher.head.settle(g, p, taught.teacher.head.judge(p)) for g, p in zip(graphs, each)]
         P = taught.blended(np.concatenate(heads), kinds)
         doubts = doubt(P)
         known = {point.tobytes() for point in taught.teacher.head.points_}
         left = np.flatnonzero(inside & [point.tobytes() not in known for point in points])
-        soft = last[left] * np.sqrt(coordinates.deviation_[-1])
-        chosen = left[doubtful(soft, P[left], doubts[left], n, seed)]
+        chosen = left[telling(coordinates, points[left], kinds[left], P[left], n, seed)]
         chosen = chosen[np.argsort(-doubts[chosen], kind="stable")]
     starts = np.cumsum([0] + [graph.n for graph in graphs])
     which = np.searchsorted(starts, chosen, side="right") - 1
@@ -87,6 +83,20 @@ def suggestions(model: Model, volumes: Sequence[Volume], n: int) -> list[Suggest
         there = int(place[0]), int(place[1]), int(place[2])
         made.append(Suggestion(volume.name, *there, said, image[around], graph.regions[around] == own))
     return made
+
+
+def telling(
+    coordinates: Coordinates, points: np.ndarray, kinds: np.ndarray, P: np.ndarray | None, n: int, seed: int
+) -> np.ndarray:
+    """Up to n nodes whose labels would help most, given their coordinates `points` and clusters `kinds` (N,).
+
+    P: (N, C) probabilities of the taught classes; they give the most doubtful nodes, rare classes before frequent ones,
+    spread over appearances. None, if nothing was taught: equally many of each cluster, spread as well.
+    """
+    soft = coordinates.tempered(points)
+    if P is None:
+        return spread(soft, kinds, n, seed)
+    return doubtful(soft[:, -coordinates.u :], P, doubt(P), n, seed)
 
 
 def _looked_at(model: Model, volumes: Sequence[Volume]):  # type: ignore[no-untyped-def]  # yields seven values

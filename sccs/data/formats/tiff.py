@@ -117,7 +117,9 @@ class TiffStack(Stored):
         shapes = [(tuple(s.shape), s.dtype) for s in series]
         if len(set(shapes)) > 1 or (len(series) > 1 and any(len(s.pages) != 1 for s in series)):
             found = listed(dict.fromkeys(f"{s.shape} {s.dtype}" for s in series))
-            raise UserError(f"{self.path}: contains {len(series)} images of different kinds ({found}): save one of them")
+            raise UserError(
+                f"{self.path}: contains {len(series)} images of different kinds ({found}): save one of them"
+            )
         if not self.level:
             return series
         count = len(series[0].levels)

@@ -1,5 +1,9 @@
 """The table of heads."""
 
+from types import SimpleNamespace
+
+import numpy as np
+
 from benchmarks.studies import teaching
 
 
@@ -15,3 +19,19 @@ def test_a_number_is_the_mean_over_sets_of_what_halves_and_draws_gave():
     ]
     assert f"| {name} | 0.600 | 0.100 | 0.100 | 0.100 |" in teaching.table(found, "class by class")
     assert f"| {name} | 0.100 | 0.100 | 0.100 | 0.100 |" in teaching.table(found, "as they come")
+
+
+def test_rules_of_suggestions_are_compared_in_a_table_of_their_own():
+    rule, *others = teaching.RULES
+    found = [(name, "as suggested", "hela", 0, 0, n, 0.5) for name in others for n in teaching.BUDGETS]
+    found += [(rule, "as suggested", data, 0, 0, n, n / 100) for data in ("hela", "vnc") for n in teaching.BUDGETS]
+    assert f"| {rule} | 0.030 | 0.100 | 0.300 | 1.000 |" in teaching.table(found, "as suggested", teaching.RULES)
+
+
+def test_the_earlier_rule_weighs_clusters_by_the_roots_of_their_sizes():
+    coordinates = SimpleNamespace(u=1, deviation_=np.ones((2, 1), np.float32))
+    rng = np.random.default_rng(0)
+    kinds = np.repeat([0, 1], [90, 10])
+    points = np.stack([rng.normal(size=100), 9.0 * kinds + rng.normal(size=100)], 1).astype(np.float32)
+    chosen = teaching.earlier(coordinates, points, kinds, None, 2, 0)
+    assert kinds[chosen].tolist() == [0, 1]

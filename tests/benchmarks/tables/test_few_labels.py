@@ -104,3 +104,27 @@ def test_the_sparse_protocol_of_a_tiny_betaseg_is_scored(tmp_path, monkeypatch):
     assert [key[3] for key in found] == list(few.BUDGETS)
     assert {key[:2] for key in found} == {("label_spreading, pixels of each class and slice", "betaseg")}
     assert min(found.values()) > 0.5  # grey values tell the organelles apart, but for their borders
+
+
+def test_as_long_as_all_answers_are_alike_more_are_asked_for_and_nothing_is_asked_twice():
+    """Six nodes of either class; the rule names the first ones that it is shown, which are of one class."""
+    truth = np.array([-1] + [0] * 6 + [1] * 6)
+    taught = few.Taught.__new__(few.Taught)
+    taught.here = SimpleNamespace(train=[SimpleNamespace(clusters=np.zeros(13, int))])
+    taught.C, taught.of_train = 1, np.arange(13.0)[:, None]
+    taught.head = SimpleNamespace(coordinates_=None)
+    taught.judged = lambda views: [np.full((13, 2), 0.5)]
+    learned, asked = [], []
+    taught.learn = lambda labels: learned.append(labels.copy())
+
+    def first(coordinates, points, kinds, P, n, seed):
+        asked.append((P is None, n))
+        return np.arange(min(n, len(points)))
+
+    found = {n: labels.copy() for n, labels in taught.suggested(truth, 0, first)}
+    assert [(labels >= 0).sum() for labels in found.values()] == [3, 10, 12, 12]
+    assert all((labels == truth)[labels >= 0].all() for labels in found.values())
+    assert asked[:5] == [(True, 3), (True, 4), (True, 5), (True, 6), (True, 8)] and not any(
+        none for none, _ in asked[5:]
+    )
+    assert [(labels >= 0).sum() for labels in learned] == sorted({int((labels >= 0).sum()) for labels in learned})

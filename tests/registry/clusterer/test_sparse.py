@@ -94,6 +94,40 @@ def test_labelled_nodes_keep_their_class_until_neighbours_outvote_it_and_smoothi
     assert (P[1:] - P[:-1]).abs().mean() < (rough.predict(graph, torch.zeros(1))[:, 0].diff()).abs().mean()
 
 
+def test_the_spread_is_so_many_walks_back_to_the_start_in_whatever_threads_and_nodes_without_edges_stay():
+    rng = np.random.default_rng(0)
+    n = 300
+    A = np.triu(rng.random((n, n)) * (rng.random((n, n)) < 0.05), 1).astype(np.float32)
+    A[-1], A[:, -1] = 0, 0
+    A += A.T
+    src, dst = np.nonzero(A)
+    regions, feature = np.arange(n).reshape(1, n), rng.normal(size=(n, 3))
+    graph = RegionGraph.from_edges(regions, feature, np.ones(n), np.zeros((n, 2)), src, dst, A[src, dst])
+    start = rng.random((n, 3)).astype(np.float32)
+    W = A.astype(np.float64) / np.maximum(A.sum(1, keepdims=True), 1e-12)
+    W[-1, -1] = 1
+    expected = start.astype(np.float64)
+    for _ in range(6):
+        expected = 0.7 * W @ expected + 0.3 * start
+    head = registry.get("clusterer", "label_spreading")(k=3)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(head._spread(graph, torch.from_numpy(start), 0.7))
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_allclose(found[0], expected, atol=1e-6)
+    assert torch.equal(*found) and (found[0][-1].numpy() == start[-1]).all()
+
+
+def test_only_a_node_with_all_coordinates_of_a_labelled_one_is_labelled():
+    head = registry.get("clusterer", "label_spreading")(k=2, coordinates=1)
+    head.points_, head.classes_ = np.float32([[1, 2, 3], [4, 5, 6]]), np.array([1, 0])
+    points = np.float32([[4, 5, 6], [1, 2, 4], [0, 2, 3], [1, 2, 3], [1, 2, 3]])
+    assert head._known(points).tolist() == [0, -1, -1, 1, 1]
+
+
 def test_every_class_weighs_the_same():
     weight = balanced(np.array([0, 0, 0, 2]))
     np.testing.assert_allclose([weight[:3].sum(), weight[3]], [2, 2])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.ensemble import ExtraTreesClassifier
 
 from registry.numeric.trees import Trees
@@ -31,6 +32,26 @@ def test_a_point_on_a_threshold_goes_where_scikit_learn_sends_it():
     asked = np.repeat(X[:1], inner.sum(), 0)
     asked[np.arange(len(asked)), trees.feature[inner]] = trees.threshold[inner]
     np.testing.assert_allclose(trees.predict(asked), theirs.predict_proba(asked), atol=1e-6)
+
+
+def test_each_point_takes_its_own_way_to_the_same_bits_whatever_the_number_of_threads():
+    X, y = points(400)
+    trees = Trees.grow(X, y, 4, np.ones(len(X)), trees=3, leaf=1, seed=0)
+    asked, _ = points(2100, seed=9)  # more than are asked at a time
+    total = np.zeros((len(asked), 4), np.float32)
+    for root in trees.roots:
+        at = np.full(len(asked), root)
+        while (inner := trees.feature[at] >= 0).any():
+            low = asked[np.arange(len(asked)), trees.feature[at]] <= trees.threshold[at]
+            at = np.where(inner, np.where(low, trees.left[at], trees.right[at]), at)
+        total += trees.value[at]
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            assert (trees.predict(asked) == total / np.float32(3)).all()
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_arrays_come_back_as_the_same_trees():
