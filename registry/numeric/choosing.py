@@ -11,8 +11,8 @@ CANDIDATES = 10  # per chosen point, among the most doubtful
 
 
 def spread(points: np.ndarray, kinds: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Up to n of the points (N, d), in ascending order: those nearest to the centres of k-means cells; used without prior
-    knowledge.
+    """Up to n of the points (N, d), in ascending order: those nearest to the centres of k-means cells; used without
+    prior knowledge.
 
     kinds: (N,) int, such as clusters. Each kind gets the same number of cells, or as many as it has points, so that
     rare kinds get more than their share. Lots decide which kind gets one more.
@@ -24,7 +24,7 @@ def spread(points: np.ndarray, kinds: np.ndarray, n: int, seed: int) -> np.ndarr
     found = [np.zeros(0, np.int64)]
     for kind, m in enumerate(cells):
         members = np.flatnonzero(at == kind)
-        found.append(members[nearest_to_centres(points[members], m, seed)])
+        found.append(members[nearest_to_centres(points[members], int(m), seed)])
     return np.sort(np.concatenate(found))
 
 
