@@ -25,12 +25,12 @@ RECIPE = {
     "clusterer": {"name": "kmeans", "k": 4},
     "device": "cpu",
 }
-SHAPE = (5, 80, 150)  # two fields of view in a row
+SHAPE = (5, 80, 159)  # three fields of view in a row, one for each third
 
 
 def thirds(seed: int = 0) -> np.ndarray:
-    """(5, 80, 150) uint8: left, middle, right third of three greys, with noise."""
-    grey = np.array([60, 120, 190])[np.arange(150) // 50]
+    """(5, 80, 159) uint8: left, middle, right third of three greys, with noise."""
+    grey = np.array([60, 120, 190])[np.arange(159) // 53]
     return (grey + np.random.default_rng(seed).normal(0, 12, SHAPE)).clip(0, 255).astype(np.uint8)
 
 
