@@ -11,21 +11,13 @@ CANDIDATES = 10  # for each point that is chosen, among those of most doubt
 
 
 def spread(points: np.ndarray, kinds: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Up to n of the points (N, d), in rising order, before anything is known of them: those nearest to the centres of
-    cells of k-means.
+    """Up to n of the points (N, d), those nearest to the centres of n cells; before anything is known of them.
 
-    kinds: (N,) int, such as clusters. Each kind is parted into cells by itself, as many as any other kind has, or as it
-    has points: rare kinds get more than their share. Lots decide who gets one more.
+    kinds: (N,) int, such as clusters. All kinds together weigh the same in the k-means that makes the cells, whatever
+    their number of points, to the power of a half: rare kinds get more cells than their share.
     """
     _, at, count = np.unique(kinds, return_inverse=True, return_counts=True)
-    cells, lots = np.zeros(len(count), np.int64), np.random.default_rng(seed).permutation(len(count))
-    while (missing := min(n, len(points)) - cells.sum()) > 0:
-        cells[lots[cells[lots] < count[lots]][:missing]] += 1
-    found = [np.zeros(0, np.int64)]
-    for kind, m in enumerate(cells):
-        members = np.flatnonzero(at == kind)
-        found.append(members[nearest_to_centres(points[members], m, seed)])
-    return np.sort(np.concatenate(found))
+    return nearest_to_centres(points, n, seed, 1 / np.sqrt(count[at]))
 
 
 def doubtful(points: np.ndarray, P: np.ndarray, doubt: np.ndarray, n: int, seed: int) -> np.ndarray:
@@ -49,7 +41,7 @@ def doubtful(points: np.ndarray, P: np.ndarray, doubt: np.ndarray, n: int, seed:
 
 def nearest_to_centres(points: np.ndarray, n: int, seed: int, weights: np.ndarray | None = None) -> np.ndarray:
     """The points (N, d) nearest to the centres of n cells of k-means, each once, in rising order."""
-    n = min(n, len(np.unique(points, axis=0))) if n else 0
+    n = min(n, len(np.unique(points, axis=0)))
     if not n:
         return np.zeros(0, np.int64)
     centres, cells, _ = kmeans(points.astype(np.float32), n, seed, n_init=1, weights=weights)

@@ -91,13 +91,13 @@ def telling(
 ) -> np.ndarray:
     """Up to n of the nodes whose label would tell most, given their coordinates `points` and clusters `kinds` (N,).
 
-    P: (N, C) probabilities of the classes that a teacher knows, or None: then as many of each cluster, spread over what
-    there is to see. Else those of most doubt, rare classes before frequent ones, spread as well.
+    P: (N, C) probabilities of the classes that a teacher knows, or None: then spread over what there is to see, and over
+    clusters. Else those of most doubt, rare classes before frequent ones, spread as well.
     """
-    soft = coordinates.tempered(points)
+    last, deviation = points[:, -coordinates.u :], coordinates.deviation_[-1]
     if P is None:
-        return spread(soft, kinds, n, seed)
-    return doubtful(soft[:, -coordinates.u :], P, doubt(P), n, seed)
+        return spread(last * deviation, kinds, n, seed)
+    return doubtful(last * np.sqrt(deviation), P, doubt(P), n, seed)
 
 
 def _looked_at(model: Model, volumes: Sequence[Volume]):  # type: ignore[no-untyped-def]  # of seven things
