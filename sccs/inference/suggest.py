@@ -91,8 +91,8 @@ def telling(
 ) -> np.ndarray:
     """Up to n of the nodes whose label would tell most, given their coordinates `points` and clusters `kinds` (N,).
 
-    P: (N, C) probabilities of the classes that a teacher knows, or None: then spread over what there is to see, and over
-    clusters. Else those of most doubt, rare classes before frequent ones, spread as well.
+    P: (N, C) probabilities of the classes that a teacher knows, or None: then spread over what there is to see, and
+    over clusters. Else those of most doubt, rare classes before frequent ones, spread as well.
     """
     last, deviation = points[:, -coordinates.u :], coordinates.deviation_[-1]
     if P is None:
