@@ -6,19 +6,19 @@ Third parties add parts with an entry point ``role.name = module:Class`` in the 
 module that a recipe lists under ``plugins:`` (`registry.registry` tells how).
 """
 
-from registry import moved  # noqa: F401  # old module names go on working
+from registry import moved  # noqa: F401  # old module names keep working
 from registry.registry import Registry
 
 # image (H, W) -> dense features (h, w, q) on a regular grid
 FEATURES = {
     "mae": ("registry.features.mae:MAE", "masked autoencoder, tokens of the encoder's last layer (paper; MAESTER)"),
-    "student": ("registry.features.student:StudentFeatures", "a small convolutional net taught by the MAE, quick"),
+    "student": ("registry.features.student:StudentFeatures", "a small, fast convolutional net distilled from the MAE"),
     "maester": ("registry.features.maester:Maester", "MAE feature of every pixel by shifted windows (MAESTER)"),
     "intensity": ("registry.features.intensity:Intensity", "the grey value of each pixel, the simplest baseline"),
     "filters": ("registry.features.filters:Filters", "classical filters at several scales: edges, blobs, texture"),
-    "concat": ("registry.features.concat:Concat", "several features parts side by side, each with the same weight"),
+    "concat": ("registry.features.concat:Concat", "several features parts side by side, with equal weight"),
     "vae": ("registry.features.vae:VAE", "semantic code of a VAE with metric learning, on patches (Han et al. 2022)"),
-    "vit": ("registry.features.vit:ViT", "keys of a vision transformer from a local checkpoint of DINO's layout"),
+    "vit": ("registry.features.vit:ViT", "keys of a vision transformer from a local DINO checkpoint"),
     "segmenter": (
         "registry.features.segmenter:Segmenter",
         "class scores of a vision transformer trained on labels (supervised reference)",
@@ -28,21 +28,21 @@ FEATURES = {
 # image and features -> region graph: nodes, node features, affinity
 GRAPH = {
     "superpixel": ("registry.graph.superpixel:Superpixel", "SLIC superpixels, mean and std of their features (paper)"),
-    "patch": ("registry.graph.patch:Patch", "square cells of a fixed size in place of superpixels"),
+    "patch": ("registry.graph.patch:Patch", "square cells of a fixed size instead of superpixels"),
     "pixel": ("registry.graph.pixel:Pixel", "every pixel a node, no edges (MAESTER, raw k-means)"),
 }
 
 # region graph -> spectral coordinates Z (n, u) of its nodes
 EMBEDDER = {
     "lgc": ("registry.embedder.lgc:LGC", "linear graph convolutions trained with the spectral loss (paper)"),
-    "gnn": ("registry.embedder.gnn:GNN", "layers of any graph convolution of DGL, trained with the spectral loss"),
+    "gnn": ("registry.embedder.gnn:GNN", "layers of any DGL graph convolution, trained with the spectral loss"),
     "lgc_principal": (
         "registry.embedder.lgc_principal:LGCPrincipal",
-        "linear graph convolution along the directions of most variance that the graph keeps",
+        "linear graph convolution along the directions of highest variance preserved by the graph",
     ),
-    "eigsh": ("registry.embedder.eigsh:Eigsh", "eigenvectors of the graph's Laplacian, by numerical solver, per graph"),
-    "dsm": ("registry.embedder.dsm:DSM", "eigensegments of feature similarity, per graph (Deep Spectral Methods)"),
-    "identity": ("registry.embedder.identity:Identity", "the node features as they are"),
+    "eigsh": ("registry.embedder.eigsh:Eigsh", "eigenvectors of each graph's Laplacian, by a numerical solver"),
+    "dsm": ("registry.embedder.dsm:DSM", "eigensegments of each graph's feature similarity (Deep Spectral Methods)"),
+    "identity": ("registry.embedder.identity:Identity", "the node features, unchanged"),
 }
 
 # region graph and Z -> cluster probabilities P (n, k)
@@ -61,28 +61,28 @@ CLUSTERER = {
     ),
     "hungarian_kmeans": (
         "registry.clusterer.hungarian_kmeans:HungarianKMeans",
-        "k-means on each graph by itself, clusters matched between graphs",
+        "k-means on each graph separately, with clusters matched between graphs",
     ),
     "kmeans": ("registry.clusterer.kmeans:KMeans", "k-means over the nodes of all training graphs"),
     "minibatch_kmeans": (
         "registry.clusterer.minibatch_kmeans:MiniBatchKMeans",
-        "the same by mini-batches, for very many nodes (Han et al. 2022)",
+        "the same with mini-batches, for very many nodes (Han et al. 2022)",
     ),
     "segment_kmeans": (
         "registry.clusterer.segment_kmeans:SegmentKMeans",
-        "k-means in each graph, then k-means over the segments of all (Deep Spectral Methods)",
+        "k-means in each graph, then k-means over the segments of all graphs (Deep Spectral Methods)",
     ),
     "deepcut": (
         "registry.clusterer.deepcut:DeepCut",
-        "a GNN trained on each graph by itself, N-cut or correlation clustering (DeepCut)",
+        "a GNN trained on each graph separately, by N-cut or correlation clustering (DeepCut)",
     ),
     "class_scores": (
         "registry.clusterer.class_scores:ClassScores",
-        "the class of the highest score, for features trained on labels (supervised reference)",
+        "the class with the highest score, for features trained on labels (supervised reference)",
     ),
     "linear_probe": (
         "registry.clusterer.linear_probe:LinearProbe",
-        "logistic regression on labelled nodes (supervised yardstick of features)",
+        "logistic regression on labelled nodes (supervised yardstick for features)",
     ),
     "sparse_trees": (
         "registry.clusterer.sparse_trees:SparseTrees",
@@ -94,7 +94,7 @@ CLUSTERER = {
     ),
     "label_spreading": (
         "registry.clusterer.label_spreading:LabelSpreading",
-        "a few labels spread along the edges of the graph, correct and smooth (sccs teach)",
+        "spreads a few labels along the edges of the graph, by correct and smooth (sccs teach)",
     ),
 }
 

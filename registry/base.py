@@ -1,6 +1,6 @@
-"""What every part shares: the four protocols, the two things that flow between them, the user's error.
+"""What all parts share: the four protocols, the data passed between them, and the user's error.
 
-The way of the data (paper, Figure 1)::
+Data flow (paper, Figure 1)::
 
     FOV (H, W) -- features --> FeatureMap (h, w, q) -- graph --> RegionGraph (n_s nodes, 2q features, affinity A)
         -- embedder --> Z (n_s, u) -- clusterer --> P (n_s, k)
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:  # the types that parts exchange; at run time nothing is imported upwards, nor torch
+if TYPE_CHECKING:  # types that parts exchange; at run time nothing is imported upwards, and torch not at all
     import torch
     from torch import Tensor
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # the types that parts exchange; at run time nothing is impor
 
 
 class UserError(Exception):
-    """The user's input is at fault: one line that says what, where, and how to mend it (exit code 2)."""
+    """The user's input is at fault: one line that says what, where, and how to fix it (exit code 2)."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ class FeatureMap:
 
 @dataclass(frozen=True)
 class FeatureStack:
-    """Several feature maps of one FOV, each on a grid of its own (`features: concat`).
+    """Several feature maps of one FOV, each on its own grid (`features: concat`).
 
-    Node features are those of one map after the other; where they are pooled, `Nodes.blocks` says how many channels
-    each gave.
+    Node features are those of all maps, in order; when they are pooled, `Nodes.blocks` gives the number of channels of
+    each.
     """
 
     maps: tuple[FeatureMap, ...]
@@ -77,9 +77,9 @@ class FeatureStack:
 
 @dataclass(frozen=True)
 class TensorMap:
-    """Features of several FOVs of one size, where a device computes: values (B, h, w, q) float32 tensor.
+    """Features of several FOVs of one size on a device: values (B, h, w, q) float32 tensor.
 
-    step, offset: as of a `FeatureMap`.
+    step, offset: as in a `FeatureMap`.
     """
 
     values: Tensor
@@ -88,37 +88,37 @@ class TensorMap:
 
 
 class Part:
-    """A part of a recipe: explicit keyword-only typed arguments, stored as they are; fitted attributes end in ``_``.
+    """A part of a recipe: explicit keyword-only typed arguments, stored unchanged; fitted attributes end in ``_``.
 
-    An argument ``seed: int | None = None`` left at None is set to the run's seed, before anything else is called. A
-    part with an attribute `device` is told the device of the run in the same way.
+    An argument ``seed: int | None = None`` left at None is set to the run's seed before anything else is called. A
+    part's attribute `device`, if it has one, is set to the run's device in the same way.
 
-    `get_state` / `set_state` carry what `fit` and training learned as named arrays of at least one axis, so that a
+    `get_state` / `set_state` transfer what `fit` and training learned as named arrays of at least one axis, so that a
     model is saved without pickle. A saved part is built from its arguments and given its state, without any `fit`:
-    `set_state` makes whatever tensors and layers it needs itself.
+    `set_state` must create the tensors and layers that it needs.
 
-    Trainable parts, embedders and clusterers with ``trainable = True``, are torch modules as well, ``class
-    Mine(torch.nn.Module, Embedder)``. The trainer steps one optimiser over the parameters of both, which must exist
-    after `fit` (embedder) and `prepare` (clusterer); it calls ``train()`` before and ``eval()`` after. A checkpoint
-    holds `get_state` and the optimiser: a run resumed from it repeats the same bits if that is all that a part keeps.
+    Trainable parts, embedders and clusterers with ``trainable = True``, are also torch modules, ``class
+    Mine(torch.nn.Module, Embedder)``. The trainer uses one optimiser for the parameters of both, which must exist
+    after `fit` (embedder) and `prepare` (clusterer); it calls ``train()`` before and ``eval()`` after training. A
+    checkpoint contains `get_state` and the optimiser: a resumed run gives the same bits if a part has no other state.
 
-    A part with ``supervised = True``, of features or a clusterer, is fitted on the labels of the training images: its
-    `fit` takes one argument more, `labels`. Labels go to no other part, and a run says that they took part.
+    A features part or clusterer with ``supervised = True`` is fitted to the labels of the training images: its
+    `fit` takes an additional argument, `labels`. No other part gets labels, and a run reports that they were used.
     """
 
     supervised = False
-    parts: tuple[Part, ...] = ()  # of the same role, that this one is made of
+    parts: tuple[Part, ...] = ()  # parts of the same role that this one combines
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The arguments by name, as scikit-learn's estimators give them; `sklearn.base.clone` works on parts."""
+        """The arguments by name, like scikit-learn's estimators; `sklearn.base.clone` works on parts."""
         owner = next(base for base in type(self).__mro__ if "__init__" in vars(base))
         names = [] if owner is object else list(inspect.signature(vars(owner)["__init__"]).parameters)[1:]
         return {name: getattr(self, name) for name in names}
 
     def set_params(self, **params: Any) -> Part:
-        """Set arguments, checked as the constructor checks them; call `fit` again afterwards.
+        """Set arguments, checked as in the constructor; call `fit` again afterwards.
 
-        Raises UserError for an argument that the constructor refuses, and changes nothing then.
+        Raises UserError, without changing anything, for an argument that the constructor rejects.
         """
         arguments = self.get_params()
         if unknown := sorted(set(params) - set(arguments)):
@@ -134,11 +134,11 @@ class Part:
         return self
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """What was learned, by name; empty where nothing is."""
+        """The learned state, by name; empty if nothing was learned."""
         return {}
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Take what `get_state` of a part with the same arguments gave, in place of any `fit`."""
+        """Restore the result of `get_state` of a part with the same arguments, instead of calling `fit`."""
         if state:
             raise ValueError(f"{type(self).__name__} keeps no state, got {sorted(state)}")
 
@@ -147,17 +147,17 @@ class Features(Part):
     """Role `features`: image (H, W) float32, standardised per volume -> FeatureMap (h, w, q)."""
 
     def fit(self, images: Iterable[np.ndarray]) -> None:
-        """Learn from training FOVs, each (H, W) float32; may go through them more than once. Most parts have nothing
-        to learn. A supervised one takes ``labels`` as well: for each image (H, W) int32, the position of each pixel's
-        class among the classes of the data set, -1 where there is no label."""
+        """Learn from training FOVs, each (H, W) float32; may iterate over them more than once. Most parts have nothing
+        to learn. A supervised one also takes ``labels``: for each image (H, W) int32, the position of each pixel's
+        class among the classes of the data set, -1 without a label."""
 
     def extract(self, image: np.ndarray) -> FeatureMap | FeatureStack:
-        """Features of one FOV (H, W) float32, standardised per volume, which stays as it is."""
+        """Features of one FOV (H, W) float32, standardised per volume; does not modify it."""
         raise NotImplementedError
 
     def extract_batch(self, images: Tensor) -> list[TensorMap]:
-        """Features of several FOVs (B, H, W) float32, on their device: the maps of a stack, or one. Here: of each by
-        `extract`, on the CPU. A part that overrides it gives the values of `extract`, up to rounding."""
+        """Features of several FOVs (B, H, W) float32, on their device: the maps of a stack, or one. By default from
+        `extract`, on the CPU. Overrides must return the values of `extract`, up to rounding."""
         import torch
 
         found = [self.extract(image) for image in images.cpu().numpy()]
@@ -169,34 +169,34 @@ class Features(Part):
         ]
 
     def on_cpu(self) -> list[str]:
-        """What `extract_batch` leaves to the CPU, in words: the part, unless it overrides that."""
+        """What `extract_batch` leaves to the CPU, in words: the whole part, unless it overrides that method."""
         return [type(self).__name__] if type(self).extract_batch is Features.extract_batch else []
 
     def sharing(self) -> AbstractContextManager[object]:
-        """While it is entered, images may overlap, as those of one slice do: a part may keep what several have in
-        common, if `extract` gives equal values with it and without."""
+        """A context in which images may overlap, like the FOVs of a slice: a part may cache what they share, provided
+        that `extract` returns equal values with and without it."""
         return nullcontext()
 
     def fingerprint(self) -> str:
-        """Names everything beyond the recipe that the features depend on (a checkpoint's hash); part of cache keys."""
+        """Identifies what the features depend on beyond the recipe (a checkpoint's hash); part of cache keys."""
         return ""
 
 
 class GraphBuilder(Part):
     """Role `graph`: image and features -> RegionGraph. `pool` is the costly half and does not depend on `fit`."""
 
-    cacheable = True  # pooled nodes are small enough to keep on disk
+    cacheable = True  # pooled nodes are small enough to cache on disk
     takes_tensors = False  # whether it has `build_batch`
 
     def pool(self, image: np.ndarray, features: FeatureMap | FeatureStack) -> Nodes:
-        """Regions of one FOV (H, W) and their node features, as they are."""
+        """Regions of one FOV (H, W) and their unscaled node features."""
         raise NotImplementedError
 
     def fit(self, nodes: Sequence[Nodes]) -> None:
-        """Learn the scale of node features over the training set; may go through it more than once."""
+        """Learn the scale of node features over the training set; may iterate over it more than once."""
 
     def connect(self, nodes: Nodes) -> RegionGraph:
-        """The graph of pooled nodes: features on the scale that `fit` learned, and the affinity A (n_s, n_s)."""
+        """The graph of pooled nodes: features scaled as learned by `fit`, and the affinity A (n_s, n_s)."""
         raise NotImplementedError
 
     def build(self, image: np.ndarray, features: FeatureMap | FeatureStack) -> RegionGraph:
@@ -215,14 +215,14 @@ class GraphBuilder(Part):
 class Embedder(Part):
     """Role `embedder`: RegionGraph -> Z (n_s, u) float32 tensor, on the graph's device.
 
-    A trainable one is a torch module (see `Part`) and offers `loss`, in terms that `terms` names.
+    A trainable one is a torch module (see `Part`) with a `loss`, whose terms are named in `terms`.
     """
 
     trainable = False
     terms: tuple[str, ...] = ()  # names of the loss terms, the keys of `train.weights`
-    embeds_batches = False  # whether `embed` of several graphs side by side (`RegionGraph.batch`) is that of each
-    takes_tensors = False  # whether `embed` of a `TensorGraph` of several fields of view is that of each
-    loss_uses_Z = True  # where false, `loss` and `after_step` get None for Z while nobody else needs it either
+    embeds_batches = False  # whether `embed` may take several graphs side by side (`RegionGraph.batch`)
+    takes_tensors = False  # whether `embed` may take a `TensorGraph` of several fields of view
+    loss_uses_Z = True  # if false, `loss` and `after_step` get None for Z unless something else needs it
 
     def fit(self, graphs: Sequence[RegionGraph]) -> None:
         """Prepare on the training graphs, before any training step."""
@@ -236,25 +236,25 @@ class Embedder(Part):
         return {}
 
     def after_step(self, step: int, graph: RegionGraph, Z: Tensor | None) -> None:
-        """After the optimiser's step number `step` (from 0), once for each graph in it; Z as the losses saw it."""
+        """Called after the optimiser's step `step` (from 0), once for each graph in it; Z as seen by the losses."""
 
 
 class Clusterer(Part):
     """Role `clusterer`: RegionGraph and Z (n_s, u) -> P (n_s, k), rows sum to one, on the device of Z.
 
-    `fit` runs once, after training, for parts that are not trainable; a supervised one takes ``labels`` as well: for
+    `fit` runs once, after training, for parts that are not trainable; a supervised one also takes ``labels``: for
     each graph (n_s, C) int64, the pixels of each class of the data set in each node. A trainable one is a torch module
-    (see `Part`) and learns beside the embedder; the trainer calls, in this order: `prepare` once, `begin` once when
-    `warmup` iterations are over, and from then on `loss` for every graph of an iteration. A part with an attribute
-    `anchor` is told the index of the anchor graph before `fit`.
+    (see `Part`) and is trained together with the embedder; the trainer calls, in this order: `prepare` once, `begin`
+    once after `warmup` iterations, and from then on `loss` for every graph of an iteration. If a part has an attribute
+    `anchor`, it is set to the index of the anchor graph before `fit`.
     """
 
     trainable = False
     terms: tuple[str, ...] = ()  # names of the loss terms, the keys of `train.weights`
-    warmup: int = 0  # iterations in which a trainable embedder is trained alone; a fixed one needs none
-    begun: bool = True  # whether `loss` may be called; a part that overrides `begin` is not, before it
-    per_class: bool = False  # whether cluster i is class i of the data set, so that k is their number or more
-    takes_tensors = False  # whether `predict` looks at Z alone, and only node by node
+    warmup: int = 0  # iterations in which a trainable embedder is trained alone; unused with a fixed one
+    begun: bool = True  # whether `loss` may be called; false before `begin`, for parts that override it
+    per_class: bool = False  # whether cluster i is class i of the data set, so that k must be at least their number
+    takes_tensors = False  # whether `predict` uses only Z, node by node
     k: int
 
     def fit(self, graphs: Sequence[RegionGraph], embeddings: Sequence[Tensor]) -> None:
@@ -266,28 +266,28 @@ class Clusterer(Part):
         raise NotImplementedError
 
     def prepare(self, u: int, device: torch.device) -> None:
-        """Make the parameters, for u coordinates, on a torch device; before the optimiser is made."""
+        """Create the parameters, for u coordinates, on a torch device; called before the optimiser is created."""
 
     def begin(self, anchor: RegionGraph, Z: Tensor) -> None:
-        """Start from the anchor graph and its Z; `begun` is true afterwards, also in a part restored from a state."""
+        """Start from the anchor graph and its Z; afterwards `begun` is true, also in a part restored from a state."""
 
     def loss(self, graph: RegionGraph, Z: Tensor) -> dict[str, Tensor]:
         """Terms, each a scalar tensor, of one training graph and its Z, which carries the embedder's gradients."""
         return {}
 
     def use(self) -> np.ndarray | None:
-        """Nodes that each cluster got of late, (k,), for the log; None when the part does not count them."""
+        """Recent nodes per cluster, (k,), for the log; None if the part does not count them."""
         return None
 
     def taught(self, Z: Tensor) -> Tensor | None:
-        """The clusters (n_s,) int64 that the teacher of a neural head gives the nodes of Z; None without a teacher."""
+        """The clusters (n_s,) int64 that a neural head's teacher assigns to the nodes of Z; None without a teacher."""
         return None
 
 
 def expect(state: Mapping[str, np.ndarray], shapes: Mapping[str, Sequence[int | str]]) -> None:
     """For `set_state`: raises ValueError unless `state` has arrays of these names and shapes, and no other.
 
-    A letter stands for any length, the same one wherever it comes.
+    A letter stands for any length, the same wherever it occurs.
 
     >>> expect({"centroids": np.zeros((8, 12)), "mean": np.zeros(3)}, {"centroids": (8, "u"), "mean": ("u",)})
     Traceback (most recent call last):

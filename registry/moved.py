@@ -1,6 +1,6 @@
-"""Old names of modules, kept for plug-ins: they import the module under its new name, with a DeprecationWarning.
+"""Old module names for plug-ins: they import the module under its new name, with a DeprecationWarning.
 
-Plug-ins live in other people's packages and inside exported models, which must load for as long as they are used.
+Plug-ins live in third-party packages and inside exported models, which must keep loading.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-GONE_WITH = "1.0"  # the version that forgets the old names
+GONE_WITH = "1.0"  # the version that removes the old names
 NAMES = {
     **{
         f"registry.{name}": f"registry.spg.{name}"
@@ -42,14 +42,16 @@ class Forwarder:
         """The module under its new name, with a DeprecationWarning."""
         new = NAMES[spec.name]
         warnings.warn(
-            f"{spec.name} is now {new}; the old name goes with version {GONE_WITH}", DeprecationWarning, stacklevel=2
+            f"{spec.name} is now {new}; the old name will be removed in version {GONE_WITH}",
+            DeprecationWarning,
+            stacklevel=2,
         )
         module = importlib.import_module(new)
         spec.loader_state = module.__spec__
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing is left to run: give the module its own spec back."""
+        """Nothing to run: give the module its own spec back."""
         assert module.__spec__ is not None
         module.__spec__ = module.__spec__.loader_state  # the import system has put the old name's spec there
 

@@ -1,8 +1,8 @@
-"""Ranges of the numbers that parts take, as the types of their arguments: ``lr: Rate = 1e-3``.
+"""Ranges of numeric arguments of parts, as types: ``lr: Rate = 1e-3``.
 
-A recipe is checked against them before anything runs (`registry.registry.signature_model`). NaN and infinity need no
-mention: they are refused everywhere, unless a type says otherwise, ``Annotated[float, Field(allow_inf_nan=True)]``.
-Upper bounds lie far beyond any use: a slip of the finger asks neither for all memory nor for a year.
+A recipe is checked against them before anything runs (`registry.registry.signature_model`). NaN and infinity are
+always rejected, unless a type allows them, ``Annotated[float, Field(allow_inf_nan=True)]``. Upper bounds lie far beyond
+any sensible use, so that a typo cannot request all memory or run for a year.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Count = Annotated[int, Field(ge=1, le=10**9)]
 Pair = Annotated[int, Field(ge=2, le=10**9)]  # a count that makes sense from two on
 Steps = Annotated[int, Field(ge=0, le=10**9)]
 Width = Annotated[int, Field(ge=1, le=8192)]  # of a layer, or coordinates
-Widths = Annotated[list[Width], Field(max_length=16)]  # of the layers between, one after the other
+Widths = Annotated[list[Width], Field(max_length=16)]  # of the hidden layers, in order
 Depth = Annotated[int, Field(ge=1, le=1000)]  # of a network, in blocks
 Batch = Annotated[int, Field(ge=1, le=100_000)]
 Pixels = Annotated[int, Field(ge=1, le=100_000)]  # along a side
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Threads = Annotated[int, Field(ge=1, le=1024)]  # more than a processor has; the system refuses to start thousands
+Threads = Annotated[int, Field(ge=1, le=1024)]  # more than any processor has; starting thousands would fail

@@ -1,4 +1,4 @@
-"""Names to parts: lookup, plug-ins, and a part's recipe schema read off its signature.
+"""From names to parts: lookup, plug-ins, and a part's recipe schema, derived from its signature.
 
 A third party adds parts in one of two ways:
 
@@ -7,7 +7,7 @@ A third party adds parts in one of two ways:
   ``SCCS_COMPONENTS = {"role": {"name": "module:Class" or the class itself}}``, or which calls
   ``registry.register(role, name, cls)`` when it is imported.
 
-A name that is already taken is refused, never replaced. Names are compared without case, ``-`` and ``_``.
+A name that is already taken is rejected, never replaced. Names are compared without regard to case, ``-`` and ``_``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def canonical(name: str) -> str:
 
 
 def suggestion(value: object, allowed: typing.Iterable[object]) -> str:
-    """``did you mean 'x'? `` for the allowed name nearest to `value`, or nothing when none is near."""
+    """``did you mean 'x'? `` for the allowed name closest to `value`, or nothing if none is close."""
     names = [str(name) for name in allowed]
     plain = {name.lower(): name for name in reversed(names)}
     near = difflib.get_close_matches(str(value).lower(), plain, n=1, cutoff=0.5)
@@ -52,7 +52,7 @@ class Entry:
     name: str
     target: str | type
     description: str
-    plugin: str | None = None  # who brought it; None for a built-in part
+    plugin: str | None = None  # its source; None for a built-in part
 
     @property
     def address(self) -> str:
@@ -61,7 +61,7 @@ class Entry:
 
 
 class Registry:
-    """The tables of all roles. Entry points are read at the first lookup, classes imported when asked for."""
+    """The tables of all roles. Entry points are read at the first lookup, and classes are imported on demand."""
 
     def __init__(self, **tables: dict[str, tuple[str, str]]):
         self.roles = tuple(tables)
@@ -75,7 +75,7 @@ class Registry:
     def register(
         self, role: str, name: str, target: str | type, description: str = "", plugin: str | None = None
     ) -> None:
-        """Add a part. The same part may be registered again; another one under a taken name raises UserError."""
+        """Add a part. Registering the same part again is allowed; another one under a taken name raises UserError."""
         if role not in self._entries:
             raise UserError(f"unknown role {role!r} for part {name!r}; roles: {', '.join(self.roles)}")
         if isinstance(target, type):
@@ -90,9 +90,9 @@ class Registry:
         return module in self._plugins
 
     def load_plugin(self, module: str) -> None:
-        """Import a plug-in, given as a module's name or as the path of a ``.py`` file, and register what it brings.
+        """Import a plug-in, given as a module's name or as the path of a ``.py`` file, and register its parts.
 
-        Raises UserError for whatever it does wrong, even where it asks Python to end.
+        Raises UserError for whatever it does wrong, even if it tries to exit Python.
         """
         if module in self._plugins:
             return
@@ -101,7 +101,7 @@ class Registry:
             loaded = _import_file(Path(module)) if module.endswith(".py") else importlib.import_module(module)
         except (UserError, KeyboardInterrupt):
             raise
-        except BaseException as error:  # whatever a third party's module raises is that plug-in's fault
+        except BaseException as error:  # whatever a third-party module raises is its own fault
             raise UserError(f"cannot import plug-in {module!r}: {_reason(error)}") from error
         for role, name, target in _components(loaded, module):
             try:
@@ -117,11 +117,11 @@ class Registry:
         return {entry.name: entry.description for entry in self._table(role).values()}
 
     def resolve(self, role: str, name: str) -> str:
-        """The name under which `name` is registered. Unknown: UserError with a suggestion and the full list."""
+        """The name under which `name` is registered. If unknown: UserError with a suggestion and the full list."""
         return self._find(role, name).name
 
     def get(self, role: str, name: str) -> type:
-        """The class of a part, imported now if it was not yet."""
+        """The class of a part, imported if necessary."""
         entry = self._find(role, name)
         if isinstance(entry.target, str):
             try:
@@ -130,7 +130,7 @@ class Registry:
                 raise
             except BaseException as error:
                 if entry.plugin is None and not isinstance(error, ModuleNotFoundError):
-                    raise  # a defect of ours keeps its traceback
+                    raise  # our own bugs keep their traceback
                 hint = f"; {faiss_install()}" if getattr(error, "name", "") == "faiss" else ""
                 who = f" ({entry.plugin})" if entry.plugin else ""
                 raise UserError(f"{role} {entry.name!r}{who} cannot be imported: {_reason(error)}{hint}") from error
@@ -139,7 +139,7 @@ class Registry:
     def schema(self, role: str, name: str) -> Any:
         """A pydantic model whose fields are the keyword arguments of the part's ``__init__``.
 
-        Raises UserError for a plug-in's part whose arguments are none of a recipe.
+        Raises UserError if the arguments of a plug-in's part cannot be those of a recipe.
         """
         entry, cls = self._find(role, name), self.get(role, name)
         try:
@@ -176,7 +176,7 @@ class Registry:
         raise UserError(message)
 
     def _broken_plugins(self) -> dict[str, str]:
-        """Entry points whose module cannot be imported: perhaps the reason why a name is not there."""
+        """Entry points whose module cannot be imported, a possible reason for an unknown name."""
         broken = {}
         for role, table in self._entries.items():
             for entry in table.values():
@@ -191,14 +191,14 @@ class Registry:
 def signature_model(cls: type, name: str) -> Any:
     """Pydantic model of ``cls.__init__``: extra keys forbidden, types strict, defaults as in the signature.
 
-    NaN and infinities are refused at any depth, unless a type says ``Annotated[float, Field(allow_inf_nan=True)]``.
-    Raises TypeError when the class breaks the rule of keyword-only typed arguments (its author's mistake).
+    NaN and infinities are rejected at any depth, unless a type says ``Annotated[float, Field(allow_inf_nan=True)]``.
+    Raises TypeError if the class breaks the rule of keyword-only typed arguments (its author's mistake).
     """
     from pydantic import AfterValidator, ConfigDict, create_model  # not needed to list parts
 
     owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
     fields: dict[str, Any] = {}
-    if owner is not object and not owner.__module__.startswith("torch."):  # else the part takes no argument
+    if owner is not object and not owner.__module__.startswith("torch."):  # otherwise the part takes no argument
         constructor = vars(owner)["__init__"]
         hints = typing.get_type_hints(constructor, include_extras=True)
         for parameter in list(inspect.signature(constructor).parameters.values())[1:]:
@@ -219,12 +219,12 @@ def signature_model(cls: type, name: str) -> Any:
 
 
 def _any_inside(annotation: Any) -> bool:
-    """Whether a type lets anything in, however deep: pydantic then looks at none of the numbers there."""
+    """Whether a type contains Any at any depth, so that pydantic does not check the numbers there."""
     return annotation in (Any, object, dict, list, tuple) or any(map(_any_inside, typing.get_args(annotation)))
 
 
 def _finite(value: Any) -> Any:
-    """`value`. Raises ValueError where a number in it is NaN or infinite."""
+    """Return `value`. Raises ValueError if it contains NaN or infinity."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"got {value}; expected a finite number")
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
@@ -249,7 +249,7 @@ def _import_file(path: Path) -> Any:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None  # the name ends in .py
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # classes of the module must find it again by its name
+    sys.modules[name] = module  # the module's classes must find it by name
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -259,7 +259,7 @@ def _import_file(path: Path) -> Any:
 
 
 def _components(module: Any, name: str) -> list[tuple[str, str, str | type]]:
-    """(role, name, target) of each entry of a plug-in's ``SCCS_COMPONENTS``. Raises UserError for another form."""
+    """(role, name, target) of each entry of a plug-in's ``SCCS_COMPONENTS``. Raises UserError if it is malformed."""
     table = getattr(module, "SCCS_COMPONENTS", {})
     form = "write {'role': {'name': 'module:Class' or the class itself}}"
     if not isinstance(table, dict):

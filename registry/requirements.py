@@ -1,4 +1,4 @@
-"""How to install what is missing: packages by their own names and tested ranges, never ours (others use that name)."""
+"""How to install missing packages, by name and tested range; never our own name, which another package uses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ DISTRIBUTION = "sccs-em"
 
 
 def pip_install(*packages: str) -> str:
-    """The pip command for packages, with the range that SCCS states for each; the plain name without one.
+    """The pip command for packages, with the version range that SCCS requires, if any.
 
     >>> pip_install("zarr", "dask-jobqueue")
     "pip install 'zarr>=3.0' dask-jobqueue"

@@ -19,9 +19,9 @@ __all__ = ["Pipeline", "__version__", "load", "objects"]
 
 
 def _leave_working_folder() -> None:
-    """`python -m sccs` imports nothing from the working folder, as `sccs` does not: a stranger's files may be there.
+    """Keep `python -m sccs`, like `sccs`, from importing files of the working folder, which may not be trustworthy.
 
-    A checkout in which we are started stays.
+    A checkout that is the working folder stays importable.
     """
     ours = re.search(r"(^| )-m ?sccs( |\.|$)", " ".join(sys.orig_argv[1:]))
     if sys.argv[:1] != ["-m"] or not ours or getattr(sys.flags, "safe_path", False):
@@ -31,7 +31,7 @@ def _leave_working_folder() -> None:
 
 
 def _check_registry() -> None:
-    """Raises ImportError where Python finds another package called `registry` before ours. Ours is not imported yet."""
+    """Raises ImportError if Python finds another package called `registry` before ours, which it does not import."""
     spec = importlib.util.find_spec("registry")
     page = Path(spec.origin) if spec is not None and spec.origin else None
     if page is None or "sccs.components" not in page.read_text(encoding="utf-8", errors="replace"):
@@ -47,7 +47,7 @@ _check_registry()
 
 
 def __getattr__(name: str) -> Any:
-    # PyTorch and DGL take seconds to import: only who uses a pipeline waits for them.
+    # PyTorch and DGL take seconds to import: wait only when a pipeline is used
     if name in ("Pipeline", "load"):
         pipeline = importlib.import_module("sccs.pipeline").Pipeline
         return pipeline if name == "Pipeline" else pipeline.load

@@ -1,4 +1,4 @@
-"""The arguments of every command. Nothing is imported here, so that `sccs --help` is there at once."""
+"""The arguments of every command. Heavy imports are avoided, so that `sccs --help` appears at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NoReturn
 import sccs
 from sccs.system.text import printable
 
-DIGITS = 18  # of a number; more than anything has, and 64 bits hold them
+DIGITS = 18  # longest number accepted: ample, and fits into 64 bits
 LISTS = ("features", "graph", "embedder", "clusterer", "recipes", "datasets")
 
 
@@ -30,7 +30,7 @@ def _add_set_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_device_argument(parser: argparse.ArgumentParser, default: str) -> None:
-    """--device; default: what the help calls the default."""
+    """--device; `default` is the default as shown in the help."""
     parser.add_argument("--device", metavar="auto|cpu|cuda[:N]", help=f"where to compute (default: {default})")
 
 
@@ -42,7 +42,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     existing.add_argument("--resume", action="store_true", help="continue the run in that folder")
     existing.add_argument("--overwrite", action="store_true", help="overwrite the run in that folder")
     add_device_argument(parser, default="the recipe's")
-    parser.add_argument("--seed", type=int, metavar="N", help="seed of everything random (default: the recipe's)")
+    parser.add_argument("--seed", type=int, metavar="N", help="random seed (default: the recipe's)")
 
 
 def _init(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +59,7 @@ def _auto(parser: argparse.ArgumentParser) -> None:
 
 def _add_look_arguments(parser: argparse.ArgumentParser) -> None:
     """What `sccs init` and `sccs auto` look at, and how."""
-    parser.add_argument("input", metavar="FOLDER_OR_VOLUME", help="one image, or a folder of volumes or of slices")
+    parser.add_argument("input", metavar="FOLDER_OR_VOLUME", help="an image, or a folder of volumes or slices")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing recipe")
     parser.add_argument(
         "--minutes", type=float, default=30, metavar="N", help="how long the run may take (default: 30)"
@@ -70,9 +70,9 @@ def _add_look_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         nargs=3,
         metavar=("Z", "Y", "X"),
-        help="nm, of the finest level, if the file does not say",
+        help="voxel size in nm at the finest level, if the file does not give it",
     )
-    parser.add_argument("--axes", help="order of the image's axes, such as ZYX, if the file does not say")
+    parser.add_argument("--axes", help="order of the image's axes, such as ZYX, if the file does not give it")
     add_device_argument(parser, default="auto, the first GPU if there is one")
 
 
@@ -85,66 +85,69 @@ def _segment(parser: argparse.ArgumentParser) -> None:
         type=_level,
         metavar="L|auto",
         help="resolution level of a multi-scale image; "
-        "auto: the one with voxels nearest in size to the training's (default: 0, the finest)",
+        "auto: the level whose voxel size is closest to that of the training images (default: 0, the finest)",
     )
     parser.add_argument(
-        "--voxel-size", type=float, nargs=3, metavar=("Z", "Y", "X"), help="nm, if the file does not say"
+        "--voxel-size",
+        type=float,
+        nargs=3,
+        metavar=("Z", "Y", "X"),
+        help="voxel size in nm, if the file does not give it",
     )
-    parser.add_argument("--axes", help="order of the image's axes, such as ZYX, if the file does not say")
+    parser.add_argument("--axes", help="order of the image's axes, such as ZYX, if the file does not give it")
     parser.add_argument(
         "--plane",
         choices=("xy", "xz", "yz"),
         default="xy",
-        help="which planes are segmented (default: xy); others need voxels that are nearly cubes",
+        help="orientation of the planes to segment (default: xy); the others need nearly isotropic voxels",
     )
     parser.add_argument(
         "--depth",
         type=float,
         metavar="WEIGHT",
-        help="link the graphs of neighbouring slices by edges of that weight, such as 16: smoother "
-        "along z (default: each slice alone)",
+        help="link the graphs of neighbouring slices by edges of this weight, such as 16, for labels that are "
+        "smoother along z (default: slices are independent)",
     )
     parser.add_argument(
         "--classes",
         action="store_true",
-        help="write classes (sccs name) instead of clusters: the run's own class codes, "
-        "then further names; unnamed clusters count as the rest class, or are 255; in a taught run (sccs teach) the "
-        "teacher decides",
+        help="write classes (see sccs name) instead of clusters: the class codes of the run's data, "
+        "then those of other names; unnamed clusters become the rest class, or else 255; "
+        "if the run was taught (sccs teach), its teacher assigns the classes",
     )
     parser.add_argument(
         "--probabilities",
         metavar="OUT.ome.zarr",
-        help="also write the probability of each class, of a taught run: channels of 0 to 255, the last is the doubt; "
-        "OUTPUT holds classes then",
+        help="also write the class probabilities of a taught run, one channel per class (0 to 255) and a last one for "
+        "uncertainty; OUTPUT then contains classes",
     )
     _segment_work(parser)
 
 
 def _segment_work(parser: argparse.ArgumentParser) -> None:
-    """Which part is segmented, in which units, by whom."""
+    """What to segment, in which blocks, and which processes do the work."""
     parser.add_argument(
         "--region",
         metavar="Z0:Z1,Y0:Y1,X0:X1",
-        help="part to segment, in voxels of the level; a number left out is the image's end: 0:100,:,512:",
+        help="region to segment, in voxels of the level; omitted bounds extend to the image's border: 0:100,:,512:",
     )
     parser.add_argument(
         "--mask",
         metavar="FILE",
-        help="segment only where this image is not 0; of the image's shape, or coarser by whole factors",
+        help="segment only where this image is nonzero; same shape as INPUT, or coarser by integer factors",
     )
     parser.add_argument(
         "--halo",
         type=_natural,
         metavar="PX",
-        help="margin by which neighbouring fields of view overlap "
-        "(default: 40, or a fourteenth of them); 0: they only touch",
+        help="margin by which neighbouring fields of view overlap (default: 40, or 1/14 of their size); 0: no overlap",
     )
     parser.add_argument(
         "--block",
         type=_positive,
         nargs=3,
         metavar=("Z", "Y", "X"),
-        help="unit of work in voxels; y and x become whole fields of view (default: 32 1120 1120)",
+        help="block size in voxels; y and x are rounded to whole fields of view (default: 32 1120 1120)",
     )
     parser.add_argument("--ome", choices=("0.5", "0.4"), help="version of OME-Zarr (default: 0.5)")
     _add_crew_arguments(parser)
@@ -152,7 +155,7 @@ def _segment_work(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_crew_arguments(parser: argparse.ArgumentParser) -> None:
-    """Who does the blocks, and what an existing OUTPUT means."""
+    """Which processes compute the blocks, and what to do with an existing OUTPUT."""
     crew = parser.add_mutually_exclusive_group()
     crew.add_argument(
         "--workers", type=_positive, default=1, metavar="N", help="processes on this machine (default: 1)"
@@ -161,13 +164,13 @@ def _add_crew_arguments(parser: argparse.ArgumentParser) -> None:
         "--scheduler", metavar="tcp://HOST:PORT", help="a Dask scheduler whose workers process the blocks"
     )
     existing = parser.add_mutually_exclusive_group()
-    existing.add_argument("--resume", action="store_true", help="continue an unfinished OUTPUT, or start one")
+    existing.add_argument("--resume", action="store_true", help="continue an unfinished OUTPUT, or start a new one")
     existing.add_argument("--overwrite", action="store_true", help="replace an existing OUTPUT")
 
 
 def _objects(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "labels", metavar="LABELS", help="a class map, of `sccs segment --classes` or anyone's; or a RUN"
+        "labels", metavar="LABELS", help="a class map, from `sccs segment --classes` or elsewhere; or a RUN"
     )
     parser.add_argument("out", metavar="OUT", help="a new folder for labels, tables and a page")
     parser.add_argument(
@@ -177,19 +180,25 @@ def _objects(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="NAME",
-        help="classes to measure: names that the file knows, codes, or mitochondria=3 (default: all)",
+        help="classes to measure: names stored in the file, codes, or NAME=CODE such as mitochondria=3 (default: all)",
     )
     parser.add_argument(
-        "--to", nargs="+", metavar="NAME", help="classes to measure distances and contacts to (default: the other ones)"
+        "--to", nargs="+", metavar="NAME", help="classes to measure distances and contacts to (default: the others)"
     )
-    parser.add_argument("--image", metavar="FILE", help="grey values of the same shape, for their means and pictures")
+    parser.add_argument("--image", metavar="FILE", help="image of the same shape, for mean grey values and pictures")
     parser.add_argument("--level", type=_natural, metavar="L", help="resolution level of LABELS and the image")
     parser.add_argument(
-        "--voxel-size", type=float, nargs=3, metavar=("Z", "Y", "X"), help="nm, if the file does not say"
+        "--voxel-size",
+        type=float,
+        nargs=3,
+        metavar=("Z", "Y", "X"),
+        help="voxel size in nm, if the file does not give it",
     )
-    parser.add_argument("--axes", help="order of the axes of LABELS, such as ZYX, if the file does not say")
+    parser.add_argument("--axes", help="order of the axes of LABELS, such as ZYX, if the file does not give it")
     tidy = parser.add_argument_group("tidying")
-    tidy.add_argument("--smooth", type=float, default=0.0, metavar="NM", help="majority label within NM of each voxel")
+    tidy.add_argument(
+        "--smooth", type=float, default=0.0, metavar="NM", help="smooth by majority vote within NM of each voxel"
+    )
     tidy.add_argument("--bridge", type=_natural, default=0, metavar="N", help="fill gaps of up to N slices along z")
     tidy.add_argument(
         "--fill", default="0", metavar="SIZE|all", help="fill holes up to this size: 500 (voxels), 1e6nm3"
@@ -200,9 +209,9 @@ def _objects(parser: argparse.ArgumentParser) -> None:
         const="auto",
         type=_depth,
         metavar="NM",
-        help="split objects joined by a neck, NM less deep than they are (default of NM: two voxel edges)",
+        help="split objects at necks that are at least NM thinner in radius (default of NM: two voxel edges)",
     )
-    tidy.add_argument("--min-size", default="0", metavar="SIZE", help="leave out smaller objects: 500 (voxels), 1e6nm3")
+    tidy.add_argument("--min-size", default="0", metavar="SIZE", help="drop smaller objects: 500 (voxels), 1e6nm3")
     tidy.add_argument("--largest", type=_positive, metavar="N", help="keep the N largest objects of each class")
     tidy.add_argument(
         "--inside",
@@ -214,14 +223,14 @@ def _objects(parser: argparse.ArgumentParser) -> None:
     tidy.add_argument(
         "--connectivity", type=int, choices=(6, 18, 26), default=26, help="neighbours of a voxel (default: 26)"
     )
-    written = parser.add_argument_group("what is written")
+    written = parser.add_argument_group("output")
     written.add_argument(
         "--format",
         dest="formats",
         nargs="+",
         choices=("zarr", "tiff", "precomputed"),
         default=["zarr"],
-        help="of the labels: OME-Zarr, OME-TIFF, Neuroglancer's precomputed (default: zarr)",
+        help="format of the labels: OME-Zarr, OME-TIFF, or Neuroglancer precomputed (default: zarr)",
     )
     written.add_argument("--ome", choices=("0.5", "0.4"), help="version of OME-Zarr (default: 0.5)")
     written.add_argument(
@@ -232,9 +241,9 @@ def _objects(parser: argparse.ArgumentParser) -> None:
         help="write surfaces: one per object or per class",
     )
     written.add_argument("--mesh-format", choices=("ply", "obj"), default="ply", help="(default: ply)")
-    written.add_argument("--simplify", type=float, metavar="NM", help="simplify surfaces, with an error of up to NM")
+    written.add_argument("--simplify", type=float, metavar="NM", help="simplify surfaces with an error of at most NM")
     parser.add_argument(
-        "--block", type=_positive, nargs=3, metavar=("Z", "Y", "X"), help="unit of work in voxels (default: 64 320 640)"
+        "--block", type=_positive, nargs=3, metavar=("Z", "Y", "X"), help="block size in voxels (default: 64 320 640)"
     )
     _add_crew_arguments(parser)
 
@@ -242,12 +251,12 @@ def _objects(parser: argparse.ArgumentParser) -> None:
 def _compare_labels(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("a", metavar="A", help="class map, or objects")
     parser.add_argument("b", metavar="B", help="the reference, of the same shape")
-    parser.add_argument("--instances", action="store_true", help="labels are objects, not classes; 0 is no object")
+    parser.add_argument("--instances", action="store_true", help="labels are objects, not classes; 0 means no object")
     parser.add_argument(
-        "--ignore", type=_natural, default=255, metavar="CODE", help="voxels of B to leave out (default: 255)"
+        "--ignore", type=_natural, default=255, metavar="CODE", help="code of B to ignore (default: 255)"
     )
     parser.add_argument(
-        "--csv", dest="csv_file", metavar="FILE", help="also write the rows to FILE; - prints only them"
+        "--csv", dest="csv_file", metavar="FILE", help="also write the rows to FILE; - prints only the CSV"
     )
 
 
@@ -266,7 +275,7 @@ def _export(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         dest="authors",
-        help="of the weights; may be given several times",
+        help="author of the weights; repeat for several authors",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing export")
 
@@ -282,7 +291,7 @@ def _graphs(parser: argparse.ArgumentParser) -> None:
 
 def _compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a finished run")
-    parser.add_argument("--csv", metavar="FILE", help="also write one line per run to FILE; - prints only that")
+    parser.add_argument("--csv", metavar="FILE", help="also write one line per run to FILE; - prints only the CSV")
 
 
 def _name(parser: argparse.ArgumentParser) -> None:
@@ -291,8 +300,8 @@ def _name(parser: argparse.ArgumentParser) -> None:
         "names",
         nargs="*",
         metavar="3=nucleus[:#rrggbb]",
-        help="cluster number, name and, optionally, colour; 3= clears a name; or a classes.yaml that the report saved; "
-        "without arguments: print the names",
+        help="cluster number, name and optional colour; 3= clears a name; or a classes.yaml saved from the report; "
+        "without arguments, print the names",
     )
 
 
@@ -306,7 +315,7 @@ def _teach(parser: argparse.ArgumentParser) -> None:
         "or a table of points, *.csv with the columns z,y,x,class",
     )
     parser.add_argument(
-        "--image", metavar="FILE", help="image that was labelled (default: the image of the run that has their shape)"
+        "--image", metavar="FILE", help="the labelled image (default: the run's image of the same shape)"
     )
     parser.add_argument(
         "--name",
@@ -315,12 +324,12 @@ def _teach(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         dest="names",
-        help="what the label codes mean, if the run's data do not say: --name 1=nucleus 2=mitochondria",
+        help="meaning of label codes that the run's data does not define: --name 1=nucleus 2=mitochondria",
     )
     parser.add_argument(
         "--head",
         metavar="NAME",
-        help="what learns: label_spreading (default), sparse_trees, sparse_logistic, or that of a plug-in",
+        help="what to train: label_spreading (default), sparse_trees, sparse_logistic, or a plug-in's head",
     )
     parser.add_argument("--anew", action="store_true", help="forget all earlier labels")
     add_device_argument(parser, default="auto, the first GPU if there is one")
@@ -336,7 +345,7 @@ def _suggest(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="FILE.html",
-        help="write a page with a picture of each, to be answered there (default: RUN/suggestions.html)",
+        help="write a page with a picture of each superpixel, to label there (default: RUN/suggestions.html)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing table or page")
     add_device_argument(parser, default="auto, the first GPU if there is one")
@@ -376,7 +385,7 @@ def _cache(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clear", action="store_true", help="empty the cache; it fills again when needed")
 
 
-# command: (what it does, its arguments); `sccs.cli` has what carries it out
+# command: (what it does, its arguments); `sccs.cli` executes it
 COMMANDS = {
     "init": ("inspect images, write a recipe for them, estimate its cost", _init),
     "auto": ("init, run, and open the report, in one go", _auto),
@@ -384,13 +393,13 @@ COMMANDS = {
     "segment": ("apply a trained run to another image", _segment),
     "objects": ("count and measure the objects of a class map", _objects),
     "compare-labels": ("score labels against a reference, by class or by object", _compare_labels),
-    "export": ("pack a trained run into one folder or zip that loads anywhere", _export),
-    "graphs": ("write the superpixel graphs of a recipe or a run as a data set for DGL", _graphs),
+    "export": ("pack a trained run into one portable folder or zip file", _export),
+    "graphs": ("write the superpixel graphs of a recipe or run as a DGL data set", _graphs),
     "compare": ("compare finished runs", _compare),
     "name": ("name the clusters of a run", _name),
     "teach": ("teach a run its classes from a few labels", _teach),
-    "suggest": ("list the superpixels whose labels would help a run most", _suggest),
-    "split": ("split a cluster of a run, the same way in all images", _split),
+    "suggest": ("list the superpixels most worth labelling", _suggest),
+    "split": ("split a cluster, the same way in all images", _split),
     "merge": ("merge several clusters into one", _merge),
     "history": ("list the steps taken on a run: names, splits, merges, labels", _history),
     "undo": ("undo the last step", _undo),
@@ -402,7 +411,7 @@ COMMANDS = {
 
 
 class Parser(argparse.ArgumentParser):
-    """Quotes what was given without its control characters."""
+    """Quotes arguments without their control characters."""
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(message))
@@ -413,8 +422,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="sccs",
         description=(sccs.__doc__ or "").partition("\n")[0],
-        epilog="RUN: a run's folder, or `latest` for the newest in runs/; exit codes: 0 done, 2 your input, "
-        "1 a defect of sccs, 130 interrupted",
+        epilog="RUN: a run's folder, or `latest` for the newest in runs/. Exit codes: 0 success, 2 invalid input, "
+        "1 a bug in sccs, 130 interrupted",
     )
     parser.add_argument("--version", action="version", version=f"sccs {sccs.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

@@ -1,6 +1,6 @@
-"""The `sccs` command: what carries out each subcommand. Exit codes: see `sccs.system.exits`.
+"""The `sccs` command: dispatches each subcommand. For exit codes see `sccs.system.exits`.
 
-A command's module is imported when the command is given: `sccs --help` and `sccs list` wait for none of them.
+A subcommand's module is imported only when it is used, so that `sccs --help` and `sccs list` start at once.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from sccs.arguments import build_parser
 from sccs.system.exits import guard
 from sccs.system.log import be_quiet
 
-RUNS = ("run", "runs", "labels", "source")  # arguments that may be a run
+RUNS = ("run", "runs", "labels", "source")  # arguments that may name a run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Carry out a command line (default: this process's); returns the exit code."""
+    """Execute a command line (default: `sys.argv`) and return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = build_parser()
     if not arguments:
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _of_latest(args: argparse.Namespace) -> argparse.Namespace:
-    """The same arguments with the newest run where one is called `latest`. Raises UserError where there is none."""
+    """Replace `latest` in the arguments by the newest run. Raises UserError if there is no run."""
     given = vars(args)
     runs = [*RUNS, "out"] if given.get("resume") and args.command == "run" else RUNS
     for name in runs:
@@ -137,13 +137,13 @@ def _name(args: argparse.Namespace) -> int:
 
     with held(args.run, "sccs name", wait=BRIEFLY):
         read_metrics(Path(args.run))
-        read_everything(Path(args.run))  # a name is kept only where the report can be made anew
+        read_everything(Path(args.run))  # save a name only if the report can be regenerated
         code = name(args.run, args.names)
         if read_state(Path(args.run)).teacher is not None or is_behind(Path(args.run)):
             from sccs.steps import show
 
             show(args.run)
-    with held(Path(args.run, "report.html"), "sccs name", wait=10 * BRIEFLY):  # drawn by each of several, in turn
+    with held(Path(args.run, "report.html"), "sccs name", wait=10 * BRIEFLY):  # several take turns
         say(f"report: {refresh(Path(args.run))}")
     return code
 

@@ -1,9 +1,9 @@
-"""scikit-learn estimators: `Segmenter` over images, `KMeans` over points.
+"""scikit-learn estimators: `Segmenter` for images, `KMeans` for points.
 
     from sccs.estimators import Segmenter
     clusters = Segmenter(recipe="sccs", n_clusters=6).fit_predict(volume)      # (Z, Y, X) -> (Z, Y, X)
 
-Parts of a recipe (`registry`) have `get_params` and `set_params` as well, and can be cloned.
+Parts of a recipe (`registry`) also have `get_params` and `set_params`, and can be cloned.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from sccs.pipeline import Pipeline
 
 
 class Segmenter(ClusterMixin, BaseEstimator):
-    """A recipe's whole system as one clusterer of images.
+    """A recipe's whole pipeline as one clusterer of images.
 
     Parameters
-        recipe: a packaged recipe's name, a file, or a dict of the same form; its `data` block is not used.
-        options: changes of the recipe, ``["graph.kappa=3"]``, as on the command line.
-        n_clusters, seed, device: the recipe's `clusterer.k`, `seed` and `device`; None leaves them.
+        recipe: a packaged recipe's name, a file, or a dict of the same form; its `data` block is ignored.
+        options: changes to the recipe, ``["graph.kappa=3"]``, as on the command line.
+        n_clusters, seed, device: replace the recipe's `clusterer.k`, `seed` and `device`, unless None.
         voxel_size: (z, y, x) nm of the images.
 
     Attributes
         pipeline_: the fitted `sccs.Pipeline`.
 
-    Images are arrays (Z, Y, X) or (Y, X), of NumPy, Dask or Zarr, files, or a list of them: other than most estimators
-    of scikit-learn, this one takes no table (n_samples, n_features). Raises `registry.base.UserError`, as SCCS does.
+    Images are arrays (Z, Y, X) or (Y, X) of NumPy, Dask or Zarr, files, or a list of them: unlike most scikit-learn
+    estimators, this one takes no table (n_samples, n_features). Raises `registry.base.UserError`, as SCCS does.
     """
 
     def __init__(
@@ -62,28 +62,28 @@ class Segmenter(ClusterMixin, BaseEstimator):
         return tags
 
     def fit(self, X: Any, y: None = None) -> Segmenter:
-        """Train on one or several images; `y` is not used."""
+        """Train on one or several images; `y` is ignored."""
         k = [] if self.n_clusters is None else [f"clusterer.k={self.n_clusters}"]
         model = Pipeline.from_recipe(self.recipe, [*self.options, *k], seed=self.seed, device=self.device)
         self.pipeline_ = model.fit(X, voxel_size=self.voxel_size)
         return self
 
     def predict(self, X: Any) -> np.ndarray | list[np.ndarray]:
-        """Clusters uint8 of an image, in its shape; of a list of images, a list."""
+        """Clusters uint8 in the shape of an image; for a list of images, a list."""
         check_is_fitted(self, "pipeline_")
         if isinstance(X, (list, tuple)):
             return [self.pipeline_.segment(image, self.voxel_size) for image in X]
         return self.pipeline_.segment(X, self.voxel_size)
 
     def fit_predict(self, X: Any, y: None = None) -> np.ndarray | list[np.ndarray]:
-        """Train on one or several images, and give their clusters as `predict` does."""
+        """Train on one or several images, and return their clusters as `predict` does."""
         return self.fit(X).predict(X)
 
 
 class KMeans(ClusterMixin, BaseEstimator):
-    """The k-means of the recipes (FAISS) over points (n_samples, n_features).
+    """The recipes' k-means (FAISS) for points (n_samples, n_features).
 
-    Of centres that are equally near within single precision, either may be given (`registry.numeric.nearest`).
+    If two centres are equally near within single precision, either may be returned (`registry.numeric.nearest`).
 
     Parameters
         n_clusters, n_init, iterations: clusters, restarts, Lloyd iterations of each.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Pipeline(Model):
-    """Four parts, one of each role, and what they learned.
+    """Four parts, one for each role, and what they learned.
 
     >>> volume = np.random.default_rng(0).normal(size=(2, 96, 100))  # (Z, Y, X)
     >>> recipe = {"extends": "kmeans", "features": "intensity", "clusterer": {"name": "kmeans", "k": 3}}
@@ -46,7 +46,7 @@ class Pipeline(Model):
     def __init__(self, recipe: Recipe):
         super().__init__(recipe)
         self.diagnostics: list[dict[str, Any]] = []  # of each training graph
-        self.seconds: dict[str, float] = {}  # what `fit` took: "graphs" (with features, less if cached), "training"
+        self.seconds: dict[str, float] = {}  # spent in `fit`: "graphs" (with features, less if cached), "training"
 
     def fit(
         self,
@@ -58,11 +58,11 @@ class Pipeline(Model):
         resume: bool = False,
         preview: Callable[..., Any] | None = None,
     ) -> Self:
-        """Train on a Dataset, or on volumes: files, arrays (Z, Y, X) or (Y, X), one or a list of them.
+        """Train on a Dataset, or on one or several volumes: files, or arrays (Z, Y, X) or (Y, X).
 
-        voxel_size: nm of arrays, and of files that do not say, (z, y, x) or one number for all. checkpoints: folder
+        voxel_size: nm, (z, y, x) or one number, for arrays and for files that do not give it. checkpoints: folder
         for the trainer's state.
-        preview(step, pipeline, graph, fov): called with the anchor. Raises UserError for data that cannot be used.
+        preview(step, pipeline, graph, fov): called with the anchor. Raises UserError if the data cannot be used.
         """
         log = log or quiet_log()
         dataset = data if isinstance(data, Dataset) else as_dataset(data, voxel_size, self.min_side)
@@ -94,21 +94,21 @@ class Pipeline(Model):
         return self
 
     def segment_slices(self, volume: Volume, done: Callable[[], object] = lambda: None) -> Iterator[np.ndarray]:
-        """Clusters (Y, X) uint8 of every used slice of a volume, one after the other; as `segment`.
+        """Yields clusters (Y, X) uint8 of every used slice of a volume, as `segment` computes them.
 
-        done() is called after every FOV.
+        Calls done() after every FOV.
         """
         return segment_slices(self, volume, done=done)
 
     def segment(self, volume: Any, voxel_size: Sequence[float] | float | None = None) -> np.ndarray:
         """Clusters (Z, Y, X) uint8 of a file, a Volume or an array (Z, Y, X); (Y, X) of an array (Y, X).
 
-        They are those of `sccs segment` (sccs/inference/labels.py): FOVs overlap and are stitched; 255, "not
-        segmented", where a whole FOV has one grey value.
+        They equal those of `sccs segment` (sccs/inference/labels.py): FOVs overlap and are stitched; 255, "not
+        segmented", fills FOVs of a single grey value.
 
-        Arrays may be of NumPy, or lazy ones of the kind of Dask's and Zarr's, of which slices are read one at a time.
-        voxel_size: nm of arrays, and of files that do not say, (z, y, x) or one number for all. Warns, through the
-        logger "sccs", of pixels of another size than those trained on.
+        Arrays may be NumPy's, or lazy ones such as Dask's and Zarr's, which are read slice by slice.
+        voxel_size: nm, (z, y, x) or one number, for arrays and for files that do not give it. Warns, through the
+        logger "sccs", if the pixel size differs from that of the training images.
         """
         return self._shown(volume, voxel_size, None)
 
@@ -131,15 +131,15 @@ class Pipeline(Model):
         head: str | None = None,
         anew: bool = False,
     ) -> Self:
-        """Learn from a few labelled pixels of an image, in addition to what was taught before; `anew` forgets that.
+        """Learn from a few labelled pixels of an image, in addition to earlier labels, unless `anew` forgets them.
 
-        labels: codes in the shape of the image, (Z, Y, X) or (Y, X), an array or a file; 0 and 255 are not labelled.
-        image: as for `segment`. classes: code -> name, beside those of the run's data. head: what learns, a clusterer
-        that is fitted on sparse labels (`label_spreading`).
+        labels: codes in the shape of the image, (Z, Y, X) or (Y, X), an array or a file; 0 and 255 mean unlabelled.
+        image: as for `segment`. classes: code -> name, in addition to those of the run's data. head: the clusterer
+        that is fitted to the sparse labels (`label_spreading`).
 
-        `classes_` are the names of the classes that are known then, in the order of `predict_proba`. A run folder is
-        not changed: that is `sccs teach`. Raises UserError for labels of another shape, a class without a name, labels
-        of one class alone, no labels, and labels outside of the region.
+        Afterwards `classes_` lists the known classes, in the order of `predict_proba`. A run folder does not change;
+        use `sccs teach` for that. Raises UserError for labels of another shape, a class without a name, labels of a
+        single class, no labels, and labels outside the region.
         """
         whole = as_volume(image, "image", voxel_size, self.fov, self.min_side)
         known = class_names(self, dict(classes or {}), anew)
@@ -157,14 +157,14 @@ class Pipeline(Model):
 
     @property
     def classes_(self) -> list[str]:
-        """Names of the classes of a taught model, those of named clusters among them. Raises UserError without any."""
+        """Class names of a taught model, including those of named clusters. Raises UserError if there are none."""
         return list(self._taught().names)
 
     def predict(self, volume: Any, voxel_size: Sequence[float] | float | None = None) -> np.ndarray:
-        """Class codes uint8 of an image, as `sccs segment --classes` writes them; arguments and shape as of `segment`.
+        """Class codes uint8 of an image, as `sccs segment --classes` writes them; arguments and shape as for `segment`.
 
-        As it was taught, else by the names of its clusters. 255 where it is not segmented. Raises UserError for a model
-        that was taught nothing and has no names.
+        The teacher assigns them, or without one the names of the clusters; 255 means not segmented. Raises UserError
+        for a model with neither teacher nor names.
         """
         if self.taught is None and self.names:
             return look_up(named_meaning(self)[0])[self._shown(volume, voxel_size, None)]
@@ -174,15 +174,15 @@ class Pipeline(Model):
         return self._shown(volume, voxel_size, Classes(codes))[..., 0]
 
     def predict_proba(self, volume: Any, voxel_size: Sequence[float] | float | None = None) -> np.ndarray:
-        """Probabilities (Z, Y, X, C) float32 of the classes `classes_`, or (Y, X, C) of an array (Y, X); arguments as
-        of `segment`.
+        """Probabilities (Z, Y, X, C) float32 of the classes `classes_`, or (Y, X, C) for an array (Y, X).
 
-        They sum to one; zeros where it is not segmented. Raises UserError for a model that was taught nothing.
+        Arguments as for `segment`. They sum to one; all are zero where nothing is segmented. Raises UserError for a
+        model that was not taught.
         """
         self._taught()
         return self._shown(volume, voxel_size, Probabilities())
 
     def _taught(self) -> Taught:
         if self.taught is None:
-            raise UserError("the model was taught nothing yet: label a few pixels, and call teach(labels, image)")
+            raise UserError("the model has not been taught yet: label a few pixels, and call teach(labels, image)")
         return self.taught

@@ -1,4 +1,4 @@
-"""What a finished training leaves in its run folder: segmentations, tables, timings, views for figures, the report."""
+"""The products of a finished training: segmentations, tables, timings, views for figures, the report."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from sccs.system.colours import to_grey
 from sccs.system.files import write_json
 from sccs.system.log import RunLog
 
-TIMED_FOVS = 3  # whose stages are timed, without the cache
+TIMED_FOVS = 3  # number of FOVs timed by stage, without the cache
 VIEWS = {"test": 6, "train": 2}  # slices kept for figures and report, spread over the volumes
-PROJECTED = 500  # superpixels of such a slice that TensorBoard's projector gets
-MOST_NODES = 50_000  # of a FOV for which k-means of its own is drawn; a pixel graph has more
-UNSEGMENTED = EMPTY  # in <volume>_clusters.tif: slices or margins that the recipe leaves out, FOVs of one grey
+PROJECTED = 500  # superpixels per view in TensorBoard's projector
+MOST_NODES = 50_000  # of a FOV with its own k-means; a pixel graph has more
+UNSEGMENTED = EMPTY  # in <volume>_clusters.tif: slices and margins that the recipe leaves out, constant FOVs
 
 
 def make_products(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog, training_seconds: float) -> dict:
-    """Segment every train and test volume, score, time, draw; returns the metrics."""
+    """Segment every train and test volume, score, time and draw; returns the metrics."""
     counts = _segment_all(pipeline, dataset, out, log)
     report_growth(log)
     metrics = _score(pipeline, dataset, out, log, counts)
@@ -57,7 +57,7 @@ def make_products(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog, 
 
 
 def remake_products(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog) -> dict:
-    """Segment and score again, with other clusters than before, and draw; what was measured of the training stays."""
+    """Segment, score and draw again after the clusters changed; keeps what was measured in training."""
     metrics = _score(pipeline, dataset, out, log, _segment_all(pipeline, dataset, out, log))
     if pipeline.taught is not None:
         return write_taught(pipeline, dataset, out, log)
@@ -67,8 +67,8 @@ def remake_products(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog
 
 
 def write_taught(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog) -> dict:
-    """<volume>_classes.tif of every volume as the pipeline was taught, scores and report; returns the metrics."""
-    assert pipeline.taught is not None  # as the caller has seen
+    """Write <volume>_classes.tif of every volume by the pipeline's teacher, scores and report; returns the metrics."""
+    assert pipeline.taught is not None  # checked by the caller
     counts = {part: Counts(len(pipeline.taught.names), dataset) for part in VIEWS}
     with log.progress(_fovs(pipeline, dataset), "classes") as bar:
         for part, counted in counts.items():
@@ -91,7 +91,7 @@ def _write_taught_classes(
     done: Callable[[], None],
 ) -> None:
     codes, legend = taught_meaning(pipeline)
-    positions = Classes(np.arange(len(codes.codes), dtype=np.uint8))  # which are counted; codes are written
+    positions = Classes(np.arange(len(codes.codes), dtype=np.uint8))  # positions are counted, codes are written
 
     def draw(z: int, found: Slice) -> None:
         view_of(pipeline, volume, z, part, dataset, found).save(out / "figures" / "data")
@@ -105,7 +105,7 @@ def _fovs(pipeline: Pipeline, dataset: Dataset) -> int:
 
 
 def _segment_all(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog) -> dict[str, Counts]:
-    """<volume>_clusters.tif of every volume, views of some slices; what was counted."""
+    """Write <volume>_clusters.tif of every volume and views of some slices; returns the counts."""
     counts = {part: Counts(pipeline.k, dataset) for part in ("train", "test")}
     (out / "figures" / "data").mkdir(parents=True, exist_ok=True)
     with log.progress(_fovs(pipeline, dataset), "segmenting") as bar:
@@ -116,8 +116,8 @@ def _segment_all(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog) -
     for part, counted in counts.items():
         if counted.unscored:
             log.warning(
-                f"{part}: {counted.unscored} labelled pixels are in fields of view of one grey value, which are not "
-                "segmented; they are not scored"
+                f"{part}: {counted.unscored} labelled pixels are not scored: their fields of view have a single "
+                "grey value and are not segmented"
             )
     return counts
 
@@ -145,7 +145,7 @@ def _score(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog, counts:
 
 
 class Counts:
-    """What is counted while volumes are segmented: confusion tables by tile, pixels per cluster, neighbours in z.
+    """Counts made during segmentation: confusion tables by tile, pixels per cluster, neighbours in z.
 
     unscored: labelled pixels that are not segmented.
     """
@@ -158,7 +158,7 @@ class Counts:
         self.unscored = 0
 
     def add(self, volume: Volume, z: int, clusters: np.ndarray) -> None:
-        """A slice of the file, clusters (Y, X) uint8 of the region."""
+        """Count slice z of the file, clusters (Y, X) uint8 of the region."""
         seen = clusters != UNSEGMENTED
         self.pixels += np.bincount(clusters[seen], minlength=self.k)
         labels = volume.read_labels(z)
@@ -184,7 +184,7 @@ def _write_clusters(
     counted: Counts,
     done: Callable[[], None],
 ) -> None:
-    """<volume>_clusters.tif, and the views of the slices that are shown."""
+    """Write <volume>_clusters.tif, and the views of the slices to show."""
 
     def draw(z: int, found: Slice) -> None:
         view = view_of(pipeline, volume, z, part, dataset, found)
@@ -199,7 +199,7 @@ def _write_clusters(
 
 
 def _write_planes(out: Path, volume: Volume, suffix: str, planes: Iterable[np.ndarray], legend: Legend) -> None:
-    """Labels (Y, X) uint8 of every slice, as they lie in the volume's file."""
+    """Write labels (Y, X) uint8 of every slice, aligned with the volume's file."""
     write_labels(
         out / FOLDER / f"{volume.name}{suffix}",
         restored(planes, volume.file_shape, volume.plane),
@@ -212,7 +212,7 @@ def _write_planes(out: Path, volume: Volume, suffix: str, planes: Iterable[np.nd
 
 
 def projected(view: SliceView, log: RunLog) -> None:
-    """Some superpixels of a slice for TensorBoard's projector, with their clusters and what they look like."""
+    """Log some superpixels of a slice to TensorBoard's projector, with their clusters and thumbnails."""
     rng = np.random.default_rng(0)
     nodes = np.sort(rng.permutation(len(view.clusters))[:PROJECTED])
     names = [f"cluster {cluster}" for cluster in view.clusters[nodes]]
@@ -220,13 +220,13 @@ def projected(view: SliceView, log: RunLog) -> None:
 
 
 def shares(volumes: list[Volume], count: int) -> list[list[int]]:
-    """Which slices of each volume are kept as views: about `count` in all, evenly spread."""
+    """The slices of each volume to keep as views: about `count` in all, evenly spread."""
     each = max(1, count // max(len(volumes), 1))
     return [evenly(volume.z_slices, each) for volume in volumes]
 
 
 def fields_of(pipeline: Pipeline, volume: Volume) -> Fields:
-    """The fields of view of a run's own segmentations, as the recipe's `evaluation.fovs` wants them."""
+    """The fields of view of a run's own segmentations, as set by the recipe's `evaluation.fovs`."""
     cut = {"overlapping": overlapping, "separate": separate}[pipeline.recipe.evaluation.fovs]
     return cut(volume.shape[1:], volume.fov)
 
@@ -241,10 +241,10 @@ def segment_volume(
     done: Callable[[], None] = lambda: None,
     shown: Classes | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yields planes (Y, X) uint8 of the whole file, `UNSEGMENTED` where the recipe does not look.
+    """Yields planes (Y, X) uint8 of the whole file, `UNSEGMENTED` outside the recipe's region.
 
-    Adds what is `counted`, and calls done() after each FOV. For the slices in `drawn`, draw(z, slice) is called, unless
-    all of it has one grey value; of other slices nothing is held but the plane. shown: in place of clusters.
+    Adds to `counted`, and calls done() after each FOV. Calls draw(z, slice) for the slices in `drawn`, unless the slice
+    has a single grey value; of other slices only the plane is kept in memory. shown: what to show instead of clusters.
     """
     fields = fields_of(pipeline, volume)
     _, y0, x0 = volume.origin
@@ -264,7 +264,7 @@ def segment_volume(
 def view_of(pipeline: Pipeline, volume: Volume, z: int, part: str, dataset: Dataset, found: Slice) -> SliceView:
     """One slice with the results of its FOVs, and per-FOV k-means of Z beside them (Figure 4c).
 
-    A pixel has the superpixel of the FOV that stitching gives it to: the view's clusters are those of the file.
+    Each pixel takes its superpixel from the FOV that stitching assigns it to, so the view's clusters match the file's.
     """
     bases, clusters, alone, judged = [], [], [], []
     for result in found.results.values():
@@ -279,7 +279,7 @@ def view_of(pipeline: Pipeline, volume: Volume, z: int, part: str, dataset: Data
             alone.append(result.assignment)
     regions = found.regions()
     inside = regions >= 0
-    shown, regions[inside] = np.unique(regions[inside], return_inverse=True)  # others are beyond the borders
+    shown, regions[inside] = np.unique(regions[inside], return_inverse=True)  # the others lie beyond the borders
     return SliceView(
         volume.name,
         z,
@@ -300,7 +300,7 @@ def view_of(pipeline: Pipeline, volume: Volume, z: int, part: str, dataset: Data
 
 @torch.no_grad()
 def time_stages(pipeline: Pipeline, dataset: Dataset) -> dict:
-    """Seconds per FOV by stage: medians over a few test FOVs (training FOVs without any), nothing from the cache."""
+    """Seconds per FOV by stage: medians over a few test FOVs (else training FOVs), without the cache."""
     volumes = dataset.test or dataset.train
     images = []
     for volume in volumes:
@@ -310,7 +310,7 @@ def time_stages(pipeline: Pipeline, dataset: Dataset) -> dict:
                 break
         if len(images) == TIMED_FOVS:
             break
-    seconds = [pipeline.segment_fov(image).seconds for image in [images[0], *images]][1:]  # the first warms up
+    seconds = [pipeline.segment_fov(image).seconds for image in [images[0], *images]][1:]  # the first is a warm-up
     stages = {stage: float(np.median([each[stage] for each in seconds])) for stage in STAGES}
     return {
         **stages,

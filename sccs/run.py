@@ -1,4 +1,4 @@
-"""`python -m sccs.run RECIPE.yaml`, the main job: train, segment, score, log, draw. Run folder: design, section 4.
+"""`python -m sccs.run RECIPE.yaml`, the main job: train, segment, score, log, draw. The run folder:
 
 runs/<recipe>/<time>-s<seed>/
     recipe.yaml resolved.yaml environment.json log.txt metrics.json metrics.jsonl tables.json graphs.json
@@ -24,7 +24,7 @@ from sccs.system.exits import guard
 from sccs.system.lock import held
 from sccs.training.team import ALONE, Team, launched_team
 
-if TYPE_CHECKING:  # whatever needs torch is imported when it is needed: a wrong recipe is told of at once
+if TYPE_CHECKING:  # import what needs torch late, so that mistakes in the recipe show at once
     from registry.spg.graphs import RegionGraph
     from sccs.data.volumes import FOV, Dataset
     from sccs.pipeline import Pipeline
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Carry out what `sccs.arguments.add_run_arguments` has read; prints what to look at, and returns 0."""
+    """Execute the arguments of `sccs.arguments.add_run_arguments`; print what to look at, and return 0."""
     out = Path(args.out) if args.out else None
     with launched_team() as team:
         recipe = team.together(lambda: load_recipe(args.recipe, args.set, args.seed, args.device))
@@ -55,18 +55,18 @@ def command(args: argparse.Namespace) -> int:
 def run(
     recipe: Recipe, out: Path | None = None, *, resume: bool = False, overwrite: bool = False, team: Team = ALONE
 ) -> Path:
-    """The whole job of a recipe into the folder `out` (None: a new one); returns the report, or the trained checkpoint.
+    """Run a recipe into the folder `out` (None: a new one); returns the report, or the trained checkpoint.
 
-    team: the processes that do it together; all call this, and only the first reads and writes the folder.
+    team: the processes that share the work; all call this, but only the first reads and writes the folder.
 
-    Raises UserError before anything is written or removed where recipe, parts, data or folder do not fit, and where
-    another command writes the folder.
+    Raises UserError, before anything is written or removed, if recipe, parts, data or folder do not fit, or if
+    another command is writing the folder.
     """
     if out is None and resume:
-        raise UserError("--resume: name the run to continue with --out")
+        raise UserError("--resume: give the run to continue with --out")
     if team.size > 1 and recipe.pretrain is None:
         raise UserError(
-            f"{recipe.name}: only recipes with a `pretrain` block run in several processes; start it without torchrun"
+            f"{recipe.name}: only recipes with a `pretrain` block can use several processes; start it without torchrun"
         )
     with ExitStack() as until_done:
 
@@ -90,11 +90,11 @@ def run(
         return work(team.on_first(make_folder), resume)
 
 
-Work = Callable[[Path, bool], Path]  # (run folder, resume) -> what to look at when it is done
+Work = Callable[[Path, bool], Path]  # (run folder, resume) -> what to look at afterwards
 
 
 def prepare_training(recipe: Recipe) -> Work:
-    """Everything that can be wrong before the first graph is made. Raises UserError."""
+    """Check all that can be checked before the first graph is built. Raises UserError."""
     import torch
 
     from sccs.data import load_dataset
@@ -110,7 +110,7 @@ def prepare_training(recipe: Recipe) -> Work:
         torch.set_num_threads(recipe.train.threads)
     pipeline = Pipeline(recipe)
     check_length(pipeline.embedder, pipeline.clusterer, recipe.train.iterations)
-    pipeline.features.fingerprint()  # reads the checkpoint, if there is one
+    pipeline.features.fingerprint()  # reads the checkpoint, if any
     dataset = load_dataset(recipe.data, Path.cwd(), recipe.seed, pipeline.min_side)
     check_batch(recipe.train.batch, dataset)
     check_labels(pipeline, dataset)

@@ -1,4 +1,4 @@
-"""The folder of a run: a new one, or the one that is gone on with; what is written before anything is computed."""
+"""The folder of a new or resumed run, and the files written there before anything is computed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,27 @@ from typing import Any
 from registry.base import UserError
 from sccs.recipe import Recipe
 from sccs.recipe.stored import read_resolved, to_yaml
-from sccs.system.files import unwritable, write_json, write_text
+from sccs.system.files import check_place, unwritable, write_json, write_text
 from sccs.system.machine import environment
 
-LATEST = "latest"  # what commands take for the newest run
+LATEST = "latest"  # name of the newest run on the command line
+# What a run writes: folders and files that a new one clears, and files that it writes over or adds to.
+FOLDERS = ("checkpoints", "model", "tensorboard", "figures", "segmentation", "history")
+OUTCOMES = (
+    "metrics.json",
+    "tables.json",
+    "tables_taught.json",
+    "graphs.json",
+    "timing.json",
+    "report.html",
+    "suggestions.html",
+    "classes.yaml",
+)
+KEPT = ("resolved.yaml", "recipe.yaml", "environment.json", "log.txt", "metrics.jsonl")
 
 
 def new_folder(recipe: Recipe) -> Path:
-    """runs/<recipe>/<time>-s<seed>, with -2, -3 ... behind it where another run of this second has the name."""
+    """runs/<recipe>/<time>-s<seed>, with a suffix -2, -3 ... if another run of the same second has that name."""
     plain = Path("runs") / recipe.name / f"{datetime.now():%Y%m%d-%H%M%S}-s{recipe.seed}"
     names = itertools.chain([plain.name], (f"{plain.name}-{number}" for number in itertools.count(2)))
     while True:
@@ -29,7 +42,7 @@ def new_folder(recipe: Recipe) -> Path:
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
-            if not os.path.lexists(folder):  # it is one of those above that is no folder
+            if not os.path.lexists(folder):  # then a parent is not a folder
                 raise UserError(f"{folder.parent} cannot be made: a file is in its way; give --out") from None
         except NotADirectoryError:
             raise UserError(f"{folder.parent} cannot be made: a file is in its way; give --out") from None
@@ -40,7 +53,7 @@ def new_folder(recipe: Recipe) -> Path:
 
 
 def newest(base: Path = Path("runs")) -> Path:
-    """The newest of the runs in `base`, by the time in its name. Raises UserError where there is none."""
+    """The newest run in `base`, by the time in its name. Raises UserError if there is none."""
     found = [path.parent for pattern in ("*", "*/*") for path in base.glob(f"{pattern}/resolved.yaml")]
     if not found:
         raise UserError(f"{LATEST}: there is no run in {base.absolute()} yet; name the run's folder")
@@ -48,19 +61,19 @@ def newest(base: Path = Path("runs")) -> Path:
 
 
 def check_folder(out: Path, resume: bool, overwrite: bool) -> None:
-    """Raises UserError where a run may not be written there: a file, another run, a folder of something else."""
+    """Raises UserError if `out` is a file, another run, or a folder with other content."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out takes a folder")
     if out.is_dir() and any(out.iterdir()) and not (resume or overwrite):
-        raise UserError(f"{out} exists and is never deleted; give --resume to go on, --overwrite, or another --out")
+        raise UserError(f"{out} already exists; pass --resume to continue it, --overwrite, or another --out")
     if out.is_dir() and any(out.iterdir()) and not (out / "resolved.yaml").is_file():
         raise UserError(f"{out} is not empty and not a run folder (no resolved.yaml); give another --out")
     if resume and not (out / "resolved.yaml").is_file():
-        raise UserError(f"--resume: {out} holds no run; give the run's folder with --out")
+        raise UserError(f"--resume: {out} is not a run; give the run's folder with --out")
 
 
 def check_same_recipe(recipe: Recipe, out: Path, resume: bool) -> None:
-    """A resumed run must be the one that was begun: other settings would mix two runs in one folder."""
+    """Raises UserError if a resumed run has other settings than before: one folder would then mix two runs."""
     if not resume:
         return
     try:
@@ -73,7 +86,7 @@ def check_same_recipe(recipe: Recipe, out: Path, resume: bool) -> None:
         key = changed[0]
         more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
         raise UserError(
-            f"--resume: {key} is {now.get(key)!r}, but the run in {out} began with {before.get(key)!r}"
+            f"--resume: {key} is {now.get(key)!r}, but the run in {out} was started with {before.get(key)!r}"
             f"{more}; resume with its own settings or give another --out"
         )
 
@@ -86,23 +99,28 @@ def _flat(value: Any, path: str = "") -> dict[str, object]:
 
 
 def prepare_folder(recipe: Recipe, out: Path, device: str, resume: bool) -> None:
-    """recipe.yaml (as it was written), resolved.yaml, environment.json. What an old run left goes, but to resume.
+    """Write recipe.yaml (verbatim), resolved.yaml and environment.json. Unless resuming, remove an old run's files.
 
-    Where they cannot be written, nothing new is left.
+    If writing fails, nothing new is left behind. Raises UserError, and changes nothing, where something else has
+    the name of a file or folder of the run.
     """
     new = not (out / "resolved.yaml").exists()
+    for name in FOLDERS:
+        if os.path.lexists(out / name) and not (out / name).is_dir():
+            raise UserError(f"{out / name}: a file or a dead link, where a run has a folder: move it away")
+    for name in (*OUTCOMES, *KEPT):
+        check_place(out / name, folder=False)
     if not resume:
-        for name in ("checkpoints", "model", "tensorboard", "figures", "segmentation", "history"):
+        for name in FOLDERS:
             shutil.rmtree(out / name, ignore_errors=True)
-        tables = ("tables.json", "tables_taught.json", "graphs.json")
-        for name in ("metrics.json", *tables, "timing.json", "report.html", "suggestions.html", "classes.yaml"):
+        for name in OUTCOMES:
             (out / name).unlink(missing_ok=True)
-    (out / "report.html.lock").unlink(missing_ok=True)  # of a `sccs name` that was killed
+    (out / "report.html.lock").unlink(missing_ok=True)  # left by a killed `sccs name`
     resolved = to_yaml(recipe.resolved())
     written = recipe.source.read_text(encoding="utf-8") if recipe.source else resolved
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_text(out / "resolved.yaml", resolved)  # first: from now on it is a run folder, should we be killed
+        write_text(out / "resolved.yaml", resolved)  # first: even if we are killed, this is a run folder now
         write_text(out / "recipe.yaml", written)
         write_json(out / "environment.json", environment(device))
     except (OSError, UserError):

@@ -1,7 +1,7 @@
-"""What a person does to a finished run, step by step: teach, split, merge, take back.
+"""The steps that edit a finished run: teach, split, merge, undo.
 
-Each holds the run's lock, and is one step of its history (`sccs.recipe.history`): it counts when classes.yaml is
-written, whole, and what is drawn from it follows.
+Each step holds the run's lock and is recorded in its history (`sccs.recipe.history`). It takes effect once
+classes.yaml is written, atomically; segmentation and report are then updated.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ from sccs.system.lock import BRIEFLY, held
 from sccs.system.log import RunLog, say, say_error
 from sccs.system.text import printable
 
-PAINT = "paint"  # what steps are called that a person painted
-MOST_POINTS = 200_000  # that a split looks at
+PAINT = "paint"  # name of the steps that record painting
+MOST_POINTS = 200_000  # used by a split
 Given = tuple[Points, list[Volume]]
 
 
@@ -58,13 +58,13 @@ def teach(
     anew: bool = False,
     device: str = "auto",
 ) -> Teacher:
-    """`sccs teach RUN LABELS…`: learn from a few labels, and say of which.
+    """`sccs teach RUN LABELS…`: learn from a few labels, and print which.
 
-    labels: label images, or tables of points z,y,x,class. image: what they are labels of; None: an image of the run,
-    the one of their shape. names: "CODE=NAME" or "CODE=NAME:#rrggbb" of codes in label images. head: a clusterer that
-    is fitted on sparse labels. anew: forget what was taught before.
+    labels: label images, or tables of points z,y,x,class. image: the labelled image; None takes the run's image of
+    the same shape. names: "CODE=NAME" or "CODE=NAME:#rrggbb" for codes in label images. head: a clusterer that
+    is fitted to sparse labels. anew: forget earlier labels.
 
-    Returns the run's teacher. Raises UserError, and then changes nothing.
+    Returns the run's teacher. If it raises UserError, nothing has changed.
     """
     run = Path(run)
     with held(run, "sccs teach", wait=BRIEFLY):
@@ -84,24 +84,25 @@ def teach(
         lessons.take(model, teacher)
         _draw(run, model, behind)
     nodes = sum(int((counts.sum(1) > 0).sum()) for counts in lesson.counts)
-    say(f"{run}: {nodes} superpixels labelled, each in every field of view that sees it; it now knows {tally(teacher)}")
+    say(f"{run}: {nodes} superpixels labelled (in every field of view that contains them); classes: {tally(teacher)}")
     return teacher
 
 
 def paint(run: str | Path, model: Pipeline, image: str, make: Callable[[Teacher | None], Teacher]) -> Teacher:
-    """What a person painted on `image` in a viewer becomes the run's teacher, as one step that takes the place of
-    earlier painting. `model`, that of the run, is taught by it from then on.
+    """Make what was painted on `image` in a viewer the run's teacher, as one step that replaces earlier painting.
 
-    make(teacher of all but painting, None where there is none): the new one, which is returned.
+    `model`, the run's, uses this teacher from then on.
 
-    Raises UserError, and then changes nothing, where `make` does, and where the run was trained again since the model
-    was loaded.
+    make(teacher without painting, or None) returns the new teacher, which is also returned here.
+
+    Raises UserError, without changing anything, if `make` does, or if the run was retrained since the model was
+    loaded.
     """
     run = Path(run)
     with held(run, "napari", wait=BRIEFLY):
         read_metrics(run)
         if folder.digest(run / "model") != model.weights:
-            raise UserError(f"{run}: was trained again since it was opened; open it again")
+            raise UserError(f"{run}: the run was retrained since it was opened; open it again")
         teacher = make(unpainted(run))
         behind = history.is_behind(run)
         _take(run, read_state(run), f"{PAINT} {shlex.quote(image)}", teacher)
@@ -111,7 +112,7 @@ def paint(run: str | Path, model: Pipeline, image: str, make: Callable[[Teacher 
 
 
 def unpainted(run: str | Path) -> Teacher | None:
-    """The run's teacher as it was before anybody painted; None where nothing else was taught."""
+    """The run's teacher without painted labels; None if nothing else was taught."""
     run = Path(run)
     known = {step.number: step for step in history.steps(run)}
     where = read_state(run).teacher
@@ -129,8 +130,8 @@ def split(run: str | Path, cluster: int, into: int, *, device: str = "auto") -> 
     The first part keeps the cluster's number, the others take new ones; all keep its name. k-means (FAISS) over the
     coordinates of all training images. The run's own images are segmented again.
 
-    Returns the numbers. Raises UserError, and then changes nothing, for a cluster that is not there or is too small,
-    and where the run's images are not there.
+    Returns the numbers. Raises UserError, without changing anything, if the cluster does not exist or is too small,
+    or if the run's images are missing.
     """
     run = Path(run)
     with held(run, "sccs split", wait=BRIEFLY):
@@ -148,15 +149,16 @@ def split(run: str | Path, cluster: int, into: int, *, device: str = "auto") -> 
 
 
 def merge(run: str | Path, clusters: Sequence[int], *, device: str = "auto") -> int:
-    """`sccs merge RUN 3 7`: the first cluster gets the superpixels of the others; it keeps its number, and its name, or
-    takes the first name that one of the others has.
+    """`sccs merge RUN 3 7`: merge the other clusters into the first, which keeps its number.
 
-    Returns the number. Raises UserError as `split`.
+    It also keeps its name; if it has none, it takes the first name among the others.
+
+    Returns the number. Raises UserError as `split` does.
     """
     run = Path(run)
     with held(run, "sccs merge", wait=BRIEFLY):
         if len(set(clusters)) < max(len(clusters), 2):
-            raise UserError(f"merge {' '.join(map(str, clusters))}: give two clusters or more, each once")
+            raise UserError(f"merge {' '.join(map(str, clusters))}: give two or more different clusters")
         state, model, dataset = _edited(run, clusters, device)
         edits = _edits(model).merge(clusters)
         named = [state.clusters[c] for c in clusters if c in state.clusters]
@@ -165,14 +167,14 @@ def merge(run: str | Path, clusters: Sequence[int], *, device: str = "auto") -> 
             entries[clusters[0]] = named[0]
         _take_edits(run, state, f"merge {' '.join(map(str, clusters))}", edits, dict(sorted(entries.items())))
         _remake(run, dataset, device)
-    say(f"{run}: cluster {clusters[0]} now holds {', '.join(map(str, clusters[1:]))} as well")
+    say(f"{run}: merged {', '.join(map(str, clusters[1:]))} into cluster {clusters[0]}")
     return clusters[0]
 
 
 def undo(run: str | Path, *, device: str = "auto") -> history.Step:
-    """`sccs undo RUN`: take the last step back. What was drawn from it is made again.
+    """`sccs undo RUN`: undo the last step, and redraw what depends on it.
 
-    Returns the step. Raises UserError where there is none.
+    Returns the step. Raises UserError if there is none.
     """
     run = Path(run)
     with held(run, "sccs undo", wait=BRIEFLY):
@@ -180,7 +182,7 @@ def undo(run: str | Path, *, device: str = "auto") -> history.Step:
         before, known = read_state(run), history.steps(run)
         after = parse_state(known[-1].before, run / FILE) if known else before
         edited = after.edits != before.edits
-        dataset = run_data(run, Pipeline.load(run, device)) if edited else None  # raises before anything is changed
+        dataset = run_data(run, Pipeline.load(run, device)) if edited else None  # raises before anything changes
         behind = history.is_behind(run)
         history.fall_behind(run)
         step = history.take_back(run)
@@ -209,14 +211,14 @@ def suggest(
     overwrite: bool = False,
     device: str = "auto",
 ) -> list[Suggestion]:
-    """`sccs suggest RUN -n 20`: name the superpixels whose label would tell most, as a table to fill in.
+    """`sccs suggest RUN -n 20`: list the superpixels most worth labelling, as a table to fill in.
 
-    Of the run's training images, or of `image`. The table, z,y,x,class,image with `class` empty, is printed, or written
-    to the file `out`; `sccs teach RUN TABLE` takes it when the classes are filled in. page: an HTML file with a picture
-    of each, which saves such a table; "" for suggestions.html of the run, which its report then links. Nothing else of
-    the run changes.
+    They lie in the run's training images, or in `image`. The table, z,y,x,class,image with an empty `class`, is printed
+    or written to the file `out`; fill in the classes and pass it to `sccs teach RUN TABLE`. page: an HTML file with a
+    picture of each superpixel, which saves such a table; "" stands for the run's suggestions.html, which the report
+    then links to. Nothing else in the run changes.
 
-    Raises UserError for what is no finished run, and where the images are not there.
+    Raises UserError if the run is unfinished or the images are missing.
     """
     run = Path(run)
     read_metrics(run)
@@ -225,7 +227,7 @@ def suggest(
     volumes = given or run_data(run, model).train
     outputs = [each for each in (out, page) if each]
     if len(set(map(os.path.realpath, outputs))) < len(outputs):
-        raise UserError(f"{out}: is the table and the page: choose another name for one of them")
+        raise UserError(f"{out}: given for both the table and the page; choose another name for one of them")
     for each in outputs:
         _check_free(run, each, overwrite, [volume.path for volume in volumes])
     found = suggestions(model, volumes, n)
@@ -243,7 +245,7 @@ def suggest(
 
 
 def _ask(run: Path, model: Pipeline, page: str, found: Sequence[Suggestion], image: str | None) -> None:
-    """The page of pictures to answer."""
+    """Write the page of pictures to label."""
     known = model.taught.names if model.taught else [entry["name"] for entry in model.names.values()]
     names = list(dict.fromkeys([*known, *model.info.get("classes", {}).values()]))
     asked = [Question(s.image, s.mask, (s.z, s.y, s.x), image or s.volume, s.doubt) for s in found]
@@ -253,14 +255,14 @@ def _ask(run: Path, model: Pipeline, page: str, found: Sequence[Suggestion], ima
     if own:
         with held(run / "report.html", "sccs suggest", wait=10 * BRIEFLY):
             write_report(run)
-    say(f"{page}: {len(found)} places; open it, answer, save answers.csv, then `sccs teach {run} answers.csv`")
+    say(f"{page}: {len(found)} places; open it, label them, save answers.csv, then `sccs teach {run} answers.csv`")
 
 
 def _check_free(run: Path, out: str, overwrite: bool, images: Sequence[str]) -> None:
     if os.path.realpath(out) == os.path.realpath(run / QUESTIONS):
         return
     if os.path.lexists(out) and not overwrite:
-        raise UserError(f"{out}: already exists: choose another name, or pass --overwrite")
+        raise UserError(f"{out}: already exists; choose another name, or pass --overwrite")
     check_apart(Path(out), {"RUN": [str(run)], "the image": images}, within=False)
     check_apart(Path(out), {"RUN": [str(run)]})
     check_text_place(out)
@@ -272,13 +274,13 @@ def _cell(text: str) -> str:
 
 
 def tell_history(run: str | Path) -> list[history.Step]:
-    """`sccs history RUN`: print the steps, the first one first. Raises UserError for what is no finished run."""
+    """`sccs history RUN`: print the steps, oldest first. Raises UserError if the run is unfinished."""
     run = Path(run)
     read_metrics(run)
     found = history.steps(run)
     lines = [f"{step.number:3d}  {step.when or 'not yet a step':19s}  {step.command}" for step in found]
     if history.is_behind(run):
-        say_error(f"{run}: segmentation and report do not show the last step yet; the next step redraws them")
+        say_error(f"{run}: segmentation and report do not show the last step yet; the next step updates them")
     say(
         "\n".join(map(printable, lines))
         if found
@@ -288,14 +290,14 @@ def tell_history(run: str | Path) -> list[history.Step]:
 
 
 def _edited(run: Path, clusters: Sequence[int], device: str) -> tuple[State, Pipeline, Dataset]:
-    """What a split or merge begins with. Raises UserError for a cluster that the run does not have."""
+    """What a split or merge starts from. Raises UserError if a cluster does not exist."""
     read_metrics(run)
     state, model = read_state(run), Pipeline.load(run, device)
     gone = [c for edit in (model.edits.edits if model.edits else ()) if len(edit.to) == 1 for c in edit.of]
     for cluster in clusters:
         if not 0 <= cluster < model.k or cluster in gone:
             there = [c for c in range(model.k) if c not in gone]
-            raise UserError(f"{run}: has no cluster {cluster}; its clusters are {', '.join(map(str, there))}")
+            raise UserError(f"{run}: there is no cluster {cluster}; the run has {', '.join(map(str, there))}")
     return state, model, run_data(run, model)
 
 
@@ -311,7 +313,7 @@ def _take_edits(run: Path, state: State, command: str, edits: Edits, clusters: d
 
 @torch.no_grad()
 def _points(model: Pipeline, dataset: Dataset, cluster: int) -> np.ndarray:
-    """Z (N, u) of the cluster's nodes in all training images, `MOST_POINTS` at most."""
+    """Z (N, u) of the cluster's nodes in all training images, at most `MOST_POINTS`."""
     found = []
     for fov in training_fovs(dataset.train):
         if fov.image.min() < fov.image.max():
@@ -332,19 +334,21 @@ def _remake(run: Path, dataset: Dataset, device: str) -> None:
 
 
 def show(run: str | Path, device: str = "auto") -> None:
-    """What a run shows follows the names of its clusters where they alone do not decide: <volume>_classes.tif of a
-    taught run, its scores and report; and all of a run whose last step was cut off."""
+    """Update what names alone do not determine: <volume>_classes.tif, scores and report of a taught run.
+
+    If the last step was cut off, update everything.
+    """
     run = Path(run)
     if (behind := history.is_behind(run)) or read_state(run).teacher is not None:
         _draw(run, Pipeline.load(run, device), behind)
 
 
 def _draw(run: Path, model: Pipeline, whole: bool) -> None:
-    """What a taught model shows, or all there is, where the run's images are still there."""
+    """Redraw a taught run's classes, or everything (`whole`), if the run's images are still there."""
     try:
         dataset = run_data(run, model)
     except UserError as error:
-        say_error(f"segmentation/ and the report's pictures stay as they are: {error}")
+        say_error(f"segmentation/ and the report's pictures were not updated: {error}")
         return
     with RunLog(run, tensorboard=False, resume=True) as log:
         (remake_products if whole else write_taught)(model, dataset, run, log)
@@ -352,7 +356,7 @@ def _draw(run: Path, model: Pipeline, whole: bool) -> None:
 
 
 def tally(teacher: Teacher) -> str:
-    """The classes of a teacher, with the number of labelled superpixels of each."""
+    """A teacher's classes, each with its number of labelled superpixels."""
     count = [int((teacher.head.classes_ == c).sum()) for c in range(len(teacher.classes))]
     return ", ".join(f"{each.name} ({n})" for each, n in zip(teacher.classes, count))
 
@@ -365,7 +369,7 @@ def _take(run: Path, state: State, command: str, teacher: Teacher) -> State:
 
 # --------------------------------------------------------------------------------------------- which image is labelled
 def _given(run: Path, model: Model, labels: Sequence[str], image: str | None, known: ClassNames) -> list[Given]:
-    """Points, and the volumes that are parts of the image that they are of."""
+    """Labelled points, each with the volumes that are parts of its image."""
     images = _Images(run, model, image)
     found: list[Given] = []
     for path in labels:
@@ -379,7 +383,7 @@ def _given(run: Path, model: Model, labels: Sequence[str], image: str | None, kn
 
 
 class _Images:
-    """The images that labels may be of: the one that the user gave, or those of the run."""
+    """The images that labels may belong to: the given one, or those of the run."""
 
     def __init__(self, run: Path, model: Model, image: str | None):
         self.run, self.model = run, model
@@ -388,7 +392,7 @@ class _Images:
 
     @property
     def groups(self) -> dict[str, list[Volume]]:
-        """Volumes of the run by the file that they are parts of."""
+        """The run's volumes, grouped by the file that they are parts of."""
         if self._groups is None:
             dataset = run_data(self.run, self.model)
             self._groups = {}
@@ -397,28 +401,26 @@ class _Images:
         return self._groups
 
     def of_shape(self, shape: tuple[int, int, int], labels: str) -> list[Volume]:
-        """The image of that shape (Z, Y, X); where there are several, the one that the labels are named after."""
+        """The image of that shape (Z, Y, X); among several, the one that the labels are named after."""
         if self.given is not None:
             return self.given
         fitting = [group for group in self.groups.values() if group[0].file_shape == shape]
         if not fitting:
             shapes = ", ".join(f"{group[0].name} {group[0].file_shape}" for group in self.groups.values())
             raise UserError(
-                f"{labels}: labels have shape {shape} (z, y, x), which no image of the run has ({shapes}); "
+                f"{labels}: labels have shape {shape} (z, y, x), but the run's images have {shapes}; "
                 "give the image with --image"
             )
         if len(fitting) > 1:
             stem = Path(labels).name
             named = [group for group in fitting if any(stem.startswith(volume.name) for volume in group)]
             if len(named) != 1:
-                raise UserError(
-                    f"{labels}: {len(fitting)} images of the run have its shape; name the right one with --image"
-                )
+                raise UserError(f"{labels}: {len(fitting)} images of the run have this shape; choose one with --image")
             fitting = named
         return fitting[0]
 
     def named(self, name: str, labels: str) -> list[Volume]:
-        """The image of that name or path; "": the only one."""
+        """The image of that name or path; "" means the only one."""
         if self.given is not None:
             return self.given
         for path, group in self.groups.items():
@@ -429,15 +431,15 @@ class _Images:
         if name and Path(name).exists():
             return [as_volume(name, name, None, self.model.fov, self.model.min_side)]
         volumes = ", ".join(volume.name for group in self.groups.values() for volume in group)
-        asked = f"the run has no image {name!r}" if name else "does not say which image its points are of"
+        asked = f"the run has no image {name!r}" if name else "does not say which image its points belong to"
         raise UserError(f"{labels}: {asked}; give --image, or a column `image` with one of {volumes}")
 
 
 def run_data(run: Path, model: Model) -> Dataset:
-    """The run's own images. Raises UserError where it was not made from files, or they are not there any more."""
+    """The run's own images. Raises UserError if it was not trained on files, or if they no longer exist."""
     data = read_resolved(run)[0].get("data")
     if data is None:
-        raise UserError(f"{run}: does not know where its images are, as it was trained on none in files")
+        raise UserError(f"{run}: cannot find its images, as it was trained on arrays, not files")
     _, recipe, _ = folder.read(run, run)
     block = load_recipe({**recipe, "data": data}).data
     assert block is not None  # as there is one

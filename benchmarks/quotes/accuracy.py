@@ -15,6 +15,7 @@ from benchmarks.quotes import lines, paragraph, short, short_sd, sourced
 from benchmarks.studies import leads, study_sccs
 from benchmarks.studies import students as students_study
 from benchmarks.studies import teaching as teaching_study
+from benchmarks.studies.strokes import NAMES
 from benchmarks.tables import few_labels as few_labels_table
 from benchmarks.tables import text
 from benchmarks.tables.answers import Answers, read_csv
@@ -370,6 +371,16 @@ def study(results: Path) -> str:
     return sourced(study_sccs.table(found), f"{Origin.read(table)}.")
 
 
+def strokes(results: Path) -> str:
+    """How teaching goes on one slice, stroke by stroke."""
+    table = results / "teaching" / "strokes.csv"
+    rows = [[row["strokes"], *(f"{float(row[name]):.2f}" for name in NAMES.values())] for row in lines(table)]
+    said = (
+        f"Dice on the slice that is painted; strokes are simulated, where the result is wrong ({Origin.read(table)})."
+    )
+    return sourced(markdown(["strokes", *NAMES.values()], rows), said)
+
+
 QUOTES: dict[str, Callable[[Path], str]] = {
     "summary": summary,
     "table1": table1,
@@ -385,6 +396,7 @@ QUOTES: dict[str, Callable[[Path], str]] = {
     "maester": maester,
     "few_labels": few_labels,
     "teaching": teaching,
+    "strokes": strokes,
     "suggesting": suggesting,
     "fine": fine,
     "students": students,

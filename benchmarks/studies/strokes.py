@@ -1,13 +1,13 @@
 """How many strokes it takes until the nucleus is one class: HeLa, with a simulated person who labels what is wrong.
 
-    SCCS_DATA=DIR python -m benchmarks.studies.strokes [--rounds 6] [--seed 0] [--out benchmarks/results/teaching]
+    SCCS_DATA=DIR python -m benchmarks.studies.strokes [--rounds 8] [--seed 0] [--out benchmarks/results/teaching]
                                                        [--picture docs/images/teach_hela.jpg]
 
 `sccs_plus` is trained on the slice, without labels. Then come three strokes per class at random places, and in each
 further round up to four per class in the middle of the largest areas that are still wrong. The slice that is painted is
 the slice that is scored: this shows how teaching goes, not how well it carries over to other images.
 
-The image is slice 170 of EMPIAR-10094, archived under CC0. Writes OUT/strokes.md and OUT/strokes.csv, and the picture.
+The image is slice 170 of EMPIAR-10478, archived under CC0. Writes OUT/strokes.md and OUT/strokes.csv, and the picture.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def stroke(painted: np.ndarray, truth: np.ndarray, y: int, x: int, length: int, 
     """Paint (Y, X) along a line around (y, x), in the class that is there, and nowhere else."""
     half, code = WIDTH // 2, truth[y, x]
     for step in np.linspace(-length / 2, length / 2, max(2, length)):
-        row, column = round(y + step * np.sin(angle)), round(x + step * np.cos(angle))
-        here = np.s_[max(0, row - half) : row + half, max(0, column - half) : column + half]
+        row, column = max(half, round(y + step * np.sin(angle))), max(half, round(x + step * np.cos(angle)))
+        here = np.s_[row - half : row + half, column - half : column + half]
         painted[here][truth[here] == code] = code
 
 
@@ -93,7 +93,7 @@ def drawn(image: np.ndarray, clusters: np.ndarray, rounds: dict[int, np.ndarray]
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/teaching"))
     parser.add_argument("--picture", type=Path, default=Path("docs/images/teach_hela.jpg"))
@@ -126,7 +126,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Dice of the classes after each round of strokes, on the slice that is painted. The strokes are simulated and "
         "fall on what is still wrong.\n\n" + markdown(heads, [list(map(str, row)) for row in rows])
     )
-    print(publish(args.out, "strokes", "Strokes on HeLa", Origin.here(COMMAND), text, heads, rows))
+    print(
+        publish(
+            args.out, "strokes", "Strokes on HeLa", Origin.here(f"{COMMAND} --rounds {args.rounds}"), text, heads, rows
+        )
+    )
     return 0
 
 

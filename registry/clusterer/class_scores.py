@@ -1,4 +1,4 @@
-"""The class of the highest score, for features that are class scores (supervised references, Appendix Table 2)."""
+"""The class with the highest score, for features that are class scores (supervised references, Appendix Table 2)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from registry.spg.graphs import RegionGraph
 class ClassScores(Clusterer):
     """Z (n, C) class scores -> P (n, k): softmax over the C scores; columns beyond C stay zero.
 
-    k: room for classes, at least C. Cluster i is class i of the data set. Nothing is learned here: labels took part
-    where the scores were (`features: segmenter`). Meant behind `graph: pixel`, which hands scores on as they are.
-    `fit` raises UserError when there are more scores than k, or fewer training nodes than scores.
+    k: maximal number of classes, at least C. Cluster i is class i of the data set. Nothing is learned here: labels were
+    used to train the scores (`features: segmenter`). Meant for `graph: pixel`, which passes scores on unchanged.
+    `fit` raises UserError if there are more scores than k, or fewer training nodes than scores.
     """
 
     per_class = True
@@ -41,6 +41,6 @@ class ClassScores(Clusterer):
     def _check(self, Z: torch.Tensor) -> None:
         if Z.shape[1] > self.k:
             raise UserError(
-                f"clusterer.k: {self.k} is less than the {Z.shape[1]} scores of each node; raise it, and "
-                "take features that are class scores, such as segmenter, with graph: pixel"
+                f"clusterer.k: {self.k} is less than the {Z.shape[1]} scores of each node; increase it, and "
+                "use features that are class scores, such as segmenter, with graph: pixel"
             )

@@ -1,4 +1,4 @@
-"""A small graph network trained on each graph by itself, by the cut its clusters make (DeepCut, Aflalo et al. 2022)."""
+"""A small graph network trained on each graph separately, by the cut of its clusters (DeepCut, Aflalo et al. 2022)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from registry.spg.graphs import RegionGraph
 
 
 class DeepCut(Clusterer):
-    """Z (n_s, u) -> P (n_s, k), rows of a softmax, by a network that is trained in `predict` on that graph alone.
+    """Z (n_s, u) -> P (n_s, k), rows of a softmax, by a network that `predict` trains on that graph alone.
 
     F (n_s, q) are the node's features, Z or half of it. One graph convolution of F (symmetric normalisation,
     self-loops; weights are the positive entries of W), ReLU for `ncut` or ELU for `cc`, ELU, linear, ELU, dropout,
@@ -27,25 +27,26 @@ class DeepCut(Clusterer):
             -Tr(S^T W S) / Tr(S^T D S) + || S^T S / ||S^T S||_F - I / ||I||_F ||_F,  D the row sums of W;
         `cc`, W = F F^T - max / alpha, and the loss is that of correlation clustering, -sum_ij W_ij (S S^T)_ij, for
             which similar nodes belong together and others apart, so that clusters may stay empty.
-    k: clusters, at most, for `cc`. alpha: of `cc`, above 1; the larger, the fewer clusters.
+    k: clusters, for `cc` the maximal number. alpha: of `cc`, above 1; larger values give fewer clusters.
     hidden, mlp_hidden: width of the convolution and of the layer after it. dropout: of the latter. lr: of AdamW.
     epochs: steps on each graph.
-    channels: `mean`, the first half of Z's channels: the code has one feature vector for each patch, and these are the
-        patch's; the other half, deviations within it, is what the spG adds. `all`, for features of another kind.
-        An odd number of channels is always taken whole.
-    length: each node's features are scaled to this length; null: not. Only directions then tell nodes apart, and no
-        single long vector sets the largest similarity, hence the threshold of `cc`.
+    channels: `mean`, the first half of Z's channels: they correspond to the code's single feature vector per patch; the
+    other half, deviations within the patch, is added by the spG. `all`, for other kinds of features.
+    An odd number of channels is always used in full.
+    length: scale each node's features to this length; null: do not. Nodes then differ only in direction, and no single
+    long vector determines the largest similarity, and with it the threshold of `cc`.
 
-    Every graph starts from the same random weights, drawn in `fit`: nothing else makes a cluster mean the same in two
-    images. `fit` raises UserError when no training graph has k nodes. Fitted: `weights_`, tensors by name.
+    Every graph starts from the same random weights, drawn in `fit`; nothing else makes clusters correspond between
+    images. `fit` raises UserError if no training graph has k nodes. Fitted: `weights_`, tensors by name.
 
-    Source: the paper's code, sizes and rates included, on other features: keys of DINO as they are. Tokens of an MAE as
-    they are lie all near one direction (cosines above .9), so that no cut is worth making and all nodes become one
-    cluster; take `graph.standardize: set` and a `length`. Its single stage has 10 epochs, the second one 100. Measured
-    on the phantom by the losses alone, labels aside: of the fall from the first step to 300 epochs, `ncut` has 17 %
-    after 10 and 94 % after 100, `cc` 60 % and 97 %. Shorter features (14, the deviation 1 of 192 channels) make
-    `ncut` stay for some hundred epochs where it begins, all nodes in equal parts in all clusters, a plateau of this
-    loss. The code reads clusters from the last step, under dropout; here they are read after it, without dropout.
+    Source: the paper's code, including sizes and rates, which uses unscaled DINO keys as features. Unscaled MAE tokens
+    all point in nearly the same direction (cosines above .9), so that no cut is worthwhile and all nodes become one
+    cluster; use `graph.standardize: set` and a `length`. The code's single stage has 10 epochs, its second one 100.
+    Measured on the phantom by the losses alone, without labels: of the decrease from the first step to 300 epochs,
+    `ncut` reaches 17 % after 10 and 94 % after 100, `cc` 60 % and 97 %. With shorter features (14, the deviation 1 of
+    192 channels), `ncut` stays for some hundred epochs at its start, a plateau of the loss with all nodes in equal
+    parts in all clusters. The code reads clusters from the last step, with dropout; here they are read after it,
+    without.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class DeepCut(Clusterer):
             if getattr(self, name) < 1:
                 raise UserError(f"clusterer.{name}: {getattr(self, name)} must be at least 1")
         if not 1 < alpha < np.inf:
-            raise UserError(f"clusterer.alpha: {alpha} must be above 1, else no two nodes are alike")
+            raise UserError(f"clusterer.alpha: {alpha} must be above 1, or no two nodes are similar")
         if not 0 <= dropout < 1:
             raise UserError(f"clusterer.dropout: {dropout} must be at least 0 and below 1")
         for name, value in (("lr", lr), ("length", 1 if length is None else length)):
@@ -133,7 +134,7 @@ class DeepCut(Clusterer):
         return F if self.length is None else self.length * torch.nn.functional.normalize(F, dim=1)
 
     def _draw(self, q: int) -> dict[str, Tensor]:
-        """Starting weights for q channels, of the distributions that are usual for such layers."""
+        """Initial weights for q channels, from the usual distributions for such layers."""
         generator = torch.Generator().manual_seed(self.seed or 0)
 
         def uniform(bound: float, *shape: int) -> Tensor:
@@ -157,16 +158,16 @@ class DeepCut(Clusterer):
         return (X @ weights["scores.weight"] + weights["scores.bias"]).softmax(1)
 
     def _prepare(self, F: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """What training needs of F (n_s, q): the features once propagated over the graph, and the loss of S (n_s, k).
+        """Prepare training on F (n_s, q): the features propagated over the graph, and the loss of S (n_s, k).
 
-        The convolution is linear and F fixed, so that F is propagated once and not in each step. Similarities are in
-        units of the largest, which neither the convolution nor AdamW sees.
+        The convolution is linear and F fixed, so F is propagated once rather than in each step. Similarities are
+        relative to the largest, which affects neither the convolution nor AdamW.
         """
         n = len(F)
         check_pairs("clusterer: deepcut", n, 4, "use larger cells or superpixels, or a smaller data.fov", str(F.device))
         largest = float(F.square().sum(1).max())  # of F F^T: no product exceeds the larger of two squared lengths
         if not np.isfinite(largest):
-            raise UserError("deepcut got NaN or infinite features: look for NaN pixels in the images")
+            raise UserError("deepcut got NaN or infinite features: check the images for NaN pixels")
         largest = largest or 1.0
         G = F / largest**0.5
         W = G @ G.T  # (n_s, n_s)

@@ -1,4 +1,4 @@
-"""k-means on every graph by itself, its clusters then matched to those of an anchor graph."""
+"""k-means on every graph separately, with clusters matched to those of an anchor graph."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from registry.spg.graphs import RegionGraph
 class HungarianKMeans(Clusterer):
     """Z (n_s, u) -> P (n_s, k), one-hot: k-means on this graph's own Z, clusters named after the anchor's.
 
-    The matching minimises the summed squared distance between cluster means (Hungarian algorithm). `feature` takes
+    The matching minimises the summed squared distance between cluster means (Hungarian algorithm). `feature` uses
     the means of node features, which are comparable between images; `embedding` those of Z, which for a numerical
-    eigensolver are not, since signs, order and rotations of eigenvectors differ from graph to graph.
-    The paper's ablation "w/o NC_hm" matches with the ground truth instead, which no segmentation without labels can.
+    eigensolver are not, as signs, order and rotations of eigenvectors differ between graphs.
+    The paper's ablation "w/o NC_hm" matches with the ground truth instead, which is impossible without labels.
 
-    k: clusters; a graph with fewer distinct nodes gets as many clusters as it has. match, see
+    k: clusters; a graph with fewer distinct nodes gets as many clusters as it has nodes. match: see
     above. n_init, iterations, seed (null: the run's): of k-means.
-    The attribute `anchor`, set before `fit`, is the index of the anchor graph. `fit` raises UserError when the
+    The attribute `anchor`, set before `fit`, is the index of the anchor graph. `fit` raises UserError if the
     anchor has fewer than k distinct nodes. Fitted: `reference_` (k, d) or (k, u), means of the anchor's clusters.
     """
 
@@ -82,7 +82,7 @@ class HungarianKMeans(Clusterer):
 
 
 def match(means: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """One-to-one matching of least summed squared distance: means (k', d), reference (k >= k', d) -> (k',) indices."""
+    """One-to-one matching with the smallest summed squared distance: means (k', d), reference (k >= k', d) -> (k',)."""
     from scipy.optimize import linear_sum_assignment
     from scipy.spatial.distance import cdist
 

@@ -17,16 +17,16 @@ from registry.spg.graphs import RegionGraph
 class IncrementalKMeans(Clusterer):
     """Z (n_s, u) -> P (n_s, k), one-hot by the nearest of k centroids that grew over the training graphs.
 
-    k-means on the anchor graph gives the centroids; the other graphs then come in an order drawn with the seed, each
-    node joins the nearest centroid, and centroids move once per `update_every` graphs (`IncrementalCentroids` has
-    the rules of update and re-seeding). In later passes the anchor comes like any other graph.
+    k-means on the anchor graph initialises the centroids; the other graphs follow in an order drawn with the seed, each
+    node joins the nearest centroid, and centroids move once per `update_every` graphs (see `IncrementalCentroids` for
+    updates and re-seeding). In later passes the anchor is treated like any other graph.
 
     k: clusters. update_every: graphs per update (paper: 8). decay: forgetting of old nodes at each update, null for
     the paper's mean over all nodes so far. reseed: move clusters that stay empty for a whole window.
-    passes: times that every graph is seen. n_init: restarts of k-means on the anchor.
+    passes: how often every graph is seen. n_init: restarts of k-means on the anchor.
     The attribute `anchor`, set before `fit`, is the index of the anchor graph.
 
-    Fitted: `centroids_` (k, u) float32; `use_` (k,) int64, nodes given to each cluster during `fit`; `reseeds_`.
+    Fitted: `centroids_` (k, u) float32; `use_` (k,) int64, nodes assigned to each cluster during `fit`; `reseeds_`.
     """
 
     anchor: int = 0

@@ -1,4 +1,4 @@
-"""k-means over the nodes of all training graphs at once: one set of centroids, hence consistent between images."""
+"""k-means over the nodes of all training graphs at once: one set of centroids, so clusters agree between images."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class KMeans(Clusterer):
     """Z (n_s, u) -> P (n_s, k), one-hot by the nearest of k centroids.
 
     k: clusters. n_init, iterations: restarts of k-means, and Lloyd iterations in each.
-    scale: `none`, coordinates as they are; `standardize`, by their mean and deviation over all training nodes.
-    max_points: fit on at most so many nodes, drawn over all graphs with the seed; null for all of them.
+    scale: `none`, coordinates unchanged; `standardize`, by their mean and deviation over all training nodes.
+    max_points: fit to at most so many nodes, drawn from all graphs with the seed; null for all of them.
 
-    `fit` raises UserError when the training graphs have fewer than k distinct nodes.
+    `fit` raises UserError if the training graphs have fewer than k distinct nodes.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class KMeans(Clusterer):
             setattr(self, f"{name}_", np.array(value))
 
     def _draw(self, graphs: Sequence[RegionGraph], embeddings: Sequence[torch.Tensor]) -> np.ndarray:
-        """Rows of all Z, at most `max_points`: (N, u) float32. One graph's Z is looked at at a time."""
+        """Rows of all Z, at most `max_points`: (N, u) float32. Processes one graph's Z at a time."""
         offsets = np.cumsum([0] + [graph.n for graph in graphs])
         chosen = np.arange(offsets[-1])
         if self.max_points is not None and len(chosen) > self.max_points:

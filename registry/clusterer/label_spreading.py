@@ -14,30 +14,29 @@ from registry.ranges import Count, Positive, Seed, Share, Width
 from registry.spg.graphs import RegionGraph
 from registry.spg.principal import TINY
 
-LEAST = 0.02  # share of a class, of which few labels cannot tell that it is less
+LEAST = 0.02  # smallest share of a class that a few labels can reveal
 
 
 class LabelSpreading(SparseHead):
     """Z (n_s, u) -> P (n_s, k) by other heads, corrected and smoothed along the edges (Huang et al. 2021).
 
-    The others are logistic regression and trees. Few labels suit the first, many the second: with n labelled nodes a
-    class, the shares of their say are m to n, m = `even`.
+    The others are logistic regression, which suits few labels, and trees, which suit many: with n labelled nodes per
+    class, they are weighted m to n, m = `even`.
 
-    Heads to which all classes are alike see rare ones too often, if labels were drawn class by class, and too seldom,
-    if they were not. How large the classes are is estimated from nodes without labels, and P is multiplied by that
-    share to the power of prior r^2 - chosen (1 - r), where r is the number of a class's labels, 1 for the class with
-    most.
+    Heads that treat all classes alike predict rare ones too often if labels were drawn class by class, and too seldom
+    if they were not. The classes' shares are estimated from unlabelled nodes, and P is multiplied by the share to the
+    power of prior r^2 - chosen (1 - r), where r is the number of a class's labels relative to the class with most.
 
-    With W = D^-1 A, the mean over neighbours: what is wrong at labelled nodes, E_0, is spread by
-    E <- correct W E + (1 - correct) E_0 and added, then P <- smooth W P + (1 - smooth) P_0. Labelled nodes are known
-    again by their coordinates; in an image without any only the second step does something. What all such heads have in
-    common is told in `registry.clusterer.sparse`.
+    With W = D^-1 A, the mean over neighbours: the error at labelled nodes, E_0, is spread by
+    E <- correct W E + (1 - correct) E_0 and added, then P <- smooth W P + (1 - smooth) P_0. Labelled nodes are
+    recognised by their coordinates; in an image without any, only the second step has an effect.
+    `registry.clusterer.sparse` describes what all such heads share.
 
-    k: room for classes. coordinates: of each node, after each number of walks. base: `both`, or `trees` or `logistic`
-        alone. even: labelled nodes a class at which both have the same say. trees: of the forest. C: inverse strength
-        of the penalty of logistic regression. prior, chosen: as above. correct, smooth: share of the neighbours.
-        steps: of either.
-    Fitted: `weight_` (k,) float32, that factor.
+    k: maximal number of classes. coordinates: of each node, after each number of walks. base: `both`, or only `trees`
+    or `logistic`. even: labelled nodes per class at which both have the same weight. trees: of the forest. C: inverse
+    strength of the penalty of logistic regression. prior, chosen: as above. correct, smooth: weight of the
+    neighbours. steps: of either.
+    Fitted: `weight_` (k,) float32, the factors of P.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class LabelSpreading(SparseHead):
         self._check()
 
     def _others(self) -> dict[str, tuple[SparseHead, float]]:
-        """The other heads, not fitted yet, and the shares of their say."""
+        """The other heads, unfitted, and their weights."""
         n = len(self.classes_) / len(np.unique(self.classes_))
         logistic = {"both": self.even / (self.even + n), "trees": 0.0, "logistic": 1.0}[self.base]
         heads: dict[str, tuple[SparseHead, float]] = {

@@ -1,4 +1,4 @@
-"""k-means by mini-batches (Sculley 2010), for very many nodes: Han et al. 2022 cluster so, and DSM its segments."""
+"""Mini-batch k-means (Sculley 2010), for very many nodes; used by Han et al. 2022, and by DSM for its segments."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from registry.ranges import Count, Seed
 class MiniBatchKMeans(KMeans):
     """Z (n_s, u) -> P (n_s, k), one-hot by the nearest of k centroids that moved with every batch of nodes.
 
-    k-means on a first batch gives the centroids; each further batch goes to the nearest, and a centroid moves to the
-    mean of all nodes that it was ever given. These are the steps of Sculley's algorithm; each finds the nearest
-    centroids by FAISS, which has no mini-batches itself (its `max_points_per_centroid` is one sample, and leaves the
-    other nodes out). With no more nodes than `batch` it is k-means.
+    k-means on a first batch initialises the centroids; nodes of each further batch go to the nearest, and a centroid
+    moves to the mean of all nodes that it ever received, as in Sculley's algorithm. FAISS finds the nearest centroids;
+    it has no mini-batches itself (its `max_points_per_centroid` draws one sample and ignores the other nodes). With at
+    most `batch` nodes this is plain k-means.
 
-    k: clusters. batch: nodes per step. iterations: passes over all nodes, at most; it ends when a pass moves the
-    centroids little. n_init: restarts of k-means on the first batch. max_points: fit on at most so many nodes, drawn
-    over all graphs with the seed; null for all of them.
-    `fit` raises UserError when the training graphs have fewer than k distinct nodes.
+    k: clusters. batch: nodes per step. iterations: maximal number of passes over all nodes; stops when a pass hardly
+    moves the centroids. n_init: restarts of k-means on the first batch. max_points: fit to at most so many nodes, drawn
+    from all graphs with the seed; null for all of them.
+    `fit` raises UserError if the training graphs have fewer than k distinct nodes.
     """
 
     scale = "none"
@@ -57,7 +57,7 @@ class MiniBatchKMeans(KMeans):
         batches = self._shuffled(Z, rng)
         try:
             running.begin(batches.pop(0) if batches else Z)
-        except UserError:  # fewer than k distinct nodes in the batch, perhaps not in all
+        except UserError:  # fewer than k distinct nodes in the batch, but perhaps not overall
             running.begin(Z)
         enough = TOLERANCE * points.var(axis=0, dtype=np.float64).mean()
         for _ in range(self.iterations):

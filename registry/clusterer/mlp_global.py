@@ -16,27 +16,27 @@ from registry.ranges import Count, NotNegative, Pair, Rate, Seed, Width
 from registry.spg.graphs import RegionGraph
 from registry.spg.losses import clustering, smoothness
 
-STEPS = 200  # of expectation maximisation, at most
-CURVE = 100  # values that are kept of the training
+STEPS = 200  # maximal number, of expectation maximisation
+CURVE = 100  # logged values of the training
 
 
 class MLPGlobal(Clusterer):
     """Z (n_s, u) -> P (n_s, k) by a small network: softmax of its teacher's scores, linear in z and z^2, plus
     Linear(u, hidden), ELU, Linear(hidden, k), the paper's head.
 
-    The paper's teacher begins with the k-means of one anchor graph and follows the others graph by graph. Where the
-    embedding is fixed it need not: clusters come from the nodes of all training graphs at once, by k-means or as a
-    mixture of Gaussians. The network starts as its teacher and is trained, one graph an iteration, by L_clu + smo L_smo
-    (Eq. 3 and 4). It alone segments new images.
+    The paper's teacher starts from the k-means of one anchor graph and follows the others graph by graph. With a fixed
+    embedding this is unnecessary: clusters come from the nodes of all training graphs at once, by k-means or as a
+    mixture of Gaussians. The network starts as its teacher and is trained, one graph per iteration, by L_clu + smo
+    L_smo (Eq. 3 and 4). Only the network segments new images.
 
-    k: clusters. hidden: width between. teacher: `kmeans` or `mixture`. n_init: restarts of k-means.
-    covariance, shares: of the Gaussians of a mixture: a variance for each coordinate or one for all (`spherical`);
-        shares `fitted` to the nodes, or `equal`, so that a rare cluster is not drawn into a frequent one.
-    max_points: the teacher sees at most so many nodes, drawn over all graphs with the seed.
-    iterations, lr: of Adam, by a cosine to a hundredth. smo: weight of L_smo; eta, nu: of L_smo.
+    k: clusters. hidden: width of the hidden layer. teacher: `kmeans` or `mixture`. n_init: restarts of k-means.
+    covariance, shares: of a mixture's Gaussians: one variance per coordinate or one for all (`spherical`);
+    shares `fitted` to the nodes, or `equal`, so that a rare cluster is not absorbed by a frequent one.
+    max_points: the teacher sees at most so many nodes, drawn from all graphs with the seed.
+    iterations, lr: of Adam, with cosine decay to lr / 100. smo: weight of L_smo; eta, nu: of L_smo.
 
     Fitted: the network; `means_` (k, u) float32, the teacher's clusters; `loss_`, of the last iteration.
-    Raises UserError when the training graphs have fewer than k distinct nodes.
+    Raises UserError if the training graphs have fewer than k distinct nodes.
     """
 
     takes_tensors = True
@@ -184,7 +184,7 @@ class _Head(torch.nn.Module):
         self.residual = torch.nn.Sequential(first, torch.nn.ELU(), second)
 
     def start(self, means: np.ndarray, variances: np.ndarray, shares: np.ndarray) -> None:
-        """Begin as the posterior of Gaussians: means, variances (k, u), shares (k,)."""
+        """Start as the posterior of Gaussians: means, variances (k, u), shares (k,)."""
         centre = means.mean(0)
         scale = np.sqrt(np.square(means - centre).mean() + variances.mean())
         m, v = (means - centre) / scale, variances / scale**2
@@ -213,9 +213,9 @@ def mixture(
     """Gaussians with diagonal covariance by expectation maximisation, from clusters `labels` of points (N, u): means
     (k, u), variances (k, u), shares (k,).
 
-    equal: every Gaussian has the share 1 / k. spherical: it has one variance in all directions. Variances are kept
-    above a thousandth of the largest variance of the points: no cluster shrinks onto a point. Ends when the mean
-    log-likelihood of a point gains less than 1e-5, or after `STEPS` steps.
+    equal: every Gaussian has the share 1 / k. spherical: one variance in all directions. Variances are kept
+    above a thousandth of the points' largest variance, so that no cluster collapses to a point. Stops when the mean
+    log-likelihood per point gains less than 1e-5, or after `STEPS` steps.
     """
     X = np.concatenate([points, np.square(points)], axis=1).astype(np.float64)  # (N, 2u)
     u = points.shape[1]

@@ -17,18 +17,18 @@ from registry.spg.losses import clustering, smoothness
 class MLPIncremental(torch.nn.Module, Clusterer):
     """Z (n_s, u) -> P (n_s, k) by Linear(u, hidden), ELU, Linear(hidden, k), softmax (paper: 12 -> 12 -> 8).
 
-    k: clusters. hidden: width between. seed: of the head's start and of the anchor's k-means; null: the run's.
+    k: clusters. hidden: width of the hidden layer. seed: of the head's start and the anchor's k-means; null: the run's.
 
     After `warmup` iterations, in which the embedding is trained alone, k-means on the anchor graph's Z gives k
-    centroids; from then on each graph's nodes go to the nearest centroid, which is the target of L_clu, and
+    centroids; from then on each node's nearest centroid is the target of L_clu, and
     centroids are running means, moved once per `update_every` graphs (`registry.numeric.centroids`).
 
-    decay: forgetting of the running means per update; null (paper) keeps all nodes ever seen with equal weight.
-    reseed: place a cluster that went empty on a node far from all centroids.
-    detach: L_clu and L_smo train the head alone and leave the embedding to L_spe.
-    head: `sigmoid` makes the nu term of L_smo act (Eq. 4); rows of P are then normalised for prediction. `elu+softmax`
-        has an ELU before the softmax (later code).
-    dropout: share of hidden units that are dropped in training (later code: .25; the paper has none).
+    decay: forgetting of the running means per update; null (paper) weights all nodes ever seen equally.
+    reseed: move an empty cluster to a node far from all centroids.
+    detach: L_clu and L_smo train only the head; the embedding is left to L_spe.
+    head: `sigmoid` activates the nu term of L_smo (Eq. 4); rows of P are then normalised for prediction. `elu+softmax`
+    has an ELU before the softmax (later code).
+    dropout: share of hidden units dropped in training (later code: .25; the paper has none).
     eta, nu: of L_smo.
     """
 
@@ -84,7 +84,7 @@ class MLPIncremental(torch.nn.Module, Clusterer):
         self.centroids = IncrementalCentroids(self.k, self.update_every, self.decay, self.reseed, self.seed or 0)
 
     def prepare(self, u: int, device: torch.device) -> None:
-        """Make the head for u coordinates; before the optimiser is."""
+        """Create the head for u coordinates, before the optimiser."""
         self._create(u)
         self.to(device)
 
@@ -103,7 +103,7 @@ class MLPIncremental(torch.nn.Module, Clusterer):
         return torch.nn.functional.elu(X) if self.head == "elu+softmax" else X
 
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        """P (n_s, k) as L_smo sees it."""
+        """P (n_s, k) as used by L_smo."""
         return logits.sigmoid() if self.head == "sigmoid" else logits.softmax(1)
 
     def loss(self, graph: RegionGraph, Z: torch.Tensor) -> dict[str, torch.Tensor]:

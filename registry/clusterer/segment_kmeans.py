@@ -16,20 +16,20 @@ from registry.spg.graphs import RegionGraph
 
 
 class SegmentKMeans(Clusterer):
-    """Z (n_s, u) -> P (n_s, k), one-hot: the cluster of the segment that a node lies in.
+    """Z (n_s, u) -> P (n_s, k), one-hot: the cluster of each node's segment.
 
-    k-means on this graph's own Z gives segments, which are comparable to no other image's. Each is described by the
-    mean of its nodes' features, which are, weighted by area and scaled to unit length; k-means over the segments of
-    all training graphs gives k centroids, and a segment of any image goes to the nearest.
+    k-means on a graph's own Z gives segments, which are not comparable between images. Each is described by the mean of
+    its nodes' features, which are, weighted by area and scaled to unit length; k-means over the segments of all
+    training graphs gives k centroids, and each segment goes to the nearest.
 
-    k: clusters. segments: per image (DSM: 15 for VOC); a graph with fewer distinct nodes has as many as it has.
-    n_init, iterations, seed (null: the run's): of either k-means.
+    k: clusters. segments: per image (DSM: 15 for VOC); a graph with fewer distinct nodes has one per node.
+    n_init, iterations, seed (null: the run's): of both k-means.
 
-    Source: DSM, where a segment is described by the DINO class token of the image cropped to it. The class token of a
-    masked autoencoder is not trained, hence the mean. DSM takes the segment with the most border pixels for the
-    background; a field of view within tissue has none. Its k-means over segments goes by mini-batches of 4,096, which
-    is plain k-means for as few as there are here.
-    `fit` raises UserError when the training graphs have fewer than k segments that differ. Fitted: `centroids_` (k, d).
+    Source: DSM, where a segment is described by the DINO class token of the image cropped to it. A masked autoencoder's
+    class token is not trained, so the mean is used. DSM takes the segment with the most border pixels as background; a
+    field of view within tissue has none. Its k-means over segments uses mini-batches of 4,096, which is plain k-means
+    for the few segments here.
+    `fit` raises UserError if the training graphs have fewer than k distinct segments. Fitted: `centroids_` (k, d).
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class SegmentKMeans(Clusterer):
         distinct = len(np.unique(points, axis=0))
         if distinct < self.k:
             raise UserError(
-                f"clusterer.k: {self.k} is larger than the {distinct} segments that differ; lower it, or "
+                f"clusterer.k: {self.k} is larger than the {distinct} distinct segments; lower it, "
                 "raise clusterer.segments, or use finer regions or more data"
             )
         self.centroids_ = self._kmeans(points, self.k, graphs[0].device)[0].astype(np.float32)
@@ -70,7 +70,7 @@ class SegmentKMeans(Clusterer):
         return torch.from_numpy(P).to(Z.device)
 
     def segment(self, Z: torch.Tensor) -> np.ndarray:
-        """The segment of each node, (n_s,) int64 from 0 on, none empty."""
+        """The segment of each node, (n_s,) int64 from 0, none empty."""
         points = as_floats(Z)
         if not len(points):
             return np.zeros(0, np.int64)

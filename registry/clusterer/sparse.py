@@ -1,4 +1,4 @@
-"""What heads have in common that learn from a few labelled nodes: their coordinates, and the nodes that they keep."""
+"""The common base of heads that learn from a few labelled nodes: coordinates, and the stored labelled nodes."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from registry.spg.principal import Coordinates
 
 
 class SparseHead(Clusterer):
-    """Z (n_s, u) -> P (n_s, k), fitted on few labelled nodes among many; cluster i is class i of the data set.
+    """Z (n_s, u) -> P (n_s, k), fitted to a few labelled nodes among many; cluster i is class i of the data set.
 
-    Nodes are known by their own coordinates (`registry.spg.principal.Coordinates`) after 0, 2 and 6 walks, in place of
-    Z: small structures show in the first, large ones in the last. A node with labelled pixels counts as the class that
-    most of them have. All classes have the same weight, whatever the number of their
-    nodes. Columns of classes that no label has stay zero.
+    Instead of Z, nodes are represented by their own coordinates (`registry.spg.principal.Coordinates`) after 0, 2 and 6
+    walks: the first show small structures, the last large ones. A node with labelled pixels counts as their most
+    frequent class. All classes have the same weight, regardless of the number of their nodes. Columns of unlabelled
+    classes stay zero.
 
-    `fit` begins anew: its graphs, labelled or not, give the coordinates. `partial_fit` adds labelled nodes; a node that
-    is labelled again takes the new class. For clicks, the steps in between: `points` of a graph's nodes do not change
-    while labels do, `learn` takes all labelled points at once, `judge` classifies points.
+    `fit` starts over: its graphs, labelled or not, determine the coordinates. `partial_fit` adds labelled nodes; a node
+    that is labelled again takes the new class. Interactive labelling uses the individual steps: `points` of a graph's
+    nodes do not depend on labels, `learn` takes all labelled points at once, `judge` classifies points.
 
     Fitted: `coordinates_`; `points_` (N, d) float32, `classes_` (N,) int64, the labelled nodes.
     """
@@ -39,17 +39,17 @@ class SparseHead(Clusterer):
             if getattr(self, name) < 1:
                 raise UserError(f"clusterer.{name}: {getattr(self, name)} must be at least 1")
 
-    def fit(  # type: ignore[override]  # a supervised part is given labels as well
+    def fit(  # type: ignore[override]  # a supervised part also gets labels
         self, graphs: Sequence[RegionGraph], embeddings: Sequence[torch.Tensor], labels: Sequence[np.ndarray]
     ) -> None:
-        """labels: for each graph (n_s, C) int, the pixels of each class in each node; rows of zeros where none is."""
+        """labels: for each graph (n_s, C) int, the pixels of each class in each node; rows of zeros if unlabelled."""
         if (n := sum(graph.n for graph in graphs)) < self.k:
             raise UserError(f"clusterer.k: {self.k} is larger than the {n} training nodes")
         self.begin_with(graphs)
         self.partial_fit(graphs, embeddings, labels)
 
     def begin_with(self, graphs: Sequence[RegionGraph]) -> None:
-        """Take coordinates from the nodes of these graphs, and forget all labels."""
+        """Fit the coordinates to the nodes of these graphs, and forget all labels."""
         self.coordinates_ = Coordinates(self.coordinates, self.hops).fit(graphs)
         d = self.coordinates * len(self.hops)
         self.points_, self.classes_ = np.zeros((0, d), np.float32), np.zeros(0, np.int64)
@@ -57,13 +57,11 @@ class SparseHead(Clusterer):
     def partial_fit(
         self, graphs: Sequence[RegionGraph], embeddings: Sequence[torch.Tensor], labels: Sequence[np.ndarray]
     ) -> None:
-        """Learn from the labelled nodes of these graphs as well; arguments as for `fit`, which comes first."""
+        """Also learn from the labelled nodes of these graphs; arguments as for `fit`, which must come first."""
         found, classes = [self.points_], [self.classes_]
         for graph, counts in zip(graphs, labels):
             if counts.shape[1] > self.k:
-                raise UserError(
-                    f"clusterer.k: {self.k} is less than the {counts.shape[1]} classes of the data; raise it"
-                )
+                raise UserError(f"clusterer.k: {self.k} is less than the data's {counts.shape[1]} classes; increase it")
             if (seen := counts.sum(1) > 0).any():
                 found.append(self.points(graph)[seen])
                 classes.append(counts[seen].argmax(1))
@@ -74,17 +72,17 @@ class SparseHead(Clusterer):
         return self.coordinates_.of(graph)
 
     def learn(self, points: np.ndarray, classes: np.ndarray) -> None:
-        """Fit on these labelled points (N, d) float32 of classes (N,) int64, and on no other. Of equal points, the last
-        one counts. Raises UserError where there is none."""
+        """Fit to exactly these labelled points (N, d) float32 of classes (N,) int64. Of equal points, the last one
+        counts. Raises UserError if there are none."""
         if not len(points):
-            raise UserError("data.train: no training node has a labelled pixel, and this part learns from labels")
+            raise UserError("data.train: no training node has a labelled pixel, but this part needs labels")
         _, last = np.unique(points[::-1], axis=0, return_index=True)
         kept = np.sort(len(points) - 1 - last)
         self.points_, self.classes_ = points[kept], classes[kept]
         self._learn(self.points_, self.classes_)
 
     def judge(self, points: np.ndarray) -> np.ndarray:
-        """P (n, k) float32 of points (n, d), each by itself."""
+        """P (n, k) float32 of points (n, d), each independently."""
         P = np.zeros((len(points), self.k), np.float32)
         classes = np.unique(self.classes_)
         if len(classes) == 1:
@@ -94,7 +92,7 @@ class SparseHead(Clusterer):
         return P
 
     def settle(self, graph: RegionGraph, points: np.ndarray, P: np.ndarray) -> np.ndarray:
-        """P (n_s, k) of a graph's nodes in the light of their neighbours, given what `judge` says of their `points`."""
+        """P (n_s, k) of a graph's nodes with regard to their neighbours, given `judge`'s P for their `points`."""
         return P
 
     def predict(self, graph: RegionGraph, Z: torch.Tensor) -> torch.Tensor:
@@ -102,7 +100,7 @@ class SparseHead(Clusterer):
         return torch.from_numpy(self.settle(graph, points, self.judge(points))).to(Z.device)
 
     def _learn(self, X: np.ndarray, y: np.ndarray) -> None:
-        """Fit on points X (N, d) of classes y (N,); where there is one class alone, `_judge` is not asked."""
+        """Fit to points X (N, d) of classes y (N,); with a single class, `_judge` is not called."""
         raise NotImplementedError
 
     def _judge(self, X: np.ndarray) -> np.ndarray:
@@ -110,11 +108,11 @@ class SparseHead(Clusterer):
         raise NotImplementedError
 
     def _own_state(self) -> dict[str, np.ndarray]:
-        """What `_learn` made."""
+        """State made by `_learn`."""
         raise NotImplementedError
 
     def _set_own_state(self, state: dict[str, np.ndarray], d: int) -> None:
-        """Take what `_own_state` gave, for points of d coordinates. Raises ValueError for anything else."""
+        """Restore the result of `_own_state`, for points of d coordinates. Raises ValueError for anything else."""
         raise NotImplementedError
 
     def get_state(self) -> dict[str, np.ndarray]:
@@ -140,15 +138,15 @@ class SparseHead(Clusterer):
 
 
 def balanced(classes: np.ndarray) -> np.ndarray:
-    """Weights (N,) float64 that give every class the same sum; 1 on the mean."""
+    """Weights (N,) float64 that give every class the same sum; their mean is 1."""
     _, at, count = np.unique(classes, return_inverse=True, return_counts=True)
     return len(classes) / (len(count) * count[at].astype(np.float64))
 
 
 def shares(P: np.ndarray, least: float, rounds: int = 30) -> np.ndarray:
-    """Shares (C,) of the classes among points of which a head to which all classes are alike says P (n, C).
+    """Shares (C,) of the classes among points, from the P (n, C) of a head that treats all classes alike.
 
-    By expectation and maximisation (Saerens et al. 2002), none below `least`.
+    By expectation maximisation (Saerens et al. 2002), none below `least`.
     """
     found = np.full(P.shape[1], 1 / P.shape[1])
     for _ in range(rounds):
@@ -158,5 +156,5 @@ def shares(P: np.ndarray, least: float, rounds: int = 30) -> np.ndarray:
 
 
 def below(prefix: str, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays whose names begin so, by the rest of their names."""
+    """The arrays whose names start with `prefix`, with the prefix removed."""
     return {name.removeprefix(prefix): np.array(value) for name, value in state.items() if name.startswith(prefix)}

@@ -14,13 +14,14 @@ from registry.ranges import Count, Positive, Width
 class SparseLogistic(SparseHead):
     """Z (n_s, u) -> P (n_s, k) by multinomial logistic regression on a few labelled nodes.
 
-    What all such heads have in common is told in `registry.clusterer.sparse`.
+    `registry.clusterer.sparse` describes what all such heads share.
 
-    It sees the coordinates after most walks alone, each times the root of its deviation: halfway between coordinates as
-    they are, which hide small classes, and coordinates of one deviation, which are mostly noise to so few labels.
+    It uses only the coordinates after the most walks, each times the root of its deviation: a compromise between
+    unscaled coordinates, which hide small classes, and coordinates of unit deviation, which are mostly noise for so few
+    labels.
 
-    k: room for classes. coordinates: of each node. C: inverse strength of the L2 penalty. iterations: of L-BFGS, at
-        most.
+    k: maximal number of classes. coordinates: of each node. C: inverse strength of the L2 penalty. iterations: maximal
+    number, of L-BFGS.
     Fitted: `weights_` (u, k), `bias_` (k,) float32.
     """
 
@@ -46,9 +47,9 @@ class SparseLogistic(SparseHead):
             return
         model = LogisticRegression(C=self.C, max_iter=self.iterations)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a picture needs no last digit
+            warnings.simplefilter("ignore", ConvergenceWarning)  # full convergence is not needed
             model.fit(self._seen(X).astype(np.float64), y, balanced(y))
-        if len(classes) == 2:  # scikit-learn gives one column, of the second class against the first
+        if len(classes) == 2:  # scikit-learn returns one column, for the second class against the first
             self.weights_[:, classes[1]], self.bias_[classes[1]] = model.coef_[0], model.intercept_[0]
         else:
             self.weights_[:, classes], self.bias_[classes] = model.coef_.T, model.intercept_

@@ -12,10 +12,10 @@ from registry.ranges import Count, Seed, Width
 class SparseTrees(SparseHead):
     """Z (n_s, u) -> P (n_s, k) by extremely randomised trees (Geurts et al. 2006) on a few labelled nodes.
 
-    What all such heads have in common is told in `registry.clusterer.sparse`.
+    `registry.clusterer.sparse` describes what all such heads share.
 
-    k: room for classes. coordinates: of each node, after each number of walks. trees: of the forest. leaf:
-        labelled nodes in a leaf, at least.
+    k: maximal number of classes. coordinates: of each node, after each number of walks. trees: of the forest. leaf:
+    minimal number of labelled nodes in a leaf.
     """
 
     def __init__(

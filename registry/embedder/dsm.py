@@ -1,4 +1,4 @@
-"""Eigensegments of Deep Spectral Methods (Melas-Kyriazi et al. 2022): spectral coordinates of each image by itself."""
+"""Eigensegments of Deep Spectral Methods (Melas-Kyriazi et al. 2022): spectral coordinates of each single image."""
 
 from __future__ import annotations
 
@@ -16,32 +16,33 @@ from registry.spg.graphs import RegionGraph
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-BLOCK = 1024  # rows of them made at a time
+BLOCK = 1024  # rows computed at a time
 NO_DEGREE = 1e-12  # a smaller degree counts as 1 (DSM's code)
-NO_VARIANCE = 1e-12  # an eigenvalue below is that of rounding errors of single precision features
+NO_VARIANCE = 1e-12  # eigenvalues below are rounding errors of single-precision features
 TOLERANCE = 1e-6  # of the Lanczos iteration, whose products are in single precision
 NEIGHBOURS = ((20, 2.0), (10, 0.1))  # of the colour term: neighbours, weight of distance (DSM's code)
 
 
 class DSM(Embedder):
-    """Z (n_s, u): solutions of (D - W) v = lambda D v with the smallest lambda, the constant one left out.
+    """Z (n_s, u): solutions of (D - W) v = lambda D v with the smallest lambda, without the constant one.
 
-    W = max(F F^T, 0), F the node features at unit length: (n_s, n_s), every pair of nodes, whatever the graph's edges.
-    D are its row sums. DSM's code divides W by its largest entry, too, which is 1.
+    W = max(F F^T, 0), F the node features at unit length: (n_s, n_s), for every pair of nodes, regardless of the
+    graph's edges. D are its row sums. DSM's code also divides W by its largest entry, which is 1.
 
-    u: coordinates. Its code solves for 20 by default and for 5 in the commands of its VOC study, the constant one
-        among them, and groups them into 15 segments; 15 has as many coordinates as segments, between the two.
-    channels: `mean`, the first half of the node's channels, which are what DSM knows of a patch (the second half are
-        deviations within the node); `all`, for graphs of another kind. An odd number of channels is always taken whole.
-    colour_weight: lambda of W + lambda C, where C counts how often two nodes are among one another's nearest by grey
-        value and place: 20 neighbours where places weigh 2, 10 where they weigh .1. Its commands use 0, no colour.
+    u: coordinates. DSM's code solves for 20 by default and for 5 in the commands of its VOC study, including the
+    constant one, and groups them into 15 segments; 15 lies in between, with as many coordinates as segments.
+    channels: `mean`, the first half of the node's channels, which correspond to DSM's features of a patch (the second
+    half are deviations within the node); `all`, for other kinds of graphs. An odd number of channels is always used
+    in full.
+    colour_weight: lambda of W + lambda C, where C counts how often two nodes are among each other's nearest by grey
+    value and position: 20 neighbours with weight 2 for positions, 10 with weight .1. DSM's commands use 0, no colour.
 
-    Columns have the same length by D (v^T D v is equal for all), as its solver gives them; entries are of order one.
+    Columns have the same D-norm (v^T D v is equal for all), as from DSM's solver; entries are of order one.
     The entry of largest magnitude is positive. Columns that a tiny or uniform graph cannot fill are zero.
 
-    Where no two nodes point away from each other, W = F F^T has at most q eigenvectors, and they come from a q x q
-    decomposition, exact and without W. MAE features as they are, all near one direction, are always of this kind.
-    Otherwise W is made (1.5 GB for 19,600 nodes) and its eigenvectors found by Lanczos iterations.
+    If all products are non-negative, W = F F^T has at most q eigenvectors, which come from an exact q x q decomposition
+    without W. This is always so for unscaled MAE features, which all point in nearly the same direction. Otherwise W is
+    computed (1.5 GB for 19,600 nodes) and its eigenvectors are found by Lanczos iterations.
     """
 
     def __init__(self, *, u: Width = 15, channels: Literal["mean", "all"] = "mean", colour_weight: NotNegative = 0.0):
@@ -51,7 +52,7 @@ class DSM(Embedder):
         if u < 1:
             raise UserError(f"embedder.u: {u} must be at least 1")
         if not 0 <= colour_weight < np.inf:
-            raise UserError(f"embedder.colour_weight: {colour_weight} must be 0, for no colour, or a number above it")
+            raise UserError(f"embedder.colour_weight: {colour_weight} must be 0 (no colour) or positive")
 
     def embed(self, graph: RegionGraph) -> torch.Tensor:
         _, V = self.spectrum(graph)
@@ -92,13 +93,13 @@ def neighbours_by_grey(graph: RegionGraph) -> csr_matrix:
     """C (n_s, n_s) CSR: how often one node is among the other's nearest, itself included, by grey value and place.
 
     Grey values run from 0 to 1 over +-3 standard deviations and count threefold, as a grey image has three equal
-    colours; places from 0 to 1 over the image. Raises UserError where the graph tells no grey values.
+    colours; positions run from 0 to 1 over the image. Raises UserError if the graph has no grey values.
     """
     from scipy.sparse import coo_matrix
     from scipy.spatial import cKDTree
 
     if graph.grey is None:
-        raise UserError("embedder.colour_weight: the graph tells no grey values of its nodes; set it to 0")
+        raise UserError("embedder.colour_weight: the graph has no grey values of its nodes; set it to 0")
     grey = np.clip(graph.grey.cpu().numpy() / 6 + 0.5, 0, 1)[:, None] * np.sqrt(3)
     place = graph.centroid.cpu().numpy() / np.maximum(np.array(graph.regions.shape) - 1, 1)
     n, found = graph.n, []
@@ -181,8 +182,8 @@ def largest(
         values, V = np.linalg.eigh((M + M.T) / 2)
         return values[::-1][:m], V[:, ::-1][:, :m]
     rng = np.random.default_rng(0)
-    # The identity makes the tolerance one of absolute size, where all eigenvalues but the first are small. The jitter
-    # keeps nodes that are all alike from making the iteration start again from a vector of its own.
+    # The identity makes the tolerance absolute, in case all eigenvalues except the first are small. The jitter prevents
+    # the iteration from restarting with its own random vector if all nodes are equal.
     diagonal = 1 + JITTER * rng.random(n)
 
     def multiply(x: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from registry.spg.graphs import RegionGraph
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-DENSE_BELOW = 256  # nodes up to which a full decomposition is as quick as an iteration, and always converges
+DENSE_BELOW = 256  # nodes up to which a full decomposition is as fast as an iteration, and always converges
 BYTES_PER_PAIR = 40  # of a full decomposition (benchmarks/results/quick/scaling.csv, `eigh`)
 TOLERANCE = 1e-9  # relative residual of the Lanczos iteration
 JITTER = 1e-9  # of the diagonal of Â, see _solve
@@ -26,16 +26,16 @@ class Eigsh(Embedder):
     """Z (n_s, u): eigenvectors of L = I - Â with the smallest eigenvalues, in ascending order.
 
     u: coordinates; columns that a tiny graph cannot fill are zero.
-    drop_first: leave out the trivial eigenvector D^1/2 1, which only tells the degree (as DSM does).
+    drop_first: omit the trivial eigenvector D^1/2 1, which only reflects the degree (as DSM does).
     solver: `eigsh`, Lanczos from a fixed start vector; `lobpcg`, from a fixed start block; `dense`, a full
         decomposition, O(n_s^3). Graphs of up to DENSE_BELOW nodes are always decomposed in full.
     vectors: `symmetric`, of L; `random_walk`, D^-1/2 times these, which solve (D - A) v = lambda D v (DSM).
     row_normalize: scale each row of Z to unit length (Ng, Jordan and Weiss 2001); else each column to the length
-        sqrt(n_s), so that entries are of order one whatever the number of nodes.
+    sqrt(n_s), so that entries are of order one for any number of nodes.
 
-    The eigenvectors of eigenvalue 0 are known: D^1/2 1 on each connected component. They are written down (the
-    trivial one first, then components from the heaviest to the lightest, made orthogonal) and kept out of the
-    solver's way, which thus has no multiple eigenvalue 0 to miss. Signs: the entry of largest magnitude is positive.
+    The eigenvectors of eigenvalue 0 are known: D^1/2 1 on each connected component. They are set directly (the trivial
+    one first, then components from the heaviest to the lightest, orthogonalised) and deflated, so that the solver has
+    no multiple eigenvalue 0 to miss. Signs: the entry of largest magnitude is positive.
     """
 
     def __init__(
@@ -99,8 +99,8 @@ class Eigsh(Embedder):
             values, V = np.linalg.eigh(M.toarray() - 3 * (null @ null.T).toarray())
             return values[::-1][:m], V[:, ::-1][:, :m]
         rng = np.random.default_rng(0)
-        # Where nodes are all alike, Lanczos breaks down and starts again from a vector of its own, another one at each
-        # call. A jitter far below single precision makes every eigenvalue a simple one.
+        # If all nodes are equal, Lanczos breaks down and restarts from its own random vector, a new one each time.
+        # A jitter far below single precision makes every eigenvalue simple.
         M = M + diags(JITTER * rng.random(n))
         transposed = null.T.tocsr()
 
@@ -111,7 +111,7 @@ class Eigsh(Embedder):
         if self.solver == "lobpcg":
             start = rng.standard_normal((n, m))
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # also given for a residual of 1.01 tol
+                warnings.simplefilter("ignore", UserWarning)  # also raised for a residual of 1.01 tol
                 values, V = lobpcg(operator, start - null @ (transposed @ start), largest=True, tol=1e-5, maxiter=1000)
             residual = np.linalg.norm(deflated(V) - V * values, axis=0).max()
             if residual > 1e-3:
@@ -149,8 +149,8 @@ def _normalised_affinity(graph: RegionGraph) -> tuple[csr_matrix, np.ndarray]:
 def _null_space(M: csr_matrix, degree: np.ndarray) -> tuple[csr_matrix, np.ndarray]:
     """Null vectors of L, (n_s, c) sparse and orthonormal, and the weights (c,) of their components.
 
-    They are D^1/2 1 on each connected component that has any weight, heaviest first, the weight being the sum of
-    degrees. A node without weight is in none: its row of L is that of the identity.
+    They are D^1/2 1 on each connected component with nonzero weight, heaviest first, the weight being the sum of
+    degrees. A node without weight is in none: its row of L equals that of the identity.
     """
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import connected_components
@@ -169,8 +169,8 @@ def _null_space(M: csr_matrix, degree: np.ndarray) -> tuple[csr_matrix, np.ndarr
 def _trivial_first(null: csr_matrix, weight: np.ndarray, m: int) -> np.ndarray:
     """m <= c orthonormal vectors (n_s, m) of the null space: D^1/2 1 of the whole graph, then component by component.
 
-    In the basis `null` the first has the coefficients sqrt(weight / total); unit vectors are made orthogonal to it
-    and to one another in their order.
+    In the basis `null` the first has the coefficients sqrt(weight / total); unit vectors are orthogonalised against it
+    and one another, in order.
     """
     basis = np.eye(len(weight), m, k=1)
     basis[:, :1] = np.sqrt(weight / max(weight.sum(), 1e-30))[:, None]
@@ -178,7 +178,7 @@ def _trivial_first(null: csr_matrix, weight: np.ndarray, m: int) -> np.ndarray:
 
 
 def fix_signs(V: np.ndarray) -> np.ndarray:
-    """Each column's entry of largest magnitude made positive (the first of equals)."""
+    """Make each column's entry of largest magnitude positive (the first, in a tie)."""
     if V.size == 0:
         return V
     peak = V[np.abs(V).argmax(axis=0), np.arange(V.shape[1])]

@@ -1,4 +1,4 @@
-"""Any graph convolution of DGL, trained as the paper trains its own: a neural spectral embedding by another network."""
+"""Any DGL graph convolution, trained like the paper's: a neural spectral embedding by another network."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ class GNN(torch.nn.Module, Embedder):
 
     conv: the class, such as GraphConv, SGConv, TAGConv, ChebConv, APPNPConv, GCN2Conv, SAGEConv, GATv2Conv; any that
         takes node features and, optionally, edge weights.
-    options: arguments of its constructor, ``{k: 3}``, alike in every layer; those without a default must be given.
-        Sizes, activation, normalisation and the number of the layer are set here.
-    channels: widths between. u: spectral coordinates.
+    options: arguments of its constructor, ``{k: 3}``, the same in every layer; those without a default must be given.
+    Sizes, activation, normalisation and the layer's number are set here.
+    channels: widths of the hidden layers. u: spectral coordinates.
     activation: between layers, none after the last. `none` (the paper's network is linear), `relu`, `elu`, `tanh`.
-    mu, orthogonality: of L_spe (`registry.spg.losses.spectral`), taken over the nodes of each graph by itself.
-    scale: what the clustering sees, as in `lgc`. `graph`: unit deviation over the nodes of each graph; `none`: as the
-        layers give it; over all training graphs, `unit`: unit deviation, and `explained`: the deviation that the
-        column explains of the node features, propagated as often as there are layers. These two are renewed after
-        every pass over the training graphs and at the end: one evaluation more of each graph in a pass.
-    seed: of the start, which is the one that DGL gives its layers; null: the run's.
+    mu, orthogonality: of L_spe (`registry.spg.losses.spectral`), computed over the nodes of each graph separately.
+    scale: of the clustering's input, as in `lgc`. `graph`: unit deviation over the nodes of each graph; `none`: the
+    layers' output; over all training graphs, `unit`: unit deviation, and `explained`: the deviation of the node
+    features, propagated once per layer, that the column explains. The last two are updated after every pass over
+    the training graphs and at the end, at the cost of one more evaluation of each graph per pass.
+    seed: of DGL's initialisation of the layers; null: the run's.
 
-    Edges are those of the spG, self-loops included. What a class makes of their weights:
-        GraphConv (`norm: none`), GINConv, GATConv and others with an `edge_weight` get the entries of Â;
-        SGConv, TAGConv, APPNPConv and GCN2Conv divide weights by the roots of their sums, which cannot be switched off:
-            they get the affinity A, and so work on Â as well;
-        SAGEConv divides by the number of neighbours: weights are multiplied by it, so that `aggregator_type: mean`
-            sums Â X. Of its other aggregators none is a product with Â;
-        ChebConv, GATv2Conv and all others without an `edge_weight` see which nodes are joined, and no weight.
-    APPNPConv, AGNNConv, GINConv and GCN2Conv have no sizes (in, out): a linear layer without bias goes before them, and
-    what it gives is the initial feature of GCN2Conv. ChebConv is told 2 as the largest eigenvalue. Classes with several
-    heads give their mean.
+    Edges are those of the spG, including self-loops. Classes treat their weights differently:
+    GraphConv (`norm: none`), GINConv, GATConv and others with an `edge_weight` get the entries of Â;
+    SGConv, TAGConv, APPNPConv and GCN2Conv always divide weights by the roots of their sums: they get the affinity A,
+    and so also work on Â;
+    SAGEConv divides by the number of neighbours: weights are multiplied by it, so that `aggregator_type: mean`
+    sums Â X. Its other aggregators are not products with Â;
+    ChebConv, GATv2Conv and all others without an `edge_weight` only see which nodes are joined, without weights.
+    APPNPConv, AGNNConv, GINConv and GCN2Conv have no sizes (in, out): they are preceded by a linear layer without bias,
+    whose output is the initial feature of GCN2Conv. ChebConv gets 2 as the largest eigenvalue. Several heads are
+    averaged.
 
-    DGL's kernels do the work, on the graph's device; a device that the DGL at hand has none for is refused. Fitted:
+    DGL's kernels do the work, on the graph's device; a device without kernels in the installed DGL is rejected. Fitted:
     layers, `scale_` (u,), `inputs_` (1,), the number of input channels, `steps_` (1,), graphs seen in training.
     """
 
@@ -81,8 +81,8 @@ class GNN(torch.nn.Module, Embedder):
         self._class = find_convolution(conv)
         checked_options(self._class, options)
         self._try()
-        self._graphs: Sequence[RegionGraph] = ()  # of the training set: `scale_` is taken over them
-        self._stale = False  # whether the weights have moved since `scale_` was set
+        self._graphs: Sequence[RegionGraph] = ()  # training graphs, over which `scale_` is computed
+        self._stale = False  # whether the weights have changed since `scale_` was set
         self.scale_: torch.Tensor
         self.inputs_: torch.Tensor
         self.steps_: torch.Tensor
@@ -92,11 +92,11 @@ class GNN(torch.nn.Module, Embedder):
 
     @property
     def embeds_batches(self) -> bool:  # type: ignore[override]  # an attribute where it is constant
-        return self.scale != "graph"  # whose deviations are of one graph
+        return self.scale != "graph"  # whose deviations are per graph
 
     @property
     def device(self) -> str | torch.device:
-        """Where the run computes. Raises UserError where DGL cannot."""
+        """The run's device. Raises UserError if DGL does not support it."""
         return self._device
 
     @device.setter
@@ -105,7 +105,7 @@ class GNN(torch.nn.Module, Embedder):
         self._device = value
 
     def _try(self) -> None:
-        """The network on a graph of two nodes: whatever DGL has against the options is said before anything runs."""
+        """Run the network on a graph of two nodes, so that DGL's objections to options show before anything runs."""
         ones, ends = np.ones(2), ([0, 1, 0, 1], [1, 0, 0, 1])
         feature = np.ones((2, 2 * max([*self.channels, self.u])))
         graph = RegionGraph.from_edges([[0, 1]], feature, ones, np.zeros((2, 2)), *ends, np.ones(4))
@@ -113,7 +113,7 @@ class GNN(torch.nn.Module, Embedder):
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
                 shape = tuple(self.coordinates(graph).shape)
-        except Exception as error:  # whatever DGL makes of a wrong value
+        except Exception as error:  # DGL raises anything for invalid values
             raise refusal(self._class, self.options, error) from error
         if shape != (2, self.u):
             reason = ValueError(f"it gives an array {shape} where (2, {self.u}) is due")
@@ -149,7 +149,7 @@ class GNN(torch.nn.Module, Embedder):
 
     @torch.no_grad()
     def _rescale(self) -> None:
-        """Let the scale follow the weights. X^T Z, X = Â^layers F_s, is F_s^T Â^layers Z, on u channels."""
+        """Update the scale for the current weights. X^T Z, X = Â^layers F_s, is F_s^T Â^layers Z, on u channels."""
         self._stale = False
         if self.scale in ("graph", "none") or not self._graphs:
             return
@@ -185,4 +185,4 @@ class GNN(torch.nn.Module, Embedder):
         own = self.state_dict()
         values = {name: torch.from_numpy(np.array(value)) for name, value in state.items()}
         self.load_state_dict({name: v.reshape(own[name].shape) if name in own else v for name, v in values.items()})
-        self._stale = bool(self._graphs)  # training may be over with this state, or go on
+        self._stale = bool(self._graphs)  # training may be finished with this state, or continue

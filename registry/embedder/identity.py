@@ -9,7 +9,7 @@ from registry.spg.graphs import RegionGraph
 
 
 class Identity(Embedder):
-    """Z (n_s, 2q) = F_s. The k-means, MAESTER and "features only" systems have this part."""
+    """Z (n_s, 2q) = F_s. Used by the k-means, MAESTER and "features only" systems."""
 
     def embed(self, graph: RegionGraph) -> torch.Tensor:
         return graph.feature

@@ -20,23 +20,23 @@ from registry.spg.scaling import Scale, first_scale, graph_scale, scaled, set_sc
 class LGC(torch.nn.Module, Embedder):
     """Z^(l+1) = Â Z^(l) W^(l), Z^(0) = F_s, no nonlinearity: 2q -> channels -> u (paper: 384 -> 96 -> 48 -> 12).
 
-    u: spectral coordinates. channels: widths between. bias: off (paper) or on (the group's later code).
+    u: spectral coordinates. channels: widths of the hidden layers. bias: off (paper) or on (the group's later code).
     mu, orthogonality: of L_spe (`registry.spg.losses.spectral`).
-    Graphs for the warm-up (`graph.warmup_alpha`) act with `columns: graph`; `shared` moments are of the final graphs.
-    columns: the nodes over which L_spe takes norms and products of columns. `shared`: those of all training graphs;
-        `graph`: those of each graph by itself.
-    scale: what the clustering sees. `span`: the columns together have the variance of the node features (after the
-        hops) that they explain, whatever basis of their span they are, so that weak directions stay weak; `explained`:
-        each column by itself; `unit`: unit deviation, over all training graphs, too; `graph`: unit deviation over the
-        nodes of each graph; `none`: as the layers give it.
-    init: `random`, truncated normal of deviation one, biases too (later code); `pca`, every layer starts as the
-        truncation to the leading principal directions of Â^3 F_s over the training graphs.
+    Warm-up graphs (`graph.warmup_alpha`) require `columns: graph`; `shared` moments come from the final graphs.
+    columns: the nodes over which L_spe computes norms and products of columns. `shared`: those of all training graphs;
+    `graph`: those of each graph separately.
+    scale: of the clustering's input. `span`: the columns together have the variance of the node features (after the
+    hops) that they explain, regardless of the basis of their span, so that weak directions stay weak; `explained`:
+    each column separately; `unit`: unit deviation, also over all training graphs; `graph`: unit deviation over the
+    nodes of each graph; `none`: the layers' output.
+    init: `random`, truncated normal of deviation one, including biases (later code); `pca`, every layer starts as the
+    truncation to the leading principal directions of Â^3 F_s over the training graphs.
     seed: of the random start; null: the run's.
 
-    Without bias the layers commute with the propagation, Â(Â X W1) W2 = Â^2 X (W1 W2). Hence Z = X W with
-    X = Â^3 F_s, needed once per training graph, and W = W1 W2 W3; over all training graphs Z^T Z = W^T (X^T X) W and
-    Z^T Â Z = W^T (X^T Â X) W are exact from two (2q, 2q) matrices. A single pass propagates F_s W instead, on u
-    channels. With bias only `columns: graph` and the scales `graph` and `none` are defined.
+    Without bias the layers commute with the propagation, Â(Â X W1) W2 = Â^2 X (W1 W2). So Z = X W with
+    X = Â^3 F_s, computed once per training graph, and W = W1 W2 W3; over all training graphs Z^T Z = W^T (X^T X) W and
+    Z^T Â Z = W^T (X^T Â X) W follow exactly from two (2q, 2q) matrices. A single pass propagates F_s W instead, on u
+    channels. With bias, only `columns: graph` and the scales `graph` and `none` are defined.
     """
 
     trainable = True
@@ -73,7 +73,7 @@ class LGC(torch.nn.Module, Embedder):
         self.biases = torch.nn.ParameterList()
         self.scale_: torch.Tensor
         self.moments: torch.Tensor
-        self.register_buffer("scale_", first_scale(u, scale))  # what `embed` multiplies the columns with
+        self.register_buffer("scale_", first_scale(u, scale))  # factors of the columns in `embed`
         self._stale = False  # whether the weights have moved since `scale_` was set
         self.register_buffer("moments", torch.zeros(2, 0, 0), persistent=False)  # X^T X and X^T Â X per node
 
@@ -83,7 +83,7 @@ class LGC(torch.nn.Module, Embedder):
 
     @property
     def layers(self) -> int:
-        """Linear layers, hence propagations of F_s."""
+        """Number of linear layers, and thus of propagations of F_s."""
         return len(self.channels) + 1
 
     def _create(self, d: int) -> None:
@@ -119,7 +119,7 @@ class LGC(torch.nn.Module, Embedder):
         vectors = vectors.flip(1).float()  # (2q, 2q), largest variance first
         vectors = (
             vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
-        )  # no solver's choice of signs
+        )  # signs independent of the solver
         for layer, W in enumerate(self.weights):
             start = vectors if layer == 0 else torch.eye(W.shape[0])
             kept = min(start.shape[1], W.shape[1])
@@ -136,11 +136,11 @@ class LGC(torch.nn.Module, Embedder):
 
     @property
     def loss_uses_Z(self) -> bool:  # type: ignore[override]  # an attribute where it is constant
-        return self.columns == "graph"  # else the moments tell all
+        return self.columns == "graph"  # otherwise the moments suffice
 
     @torch.no_grad()
     def _rescale(self) -> None:
-        """Let the scale follow the weights: columns are z = X w, so that z^T z = w^T M w and X^T z = M w, M = X^T X."""
+        """Update the scale for the weights: columns are z = X w, so that z^T z = w^T M w and X^T z = M w, M = X^T X."""
         self._stale = False
         if self.scale in ("graph", "none"):
             return
@@ -154,7 +154,7 @@ class LGC(torch.nn.Module, Embedder):
             return graph.hop(self.layers) @ self._linear()
         if not self.bias:
             W = self.weights[-1]
-            for V in reversed(self.weights[:-1]):  # from the narrow end: a quarter of the products
+            for V in reversed(self.weights[:-1]):  # from the narrow end, with a quarter of the products
                 W = V @ W
             X = project(graph.feature, W)
             for _ in range(self.layers):
@@ -174,14 +174,14 @@ class LGC(torch.nn.Module, Embedder):
     def loss(self, graph: RegionGraph, Z: torch.Tensor | None) -> dict[str, torch.Tensor]:
         if self.columns == "graph":
             assert Z is not None  # see `loss_uses_Z`
-            Z = self.coordinates(graph) if self.scale == "span" else Z  # the columns, not their mixture
+            Z = self.coordinates(graph) if self.scale == "span" else Z  # the unmixed columns
             return {"spe": spectral(graph, Z, self.mu, self.orthogonality)}
         W = self._linear()
         gram, smooth = W.T @ self.moments[0] @ W, W.T @ self.moments[1] @ W  # (u, u)
         return {"spe": spectral_of_products(gram, smooth, self.mu, self.orthogonality)}
 
     def after_step(self, step: int, graph: RegionGraph, Z: torch.Tensor | None) -> None:
-        self._stale = True  # most iterations of the warm-up ask for no Z
+        self._stale = True  # most warm-up iterations need no Z
 
     def get_state(self) -> dict[str, np.ndarray]:
         if self._stale:

@@ -1,4 +1,4 @@
-"""Linear graph convolution along the directions of most variance that the graph keeps."""
+"""Linear graph convolution along the directions of highest variance preserved by the graph."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ Hops = Annotated[int, Field(ge=0, le=1000)]
 class LGCPrincipal(Embedder):
     """Z = Â^hops (F_s - m) W, (n_s, u): the paper's linear graph convolution, with another constraint on W.
 
-    L_spe asks for few directions that vary little along edges, and fixes the norm of the columns of Z: a direction of
-    little variance, mostly noise, is blown up until it counts as much as any other. Here the norm of the directions is
-    fixed: with X = Â^hops (F_s - m) of all training nodes,
+    L_spe seeks directions that vary little along edges, and fixes the norm of the columns of Z: a direction of low
+    variance, mostly noise, is amplified until it counts as much as any other. Here the norm of the directions is
+    fixed instead: with X = Â^hops (F_s - m) of all training nodes,
 
         W = argmax Tr(W^T X^T Â X W),  W^T W = I
 
-    so that a column counts with the variance that it has, less what the graph takes from it: w^T X^T Â X w is the
-    variance along w times one minus its Rayleigh quotient. The maximum is exact, from one (2q, 2q) eigenproblem for the
-    whole training set (the trace form of spectral clustering, restricted to linear maps as in He & Niyogi 2003, with
-    the constraint of PCA). No image, in training or later, has an eigenproblem of its own.
+    so that a column counts by its variance, less what the graph removes: w^T X^T Â X w is the variance along w times
+    one minus its Rayleigh quotient. The maximum is exact, from one (2q, 2q) eigenproblem for the whole training set
+    (the trace form of spectral clustering, restricted to linear maps as in He & Niyogi 2003, with the constraint of
+    PCA). No single image, in training or later, requires an eigenproblem.
 
     u: spectral coordinates. hops: propagations.
-    normalisation: what propagates. `symmetric`: Â = D^-1/2 A D^-1/2, as in the paper. `walk`: D^-1 A, the mean over
-        neighbours, where Â gives a node of many neighbours long features and one of few short ones, whatever it shows.
-        X is then D^-1 A propagated hops times, and W its
-        principal directions: those of most variance that is left.
+    normalisation: of the propagation. `symmetric`: Â = D^-1/2 A D^-1/2, as in the paper. `walk`: D^-1 A, the mean over
+    neighbours; Â instead gives nodes with many neighbours long features and those with few short ones, regardless
+    of their content. X is then propagated by D^-1 A hops times, and W are its
+    principal directions: those of highest remaining variance.
     `embed` projects before it propagates, on u channels.
 
-    Fitted: `mean_` (2q,), `weights_` (2q, u) float32, columns by falling share of the trace; `share_` (u,).
+    Fitted: `mean_` (2q,), `weights_` (2q, u) float32, columns by descending share of the trace; `share_` (u,).
     """
 
     takes_tensors = True

@@ -15,13 +15,13 @@ from registry.ranges import Seed
 
 
 class Concat(Features):
-    """image (H, W) -> FeatureStack, the maps of the parts in `of`, each on a grid of its own.
+    """image (H, W) -> FeatureStack, the maps of the parts in `of`, each on its own grid.
 
-    of: two blocks or more, as they would stand under `features` of a recipe: ``[{name: mae}, {name: filters}]``; a name
-        alone will do. Parts that are fitted on labels are refused.
+    of: two or more blocks, as under `features` of a recipe: ``[{name: mae}, {name: filters}]``; plain names also work.
+    Parts that are fitted to labels are rejected.
 
-    Graphs put the node features of one map after those of the other; where they pool over regions, `standardize: set`
-    gives each map the same total variance, so that many channels do not outweigh few.
+    Graphs concatenate the node features of the maps; if they pool over regions, `standardize: set` gives each map the
+    same total variance, so that many channels do not outweigh few.
     """
 
     parts: tuple[Features, ...] = ()
@@ -29,14 +29,14 @@ class Concat(Features):
     def __init__(self, *, of: list[Any] = ["mae", "filters"], seed: Seed | None = None):
         self.of = of
         if len(of) < 2:
-            raise UserError(f"features.of: {len(of)} part given, concat needs two or more, such as [mae, filters]")
+            raise UserError(f"features.of: concat needs two or more parts, such as [mae, filters], not {len(of)}")
         self.parts = tuple(_built(block, f"features.of[{i}]") for i, block in enumerate(of))
         self._seed, self._device = seed, "cpu"
         self.seed = seed
 
     @property
     def seed(self) -> int | None:
-        """The run's, for every part that has none of its own."""
+        """The run's seed, for every part without its own."""
         return self._seed
 
     @seed.setter
@@ -48,7 +48,7 @@ class Concat(Features):
 
     @property
     def device(self) -> str:
-        """Where the parts compute."""
+        """The parts' device."""
         return self._device
 
     @device.setter
@@ -60,7 +60,7 @@ class Concat(Features):
 
     @property
     def window(self) -> int:
-        """Shortest side of an image that all parts work on, px."""
+        """Shortest side of an image that all parts accept, px."""
         return max(getattr(part, "window", 1) for part in self.parts)
 
     def fit(self, images: Iterable[np.ndarray]) -> None:
@@ -68,7 +68,7 @@ class Concat(Features):
             part.fit(images)
 
     def extract(self, image: np.ndarray) -> FeatureStack:
-        maps = tuple(part.extract(image) for part in self.parts)  # a stack, of a concat within; pooling takes either
+        maps = tuple(part.extract(image) for part in self.parts)  # a nested concat gives a stack; pooling takes either
         return FeatureStack(cast("tuple[FeatureMap, ...]", maps))
 
     def extract_batch(self, images: Tensor) -> list[TensorMap]:
@@ -98,7 +98,7 @@ class Concat(Features):
 
 
 def _built(block: Any, place: str) -> Features:
-    """The part that a block of a recipe names. Raises UserError for what is none, with its `place`."""
+    """The part that a block of a recipe names. Raises UserError, with its `place`, if it is not one."""
     from pydantic import ValidationError
 
     block = {"name": block} if isinstance(block, str) else block
@@ -118,5 +118,5 @@ def _built(block: Any, place: str) -> Features:
     except UserError as error:
         raise UserError(f"{place}: {error}") from None
     if part.supervised:
-        raise UserError(f"{place}: {block['name']} is fitted on labels, which concat does not pass on")
+        raise UserError(f"{place}: {block['name']} needs labels, which concat does not pass on")
     return part

@@ -16,24 +16,24 @@ from registry.numeric.smoothing import gaussian
 from registry.ranges import Count, Pixels, Scale
 
 FINEST = 1.0  # px, the smoothing before structures are sought
-LEVELS = 255 / 6  # grey levels of a standard deviation, of the 256 that +-3 of them are cut into
+LEVELS = 255 / 6  # grey levels per standard deviation, with 256 levels over +-3
 
 
 class Filters(Features):
     """image (H, W) float32 -> FeatureMap, values (H, W, 5 len(sigmas) + 2 len(sides) + 3 len(areas)).
 
-    At each scale sigma (px) of `sigmas`: the Gaussian-smoothed image, its gradient magnitude and Laplacian (both times
-    sigma and sigma^2, so that scales compare; Lindeberg 1998), the standard deviation within a Gaussian window, and the
-    coherence of the structure tensor, (l1 - l2) / (l1 + l2), integrated over the same window. The image is continued by
+    At each scale sigma (px) of `sigmas`: the Gaussian-smoothed image, its gradient magnitude and Laplacian (times sigma
+    and sigma^2, so that scales are comparable; Lindeberg 1998), the standard deviation in a Gaussian window, and the
+    coherence of the structure tensor, (l1 - l2) / (l1 + l2), integrated over the same window. The image is extended by
     reflection. Defaults give 25 channels.
 
-    Two kinds more tell how large the structure is that a pixel lies in. They are of the image smoothed with 1 px:
+    Two further kinds measure the size of the structure around a pixel. They use the image smoothed with 1 px:
 
-    - for each of `sides`, minimum and maximum of the square around the pixel;
-    - for each of `areas`, how far opening by area takes the pixel down, how far closing by area lifts it, and the mean
-      of the opened and the closed image. An opening levels bright structures of fewer pixels, a closing dark ones, of
-      any shape, and outlines of what is larger stay as they are (attribute profiles: Dalla Mura et al. 2010). 256 grey
-      levels are told apart, over +-3 standard deviations.
+    - for each of `sides`, minimum and maximum in the square around the pixel;
+    - for each of `areas`, how much an area opening lowers the pixel, how much an area closing raises it, and the mean
+    of the opened and the closed image. An opening removes bright structures of fewer pixels, a closing dark ones, of
+    any shape, and leaves outlines of larger ones unchanged (attribute profiles: Dalla Mura et al. 2010). The image is
+    quantised to 256 grey levels over +-3 standard deviations.
 
     sigmas: scales, in px. areas: in pixels. sides: in px, odd.
     """
@@ -56,7 +56,7 @@ class Filters(Features):
         scales, sides, areas = 5 * len(self.sigmas), 2 * len(self.sides), 3 * len(self.areas)
         planes = np.empty((scales + sides + areas, *image.shape), np.float32)
         square = image * image
-        jobs: list[tuple[float, Callable[[], None]]] = [  # time taken, about; what to do
+        jobs: list[tuple[float, Callable[[], None]]] = [  # approximate time; what to do
             (sigma, partial(_responses, image, square, sigma, planes[5 * i : 5 * i + 5]))
             for i, sigma in enumerate(self.sigmas)
         ]
@@ -72,7 +72,7 @@ class Filters(Features):
             change = lambda how: changed.update({how: how(levels, self.areas)})  # noqa: E731
             jobs += [(8.0, partial(change, how)) for how in (area_openings, area_closings)]
         with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-            list(threads.map(lambda job: job[1](), sorted(jobs, key=lambda job: -job[0])))  # what takes longest first
+            list(threads.map(lambda job: job[1](), sorted(jobs, key=lambda job: -job[0])))  # longest first
         if self.areas:
             _profile(levels, changed[area_openings], changed[area_closings], LEVELS, planes[scales + sides :])
         values = np.empty((*image.shape, len(planes)), np.float32)
@@ -81,7 +81,7 @@ class Filters(Features):
 
 
 def grey_levels(image: np.ndarray) -> np.ndarray:
-    """Of a standardised image (H, W): uint8, 0 for -3 standard deviations or less, 255 for 3 or more."""
+    """Grey levels uint8 of a standardised image (H, W): 0 for -3 standard deviations or less, 255 for 3 or more."""
     return np.clip(np.round((image + 3) * LEVELS), 0, 255).astype(np.uint8)
 
 

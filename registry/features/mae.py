@@ -16,7 +16,7 @@ from registry.mae.network import Encoder
 from registry.mae.windows import Known, windowed, windowed_batch
 from registry.ranges import Batch, Depth, Pixels, Width
 
-AT_ONCE = 98  # windows of a batch of images, at least: those of two fields of view of 560 px
+AT_ONCE = 98  # minimal number of windows in a batch of images: two fields of view of 560 px
 
 
 class MAE(Features):
@@ -26,14 +26,14 @@ class MAE(Features):
 
     checkpoint: "bundled" (see registry/mae/weights/mae_vem.md) or a file written by pre-training.
     window, patch (px), width, depth, heads: must be those of the checkpoint (paper: 80, 5, 192, 14, 1).
-    stride: px between windows, a multiple of `patch`; where windows overlap (40) their tokens are averaged.
-    normalize: `token` standardises each token over its channels (the group's later code); `none` leaves them.
-    precision: `bfloat16` computes in mixed precision: about twice as fast on CPUs that multiply it by themselves, far
-        slower on those that must emulate it. `auto`: bfloat16 where `multiplies_bfloat16`, else float32.
-    batch: windows at once. layer: take the plain output of this many blocks; null: of all, after the final LayerNorm.
+    stride: px between windows, a multiple of `patch`; if windows overlap (40), their tokens are averaged.
+    normalize: `token` standardises each token over its channels (the group's later code); `none` does not.
+    precision: `bfloat16` computes in mixed precision: about twice as fast on CPUs with native support, far slower on
+    those that must emulate it. `auto`: bfloat16 if `multiplies_bfloat16`, else float32.
+    batch: windows at once. layer: use the plain output of this many blocks; null: of all, after the final LayerNorm.
 
     The image is padded by reflection at its right and lower edge until windows cover it. Token (i, j) is centred on
-    pixel (5i + 2, 5j + 2). `device` is where the encoder computes.
+    pixel (5i + 2, 5j + 2). `device`: of the encoder.
     """
 
     def __init__(
@@ -121,13 +121,13 @@ class MAE(Features):
         return self.precision == "bfloat16" or (self.precision == "auto" and multiplies_bfloat16(self.device))
 
     def fingerprint(self) -> str:
-        """Of the weights; with `auto` also of what it comes to here, as a cache may be shared by several machines."""
+        """Hash of the weights; with `auto` also the chosen precision, as several machines may share a cache."""
         if self._hash is None:
             self._hash = weights_hash(self.get_state())
         return f"{self._hash} bfloat16" if self.precision == "auto" and self._mixed() else self._hash
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """The encoder as it is stored (half precision stays half), so that a saved run needs no checkpoint file."""
+        """The stored encoder (half precision stays half), so that a saved run needs no checkpoint file."""
         if self._weights is None:
             weights, facts = read_checkpoint(
                 checkpoint_path(self.checkpoint),
@@ -163,13 +163,13 @@ class MAE(Features):
             self._encoder.load_state_dict({name: torch.from_numpy(value).float() for name, value in weights.items()})
             for module in self._encoder.modules():
                 if isinstance(module, nn.Linear):
-                    module.to(kind)  # once, where autocast would do it for every batch
+                    module.to(kind)  # once, instead of for every batch by autocast
             self._encoder.eval()
         return self._encoder.to(self.device)
 
 
 def multiplies_bfloat16(device: str) -> bool:
-    """Whether the device multiplies matrices of bfloat16 by itself: GPUs that do, and CPUs with AMX."""
+    """Whether the device multiplies bfloat16 matrices natively: supporting GPUs, and CPUs with AMX."""
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
     known = getattr(torch.cpu, "_is_amx_tile_supported", None)  # PyTorch has no public name for it
@@ -177,6 +177,6 @@ def multiplies_bfloat16(device: str) -> bool:
 
 
 def standardised(values: np.ndarray) -> np.ndarray:
-    """Each token over its channels, (h, w, q): the group's later code does so with each pixel."""
+    """Standardise each token over its channels, (h, w, q); the group's later code does this for each pixel."""
     deviation = values.std(axis=2, keepdims=True)
     return (values - values.mean(axis=2, keepdims=True)) / np.maximum(deviation, 1e-6)

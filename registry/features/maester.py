@@ -1,4 +1,4 @@
-"""MAESTER's feature of every pixel (Xie et al. 2023): the MAE token that is centred on it, by shifted windows."""
+"""MAESTER's per-pixel features (Xie et al. 2023): the MAE token centred on each pixel, by shifted windows."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Maester(MAE):
     """image (H, W) -> FeatureMap of every pixel: values (H, W, q), step 1, offset 0, from a trained MAE encoder.
 
     For each of the patch^2 shifts of the image against the token grid, windows are encoded whose central `central` x
-    `central` tokens lie side by side; the token centred on a pixel is that pixel's feature, so that each has context on
-    all sides. A 560 x 560 image takes 19,600 windows with the published `central: 4`; 16 keeps all tokens of a window
-    (1,225 windows), those at its edge with less context. The image is continued by reflection.
-    MAESTER's released code makes 24,649 passes for such an image and stores each feature 2 px lower and 3 px further
-    left than it belongs; here it is where it belongs.
+    `central` tokens lie side by side; the token centred on a pixel is its feature, so that each pixel has context on
+    all sides. A 560 x 560 image takes 19,600 windows with the published `central: 4`; 16 uses all tokens of a window
+    (1,225 windows), with less context at its edge. The image is extended by reflection.
+    MAESTER's released code makes 24,649 passes for such an image and stores each feature 2 px too low and 3 px too far
+    left; here the positions are correct.
 
-    checkpoint, window, patch, width, depth, heads, batch, layer, normalize, precision: as of `mae`.
+    checkpoint, window, patch, width, depth, heads, batch, layer, normalize, precision: as in `mae`.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Maester(MAE):
         if not 1 <= central <= window // patch or (window // patch - central) % 2:
             raise UserError(
                 f"features.central: {central} tokens do not lie in the middle of {window // patch}; "
-                "MAESTER takes 4, and 16 is the quickest for windows of 80 px"
+                "MAESTER uses 4, and 16 is the fastest for windows of 80 px"
             )
 
     def passes(self, H: int, W: int) -> int:
@@ -67,7 +67,7 @@ class Maester(MAE):
         return int(np.prod([len(self._corners(length)) for length in (H, W)]))
 
     def _corners(self, length: int) -> list[int]:
-        """Places of windows along an axis in the padded image: every shift of every block of `central` tokens."""
+        """Positions of windows along an axis of the padded image: every shift of every block of `central` tokens."""
         block = self.central * self.patch  # px between windows of one shift
         blocks = -(-length // block)
         return [b * block + shift for b in range(blocks) for shift in range(self.patch)]

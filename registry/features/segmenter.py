@@ -61,18 +61,18 @@ class MaskTransformer(nn.Module):
 class Segmenter(Features):
     """image (H, W) -> FeatureMap of class scores (ceil(H/5), ceil(W/5), C), from an encoder and head trained on labels.
 
-    The encoder is that of the MAE (80 px windows of 5 px patches) and starts from its weights, as Segmenter starts from
-    a pretrained ViT; scores are upsampled to pixels, where cross-entropy is taken over labelled ones. All weights are
-    trained, by AdamW with warm-up and a cosine, on random windows that are flipped, turned by quarters, and changed in
-    brightness and contrast. Half of the windows are drawn around a pixel of a class drawn evenly among the classes, so
-    that small structures are seen at all; the loss is unweighted, as Segmenter's is. The published recipe, SGD at .001
-    for 160,000 steps, is far from its end in the few thousand steps that so few labels are worth.
+    The encoder is the MAE's (80 px windows of 5 px patches) and starts from its weights, as Segmenter starts from
+    a pretrained ViT; scores are upsampled to pixels, and cross-entropy is computed over labelled ones. All weights are
+    trained, by AdamW with warm-up and cosine decay, on random windows with flips, quarter turns, and changes of
+    brightness and contrast. Half of the windows are drawn around a pixel of a class drawn uniformly, so that small
+    structures are seen at all; the loss is unweighted, like Segmenter's. The published schedule, SGD at .001 for
+    160,000 steps, would be far from converged after the few thousand steps that so few labels justify.
 
     head: `mask_transformer` or `linear`. checkpoint: "bundled", a file of MAE weights, or null for a random start.
-    depth: blocks of the encoder that are used, from the first. steps, batch (windows), lr: of the training.
-    stride: px between windows of an image that is segmented; scores are averaged where they overlap.
-    precision: `bfloat16` trains and infers in mixed precision: faster on CPUs that have it, far slower on others.
-    Fitted: `classes_` (number C of classes, as far as the last one that the labels show), `losses_` (steps,).
+    depth: number of encoder blocks to use, from the first. steps, batch (windows), lr: of the training.
+    stride: px between windows in segmentation; scores are averaged where they overlap.
+    precision: `bfloat16` trains and infers in mixed precision: faster on CPUs that support it, far slower on others.
+    Fitted: `classes_` (number C of classes, up to the last one in the labels), `losses_` (steps,).
     """
 
     supervised = True
@@ -111,16 +111,16 @@ class Segmenter(Features):
             raise UserError(f"features.stride: {stride} must be a multiple of {self.patch} and at most {self.window}")
 
     # ---------------------------------------------------------------------------------------------------- training
-    def fit(  # type: ignore[override]  # a supervised part is given labels as well
+    def fit(  # type: ignore[override]  # a supervised part also gets labels
         self, images: Iterable[np.ndarray], labels: Iterable[np.ndarray]
     ) -> None:
-        """Train on images (H, W) float32 and labels (H, W) int32, -1 where there is none, by position of the class.
+        """Train on images (H, W) float32 and labels (H, W) int32, positions of classes, -1 without a label.
 
-        Raises UserError where no pixel has a label.
+        Raises UserError if no pixel has a label.
         """
         pairs = [(image, label) for image, label in zip(images, labels) if (label >= 0).any()]
         if not pairs:
-            raise UserError("data.train: no training image has a labelled pixel, and segmenter learns from labels")
+            raise UserError("data.train: no training image has a labelled pixel, but segmenter needs labels")
         self.classes_ = max(int(label.max()) for _, label in pairs) + 1
         weights, self.architecture_ = self._start()
         with torch.random.fork_rng(devices=[]):
@@ -151,7 +151,7 @@ class Segmenter(Features):
         self._network = network.eval()
 
     def _start(self) -> tuple[dict[str, np.ndarray] | None, dict[str, float]]:
-        """Weights of the checkpoint's encoder, if there is one, and its sizes; else None and those of the paper."""
+        """Weights and sizes of the checkpoint's encoder; without a checkpoint, None and the paper's sizes."""
         if self.checkpoint is None:
             return None, dict(PAPER)
         weights, facts = read_checkpoint(checkpoint_path(self.checkpoint), "features", patch=self.patch)
@@ -243,8 +243,8 @@ class _Windows:
     def __init__(self, pairs: list[tuple[np.ndarray, np.ndarray]], side: int, rng: np.random.Generator):
         self.pairs, self.side, self.rng = pairs, side, rng
         if (least := min(min(image.shape) for image, _ in pairs)) < side:
-            raise UserError(f"features: segmenter learns from {side} px, a field of view has {least}; raise data.fov")
-        self.places: dict[int, list[tuple[int, np.ndarray]]] = {}  # class -> images that show it, and its pixels there
+            raise UserError(f"features: segmenter needs {side} px, but a field of view has {least}; raise data.fov")
+        self.places: dict[int, list[tuple[int, np.ndarray]]] = {}  # class -> images with it, and its pixels there
         for number, (_, label) in enumerate(pairs):
             for position in np.unique(label[label >= 0]).tolist():
                 self.places.setdefault(position, []).append((number, np.flatnonzero(label == position)))

@@ -1,4 +1,4 @@
-"""Features of a small convolutional net that a masked autoencoder has taught (recipes/distil.yaml)."""
+"""Features of a small convolutional net distilled from a masked autoencoder (recipes/distil.yaml)."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from registry.ranges import Width
 
 
 class StudentFeatures(Features):
-    """The MAE's tokens as a convolutional student predicts them: image (H, W) -> FeatureMap (ceil(H/4), ceil(W/4), q).
+    """MAE tokens predicted by a convolutional student: image (H, W) -> FeatureMap (ceil(H/4), ceil(W/4), q).
 
-    There are no windows: a pixel has the same feature in whatever field of view it is seen, up to rounding, unless the
-    border is nearer than `registry.mae.student.MARGIN` px. Feature (i, j) is centred on pixel (4i + 1.5, 4j + 1.5).
+    There are no windows: up to rounding, a pixel has the same feature in any field of view, unless the border is nearer
+    than `registry.mae.student.MARGIN` px. Feature (i, j) is centred on pixel (4i + 1.5, 4j + 1.5).
 
     checkpoint: "bundled" (see registry/mae/weights/student_vem.md) or a file written by distillation.
-    width, q: must be those of the checkpoint. `device` is where the net computes.
-    precision: `bfloat16` takes about half of the time on CPUs that multiply it by themselves (AMX, AVX512_BF16) and on
-        GPUs, and is far slower on those that must emulate it. Features differ by less than a hundredth of their
-        deviation.
+    width, q: must be those of the checkpoint. `device`: of the net.
+    precision: `bfloat16` takes about half the time on CPUs with native support (AMX, AVX512_BF16) and on GPUs, and is
+    far slower on those that must emulate it. Features differ by less than a hundredth of their deviation.
     """
 
     def __init__(
@@ -58,7 +57,7 @@ class StudentFeatures(Features):
         return self._hash
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """The weights as they are stored (half precision stays half), so that a saved run needs no checkpoint file."""
+        """The stored weights (half precision stays half), so that a saved run needs no checkpoint file."""
         if self._weights is None:
             path = checkpoint_path(self.checkpoint, kind=STUDENT)
             self._weights, _ = read_checkpoint(path, "features", kind=STUDENT, width=self.width, out=self.q)

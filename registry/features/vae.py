@@ -1,15 +1,15 @@
 """A variational autoencoder with metric learning on small patches, after Han et al. 2022; own code.
 
-Every patch is coded by q_s semantic and q_t transformational dimensions. All of them are trained to paint the patch
-(evidence lower bound), and the semantic ones, by metric learning, to be alike for a patch and its transformed copies
-and to differ between places. So what a transformation changes is left to the other dimensions, and the semantic means
-are the features.
+Every patch is encoded by q_s semantic and q_t transformational dimensions. All are trained to reconstruct the patch
+(evidence lower bound), and the semantic ones, by metric learning, to agree for a patch and its transformed copies and
+to differ between places. So the other dimensions capture what a transformation changes, and the semantic means are the
+features.
 
 Symbols: n places in a batch, V views of each (the place itself and its transformed copies), B = V n patches, s pixels
 along a patch's side, q_s and q_t dimensions of the two subspaces.
 
-Sources: the abstract of the paper, and the authors' published code for sizes, losses and transformations; none of it
-is copied. What is theirs and what is not is told in `VAE`.
+Sources: the paper's abstract, and the authors' published code for sizes, losses and transformations; none of it
+is copied. `VAE` describes what is theirs and what is not.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from registry.base import FeatureMap, Features, UserError
 from registry.ranges import Batch, Count, NotNegative, Pixels, Rate, Seed, Width, Widths
 
-TILE, TILES = 1024, 64  # px along a side and number of the pieces of training images that are kept: some 300 MB at most
-FLATTEST = 0.1  # least deviation, in those of the volume, that a patch is divided by: flat resin stays flat
+TILE, TILES = 1024, 64  # side (px) and number of stored pieces of training images: at most some 300 MB
+FLATTEST = 0.1  # smallest deviation, relative to the volume's, to divide a patch by: flat resin stays flat
 SMALLEST = 1e-5  # variance
 # of a training patch, as in the authors' code: contrast 2^U(-1, 1), brightness U(-.25, .25), noise of deviation .1,
 # and sampling points moved by Gaussians of 1/16 of their distance
@@ -53,7 +53,7 @@ class Encoder(nn.Module):
         self.variance = nn.Linear(hidden, code)
 
     def trunk(self, patches: Tensor) -> Tensor:
-        """What means and variances are linear in: (B, 1, s, s) -> (B, hidden)."""
+        """The common input of the linear layers for means and variances: (B, 1, s, s) -> (B, hidden)."""
         return F.relu(self.hidden(self.convolutions(patches).flatten(1)))
 
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,7 +62,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Codes (B, q_s + q_t) -> mean and deviation of every pixel, (B, 1, s, s) each; the encoder's mirror image."""
+    """Codes (B, q_s + q_t) -> mean and deviation of every pixel, (B, 1, s, s) each; mirrors the encoder."""
 
     def __init__(self, side: int, channels: list[int], hidden: int, code: int):
         super().__init__()
@@ -102,7 +102,7 @@ def metric_loss(codes: Tensor, margin: float) -> Tensor:
 
 # ----------------------------------------------------------------------------------------------------------- patches
 def standardised(patches: Tensor, standardize: str) -> Tensor:
-    """(B, s, s) -> the same with mean 0 and deviation 1 in each patch, but for flat ones; or as they are."""
+    """(B, s, s) -> the same with mean 0 and deviation 1 in each patch, except flat ones; or unchanged."""
     if standardize == "none":
         return patches
     mean, deviation = patches.mean((1, 2), keepdim=True), patches.std((1, 2), keepdim=True, unbiased=False)
@@ -112,8 +112,8 @@ def standardised(patches: Tensor, standardize: str) -> Tensor:
 class Pieces:
     """Pixels of the training images from which patches are sampled: at most TILES pieces of at most TILE px.
 
-    Where there are more, all have the same chance to be kept (reservoir sampling), in one pass over the images. Each is
-    continued by reflection, `border` px to every side.
+    If there are more, they are sampled uniformly (reservoir sampling), in one pass over the images. Each is extended by
+    reflection, by `border` px on every side.
     """
 
     def __init__(self, images: Iterable[np.ndarray], rng: np.random.Generator, border: int):
@@ -138,7 +138,7 @@ class Pieces:
                     yield image[y0:y1, x0:x1]
 
     def sample(self, which: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Bilinear values (B, s, s) of the pieces `which` (B,) at y, x (B, s, s), up to `border` px outside of them."""
+        """Bilinear values (B, s, s) of the pieces `which` (B,) at y, x (B, s, s), up to `border` px outside them."""
         y0, x0 = np.floor(y), np.floor(x)
         fy, fx = y - y0, x - x0
         width = (self.shapes[which, 1] + 2 * self.border)[:, None, None]
@@ -153,29 +153,29 @@ class Pieces:
 class VAE(Features):
     """image (H, W) -> FeatureMap of the means of the semantic code, values (ceil(H/stride), ceil(W/stride), q_s).
 
-    As in the authors' code: patches standardised one by one; 64 dimensions, 8 of them semantic; convolutions that halve
-    the side, a hidden layer of 256, a mirrored decoder that gives a mean and a deviation for each pixel; the bound with
-    weight .001 on the divergence; `metric_loss` with weight 1,000 and margin 1; four copies of each place, moved a
-    little, turned by any angle, of .5 to 1.5 times the size, flipped, changed in contrast and brightness, with noise
-    and a slight elastic distortion; Adam with AMSGrad; none of these transformations when features are taken.
+    As in the authors' code: patches standardised individually; 64 dimensions, 8 of them semantic; convolutions that
+    halve the side, a hidden layer of 256, a mirrored decoder that gives a mean and a deviation for each pixel; the
+    bound with weight .001 on the divergence; `metric_loss` with weight 1,000 and margin 1; four copies of each place,
+    shifted a little, rotated by any angle, scaled by .5 to 1.5, flipped, changed in contrast and brightness, with noise
+    and a slight elastic distortion; Adam with AMSGrad; none of these transformations at inference.
 
-    Other than there: plane patches of 32 px (theirs: cubes of 9 voxels, resampled to 16: 729 voxels in view, here 1,024
-    pixels), hence four halvings for three; 16 to 128 channels for 128 to 512, and convolutions with stride 2, the other
-    form that their code has, in place of pooling; codes every `stride` px for one at each voxel; ten times the learning
-    rate, falling as a cosine, for 800 steps of 32 places (theirs: 47,000 of 128), some 140 s on two CPU cores.
+    Unlike there: 2-D patches of 32 px (theirs: cubes of 9 voxels, resampled to 16: 729 voxels in view, here 1,024
+    pixels), so four halvings instead of three; 16 to 128 channels instead of 128 to 512, and convolutions with stride
+    2, an alternative in their code, instead of pooling; codes every `stride` px instead of at each voxel; ten times the
+    learning rate, with cosine decay, for 800 steps of 32 places (theirs: 47,000 of 128), some 140 s on two CPU cores.
 
     patch: s, px along a side, a multiple of 2^len(channels). stride: px between patches of an image, even: every
-        token lies in the middle of a cell of `stride` px.
+    token lies at the centre of a cell of `stride` px.
     semantic, transform: q_s and q_t. channels: of the convolutions. hidden: width between them and the code.
-    standardize: `patch`, each patch to mean 0 and deviation 1; `none`, as the volume is.
+    standardize: `patch`, each patch to mean 0 and deviation 1; `none`, only the volume.
     steps, batch (places), copies (transformed ones of each place), lr: of the training.
-    jitter: px, how far copies lie from their place at most. scale: smallest and largest side of a training patch, in
-        patches, before it is resampled to s.
+    jitter: px, maximal shift of copies from their place. scale: smallest and largest side of a training patch, in
+    patches, before resampling to s.
     beta: weight of the divergence, summed over the code, against the mean log-likelihood of a pixel.
     metric, margin: weight of `metric_loss` against the bounds summed over views; its margin.
     Fitted: `losses_` (steps, 3): negative log-likelihood of a pixel, divergence, `metric_loss`.
 
-    Images are continued by reflection. `device` is where training and coding run.
+    Images are extended by reflection. `device`: of training and inference.
     """
 
     def __init__(
@@ -240,14 +240,14 @@ class VAE(Features):
         if self.lr <= 0:
             raise UserError(f"features.lr: {self.lr} must be above 0")
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
-            raise UserError(f"features.scale: {self.scale} must be two numbers above 0, the smaller one first")
+            raise UserError(f"features.scale: {self.scale} must be two positive numbers, the smaller one first")
         halvings = 2 ** len(self.channels)
         if self.patch < 1 or self.patch % halvings:
             raise UserError(
                 f"features.patch: {self.patch} must be a multiple of {halvings}, since each of the "
                 f"{len(self.channels)} entries of features.channels halves the side"
             )
-        if not 2 <= self.stride <= self.patch or self.stride % 2:  # an even patch cannot lie around an odd cell
+        if not 2 <= self.stride <= self.patch or self.stride % 2:  # an even patch cannot be centred on an odd cell
             raise UserError(f"features.stride: {self.stride} must be even, from 2 to features.patch ({self.patch})")
 
     # ---------------------------------------------------------------------------------------------------- training
@@ -275,7 +275,7 @@ class VAE(Features):
         self._keep(encoder.state_dict(), torch.stack(losses).cpu().numpy())
 
     def _build(self, kind: type[Network]) -> Network:
-        """An untrained `Encoder` or `Decoder`, the same for the same seed, in the layout that is fastest on CPUs."""
+        """An untrained `Encoder` or `Decoder`, determined by the seed, in the fastest memory layout for CPUs."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed or 0)
             network = kind(self.patch, self.channels, self.hidden, self.semantic + self.transform)
@@ -293,12 +293,12 @@ class VAE(Features):
         return [likelihood, divergence, metric_loss(mean[:, : self.semantic].reshape(V, n, -1), self.margin)]
 
     def _border(self) -> int:
-        """How far outside of an image a training patch may reach, px: half a diagonal, the jitter, and more."""
+        """How far a training patch may extend beyond an image, px: half a diagonal, the jitter, and some more."""
         return int(self.patch * self.scale[1] * 0.75 + self.jitter) + 4
 
     def _views(self, pieces: Pieces, rng: np.random.Generator) -> np.ndarray:
-        """Random places, each in V = copies + 1 views: (V, n, s, s) float32. The first is turned by quarters only and
-        lies at the place itself."""
+        """Random places, each in V = copies + 1 views: (V, n, s, s) float32. The first is only rotated by quarter
+        turns, at the place itself."""
         V, n, s = self.copies + 1, self.batch, self.patch
         which = rng.choice(len(pieces.shapes), n, p=pieces.share)
         place = np.floor(rng.random((n, 2)) * pieces.shapes[which])  # (n, 2)
@@ -315,7 +315,7 @@ class VAE(Features):
 
         points = np.arange(s, dtype=np.float32) - (s - 1) / 2
         move = ELASTIC * rng.standard_normal((2, V * n, s, s), np.float32)
-        move[:, :, [0, -1]] = move[:, :, :, [0, -1]] = 0  # the outline stays
+        move[:, :, [0, -1]] = move[:, :, :, [0, -1]] = 0  # the outline is fixed
         v, u = per_patch(flip) * (points[:, None] + move[0]), points + move[1]  # (B, s, s)
         sine, cosine = per_patch(size * np.sin(angle)), per_patch(size * np.cos(angle))
         y, x = per_patch(y0) + cosine * v - sine * u, per_patch(x0) + sine * v + cosine * u
@@ -329,7 +329,7 @@ class VAE(Features):
     def extract(self, image: np.ndarray) -> FeatureMap:
         H, W = image.shape
         h, w = -(-H // self.stride), -(-W // self.stride)
-        margin = (self.patch - self.stride) // 2  # between a patch's border and that of the cell that it stands for
+        margin = (self.patch - self.stride) // 2  # between the borders of a patch and of its cell
         padding = [(margin, tokens * self.stride + margin - side) for tokens, side in ((h, H), (w, W))]
         padded = torch.from_numpy(np.pad(np.asarray(image, np.float32), padding, mode="reflect")).to(self.device)
         patches = padded.unfold(0, self.patch, self.stride).unfold(1, self.patch, self.stride)  # (h, w, s, s)
@@ -340,7 +340,7 @@ class VAE(Features):
 
     @torch.inference_mode()
     def code(self, patches: Tensor) -> Tensor:
-        """Semantic means of patches, each by itself: (B, s, s) -> (B, q_s)."""
+        """Semantic means of patches, each independently: (B, s, s) -> (B, q_s)."""
         encoder = self._trained().to(self.device)
         x = standardised(patches, self.standardize)[:, None].contiguous(memory_format=torch.channels_last)
         return F.linear(encoder.trunk(x), encoder.mean.weight[: self.semantic], encoder.mean.bias[: self.semantic])
@@ -364,7 +364,7 @@ class VAE(Features):
             self._keep(weights, state["losses"])
 
     def _keep(self, weights: dict[str, Tensor], losses: np.ndarray) -> None:
-        """The same network, in memory too, after training and after loading: other strides would round otherwise."""
+        """Build the same network in the same memory layout after training and loading, as strides affect rounding."""
         encoder = self._build(Encoder).eval()
         encoder.load_state_dict(weights)
         self._encoder = encoder

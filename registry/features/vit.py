@@ -1,7 +1,7 @@
-"""Dense features of a vision transformer trained by DINO (Caron et al. 2021), from a checkpoint on this computer.
+"""Dense features of a vision transformer trained by DINO (Caron et al. 2021), from a local checkpoint.
 
-The keys of the last block are what Deep Spectral Methods (Melas-Kyriazi et al. 2022) and DeepCut (Aflalo et al. 2023)
-cluster. No weights come with the package and none are fetched.
+Deep Spectral Methods (Melas-Kyriazi et al. 2022) and DeepCut (Aflalo et al. 2023) cluster the keys of the last block.
+No weights come with the package, and none are downloaded.
 
 Symbols: p px along a patch's side, h x w patches of an image, N = h w of them, q width of the transformer.
 """
@@ -27,7 +27,7 @@ HOW = (
     "weights of DINO, a .pth file of github.com/facebookresearch/dino (dino_deitsmall8_pretrain.pth is what DeepCut "
     "takes) or the same from timm as .safetensors"
 )
-WRAPPERS = ("teacher", "state_dict", "model")  # names under which a training run's file keeps the weights
+WRAPPERS = ("teacher", "state_dict", "model")  # names of the weights in a training run's file
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's three channels
 BLOCK = {
     f"{layer}.{kind}"
@@ -65,9 +65,9 @@ class VisionTransformer(nn.Module):
         return torch.cat([cls, grid.flatten(2).transpose(1, 2)], dim=1)
 
     def forward(self, image: Tensor, stride: int, facet: str, layer: int | None) -> Tensor:
-        """Features of all patches, one each `stride` px: (1, 3, H, W) -> (h, w, q).
+        """Features of all patches, one every `stride` px: (1, 3, H, W) -> (h, w, q).
 
-        layer: the block that they come from, counted from 1; None: the last one, tokens after the final LayerNorm.
+        layer: the block to take them from, counted from 1; None: the last one, with tokens after the final LayerNorm.
         """
         x = F.conv2d(image, self.embed.weight, self.embed.bias, stride=stride)  # (1, q, h, w)
         h, w = x.shape[2:]
@@ -77,7 +77,7 @@ class VisionTransformer(nn.Module):
             x = block(x)
         block, width = self.blocks[last - 1], x.shape[2]
         assert isinstance(block, Block)
-        if facet == "key":  # heads side by side, as they stand in the weights
+        if facet == "key":  # heads side by side, as in the weights
             key = slice(width, 2 * width)  # of query, key, value
             x = F.linear(block.norm1(x), block.qkv.weight[key], block.qkv.bias[key])
         else:
@@ -100,7 +100,7 @@ def _own_name(name: str) -> str:
 def _read_dino(path: Path) -> dict[str, Tensor]:
     """The tensors of a ViT under DINO's names, without heads for training.
 
-    Takes a plain table of tensors, and what a training run keeps: the table under `teacher`, with the prefixes
+    Accepts a plain table of tensors, or a training run's file: a table under `teacher`, with the prefixes
     `module.` and `backbone.`. Raises UserError for anything else.
     """
     table = _load(path)
@@ -145,10 +145,10 @@ def _load(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        # A training run of DINO keeps its command line in the file as well, which executes nothing when it is read.
+        # A DINO training run also stores its command line in the file, which executes nothing when read.
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # files of another kind make the reader stumble in many ways
+    except Exception as error:  # the reader raises anything for other files
         reason = (str(error).splitlines() or [""])[0][:160]
         raise UserError(f"features.checkpoint: {path} cannot be read as weights ({reason}); {HOW}") from None
 
@@ -158,21 +158,21 @@ class ViT(Features):
     """image (H, W) -> FeatureMap (ceil(H/stride), ceil(W/stride), q) of a vision transformer trained by DINO.
 
     The whole image goes through the transformer at once, as a colour image of three equal channels: a standardised grey
-    value g becomes clip(g / 6 + .5, 0, 1), three deviations either way, and then ImageNet's normalisation. The position
+    value g becomes clip(g / 6 + .5, 0, 1), covering +-3 deviations, followed by ImageNet's normalisation. The position
     embedding is interpolated to the image's grid of patches (bicubic).
 
-    checkpoint: file of the weights, ``~`` and ``${VARIABLE}`` allowed; none comes with the package. Names are those of
-        DINO and timm (``blocks.0.attn.qkv.weight``); .safetensors, or .pth as DINO publishes it or its training saves
-        it. Width q, patch p and depth are read from it (ViT-S/8: 384, 8 px, 12).
+    checkpoint: file of the weights, ``~`` and ``${VARIABLE}`` allowed; none comes with the package. Names as in DINO
+    and timm (``blocks.0.attn.qkv.weight``); .safetensors, or .pth as published by DINO or saved by its training.
+    Width q, patch p and depth are read from it (ViT-S/8: 384, 8 px, 12).
     facet: `key`, the keys of all heads side by side (DSM, DeepCut), or `token`, the output of the block.
-    layer: block that they come from, counted from 1; null: the last, tokens then after the final LayerNorm.
-    heads: of the attention; null: one for 64 channels, as in all of DINO's models.
-    stride: px between patches, at most p; null: p, side by side. Half of it takes 4 times the tokens, 16 times the
-        attention.
+    layer: block to take them from, counted from 1; null: the last, with tokens after the final LayerNorm.
+    heads: of the attention; null: one per 64 channels, as in all DINO models.
+    stride: px between patches, at most p; null: p, side by side. Half of it takes 4 times the tokens and 16 times the
+    attention.
 
-    The image is continued by reflection until patches cover it. Token (i, j) is centred on pixel (offset + stride * i,
-    offset + stride * j), offset (p - 1) / 2 where patches lie side by side; where they overlap, they begin
-    (p - stride) // 2 px before the image. `device` is where the transformer computes.
+    The image is extended by reflection until patches cover it. Token (i, j) is centred on pixel (offset + stride * i,
+    offset + stride * j), with offset (p - 1) / 2 if patches lie side by side; if they overlap, they start
+    (p - stride) // 2 px before the image. `device`: of the transformer.
     """
 
     def __init__(
@@ -217,7 +217,7 @@ class ViT(Features):
         return self._hash
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """The weights as they are stored, so that a saved run needs no checkpoint file."""
+        """The stored weights, so that a saved run needs no checkpoint file."""
         if self._weights is None:
             weights = _read_dino(self._path())
             self._weights = {
@@ -230,7 +230,7 @@ class ViT(Features):
         self._weights, self._network, self._hash = dict(state), None, None
 
     def _path(self) -> Path:
-        """Of the checkpoint. Raises UserError if there is none."""
+        """Path of the checkpoint. Raises UserError if there is none."""
         if not self.checkpoint:
             raise UserError(f"features.checkpoint: none given; {HOW}")
         expanded = os.path.expanduser(os.path.expandvars(self.checkpoint))
@@ -256,9 +256,9 @@ class ViT(Features):
                 raise UserError(f"features.stride: {self.stride} must be at most {p}, the checkpoint's patch, or null")
             try:
                 self._network = VisionTransformer(weights, heads).eval()
-            except RuntimeError as error:  # tensors of shapes that do not fit together
+            except RuntimeError as error:  # tensors whose shapes do not fit together
                 raise UserError(
-                    f"features.checkpoint: {self.checkpoint}: no ViT of DINO's layout "
+                    f"features.checkpoint: {self.checkpoint}: not a ViT of DINO's layout "
                     f"({str(error).splitlines()[-1].strip()}); {HOW}"
                 ) from None
         return self._network.to(self.device)

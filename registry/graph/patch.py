@@ -15,12 +15,12 @@ from registry.spg.propagation import Propagation
 
 
 class Patch(AffinityGraph):
-    """Grid cells of `cell` x `cell` px as nodes, with features (n_s, 2q) as the spG has: mean and deviation.
+    """Grid cells of `cell` x `cell` px as nodes, with features (n_s, 2q) like the spG's: mean and deviation.
 
     Source: the patches of DSM (Melas-Kyriazi et al. 2022) and DeepCut (Aflalo et al. 2023).
 
-    cell: px along a side. 4 gives 19,600 nodes per 560 x 560 FOV, 6.53 times the spG's 3,000 (paper). With so many,
-        `edges: all` needs n_s^2 floats.
+    cell: px along a side. 4 gives 19,600 nodes per 560 x 560 FOV, 6.53 times the spG's 3,000 (paper). `edges: all` then
+        needs n_s^2 floats.
     standardize, kappa, alpha, distance, edges, neighbours, propagation: see `registry.spg.affinity.AffinityGraph`.
     """
 

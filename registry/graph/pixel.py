@@ -1,4 +1,4 @@
-"""Every pixel a node, no edges: MAESTER's and raw k-means' view of an image."""
+"""Every pixel as a node, without edges, as in MAESTER and raw k-means."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from registry.spg.pooling import upsample
 
 
 class Pixel(AffinityGraph):
-    """H x W nodes with the q features of the pixel (there is no deviation to speak of), without edges.
+    """H x W nodes with the q features of the pixel (a pixel has no deviation), without edges.
 
-    standardize: `none` (default, as MAESTER clusters) or the scales of `registry.spg.affinity.AffinityGraph`.
+    standardize: `none` (default, as in MAESTER) or the scales of `registry.spg.affinity.AffinityGraph`.
     """
 
     cacheable = False

@@ -31,10 +31,10 @@ class Superpixel(AffinityGraph):
     """SLIC superpixels as nodes, with features (n_s, 2q): mean and population standard deviation over their pixels.
 
     pixels_per_superpixel: mean area, in pixels (paper: 100, about 3,000 per 560 x 560 FOV).
-    compactness: SLIC's weight of place against grey value, on images scaled to [0, 1] (paper: 0.2).
-    slic: `scikit-image`, its labels, computed by `registry.spg.slic`; `grid` (`registry.spg.slic_grid`), tensor
-        operations that also run on a GPU, with somewhat other regions: they leak less, and at compactness 0.15 follow
-        more of the labels' borders, too (benchmarks/speed/superpixels.py).
+    compactness: SLIC's weight of position against grey value, on images scaled to [0, 1] (paper: 0.2).
+    slic: `scikit-image`, the labels of that package, computed by `registry.spg.slic`; `grid`
+    (`registry.spg.slic_grid`), tensor operations that also run on a GPU and give slightly different regions: they leak
+    less, and at compactness 0.15 also follow more of the labels' borders (benchmarks/speed/superpixels.py).
     sigma: Gaussian smoothing before SLIC, in pixels. slic_iterations: of its k-means.
     standardize, kappa, alpha, warmup_alpha, distance, edges, neighbours, propagation: see
         `registry.spg.affinity.AffinityGraph`.
@@ -77,7 +77,7 @@ class Superpixel(AffinityGraph):
 
     def decompose(self, image: np.ndarray) -> np.ndarray:
         """SLIC regions (H, W) int32 of an image (H, W) standardised per volume."""
-        # one fixed window of +-3 standard deviations, so that a bright speck does not rescale the whole FOV
+        # a fixed window of +-3 standard deviations, so that a bright speck does not rescale the whole FOV
         grey = np.clip(image / 6 + 0.5, 0, 1).astype(np.float32)
         count = max(1, round(image.size / self.pixels_per_superpixel))
         if self.slic == "scikit-image":
@@ -95,10 +95,10 @@ class Superpixel(AffinityGraph):
     def on_cpu(self) -> list[str]:
         if self.slic == "grid" and not self.sigma:
             return []
-        return ["superpixels (graph.slic: grid without sigma is made on the device)"]
+        return ["superpixels (only graph.slic: grid without sigma runs on the device)"]
 
     def decompose_batch(self, images: torch.Tensor) -> torch.Tensor:
-        """The regions (B, H, W) int64 of several images, on their device, numbered through."""
+        """The regions (B, H, W) int64 of several images, on their device, numbered consecutively."""
         if self.on_cpu():
             regions = torch.from_numpy(np.stack([self.decompose(image) for image in images.cpu().numpy()]))
             ends = (regions.flatten(1).amax(1) + 1).cumsum(0)

@@ -1,4 +1,4 @@
-"""The masked autoencoder (MAE): its network, files of its weights, and windows over an image.
+"""The masked autoencoder (MAE): its network, weight files, and windows over an image.
 
-Parts of the role `features` and pre-training share it; `weights` holds the encoder that comes with the package.
+Shared by parts of the role `features` and by pre-training; `weights` contains the bundled encoder.
 """

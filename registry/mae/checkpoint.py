@@ -1,4 +1,4 @@
-"""Files of weights, of an MAE's encoder and of its student: where they are, reading, writing, and their hash."""
+"""Weight files of an MAE's encoder and of its student: paths, reading, writing, and hashes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from registry.base import UserError
 
 @dataclass(frozen=True)
 class Kind:
-    """Of weights: their name in messages, the bundled file, the format's name, and the recipe that trains them."""
+    """A kind of weights: name in messages, bundled file, name of the format, and recipe that trains them."""
 
     name: str
     bundled: Path
@@ -24,7 +24,7 @@ class Kind:
 
     @property
     def how(self) -> str:
-        """To come by a file."""
+        """How to get a file."""
         return f"train one with the recipe {self.recipe}"
 
 
@@ -35,7 +35,7 @@ KINDS = (ENCODER, STUDENT)
 
 
 def encoder_arguments(architecture: dict) -> dict:
-    """Those entries of an autoencoder's architecture that its encoder is built from."""
+    """The entries of an autoencoder's architecture that define its encoder."""
     names = ("patch", "window", "width", "depth", "heads", "mlp_ratio", "position_weight")
     return {name: architecture[name] for name in names}
 
@@ -57,9 +57,9 @@ def checkpoint_path(checkpoint: str, base: Path = Path(), kind: Kind = ENCODER) 
 def read_checkpoint(
     path: Path, block: str, kind: Kind = ENCODER, **wanted: float
 ) -> tuple[dict[str, np.ndarray], dict]:
-    """Weights as they are stored, and the facts of the training run, `architecture` among them.
+    """The stored weights, and the facts of the training run, including `architecture`.
 
-    `wanted`: entries of the architecture that the recipe's `block` asks for. Raises UserError if the file is no
+    `wanted`: entries of the architecture required by the recipe's `block`. Raises UserError if the file is not a
     checkpoint of that kind, is damaged, or was trained with another architecture.
     """
     from safetensors import SafetensorError, safe_open
@@ -80,14 +80,14 @@ def read_checkpoint(
             f"{block}.{name} is {value} but the checkpoint has {trained[name]}" for name, value in other.items()
         )
         mend = ", ".join(f"{name}: {trained[name]}" for name in other)
-        raise UserError(f"{path}: {said}; write {mend}, or give a checkpoint trained as the recipe says")
+        raise UserError(f"{path}: {said}; write {mend}, or give a checkpoint that matches the recipe")
     if weights_hash(weights) != facts["sha256"]:
-        raise UserError(f"{path}: the weights are damaged (their sha256 is not the one in the header); fetch it again")
+        raise UserError(f"{path}: the weights are damaged (their sha256 differs from the header's); get the file again")
     return weights, facts
 
 
 def write_checkpoint(path: Path, weights: dict[str, np.ndarray], facts: dict, kind: Kind = ENCODER) -> None:
-    """Write weights and the facts of its training; `architecture` and the weights' `sha256` are needed."""
+    """Write weights and the facts of their training, which must include `architecture` and the weights' `sha256`."""
     from safetensors.numpy import save_file
 
     save_file(
@@ -98,7 +98,7 @@ def write_checkpoint(path: Path, weights: dict[str, np.ndarray], facts: dict, ki
 
 
 def weights_hash(weights: dict[str, np.ndarray]) -> str:
-    """SHA-256 over names, types, shapes and values: the same for a file and for a model saved with a run."""
+    """SHA-256 over names, types, shapes and values, equal for a file and a model saved in a run."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         value = weights[name]

@@ -1,14 +1,14 @@
 """A masked autoencoder (MAE) for EM, after MAESTER (Xie et al. 2023).
 
 A window of 80 x 80 px is cut into 16 x 16 patches of 5 x 5 px, one token each. In training half of the tokens are
-hidden from the encoder and a small decoder paints their pixels from the rest. For features the encoder sees every token
-of every window and its output, one vector of q channels per patch, is the feature map.
+hidden from the encoder, and a small decoder predicts their pixels from the rest. For features the encoder sees every
+token of every window, and its output, one vector of q channels per patch, is the feature map.
 
 Symbols: B windows, N tokens of a window (256), n kept tokens, q width of the encoder, c width of the decoder,
 p pixels along a patch's side.
 
-Differences from the published code (reference: He et al. 2022; MAESTER): no class token, since nothing dense reads it;
-attention through the fused kernel.
+Differences from the published code (reference: He et al. 2022; MAESTER): no class token, as dense features do not use
+it; attention through the fused kernel.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def sincos_position_embedding(width: int, grid: int) -> Tensor:
 
 
 def patchify(images: Tensor, patch: int) -> Tensor:
-    """Pixels of every patch, patches and the pixels within them in row-major order: (B, H, W) -> (B, N, p*p)."""
+    """Pixels of every patch, with patches and their pixels in row-major order: (B, H, W) -> (B, N, p*p)."""
     B, H, W = images.shape
     x = images.reshape(B, H // patch, patch, W // patch, patch)
     return x.transpose(2, 3).reshape(B, -1, patch * patch)
@@ -89,8 +89,8 @@ def _initialise(module: nn.Module) -> None:
 class Encoder(nn.Module):
     """Tokens of the visible patches: images (B, window, window) -> (B, n, q).
 
-    `position_weight` damps the position embedding (MAESTER: .08), so that a feature tells what is at a place rather
-    than where in the window the place is.
+    `position_weight` damps the position embedding (MAESTER: .08), so that a feature describes the content of a place
+    rather than its position in the window.
     """
 
     def __init__(
@@ -115,8 +115,8 @@ class Encoder(nn.Module):
         self.apply(_initialise)
 
     def forward(self, images: Tensor, keep: Tensor | None = None, layer: int | None = None) -> Tensor:
-        """`keep` (B, n): indices of the visible tokens (None: all). `layer`: how many blocks run; their plain output is
-        returned. None: all of them and the final LayerNorm."""
+        """`keep` (B, n): indices of the visible tokens (None: all). `layer`: number of blocks to run, whose plain
+        output is returned; None: all of them and the final LayerNorm."""
         x = self.embed(patchify(images, self.patch)) + self.position  # (B, N, q)
         if keep is not None:
             x = x.gather(1, keep[:, :, None].expand(-1, -1, x.shape[2]))  # (B, n, q)
@@ -155,7 +155,7 @@ class MaskedAutoencoder(nn.Module):
         )
         self.decoder_embed = nn.Linear(width, decoder_width)
         self.mask_token = nn.Parameter(torch.zeros(decoder_width))
-        # The decoder must know where the hidden patches are: its embedding has full weight.
+        # The decoder must know where the hidden patches are, so its embedding has full weight.
         position = sincos_position_embedding(decoder_width, window // patch)
         self.decoder_position: Tensor
         self.register_buffer("decoder_position", position, persistent=False)  # (N, c)
@@ -169,7 +169,7 @@ class MaskedAutoencoder(nn.Module):
         nn.init.normal_(self.mask_token, std=0.02)
 
     def encode(self, images: Tensor, noise: Tensor, mask_ratio: float = 0.5) -> tuple[Tensor, Tensor, Tensor]:
-        """Encode the tokens of least `noise`; the others are hidden.
+        """Encode the tokens with the smallest `noise`; the others are hidden.
 
         Shapes: images (B, window, window), noise (B, N) -> latent (B, n, q), mask (B, N) where 0 is kept and 1 is
         hidden, restore (B, N) indices that bring [kept, hidden] back into the order of the image.
@@ -177,11 +177,11 @@ class MaskedAutoencoder(nn.Module):
         kept = round(self.tokens * (1 - mask_ratio))
         shuffle = noise.argsort(dim=1)  # (B, N)
         restore = shuffle.argsort(dim=1)
-        mask = (restore >= kept).to(images.dtype)  # a token is kept if it came among the first after shuffling
+        mask = (restore >= kept).to(images.dtype)  # a token is kept if it is among the first after shuffling
         return self.encoder(images, keep=shuffle[:, :kept]), mask, restore
 
     def decode(self, latent: Tensor, restore: Tensor) -> Tensor:
-        """Paint every patch: latent (B, n, q), restore (B, N) -> (B, N, p*p)."""
+        """Predict every patch: latent (B, n, q), restore (B, N) -> (B, N, p*p)."""
         x = self.decoder_embed(latent)  # (B, n, c)
         B, n, c = x.shape
         hidden = self.mask_token.to(x.dtype).expand(B, self.tokens - n, c)

@@ -1,8 +1,8 @@
-"""A convolutional net that a masked autoencoder teaches: nearly its features in a fraction of the time, no windows.
+"""A convolutional net distilled from a masked autoencoder: nearly the same features in a fraction of the time.
 
-Three scales, at a half, a quarter and an eighth of the pixels, mixed at a quarter. Strided kernels are even and
-centred, so that feature (i, j) lies at pixel (4i + 1.5, 4j + 1.5) at every scale. Beyond its border an image is
-continued by reflection. A feature depends on pixels up to `MARGIN` away and on nothing else: not on its place in the
+Three scales, at a half, a quarter and an eighth of the resolution, are combined at a quarter. Strided kernels are even
+and centred, so that feature (i, j) lies at pixel (4i + 1.5, 4j + 1.5) at every scale. Images are extended by
+reflection. There are no windows: a feature depends only on pixels up to `MARGIN` away, not on its position in the
 image.
 """
 
@@ -15,11 +15,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 STEP = 4  # px between features
 COARSEST = 8  # px; sides are padded to multiples, and a shift by a multiple shifts the features
-MARGIN = 64  # px that a feature sees to each side, at most
+MARGIN = 64  # px, receptive field of a feature to each side
 
 
 class Convolution(nn.Sequential):
-    """Convolution, batch normalisation and, unless `last`, ReLU; the border is continued by reflection."""
+    """Convolution, batch normalisation and, unless `last`, ReLU; the border is padded by reflection."""
 
     def __init__(self, channels: int, out: int, side: int = 3, stride: int = 1, last: bool = False):
         pad = (side - stride) // 2
@@ -28,7 +28,7 @@ class Convolution(nn.Sequential):
 
 
 class Residual(nn.Module):
-    """(B, width, h, w) -> the same: two convolutions beside the way through."""
+    """(B, width, h, w) -> the same: two convolutions with a skip connection."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -56,7 +56,7 @@ class Student(nn.Module):
         convolution, *after = self.mix
         assert isinstance(convolution, nn.Conv2d)
         of_near, of_coarse = convolution.weight.tensor_split([near.shape[1]], 1)
-        # mixing is linear: the coarse scale is mixed at a quarter of the places, and upsampled then
+        # mixing is linear, so the coarse scale is mixed at a quarter of the positions and then upsampled
         coarse = F.interpolate(pointwise(coarse, of_coarse), scale_factor=2, mode="bilinear")
         mixed = pointwise(near, of_near, convolution.bias).add_(coarse)
         for layer in after:
@@ -65,13 +65,13 @@ class Student(nn.Module):
 
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Convolution of side 1, (B, channels, h, w) -> (B, out, h, w), as one product: on any number of threads the same
-    kernel, which `conv2d` changes."""
+    """1 x 1 convolution, (B, channels, h, w) -> (B, out, h, w), as one product, which uses the same kernel on any
+    number of threads, unlike `conv2d`."""
     return F.linear(x.permute(0, 2, 3, 1), weight[:, :, 0, 0], bias).permute(0, 3, 1, 2)
 
 
 def fused(student: Student) -> Student:
-    """For evaluation, every batch normalisation folded into its convolution: what is stored. Changes its argument."""
+    """The stored form, for evaluation: folds every batch normalisation into its convolution, in place."""
     student.eval()
     for module in student.modules():
         if isinstance(module, Convolution):

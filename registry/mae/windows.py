@@ -1,4 +1,4 @@
-"""Tokens of a whole image, from a transformer that sees one window at a time."""
+"""Tokens of a whole image from a transformer that sees one window at a time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ KEPT = 1 << 25  # bytes of tokens and pixels: the borders of six fields of view 
 
 
 class Known:
-    """Tokens (N, q) of windows that were encoded before, by their pixels; those used longest ago go first.
+    """A cache of the tokens (N, q) of encoded windows, by their pixels, with least recently used ones dropped first.
 
-    Images that overlap, and whose windows lie on one grid, have windows in common: those at their borders.
+    Overlapping images with windows on the same grid share the windows at their borders.
     """
 
     def __init__(self, limit: int = KEPT):
@@ -25,13 +25,13 @@ class Known:
         self._tokens: OrderedDict[bytes, Tensor] = OrderedDict()
 
     def get(self, pixels: bytes) -> Tensor | None:
-        """None where they are not known."""
+        """The tokens, or None if unknown."""
         if (tokens := self._tokens.get(pixels)) is not None:
             self._tokens.move_to_end(pixels)
         return tokens
 
     def keep(self, pixels: bytes, tokens: Tensor) -> None:
-        """Copies them, as they may be part of a larger array."""
+        """Store a copy of the tokens, as they may be part of a larger array."""
         if pixels not in self._tokens:
             self._tokens[pixels] = tokens.clone()
             self._bytes += len(pixels) + tokens.nbytes
@@ -54,9 +54,9 @@ def windowed(
 ) -> np.ndarray:
     """Tokens (ceil(H/p), ceil(W/p), q) float32 of an image (H, W) by windows, averaged where windows overlap.
 
-    encode: windows (B, window, window) -> (B, N, q), those of a window whatever others are beside it. The image is
-    padded by reflection at its right and lower edge until windows cover it. known: windows that need not be encoded;
-    those at the borders of the image are added.
+    encode: windows (B, window, window) -> (B, N, q), independently of the batch. The image is padded by reflection at
+    its right and lower edge until windows cover it. known: windows that need not be encoded; those at the image's
+    borders are added.
     """
     H, W = image.shape
     h, w = -(-H // patch), -(-W // patch)
@@ -97,7 +97,7 @@ def windowed(
 def windowed_batch(
     images: Tensor, encode: Callable[[Tensor], Tensor], q: int, *, window: int, patch: int, stride: int, batch: int
 ) -> Tensor:
-    """The same of several images (B, H, W) on a device, without leaving it: (B, ceil(H/p), ceil(W/p), q)."""
+    """The same for several images (B, H, W) on a device, without leaving it: (B, ceil(H/p), ceil(W/p), q)."""
     B, H, W = images.shape
     h, w, side = -(-H // patch), -(-W // patch), window // patch
     rows, columns = _starts(h * patch, window, stride), _starts(w * patch, window, stride)
@@ -118,11 +118,11 @@ def windowed_batch(
 
 
 def _reflected(length: int, padded: int, device: torch.device) -> Tensor:
-    """The pixel (padded,) of an axis that stands at each place beyond it, too."""
+    """Pixel indices (padded,) along an axis, reflected beyond its end."""
     return torch.from_numpy(np.pad(np.arange(length), (0, padded - length), mode="reflect")).to(device)
 
 
 def _starts(length: int, window: int, stride: int) -> list[int]:
-    """Corners of the windows along an axis: every `stride` px, until one reaches the end or passes it."""
+    """Corners of the windows along an axis: every `stride` px, until one reaches the end."""
     steps = -(-max(length - window, 0) // stride)
     return [stride * i for i in range(steps + 1)]

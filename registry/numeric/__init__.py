@@ -1,1 +1,1 @@
-"""Number work that knows no graph."""
+"""Numerical routines that are independent of graphs."""

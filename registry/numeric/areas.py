@@ -1,4 +1,4 @@
-"""Openings and closings by area: what is left of an image without its bright, or dark, structures below some size."""
+"""Area openings and closings, which remove bright or dark structures below a given size from an image."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from registry.numeric.compiled import compiled
 def area_openings(levels: np.ndarray, areas: Sequence[int]) -> np.ndarray:
     """Openings (t, H, W) uint8 of an image (H, W) uint8 by t areas, px.
 
-    A pixel gets the highest level at which it lies in a 4-connected region of that level or more with at least so many
-    pixels.
+    A pixel gets the highest level at which it lies in a 4-connected region of at least that level and that many pixels.
 
     One max-tree (Salembier et al. 1998), built by union-find (Najman & Couprie 2006), serves all areas. Equal to
-    `skimage.morphology.area_opening(levels, area)`, but where no level has so large a region: the lowest level stays.
+    `skimage.morphology.area_opening(levels, area)`, except where no level has such a large region, which keeps the
+    lowest level.
     """
     return _openings(np.ascontiguousarray(levels, np.uint8), np.asarray(areas, np.int64))
 
 
 def area_closings(levels: np.ndarray, areas: Sequence[int]) -> np.ndarray:
-    """Closings (t, H, W) uint8 of an image (H, W) uint8 by t areas, px: the same of dark structures."""
+    """Closings (t, H, W) uint8 of an image (H, W) uint8 by t areas, px: the same for dark structures."""
     return 255 - area_openings(255 - np.asarray(levels, np.uint8), areas)
 
 
 @compiled
 def _openings(levels: np.ndarray, areas: np.ndarray) -> np.ndarray:
     H, W = levels.shape
-    wide = W + 2  # with a border around the image that nothing ever reaches: no pixel needs to know where it lies
+    wide = W + 2  # with a border that is never reached, so that no pixel needs its coordinates
     f = np.zeros((H + 2) * wide, np.uint8)
     starts = np.zeros(257, np.int64)
     for y in range(H):
@@ -39,7 +39,7 @@ def _openings(levels: np.ndarray, areas: np.ndarray) -> np.ndarray:
     for value in range(256):
         starts[value + 1] += starts[value]
     order, place = np.empty(H * W, np.int32), starts[:-1].copy()
-    for y in range(H):  # counting sort: pixels by level, and then as they lie
+    for y in range(H):  # counting sort: pixels by level, then by position
         for x in range(W):
             order[place[levels[y, x]]] = (y + 1) * wide + x + 1
             place[levels[y, x]] += 1

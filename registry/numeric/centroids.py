@@ -12,7 +12,7 @@ from registry.numeric.nearest import as_floats, assign
 
 
 def device_of(Z: Any) -> Any:
-    """Where FAISS shall work: a tensor's own device, the CPU for arrays."""
+    """FAISS's device: a tensor's own, or the CPU for arrays."""
     return Z.device if hasattr(Z, "detach") else "cpu"
 
 
@@ -24,13 +24,13 @@ class IncrementalCentroids:
     seen so far, the anchor's included. With a number, n_i is multiplied by `decay` at each update, so that the mean
     follows an embedding that is still being trained (the window's share tends to 1 - decay).
 
-    Re-seeding: a cluster with no node in a whole window is placed on the window's node that lies farthest from its
-    own centroid, with n_i = 1, so that its first update decides where it stays. Several empty clusters choose among
+    Re-seeding: a cluster without a node in a whole window is moved to the window's node farthest from its own
+    centroid, with n_i = 1, so that its first update determines where it stays. Several empty clusters choose among
     the window's k farthest nodes, each the farthest from all centroids and from the nodes already chosen.
     ``reseed=False`` leaves empty clusters where they are.
 
     Shapes: Z (n_s, u) array or tensor, on any device; labels (n_s,) int64 of the same kind.
-    Equal inputs give equal centroids, also across `get_state` / `set_state` in the midst of a window.
+    Equal inputs give equal centroids, even across `get_state` / `set_state` within a window.
     """
 
     # of the open window: graphs; sums (k, u) and counts (k,) of nodes; its farthest nodes (m, u), how far they are (m,)
@@ -58,7 +58,7 @@ class IncrementalCentroids:
         self.means_: np.ndarray | None = None  # (k, u) float64
 
     def begin(self, Z_anchor: Any) -> Any:
-        """Start from k-means on the anchor's Z; returns its labels. UserError: fewer than k distinct nodes."""
+        """Start from k-means on the anchor's Z; returns its labels. Raises UserError for under k distinct nodes."""
         centroids, labels, _ = kmeans(Z_anchor, self.k, self.seed, n_init=self.n_init, device=device_of(Z_anchor))
         self.means_ = centroids.astype(np.float64)
         self.counts_ = np.bincount(labels, minlength=self.k).astype(np.float64)
@@ -79,7 +79,7 @@ class IncrementalCentroids:
         return assign(Z, self.centroids, device_of(Z))[0]
 
     def observe(self, Z: Any, labels: Any) -> bool:
-        """Take in one graph with the labels of `assign`; True when this completed a window and centroids moved."""
+        """Add one graph with the labels of `assign`; True if this completed a window and moved the centroids."""
         means = self._means()
         x = as_floats(Z)
         y = labels.detach().cpu().numpy() if hasattr(labels, "detach") else np.asarray(labels)
@@ -103,9 +103,9 @@ class IncrementalCentroids:
         return False
 
     def flush(self) -> None:
-        """At the end of the stream: let the graphs of an incomplete window move the centroids.
+        """At the end of the stream, let the graphs of an incomplete window move the centroids.
 
-        Nothing is re-seeded: in a few graphs a cluster may well be missing, and no window follows to mend it.
+        Nothing is re-seeded: a cluster may well be absent from a few graphs, and no window follows to correct this.
         """
         self._means()
         if self._graphs:
@@ -131,7 +131,7 @@ class IncrementalCentroids:
         self._clear_window()
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """Everything needed to go on exactly from here, as named arrays; empty before `begin`."""
+        """Everything needed to continue exactly from here, as named arrays; empty before `begin`."""
         if self.means_ is None:
             return {}
         return {
@@ -147,7 +147,7 @@ class IncrementalCentroids:
         }
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
-        """Go on from what `get_state` gave; raises ValueError for another number of clusters."""
+        """Continue from the result of `get_state`; raises ValueError for another number of clusters."""
         if not state:
             self.means_ = None
             return

@@ -1,4 +1,4 @@
-"""Which of many points to look at next: a few that differ from one another, rare kinds among them."""
+"""Which of many points to look at next: a few diverse ones, including rare kinds."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import numpy as np
 from registry.base import UserError
 from registry.numeric.kmeans import kmeans
 
-CANDIDATES = 10  # for each point that is chosen, among those of most doubt
+CANDIDATES = 10  # per chosen point, among the most doubtful
 
 
 def spread(points: np.ndarray, kinds: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Up to n of the points (N, d), those nearest to the centres of n cells; before anything is known of them.
+    """Up to n of the points (N, d), those nearest to the centres of n cells; used without prior knowledge.
 
-    kinds: (N,) int, such as clusters. All kinds together weigh the same in the k-means that makes the cells, whatever
-    their number of points, to the power of a half: rare kinds get more cells than their share.
+    kinds: (N,) int, such as clusters. In the k-means that makes the cells, a kind's weight is the root of its number of
+    points, so that rare kinds get more cells than their share.
     """
     _, at, count = np.unique(kinds, return_inverse=True, return_counts=True)
     return nearest_to_centres(points, n, seed, 1 / np.sqrt(count[at]))
 
 
 def doubtful(points: np.ndarray, P: np.ndarray, doubt: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Up to n of the points (N, d) whose class would tell most, given probabilities P (N, C) and doubt (N,).
+    """Up to n of the points (N, d) whose class is most informative, given probabilities P (N, C) and doubt (N,).
 
-    Doubt counts more where it is of a class that few points have. Of the points that count most, the first of each of n
-    cells is taken.
+    Doubt counts more for rare classes. The points that count most are divided into n cells, and the first of each cell
+    is taken.
     """
     share = P.mean(0)
     worth = doubt * (P / np.sqrt(np.maximum(share, 1e-3))).sum(1)
@@ -33,14 +33,14 @@ def doubtful(points: np.ndarray, P: np.ndarray, doubt: np.ndarray, n: int, seed:
         return first
     try:
         _, cells, _ = kmeans(points[first].astype(np.float32), n, seed, n_init=1)
-    except UserError:  # fewer that differ than cells
+    except UserError:  # fewer distinct points than cells
         return first[np.argsort(-worth[first], kind="stable")[:n]]
     order = np.lexsort((-worth[first], cells))
     return first[order[np.unique(cells[order], return_index=True)[1]]]
 
 
 def nearest_to_centres(points: np.ndarray, n: int, seed: int, weights: np.ndarray | None = None) -> np.ndarray:
-    """The points (N, d) nearest to the centres of n cells of k-means, each once, in rising order."""
+    """The points (N, d) nearest to the centres of n cells of k-means, each once, in ascending order."""
     n = min(n, len(np.unique(points, axis=0)))
     if not n:
         return np.zeros(0, np.int64)

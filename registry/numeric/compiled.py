@@ -1,4 +1,4 @@
-"""Loops over pixels and edges, compiled by Numba the first time they are called, and kept for later processes."""
+"""Loops over pixels and edges, compiled by Numba on their first call and cached for later processes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 
 def compiled(function: Callable) -> Callable:
-    """The same function as machine code, without the interpreter's lock. It rounds as written. It cannot call another
-    compiled function.
+    """The function as machine code that releases the GIL. It rounds as written, and cannot call another compiled
+    function.
 
-    Compiling takes a second or so; Numba keeps the result beside the source or in the user's cache folder
-    (NUMBA_CACHE_DIR), and where neither can be written each process compiles for itself. Numba takes half a second to
-    import; the first call does it.
+    Compiling takes about a second; Numba caches the result next to the source or in the user's cache folder
+    (NUMBA_CACHE_DIR); if neither is writable, each process compiles again. The first call also imports Numba, which
+    takes half a second.
     """
     made: list[Callable] = []
 
@@ -33,8 +33,8 @@ def compiled(function: Callable) -> Callable:
 
 
 def at_once(function: Callable[[slice], None], length: int, size: int | None = None) -> None:
-    """Call `function` with slices of range(length), of `size` each or one for each thread that torch has, several at
-    once. NumPy, SciPy and compiled loops let go of the interpreter's lock.
+    """Call `function` concurrently with slices of range(length), of `size` each or one per torch thread. NumPy, SciPy
+    and compiled loops release the GIL.
     """
     import torch  # here, so that loops compile without it
 

@@ -16,9 +16,9 @@ from registry.numeric.nearest import INFINITE, as_floats, assign, flat_index, lo
 if TYPE_CHECKING:
     import torch
 
-SEED_POINTS = 20_000  # restarts of k-means run on at most so many points; the best is refined on all
-TOLERANCE = 1e-4  # of the mean variance: k-means ends when centroids move by less in a round
-ROUND = 10  # iterations of FAISS, which itself never ends early
+SEED_POINTS = 20_000  # k-means restarts use at most so many points; the best is refined on all
+TOLERANCE = 1e-4  # relative to the mean variance: k-means stops when centroids move by less in a round
+ROUND = 10  # iterations of FAISS, which itself never stops early
 
 
 def kmeans(
@@ -38,11 +38,11 @@ def kmeans(
         distances). NumPy arrays. No returned cluster is empty, unless fewer than k points are further apart than
         single precision rounds at the spread of all.
 
-    With more than SEED_POINTS points the restarts run on so many drawn at random, and the best is refined on all.
+    With more than SEED_POINTS points, the restarts use a random sample of that size, and the best is refined on all.
     Points go to FAISS in single precision, minus their mean. Its objective ignores weights, so restarts are compared by
-    the inertia of `assign`. On a CUDA `device` FAISS searches on the GPU; points are on the host for the seeds.
-    Raises UserError when fewer than k distinct points (of positive weight) exist, FAISS is missing, or a coordinate is
-    NaN or infinite.
+    the inertia of `assign`. On a CUDA `device` FAISS searches on the GPU; seeding uses points on the host.
+    Raises UserError if there are fewer than k distinct points (of positive weight), FAISS is missing, or a coordinate
+    is NaN or infinite.
     """
     if k < 1 or n_init < 1 or iterations < 1:
         raise ValueError(f"expected k, n_init, iterations of at least 1; got {k}, {n_init}, {iterations}")
@@ -58,7 +58,7 @@ def kmeans(
     sample = np.arange(len(given))
     if len(given) > SEED_POINTS:
         chosen = np.sort(random.choice(len(given), SEED_POINTS, replace=False))
-        sample = chosen if _distinct(given[chosen], k) >= k else sample  # all where rare points are missing
+        sample = chosen if _distinct(given[chosen], k) >= k else sample  # all points, if rare ones are missing
     runs = []
     for _ in range(n_init):
         seeds = _plus_plus(given[sample], weight[sample], k, random)
@@ -75,7 +75,7 @@ def farthest(points: np.ndarray, distances: np.ndarray, count: int) -> np.ndarra
     """Indices of up to `count` points, each the farthest from all centroids and from those taken before it.
 
     points (n, d), distances (n,) squared distances to the nearest centroid. Points that coincide with a centroid are
-    never taken, so fewer than `count` may come back; of equal distances the lowest index is taken.
+    never taken, so fewer than `count` may be returned; in a tie, the lowest index is taken.
     """
     points, distances = points.astype(np.float64), distances.astype(np.float64)
     taken: list[int] = []
@@ -101,15 +101,15 @@ def cluster_sums(
     for part in slices(len(points), points.shape[1]):
         x = points[part].astype(np.float64)
         values = np.ones(len(x)) if weights is None else weights[part]
-        # Row i of the membership matrix holds the weight of point i in the column of its cluster.
+        # Row i of the membership matrix has the weight of point i in the column of its cluster.
         membership = csr_matrix((values, labels[part], np.arange(len(x) + 1)), shape=(len(x), k))
         sums += membership.T @ x
     return sums, np.bincount(labels, weights=weights, minlength=k).astype(np.float64)
 
 
 def _checked(points: Any, weights: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Points (n, d) and weights (n,) float64 as arrays. ValueError where shapes are others or a weight is negative,
-    UserError where a coordinate is NaN or infinite."""
+    """Points (n, d) and weights (n,) float64 as arrays. Raises ValueError for wrong shapes or a negative weight,
+    UserError if a coordinate is NaN or infinite."""
     x = as_floats(points)
     if x.ndim != 2:
         raise ValueError(f"expected points (n, d), got {x.shape}")
@@ -122,7 +122,7 @@ def _checked(points: Any, weights: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _distinct(x: np.ndarray, k: int) -> int:
-    """How many of the points (n, d) differ; where k or more do, any number from k on."""
+    """Number of distinct points (n, d); if there are k or more, any number from k on."""
     size = 100 * k
     while (count := len(np.unique(x[:size], axis=0))) < k and size < len(x):
         size *= 10
@@ -143,7 +143,7 @@ def _lloyd(
     faiss = load_faiss()
     (n, d), k = x.shape, len(centroids)
     enough = TOLERANCE * x.var(axis=0, dtype=np.float64).mean()
-    # FAISS splits a cluster in place of an empty one by drawing clusters of a weight above 1 until it has one.
+    # FAISS replaces an empty cluster by splitting one, which it draws until its weight is above 1.
     share = (w / w.mean()).astype(np.float32)
     for done in range(0, iterations, ROUND):
         run = faiss.Kmeans(
@@ -161,7 +161,7 @@ def _lloyd(
 def _filled(
     x: np.ndarray, w: np.ndarray, centroids: np.ndarray, device: str | torch.device
 ) -> tuple[np.ndarray, float]:
-    """The centroids (k, d), those of clusters that are empty after all moved to the farthest points; the inertia."""
+    """The centroids (k, d), with those of empty clusters moved to the farthest points; and the inertia."""
     for _ in range(len(centroids)):
         labels, distances = assign(x, centroids, device)
         empty = np.flatnonzero(np.bincount(labels, minlength=len(centroids)) == 0)
@@ -173,4 +173,4 @@ def _filled(
 
 
 def _too_few(k: int, n: int) -> str:
-    return f"k={k} larger than the {n} nodes that differ: lower clusterer.k, or use finer regions or more data"
+    return f"k={k} is larger than the {n} distinct nodes: lower clusterer.k, or use finer regions or more data"

@@ -1,4 +1,4 @@
-"""Whether what compares every pair of nodes fits into memory: asked before anything is allocated."""
+"""Checks, before anything is allocated, that an all-pairs computation fits into memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ GIB = 2**30
 
 
 def free_memory(device: str = "cpu") -> int:
-    """Bytes that a process may take: of the machine, or of the control group where that has less; or of a GPU."""
+    """Free memory in bytes: of the machine, of the control group if that has less, or of a GPU."""
     if device.startswith("cuda"):
         import torch
 
@@ -19,7 +19,7 @@ def free_memory(device: str = "cpu") -> int:
     try:
         lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
         free = int(lines["MemAvailable"].split()[0]) * 1024
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
@@ -30,11 +30,11 @@ def free_memory(device: str = "cpu") -> int:
 
 
 def check_pairs(what: str, nodes: int, bytes_per_pair: int, mend: str, device: str = "cpu") -> None:
-    """Raise UserError where `bytes_per_pair` for every pair of `nodes` are more than the memory of `device` that is
-    free. what: the option, as a recipe names it. mend: what to write in its place."""
+    """Raise UserError if `bytes_per_pair` for every pair of `nodes` exceed the free memory of `device`. what: the
+    option, as named in a recipe. mend: what to write instead."""
     needed, free = bytes_per_pair * nodes**2, free_memory(device)
     if needed > free:
         raise UserError(
             f"{what} compares every pair of nodes: {nodes} nodes in one image need {needed / GIB:.1f} GiB of memory, "
-            f"{free / GIB:.1f} GiB are free; {mend}"
+            f"but only {free / GIB:.1f} GiB are free; {mend}"
         )

@@ -1,14 +1,14 @@
 """The nearest of k centroids: FAISS's flat index (`faiss.IndexFlatL2`), the only module that builds one.
 
-FAISS expands ||x||^2 - 2 x.c + ||c||^2 in single precision, which cancels far from the origin; hence points and
-centroids are handed over minus the mean of the centroids, divided by a power of two near the largest coordinate.
+FAISS expands ||x||^2 - 2 x.c + ||c||^2 in single precision, which cancels far from the origin; so points and
+centroids are passed minus the mean of the centroids, divided by a power of two near the largest coordinate.
 
-What is promised of labels: the squared distance to the centroid that a point is given exceeds the least one by no more
-than single precision rounds, (d + 8) 2^-23 (|x| + r)^2, where |x| and r are the lengths of the point and of the longest
-centroid, both minus the mean. Nothing else about the call matters: not the number of threads (FAISS always works on one
-here), and not the batch or the other points, but for points that lie as near to a second centroid by that measure.
-Which of such ties wins is FAISS's choice, and may change with the batch: below twenty points it sums differences, from
-twenty on it multiplies matrices, whose last bit depends on the row's place in the block. All this is of CPUs; GPUs may
+Guarantee for labels: the squared distance to a point's assigned centroid exceeds the smallest one by at most the
+rounding error of single precision, (d + 8) 2^-23 (|x| + r)^2, where |x| and r are the lengths of the point and of the
+longest centroid, both minus the mean. Nothing else about the call matters, neither the number of threads (FAISS always
+uses one here) nor the batch or the other points, except for points that tie with a second centroid by that measure.
+FAISS decides such ties, possibly depending on the batch: below twenty points it sums differences, from twenty on it
+multiplies matrices, whose last bit depends on the row's position in the block. All this applies to CPUs; GPUs may
 round more coarsely.
 """
 
@@ -26,30 +26,29 @@ from registry.base import UserError
 from registry.requirements import faiss_install
 
 CHUNK = 1 << 20  # numbers worked on at once
-INFINITE = "k-means got NaN or infinite coordinates: look for NaN pixels in the images or a training that diverged"
+INFINITE = "k-means got NaN or infinite coordinates: check for NaN pixels in the images or a diverged training"
 
 
 def load_faiss() -> ModuleType:
-    """FAISS, which takes tensors as well as arrays from then on, or a UserError that says how to install it."""
+    """Import FAISS with support for tensors. Raises UserError that says how to install it."""
     try:
         import faiss
-        import faiss.contrib.torch_utils  # lets indexes take tensors, those on a GPU where they lie
+        import faiss.contrib.torch_utils  # lets indexes take tensors, including those on a GPU
     except ImportError as error:
         raise UserError(f"k-means needs FAISS, which is not installed: {faiss_install()}") from error
     return faiss
 
 
 def assign(points: Any, centroids: Any, device: str | torch.device = "cpu") -> tuple[Any, Any]:
-    """The nearest centroid of every point, by FAISS; of ties see the module.
+    """The nearest centroid of every point, by FAISS; see the module on ties.
 
     Shapes
         points: (n, d) float array or tensor; centroids: (k, d), likewise; k >= 1, n may be 0.
         returns: labels (n,) int64 and squared distances (n,) float32, summed from differences; tensors on the device
         of `points` when `points` is a tensor, NumPy arrays otherwise. No gradient passes.
 
-    `device` names where FAISS works: on a CUDA device its GPU index is used if this FAISS build has one, to which
-    tensors on a GPU go directly; else the CPU index. Raises UserError when FAISS is missing or a coordinate is NaN or
-    infinite.
+    `device`: of FAISS. On a CUDA device, its GPU index is used if this FAISS build has one, and tensors on a GPU are
+    passed directly; otherwise the CPU index. Raises UserError if FAISS is missing or a coordinate is NaN or infinite.
     """
     if points.ndim != 2 or centroids.ndim != 2 or points.shape[1] != centroids.shape[1] or len(centroids) == 0:
         got = f"{tuple(points.shape)} and {tuple(centroids.shape)}"
@@ -63,7 +62,7 @@ def assign(points: Any, centroids: Any, device: str | torch.device = "cpu") -> t
         x, c = (torch.as_tensor(v, device=points.device).detach().contiguous() for v in (points, centroids))
         x, c = (v.to(torch.promote_types(v.dtype, torch.float32)) for v in (x, c))
         labels, distances = x.new_empty(len(x), dtype=torch.int64), x.new_empty(len(x), dtype=torch.float32)
-    else:  # in NumPy, on one thread: of so few numbers, torch's threads spend more time waiting than working
+    else:  # in NumPy, on one thread: for so few numbers, torch's threads mostly wait
         x, c = as_floats(points), as_floats(centroids)
         labels, distances = np.empty(len(x), np.int64), np.empty(len(x), np.float32)
     for part in slices(*x.shape):
@@ -79,7 +78,7 @@ def _search(index: Any, x: Any, c: Any) -> Any:
     """Labels (n,) of points x (n, d), n at least 1, and centroids c (k, d): tensors for a GPU's index, or arrays."""
     if not np.isfinite(float(abs(c).max())):
         raise UserError(INFINITE.replace("coordinates", "centroids"))
-    centre = c[0] + (c - c[0]).mean(0)  # differences first: a mean of large numbers rounds
+    centre = c[0] + (c - c[0]).mean(0)  # subtract first, as a mean of large numbers rounds
     x, c = x - centre, c - centre
     factor = scale(max(float(abs(x).max()), float(abs(c).max())))
     x, c = (v * factor for v in (x, c))
@@ -96,7 +95,7 @@ def flat_index(d: int, device: str | torch.device) -> Any:
     index = faiss.IndexFlatL2(d)
     kind, _, number = str(device).partition(":")
     if kind == "cuda" and hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0:
-        if not _resources:  # a large scratch buffer on the GPU, hence one for all
+        if not _resources:  # a large scratch buffer on the GPU, so shared
             _resources.append(faiss.StandardGpuResources())
         return faiss.index_cpu_to_gpu(_resources[0], int(number or 0), index)
     return index
@@ -108,7 +107,7 @@ _resources: list[Any] = []
 def scale(largest: float) -> float:
     """A power of two that brings coordinates up to `largest` near 1, so that squares stay within single precision.
 
-    Raises UserError where `largest` is NaN or infinite.
+    Raises UserError if `largest` is NaN or infinite.
     """
     if not np.isfinite(largest):
         raise UserError(INFINITE)
@@ -117,8 +116,8 @@ def scale(largest: float) -> float:
 
 @contextmanager
 def one_thread(faiss: ModuleType) -> Iterator[None]:
-    """FAISS on one thread: with few centroids there is little to share out, and on a busy machine threads that wait
-    for one another made a search of 0.1 ms take 10 ms. Nor can their number change a label."""
+    """Run FAISS on one thread: few centroids are not worth sharing, and on a busy machine waiting threads turned a
+    search of 0.1 ms into 10 ms. This also keeps labels independent of the number of threads."""
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:

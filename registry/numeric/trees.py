@@ -1,4 +1,4 @@
-"""Extremely randomised trees as arrays: grown by scikit-learn, kept without pickle, asked by a compiled loop."""
+"""Extremely randomised trees as arrays: grown by scikit-learn, saved without pickle, evaluated by a compiled loop."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from registry.numeric.compiled import at_once, compiled
 
 @dataclass
 class Trees:
-    """A forest, its trees one after the other.
+    """A forest, with its trees stored one after the other.
 
     Shapes
-        roots: (trees,) int32, the first node of each. feature: (nodes,) int32, the coordinate that a node asks for, -1
+        roots: (trees,) int32, the first node of each. feature: (nodes,) int32, the coordinate that a node tests, -1
         in a leaf. threshold: (nodes,) float32; values up to it go to `left` (nodes,) int32, others to `right`; in a
         leaf both are 0. value: (nodes, C) float32, shares of the classes.
     """
@@ -31,9 +31,9 @@ class Trees:
     def grow(
         cls, X: np.ndarray, y: np.ndarray, C: int, weight: np.ndarray, *, trees: int, leaf: int, seed: int
     ) -> Trees:
-        """From points X (N, d) float32 of the classes y (N,), each of 0 .. C - 1 at most, with weights (N,).
+        """Grow a forest from points X (N, d) float32 of the classes y (N,) within 0 .. C - 1, with weights (N,).
 
-        leaf: points in a leaf, at least. Every tree sees all points.
+        leaf: minimal number of points in a leaf. Every tree sees all points.
         """
         from sklearn import config_context
         from sklearn.ensemble import ExtraTreesClassifier
@@ -77,7 +77,8 @@ class Trees:
     def from_state(cls, state: Mapping[str, np.ndarray], C: int, d: int) -> Trees:
         """Inverse of `get_state`, for C classes and points of d coordinates.
 
-        Raises ValueError for arrays that are no such forest: nobody's file leads the loop out of them, or around.
+        Raises ValueError for arrays that are not a valid forest, so that no file can make the loop leave them or not
+        end.
         """
         try:
             trees = cls(**state)
@@ -97,7 +98,7 @@ class Trees:
 
 
 def _rounded_down(threshold: np.ndarray) -> np.ndarray:
-    """float32 thresholds that part float32 values as the float64 ones do: the largest not above."""
+    """float32 thresholds that split float32 values like the float64 ones: the largest not above them."""
     rounded = threshold.astype(np.float32)
     return np.where(rounded > threshold, np.nextafter(rounded, np.float32(-np.inf)), rounded)
 
@@ -113,15 +114,15 @@ def _ask(
     value: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """Add what each tree says of points X (n, d) to out (n, C), tree by tree.
+    """Add each tree's values for points X (n, d) to out (n, C), tree by tree.
 
-    A node parts the points that reach it, as it did when it was grown: no branch depends on a point, and points that
-    an uneven tree is soon done with cost no more. So many points at a time that they stay in the cache.
+    A node splits the points that reach it, as in training: no branch depends on a single point, and points that reach
+    a leaf early cost nothing further. A block of points stays in the cache.
     """
     size = 1024
     columns = np.empty((X.shape[1], size), np.float32)
     order = np.empty(size, np.int32)
-    open_ = np.empty((size + 1, 3), np.int32)  # nodes that wait, and the part of `order` that reaches each; none empty
+    open_ = np.empty((size + 1, 3), np.int32)  # waiting nodes, and the part of `order` that reaches each; never empty
     for start in range(0, len(X), size):
         m = min(size, len(X) - start)
         for i in range(m):

@@ -1,1 +1,1 @@
-"""The superpixel graph (spG): what graph, embedder and clusterer parts share."""
+"""The superpixel graph (spG), shared by graph, embedder and clusterer parts."""

@@ -1,4 +1,4 @@
-"""From pooled nodes to a weighted graph: the scale of node features, the kernel, the choice of edges (paper, Eq. 1)."""
+"""From pooled nodes to a weighted graph: scale of node features, kernel, and choice of edges (paper, Eq. 1)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Edges = Literal["all", "knn", "adjacent", "knn+adjacent"]
 Kappa = (
     Literal["median", "neighbour"] | Annotated[float, Field(ge=1e-12, le=1e12)]
 )  # in single precision neither 0 nor infinity
-BYTES_PER_PAIR = 40  # that `connect` takes with `edges: all` where every pair stays joined (measured)
-MEND = "take graph.edges: knn+adjacent, or a larger graph.pixels_per_superpixel"
-SAMPLE = 4096  # nodes from which the kernel's width is read, an equal share of each training graph
+BYTES_PER_PAIR = 40  # used by `connect` with `edges: all` if every pair stays joined (measured)
+MEND = "use graph.edges: knn+adjacent, or a larger graph.pixels_per_superpixel"
+SAMPLE = 4096  # nodes used to determine the kernel's width, equally many from each training graph
 
 
 def pairwise_squared(X: torch.Tensor, Y: torch.Tensor) -> torch.Tensor:
@@ -33,8 +33,7 @@ def pairwise_squared(X: torch.Tensor, Y: torch.Tensor) -> torch.Tensor:
 def nearest_pairs(X: torch.Tensor, m: int, rows: int = 256) -> torch.Tensor:
     """Pairs (2, n * m) int64 of each node and its m nearest others by Euclidean distance, X (n, d); m at most n - 1.
 
-    Of nodes equally far the CPU takes the first. rows: nodes compared at once, memory is rows x n, on the CPU
-    rows x rows.
+    In a tie, the CPU takes the first. rows: nodes compared at once; memory is rows x n, on the CPU rows x rows.
     """
     n = len(X)
     m = max(min(m, n - 1), 0)
@@ -53,14 +52,14 @@ def _nearest_on_device(X: torch.Tensor, rows: int, nearest: torch.Tensor) -> Non
 
 
 def _nearest_on_cpu(X: torch.Tensor, rows: int, nearest: torch.Tensor) -> None:
-    """Fill `nearest` (n, m). Each product of two blocks is taken once, and serves both."""
+    """Fill `nearest` (n, m). Each product of two blocks is computed once and used for both."""
     square = X.square().sum(1).numpy()
     nearest[:] = torch.arange(len(X))[:, None]
     least = np.full(nearest.shape, np.inf, np.float32)
     blocks = X.split(rows)
     for a, block in enumerate(blocks):
         twice = 2 * block
-        for b in range(a, len(blocks)):  # so that every node meets the others in their order
+        for b in range(a, len(blocks)):  # so that every node is compared with the others in order
             product = (twice @ blocks[b].T).numpy()
             _select(product, square, a * rows, b * rows, least, nearest.numpy())
 
@@ -96,7 +95,7 @@ def _select(
 
 
 def squared_lengths(X: torch.Tensor, i: torch.Tensor, j: torch.Tensor, rows: int = 256) -> torch.Tensor:
-    """||x_i - x_j||^2 (E,) of pairs i, j (E,) of X (n, d), as many at a time as a processor's cache holds."""
+    """||x_i - x_j||^2 (E,) of pairs i, j (E,) of X (n, d), in portions that fit into a processor's cache."""
     if X.device.type != "cpu":
         parts = zip(i.split(rows), j.split(rows))
         return torch.cat([(X.index_select(0, a) - X.index_select(0, b)).square_().sum(1) for a, b in parts])
@@ -120,21 +119,21 @@ def _squared_differences(X: np.ndarray, i: np.ndarray, j: np.ndarray, squares: n
 
 
 class AffinityGraph(GraphBuilder):
-    """Shared second half of the graph parts: standardise node features, then a_ij = exp(-||F_i - F_j||^2 / kappa),
+    """The second half of all graph parts: standardise node features, then a_ij = exp(-||F_i - F_j||^2 / kappa),
     then A <- max(A - max(A) / alpha, 0) (paper, Eq. 1; max(A) = 1, the diagonal, which is kept as self-loop).
 
-    standardize: `set` by mean and deviation of each channel over all training nodes (default; the paper gives
-        kappa = 2 and no scale), and of several feature maps (`features: concat`) each has the same total variance;
-        `node` over the channels of each node; `node+l2` also to unit length; `none`.
+    standardize: `set`, by mean and deviation of each channel over all training nodes (default; the paper gives
+    kappa = 2 and no scale), with the same total variance for each of several feature maps (`features: concat`);
+    `node`, over the channels of each node; `node+l2`, also to unit length; `none`.
     kappa: a number; `median`, of squared distances between training nodes; `neighbour`, the median of those from
-        training nodes to their `neighbours` nearest in the same graph. alpha: None leaves Eq. 1 out.
-    warmup_alpha: alpha of the graphs that the embedding is trained on until the clusterer begins (the later code: 8,
-        then 4); null: the same graphs throughout.
+    training nodes to their `neighbours` nearest in the same graph. alpha: None skips the threshold of Eq. 1.
+    warmup_alpha: alpha of the graphs that the embedding is trained on until the clusterer starts (the later code: 8,
+    then 4); null: the same graphs throughout.
     distance: `squared` (paper) or `plain`, exp(-||F_i - F_j|| / kappa) (the group's later code).
-    edges: `all` pairs (as printed); `knn`, each node's `neighbours` nearest, symmetrised; `adjacent`, regions that
-        touch; `knn+adjacent`, both.
+    edges: `all` pairs (as printed); `knn`, each node's `neighbours` nearest, symmetrised; `adjacent`, touching
+    regions; `knn+adjacent`, both.
     propagation: how the product with the normalised affinity is computed: `csr`, `dense` or `dgl`, DGL's own kernel;
-        `auto` chooses (`registry.spg.propagation`).
+    `auto` chooses (`registry.spg.propagation`).
     """
 
     standardize: Standardize
@@ -147,11 +146,11 @@ class AffinityGraph(GraphBuilder):
     propagation: Propagation = "auto"
 
     def check(self) -> None:
-        """Raise UserError where an argument is out of range."""
+        """Raise UserError if an argument is out of range."""
         for key in ("alpha", "warmup_alpha"):
             value = getattr(self, key)
             if value is not None and value <= 1:
-                raise UserError(f"graph.{key}: {value} leaves no edge at all; it must be above 1 (paper: 4) or null")
+                raise UserError(f"graph.{key}: {value} removes all edges; it must be above 1 (paper: 4) or null")
         if not isinstance(self.kappa, str) and self.kappa <= 0:
             raise UserError(f"graph.kappa: {self.kappa} must be above 0 (paper: 2), 'median' or 'neighbour'")
         if self.neighbours < 1:
@@ -164,17 +163,17 @@ class AffinityGraph(GraphBuilder):
             F = each.feature.astype(np.float64)
             count, total, square = count + len(F), total + F.sum(0), square + np.square(F).sum(0)
         if not count:
-            raise UserError("data.train: no training node to fit the graph on; give at least one training image")
+            raise UserError("data.train: no training node to fit the graph to; give at least one training image")
         self.mean_ = (total / count).astype(np.float32)
         deviation = np.sqrt(np.maximum(square / count - np.square(total / count), 0))
-        # a channel that never varies carries nothing: leave it at zero instead of dividing by rounding errors
+        # a constant channel carries no information: leave it at zero instead of dividing by rounding errors
         self.scale_ = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0).astype(np.float32)
         if (sizes := nodes[0].blocks) is not None:  # of several feature maps each gives the same share of the variance
             self.scale_ *= np.repeat(np.sqrt(sizes.sum() / (len(sizes) * sizes)), sizes).astype(np.float32)
         self.kappa_ = self._width(nodes) if isinstance(self.kappa, str) else float(self.kappa)
 
     def _width(self, nodes: Sequence[Nodes]) -> float:
-        """The kernel's width, in the units of its distance; 1 when there are no two nodes to measure."""
+        """The kernel's width, in the units of its distance; 1 if there are no two nodes to measure."""
         share = max(1, SAMPLE // len(nodes))
         picks = [np.unique(np.linspace(0, each.n - 1, min(share, each.n)).astype(int)) for each in nodes]
         if self.kappa == "median":
@@ -194,7 +193,7 @@ class AffinityGraph(GraphBuilder):
         return d2.topk(min(self.neighbours, nodes.n - 1), dim=1, largest=False).values.reshape(-1)
 
     def scaled(self, features: np.ndarray | torch.Tensor) -> torch.Tensor:
-        """Pooled features (n, d) float32 on the scale in which distances are taken, as `standardize` says."""
+        """Pooled features (n, d) float32, scaled for distances according to `standardize`."""
         if isinstance(features, torch.Tensor):
             X = features
             if self.standardize == "set":
@@ -210,7 +209,7 @@ class AffinityGraph(GraphBuilder):
         return torch.nn.functional.normalize(X, dim=1) if self.standardize == "node+l2" else X
 
     def connect(self, nodes: Nodes) -> RegionGraph:
-        """Standardise, weigh pairs by Eq. 1, keep those of `edges` above zero, and a self-loop of each node."""
+        """Standardise, weight pairs by Eq. 1, and keep those of `edges` above zero, and a self-loop for each node."""
         X = self.scaled(nodes.feature)
         graph = self._joined(X, nodes, self.alpha)
         if self.warmup_alpha is not None:
@@ -241,8 +240,8 @@ class AffinityGraph(GraphBuilder):
     def weighed(
         self, X: torch.Tensor, pairs: torch.Tensor, alpha: float | None, rows: int = 256
     ) -> tuple[torch.Tensor, ...]:
-        """Rows, columns (E,) int64 and entries (E,) of A by Eq. 1, in both directions and with self-loops: of nodes
-        X (n, d), standardised, and the pairs (2, m) that may be joined, in any direction, more than once."""
+        """Rows, columns (E,) int64 and entries (E,) of A by Eq. 1, in both directions and with self-loops, for
+        standardised nodes X (n, d) and candidate pairs (2, m), in any direction and possibly repeated."""
         (i, j), n = pairs, len(X)
         keys = torch.unique(torch.minimum(i, j) * n + torch.maximum(i, j))
         i, j = keys // n, keys % n

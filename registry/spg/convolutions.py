@@ -1,4 +1,4 @@
-"""Graph convolutions of `dgl.nn` by name: which there are, what they are told, and which weights their edges get."""
+"""Graph convolutions of `dgl.nn` by name: available classes, their arguments, and their edge weights."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from registry.spg.graphs import RegionGraph
 if TYPE_CHECKING:
     from dgl import DGLGraph
 
-TINY = 1e-30  # what an edge without weight counts as, where DGL divides by the roots of sums
+TINY = 1e-30  # replaces zero weights if DGL divides by the roots of sums
 SIZES = (("in_feats", "out_feats"), ("in_feat", "out_feat"), ("in_size", "out_size"), ("input_d", "output_d"))
-EVERYWHERE = {"activation": None, "allow_zero_in_degree": True}  # where a class has these arguments
+EVERYWHERE = {"activation": None, "allow_zero_in_degree": True}  # if a class has these arguments
 
 
 @dataclass(frozen=True)
 class Habit:
-    """How a class departs from (in, out) sizes, node features in, node features out, edge weights as they are.
+    """How a class differs from the default: (in, out) sizes, node features in and out, plain edge weights.
 
-    weights: what its `edge_weight` is. `normalised`, the entries of Â; `affinity`, those of A, for classes that
-        normalise weights themselves, and get Â by it; `mean`, those of Â times the number of edges that end at the
-        node, for a class that divides by that number.
-    keeps_width: it has no sizes of its own; a linear layer before it goes from one width to the next.
-    initial: it takes a second input, the initial features: what that linear layer gives.
-    numbered: its constructor is told the number of the layer, from 1, as `layer`.
-    fixed: further arguments of the constructor that are not the recipe's. call: those of `forward`.
+    weights: its `edge_weight`. `normalised`, the entries of Â; `affinity`, those of A, for classes that
+    normalise weights to Â themselves; `mean`, those of Â times the number of edges that end at the
+    node, for a class that divides by that number.
+    keeps_width: it has no sizes; a linear layer before it changes the width.
+    initial: it takes the output of that linear layer as a second input, the initial features.
+    numbered: its constructor takes the number of the layer, from 1, as `layer`.
+    fixed: further constructor arguments that the recipe cannot set. call: those of `forward`.
     """
 
     weights: Literal["normalised", "affinity", "mean"] = "normalised"
@@ -60,7 +60,7 @@ HABITS = {
 class Convolution(torch.nn.Module):
     """One layer: X (n_s, sizes[0]) -> (n_s, sizes[1]) on a DGLGraph, by a class of `dgl.nn`; heads are averaged.
 
-    number: of the layer, from 1. options: of the class's constructor, as `checked_options` lets them pass.
+    number: of the layer, from 1. options: of the class's constructor, accepted by `checked_options`.
     """
 
     def __init__(self, cls: type, sizes: tuple[int, int], number: int, options: Mapping[str, Any]):
@@ -79,7 +79,7 @@ class Convolution(torch.nn.Module):
         self.weighted = "edge_weight" in inspect.signature(self.conv.forward).parameters
 
     def forward(self, graph: DGLGraph, X: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """weight: (E,), as `edge_weights` gives them; a class without `edge_weight` sees the edges alone."""
+        """weight: (E,), from `edge_weights`; a class without `edge_weight` only sees the edges."""
         X = self.linear(X) if self.habit.keeps_width else X
         inputs = (X, X) if self.habit.initial else (X,)
         weights = {"edge_weight": weight} if self.weighted else {}
@@ -89,8 +89,8 @@ class Convolution(torch.nn.Module):
 
 @cache
 def convolutions() -> dict[str, type]:
-    """Classes of `dgl.nn` that need nothing but a graph and its node features, by name."""
-    from registry.spg.dgl_adapter import dgl  # over a second, and a recipe that is only read does without
+    """Classes of `dgl.nn` that only need a graph and its node features, by name."""
+    from registry.spg.dgl_adapter import dgl  # takes over a second, and is not needed just to read a recipe
 
     found = {name: getattr(dgl.nn, name) for name in sorted(dir(dgl.nn))}
     return {name: cls for name, cls in found.items() if isinstance(cls, type) and _fits(name, cls)}
@@ -108,7 +108,7 @@ def _fits(name: str, cls: type) -> bool:
 
 
 def _size_names(cls: type) -> tuple[str, ...]:
-    """The constructor's arguments for the widths in and out; one or none for a class that keeps the width."""
+    """The constructor's arguments for input and output width; one or none for a class that keeps the width."""
     arguments = _arguments(cls)
     pairs = [tuple(name for name in pair if name in arguments) for pair in SIZES]
     return max(pairs, key=len)
@@ -124,7 +124,7 @@ def _fixed(cls: type) -> dict[str, Any]:
 
 
 def find_convolution(name: str) -> type:
-    """The class of that name, however its capitals are written. Raises UserError with a suggestion and all names."""
+    """The class of that name, regardless of case. Raises UserError with a suggestion and all names."""
     known = {canonical(each): cls for each, cls in convolutions().items()}
     if (cls := known.get(canonical(name))) is None:
         names = convolutions()
@@ -135,13 +135,13 @@ def find_convolution(name: str) -> type:
 
 
 def checked_options(cls: type, options: Mapping[str, Any]) -> None:
-    """Raises UserError for an option that the class has not, that is set here, or that is missing."""
+    """Raises UserError for an option that is unknown, set by us, or missing."""
     ours = {*_fixed(cls), *_size_names(cls), *(["layer"] if HABITS.get(cls.__name__, Habit()).numbered else [])}
     offered = {name: argument for name, argument in _arguments(cls).items() if name not in ours}
     listed = f"options of {cls.__name__}: {', '.join(offered) or 'none'}"
     for key in options:
         if key in ours and key in _arguments(cls):
-            raise UserError(f"embedder.options.{key}: this is not for the recipe to set; {listed}")
+            raise UserError(f"embedder.options.{key}: cannot be set in a recipe; {listed}")
         if key not in offered:
             raise UserError(f"embedder.options.{key}: unknown option; {suggestion(key, offered)}{listed}")
     for key, argument in offered.items():
@@ -150,7 +150,7 @@ def checked_options(cls: type, options: Mapping[str, Any]) -> None:
 
 
 def edge_weights(graph: RegionGraph, kind: Literal["normalised", "affinity", "mean"]) -> torch.Tensor:
-    """(E,) for the edges of ``graph.graph``: what `Habit.weights` tells."""
+    """Weights (E,) for the edges of ``graph.graph``, according to `Habit.weights`."""
     if kind == "affinity":
         return graph.affinity.clamp(min=TINY)
     if kind == "mean":
@@ -159,9 +159,9 @@ def edge_weights(graph: RegionGraph, kind: Literal["normalised", "affinity", "me
 
 
 def network(cls: type, widths: Sequence[int], options: Mapping[str, Any], seed: int) -> torch.nn.ModuleList:
-    """Layers from each width to the next, started as DGL starts them, from a seed; torch's own one stays as it was.
+    """Layers from each width to the next, with DGL's initialisation from a seed; torch's own seed does not change.
 
-    Raises UserError for values that the class refuses.
+    Raises UserError for values that the class rejects.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -170,24 +170,24 @@ def network(cls: type, widths: Sequence[int], options: Mapping[str, Any], seed: 
             return torch.nn.ModuleList(
                 Convolution(cls, pair, number, options) for number, pair in enumerate(pairs, start=1)
             )
-        except Exception as error:  # whatever DGL makes of a wrong value
+        except Exception as error:  # DGL raises anything for invalid values
             raise refusal(cls, options, error) from error
 
 
 def refusal(cls: type, options: Mapping[str, Any], error: Exception) -> UserError:
-    """What to tell of a class that does not work with the recipe's options."""
+    """The error for a class that does not work with the recipe's options."""
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return UserError(f"embedder.options: {cls.__name__} does not work with {dict(options)}: {reason}")
 
 
 def check_device(device: str | torch.device) -> None:
-    """Raises UserError where DGL as it is installed has no kernels for a device."""
+    """Raises UserError if the installed DGL has no kernels for a device."""
     from registry.spg.dgl_adapter import dgl
 
     try:
         dgl.graph(([0], [0])).to(device)
     except dgl.DGLError:
         raise UserError(
-            f"embedder: gnn runs on DGL's own kernels, and this DGL {dgl.__version__} has none for {device}; "
+            f"embedder: gnn needs DGL's own kernels, and this DGL {dgl.__version__} has none for {device}; "
             "pass --device cpu, or install a DGL build for your GPU (docs/dgl.md)"
         ) from None

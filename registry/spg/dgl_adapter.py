@@ -1,12 +1,12 @@
 """The only module that imports DGL.
 
-DGL's last wheels (2.1.0) come with `dgl.graphbolt`, a data-loading library whose compiled half is tied to a torch of
-early 2024; importing it beside a current torch fails and takes `import dgl` down with it. SCCS needs none of it, so an
-empty module of that name is put into `sys.modules` first. Checked with torch 2.13 and NumPy 2.4: graphs, message
-passing with autograd, batch, save and load, GraphConv. Not usable with that wheel: `dgl.sparse`, CUDA graphs.
+DGL's last wheels (2.1.0) include `dgl.graphbolt`, a data-loading library whose compiled half requires a torch of
+early 2024; with a current torch its import fails, and with it `import dgl`. SCCS does not need it, so an empty module
+of that name is put into `sys.modules` first. Checked with torch 2.13 and NumPy 2.4: graphs, message passing with
+autograd, batch, save and load, GraphConv. Not usable with that wheel: `dgl.sparse`, CUDA graphs.
 DGL also imports pandas without declaring it; `setup.cfg` does.
 
-`dgl` stands for the package and imports it when something is asked of it: what only reads a recipe waits for neither.
+`dgl` is a proxy that imports the package on first use, so that reading a recipe does not wait for it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-# now, not at the import of DGL: who reads a pickled graph imports that directly
+# now, not when DGL is imported, as unpickling a graph imports it directly
 os.environ.setdefault("DGLBACKEND", "pytorch")
 sys.modules.setdefault("dgl.graphbolt", types.ModuleType("dgl.graphbolt"))
 
@@ -43,7 +43,7 @@ dgl: Any = _Package()
 
 @functools.lru_cache
 def has_kernels(device: torch.device) -> bool:
-    """Whether this build of DGL keeps graphs and computes on the device. Wheels of the public index: the CPU alone."""
+    """Whether this build of DGL supports the device. The wheels on the public index only support the CPU."""
     try:
         dgl.graph(([0], [0])).to(device)
     except (dgl.DGLError, RuntimeError, KeyError):

@@ -19,15 +19,15 @@ Numbers = np.ndarray | torch.Tensor | Sequence[Any]
 
 @dataclass
 class Nodes:
-    """The regions of one FOV and what is known of each, before any training-set statistic enters.
+    """The regions of one FOV and their properties, before any training-set statistics.
 
     Shapes
         regions: (H, W) int32, labels 0 .. n_s - 1, none missing.
         feature: (n_s, d) float32, d = 2q: mean, then population standard deviation over the region's pixels.
         area: (n_s,) float32, pixels. centroid: (n_s, 2) float32, (y, x) in pixels.
         touching: (2, m) int64, pairs i < j of regions that share a pixel edge.
-        grey: (n_s,) float32, mean of the image over the region, or None where nobody measured it.
-        blocks: (maps,) int64, channels of `feature` from each of several feature maps; None where there is one map.
+        grey: (n_s,) float32, mean of the image over the region, or None if not measured.
+        blocks: (maps,) int64, channels of `feature` from each of several feature maps; None for a single map.
     """
 
     regions: np.ndarray
@@ -44,7 +44,7 @@ class Nodes:
         return len(self.feature)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """What is known, by field, as files keep it."""
+        """The known fields by name, for files."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {name: np.ascontiguousarray(value) for name, value in values.items() if value is not None}
 
@@ -63,7 +63,7 @@ def touching_pairs(regions: np.ndarray) -> np.ndarray:
 
 @compiled
 def _borders(regions: np.ndarray, n: int) -> np.ndarray:
-    """i n + j of the regions i < j on the two sides of a pixel edge, less often than once for every edge."""
+    """i n + j of the regions i < j on both sides of pixel edges, with most repetitions skipped."""
     H, W = regions.shape
     keys, count, before = np.empty(2 * H * W, np.int64), 0, np.full(W, -1)
     for y in range(H):
@@ -73,7 +73,7 @@ def _borders(regions: np.ndarray, n: int) -> np.ndarray:
             if x + 1 < W and regions[y, x + 1] != i:
                 j = np.int64(regions[y, x + 1])
                 key = min(i, j) * n + max(i, j)
-                if key != before[x]:  # not the border that the row above has here
+                if key != before[x]:  # not the same border as in the row above
                     before[x] = keys[count] = key
                     count += 1
             if y + 1 < H and regions[y + 1, x] != i:
@@ -111,21 +111,21 @@ def region_means(image: np.ndarray, regions: np.ndarray, area: np.ndarray) -> np
 
 
 class RegionGraph:
-    """A spG: a DGLGraph of n_s nodes and the edges of a symmetric affinity A, and the regions that its nodes stand for.
+    """A spG: a DGLGraph of n_s nodes with the edges of a symmetric affinity A, and the regions of its nodes.
 
-    Both directions of an edge are stored, self-loops are kept, and edges are in order of their rows.
+    Edges are stored in both directions, with self-loops, ordered by row.
 
     Shapes
         regions: (H, W) int32, labels 0 .. n_s - 1, always on the CPU.
         graph: a DGLGraph with ndata `feature` (n_s, d) float32, `area` (n_s,) float32 px, `centroid` (n_s, 2) float32,
-            (y, x) in px, and `grey` (n_s,) float32, mean of the standardised image, where somebody measured it; edata
+            (y, x) in px, and `grey` (n_s,) float32, mean of the standardised image, if measured; edata
             `affinity` (E,) float32.
-        feature, area, centroid, grey, src, dst, affinity: the same, on `device`; grey is None where it is not known.
+        feature, area, centroid, grey, src, dst, affinity: the same, on `device`; grey is None if unknown.
 
-    device: where the products are computed. The DGLGraph is there, too, if this build of DGL has kernels for it (wheels
-        of the public index have them for the CPU alone); else it stays on the CPU, and only its data and the
-        normalised affinity are copied.
-    warmup: the same nodes with the affinity that the embedding is trained on at first, or None where it is the same.
+    device: where products are computed. The DGLGraph is also there if this build of DGL has kernels for it (wheels on
+    the public index only have them for the CPU); otherwise it stays on the CPU, and only its data and the
+    normalised affinity are copied.
+    warmup: the same nodes with the affinity for the first part of the embedding's training, or None if it is the same.
     propagation: how Â X is computed (`registry.spg.propagation`).
     """
 
@@ -150,7 +150,8 @@ class RegionGraph:
         affinity: Numbers,
         grey: Numbers | None = None,
     ) -> RegionGraph:
-        """From arrays, tensors or lists of any number type; shapes as for the class. Edges of no weight are left out.
+        """Build from arrays, tensors or lists of any number type; shapes as for the class. Edges of weight zero are
+        dropped.
 
         On the CPU.
         """
@@ -168,7 +169,7 @@ class RegionGraph:
 
     @classmethod
     def batch(cls, graphs: Sequence[RegionGraph]) -> RegionGraph:
-        """The graphs side by side as one (`dgl.batch`), without regions; they are of one device."""
+        """The graphs side by side as one (`dgl.batch`), without regions; all must be on one device."""
         whole = cls(np.zeros((0, 0), np.int32), dgl.batch([graph.graph for graph in graphs]), graphs[0].device)
         whole.propagation = graphs[0].propagation
         return whole
@@ -199,7 +200,7 @@ class RegionGraph:
 
     @property
     def grey(self) -> torch.Tensor | None:
-        """(n_s,) float32, None where it is not known."""
+        """(n_s,) float32, None if unknown."""
         return self._data("grey") if "grey" in self.graph.ndata else None
 
     @property
@@ -234,7 +235,7 @@ class RegionGraph:
         return self.graph.num_edges() / max(self.n, 1) ** 2
 
     def to(self, device: str | torch.device) -> RegionGraph:
-        """The same graph on `device`; itself when it is there already."""
+        """The same graph on `device`; itself if it is already there."""
         device = torch.device(device)
         if self.device == device:
             return self
@@ -257,7 +258,7 @@ class RegionGraph:
 
     @cached_property
     def normalised(self) -> torch.Tensor:
-        """Edge weights (E,) of Â = D^-1/2 A D^-1/2, as `dgl.nn.EdgeWeightNorm("both")` gives them."""
+        """Edge weights (E,) of Â = D^-1/2 A D^-1/2, as computed by `dgl.nn.EdgeWeightNorm("both")`."""
         return dgl.nn.EdgeWeightNorm("both")(self.graph, self.graph.edata["affinity"]).to(self.device)
 
     @cached_property
@@ -274,7 +275,7 @@ class RegionGraph:
         return Symmetric.apply(self._product, X) if X.requires_grad else self._product(X)
 
     def hop(self, times: int) -> torch.Tensor:
-        """Â^times F_s (n_s, d), kept: a linear network trained on the same graph again and again needs it each time."""
+        """Â^times F_s (n_s, d), cached, as a linear network needs it each time it is trained on this graph."""
         if times not in self._hops:
             with torch.no_grad():
                 X = self.feature
@@ -298,7 +299,7 @@ class RegionGraph:
 
 
 def by_row(graph: dgl.DGLGraph) -> dgl.DGLGraph:
-    """The same graph with its edges in order of rows, then columns: compressed rows are then its own arrays."""
+    """The same graph with its edges ordered by row, then column, so that its own arrays form compressed rows."""
     src, dst = graph.edges(order="eid")
     keys = src * graph.num_nodes() + dst
     if bool((keys[1:] >= keys[:-1]).all()):

@@ -1,4 +1,4 @@
-"""The loss terms of the paper's Eq. 2 to 4, each exact and at most linear in the number of edges.
+"""The loss terms of the paper's Eq. 2 to 4, all exact and at most linear in the number of edges.
 
 Z (n_s, u) spectral coordinates, P (n_s, k) assignments, Â the normalised affinity, L = I - Â.
 """
@@ -23,8 +23,8 @@ def spectral(
 
     `squared` (default): mean over i != j of (z_i^T z_j)^2 + mu (z_i^T L z_j)^2, and the diagonal term that ties Z^T Z
     to I, mean over i of (z_i^T z_i - 1)^2, which is zero unless a column vanishes.
-    `paper`: sum over i != j of z_i^T z_j + mu (z_i^T L z_j)^2, as printed; its first term has no square, hence is
-    least where columns are opposite, not where they are orthogonal.
+    `paper`: sum over i != j of z_i^T z_j + mu (z_i^T L z_j)^2, as printed; without a square, the first term is
+    smallest for opposite columns, not for orthogonal ones.
     `later`: as in the group's later code, mean over all i, j of (z_i^T z_j - [i = j])^2 + mu |z_i^T L z_j|, the second
     over i != j only.
     """
@@ -36,7 +36,7 @@ def spectral_of_products(
 ) -> torch.Tensor:
     """L_spe, Eq. 2, from Z^T Z and Z^T Â Z, (u, u) each, of columns of any norm: a scalar.
 
-    Their means over several graphs do as well. `spectral` tells the terms.
+    Their means over several graphs also work. See `spectral` for the terms.
     """
     u = len(gram)
     norm = gram.diagonal().clamp(min=1e-24).rsqrt()  # (u,)
@@ -56,8 +56,8 @@ def spectral_of_products(
 def clustering(logits: torch.Tensor, target: torch.Tensor, head: Head = "softmax") -> torch.Tensor:
     """L_clu, Eq. 3: binary cross-entropy of P (n_s, k) against the clusters `target` (n_s,) int64, mean over n_s k.
 
-    P is the softmax of `logits` (n_s, k), or their sigmoid. Computed without P, whose rounding to 0 and 1 would leave
-    a confident wrong node without a gradient.
+    P is the softmax of `logits` (n_s, k), or their sigmoid. P itself is not computed, as rounding to 0 and 1 would
+    leave a confident but wrong node without a gradient.
     """
     if head == "sigmoid":
         log_p, log_not = F.logsigmoid(logits), F.logsigmoid(-logits)
@@ -75,7 +75,7 @@ def smoothness(graph: RegionGraph, P: torch.Tensor, eta: float = 0.1, nu: float 
     """L_smo, Eq. 4, of P (n_s, k), a scalar: over all n_s^2 pairs in O(edges k), by
     sum (a_ij - eta)(1 - p_i.p_j) = sum a_ij - eta n^2 - sum a_ij p_i.p_j + eta ||sum p_i||^2, p of unit rows.
 
-    The nu term asks the assignments to sum to n_s; it vanishes for a softmax head.
+    The nu term makes the assignments sum to n_s; it vanishes for a softmax head.
     """
     n = graph.n
     p = F.normalize(P, dim=1, eps=1e-12)  # (n_s, k)

@@ -8,11 +8,11 @@ from torch import Tensor
 
 
 def pieces(labels: Tensor) -> Tensor:
-    """The 4-connected pieces (B, H, W) int64 of labels (B, H, W), numbered through as they are met, row by row.
+    """The 4-connected pieces (B, H, W) int64 of labels (B, H, W), numbered in order of appearance, row by row.
 
-    Every pixel points at one of its piece that comes no later. In each round what a pixel points at takes over the
-    earliest that its neighbours point at, and pointers are followed twice: rounds grow with the logarithm of a piece's
-    length.
+    Every pixel points to an earlier pixel of its piece, or itself. In each round, its target adopts the earliest target
+    among the pixel's neighbours, and pointers are followed twice, so that the number of rounds grows with the logarithm
+    of a piece's length.
     """
     across, down = labels[:, :, 1:] == labels[:, :, :-1], labels[:, 1:] == labels[:, :-1]
     own = torch.arange(labels.numel(), device=labels.device)
@@ -34,7 +34,7 @@ def pieces(labels: Tensor) -> Tensor:
 
 
 def connected_batch(labels: Tensor, grey: Tensor, smallest: float) -> Tensor:
-    """Regions (B, H, W) int64, numbered through: of each image those of `connected`. grey: (B, H, W) float32."""
+    """Regions (B, H, W) int64, numbered consecutively: for each image those of `connected`. grey: (B, H, W) float32."""
     piece = pieces(labels)
     n = int(piece.max()) + 1
     flat, owner = piece.view(-1), torch.arange(n, device=labels.device)
@@ -43,7 +43,7 @@ def connected_batch(labels: Tensor, grey: Tensor, smallest: float) -> Tensor:
     i, j = touching(piece, n, both=True)
     while True:
         small = area[i] < smallest
-        # towards larger ones only (of equal ones the later), so that no two wait for each other
+        # only into larger ones (in a tie, the later), so that no two wait for each other
         small &= (area[j] > area[i]) | ((area[j] == area[i]) & (j > i))
         s, t = i[small], j[small]
         if not len(s):
@@ -67,8 +67,8 @@ def connected_batch(labels: Tensor, grey: Tensor, smallest: float) -> Tensor:
 
 
 def touching(regions: Tensor, n: int, both: bool = False) -> Tensor:
-    """Pairs i < j (2, m) int64 of n regions that share a pixel edge: regions (B, H, W), numbered through. both: and
-    j, i."""
+    """Pairs i < j (2, m) int64 of n regions that share a pixel edge: regions (B, H, W), numbered consecutively. both:
+    also j, i."""
     keys = []
     for a, b in ((regions[:, :, :-1], regions[:, :, 1:]), (regions[:, :-1], regions[:, 1:])):
         border = a != b

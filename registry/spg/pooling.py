@@ -2,8 +2,8 @@
 
 Bilinear upsampling is linear in the token values V (h, w, q), so the mean over a region is a weighted sum of its
 tokens. The second moment is quadratic and needs only products of tokens that are corners of one cell: a token with
-itself, with its right, lower, lower-right and lower-left neighbour. The weights of both are summed over the region's
-pixels first, so that each token is gone through once for each region.
+itself, with its right, lower, lower-right and lower-left neighbour. The weights of both are first summed over the
+region's pixels, so that each token is visited once per region.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from registry.numeric.compiled import at_once, compiled
 
 
 def cells(length: int, tokens: int, step: float, offset: float) -> tuple[np.ndarray, np.ndarray]:
-    """For each pixel of an axis: the cell's first token (length,) and the place in the cell, 0 <= f <= 1."""
+    """For each pixel of an axis: the cell's first token (length,) and the position in the cell, 0 <= f <= 1."""
     t = np.clip((np.arange(length) - offset) / step, 0, tokens - 1)
     first = np.minimum(t.astype(np.int64), max(tokens - 2, 0))
     return first, t - first
 
 
 def upsample(features: FeatureMap | FeatureStack) -> np.ndarray:
-    """The features of every pixel by bilinear interpolation, (H, W, q) float32. For per-pixel recipes; `pool` does
-    without.
+    """The features of every pixel by bilinear interpolation, (H, W, q) float32. For per-pixel recipes; `pool` does not
+    need it.
     """
     if isinstance(features, FeatureStack):
         return np.concatenate([upsample(each) for each in features.maps], axis=2)
@@ -37,13 +37,13 @@ def upsample(features: FeatureMap | FeatureStack) -> np.ndarray:
 
 
 def blocks(features: FeatureMap | FeatureStack) -> np.ndarray | None:
-    """Channels that each map of a stack gives to the node features (maps,) int64; None for a single map."""
+    """Number of channels that each map of a stack adds to the node features (maps,) int64; None for a single map."""
     return np.array([2 * each.q for each in features.maps]) if isinstance(features, FeatureStack) else None
 
 
 def pool(features: FeatureMap | FeatureStack, regions: np.ndarray) -> np.ndarray:
-    """Node features F_s: (n_s, 2q) float32, mean then population standard deviation per region; of a stack, those of
-    one map after the other.
+    """Node features F_s: (n_s, 2q) float32, mean then population standard deviation per region; for a stack, those of
+    all maps in order.
 
     regions: (H, W) int, labels 0 .. n_s - 1, none missing. A one-pixel region has standard deviation 0.
     """
@@ -70,7 +70,7 @@ def pool(features: FeatureMap | FeatureStack, regions: np.ndarray) -> np.ndarray
 
 @compiled
 def _by_region(regions: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels (H W,) of region after region, as they lie, and where each of n begins (n + 1,): regions (H W,)."""
+    """The pixels (H W,) sorted by region, in image order, and the start of each of n (n + 1,): regions (H W,)."""
     starts = np.zeros(n + 1, np.int64)
     for region in regions:
         starts[region + 1] += 1
@@ -118,7 +118,7 @@ def _mean_and_deviation(
                         found += 1
                     corner[c] = slot[token]
             a, b, c, d = (1 - fy[y]) * (1 - fx[x]), (1 - fy[y]) * fx[x], fy[y] * (1 - fx[x]), fy[y] * fx[x]
-            # of a token: its own weight, of its square, of twice the product with its right, lower, lower-right and
+            # weights of a token: its own, of its square, of twice the product with its right, lower, lower-right and
             # lower-left neighbour
             at = weights[corner[0]]
             at[0] += a
@@ -158,7 +158,7 @@ def _mean_and_deviation(
 
 
 def _pool_pixels(V: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """The same where every pixel is a token: V (H W, q), regions (H W,)."""
+    """The same if every pixel is a token: V (H W, q), regions (H W,)."""
     share = 1 / np.bincount(regions)
     q, centre = V.shape[1], V.mean(axis=0, dtype=np.float64)
     pooled = np.empty((len(share), 2, q), np.float32)
@@ -166,7 +166,7 @@ def _pool_pixels(V: np.ndarray, regions: np.ndarray) -> np.ndarray:
     def moments_of(channels: slice) -> None:
         pooled[:, :, channels] = _moments_of_pixels(V, channels.start, channels.stop, centre, regions, share)
 
-    at_once(moments_of, q, 16)  # the sums of so many channels stay in a processor's cache
+    at_once(moments_of, q, 16)  # so many channels' sums fit into a processor's cache
     return pooled.reshape(-1, 2 * q)
 
 

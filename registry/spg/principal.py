@@ -1,4 +1,4 @@
-"""Directions of most variance in node features that the graph has smoothed, and what nodes have along them."""
+"""Principal directions of node features smoothed by the graph, and the nodes' coordinates along them."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def propagated(graph: RegionGraph, X: torch.Tensor, times: int, walk: bool) -> t
 
 
 def directions(scatter: torch.Tensor, u: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The u largest eigenvalues (u,) of a symmetric (d, d) matrix and their eigenvectors (d, u), in falling order, of
-    signs that no solver chooses; fewer where d is less than u."""
+    """The u largest eigenvalues (u,) of a symmetric (d, d) matrix and their eigenvectors (d, u), in descending order,
+    with solver-independent signs; fewer if d is less than u."""
     values, vectors = torch.linalg.eigh((scatter + scatter.T) / 2)
     values, vectors = values.flip(0)[:u], vectors.flip(1)[:, :u]
     return values, vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
 
 
 class Coordinates:
-    """Nodes by the principal coordinates of their features after so many walks: (n_s, u len(hops)) float32.
+    """Principal coordinates of the nodes' features after several numbers of walks: (n_s, u len(hops)) float32.
 
     The walk is D^-1 A, the mean over neighbours; a node without edges keeps its features. Each coordinate is divided
-    by its deviation over the nodes that it was fitted on, so that all have the same say.
+    by its deviation over the nodes that it was fitted to, so that all have the same weight.
 
-    u: coordinates of each. hops: how many walks.
+    u: coordinates for each number of walks. hops: the numbers of walks.
     Fitted, for each of `hops`: `mean_` (h, d), `weights_` (h, d, u), `deviation_` (h, u) float32; the last relative to
     the largest. Coordinates that so few features cannot fill are zero. `sample_` (m, u len(hops)) float32: coordinates
     of `SAMPLE` of the nodes at even distances, or of all where there are fewer; empty where an older state has none.
@@ -51,7 +51,7 @@ class Coordinates:
         self.u, self.hops = u, tuple(hops)
 
     def fit(self, graphs: Sequence[RegionGraph]) -> Coordinates:
-        """On all nodes of the graphs; none needs a label."""
+        """Fit to all nodes of the graphs, without labels."""
         means, weights, deviations = [], [], []
         for hops in self.hops:
             d = graphs[0].feature.shape[1]
@@ -75,7 +75,7 @@ class Coordinates:
         return self
 
     def of(self, graph: RegionGraph) -> np.ndarray:
-        """The coordinates (n_s, u len(hops)) of a graph's nodes. They are projected first, then propagated."""
+        """The coordinates (n_s, u len(hops)) of a graph's nodes, first projected, then propagated."""
         columns = []
         for hops, mean, weights in zip(self.hops, self.mean_, self.weights_):
             m, W = (torch.from_numpy(value).to(graph.device) for value in (mean, weights))
@@ -87,7 +87,7 @@ class Coordinates:
         return {"mean": self.mean_, "weights": self.weights_, "deviation": self.deviation_, "sample": self.sample_}
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """What `get_state` gave. Raises ValueError for arrays of other shapes."""
+        """Restore the result of `get_state`. Raises ValueError for arrays of other shapes."""
         h = len(self.hops)
         state = {"sample": np.zeros((0, self.u * h), np.float32), **state}
         expect(

@@ -1,8 +1,8 @@
-"""The product Â X of a spG's normalised affinity, which linear graph convolutions are made of: one place decides how.
+"""The product Â X with a spG's normalised affinity, the basis of linear graph convolutions, and how to compute it.
 
 csr: torch's sparse product on the DGLGraph's own compressed rows. dense: a full matrix, from DENSE_ABOVE on. dgl: DGL's
-kernel `u_mul_e_sum`, which any layer of `dgl.nn` runs on. On CPUs the first two are faster (benchmarks/speed,
-`propagation`); off the CPU DGL's kernel works where its build has kernels for the device.
+kernel `u_mul_e_sum`, used by the layers of `dgl.nn`. On CPUs the first two are faster (benchmarks/speed,
+`propagation`); on other devices DGL's kernel works if its build has kernels for them.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import torch
 from registry.numeric.memory import check_pairs
 from registry.spg.dgl_adapter import dgl
 
-DENSE_ABOVE = 0.25  # share of nonzero entries from which a dense product wins (benchmarks/speed/propagation.py)
+DENSE_ABOVE = 0.25  # share of nonzero entries from which a dense product is faster (benchmarks/speed/propagation.py)
 Propagation = Literal["auto", "csr", "dense", "dgl"]
-SPARSER = "take csr with graph.edges: knn+adjacent, or a larger graph.pixels_per_superpixel"
+SPARSER = "use csr with graph.edges: knn+adjacent, or a larger graph.pixels_per_superpixel"
 Product = Callable[[torch.Tensor], torch.Tensor]  # X (n_s, c) -> Â X (n_s, c)
 
 
 def chosen(graph: Any, mode: Propagation) -> Propagation:
-    """What `auto` stands for on a DGLGraph: `dense` or `csr`, by its density."""
+    """The mode chosen by `auto` for a DGLGraph: `dense` or `csr`, depending on its density."""
     if mode == "auto":
         return "dense" if graph.num_edges() > DENSE_ABOVE * graph.num_nodes() ** 2 else "csr"
     return mode
@@ -33,7 +33,7 @@ def product(graph: Any, weight: torch.Tensor, mode: Propagation = "auto") -> Pro
     """The function X (n_s, c) -> Â X on the device of `weight`; no gradient passes (see `Symmetric`).
 
     graph: a DGLGraph of n_s nodes. weight: (E,) entries of Â, in the order of its edges. Raises ValueError for another
-    mode, and for `dgl` where the graph, for want of kernels, is not on that device.
+    mode, and for `dgl` if the graph is not on that device, for lack of kernels.
     """
     mode, n, device = chosen(graph, mode), graph.num_nodes(), weight.device
     if mode == "dense":

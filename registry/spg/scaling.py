@@ -1,4 +1,4 @@
-"""How wide the columns of an embedding are: what Z (n_s, u) is multiplied with before anything clusters it."""
+"""The scale of an embedding's columns: factors for Z (n_s, u) before clustering."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 
 TINY = 1e-24
-DEPENDENT = 1e-6  # eigenvalue of the correlations of columns, below which a direction is rounding
+DEPENDENT = 1e-6  # eigenvalue of the columns' correlations below which a direction is rounding error
 
 Scale = Literal["span", "explained", "unit", "graph", "none"]
 
@@ -18,7 +18,7 @@ def graph_scale(Z: torch.Tensor) -> torch.Tensor:
 
 
 def first_scale(u: int, scale: Scale) -> torch.Tensor:
-    """What changes nothing: ones (u,), for `span` the identity (u, u)."""
+    """The neutral scale: ones (u,), for `span` the identity (u, u)."""
     return torch.eye(u) if scale == "span" else torch.ones(u)
 
 
@@ -28,14 +28,15 @@ def scaled(Z: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
 
 
 def set_scale(gram: torch.Tensor, cross: torch.Tensor, scale: Scale) -> torch.Tensor:
-    """What `scaled` takes for `scale: unit`, `explained` and `span`, from means over the nodes of all training graphs.
+    """The argument of `scaled` for `scale: unit`, `explained` and `span`, from means over the nodes of all training
+    graphs.
 
     gram: (u, u), Z^T Z. cross: (d, u), X^T Z, with the node features X (n, d) that the columns come from.
     `unit`: factors for unit deviation. `explained`: factors for the deviation of X that the column explains,
     ||X^T z|| / ||z||, relative to the root of the mean square over all columns, so that weak directions stay weak.
-    `span`: the same of the columns together. With Q = Z (Z^T Z)^-1/2, orthonormal, Z becomes Q (Q^T X X^T Q)^1/2, of as
-    much variance: distances between nodes are those of the part of X that the columns span, and do not change with the
-    basis of that span. A column that depends on others, in part or all, adds nothing.
+    `span`: the same for the columns together. With Q = Z (Z^T Z)^-1/2, orthonormal, Z becomes Q (Q^T X X^T Q)^1/2, of
+    the same variance: distances between nodes are those in the part of X that the columns span, independent of the
+    basis. Whatever part of a column depends on others adds nothing.
     """
     factors = gram.diagonal().clamp(min=TINY).rsqrt()
     cross = cross * factors  # of columns of unit deviation

@@ -1,10 +1,10 @@
 """A slab: the superpixel graphs of neighbouring slices, joined by edges between regions that overlap.
 
-Laid on one another, regions i and j of neighbouring slices are linked with the weight
+Overlapping regions i and j of neighbouring slices are linked with the weight
 
     a_ij = weight * |R_i & R_j| / sqrt(|R_i| |R_j|) * k(F_i, F_j)
 
-where k is the kernel that weighs the edges within a slice (paper, Eq. 1).
+where k is the kernel of the edges within a slice (paper, Eq. 1).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Link = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # nodes i of a slice, j 
 
 
 def link(part: AffinityGraph, one: RegionGraph, two: RegionGraph, weight: float) -> Link:
-    """Edges from the nodes of a slice to those of the next. part: made both graphs; its kernel weighs the edges."""
+    """Edges from the nodes of a slice to those of the next. part: built both graphs; its kernel weights the edges."""
     i, j, share = (each.to(one.device) for each in overlaps(one.regions, two.regions))
     affinity = weight * share * part._kernel((one.feature[i] - two.feature[j]).square().sum(1), part.alpha)
     kept = affinity > 0
@@ -30,7 +30,7 @@ def link(part: AffinityGraph, one: RegionGraph, two: RegionGraph, weight: float)
 
 
 def joined(graphs: Sequence[RegionGraph], links: Sequence[Link]) -> RegionGraph:
-    """One graph over the nodes of neighbouring slices, in order; `regions` (Z, H, W) counts them through.
+    """One graph over the nodes of neighbouring slices, in order; `regions` (Z, H, W) numbers them consecutively.
 
     links: from each slice to the next, one fewer than graphs.
     """

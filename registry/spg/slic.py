@@ -1,8 +1,8 @@
-"""SLIC superpixels (Achanta et al. 2012): the labels of `skimage.segmentation.slic`, in a fifth of its time.
+"""SLIC superpixels (Achanta et al. 2012): the labels of `skimage.segmentation.slic` in a fifth of the time.
 
-The same windows, distances and sums in the same order and in single precision, so that labels are equal bit by bit
-(tests/registry/spg/test_slic.py). What is quicker is how a window is gone through: row by row, as processors' vector
-instructions want it.
+Windows, distances and sums are the same, in the same order and in single precision, so that labels are identical
+(tests/registry/spg/test_slic.py). It is faster because windows are traversed row by row, which suits vector
+instructions.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ SMALLEST, LARGEST = 0.5, 3  # areas of connected regions, in mean areas (scikit-
 
 
 def slic(grey: np.ndarray, count: int, compactness: float, iterations: int, sigma: float = 0.0) -> np.ndarray:
-    """Connected regions (H, W) int32, labels 0 .. n - 1 but some may be missing, of a grey image (H, W).
+    """Connected regions (H, W) int32, labels 0 .. n - 1, some possibly missing, of a grey image (H, W).
 
-    count: regions to aim at. compactness: weight of place against grey value, the image scaled to [0, 1]. sigma: of
-    Gaussian smoothing before, px.
+    count: target number of regions. compactness: weight of position against grey value, for images scaled to [0, 1].
+    sigma: of the Gaussian smoothing beforehand, px.
     Equal to `skimage.segmentation.slic(grey, n_segments=count, compactness=compactness, max_num_iter=iterations,
     sigma=sigma, channel_axis=None, start_label=0)` of version 0.26 on a float32 image.
     """
@@ -38,7 +38,7 @@ def slic(grey: np.ndarray, count: int, compactness: float, iterations: int, sigm
     centres = np.zeros((len(y) * len(x), 3), np.float32)
     centres[:, 0], centres[:, 1] = np.repeat(y, len(x)), np.tile(x, len(y))
     step = np.float32(max(rows.step or 1, columns.step or 1))
-    # the windows go by the grid of as many centres as there are, not as were asked for
+    # windows depend on the actual number of centres, not the requested one
     reach_y, reach_x = (np.float32(2 * int(axis.step or 1)) for axis in regular_grid((1, H, W), len(centres))[1:])
     nearest = _clusters(image, centres, reach_y, reach_x, np.float32(1 / np.float64(step * step)), iterations)
     area = H * W / len(centres)
@@ -55,8 +55,8 @@ def _clusters(
 ) -> np.ndarray:
     """k-means over (y, x, grey): image (H, W) and centres (n, 3) float32 -> cluster of each pixel (H, W) int32.
 
-    A centre sees the pixels up to `reach` px away, and moves to the mean of its own after each iteration; one that has
-    none is NaN from then on. weight: of squared px against squared grey. Bands of rows are assigned at once.
+    A centre sees the pixels up to `reach` px away, and moves to the mean of its own after each iteration; one without
+    pixels is NaN from then on. weight: of squared px against squared grey. Bands of rows are assigned in parallel.
     """
     nearest = np.full(image.shape, np.int32(-1))
 
@@ -80,7 +80,7 @@ def _assign(
     nearest: np.ndarray,
 ) -> None:
     """Put the nearest centre of each pixel into `nearest` (h, W), for a band of h rows from the image's row `first` on.
-    A pixel that no centre sees keeps what it has."""
+    A pixel that no centre sees keeps its value."""
     h, W = image.shape
     distance = np.full((h, W), np.float32(np.inf))
     across = np.empty(W, np.float32)
@@ -100,7 +100,7 @@ def _assign(
             dy = cy - np.float32(first + y)
             dy *= dy
             line, label, least = image[y, left:right], nearest[y, left:right], distance[y, left:right]
-            for x in range(right - left):  # without a branch: vector instructions
+            for x in range(right - left):  # branch-free, for vector instructions
                 t = line[x] - grey
                 d = (dy + across[x]) * weight + t * t
                 closer = d < least[x]
@@ -110,13 +110,13 @@ def _assign(
 
 @compiled
 def _move(image: np.ndarray, nearest: np.ndarray, centres: np.ndarray) -> None:
-    """Each of `centres` (n, 3) to the mean of its pixels (H, W)."""
+    """Move each of `centres` (n, 3) to the mean of its pixels (H, W)."""
     H, W = image.shape
     pixels = np.zeros(len(centres), np.int32)
     centres[:] = 0
     for y in range(H):
         x = 0
-        while x < W:  # pixels of one cluster, side by side: their sums stay in registers
+        while x < W:  # adjacent pixels of one cluster, whose sums stay in registers
             k = nearest[y, x]
             count, sum_y, sum_x, grey = pixels[k], centres[k, 0], centres[k, 1], centres[k, 2]
             while x < W and nearest[y, x] == k:
@@ -133,8 +133,8 @@ def _move(image: np.ndarray, nearest: np.ndarray, centres: np.ndarray) -> None:
 
 @compiled
 def _connected(nearest: np.ndarray, smallest: int, largest: int) -> np.ndarray:
-    """The 4-connected pieces (H, W) int32 of clusters (H, W), numbered as they are met. One that grows to `largest`
-    pixels is cut there; one below `smallest` joins a piece met before it, if it touches one."""
+    """The 4-connected pieces (H, W) int32 of clusters (H, W), numbered in order of appearance. One that reaches
+    `largest` pixels is cut there; one below `smallest` joins an earlier piece that it touches, if any."""
     H, W = nearest.shape
     pieces = np.full((H, W), np.int32(-1))
     found = np.empty((largest, 2), np.int32)

@@ -1,10 +1,10 @@
 """SLIC superpixels (Achanta et al. 2012) as a few dense tensor operations per iteration, on the CPU or a GPU.
 
-The image is cut into a grid of cells, one per cluster. A pixel may join the cluster of its own cell or of one of the
-eight around it, which is where SLIC's windows of two grid steps reach. So the distances of an iteration are one batched
-product (cells, 9, 3) x (cells, 3, pixels of a cell), the new means another, and no pixel is ever looked at one by one.
-Distances are those of scikit-image's: ((y - c_y)^2 + (x - c_x)^2) / S^2 + (g - c_g)^2 / compactness^2, with S the grid
-step in pixels. benchmarks/speed/superpixels.py holds both against labels.
+The image is divided into a grid of cells, one per cluster. A pixel may join the cluster of its own cell or of one of
+the eight around it, which matches SLIC's windows of two grid steps. So the distances of an iteration are one batched
+product (cells, 9, 3) x (cells, 3, pixels of a cell), the new means another, and there is no loop over pixels.
+Distances are scikit-image's: ((y - c_y)^2 + (x - c_x)^2) / S^2 + (g - c_g)^2 / compactness^2, with S the grid
+step in pixels. benchmarks/speed/superpixels.py compares both with labels.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ FAR = 1e6  # of clusters beyond the border of the grid, in grid steps
 def grid_slic(grey: np.ndarray, count: int, compactness: float, iterations: int, device: str = "cpu") -> np.ndarray:
     """Connected regions (H, W) int32, labels 0 .. n - 1, of an image (H, W) with values in [0, 1].
 
-    count: regions to aim at. compactness: weight of place against grey value. device: of torch. Pieces below a quarter
-    of the mean area join the neighbour nearest in grey.
+    count: target number of regions. compactness: weight of position against grey value. device: of torch. Pieces below
+    a quarter of the mean area join the neighbour with the closest grey value.
     """
     return connected(assigned(grey, count, compactness, iterations, device), grey, grey.size / count / 4)
 
 
 def assigned(grey: np.ndarray, count: int, compactness: float, iterations: int, device: str = "cpu") -> np.ndarray:
-    """Cluster of every pixel (H, W) int64: k-means, in which a cluster may still have several pieces."""
+    """Cluster of every pixel (H, W) int64 by k-means; a cluster may still have several pieces."""
     images = torch.from_numpy(np.ascontiguousarray(grey, np.float32))[None].to(device)
     return assigned_batch(images, count, compactness, iterations)[0].cpu().numpy()
 
 
 def assigned_batch(grey: Tensor, count: int, compactness: float, iterations: int) -> Tensor:
-    """The same of several images (B, H, W) float32, on their device: (B, H, W) int64, clusters of each from 0 on."""
+    """The same for several images (B, H, W) float32, on their device: (B, H, W) int64, clusters of each from 0."""
     (B, H, W), device = grey.shape, grey.device
     gh, gw, place, inside, at = _grid(H, W, (H * W / count) ** 0.5, device)
     cells = gh * gw
@@ -69,7 +69,7 @@ def assigned_batch(grey: Tensor, count: int, compactness: float, iterations: int
         centres = torch.where(sums[..., 3:] > 0, sums[..., :3] / sums[..., 3:].clamp(min=1), centres)
     cluster = torch.zeros(nearest.shape, dtype=torch.int64, device=device)
     own = torch.arange(cells, device=device).repeat(B)[:, None]
-    for i, (dy, dx) in reversed(list(enumerate(AROUND))):  # of equal distances the first cluster
+    for i, (dy, dx) in reversed(list(enumerate(AROUND))):  # in a tie, the first cluster
         cluster = torch.where(distance[:, i] == nearest, own + (dy * gw + dx), cluster)
     labels = torch.empty(B, H * W, dtype=torch.int64, device=device)
     labels[:, place[inside]] = cluster.view(B, cells, -1)[:, inside]
@@ -78,8 +78,8 @@ def assigned_batch(grey: Tensor, count: int, compactness: float, iterations: int
 
 @functools.lru_cache(maxsize=4)
 def _grid(H: int, W: int, step: float, device: torch.device) -> tuple[int, int, Tensor, Tensor, Tensor]:
-    """Cells along both axes, and of each cell the places of its pixels in the image (cells, pixels), which of these are
-    not there twice, and (y, x) in grid steps (cells, 2, pixels)."""
+    """Cells along both axes, and for each cell the indices of its pixels in the image (cells, pixels), which of these
+    are not duplicates, and (y, x) in grid steps (cells, 2, pixels)."""
     (gh, ys, in_y), (gw, xs, in_x) = (_cells(length, step) for length in (H, W))
     place = (ys[:, None, :, None] * W + xs[None, :, None, :]).reshape(gh * gw, -1)
     inside = (in_y[:, None, :, None] & in_x[None, :, None, :]).reshape(gh * gw, -1)
@@ -89,7 +89,7 @@ def _grid(H: int, W: int, step: float, device: torch.device) -> tuple[int, int, 
 
 
 def _cells(length: int, step: float) -> tuple[int, np.ndarray, np.ndarray]:
-    """Cells along an axis, the pixels (cells, longest) of each, and which of these are not there twice."""
+    """Cells along an axis, the pixels (cells, longest) of each, and which of these are not duplicates."""
     cells = max(1, round(length / step))
     edges = np.arange(cells + 1) * length // cells
     pixels = edges[:-1, None] + np.arange(np.diff(edges).max())
@@ -97,8 +97,8 @@ def _cells(length: int, step: float) -> tuple[int, np.ndarray, np.ndarray]:
 
 
 def connected(labels: np.ndarray, grey: np.ndarray, smallest: float) -> np.ndarray:
-    """Regions (H, W) int32, 0 .. n - 1, each connected (4-neighbourhood): the pieces of `labels` (H, W), where those
-    below `smallest` px join the touching one nearest in mean grey, the smallest first."""
+    """Regions (H, W) int32, 0 .. n - 1, each connected (4-neighbourhood): the pieces of `labels` (H, W), with those
+    below `smallest` px merged into the touching one with the closest mean grey, smallest first."""
     from skimage.measure import label
 
     pieces = label(labels, background=-1, connectivity=1).astype(np.int64) - 1
@@ -109,7 +109,7 @@ def connected(labels: np.ndarray, grey: np.ndarray, smallest: float) -> np.ndarr
     i, j = _touching(pieces, n)
     while True:
         small = area[i] < smallest
-        # towards larger ones only (of equal ones the later), so that no two wait for each other
+        # only into larger ones (in a tie, the later), so that no two wait for each other
         small &= (area[j] > area[i]) | ((area[j] == area[i]) & (j > i))
         if not small.any():
             break

@@ -1,8 +1,8 @@
-"""The superpixel graphs of several fields of view (FOVs) of one size, made and kept on a device.
+"""The superpixel graphs of several fields of view (FOVs) of one size, built and kept on a device.
 
-DGL's wheels of the public index have no kernels for GPUs, so a graph lies here in compressed rows of tensors; where a
-DGLGraph is asked for, `to_dgl` makes one. Everything is a tensor operation over all FOVs at once, the same on every
-device; tests hold each against the CPU's way (tests/registry/spg/test_tensor_graph.py).
+DGL's wheels on the public index have no GPU kernels, so a graph is stored here as tensors in compressed rows; `to_dgl`
+converts it to a DGLGraph. Everything is a tensor operation over all FOVs at once, the same on every device; tests
+compare each with the CPU implementation (tests/registry/spg/test_tensor_graph.py).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from registry.spg.graphs import RegionGraph
 from registry.spg.pieces import touching
 from registry.spg.pooling import cells
 
-NUMBERS = 1 << 26  # worked on at once, where that is a choice
+NUMBERS = 1 << 26  # processed at once, where there is a choice
 
 
 @dataclass
 class TensorGraph:
-    """B spGs side by side, as one graph of n nodes: edges join nodes of one FOV only. Used as a `RegionGraph` is.
+    """B spGs side by side as one graph of n nodes, with edges only within FOVs. Used like a `RegionGraph`.
 
     Shapes, all on one device
         numbers: (B, H, W) int64, the node of each pixel. starts: B + 1 numbers; nodes of FOV b are those from starts[b]
@@ -53,12 +53,12 @@ class TensorGraph:
 
     @property
     def device(self) -> torch.device:
-        """Where all lies."""
+        """The device of all tensors."""
         return self.feature.device
 
     @cached_property
     def regions(self) -> np.ndarray:
-        """(H, W) int32, of several FOVs (B, H, W): the node of each pixel, copied to the CPU."""
+        """(H, W) int32, for several FOVs (B, H, W): the node of each pixel, copied to the CPU."""
         found = self.numbers.to(torch.int32).cpu().numpy()
         return found[0] if len(found) == 1 else found
 
@@ -116,14 +116,14 @@ class TensorGraph:
         )
 
     def to_dgl(self) -> RegionGraph:
-        """The same with a DGLGraph, which lies on the device where this build of DGL has kernels for it."""
+        """The same as a DGLGraph, on the device if this build of DGL has kernels for it."""
         nodes = self.feature, self.area, self.centroid
         return RegionGraph.from_edges(self.regions, *nodes, *self.edges, self.affinity, self.grey).to(self.device)
 
 
 def build(part: AffinityGraph, images: Tensor, regions: Tensor, features: Sequence[TensorMap]) -> TensorGraph:
-    """Pool, standardise, join and weigh, as `part` does: images (B, H, W) float32, their regions (B, H, W) int64,
-    numbered through, and their features. `edges` of the part is not `all`."""
+    """Pool, standardise, join and weight like `part`: images (B, H, W) float32, their regions (B, H, W) int64, numbered
+    consecutively, and their features. The part's `edges` must not be `all`."""
     B, H, W = images.shape
     starts = [0, *(regions.view(B, -1).amax(1) + 1).tolist()]
     n, flat = starts[-1], regions.view(-1)
@@ -140,7 +140,7 @@ def build(part: AffinityGraph, images: Tensor, regions: Tensor, features: Sequen
 def joined(
     part: AffinityGraph, regions: Tensor, features: Tensor, starts: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Pooled features (n, d) on the scale of `part`, and the affinity in compressed rows: indptr, indices, entries."""
+    """Pooled features (n, d), scaled by `part`, and the affinity in compressed rows: indptr, indices, entries."""
     X, n = part.scaled(features), len(features)
     pairs = []
     if "knn" in part.edges:
@@ -156,11 +156,11 @@ def joined(
 
 def pool(features: TensorMap, regions: Tensor, area: Tensor, starts: Sequence[int]) -> Tensor:
     """Mean, then population standard deviation of the features over each region: (n, 2q) float32, as
-    `registry.spg.pooling.pool`. regions: (B, H, W), numbered through; area: (n,) float64.
+    `registry.spg.pooling.pool`. regions: (B, H, W), numbered consecutively; area: (n,) float64.
 
     Pixels of one region between the same four tokens form a group. With their bilinear weights w (4,), its mean is a
-    sum over tokens of the sum of w, its second moment one over pairs of tokens of the sum of w w^T. In double
-    precision, as squares are subtracted.
+    sum over tokens weighted by the sum of w, its second moment one over pairs of tokens weighted by the sum of w w^T.
+    In double precision, as squares are subtracted.
     """
     (B, h, w, q), (_, H, W), device = features.values.shape, regions.shape, regions.device
     V = features.values.double()
@@ -186,7 +186,7 @@ def pool(features: TensorMap, regions: Tensor, area: Tensor, starts: Sequence[in
         for some in torch.arange(len(keys), device=device).split(max(1, NUMBERS // (4 * q))):
             T, M = V[token[some]], second[some]  # (groups, 4, q), (groups, 4, 4)
             weighed = M @ T
-            moments[0].index_add_(0, region[some], weighed.sum(1))  # weights of a pixel sum to one
+            moments[0].index_add_(0, region[some], weighed.sum(1))  # a pixel's weights sum to one
             moments[1].index_add_(0, region[some], (T * weighed).sum(1))
     mean, square = moments / area[:, None]
     return torch.cat([mean + centre, (square - mean.square()).clamp(min=0).sqrt()], 1).float()

@@ -18,15 +18,15 @@ DATASETS = {
 
 
 def load_dataset(data: Mapping[str, Any], base: Path, seed: int = 0, min_side: int = 80) -> Dataset:
-    """Open the data set that a recipe's `data` block describes; images stay on disk until they are read.
+    """Open the data set described by a recipe's `data` block; images stay on disk until they are read.
 
     Arguments
         data: the block (see the models in sccs.data.schema); images and labels may be numpy arrays.
-        base: folder that relative paths are relative to (the recipe's).
-        seed: the run's seed, for a phantom that asks for it.
+        base: folder of relative paths (the recipe's).
+        seed: the run's seed, used by a phantom with `seed: null`.
         min_side: shortest side of a volume, px (the MAE's window).
 
-    Raises UserError for anything wrong with the block or with the files.
+    Raises UserError if anything is wrong with the block or the files.
     """
     from sccs.data.loading import load
 
@@ -34,7 +34,7 @@ def load_dataset(data: Mapping[str, Any], base: Path, seed: int = 0, min_side: i
 
 
 def describe(dataset: Dataset) -> str:
-    """A line per volume: what is used of it, how it is cut, its intensities and labels."""
+    """A line per volume: the part used, its tiling, intensities and labels."""
     from sccs.data.loading import summary
 
     return summary(dataset)

@@ -56,7 +56,7 @@ class MergedMasks:
 def find_volumes(root: Path) -> dict[str, Path]:
     """Folder of each volume below `root`, with or without the zip's top folder ``download``.
 
-    Raises UserError with every missing file in one line, or with the way to the data if nothing is there.
+    Raises UserError that lists the missing files, or says how to get the data if there is none.
     """
     if not root.is_dir():
         raise UserError(f"data.root: no folder {root}; {HOW_TO}")
@@ -74,9 +74,9 @@ def find_volumes(root: Path) -> dict[str, Path]:
 
 
 def check_download(root: Path, seen: Path) -> None:
-    """Compare the sha256 of the zip, if it lies in `root`, with the published one.
+    """Compare the sha256 of the zip, if `root` contains it, with the published one.
 
-    `seen` is a folder that remembers checked files by path, size and time, because hashing takes a minute.
+    Hashing takes a minute, so the folder `seen` records checked files by path, size and time.
     """
     for path in (root / name for name in ZIP_NAMES):
         if not path.is_file():

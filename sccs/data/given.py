@@ -1,4 +1,4 @@
-"""What a caller hands over, a file, an array or a Volume, as a Volume."""
+"""Turn what a caller gives (a file, an array or a Volume) into a Volume."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def as_volume(
     fov: int | str = 560,
     min_side: int = WINDOW,
 ) -> Volume:
-    """A file or an array (Z, Y, X) or (Y, X) as a Volume; anything with a shape that reads by slices will do.
+    """A file or an array (Z, Y, X) or (Y, X) as a Volume; any object with a shape that reads by slices will do.
 
-    voxel_size: nm of arrays, and of files that do not say, (z, y, x) or one number for all three. A file's volume is
-    named after it. Raises UserError for what is none of these.
+    voxel_size: nm, (z, y, x) or one number, for arrays and for files that do not give it. A file's volume is
+    named after it. Raises UserError for anything else.
     """
     if isinstance(given, Volume):
         return given
@@ -55,7 +55,7 @@ def as_volume(
 
 
 def as_dataset(given: Any, voxel_size: Sequence[float] | float | None, min_side: int) -> Dataset:
-    """One of these, or several, as the training volumes of a data set. Raises UserError as `as_volume` does."""
+    """One or several of these as the training volumes of a data set. Raises UserError as `as_volume` does."""
     one = isinstance(given, (str, os.PathLike, Volume)) or hasattr(given, "shape")
     many: Iterable[Any] = [given] if one else given
     volumes: list[Volume] = []

@@ -1,8 +1,8 @@
-"""OME-Zarr label images that many processes fill, or one slice by slice: `labels/<kind>` with its pyramid, in a group
-that is an image itself.
+"""OME-Zarr label images, filled by many processes, or slice by slice by one: `labels/<kind>` with its pyramid, in a
+group that is itself an image.
 
-The finest level is also what the group at the top shows, so that every viewer opens the store, with or without regard
-to labels. Voxels that nobody wrote are 255, and take no space.
+The top group shows the finest level, too, so that every viewer can open the store, whether or not it knows labels.
+Unwritten voxels are 255 and take no space.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sccs.system.files import atomic_path
 
 
 def import_zarr(path: str | os.PathLike) -> Any:
-    """The package zarr; UserError, which names `path` and the pip command, where it is not installed."""
+    """The package zarr. Raises UserError, with `path` and the pip command, if it is not installed."""
     try:
         import zarr
     except ImportError as error:
@@ -46,11 +46,11 @@ def create_store(
     colours: Mapping[int, Sequence[int]] = {},
     about: Mapping[str, Any] = {},
 ) -> None:
-    """An empty store of labels, kind "clusters" or "classes", of OME-Zarr `version` "0.5" or "0.4"; of several kinds,
-    the group at the top shows the first. `fill`: what nobody has written.
+    """Create an empty store of labels, kind "clusters" or "classes", in OME-Zarr `version` "0.5" or "0.4"; of several
+    kinds, the top group shows the first. `fill`: value of unwritten voxels.
 
-    voxel_size, translation: (z, y, x) nm of the finest level's voxels, and of its first voxel's centre; in voxels
-    where the size is None. names, colours: label -> name, and label -> (r, g, b). about: kept under `sccs`.
+    voxel_size, translation: (z, y, x) nm of the finest level's voxels, and of its first voxel's centre (in voxels
+    if the size is None). names, colours: label -> name, and label -> (r, g, b). about: stored under `sccs`.
     """
     zarr = import_zarr(path)
     zarr_format = 3 if version == "0.5" else 2
@@ -60,7 +60,7 @@ def create_store(
     else:
         options["chunk_key_encoding"] = {"name": "v2", "separator": "/"}
     label = {"source": {"image": "../../"}, **image_label(names, colours, version)}
-    label.setdefault("colors", [])  # some readers take it for granted
+    label.setdefault("colors", [])  # some readers require it
     top = zarr.create_group(path, zarr_format=zarr_format)
     groups = [
         (top, _multiscale(levels, kinds[0], f"labels/{kinds[0]}/", version, voxel_size, translation)),
@@ -86,10 +86,10 @@ def create_probabilities(
     settings: Mapping[str, Any],
     store: Mapping[str, Any],
 ) -> Any:
-    """An OME-Zarr image (c, z, y, x) uint8, 0 .. 255 for 0 .. 1: a channel for each class, the last one for the doubt.
+    """Create an OME-Zarr image (c, z, y, x) uint8, 0 .. 255 for 0 .. 1: a channel per class, the last for uncertainty.
 
-    names: of the classes. settings: kept under `sccs`; `ome` is the version. store: `voxel_size` and `translation` as
-    for `create_store`. Returns the array of its only level.
+    names: of the classes. settings: stored under `sccs`; `ome` is the version. store: `voxel_size` and `translation`
+    as for `create_store`. Returns the array of its only level.
     """
     zarr, version = import_zarr(path), settings["ome"]
     size, first = store.get("voxel_size") or (1.0, 1.0, 1.0), store.get("translation") or (0.0, 0.0, 0.0)
@@ -131,10 +131,10 @@ def write_store(
     overwrite: bool = False,
     **store: Any,
 ) -> None:
-    """A store of slices (Y, X) uint8, taken one at a time, with its pyramid; whole or not at all.
+    """Write slices (Y, X) uint8, taken one at a time, to a store with its pyramid, atomically.
 
-    shape: (Z, Y, X). store: the arguments of `create_store`. In memory is a layer of chunks, of a few slices where
-    slices are large. Raises UserError where `path` cannot be written.
+    shape: (Z, Y, X). store: the arguments of `create_store`. Memory contains one layer of chunks (a few slices, if
+    slices are large). Raises UserError if `path` cannot be written.
     """
     path = check_output(path, overwrite)
     levels = pyramid(shape, voxel_size)
@@ -152,7 +152,7 @@ def write_store(
 
 
 def cells(chunk: Sequence[int]) -> list[int]:
-    """Unit of work of the pyramid, in voxels: some chunks."""
+    """Block size for building the pyramid, in voxels: several chunks."""
     return [chunk[0], 2 * chunk[1], 2 * chunk[2]]
 
 
@@ -177,7 +177,7 @@ def _multiscale(
     datasets = []
     for number, level in enumerate(levels):
         factor = np.array(level.factor)
-        first = np.array(translation) + size * (factor - 1) / 2  # a voxel's centre is that of the voxels it stands for
+        first = np.array(translation) + size * (factor - 1) / 2  # a voxel's centre is that of the voxels it replaces
         datasets.append(
             {
                 "path": f"{prefix}{number}",

@@ -1,4 +1,4 @@
-"""The lazy (Z, Y, X) array over a stored array of any axis order, and what it takes to be one."""
+"""The lazy (Z, Y, X) view of a stored array of any axis order, and the protocol of such arrays."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from registry.base import UserError
 from sccs.data.bounds import LEAST_VOXEL, MOST_VOXEL
 from sccs.data.stored import Stored, guarded
 
-# Slices are read one at a time, chunks are many slices deep: the other slices of a chunk layer are kept, up to this
-# size over all open images.
+# Slices are read one at a time, but chunks span many slices: the rest of a chunk layer is kept, up to this size
+# over all open images.
 SLAB_BYTES = 256 * 2**20
 _slab_owners: list[weakref.ref] = []  # latest last
 _slab_lock = threading.Lock()
 
 
 class VolumeArray(Protocol):
-    """An array (Z, Y, X) that reads by basic slices: NumPy's, Zarr's, Dask's, or one of these modules."""
+    """An array (Z, Y, X) that reads by basic slices: NumPy's, Zarr's, Dask's, or SCCS's own."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -37,21 +37,21 @@ class VolumeArray(Protocol):
         ...
 
     def __getitem__(self, key: Any, /) -> Any:
-        """What NumPy gives for integers and slices, as an array or what NumPy can make one of."""
+        """What NumPy returns for integers and slices, as an array or something NumPy can convert to one."""
         ...
 
 
 class LazyArray:
     """(Z, Y, X) view of a stored array of any axis order; ``array[z]``, ``array[a:b, y0:y1, x0:x1]`` read pixels.
 
-    Values keep their type, bool becomes uint8, byte order becomes native. A float slice with NaN or infinity, a chunk
-    or page that cannot be decoded, a file that ends early: UserError with path and slice.
+    Values keep their type, except that bool becomes uint8 and byte order native. Raises UserError, with path and slice,
+    for float slices with NaN or infinity, undecodable chunks or pages, and truncated files.
     """
 
     ndim = 3
 
     def __init__(self, stored: Stored, letters: str):
-        """letters: one of ``zyx`` for each stored axis, ``.`` for axes of size 1 to be dropped; z may be missing."""
+        """letters: one of ``zyx`` for each stored axis, ``.`` for axes of size 1 to drop; z may be missing."""
         self.stored = stored
         self.letters = letters
         sizes = dict(zip(letters, stored.shape))
@@ -72,22 +72,22 @@ class LazyArray:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should be told of the file."""
+        """Remarks on the file for the user."""
         return self.stored.notes
 
     @property
     def chunks(self) -> tuple[int, int, int] | None:
-        """(z, y, x) of a chunk, None where the file has none."""
+        """(z, y, x) of a chunk, None if the file has none."""
         sizes = dict(zip(self.letters, self.stored.chunks or ()))
         return (sizes.get("z", 1), sizes["y"], sizes["x"]) if sizes else None
 
     def absent(self, z: slice, y: slice, x: slice) -> float:
-        """Share of the chunks of a region that were never written, and read as the fill value."""
+        """Share of a region's chunks that were never written and read as the fill value."""
         return self.stored.absent(self._spans(z, y, x))
 
     def slices(self, zs: Sequence[int], y: slice, x: slice) -> Iterator[np.ndarray]:
-        """A region (h, w) of some slices, in order. Of a layer of chunks, all that are asked for are read at once, as
-        far as memory allows: reading them one by one would decode the layer for each."""
+        """A region (h, w) of some slices, in order. Reads the requested slices of a chunk layer together, as far as
+        memory allows: one by one, each would decode the layer again."""
         plane = (y.stop - y.start) * (x.stop - x.start) * self.dtype.itemsize
         most = max(1, SLAB_BYTES // max(1, plane))
         for _, layer in itertools.groupby(zs, key=lambda z: z // self.chunk_depth):
@@ -149,7 +149,7 @@ class LazyArray:
         return block
 
     def _layer(self, zs: range, y: slice, x: slice) -> np.ndarray:
-        """Slices `zs` of a region, from the slab that was kept, or with the rest of their chunk layer kept as slab."""
+        """Slices `zs` of a region, from the cached slab; if absent, caches their whole chunk layer as the slab."""
         region, slab = (y.start, y.stop, x.start, x.stop), self._slab
         if slab is None or slab[0][2:] != region or not slab[0][0] <= zs[0] <= zs[-1] < slab[0][1]:
             plane = (y.stop - y.start) * (x.stop - x.start) * self.dtype.itemsize
@@ -175,7 +175,7 @@ class LazyArray:
 
 
 def _keep_slab(array: LazyArray, slab: tuple[tuple, np.ndarray]) -> None:
-    """Leave `slab` with its array; the arrays that were given theirs longest ago lose them when space runs out."""
+    """Keep `slab` with its array; when space runs out, the oldest slabs are dropped."""
     with _slab_lock:
         array._slab = slab
         owners = [o for ref in _slab_owners if (o := ref()) is not None and o is not array and o._slab] + [array]
@@ -211,28 +211,28 @@ def basic_key(key: Any, shape: tuple[int, int, int]) -> tuple[list[range], list[
 
 
 def check_finite(array: np.ndarray, where: str) -> None:
-    """Raises UserError for NaN or infinity in the array; `where` names file and slice."""
+    """Raises UserError if the array contains NaN or infinity; `where` names file and slice."""
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = np.count_nonzero(~np.isfinite(array))
         raise UserError(f"{where}: {bad} NaN or infinite values: replace them (numpy.nan_to_num) and save again")
 
 
 def check_type(stored: Stored) -> None:
-    """Raises UserError for values that are no grey levels, and for an array without any."""
+    """Raises UserError for values that are not grey levels, and for an empty array."""
     dtype = stored.dtype
     if dtype.kind == "c":
         raise UserError(f"{stored.path}: complex values ({dtype}): save the magnitude or the real part")
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
-        raise UserError(f"{stored.path}: values of type {dtype}: SCCS takes integers and floats up to 64 bits")
+        raise UserError(f"{stored.path}: values of type {dtype}: SCCS reads integers and floats of up to 64 bits")
     if min(stored.shape, default=1) < 1:
-        raise UserError(f"{stored.path}: image of size zero, shape {stored.shape}: write the file anew")
+        raise UserError(f"{stored.path}: image of size zero, shape {stored.shape}: write the file again")
 
 
 def resolve_axes(given: str | None, stored: Stored) -> str:
     """One letter of ``zyx`` for each stored axis, ``.`` for an axis of size 1 to be dropped.
 
-    given: the axes as the user wrote them, or None for what the file says. Raises UserError for axes that do not fit,
-    for colours, and for more axes than a volume has.
+    given: the user's axes, or None for the file's. Raises UserError for axes that do not fit, for colours, and for
+    more axes than a volume has.
     """
     if given is not None:
         return _user_axes(given, stored)
@@ -241,7 +241,7 @@ def resolve_axes(given: str | None, stored: Stored) -> str:
         axes = "?" * (len(shape) - 2) + "yx"
     if len(axes) != max(len(shape), 2):
         raise UserError(
-            f"{stored.path}: names {len(axes)} axes ({axes}) of {len(shape)}: fix its metadata, or give `axes`"
+            f"{stored.path}: names {len(axes)} axes ({axes}), but has {len(shape)}: fix its metadata, or give `axes`"
         )
     if twice := [letter for letter in "zyx" if axes.count(letter) > 1]:
         raise UserError(f"{stored.path}: names the axis {twice[0]} twice ({axes}): fix its metadata, or give `axes`")
@@ -253,16 +253,16 @@ def resolve_axes(given: str | None, stored: Stored) -> str:
     others = [(a, n) for a, n in zip(letters, shape) if a not in "yx."]
     channels = dict(others).get("s") or dict(others).get("c")
     if not channels and len(others) == 1 and others[0][0] in "?qi" and shape[-1] in (3, 4) and shape[-2] > 4:
-        channels = shape[-1]  # (Y, X, 3) without a word about its axes
+        channels = shape[-1]  # (Y, X, 3) without named axes
     if channels:
         colour = " (RGB)" if channels == 3 else " (RGBA)" if channels == 4 else ""
         raise UserError(
-            f"{stored.path}: has {channels} channels{colour}, SCCS takes grey images: convert it to grey "
+            f"{stored.path}: has {channels} channels{colour}, SCCS needs greyscale images: convert it to grey "
             f"(Fiji: Image > Type > 8-bit), or set `axes:` if they are slices (shape {shape})"
         )
     if len(others) > 1:
         raise UserError(
-            f"{stored.path}: has shape {shape}, axes {axes.replace('?', '-')}: more than one axis beside y and x; "
+            f"{stored.path}: has shape {shape}, axes {axes.replace('?', '-')}: more than one axis besides y and x; "
             "save one volume of it, or set `axes:` (letters of zyxcts, all but z, y, x of size 1)"
         )
     return "".join(a if a in "yx." else "z" for a in letters)
@@ -272,38 +272,44 @@ def _user_axes(given: str, stored: Stored) -> str:
     letters, shape = given.lower(), stored.shape
     if set(letters) - set("zyxcts") or len(set(letters)) != len(letters) or not {"y", "x"} <= set(letters):
         raise UserError(f"{stored.path}: axes {given!r}: write each axis once, letters of zyxcts, y and x among them")
-    for droppable in "sctz":  # a file does not store every axis of size 1
+    for droppable in "sctz":  # a file may omit axes of size 1
         if len(letters) > len(shape):
             letters = letters.replace(droppable, "")
     single = [i for i, n in enumerate(shape) if n == 1]
     dropped = single[: max(0, len(shape) - len(letters))]
     if len(letters) != len(shape) - len(dropped):
-        raise UserError(f"{stored.path}: axes {given!r} do not fit its shape {shape}: name each axis of it")
+        raise UserError(f"{stored.path}: axes {given!r} do not fit its shape {shape}: name each of its axes")
     rest = iter(letters)
     full = "".join("." if i in dropped else next(rest) for i in range(len(shape)))
     for letter, n in zip(full, shape):
         if letter in "cts" and n > 1:
-            raise UserError(f"{stored.path}: axis {letter} has size {n}: SCCS takes one grey volume, save one of them")
+            raise UserError(
+                f"{stored.path}: axis {letter} has size {n}, but SCCS needs a single greyscale volume: save one of them"
+            )
     return re.sub("[cts]", ".", full)
 
 
 def stored_voxel_size(stored: Stored, letters: str) -> tuple[float, float, float] | None:
-    """What the file says, (z, y, x) nm; a lone slice without a thickness is taken as thick as its pixels are high."""
+    """The file's voxel size, (z, y, x) nm; for a single slice of unknown thickness, the pixel height is used."""
     stated = {**(stored.named_scales or {}), **dict(zip(letters, stored.scales or ()))}
     found = {a: s for a, s in stated.items() if s and LEAST_VOXEL <= s <= MOST_VOXEL}
     if odd := [f"{s:g}" for a, s in stated.items() if s and a in "zyx" and a not in found]:
-        stored.notes += (f"its voxel size, {' x '.join(odd)} nm, is that of no image: ignored; give `voxel_size`",)
+        stored.notes += (f"its voxel size, {' x '.join(odd)} nm, is implausible and ignored: give `voxel_size`",)
     depth = dict(zip(letters, stored.shape)).get("z", 1)
     if depth == 1 and "z" not in found and "y" in found:
         found["z"] = found["y"]
     if not {"z", "y", "x"} <= set(found):
+        if {"y", "x"} <= set(found):
+            stored.notes += (
+                f"it gives pixels of {found['y']:g} x {found['x']:g} nm, but no distance of slices: give `voxel_size`",
+            )
         return None
     z, y, x = (float(f"{found[a]:.9g}") for a in "zyx")
     return z, y, x
 
 
 def stored_translation(stored: Stored, letters: str) -> tuple[float, float, float]:
-    """(z, y, x) nm from the origin to the first voxel; 0 where the file says nothing."""
+    """(z, y, x) nm from the origin to the first voxel; 0 if the file does not say."""
     found = dict(zip(letters, stored.translations or ()))
     z, y, x = (float(f"{found.get(a, 0.0):.9g}") for a in "zyx")
     return z, y, x

@@ -7,6 +7,7 @@ import json
 import pkgutil
 import re
 import tempfile
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,7 +51,7 @@ def load(data: Mapping[str, Any], base: Path, seed: int, min_side: int) -> Datas
 
 
 def storage() -> Path:
-    """The cache folder, or a temporary one if nothing is or can be kept: the phantom is mapped from files anyway."""
+    """The cache folder, or a temporary one without a cache, as the phantom is always memory-mapped from files."""
     return usable_folder() or Path(tempfile.gettempdir()) / "sccs"
 
 
@@ -64,7 +65,7 @@ def _volumes(block: VolumesBlock, base: Path, min_side: int) -> Dataset:
         for position, entry in enumerate(getattr(block, part)):
             key = f"data.{part}.{position}"
             if entry.labels is not None and not block.classes:
-                raise UserError(f"{key}.labels: labels are given, but data.classes names no class")
+                raise UserError(f"{key}.labels: labels are given, but data.classes is empty")
             image, path, voxel_size = _open(
                 entry.image, base, f"{key}.image", entry.axes, entry.voxel_size, entry.level
             )
@@ -125,12 +126,12 @@ def resolve_path(text: str, base: Path, key: str, hint: str = "") -> Path:
 
 
 def _names(block: VolumesBlock) -> dict[tuple[str, int], str]:
-    """Names given or taken from files; files that are used several times are told apart by part, then by number."""
+    """Names as given, or taken from files; repeated files are distinguished by part, then by number."""
     entries = {(part, i): entry for part in ("train", "test") for i, entry in enumerate(getattr(block, part))}
     given = Counter(entry.name for entry in entries.values() if entry.name is not None)
     for name, count in given.items():
         if count > 1:
-            raise UserError(f"data: {count} volumes are named {name!r}; give each its own name, as output files use it")
+            raise UserError(f"data: {count} volumes are named {name!r}; give each a unique name, used in output files")
     names = {key: entry.name for key, entry in entries.items() if entry.name is not None}
     stems = {
         key: "volume" if isinstance(entry.image, np.ndarray) else stem(entry.image)
@@ -141,14 +142,19 @@ def _names(block: VolumesBlock) -> dict[tuple[str, int], str]:
     for (part, position), plain in stems.items():
         wanted = plain if often[plain] == 1 and plain not in given else f"{plain}-{part}"
         name, number = wanted, 2
-        while name in names.values():
+        while _alike(name) in map(_alike, names.values()):
             name, number = f"{wanted}-{number}", number + 1
         names[part, position] = name
     return names
 
 
+def _alike(name: str) -> str:
+    """The same for names whose files would be one on disks that know no capitals, as of macOS and Windows."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 def stem(path: str) -> str:
-    """The name of a volume after its file: folders, the path inside a container, and the suffix left out."""
+    """A volume's name from its file, without folders, path inside a container, and suffix."""
     path = re.sub(r"(\.(?:h5|hdf5|zarr|n5))[:/].*$", r"\1", path.rstrip("/"))
     parts = [part for part in path.split("/") if part]
     while len(parts) > 1 and any(wild in parts[-1] for wild in "*?["):
@@ -189,7 +195,7 @@ def _phantom(block: PhantomBlock, seed: int, min_side: int) -> Dataset:
 
 
 def phantom_folder(arguments: dict[str, Any]) -> Path:
-    """Folder with the phantom's arrays, generated on first use, and anew where it is damaged.
+    """Folder with the phantom's arrays, generated on first use, and again if damaged.
 
     Keyed by the code of the generator's modules and its arguments.
     """

@@ -1,4 +1,4 @@
-"""Planes of the three axes: a volume (Z, Y, X) seen as a stack of xy, xz or yz planes, and the way back."""
+"""Orthogonal planes: a volume (Z, Y, X) as a stack of xy, xz or yz planes, and back."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ def turn_back(values: Sequence, plane: Plane) -> tuple:
 
 
 def check_plane(plane: Plane, voxel_size: Sequence[float] | None, path: str) -> None:
-    """Raises UserError for planes through z of a volume whose voxels (z, y, x) nm are unknown or not nearly cubes: a
-    model sees square pixels only."""
+    """Raises UserError for planes through z if the voxel size (z, y, x) nm is unknown or clearly anisotropic, as models
+    expect square pixels."""
     if plane not in ORDERS:
         raise UserError(f"plane: {plane!r} is not one of {', '.join(ORDERS)}")
     if plane == "xy":
         return
     if voxel_size is None:
         raise UserError(
-            f"{path}: its voxel size is not known, but {plane} planes need voxels that are nearly cubes; "
-            "give the voxel size (z, y, x in nm), or take plane xy"
+            f"{path}: its voxel size is unknown, but {plane} planes need nearly isotropic voxels; "
+            "give the voxel size (z, y, x in nm), or use plane xy"
         )
     if max(voxel_size) > ISOTROPIC * min(voxel_size):
         sizes = " x ".join(f"{size:g}" for size in voxel_size)
         raise UserError(
-            f"{path}: voxels of {sizes} nm (z, y, x) are not cubes, so {plane} planes would be distorted; "
-            "rescale the image to equal sides, or take plane xy"
+            f"{path}: voxels of {sizes} nm (z, y, x) are not isotropic, so {plane} planes would be distorted; "
+            "rescale the image to isotropic voxels, or use plane xy"
         )
 
 
 class TurnedArray:
-    """The stack (S, H, W) of a plane, of any lazy array (Z, Y, X) that reads by basic slices; reads by them itself.
+    """A lazy array (Z, Y, X) as a stack (S, H, W) of planes; both read by basic slices.
 
-    Of an array in a file several planes are read at once, and the latest kept: each lies across all of its slices.
+    Each plane crosses all slices of a file, so several planes are read at once, and the latest are kept.
     """
 
     ndim = 3
@@ -84,7 +84,7 @@ class TurnedArray:
         if self._slab is None or self._slab[0][1:] != (rows, columns) or first not in self._slab[0][0]:
             plane = len(rows) * len(columns) * self.dtype.itemsize
             stop = min(first + max(1, SLAB_BYTES // 4 // plane), self.shape[0])
-            self._slab = None  # never two
+            self._slab = None  # never keep two
             self._slab = (range(first, stop), rows, columns), self._load(range(first, stop), rows, columns)
         return self._slab[1][[first - self._slab[0][0][0]]]
 
@@ -101,8 +101,8 @@ def turned(array: VolumeArray, plane: Plane) -> VolumeArray:
 def restored(planes: Iterable[np.ndarray], shape: Sequence[int], plane: Plane) -> Iterator[np.ndarray]:
     """Label planes (H, W) uint8 of a stack -> slices (Y, X) of the volume `shape` (Z, Y, X), in order.
 
-    xy planes pass through. Others are collected in a temporary file first, as every slice needs all of them, and some
-    slices at a time are read from it. OSError where the disk has no room for it.
+    xy planes pass through. Others are first collected in a temporary file, as every slice needs all of them, and then
+    read a few slices at a time. Raises OSError if the disk is full.
     """
     if plane == "xy":
         yield from planes

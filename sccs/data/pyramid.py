@@ -1,4 +1,4 @@
-"""The boxes that an array is written in, and the levels of the label pyramid, each half as fine as the one before."""
+"""The blocks that an array is written in, and the levels of the label pyramid, each half as fine as the last."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 EMPTY = 255  # label of voxels that were not segmented
 CHUNK = (32, 320, 320)  # voxels, at most
-SMALLEST_LEVEL = 512  # px; a level of the pyramid with no longer side is the last
+SMALLEST_LEVEL = 512  # px; the first level with no longer side is the last
 
 
 def grid(shape: Sequence[int], block: Sequence[int]) -> tuple[int, ...]:
@@ -26,7 +26,7 @@ def box(shape: Sequence[int], block: Sequence[int], number: int) -> tuple[slice,
 
 @dataclass(frozen=True)
 class Level:
-    """A level of the label pyramid: shape, steps (z, y, x) from the level before it, 1 or 2, and from the finest."""
+    """A level of the label pyramid: shape, steps (z, y, x) from the previous level, 1 or 2, and from the finest."""
 
     shape: tuple[int, int, int]
     step: tuple[int, int, int]
@@ -34,8 +34,8 @@ class Level:
 
 
 def pyramid(shape: Sequence[int], voxel_size: Sequence[float] | None = None) -> list[Level]:
-    """Levels from the finest on, until no side exceeds 512 px. An axis is halved where its voxels are less than twice
-    as long as the shortest, so that voxels become as long as they are wide; an axis of one voxel holds nothing up.
+    """Levels from the finest on, until no side exceeds 512 px. An axis is halved if its voxels are less than twice
+    as long as the shortest, so that voxels become isotropic; axes of a single voxel do not count.
 
     >>> [level.shape for level in pyramid((40, 2000, 1100), (50, 5, 5))]
     [(40, 2000, 1100), (40, 1000, 550), (40, 500, 275)]
@@ -55,7 +55,7 @@ def pyramid(shape: Sequence[int], voxel_size: Sequence[float] | None = None) -> 
 
 
 def halve(labels: np.ndarray, step: Sequence[int]) -> np.ndarray:
-    """The most frequent label of each cell of `step` voxels; of labels equally frequent, that of the first voxel."""
+    """The most frequent label of each cell of `step` voxels; in a tie, the first voxel's."""
     padded = np.pad(labels, [(0, -n % s) for n, s in zip(labels.shape, step)], mode="edge")
     voxels = [padded[z :: step[0], y :: step[1], x :: step[2]] for z, y, x in np.ndindex(*step)]
     best, most = voxels[0].copy(), np.zeros(voxels[0].shape, np.uint8)

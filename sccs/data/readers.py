@@ -1,8 +1,8 @@
-"""Images of every usual EM format as one thing: a lazy (Z, Y, X) array of grey values with its voxel size in nm.
+"""One interface to all common EM formats: a lazy (Z, Y, X) array of grey values with its voxel size in nm.
 
-`open_image` reads headers only. Pixels are read when the array is indexed, and no more of them than the format makes
-necessary: a page or its strips and tiles of a TIFF, the chunks that a region touches in HDF5, Zarr and N5. An opened
-image holds a path and numbers, so that it can be pickled; each process opens its own file handles.
+`open_image` reads headers only. Indexing the array reads as few pixels as the format allows: a TIFF's page or its
+strips and tiles, the chunks that a region touches in HDF5, Zarr and N5. An opened image contains only a path and
+numbers, so it can be pickled; each process opens its own file handles.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import glob
 import itertools
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,15 @@ from sccs.data.stored import NoSuchLevel, Stored, guarded, natural
 
 _HDF5 = re.compile(r"^(?P<file>.*?\.(?:h5|hdf5|hdf|he5))(?::(?P<inside>.*))?$", re.IGNORECASE)
 _CHUNKED_INSIDE = re.compile(r"^(?P<file>.*?\.(?:zarr|n5)):(?P<inside>.*)$", re.IGNORECASE)
+_SUFFIXES = (*TIFF_SUFFIXES, *FLAT_SUFFIXES, *MRC_SUFFIXES, *NPY_SUFFIXES, ".h5", ".hdf5", ".hdf", ".he5")
+# How files begin, the suffixes that they may have, and what they are.
+_CONTENT = (
+    (b"\x89HDF\r\n", (".h5", ".hdf5", ".hdf", ".he5"), "an HDF5 file"),
+    *((magic, (*TIFF_SUFFIXES, *FLAT_SUFFIXES), "a TIFF file") for magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+    (b"\x89PNG", (".png",), "a PNG file"),
+    (b"\xff\xd8\xff", (".jpg", ".jpeg"), "a JPEG file"),
+    (b"\x93NUMPY", NPY_SUFFIXES, "a NumPy file"),
+)
 _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 _KNOWN = (
     "TIFF, PNG, JPEG, BMP, PGM, HDF5 (a.h5:/path), MRC, DM3, DM4, CZI, .npy, OME-Zarr, Zarr, N5, a folder or a glob of "
@@ -44,11 +54,11 @@ _KNOWN = (
 
 @dataclass
 class ImageSource:
-    """An image that was opened, not read.
+    """An image that is open but not yet read.
 
-    path: as expanded, with the path inside a container. array: lazy, shape (Z, Y, X), integer or float; basic
-    indexing gives ndarrays. voxel_size: (z, y, x) in nm, or None where neither user nor file says. translation:
-    (z, y, x) in nm of the first voxel, as the file says (OME-Zarr, N5), else 0.
+    path: expanded, with the path inside a container. array: lazy, shape (Z, Y, X), integer or float; basic
+    indexing returns ndarrays. voxel_size: (z, y, x) in nm, or None if neither user nor file gives it. translation:
+    (z, y, x) in nm of the first voxel, from the file (OME-Zarr, N5), else 0.
     """
 
     path: str
@@ -58,7 +68,7 @@ class ImageSource:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should be told of the file, one line each: what of it is not understood, or was guessed."""
+        """Remarks on the file for the user, one line each: what was not understood, or was guessed."""
         return self.array.notes
 
     @property
@@ -84,11 +94,11 @@ def open_image(
 
     path: a file, folder or glob (2-D images in natural order), or a path inside a container (``a.h5:/em/raw``,
         ``a.zarr/em/s0``, ``a.n5/em/s0``). ``~`` and ``${VARIABLES}`` are expanded.
-    axes: the order of the axes as NumPy sees the file (for N5: slowest first), letters of ``zyxcts``, overrides what
-        the file says; axes other than z, y, x must have size 1 and are dropped.
-    voxel_size: (z, y, x) in nm, or one number for all three; overrides what the file says.
+    axes: the order of the axes as NumPy sees the file (for N5: slowest first), letters of ``zyxcts``; overrides the
+    file's. Axes other than z, y, x must have size 1 and are dropped.
+    voxel_size: (z, y, x) in nm, or one number for all three; overrides the file's.
     level: of a pyramid (OME-Zarr, N5, pyramidal TIFF), 0 = finest = default.
-    codes: values are class codes or a mask, no grey values, and are left as they are where the smallest is white.
+    codes: values are class codes or a mask, not grey values, so MinIsWhite does not invert them.
 
     Raises
         UserError: one line that names the file, the fault and the remedy.
@@ -97,7 +107,7 @@ def open_image(
     size = voxel_size_of(voxel_size, location)
     stored = _open_stored(location, level, codes)
     if level is not None and not stored.has_levels and level != 0:
-        raise UserError(f"{stored.path}: has no levels, `level: {level}` was asked for: leave it out")
+        raise UserError(f"{stored.path}: has no levels, `level: {level}` was requested: leave it out")
     check_type(stored)
     check_shape(stored.path, stored.shape)
     letters = resolve_axes(axes, stored)
@@ -111,7 +121,7 @@ def open_image(
 
 
 def level_sizes(path: str | os.PathLike, axes: str | None = None) -> list[tuple[float, float, float] | None]:
-    """Voxel size of every level of an image, (z, y, x) nm, finest first; one of an image without levels."""
+    """Voxel size of every level of an image, (z, y, x) nm, finest first; an image without levels has one."""
     first = open_image(path, axes=axes)
     sizes = [first.voxel_size]
     while first.array.stored.has_levels:
@@ -123,7 +133,7 @@ def level_sizes(path: str | os.PathLike, axes: str | None = None) -> list[tuple[
 
 
 def files_of(source: ImageSource) -> list[str]:
-    """The files of an image that is in several: slices of a folder or pattern, companions of an OME-TIFF."""
+    """The files of a multi-file image: slices of a folder or pattern, companions of an OME-TIFF."""
     stored = source.array.stored
     if isinstance(stored, FlatImages):
         return stored.files
@@ -135,18 +145,19 @@ def files_of(source: ImageSource) -> list[str]:
 
 
 def expand(path: str | os.PathLike) -> str:
-    """`path` with ``~``, ``$VARIABLE`` and ``${VARIABLE}`` filled in. Raises UserError for a variable that is not set,
-    and for an address of the net."""
+    """`path` with ``~``, ``$VARIABLE`` and ``${VARIABLE}`` expanded. Raises UserError for unset variables and URLs."""
     text = os.fspath(path)
     if address := _ADDRESS.match(text):
         if address[0].lower() == "file://":
-            raise UserError(f"{text}: SCCS takes plain paths: write {text[len(address[0]) :]}")
+            raise UserError(f"{text}: SCCS needs a plain path: write {text[len(address[0]) :]}")
         raise UserError(
-            f"{text}: SCCS reads files, not addresses: download it (`aws s3 sync`, `gsutil`, `wget`), or mount it "
+            f"{text}: SCCS reads files, not URLs: download it (`aws s3 sync`, `gsutil`, `wget`), or mount it "
             "(`rclone mount`), and give the path on this machine"
         )
     if "\0" in text:
         raise UserError(f"{text!r}: a path has no NUL character: check it")
+    if os.path.lexists(text):  # $ and ~ are letters of its name
+        return text
 
     def value(match: re.Match) -> str:
         name = match[1] or match[2]
@@ -158,10 +169,10 @@ def expand(path: str | os.PathLike) -> str:
 
 
 def check_slice(array: np.ndarray, where: str) -> None:
-    """Refuse an image slice (or a sample of slices) that holds nothing to learn from.
+    """Reject an image slice (or a sample of slices) without content.
 
     Raises
-        UserError: values that are not finite, or one and the same value everywhere; `where` names file and slice.
+        UserError: values that are not finite, or a single value everywhere; `where` names file and slice.
     """
     check_finite(array, where)
     if array.size and array.min() == array.max():
@@ -169,7 +180,7 @@ def check_slice(array: np.ndarray, where: str) -> None:
 
 
 def voxel_size_of(value: Sequence[float] | float | None, path: str) -> tuple[float, float, float] | None:
-    """A voxel size in nm as a person gives it, (z, y, x) or one number; path: of what. Raises UserError."""
+    """A user's voxel size in nm, (z, y, x) or one number; `path` names the image in errors. Raises UserError."""
     if value is None:
         return None
     try:
@@ -192,7 +203,7 @@ def _open_stored(location: str, level: int | None, codes: bool) -> Stored:
         _require(hdf5["file"])
         return guarded(hdf5["file"], lambda: HDF5Array(hdf5["file"], hdf5["inside"]))
     inside = _CHUNKED_INSIDE.match(location)
-    if inside:
+    if inside and not os.path.lexists(location):
         location = os.path.join(inside["file"], inside["inside"].strip("/"))
     if os.path.isdir(location):
         if is_zarr(location):
@@ -204,6 +215,7 @@ def _open_stored(location: str, level: int | None, codes: bool) -> Stored:
         return FlatImages(location, _matching(location), codes)
     _require(location)
     suffix = Path(location).suffix.lower()
+    _check_content(location, suffix)
     if suffix in TIFF_SUFFIXES:
         return guarded(location, lambda: TiffStack(location, level, codes))
     if suffix in FLAT_SUFFIXES:
@@ -217,11 +229,30 @@ def _open_stored(location: str, level: int | None, codes: bool) -> Stored:
     if suffix in CZI_SUFFIXES:
         return guarded(location, lambda: CZIArray(location))
     mend = ", unpack it first" if suffix in (".zip", ".gz", ".tar", ".7z", ".bz2", ".xz") else ""
-    raise UserError(f"{location}: unknown image format {suffix or 'without suffix'!r}{mend}: SCCS reads {_KNOWN}")
+    raise UserError(
+        f"{location}: unknown image format {suffix or 'without suffix'!r}{mend}: SCCS reads {_KNOWN}; save others as "
+        "TIFF with Fiji"
+    )
+
+
+def _check_content(path: str, suffix: str) -> None:
+    """Raises UserError for a file of a format that SCCS knows, under the suffix of another or of none that it knows."""
+    with open(path, "rb") as stream:
+        head = stream.read(212)
+    kinds = [(names, said) for magic, names, said in _CONTENT if head.startswith(magic)]
+    if not kinds and suffix not in _SUFFIXES and head[208:] == b"MAP ":
+        kinds = [(MRC_SUFFIXES, "an MRC file")]
+    if not kinds or suffix in kinds[0][0] or (suffix in FLAT_SUFFIXES and kinds[0][0][0] in FLAT_SUFFIXES):
+        return
+    (right, *_), said = kinds[0]
+    raise UserError(
+        f"{path}: {said} by its content, not by its suffix: rename it, or give a link, "
+        f"`ln -s {shlex.quote(os.path.abspath(path))} {shlex.quote(Path(path).stem + right)}`"
+    )
 
 
 def _matching(pattern: str) -> list[str]:
-    """The files that a pattern matches, in natural order, each once: links may lead to the same ones again."""
+    """The files that a pattern matches, in natural order, each once even if links repeat it."""
     found = list(itertools.islice(glob.iglob(pattern, recursive=True), MOST_FILES + 1))
     if len(found) > MOST_FILES:
         raise UserError(f"{pattern}: matches more than {MOST_FILES:,} files: narrow it down")
@@ -230,9 +261,9 @@ def _matching(pattern: str) -> list[str]:
         literal = re.sub(r"[\[]", "[[]", pattern)
         hint = "check the folder and the suffix"
         if "[" in pattern and next(glob.iglob(literal, recursive=True), None):
-            hint = f"[ and ] stand for one character of those between them; for a bracket itself, write {literal}"
+            hint = f"[ and ] match one of the characters between them; for a literal bracket, write {literal}"
         elif "[" in pattern:
-            hint += "; [ and ] stand for one character of those between them ([[] for a bracket itself)"
+            hint += "; [ and ] match one of the characters between them ([[] is a literal bracket)"
         raise UserError(f"{pattern}: no file matches this pattern: {hint}")
     for file in files.values():
         check_file(file)
@@ -240,7 +271,7 @@ def _matching(pattern: str) -> list[str]:
 
 
 def _require(path: str) -> None:
-    """UserError where `path` is no file that can be read, with the nearest name that does exist."""
+    """Raises UserError if `path` does not exist, with the closest name that does."""
     if os.path.lexists(path):
         check_file(path)
         return

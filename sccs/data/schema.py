@@ -19,20 +19,20 @@ from sccs.data.planes import Plane
 from sccs.data.tiler import WINDOW
 from sccs.system.text import UNPRINTABLE
 
-MOST_CODE = 254  # classes are written as uint8, where 255 is a pixel without a class
-LONGEST_NAME = 200  # bytes of a volume's name: with what is added, files have at most the 255 that disks allow
+MOST_CODE = 254  # classes are written as uint8, and 255 means no class
+LONGEST_NAME = 200  # bytes of a volume's name: with suffixes, file names stay within the 255 that disks allow
 LONGEST_CLASS = 100  # characters of a class's name, which a legend shows
-MOST_VOXELS = 10**8  # of a synthetic volume, which is made in memory
+MOST_VOXELS = 10**8  # of a synthetic volume, which is generated in memory
 
 
 class Block(BaseModel):
-    """A block of the data section: keys that it does not know are refused."""
+    """A block of the data section; unknown keys are rejected."""
 
     model_config = ConfigDict(extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class Region(Block):
-    """Part of a volume in voxels, half-open; an axis left out is used whole. Only z may have a step, of xy planes."""
+    """Part of a volume in voxels, half-open; omitted axes are used in full. Only z may have a step, with xy planes."""
 
     z: list[int] | None = None
     y: list[int] | None = None
@@ -65,7 +65,7 @@ class VolumeEntry(Block):
     image: Image
     labels: Image | None = None
     name: str | None = None  # default: the image file's stem
-    voxel_size: tuple[float, float, float] | None = None  # (z, y, x) nm; default: what the file says
+    voxel_size: tuple[float, float, float] | None = None  # (z, y, x) nm; default: the file's
     axes: str | None = None
     level: Level = None
     labels_axes: str | None = None  # default: `axes`
@@ -76,7 +76,7 @@ class VolumeEntry(Block):
     @classmethod
     def _safe(cls, name: str | None) -> str | None:
         if name is not None and not re.fullmatch(r"[\w.+-]+", name):
-            raise ValueError("a volume's name has only letters, digits and . _ + - (it names files)")
+            raise ValueError("a volume's name may contain only letters, digits and . _ + - (it names files)")
         if name is not None and len(name.encode()) > LONGEST_NAME:
             raise ValueError(
                 f"a volume's name has at most {LONGEST_NAME} bytes (it names files), not {len(name.encode())}"
@@ -106,7 +106,7 @@ class VolumesBlock(Block):
     ignore: int | None = None
     merge: dict[int, int] = {}  # label code -> the code it counts as
     anchor: str | None = None  # "volume:z:y:x", a training FOV
-    plane: Plane = "xy"  # what a FOV is cut from; other planes are stacked along y (xz) or x (yz) instead of z
+    plane: Plane = "xy"  # orientation of the FOVs; other planes are stacked along y (xz) or x (yz) instead of z
     max_train_slices: Count = None  # evenly spaced slices per volume; null: all
     max_test_slices: Count = None
 
@@ -117,13 +117,13 @@ class VolumesBlock(Block):
         for code, name in self.classes.items():
             if len(name) > LONGEST_CLASS or UNPRINTABLE.search(name):
                 raise ValueError(
-                    f"classes: the name of {code} has more than {LONGEST_CLASS} characters, or some that do not print"
+                    f"classes: the name of {code} is longer than {LONGEST_CLASS} characters or has unprintable ones"
                 )
             if not 0 <= code <= MOST_CODE:
                 free = next((c for c in range(MOST_CODE) if c not in {*self.classes, self.ignore}), MOST_CODE)
                 raise ValueError(
                     f"classes: code {code} of {name!r} is not within 0 to {MOST_CODE} (segmentations are "
-                    f"written as uint8); name a code {free} and write merge: {{{code}: {free}}}"
+                    f"written as uint8); use code {free} instead and write merge: {{{code}: {free}}}"
                 )
         if self.ignore in self.classes:
             raise ValueError(f"ignore: code {self.ignore} is also a class, {self.classes[self.ignore]!r}")
@@ -134,7 +134,7 @@ class VolumesBlock(Block):
 
 
 class PhantomBlock(Block):
-    """Synthetic beta-like cells, generated once and kept in the cache folder: the last is the test volume."""
+    """Synthetic beta-like cells, generated once and cached; the last is the test volume."""
 
     name: Literal["phantom"] = "phantom"
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = 0  # of the generator; null: the run's seed
@@ -151,7 +151,7 @@ class PhantomBlock(Block):
         for shape in shapes or ():
             if min(shape) < 4 or math.prod(shape) > MOST_VOXELS:
                 raise ValueError(
-                    f"shape {list(shape)}: sides are at least 4 px, and all together at most {MOST_VOXELS} voxels"
+                    f"shape {list(shape)}: each side must be at least 4 px, and the volume at most {MOST_VOXELS} voxels"
                 )
         return shapes
 
@@ -174,7 +174,7 @@ DATA_MODELS: dict[str, type[DataBlock]] = {"phantom": PhantomBlock, "betaseg": B
 
 
 def parse_block(data: dict) -> DataBlock:
-    """Validate a `data` block; raises UserError with the dotted path of what is wrong."""
+    """Validate a `data` block; raises UserError with the dotted path of the mistake."""
     name = data.get("name", "volumes")
     if name not in DATA_MODELS:
         raise UserError(f"data.name: no data set {name!r}; one of {', '.join(DATA_MODELS)}")

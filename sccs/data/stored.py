@@ -1,4 +1,4 @@
-"""An array in a file, in the file's own axis order: what the formats (sccs.data.formats) have in common."""
+"""An array in a file, in the file's axis order: the common base of all formats (sccs.data.formats)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import math
 import os
 import re
 import time
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -16,36 +18,23 @@ from registry.base import UserError
 from registry.requirements import pip_install
 from sccs.data.bounds import check_file
 
+_METRES = {"pico": 1e-3, "nano": 1.0, "micro": 1e3, "milli": 1e6, "centi": 1e7, "deci": 1e8, "": 1e9}
 _NANOMETRES = {
+    **{f"{prefix}met{end}": nm for prefix, nm in _METRES.items() for end in ("er", "ers", "re", "res")},
     "pm": 1e-3,
-    "picometer": 1e-3,
-    "a": 0.1,
-    "å": 0.1,
-    "angstrom": 0.1,
-    "ångström": 0.1,
     "nm": 1.0,
-    "nanometer": 1.0,
-    "nanometre": 1.0,
     "um": 1e3,
-    "µm": 1e3,
-    "μm": 1e3,
-    "\\u00b5m": 1e3,
-    "micron": 1e3,
-    "microns": 1e3,
-    "micrometer": 1e3,
-    "micrometre": 1e3,
+    "\u03bcm": 1e3,
     "mm": 1e6,
-    "millimeter": 1e6,
-    "millimetre": 1e6,
     "cm": 1e7,
-    "centimeter": 1e7,
-    "centimetre": 1e7,
+    "dm": 1e8,
     "m": 1e9,
-    "meter": 1e9,
-    "metre": 1e9,
-    "inch": 2.54e7,
+    **dict.fromkeys(("a", "\u00e5", "angstrom", "angstroms", "\u00e5ngstr\u00f6m", "\u00e5ngstr\u00f6ms"), 0.1),
+    **dict.fromkeys(("micron", "microns"), 1e3),
+    **dict.fromkeys(("in", "inch", "inches"), 2.54e7),
 }
-# What decodes a codec that is not there; others have no Python package that we know of.
+_NO_UNIT = ("pixel", "pixels", "px", "voxel", "voxels", "reference frame")  # of images whose size nobody stated
+# Packages that provide missing codecs; for others we know of no Python package.
 _PACKAGES = {
     "pcodec": "numcodecs[pcodec]",
     "zfpy": "numcodecs[zfpy]",
@@ -56,8 +45,9 @@ _PACKAGES = {
 _NO_CODEC = re.compile(
     r"(?:codec not available: |Unknown codec: )[\"']*([\w.-]+)|[\"']([\w.-]+)[\"'] is not registered"
 )
-LARGE_CHUNK = 1 << 24  # bytes; larger chunks are decoded one after the other, not side by side
-COUNTED_CHUNKS = 100_000  # that are looked for, of an array of more, evenly spaced
+_DIGITS = re.compile(r"\d+")
+LARGE_CHUNK = 1 << 24  # bytes; larger chunks are decoded one at a time, not in parallel
+COUNTED_CHUNKS = 100_000  # of an array with more, this many are checked, evenly spaced
 
 
 class NoSuchLevel(UserError):
@@ -67,9 +57,9 @@ class NoSuchLevel(UserError):
 class Stored:
     """An array in a file, in the file's own axis order.
 
-    path str; shape; dtype; axes: lower-case letters, one an axis, or None where the file does not say; scales: nm per
-    step of each axis, None where unknown; named_scales: the same by letter; translations: nm from the origin to the
-    first voxel, one an axis, or None; chunks: shape of a chunk, or None; notes: what a person should be told of it.
+    path str; shape; dtype; axes: lower-case letters, one per axis, or None if the file does not say; scales: nm per
+    step along each axis, None if unknown; named_scales: the same by letter; translations: nm from the origin to the
+    first voxel, one per axis, or None; chunks: shape of a chunk, or None; notes: remarks for the user.
     """
 
     path: str
@@ -89,14 +79,14 @@ class Stored:
         raise NotImplementedError
 
     def absent(self, spans: tuple[slice, ...]) -> float:
-        """Share of the chunks of a region that were never written."""
+        """Share of a region's chunks that were never written."""
         return 0.0
 
     def _open(self) -> Any:
         raise NotImplementedError
 
     def handle(self) -> Any:
-        """The open file of this process: handles survive neither pickling nor a fork."""
+        """This process's open file: handles survive neither pickling nor a fork."""
         if self._opened is None or self._opened[0] != os.getpid():
             self._opened = (os.getpid(), self._open())
         return self._opened[1]
@@ -106,12 +96,12 @@ class Stored:
 
 
 class ChunkFolder(Stored):
-    """An array of one file a chunk (Zarr, N5). Chunks may be absent: they hold the fill value.
+    """An array with one file per chunk (Zarr, N5). Absent chunks read as the fill value.
 
-    To the libraries that read them, all chunks are absent once the array is deleted or its disk is gone. So every read
-    makes sure that the metadata is still there, and that no chunk went while the array was open.
+    If the array is deleted or its disk disappears, all chunks look absent to the libraries. So every read checks that
+    the metadata still exists, and that no chunk disappeared while the array was open.
 
-    decoded: shape of what is decoded at once, where chunks are shards of it.
+    decoded: shape that is decoded at once, if chunks are shards of it.
     """
 
     chunks: tuple[int, ...]
@@ -126,7 +116,7 @@ class ChunkFolder(Stored):
         raise NotImplementedError
 
     def chunk_file(self, index: tuple[int, ...]) -> str:
-        """Where a chunk lies; index: its number along each axis."""
+        """Path of a chunk; index: its number along each axis."""
         raise NotImplementedError
 
     def _read(self, spans: tuple[slice, ...]) -> np.ndarray:
@@ -143,8 +133,8 @@ class ChunkFolder(Stored):
         for file in files:
             if not os.path.exists(file) and _changed_at(os.path.dirname(file), self.path) > self.since:
                 raise UserError(
-                    f"{self.path}: chunk {os.path.relpath(file, self.path)} is absent and its folder was changed while "
-                    "the image was being read: wait until nobody deletes or writes it, and begin anew"
+                    f"{self.path}: chunk {os.path.relpath(file, self.path)} is missing and its folder changed while "
+                    "the image was being read: wait until nothing deletes or writes it, and start again"
                 )
         return block
 
@@ -162,7 +152,7 @@ class ChunkFolder(Stored):
         return block
 
     def absent(self, spans: tuple[slice, ...]) -> float:
-        if not os.path.isfile(self.metadata):  # it went after it was read
+        if not os.path.isfile(self.metadata):  # it disappeared after it was read
             return 0.0
         along = _touched(spans, self.chunks)
         counts = [len(numbers) for numbers in along]
@@ -181,7 +171,7 @@ def _touched(spans: Sequence[slice], chunks: Sequence[int]) -> list[range]:
 
 
 def _changed_at(folder: str, root: str) -> int:
-    """When `folder` was last changed, in ns; where it is gone, too, the nearest one above it, up to `root`."""
+    """When `folder` last changed, in ns; if it is gone, its nearest existing parent, up to `root`."""
     while not os.path.isdir(folder) and len(folder) > len(root):
         folder = os.path.dirname(folder)
     try:
@@ -191,17 +181,18 @@ def _changed_at(folder: str, root: str) -> int:
 
 
 def gone(path: str) -> UserError:
-    """The error to raise where an image went while it was being read."""
-    return UserError(f"{path}: no longer there, deleted, moved or unmounted while it was being read: bring it back")
+    """The error to raise if an image disappears while it is being read."""
+    return UserError(f"{path}: was deleted, moved or unmounted while it was being read: restore it")
 
 
 def read_plain(path: str, dtype: np.dtype, offset: int, shape: tuple[int, ...], spans: tuple[slice, ...]) -> np.ndarray:
     """A region of an uncompressed array.
 
-    It is read, not mapped: where a disk goes away, or the file is cut, reading fails and a mapped page kills.
+    It is read, not mapped: if the disk disappears or the file is cut, a read fails, but a mapped page kills the
+    process.
     """
     out = np.empty([span.stop - span.start for span in spans], dtype)
-    whole = len(shape)  # axes from here on lie in one piece
+    whole = len(shape)  # axes from here on are contiguous
     while whole > 1 and spans[whole - 1] == slice(0, shape[whole - 1]):
         whole -= 1
     steps = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
@@ -224,14 +215,35 @@ def _fill(stream: Any, offset: int, out: np.ndarray) -> None:
 
 
 def nanometres(unit: Any) -> float | None:
-    """nm in a unit of length, by its name or sign; None for no unit, or one that is no length."""
-    return _NANOMETRES.get(str(unit).strip().lower()) if unit else None
+    """nm in a unit of length, by its name or symbol; None if it is missing or not a length."""
+    text = re.sub(r"\\u([0-9a-f]{4})", lambda match: chr(int(match[1], 16)), str(unit or "").strip().lower())
+    return _NANOMETRES.get(unicodedata.normalize("NFKC", text).lower())
+
+
+def length(stored: Stored, unit: Any) -> float | None:
+    """`nanometres`, with a note where a unit is stated that is no length."""
+    factor = nanometres(unit)
+    said = str(unit or "").strip()
+    note = f"its unit {said[:40]} is not a length that SCCS knows: give `voxel_size`"
+    if factor is None and said and said.lower() not in _NO_UNIT and note not in stored.notes:
+        stored.notes += (note,)
+    return factor
+
+
+def optional(stored: Stored, read: Callable[[], Any]) -> Any:
+    """What `read` finds of voxel size and place; None, with a note, where what the file says of them makes no sense:
+    no reason to refuse its pixels."""
+    try:
+        return read()
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        stored.notes += (f"what it says of its voxel size is not understood ({error}): give `voxel_size`",)
+        return None
 
 
 def looks_unsigned(sample: np.ndarray) -> bool:
-    """Whether signed integers (..., H, W) are unsigned ones by mistake: read as such, neighbours differ clearly less.
+    """Whether signed integers (..., H, W) are really unsigned: read as such, neighbours differ clearly less.
 
-    Between values of 127 and 128 a signed byte jumps to -128; an image has no such jumps.
+    Between 127 and 128 a signed byte jumps to -128; an image has no such jumps.
     """
     plane = np.ascontiguousarray(sample)
     as_unsigned = plane.view(f"{plane.dtype.byteorder}u{plane.dtype.itemsize}")
@@ -244,23 +256,25 @@ def _roughness(plane: np.ndarray) -> float:
 
 
 def level_name(path: str, level: int | None, names: Sequence[str]) -> str:
-    """The name of a pyramid's level; None is the finest. Raises UserError for one that lies outside of `path`."""
+    """The name of a pyramid's level; None is the finest. Raises UserError for a level outside `path`."""
     number = level or 0
     if not 0 <= number < len(names):
         levels = f"has {len(names)} level(s) ({listed(names)})" if names else "has no levels, its metadata lists none"
-        raise NoSuchLevel(f"{path}: {levels}, `level: {number}` was asked for")
+        raise NoSuchLevel(f"{path}: {levels}, `level: {number}` was requested")
     if os.path.isabs(names[number]) or ".." in names[number].replace("\\", "/").split("/"):
-        raise UserError(f"{path}: its metadata names the level {names[number]!r}, outside of it: fix its metadata")
+        raise UserError(
+            f"{path}: its metadata lists the level {names[number]!r}, which is outside it: fix its metadata"
+        )
     return names[number]
 
 
 def guarded(where: str, read: Callable[[], Any]) -> Any:
-    """What `read` returns. Whatever a format library raises on a file that it cannot read becomes one line."""
+    """Call `read`; turn whatever a format library raises on an unreadable file into a UserError of one line."""
     try:
         return read()
     except (UserError, MemoryError):
         raise
-    except Exception as error:  # foreign decoders raise whatever they like
+    except Exception as error:  # third-party decoders raise anything
         raise _unreadable(where, error) from error
 
 
@@ -274,44 +288,54 @@ def _unreadable(where: str, error: Exception) -> UserError:
         return gone(where)
     if isinstance(error, OSError) and error.errno is not None and error.strerror and error.filename is not None:
         return UserError(f"{where}: cannot be read ({error.strerror}): check the disk and the permissions")
-    return UserError(f"{where}: cannot be read, the file is truncated or damaged ({reason[:200]}): copy it anew")
+    return UserError(f"{where}: cannot be read, the file is truncated or damaged ({reason[:200]}): copy it again")
 
 
 def missing_codec(where: str, codec: str, package: str | None = None) -> UserError:
-    """The error to raise where pixels are packed by a codec that is not installed; package: what has it, if known."""
+    """The error to raise for a codec that is not installed; package: what provides it, if known."""
     package = package or _PACKAGES.get(codec.removeprefix("numcodecs."))
-    lack = f"is not installed: {pip_install(package)}, or" if package else "is none that SCCS can unpack:"
+    lack = f"is not installed: {pip_install(package)}, or" if package else "is not supported:"
     return UserError(f"{where}: its compression {codec} {lack} export it with gzip, blosc or zstd")
 
 
 def missing_package(package: str, path: str, error: ImportError) -> UserError:
-    """The error to raise where the package that reads a format is not installed."""
+    """The error to raise if the package that reads a format is not installed."""
     return UserError(f"{path}: this format needs {package}: {pip_install(package)} ({error})")
 
 
 def listed(names: Iterable[str], most: int = 20) -> str:
-    """Names in a row for an error message, cut off where they are many."""
+    """Names for an error message, cut off after `most`."""
     names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def natural(name: str) -> list:
-    """Sorting key: slice_2 before slice_10."""
-    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", name.lower())]
+    """Sorting key: slice_2 before slice_10; names that differ by capitals or zeros alone, always in one order."""
+    parts = [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", name.lower())]
+    return [*parts, (-1, 0, name)]
 
 
-def gaps(names: Sequence[str]) -> str | None:
-    """What to tell of numbered slices of which some are missing: the first and the last numbers around each gap."""
-    fields = [re.findall(r"\d+", os.path.basename(name)) for name in names]
-    if len(names) < 3 or len({len(field) for field in fields}) > 1:
-        return None
-    varying = [column for column in zip(*fields) if len(set(column)) == len(names)]
+def oddities(names: Sequence[str]) -> list[str]:
+    """What to tell of the names of slices: numbers around each gap, numbers that occur twice, names unlike the rest."""
+    bare = [os.path.basename(name) for name in names]
+    kind = {name: _DIGITS.sub("0", name.lower()) for name in bare}
+    kinds = Counter(kind.values())
+    usual, count = kinds.most_common(1)[0]
+    if len(names) < 3 or count < len(names) / 2:
+        return []
+    notes = []
+    if strange := [name for name in bare if kind[name] != usual]:
+        notes.append(f"of {len(names)} slices, some are named unlike the others: {listed(strange, 3)}")
+    fields = [_DIGITS.findall(name) for name in bare if kind[name] == usual]
+    varying = [column for column in zip(*fields) if len(set(column)) == len(fields)]
     if not varying:
-        return None
+        return notes
     numbers = sorted(map(int, varying[0]))
+    if twice := sorted(number for number, times in Counter(numbers).items() if times > 1):
+        return [*notes, f"slices of the same number: {listed(map(str, twice), 3)}"]
     steps = [b - a for a, b in itertools.pairwise(numbers)]
-    usual = min(steps)
-    holes = [f"{a} and {b}" for a, b, step in zip(numbers, numbers[1:], steps) if step > usual]
-    if not holes or steps.count(usual) < len(steps) / 2:
-        return None
-    return f"slices seem to be missing: none between numbers {listed(holes, 3)}"
+    least = min(steps, default=1)
+    holes = [f"{a} and {b}" for a, b, step in zip(numbers, numbers[1:], steps) if step > least]
+    if holes and steps.count(least) >= len(steps) / 2:
+        notes.append(f"slices seem to be missing: there are none between numbers {listed(holes, 3)}")
+    return notes

@@ -1,4 +1,4 @@
-"""What a file or folder holds, as `sccs init` sees it: volumes, their resolution levels, and what slices look like."""
+"""What `sccs init` finds in a file or folder: volumes, their resolution levels, and the look of their slices."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from registry.base import UserError
+from sccs.data.borders import border
 from sccs.data.formats.czi import CZI_SUFFIXES
 from sccs.data.formats.dm import DM_SUFFIXES
 from sccs.data.formats.flat import FLAT_SUFFIXES
@@ -29,33 +30,33 @@ from sccs.data.volumes import drift, evenly, ordinary, stride
 FLAT = (*FLAT_SUFFIXES, *TIFF_SUFFIXES, *DM_SUFFIXES)
 STACKS = (".h5", ".hdf5", ".hdf", ".he5", *MRC_SUFFIXES, *NPY_SUFFIXES, *CZI_SUFFIXES)
 LABELS = re.compile(r"(?:^|[^a-z])(?:labels?|masks?|seg|segmentations?|gt|annotations?)(?:[^a-z]|$)", re.IGNORECASE)
-# What stands before a number in a name, and what the number then counts.
+# Letters before a number in a file name, and what the number then counts.
 _TAG = re.compile(r"([a-z]*)[^a-z]*$")
 SLICES = ("z", "s", "sl", "slice", "slices", "sec", "section", "plane", "layer")
 CHANNELS = ("c", "ch", "chan", "channel", "w", "det", "detector")
 TILES = ("r", "row", "col", "column", "tile", "tilex", "tiley")
-MOSAIC = ("x", "y", "t", "time", "m", "f", "fov", "pos")  # where another number counts slices
+MOSAIC = ("x", "y", "t", "time", "m", "f", "fov", "pos")  # if another number counts slices
 MOST_CHANNELS = 8
-DEEPEST = 4  # folders within the one that is given
-BAR = 0.5  # share of pixels of one value from which a line at an edge belongs to a bar or to padding
-LEAST_INNER = 32  # px that bars leave at least
-ALIKE = 0.9  # share of equal neighbours from which integers are probably labels
+DEEPEST = 4  # levels of subfolders
+BAR = 0.5  # share of equal pixels from which a line at an edge belongs to a bar or to padding
+LEAST_INNER = 32  # px that bars must leave
+ALIKE = 0.9  # share of equal neighbours above which integers are probably labels
 PIXEL = 12.0  # nm, about the geometric mean of the pixels that the bundled MAE was trained on (10, 10 and 16)
 LOOKED_AT = 12  # slices of a volume
-WINDOW = 2048  # px, the central part of a slice that is looked at
+WINDOW = 2048  # px, side of the central part of a slice to look at
 COUNTED = 1 << 18  # px of a slice whose values are counted
-FEW_GREYS = 8  # an image with no more different values is probably one of labels
-DETAIL = 4.0  # px: what is narrower counts as detail
+FEW_GREYS = 8  # an image with at most this many distinct values is probably a label image
+DETAIL = 4.0  # px: narrower structures count as detail
 INVERTED = 0.15  # skewness of detail; stained EM has less than -0.15 (measured: -0.17 to -0.31 on seven images)
 
 
 @dataclass
 class Look:
-    """What a few slices of a volume tell; shares are of the pixels looked at.
+    """What a few slices reveal about a volume; shares refer to the pixels looked at.
 
-    slices: which (z). empty: those of them in which all pixels are alike. low, high: the range of values. greys:
-    different values. ends: shares at the two ends of the range that occurs. skew: of the detail, above 0 where detail
-    is bright. busiest: the slice of most contrast. odd: further remarks.
+    slices: which (z). empty: those with a single grey value. low, high: the range of values. greys: number of
+    distinct values. ends: shares at the two ends of the range. skew: of the detail, above 0 if detail is bright.
+    busiest: the slice of highest contrast. odd: further remarks.
     """
 
     slices: list[int]
@@ -69,24 +70,24 @@ class Look:
     odd: list[str] = field(default_factory=list)
 
     def remarks(self) -> list[str]:
-        """What a person should know before segmenting, one line each."""
+        """Remarks for the user before segmenting, one line each."""
         found = []
         if self.empty:
             found.append(
-                f"{len(self.empty)} of {len(self.slices)} slices looked at are empty (one and the same value "
+                f"{len(self.empty)} of {len(self.slices)} slices looked at are empty (a single value "
                 f"everywhere): z = {', '.join(map(str, self.empty))}"
             )
         for share, value in zip(self.ends, (self.low, self.high)):
             if share > 0.02:
                 found.append(f"{share:.0%} of the pixels are exactly {value:g}: saturated, or padding around tissue")
         if self.greys <= FEW_GREYS:
-            found.append(f"only {self.greys} different values: is this an image, or a file of labels?")
+            found.append(f"only {self.greys} distinct values: is this an image or a label file?")
         elif self.greys < 40:
             found.append(f"only {self.greys} grey values: faint contrast was lost when the file was written")
         if self.skew > INVERTED:
             found.append(
-                "contrast looks inverted (fine structures are bright): features expect dark stain on bright "
-                "ground; invert the images (Fiji: Edit > Invert)"
+                "contrast looks inverted (fine structures are bright): the features expect dark stain on a bright "
+                "background; invert the images (Fiji: Edit > Invert)"
             )
         return found + self.odd
 
@@ -94,7 +95,7 @@ class Look:
 @dataclass
 class Found:
     """A volume. levels: (shape (Z, Y, X), voxel size (z, y, x) nm or None) of each; `level` is the chosen one, None
-    where the file has no levels. chosen_for: why that one."""
+    if the file has no levels. chosen_for: why."""
 
     path: str
     source: ImageSource
@@ -117,10 +118,10 @@ class Found:
 def survey(
     given: str, *, axes: str | None = None, voxel_size: Sequence[float] | None = None, level: int | None = None
 ) -> tuple[list[Found], list[str]]:
-    """The volumes in a file or folder, and what is said about those left out.
+    """The volumes in a file or folder, and notes on those left out.
 
-    axes, level: as `sccs.data.readers.open_image`. voxel_size: (z, y, x) nm of the finest level, where files do not
-    say. Raises UserError where nothing can be used; of several volumes, an unreadable one is left out and said.
+    axes, level: as `sccs.data.readers.open_image`. voxel_size: (z, y, x) nm of the finest level, for files that do not
+    give it. Raises UserError if nothing can be used; an unreadable one among several is left out with a note.
     """
     paths, notes = find_volumes(given)
     volumes: list[Found] = []
@@ -135,10 +136,10 @@ def survey(
     if len(labels) < len(volumes):
         for found in labels:
             volumes.remove(found)
-            notes.append(f"left out: {found.path}: only {found.look.greys} different values, so labels, not an image")
+            notes.append(f"left out: {found.path}: only {found.look.greys} distinct values, so probably labels")
     notes += [f"{found.path}: {note}" for found in volumes for note in found.source.notes]
     if not volumes:
-        assert first is not None  # or there would be a volume
+        assert first is not None  # otherwise there would be a volume
         raise first
     return volumes, notes
 
@@ -146,9 +147,9 @@ def survey(
 def find_volumes(given: str) -> tuple[list[str], list[str]]:
     """Paths of the volumes that `given` names, in natural order, and notes on what else is there.
 
-    Folders in a folder are looked into. Of a folder's 2-D images of one size, those whose names differ by one number
-    alone are slices of one volume; where more numbers differ, that of the slices is told by the letters before it, and
-    the others tell channels, tiles or samples, which are volumes of their own.
+    Searches subfolders. 2-D images of one size in a folder whose names differ only by one number are the slices of one
+    volume; if more numbers differ, the letters before them tell which one counts slices, and the others distinguish
+    channels, tiles or samples, which are separate volumes.
     """
     folder = expand(given)
     if not os.path.isdir(folder) or is_zarr(folder) or is_n5(folder):
@@ -156,14 +157,14 @@ def find_volumes(given: str) -> tuple[list[str], list[str]]:
     volumes, notes = _in_folder(folder, {os.path.realpath(folder)}, DEEPEST)
     if not volumes:
         raise UserError(
-            f"{folder}: no image to segment; give TIFF, PNG, HDF5, MRC, Zarr or N5, or a folder of them"
+            f"{folder}: no image to segment; give a TIFF, PNG, HDF5, MRC, Zarr or N5 image, or a folder of them"
             + (f" ({notes[0]})" if notes else "")
         )
     return sorted(volumes, key=natural), notes
 
 
 def _in_folder(folder: str, seen: set[str], depth: int) -> tuple[list[str], list[str]]:
-    """As `find_volumes`; seen: folders, so that links do not lead round in a circle."""
+    """As `find_volumes`; seen: folders already visited, in case links form loops."""
     try:
         names = sorted((n for n in os.listdir(folder) if not n.startswith(".")), key=natural)
     except OSError as error:
@@ -177,7 +178,7 @@ def _in_folder(folder: str, seen: set[str], depth: int) -> tuple[list[str], list
         inside = os.path.isdir(path)
         image = suffix in (*FLAT, *STACKS) if not inside else is_zarr(path) or is_n5(path)
         if (image or inside) and LABELS.search(stem(path)):
-            notes.append(f"left out: {path}: labels, by its name")
+            notes.append(f"left out: {path}: labels, judging by its name")
         elif image and suffix in FLAT and os.path.isfile(path) and (kind := _flat_kind(path)) is not None:
             flat.setdefault((re.sub(r"\d+", "*", glob.escape(name)), kind), []).append(path)
         elif image:
@@ -206,7 +207,7 @@ def _in_folder(folder: str, seen: set[str], depth: int) -> tuple[list[str], list
 
 
 def slices_of(files: Sequence[str]) -> tuple[list[list[str]], str | None]:
-    """Images whose names differ by numbers alone -> those of each volume, and what to tell of how they were told apart.
+    """Group images whose names differ only by numbers into volumes; also returns a note on the grouping.
 
     >>> slices_of(["z0_c0.tif", "z0_c1.tif", "z1_c0.tif", "z1_c1.tif"])[0]
     [['z0_c0.tif', 'z1_c0.tif'], ['z0_c1.tif', 'z1_c1.tif']]
@@ -214,7 +215,7 @@ def slices_of(files: Sequence[str]) -> tuple[list[list[str]], str | None]:
     names = [os.path.basename(file) for file in files]
     columns = list(zip(*(re.findall(r"\d+", name) for name in names)))
     tags = [_TAG.search(text.lower())[1] for text in re.split(r"\d+", names[0])]  # type: ignore[index]
-    places: list[int] = []  # of numbers that differ; of those that differ together, the first
+    places: list[int] = []  # of numbers that differ; if several differ together, the first
     for place, column in enumerate(columns):
         if len(set(column)) > 1 and not any(_together(column, columns[other]) for other in places):
             places.append(place)
@@ -237,22 +238,22 @@ def slices_of(files: Sequence[str]) -> tuple[list[list[str]], str | None]:
     groups: dict[tuple, list[str]] = {}
     for index, file in enumerate(files):
         groups.setdefault(tuple(columns[place][index] for place in places if place != chosen), []).append(file)
-    return list(groups.values()), f"{what}; {len(groups)} volumes of their own"
+    return list(groups.values()), f"{what}; taken as {len(groups)} volumes"
 
 
 def _together(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether each number of one place has its own at the other."""
+    """Whether the numbers at two places correspond one to one."""
     return len(set(zip(one, other))) == len(set(one)) == len(set(other))
 
 
 def _pattern(names: Sequence[str]) -> str:
-    """A glob of names that differ by numbers alone."""
+    """A glob for names that differ only by numbers."""
     parts = [re.split(r"(\d+)", name) for name in names]
     return "".join(glob.escape(each[0]) if len(set(each)) == 1 else "*" for each in zip(*parts))
 
 
 def _flat_kind(path: str) -> tuple | None:
-    """(shape, dtype) of a readable 2-D image; None for stacks and for what only its reader can complain of."""
+    """(shape, dtype) of a readable 2-D image; None for stacks, and for faults that its reader will report."""
     try:
         source = open_image(path)
     except UserError:
@@ -266,7 +267,7 @@ def examine(
     """Open a volume at the level that suits the features, and look at it."""
     sources = _levels(path, axes)
     if level is not None:
-        open_image(path, axes=axes, level=level)  # refuses one that is not there
+        open_image(path, axes=axes, level=level)  # raises for a missing level
     sizes = [source.voxel_size for source in sources]
     if voxel_size is not None:
         sizes = [_scaled(voxel_size, sources[0].shape, source.shape) for source in sources]
@@ -279,7 +280,7 @@ def examine(
 
 
 def _scaled(size: Sequence[float], finest: Sequence[int], shape: Sequence[int]) -> tuple[float, float, float]:
-    """Voxel size (z, y, x) of a level, where the finest level's is `size`; by the shapes of both."""
+    """Voxel size (z, y, x) of a level, from the finest level's `size` and the shapes of both."""
     z, y, x = (float(f"{v * a / b:.6g}") for v, a, b in zip(size, finest, shape))
     return z, y, x
 
@@ -299,8 +300,8 @@ def _levels(path: str, axes: str | None) -> list[ImageSource]:
 def choose_level(
     sizes: Sequence[tuple[float, float, float] | None], shapes: Sequence[tuple[int, int, int]] = ()
 ) -> tuple[int, str]:
-    """The level whose pixels are nearest in size to those that the bundled MAE was trained on, and why; of the levels
-    whose slices hold one of its windows, if any do.
+    """The level whose pixel size is closest to that of the bundled MAE's training images, and why. Considers only
+    levels whose slices are at least as large as the MAE's window, if there are any.
 
     sizes: (z, y, x) nm. shapes: (Z, Y, X).
     """
@@ -310,12 +311,12 @@ def choose_level(
     distance = [abs(np.log((size[1] * size[2]) ** 0.5 / PIXEL)) for size in known]
     large = [i for i, shape in enumerate(shapes) if min(shape[1:]) >= LEAST] or range(len(sizes))
     chosen = min(large, key=distance.__getitem__)
-    why = f"pixels nearest to {PIXEL:g} nm, which the bundled MAE was trained on"
-    return chosen, why + ("" if chosen == np.argmin(distance) else f", of the levels of {LEAST} px and more")
+    why = f"its pixel size is closest to {PIXEL:g} nm, on which the bundled MAE was trained"
+    return chosen, why + ("" if chosen == np.argmin(distance) else f", among levels of at least {LEAST} px")
 
 
 def look_at(source: ImageSource) -> Look:
-    """Sample a few slices, of large ones the central part. Raises UserError where no slice has any contrast."""
+    """Sample a few slices (the central part of large ones). Raises UserError if no slice has any contrast."""
     from scipy.ndimage import gaussian_filter
 
     y, x = (slice(max(0, (n - WINDOW) // 2), min(n, max(0, (n - WINDOW) // 2) + WINDOW)) for n in source.shape[1:])
@@ -344,13 +345,13 @@ def look_at(source: ImageSource) -> Look:
         detail = pixels - gaussian_filter(pixels, DETAIL)
         contrast[z] = float(plane.astype(np.float32).std(dtype=np.float64))
         skew.append(float((detail.astype(np.float64) ** 3).mean() / max(detail.std(dtype=np.float64), 1e-30) ** 3))
-        sample[z] = inner.ravel()[:: stride(inner.size, inner.shape[1])]
+        outside = border(inner)
+        sample[z] = inner[~outside] if outside is not None and not outside.all() else inner.ravel()
+        sample[z] = sample[z][:: stride(inner.size, inner.shape[1])]
         alike.append(float((inner[:, 1:] == inner[:, :-1]).mean()))
         wrapped.append(plane.dtype.kind == "i" and looks_unsigned(plane))
     if not contrast:
-        raise UserError(
-            f"{source.path}: every slice looked at is empty (one and the same value, {values[0]}): check the file"
-        )
+        raise UserError(f"{source.path}: every slice looked at is empty (a single value, {values[0]}): check the file")
     ends = (counts[0] / counts.sum(), counts[-1] / counts.sum())
     return Look(
         slices,
@@ -366,8 +367,8 @@ def look_at(source: ImageSource) -> Look:
 
 
 def bare(plane: np.ndarray, axis: int) -> slice:
-    """The lines (0: rows, 1: columns) between bars and padding at the edges, in which most pixels are of one value;
-    all of them, where that leaves next to nothing."""
+    """The lines (0: rows, 1: columns) between bars and padding at the edges, in which most pixels have the same value;
+    all lines, if that would leave next to nothing."""
     flat = (plane == np.median(plane, axis=1 - axis, keepdims=True)).mean(1 - axis) > BAR
     count = len(flat)
     first, last = (_run(lines) for lines in (flat, flat[::-1]))
@@ -375,14 +376,14 @@ def bare(plane: np.ndarray, axis: int) -> slice:
 
 
 def _run(flat: np.ndarray) -> int:
-    """How many lines from the edge on are a bar: four of five are flat, the last is."""
+    """Number of lines from the edge that form a bar: at least four in five are flat, including the last."""
     shares = np.cumsum(flat) / np.arange(1, len(flat) + 1)
     inside = np.flatnonzero(flat & (shares >= 0.8))
     return int(inside[-1]) + 1 if flat[:3].any() and len(inside) else 0
 
 
 def _written_on(plane: np.ndarray, rows: slice) -> bool:
-    """Whether bars above or below the rows have something written on them, and are not mere padding."""
+    """Whether bars above or below the rows carry text, and are not just padding."""
     return any(bar.size and bar.min() < bar.max() for bar in (plane[: rows.start], plane[rows.stop :]))
 
 
@@ -395,15 +396,15 @@ def _odd(
     if (top, bottom) != (0, source.shape[1]):
         found.append(f"a data bar above or below the image: leave it out (region: {{y: [{top}, {bottom}]}})")
     if wrapped:
-        found.append("values jump from the largest to the smallest: unsigned ones were saved as signed; convert them")
+        found.append("values jump from the largest to the smallest: unsigned values were saved as signed; convert them")
     if alike > ALIKE and source.dtype.kind != "f":
-        found.append(f"{alike:.0%} of neighbouring pixels are equal: is this an image, or a file of labels?")
+        found.append(f"{alike:.0%} of neighbouring pixels are equal: is this an image or a label file?")
     low, high = ordinary(np.concatenate(list(sample.values())))
     far = [z for z, values in sample.items() if values.min() < low or values.max() > high]
     if far:
         found.append(
-            f"single pixels far outside of {low:.4g} to {high:.4g} (z = {', '.join(map(str, far))}): hot pixels, left "
-            "out of mean and deviation"
+            f"single pixels far outside {low:.4g} to {high:.4g} (z = {', '.join(map(str, far))}): hot pixels, excluded "
+            "from mean and deviation"
         )
     note = drift(sample)
     return [*found, note] if note else found

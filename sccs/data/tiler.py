@@ -1,9 +1,9 @@
-"""Non-overlapping fields of view (FOVs) that cover a slice of any size, edges too, and put it together again.
+"""Non-overlapping fields of view (FOVs) that cover a slice of any size, including its edges, and their reassembly.
 
-Training looks at them, and so does `evaluation.fovs: separate`; segmentation overlaps (sccs/inference/blocks.py).
+Used in training and by `evaluation.fovs: separate`; in segmentation FOVs overlap (sccs/inference/blocks.py).
 
-The paper cuts slices into 560 x 560 FOVs and says nothing of the edges. Here a side that exceeds the limit is cut
-into the fewest tiles; inner borders lie on multiples of the MAE's window (80 px) where that costs no extra tile, so
+The paper cuts slices into 560 x 560 FOVs and does not mention edges. Here a side that exceeds the limit is cut
+into the fewest tiles; inner borders lie on multiples of the MAE's window (80 px) if that costs no extra tile, so
 that no window is padded inside the slice, and sizes are balanced, so that all graphs have about the same number of
 nodes: 800 -> 400 + 400, 1024 -> 560 + 464, 2000 -> 560 + 480 + 480 + 480.
 """
@@ -36,14 +36,14 @@ class Tile(NamedTuple):
 def split(length: int, limit: int, grid: int = WINDOW) -> list[tuple[int, int]]:
     """Cut range(length) into the fewest consecutive parts of at most `limit`.
 
-    Inner borders are multiples of `grid` unless this would cost a part more or leave a last part thinner than `grid`;
+    Inner borders are multiples of `grid`, unless this would add a part or make the last part thinner than `grid`;
     then the parts differ by at most one pixel. With limit >= 2 * grid no part is thinner than min(grid, length).
     """
     if length < 1 or limit < 1:
         raise ValueError(f"split needs a positive length and limit, got {length} and {limit}")
     count = -(-length // limit)
     cells = -(-length // grid)
-    fewer, more = divmod(cells, count)  # the first `more` parts have one cell more
+    fewer, more = divmod(cells, count)  # the first `more` parts have an extra cell
     sizes = [grid * (fewer + (i < more)) for i in range(count)]
     sizes[-1] -= cells * grid - length
     if count > 1 and (sizes[0] > limit or sizes[-1] < grid):

@@ -1,4 +1,4 @@
-"""Volumes, fields of view and data sets: what is cut from images, and how it is standardised.
+"""Volumes, fields of view and data sets: how images are cut and standardised.
 
 Axis order is (Z, Y, X) everywhere, voxel sizes are (z, y, x) in nm, images are read lazily and standardised per
 volume: (x - mean) / std, over the volume's region.
@@ -15,29 +15,30 @@ from typing import TypeVar
 import numpy as np
 
 from registry.base import UserError
+from sccs.data.borders import border
 from sccs.data.lazy import LazyArray, VolumeArray
 from sccs.data.planes import Plane, axes_of, check_plane, turn, turn_back, turned
 from sccs.data.schema import Region
-from sccs.data.stored import looks_unsigned
+from sccs.data.stored import listed, looks_unsigned
 from sccs.data.tiler import WINDOW, Tile, tiles
 
-SAMPLED_SLICES = 16  # slices that a volume's mean and std come from
+SAMPLED_SLICES = 16  # slices used for a volume's mean and std
 PLANE_AT_ONCE = 1 << 24  # px; larger slices are read in bands, to keep memory flat
-SAMPLED_PIXELS = 1 << 26  # of a sampled slice; of larger ones, evenly spaced bands are taken
-# Statistics are of ordinary pixels. On four real sets (vnc, HeLa, cdeep3m, platelet) and 50 phantom volumes no bound
-# below does anything: their outermost pixels lie 0.49 TAILS ranges out, 5.6 deviations from the mean; medians of their
-# slices differ by 0.52 deviations, deviations by a factor of 1.23; at most 2.0 % of a slice's pixels are of one value.
-JUDGED = 1 << 18  # px of a slice that it is judged by
-EMPTY = 0.999  # share of pixels of one value from which a slice holds no image
-TAILS = (0.005, 0.995)  # quantiles; their distance is the range that is ordinary,
-FAR_OUT = 5.0  # and pixels that are more ranges beyond are left out of mean and deviation
-FAR = 20.0  # deviations from the mean; pixels beyond count as that far
-DRIFT = 0.75  # of medians of slices, in deviations of a slice, from which a person is told
-CONTRAST = 2.0  # ratio of deviations of slices from which a person is told
+SAMPLED_PIXELS = 1 << 26  # of a sampled slice; larger slices contribute evenly spaced bands
+# Statistics exclude abnormal pixels. On four real sets (vnc, HeLa, cdeep3m, platelet) and 50 phantom volumes none of
+# the bounds below applies: their outermost pixels lie 0.49 TAILS ranges out, 5.6 deviations from the mean; medians of
+# slices differ by 0.52 deviations, deviations by a factor of 1.23; at most 2.0 % of a slice's pixels share a value.
+JUDGED = 1 << 18  # px by which a slice is judged
+EMPTY = 0.999  # share of equal pixels from which a slice contains no image
+TAILS = (0.005, 0.995)  # quantiles; their distance is the normal range,
+FAR_OUT = 5.0  # and pixels more than so many ranges beyond are excluded from mean and deviation
+FAR = 20.0  # deviations from the mean, at which pixels are clipped
+DRIFT = 0.75  # of slice medians, in deviations of a slice, from which we warn
+CONTRAST = 2.0  # ratio of slice deviations from which we warn
 COARSE = 2.0**14  # mean over deviation from which single precision is too coarse
-HUGE = 1e30  # deviations beyond, or below its inverse, are too
+HUGE = 1e30  # deviations beyond this, or below its inverse, need double precision, too
 EXACT = 2.0**53  # integers up to here are exact as double precision
-MISMATCH = 1.5  # ratio of voxel sizes from which a person is told
+MISMATCH = 1.5  # ratio of voxel sizes from which we warn
 
 T = TypeVar("T")
 logger = logging.getLogger("sccs.data")
@@ -48,7 +49,7 @@ class FOV:
     """One field of view. `y`, `x`: its corner within the volume's region; `z`: the slice's index in the file."""
 
     image: np.ndarray  # (H, W) float32, standardised, contiguous
-    labels: np.ndarray | None  # (H, W) int32 class codes, `ignore` where not scored; None: unlabelled
+    labels: np.ndarray | None  # (H, W) int32 class codes, `ignore` if not scored; None: unlabelled
     volume: str
     z: int
     y: int
@@ -62,14 +63,14 @@ class FOV:
 
 @dataclass(frozen=True)
 class LabelCodes:
-    """Which codes label files may hold, and what they count as."""
+    """The codes allowed in label files, and the classes they map to."""
 
     classes: dict[int, str] = field(default_factory=dict)
     ignore: int | None = None
     merge: dict[int, int] = field(default_factory=dict)
 
     def read(self, raw: np.ndarray, path: str) -> np.ndarray:
-        """Codes as they are in the file -> int32 class codes; raises UserError that lists codes nobody named."""
+        """Map codes of the file to int32 class codes; raises UserError that lists unnamed codes."""
         if raw.dtype.kind not in "iub":
             raise UserError(f"{path}: labels are {raw.dtype}, but class codes are integers; convert the file")
         raw = raw.astype(np.uint8) if raw.dtype == bool else raw
@@ -92,22 +93,22 @@ class Volume:
     """One image volume, or a region of it, as standardised slices and FOVs.
 
     Arguments
-        name: unique in the data set; output files are named after it.
+        name: unique in the data set; names output files.
         image: (Z, Y, X) array-like that reads by basic slices; `path` names it in messages.
-        labels: the same of class codes, or None.
-        region: part of the image that is used; default all.
-        max_slices: how many evenly spaced slices of the region are used; None: all.
+        labels: the same with class codes, or None.
+        region: part of the image to use; default all.
+        max_slices: number of evenly spaced slices of the region to use; None: all.
         min_side: the shortest side that the features can work on (px).
-        plane: which planes slices are. Of xz and yz planes, slices are counted along y and x, rows are along z; all
-            that follows, `image`, `labels`, `voxel_size` and "z, y, x" here, is in the order of that stack, while
-            arguments and `file_shape`, `file_voxel_size` are as in the file.
-        statistics: mean and std, where they have been taken before.
+        plane: orientation of the slices. For xz and yz planes, slices are counted along y and x, and rows run along z;
+        `image`, `labels`, `voxel_size` and "z, y, x" below are then in the order of that stack, while
+        arguments and `file_shape`, `file_voxel_size` are in the order of the file.
+        statistics: mean and std, if already known.
 
     Attributes
         mean, std: of up to 16 evenly spaced slices of the region, of which 2**26 px each at most; independent of
-            `max_slices`. Slices without an image and pixels that are absurdly far out are left out.
-        notes: what a person should know of the image, one line each; they are logged as warnings.
-        z_slices: indices of the used slices, as they count in the file.
+            `max_slices`. Slices without an image, borders and extreme outliers are excluded.
+        notes: remarks on the image for the user, one line each; they are logged as warnings.
+        z_slices: indices of the used slices in the file.
         origin, shape: corner (z, y, x) and size (Z, Y, X) of the region in the file.
 
     Raises UserError for images that no method can work on (see the messages).
@@ -155,7 +156,7 @@ class Volume:
         self.shape = across.stop - across.start, rows.stop - rows.start, columns.stop - columns.start
         if min(self.shape[1:]) < min_side:
             height, width = self.shape[1:]
-            mend = "use a larger region, or give `axes` if the order is another"
+            mend = "use a larger region, or give `axes` if their order differs"
             if plane != "xy":
                 mend = "use a larger region, or plane xy"
             elif image.shape[2] in (3, 4) and min(image.shape[:2]) >= min_side:
@@ -230,7 +231,7 @@ class Volume:
 
     def _standardised(self, pixels: np.ndarray, z: int) -> np.ndarray:
         self._check_finite(pixels, z)
-        if abs(self.mean) > COARSE * self.std or not 1 / HUGE < self.std < HUGE:  # float32 would not tell them apart
+        if abs(self.mean) > COARSE * self.std or not 1 / HUGE < self.std < HUGE:  # float32 is too coarse
             standard = ((pixels.astype(np.float64) - self.mean) / self.std).clip(-FAR, FAR).astype(np.float32)
         else:
             with np.errstate(over="ignore"):  # infinity is clipped
@@ -257,52 +258,72 @@ class Volume:
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise UserError(f"{self.path}: slice z={z} has NaN or infinite pixels; replace them or leave the slice out")
 
-    def _statistics(self, sample: Sequence[int]) -> tuple[float, float]:
+    def _statistics(self, sample: Sequence[int], borders: bool = True) -> tuple[float, float]:
+        """Mean and deviation; borders: whether these are left out. Where nothing but one value is between them, they
+        are the image."""
         bands = self._sampled_bands()
         parts: dict[int, list[Moments]] = {z: [] for z in sample}
         thin = stride(sum(bottom - top for top, bottom in bands) * self.shape[2], self.shape[2])
         values: dict[int, list[np.ndarray]] = {z: [] for z in sample}  # evenly spaced pixels, to judge slices by
+        bordered: set[int] = set()
         for top, bottom in bands:
             for z, pixels in zip(sample, self._planes(self.image, sample, top, bottom)):
                 self._check_finite(pixels, z)
-                parts[z].append(Moments.of(pixels))
-                values[z].append(pixels.ravel()[::thin].copy())
+                inner = self._inner(pixels, top, bottom) if borders else None
+                parts[z].append(Moments.of(pixels if inner is None else pixels[inner]))
+                chosen = pixels.ravel()[::thin]
+                values[z].append(chosen.copy() if inner is None else chosen[inner.ravel()[::thin]])
+                bordered |= set() if inner is None else {z}
         seen = {z: np.concatenate(each) for z, each in values.items()}
         kept = [z for z in sample if not _empty(seen[z])] or list(sample)
         joined = Moments.joined(part for z in kept for part in parts[z])
-        kind = getattr(self.image, "dtype", seen[sample[0]].dtype).kind  # who has slices only says nothing himself
+        kind = getattr(self.image, "dtype", seen[sample[0]].dtype).kind  # arrays that only read by slices may lack it
         if kind in "iu" and max(-joined.low, joined.high) > EXACT:
             raise UserError(
-                f"{self.path}: values of up to {joined.high:.6g}: beyond {EXACT:.2g}, neighbours cannot be told apart; "
-                "subtract the least value and save 16 or 32 bits"
+                f"{self.path}: values of up to {joined.high:.6g}: beyond {EXACT:.2g}, neighbouring values "
+                "are equal in double precision; subtract the smallest value and save 16 or 32 bits"
             )
-        if joined.low == joined.high or joined.spread == 0:
+        if joined.low >= joined.high or joined.spread == 0:
+            if bordered:
+                return self._statistics(sample, borders=False)
             raise UserError(
                 f"{self.path}: the image is constant ({joined.mean:g}) in the region; nothing can be segmented"
             )
         low, high = ordinary(np.concatenate([seen[z] for z in kept]))
         if joined.low < low or joined.high > high:
             joined = Moments.joined(
-                Moments.of(pixels[(pixels >= low) & (pixels <= high)])
+                Moments.of(pixels[(pixels >= low) & (pixels <= high) & (True if inner is None else inner)])
                 for top, bottom in bands
                 for pixels in self._planes(self.image, kept, top, bottom)
+                for inner in [self._inner(pixels, top, bottom) if borders else None]
             )
-            self._note(f"a few pixels lie far outside of {low:.4g} to {high:.4g}: mean and deviation are without them")
+            self._note(f"a few pixels lie far outside {low:.4g} to {high:.4g}: excluded from mean and deviation")
         middle = kept[len(kept) // 2]
         if kind == "i" and looks_unsigned(np.asarray(self._raw(self.image, middle, *bands[0]))):
-            self._note("values jump from the largest to the smallest: unsigned ones were saved as signed; convert them")
+            self._note(
+                "values jump from the largest to the smallest: unsigned values were saved as signed; convert them"
+            )
         if len(kept) < len(sample):
             empty = ", ".join(str(z) for z in sample if z not in kept)
-            self._note(f"slices without an image (z = {empty}) are left out of mean and deviation")
+            self._note(f"slices without an image (z = {empty}) are excluded from mean and deviation")
+        if framed := [str(z) for z in kept if z in bordered]:
+            self._note(f"borders of one value (z = {listed(framed)}) are excluded from mean and deviation")
         if (note := drift({z: seen[z] for z in kept})) is not None:
             self._note(note)
         return joined.mean, (joined.spread / joined.count) ** 0.5
+
+    def _inner(self, pixels: np.ndarray, top: int, bottom: int) -> np.ndarray | None:
+        """Which pixels of a band of a slice are of its image; None: all, as there is no border, or next to nothing
+        else."""
+        found = border(pixels, top == 0, bottom == self.shape[1])
+        whole = (top, bottom) == (0, self.shape[1])
+        return None if found is None or (whole and found.mean() >= EMPTY) else ~found
 
     def _note(self, text: str) -> None:
         self.notes.append(text)
 
     def _planes(self, array: VolumeArray, zs: Sequence[int], top: int, bottom: int) -> Iterator[np.ndarray]:
-        """Rows of several slices; a chunk that holds more than one of them is decoded once."""
+        """Rows of several slices; a chunk that spans several of them is decoded once."""
         _, y, x = self.origin
         if isinstance(array, LazyArray):
             yield from array.slices(zs, slice(y + top, y + bottom), slice(x, x + self.shape[2]))
@@ -310,7 +331,7 @@ class Volume:
             yield from (self._raw(array, z, top, bottom) for z in zs)
 
     def _check_labels(self, sample: Sequence[int]) -> None:
-        # The message lists every strange code of the sample, not only those of the first slice.
+        # The message lists every unknown code of the sample, not only those of the first slice.
         assert self.labels is not None
         known = {*self.codes.classes, *self.codes.merge, self.codes.ignore}
         strange: set[int] = set()
@@ -326,7 +347,7 @@ class Volume:
 
 @dataclass
 class Moments:
-    """Of some pixels: how many, mean, sum of squared deviations, and range."""
+    """Number, mean, sum of squared deviations, and range of some pixels."""
 
     count: int = 0
     mean: float = 0.0
@@ -336,16 +357,16 @@ class Moments:
 
     @classmethod
     def of(cls, pixels: np.ndarray) -> Moments:
-        """Of an array, in double precision."""
+        """Moments of an array, in double precision."""
         if not pixels.size:
             return cls()
-        with np.errstate(over="ignore", invalid="ignore"):  # of absurd values, which are left out then
+        with np.errstate(over="ignore", invalid="ignore"):  # from absurd values, which are excluded later
             mean, variance = float(pixels.mean(dtype=np.float64)), float(pixels.var(dtype=np.float64))
         return cls(pixels.size, mean, variance * pixels.size, float(pixels.min()), float(pixels.max()))
 
     @classmethod
     def joined(cls, parts: Iterable[Moments]) -> Moments:
-        """Of all parts together, joined in their order."""
+        """Moments of all parts together, joined in order."""
         count, mean, spread, low, high = 0, 0.0, 0.0, math.inf, -math.inf
         for part in parts:
             if not part.count:
@@ -358,7 +379,7 @@ class Moments:
 
 
 def stride(count: int, width: int) -> int:
-    """Every how many of `count` pixels one is taken, so that columns of an image that wide all have their turn."""
+    """The step at which to sample `count` pixels of an image of that width, so that all its columns are covered."""
     step = -(-count // JUDGED)
     while step > 1 and math.gcd(step, width) > 1:
         step += 1
@@ -366,18 +387,18 @@ def stride(count: int, width: int) -> int:
 
 
 def _empty(values: np.ndarray) -> bool:
-    return bool((values == np.median(values)).mean() >= EMPTY)
+    return not values.size or bool((values == np.median(values)).mean() >= EMPTY)
 
 
 def ordinary(values: np.ndarray) -> tuple[float, float]:
-    """The range beyond which pixels are absurdly far out; all there is, where most of them are of one value."""
+    """The range beyond which pixels are extreme outliers; the full range, if most pixels have the same value."""
     low, high = (float(value) for value in np.quantile(values, TAILS))
     reach = FAR_OUT * (high - low)
     return (low - reach, high + reach) if reach > 0 else (-math.inf, math.inf)
 
 
 def drift(slices: Mapping[int, np.ndarray]) -> str | None:
-    """What to tell of slices (z -> pixels) of different brightness or contrast."""
+    """A remark on slices (z -> pixels) that differ in brightness or contrast; else None."""
     medians = {z: float(np.median(values)) for z, values in slices.items()}
     with np.errstate(over="ignore", invalid="ignore"):
         low, high = np.quantile(np.concatenate(list(slices.values())), (0.001, 0.999))
@@ -385,25 +406,25 @@ def drift(slices: Mapping[int, np.ndarray]) -> str | None:
     usual = float(np.median(list(deviations.values())))
     darkest, brightest = (pick(medians, key=medians.__getitem__) for pick in (min, max))
     faintest, strongest = (pick(deviations, key=deviations.__getitem__) for pick in (min, max))
-    even = "even the slices out first (Fiji: Image > Adjust > Bleach Correction), clusters follow brightness"
+    even = "correct this first (Fiji: Image > Adjust > Bleach Correction), as clusters follow brightness"
     if medians[brightest] - medians[darkest] > DRIFT * usual:
         times = (medians[brightest] - medians[darkest]) / usual if usual else math.inf
         return (
-            f"brightness changes along z by {times:.1f} deviations: the median is {medians[darkest]:.4g} at "
+            f"brightness varies along z by {times:.1f} deviations: the median is {medians[darkest]:.4g} at "
             f"z={darkest}, {medians[brightest]:.4g} at z={brightest}; {even}"
         )
     if deviations[strongest] > CONTRAST * deviations[faintest]:
         return (
-            f"contrast changes along z: the deviation is {deviations[faintest]:.4g} at z={faintest}, "
+            f"contrast varies along z: the deviation is {deviations[faintest]:.4g} at z={faintest}, "
             f"{deviations[strongest]:.4g} at z={strongest}; {even}"
         )
     return None
 
 
 def voxel_mismatch(here: Sequence[float] | None, trained: Sequence[float] | None) -> str | None:
-    """What to tell a person where an image's pixels are of another size than those that the model was trained on.
+    """A remark on an image whose pixel size differs from that of the model's training images; else None.
 
-    Both sizes are (z, y, x) in nm, None where nobody knows. None: nothing to tell.
+    Both sizes are (z, y, x) in nm, None if unknown.
     """
     if here is None or trained is None or 1 / MISMATCH < here[-1] / trained[-1] < MISMATCH:
         return None
@@ -414,7 +435,7 @@ def voxel_mismatch(here: Sequence[float] | None, trained: Sequence[float] | None
 
 
 def evenly(items: Sequence[T], count: int | None) -> list[T]:
-    """`count` evenly spaced items (the middles of equal parts), all of them if there are not more."""
+    """`count` evenly spaced items (the middles of equal parts), or all if there are fewer."""
     if count is None or count >= len(items):
         return list(items)
     return [items[(2 * i + 1) * len(items) // (2 * count)] for i in range(count)]
@@ -422,10 +443,10 @@ def evenly(items: Sequence[T], count: int | None) -> list[T]:
 
 @dataclass
 class Dataset:
-    """Training and test volumes, and what their labels mean.
+    """Training and test volumes, and the meaning of their labels.
 
     classes: label code -> name, in the order of the confusion tables. ignore: the code that is not scored. Raises
-    UserError for an empty training list, and for an anchor that is no training FOV.
+    UserError if the training list is empty, or if the anchor is not a training FOV.
     """
 
     name: str
@@ -437,12 +458,12 @@ class Dataset:
 
     def __post_init__(self) -> None:
         if not self.train:
-            raise UserError("data.train: the training list is empty; give at least one volume")
+            raise UserError("data.train: the list of training volumes is empty; give at least one")
         if self.anchor is not None and not any(self.anchor in _keys(volume) for volume in self.train):
             volume = next((v for v in self.train if v.name == self.anchor.split(":")[0]), self.train[0])
             raise UserError(
-                f"data.anchor: no training FOV {self.anchor!r}; a FOV of volume {volume.name} "
-                f"reads like {next(_keys(volume))}, with z among {_short(volume.z_slices)}"
+                f"data.anchor: {self.anchor!r} is not a training FOV; a FOV of volume {volume.name} "
+                f"is written like {next(_keys(volume))}, with z among {_short(volume.z_slices)}"
             )
 
 

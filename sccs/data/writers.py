@@ -1,4 +1,4 @@
-"""Label volumes to TIFF or OME-Zarr, slice by slice, with voxel size, names and colours; whole or not at all."""
+"""Write label volumes to TIFF or OME-Zarr, slice by slice, with voxel size, names and colours, atomically."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ TIFF_SUFFIXES = (".tif", ".tiff")
 ZARR_SUFFIXES = (".zarr",)
 # Classic TIFF addresses 4 GiB, headers included; compression can lengthen incompressible data a little.
 CLASSIC_TIFF_BYTES = 2**32 - 2**26
-# Slices of one Zarr chunk layer are gathered before they are written, at most this many bytes of them.
+# The slices of a Zarr chunk layer are collected before they are written, up to this many bytes.
 LAYER_BYTES = 64 * 2**20
 _CHUNK = (32, 512, 512)
 
 
 def check_output(path: str | os.PathLike, overwrite: bool = False) -> Path:
-    """The output path, if it can be written: known suffix, and nothing there unless `overwrite`.
+    """The output path, if it can be written: the suffix is known, and nothing exists there unless `overwrite`.
 
     Raises
-        UserError: another suffix; the file exists, or it is a folder that no OME-Zarr is.
+        UserError: another suffix; the file exists, or is a folder that is not an OME-Zarr.
     """
     path = Path(path)
     if path.suffix.lower() not in TIFF_SUFFIXES + ZARR_SUFFIXES:
         raise UserError(f"{path}: unknown output format {path.suffix!r}: name it .tif, .tiff or .ome.zarr")
     if os.path.lexists(path) and not overwrite:
-        raise UserError(f"{path}: already exists: choose another name, or pass --overwrite")
+        raise UserError(f"{path}: already exists; choose another name, or pass --overwrite")
     check_place(path, folder=path.suffix.lower() in ZARR_SUFFIXES)
     if path.is_dir() and any(path.iterdir()) and not is_zarr(str(path)):
         raise UserError(f"{path}: a folder that is not a Zarr store is never replaced: choose another name")
@@ -56,12 +56,12 @@ def write_labels(
     shape: (Z, Y, X). voxel_size: (z, y, x) in nm, written to the file. names, colours: label -> name, and label ->
     (r, g, b) in 0..255: a lookup table in ImageJ files, `image-label` metadata in OME-Zarr.
 
-    An exception, also one that `slices` raises, leaves `path` as it was.
+    An exception, including one raised by `slices`, leaves `path` unchanged.
 
     Raises
-        UserError: see `check_output`; the place cannot be written to.
-        ValueError: slices of another number or shape than `shape` says, or labels beyond 0..255; a TIFF one pixel
-            wide, which its metadata cannot tell from one with a channel axis.
+        UserError: see `check_output`; `path` cannot be written.
+        ValueError: number or shape of slices does not match `shape`, or labels beyond 0..255; a TIFF one pixel
+        wide, which its metadata cannot tell from one with a channel axis.
     """
     path = check_output(path, overwrite)
     shape = tuple(int(n) for n in shape)
@@ -133,7 +133,7 @@ def _write_tiff(
 
 
 def _exactly(slices: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
-    """`count` slices; one that is missing raises where it was made, in `_checked`."""
+    """`count` slices; a missing one raises in `_checked`."""
     for _ in range(count):
         try:
             yield next(slices)
@@ -189,7 +189,7 @@ def _ome(voxel_size: Sequence[float] | None, names: Mapping[int, str], colours: 
 
 
 def image_label(names: Mapping[int, str], colours: Mapping[int, Sequence[int]], version: str = "0.5") -> dict:
-    """OME-Zarr's `image-label`: label -> (r, g, b) and label -> name; a label with a name alone is transparent."""
+    """OME-Zarr's `image-label`: label -> (r, g, b) and label -> name; a label without a colour is transparent."""
     content: dict = {"version": version}
     labels = sorted({*names, *colours})
     if colours:

@@ -1,4 +1,4 @@
-"""<volume>_classes.tif of a run: its clusters as the classes that they are by now, looked up, without any image."""
+"""<volume>_classes.tif of a run: its clusters looked up as their current classes, without any image."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from sccs.data.formats.tiff import TiffStack
-from sccs.data.lazy import LazyArray, resolve_axes, stored_voxel_size
+from registry.base import UserError
+from sccs.data.readers import ImageSource, open_image
 from sccs.data.writers import write_labels
 from sccs.evaluation.files import read_file
 from sccs.evaluation.legend import UNNAMED, Legend, class_codes, class_legend
@@ -22,27 +22,24 @@ CLUSTERS, CLASSES = "_clusters.tif", "_classes.tif"  # <volume>_clusters.tif, <v
 
 
 def write_class_files(run: Path, metrics: Mapping[str, Any]) -> list[Path]:
-    """<volume>_classes.tif beside each <volume>_clusters.tif of a run that was taught nothing; returns their paths.
+    """Write <volume>_classes.tif for each <volume>_clusters.tif of a run without a teacher; returns their paths.
 
-    By the clusters' names, as `sccs segment --classes` writes them; without names by the headline mapping. 255: no
-    class, or not segmented. Where there is neither, there are no such files, and those of before go.
+    Classes follow the clusters' names, as in `sccs segment --classes`, or without names the headline mapping. 255: no
+    class, or not segmented. With neither names nor mapping, no files are written, and old ones are removed.
     """
     meaning = _meaning(run, metrics)
     written = []
-    for clusters in sorted((run / FOLDER).glob(f"*{CLUSTERS}")):
+    for clusters, source in cluster_files(run).items():
         path = clusters.with_name(clusters.name.removesuffix(CLUSTERS) + CLASSES)
         if meaning is None:
             remove(path)
             continue
         table, legend = meaning
-        stored = TiffStack(str(clusters), None, codes=True)
-        axes = resolve_axes(None, stored)
-        array = LazyArray(stored, axes)
         write_labels(
             path,
-            (table[np.asarray(array[z])] for z in range(array.shape[0])),
-            array.shape,
-            stored_voxel_size(stored, axes),
+            (table[np.asarray(source.array[z])] for z in range(source.shape[0])),
+            source.shape,
+            source.voxel_size,
             colours=legend.colours,
             names=legend.names,
             overwrite=True,
@@ -51,8 +48,18 @@ def write_class_files(run: Path, metrics: Mapping[str, Any]) -> list[Path]:
     return written
 
 
+def cluster_files(run: Path) -> dict[Path, ImageSource]:
+    """The <volume>_clusters.tif of a run, opened. Raises UserError for a damaged one."""
+    found = {}
+    for path in sorted((run / FOLDER).glob(f"*{CLUSTERS}")):
+        found[path] = open_image(path, codes=True)
+        if found[path].dtype != np.uint8:
+            raise UserError(f"{path}: holds {found[path].dtype}, but clusters are uint8: copy it anew, or remove it")
+    return found
+
+
 def _meaning(run: Path, metrics: Mapping[str, Any]) -> tuple[np.ndarray, Legend] | None:
-    """Table (256,) uint8 from clusters to class codes, and what these mean."""
+    """Table (256,) uint8 from clusters to class codes, and the codes' meaning."""
     about = read_file(run, "model/model.json", About)
     classes = {int(code): name for code, name in about.classes.items()} if about else {}
     table = np.full(256, UNNAMED, np.uint8)

@@ -1,6 +1,6 @@
 """``sccs compare RUN...``: finished runs side by side, and mean ± sd over the seeds of one recipe.
 
-Runs belong together when their resolved recipes agree in everything but seed and device.
+Runs are grouped if their resolved recipes differ only in seed and device.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ OURS = ("recipe", "data", "seed", "runs", "headline", *(f"DSC {name}" for name i
 
 @dataclass
 class Row:
-    """One run, as the table shows it. `values`: column -> number or None, in the order of `columns`."""
+    """One run in the table. `values`: column -> number or None, in the order of `columns`."""
 
     recipe: str
     data: str
@@ -46,13 +46,13 @@ class Row:
 
 
 def main(runs: Sequence[str], csv: str | None = None) -> int:
-    """Prints the comparison as Markdown; `csv` names a file that gets one line per run ("-": printed instead).
+    """Print the comparison as Markdown; `csv` names a file for one line per run ("-": print the CSV instead).
 
-    Returns 0. UserError names a run folder that is missing, unfinished or damaged.
+    Returns 0. Raises UserError for a run folder that is missing, unfinished or damaged.
     """
     folders = list(dict.fromkeys(Path(os.path.realpath(run)) for run in runs))
     if not folders:
-        raise UserError("compare: name at least one run folder, such as runs/sccs/20250131-120000-s0")
+        raise UserError("compare: give at least one run folder, such as runs/sccs/20250131-120000-s0")
     if csv is not None and csv != "-":
         check_text_place(csv)
         check_apart(csv, {"RUN": folders})
@@ -69,18 +69,18 @@ def main(runs: Sequence[str], csv: str | None = None) -> int:
 
 
 def read_run(folder: Path) -> Row:
-    """Reads `metrics.json`, `resolved.yaml` and, if the run took times, `timing.json`; UserError if one is unfit."""
+    """Read `metrics.json`, `resolved.yaml` and, if it exists, `timing.json`. Raises UserError if one is invalid."""
     metrics = read_metrics(folder)
     recipe, _ = read_resolved(folder)
     test = metrics.get("test", {})
-    headline = metrics.get("headline") if metrics.get("headline") in test else None  # without labels it scores nothing
+    headline = metrics.get("headline") if metrics.get("headline") in test else None  # without labels nothing is scored
     values: dict[str, float | None] = {f"DSC {name}": s["mean"]["dsc"] for name, s in test.items()}
     if headline:
         values["DSC without rest"] = test[headline]["mean_without_rest"]["dsc"]
         classes = test[headline]["classes"].items()
         values |= {f"class {name}" if name in OURS else name: measures["dsc"] for name, measures in classes}
     for part in ("train", "test"):
-        seen = sum(metrics.get("cluster_share", {}).get(part, [1])) > 0  # else there was no such volume
+        seen = sum(metrics.get("cluster_share", {}).get(part, [1])) > 0  # otherwise there was no such volume
         values[f"clusters used {part}"] = metrics["clusters_used"][part] if seen else None
     values["s/FOV"] = _seconds_per_fov(folder)
     data = recipe.get("data")
@@ -96,24 +96,24 @@ def read_run(folder: Path) -> Row:
 
 
 def _canonical(recipe: dict[str, Any]) -> str:
-    text = json.dumps(recipe, default=str)  # keys of several types become text, which has an order
+    text = json.dumps(recipe, default=str)  # keys of mixed types become text, which can be sorted
     return json.dumps(json.loads(text), sort_keys=True)
 
 
 def _label(folder: Path) -> str:
-    """``runs/<recipe>/<time>-s<seed>`` -> recipe; another folder (`--out`) goes by its own name."""
+    """``runs/<recipe>/<time>-s<seed>`` -> recipe; other folders (`--out`) keep their own name."""
     return folder.parent.name if re.search(r"\d-s\d+$", folder.name) else folder.name
 
 
 def _seconds_per_fov(folder: Path) -> float | None:
-    """Sum over the stages in `timing.json`, None where the run took no times."""
+    """Sum over the stages in `timing.json`; None if the run was not timed."""
     timing = read_timing(folder)
     seconds = [timing[stage] for stage in STAGES if stage in timing]
     return sum(seconds) if seconds else None
 
 
 def columns(rows: Sequence[Row]) -> list[str]:
-    """All columns of all runs: mappings in their fixed order, then classes as they come, then use and time."""
+    """All columns of all runs: mappings in fixed order, then classes in order of appearance, then use and time."""
     seen = list(dict.fromkeys(name for row in rows for name in row.values))
     first = [f"DSC {name}" for name in ORDER if f"DSC {name}" in seen] + ["DSC without rest"]
     return [n for n in first if n in seen] + [n for n in seen if n not in (*first, *LAST)] + list(LAST)
@@ -128,7 +128,7 @@ def groups(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def _as_markdown(rows: Sequence[Row], names: Sequence[str]) -> str:
-    """The table of runs, the table of recipes with several runs, and what must be said about them."""
+    """The table of runs, the table of recipes with several runs, and notes."""
     heads = [name + " (upper bound)" if name == "DSC oracle" else name for name in names]
     headlines = sorted({row.headline for row in rows if row.headline})
     body = [[_name(r, headlines), r.data, str(r.seed), *(_number(r.values.get(n), n) for n in names)] for r in rows]
@@ -145,8 +145,8 @@ def _as_markdown(rows: Sequence[Row], names: Sequence[str]) -> str:
         dict.fromkeys(printable(f"- {row.recipe}, seed {row.seed}: {note}") for row in rows for note in row.notes)
     )
     if headlines:
-        which = headlines[0] if len(headlines) == 1 else "in brackets behind the recipe"
-        said.insert(0, f"- DSC per class and without rest are by the mapping {which}, on the test volumes")
+        which = headlines[0] if len(headlines) == 1 else "in brackets after the recipe"
+        said.insert(0, f"- DSC per class and without rest use the mapping {which}, on the test volumes")
     return "\n\n".join(parts + (["\n".join(said)] if said else []))
 
 
@@ -162,7 +162,7 @@ def _as_csv(rows: Sequence[Row], names: Sequence[str]) -> str:
 
 
 def _name(row: Row, headlines: Sequence[str]) -> str:
-    """The recipe, with the run's headline mapping where the runs shown do not share one."""
+    """The recipe, with the run's headline mapping if the runs differ in it."""
     return f"{row.recipe} ({row.headline or 'no labels'})" if len(headlines) > 1 else row.recipe
 
 
@@ -187,7 +187,7 @@ def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """A Markdown table whose columns are also aligned in a terminal."""
     lines = [[printable(cell).replace("|", "\\|") for cell in line] for line in (head, *body)]
     widths = [max(3, *(len(line[c]) for line in lines)) for c in range(len(head))]
-    text = [c < 2 for c in range(len(head))]  # recipe and data to the left, numbers to the right
+    text = [c < 2 for c in range(len(head))]  # left-align recipe and data, right-align numbers
     rule = ["-" * w if left else "-" * (w - 1) + ":" for w, left in zip(widths, text)]
     cells = [[c.ljust(w) if left else c.rjust(w) for c, w, left in zip(line, widths, text)] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in [cells[0], rule, *cells[1:]])

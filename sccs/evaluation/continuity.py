@@ -1,4 +1,4 @@
-"""Counts for the consistency along z: which cluster, and which class, follows which from a slice to the next one."""
+"""Counts for consistency along z: which cluster and class follows which from one slice to the next."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 class NeighbourTables:
     """Joint counts of neighbouring slices, summed over the volumes of one part of a data set.
 
-    clusters (k, k): pixels by their cluster in a slice and in the next. labels (C, C): the same of classes, in the
-    order of the data set's. pairs: of slices that were compared, neighbours in the file. Where both slices are
-    labelled only pixels with a class in both are counted, so that the two tables speak of the same pixels; those that
-    are not segmented in both never are.
+    clusters (k, k): pixels by their cluster in a slice and in the next. labels (C, C): the same for classes, in the
+    data set's order. pairs: number of compared pairs of slices, neighbours in the file. If both slices are
+    labelled, only pixels with a class in both are counted, so that the two tables cover the same pixels. Pixels that
+    are unsegmented in either slice are never counted.
     """
 
     def __init__(self, k: int, dataset: Dataset):
@@ -27,7 +27,7 @@ class NeighbourTables:
         self.pairs = 0
 
     def watch(self, planes: Iterable[np.ndarray], volume: Volume) -> Iterator[np.ndarray]:
-        """`planes`, cluster planes (Y, X) uint8 of each slice of the file, passed on as they are counted."""
+        """Count `planes`, the cluster planes (Y, X) uint8 of all slices of the file, while passing them on."""
         used = set(volume.z_slices)
         _, y, x = volume.origin
         window = slice(y, y + volume.shape[1]), slice(x, x + volume.shape[2])
@@ -42,7 +42,7 @@ class NeighbourTables:
             yield plane
 
     def _positions(self, labels: np.ndarray | None) -> np.ndarray | None:
-        """Class codes -> positions (Y, X) in the data set's order; -1 where no class is."""
+        """Class codes -> positions (Y, X) in the data set's order; -1 for no class."""
         if labels is None:
             return None
         positions = np.full(labels.shape, -1, np.int64)
@@ -70,9 +70,9 @@ def joint(a: np.ndarray, b: np.ndarray, n: int) -> np.ndarray:
 
 
 def continuity(table: Sequence[Sequence[int]] | np.ndarray) -> dict[str, float]:
-    """Of joint counts (n, n): `agreement`, the share of pixels that keep their label from a slice to the next;
-    `chance`, what shuffled pixels would agree; `beyond_chance`, (agreement - chance) / (1 - chance), Cohen's kappa:
-    0 for unrelated slices, 1 for equal ones. NaN without pixels, or with one label."""
+    """From joint counts (n, n): `agreement`, the share of pixels that keep their label from one slice to the next;
+    `chance`, the agreement of shuffled pixels; `beyond_chance`, (agreement - chance) / (1 - chance), Cohen's kappa:
+    0 for unrelated slices, 1 for equal ones. NaN without pixels, or with a single label."""
     counts = np.asarray(table, np.float64)
     total = counts.sum()
     if total == 0:
@@ -84,11 +84,11 @@ def continuity(table: Sequence[Sequence[int]] | np.ndarray) -> dict[str, float]:
 
 
 def z_consistency(tables: Mapping[str, Any], mappings: Mapping[str, np.ndarray], rest: int | None) -> dict[str, Any]:
-    """What metrics.json says of one part: tables as `NeighbourTables.to_lists` gives them, mappings (k,) by rule.
+    """The entry of one part in metrics.json, from the tables of `NeighbourTables.to_lists`, and mappings (k,) by rule.
 
     Keys: ``pairs``; ``clusters``, `continuity` of the clusters; with labels also ``labels``, that of the true classes,
     and ``classes`` {rule: `continuity` of the clusters' classes, and ``relative``, its `beyond_chance` over that of the
-    labels: 1 where the segmentation changes from slice to slice as the tissue does}. {} without neighbouring slices.
+    labels: 1 if the segmentation changes along z just as the tissue does}. {} without neighbouring slices.
     """
     if not tables["pairs"]:
         return {}
@@ -98,7 +98,7 @@ def z_consistency(tables: Mapping[str, Any], mappings: Mapping[str, np.ndarray],
         C = len(labels)
         found["labels"], found["classes"] = continuity(labels), {}
         for rule, mapping in mappings.items():
-            classes = np.zeros((C + 1, C + 1), np.int64)  # the last: clusters without a class
+            classes = np.zeros((C + 1, C + 1), np.int64)  # last: clusters without a class
             chosen = np.where(mapping < 0, C if rest is None else rest, mapping)
             np.add.at(classes, (chosen[:, None], chosen[None, :]), clusters)
             measured = continuity(classes)

@@ -1,13 +1,13 @@
-"""The contents of metrics.json: every mapping fitted, every score, and what a reader must be told.
+"""The content of metrics.json: every fitted mapping, every score, and notes for the reader.
 
-Its keys: ``test``, ``train`` {mapping: `scores`}; ``headline``, the mapping to quote: the one asked for, or the next
-of train, named and the others that there is; ``mapping`` {name: class name or null per cluster}; ``per_slice``
+Its keys: ``test``, ``train`` {mapping: `scores`}; ``headline``, the mapping to quote: the requested one, or else the
+first available of train, named and the others; ``mapping`` {name: class name or null per cluster}; ``per_slice``
 {mapping: `slice_spread` of the test slices}; ``consistency`` of the test FOVs; ``per_image`` {rule: `per_image` of
 the test FOVs} for hungarian and oracle; ``z_consistency`` {train, test:
 `sccs.evaluation.continuity.z_consistency`}, of parts with neighbouring slices; ``clusters_used``,
 ``clusters_any``, ``cluster_share`` {train, test}; ``k``, ``classes``, ``rest``; ``agreement``, the
-share of the training nodes to which a neural clustering head gives its teacher's cluster, or null; ``notes``, what a
-reader must be told. If no training pixel has a label, only `oracle` and `named` are reported, and a note says so.
+share of the training nodes for which a neural clustering head agrees with its teacher, or null; ``notes`` for the
+reader. If no training pixel has a label, only `oracle` and `named` are reported, and a note says so.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from sccs.evaluation.mappings import MAPPINGS, fit_mapping
 from sccs.evaluation.scores import consistency, json_safe, per_image, scores, slice_spread
 from sccs.evaluation.tables import by_slice, rest_position
 
-PER_IMAGE = ("hungarian", "oracle")  # rules that are also fitted on each test image by itself, an upper bound
+PER_IMAGE = ("hungarian", "oracle")  # rules that are also fitted to each test image separately, as an upper bound
 UNSCORED = "the images have no labels, so nothing is scored; name the clusters in the report, or with `sccs name`"
 IN_USE = 0.001  # share of the pixels from which a cluster counts as used
 
 
 def usage(pixels: np.ndarray) -> tuple[list[float], int]:
-    """Share of every cluster in the (k,) pixel counts, and how many hold at least `IN_USE` of the pixels."""
+    """Each cluster's share of the (k,) pixel counts, and the number of clusters with a share of at least `IN_USE`."""
     share = np.asarray(pixels, float) / max(np.sum(pixels), 1)
     return share.tolist(), int((share >= IN_USE).sum())
 
@@ -49,14 +49,14 @@ def evaluate(
     neighbours: Mapping[str, Mapping] | None = None,
     agreement: float | None = None,
 ) -> dict[str, Any]:
-    """The contents of `metrics.json` (nan -> null) from the labelled FOVs of both parts.
+    """The content of `metrics.json` (nan -> null) from the labelled FOVs of both parts.
 
-    `train` and `test` map FOV keys "volume:z:y:x" to tables (k, C); FOVs without labels are left out, so either may
-    be empty. `named` is a person's mapping (k,) (`sccs.evaluation.naming.named_mapping`); `rest`, `mappings` and
-    `headline` are the recipe's `evaluation` block. `train_pixels`, `test_pixels` (k,) count the pixels per cluster over
-    *all* FOVs, labelled or not; without them the tables' rows are counted. `supervised` names parts that were trained
-    on labels. `neighbours` {train, test}: `sccs.evaluation.continuity.NeighbourTables.to_lists` of slices that are
-    neighbours. `agreement`: of a head with its teacher. The head of this module lists the keys.
+    `train` and `test` map FOV keys "volume:z:y:x" to tables (k, C), without unlabelled FOVs, so either may be empty.
+    `named` is the user's mapping (k,) (`sccs.evaluation.naming.named_mapping`); `rest`, `mappings` and
+    `headline` come from the recipe's `evaluation` block. `train_pixels`, `test_pixels` (k,) count the pixels per
+    cluster over *all* FOVs, labelled or not; without them the tables' rows are counted. `supervised` names parts that
+    were trained on labels. `neighbours` {train, test}: `sccs.evaluation.continuity.NeighbourTables.to_lists` of
+    neighbouring slices. `agreement`: of a head with its teacher. The module's docstring lists the keys.
     """
     position = rest_position(class_names, rest)
     empty = np.zeros((k, len(class_names)), np.int64)
@@ -67,7 +67,7 @@ def evaluate(
         "test": test_table.sum(1) if test_pixels is None else np.asarray(test_pixels),
     }
     slices, images = list(by_slice(test).values()), list(test.values())
-    label = [*class_names, None]  # position -1 is no class
+    label = [*class_names, None]  # position -1 means no class
 
     def scored(table: np.ndarray, leave: str = "") -> dict[str, Any]:
         kept = {name: m for name, m in fitted.items() if name != leave}
@@ -100,10 +100,10 @@ def evaluate(
 def evaluate_taught(
     metrics: dict[str, Any], tables: Mapping[str, Mapping[str, Sequence]], classes: Sequence[str]
 ) -> None:
-    """Adds the scores of what a person taught, as mapping `taught`, to the contents of `metrics.json`.
+    """Add the teacher's scores, as mapping `taught`, to the content of `metrics.json`.
 
-    tables: {train, test} {FOV key: (len(classes), C)}, pixels of each class that was taught against the labels. Classes
-    match in whatever case; those that no label has count as the rest class.
+    tables: {train, test} {FOV key: (len(classes), C)}, pixels of each taught class against the labels. Classes match
+    regardless of case; unlabelled ones count as the rest class.
     """
     names, rest = metrics["classes"], metrics["rest"]
     position = {name.strip().lower(): c for c, name in reversed(list(enumerate(names)))}
@@ -121,7 +121,7 @@ def evaluate_taught(
 def _fitted(
     train: np.ndarray, test: np.ndarray, mappings: Sequence[str], named: np.ndarray | None, rest: int | None
 ) -> dict[str, np.ndarray]:
-    """The mappings (k,) that the tables (k, C) of both parts allow, and the one that a person gave."""
+    """The mappings (k,) that the tables (k, C) of both parts allow, and the user's."""
     fitted = {}
     if train.any():
         fitted = {name: fit_mapping(name, train, rest=rest) for name in mappings if name != "oracle"}
@@ -133,7 +133,7 @@ def _fitted(
 
 
 def _use(pixels: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
-    """Of each part, how many clusters are in use, how many have any pixel, and the share of each."""
+    """For each part, the number of clusters in use, of clusters with any pixel, and each cluster's share."""
     return {
         "clusters_used": {part: usage(count)[1] for part, count in pixels.items()},
         "clusters_any": {part: int((count > 0).sum()) for part, count in pixels.items()},
@@ -142,7 +142,7 @@ def _use(pixels: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
 
 
 def _notes(train: np.ndarray, test: np.ndarray, class_names: Sequence[str], supervised: Sequence[str]) -> list[str]:
-    """What a reader must be told, given the tables (k, C) of both parts."""
+    """Notes for the reader, given the tables (k, C) of both parts."""
     notes = []
     if supervised:
         notes.append(

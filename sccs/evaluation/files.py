@@ -1,4 +1,4 @@
-"""What a finished run says of itself, as files: their schemas, and how they are read."""
+"""The files that describe a finished run: their schemas, and how to read them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sccs.system.archive import is_export
 
 AGAIN = "run it again with --resume"
 Rule = MappingName | Literal["named", "taught"]
-Number = float | None  # null: there is none
+Number = float | None  # null: undefined
 Pixels = Annotated[int, Field(ge=0, lt=2**53)]
 Table = list[list[Pixels]]
 Clusters = Annotated[int, Field(ge=1, le=255)]
@@ -39,7 +39,7 @@ class Scores(Stored):
 
 
 class Spread(Stored):
-    """The DSC of a class from slice to slice."""
+    """The spread of a class's DSC over slices."""
 
     mean: Number
     sd: Number
@@ -47,7 +47,7 @@ class Spread(Stored):
 
 
 class Agreement(Stored):
-    """Of neighbouring slices."""
+    """Agreement of neighbouring slices."""
 
     agreement: Number
     beyond_chance: Number
@@ -90,12 +90,12 @@ class Metrics(Stored):
     rest: str | None = None
     agreement: Number = None
     notes: list[str] = []
-    graphs: list[Graph] = []  # of runs before there was graphs.json
+    graphs: list[Graph] = []  # in old runs without graphs.json
 
     @model_validator(mode="after")
     def _agree(self) -> Metrics:
         if {"train", "test"} - self.clusters_used.keys():
-            raise ValueError("clusters_used: names not both of train and test")
+            raise ValueError("clusters_used: does not have both train and test")
         for key, lists in (("mapping", self.mapping), ("cluster_share", self.cluster_share)):
             for name, values in lists.items():
                 if len(values) != self.k:
@@ -103,20 +103,20 @@ class Metrics(Stored):
         if self.headline is not None and self.headline not in self.mapping:
             raise ValueError(f"headline: no mapping {self.headline!r}")
         if self.rest is not None and self.rest not in self.classes:
-            raise ValueError(f"rest: {self.rest!r} is none of the classes")
+            raise ValueError(f"rest: {self.rest!r} is not one of the classes")
         if (self.test or self.train) and not self.classes:
-            raise ValueError("classes: none, but scores")
+            raise ValueError("classes: empty, although there are scores")
         for part in ("test", "train"):
             for rule, scores in getattr(self, part).items():
                 if scores.classes.keys() != set(self.classes):
-                    raise ValueError(f"{part}.{rule}.classes: others than `classes` has")
+                    raise ValueError(f"{part}.{rule}.classes: differ from `classes`")
         for rule, spread in self.per_slice.items():
             if spread.keys() != set(self.classes):
-                raise ValueError(f"per_slice.{rule}: other classes than `classes` has")
+                raise ValueError(f"per_slice.{rule}: classes differ from `classes`")
         for part, along in self.z_consistency.items():
             scored = set(getattr(self, part)) - {"taught"}
             if along.classes and (along.labels is None or scored - along.classes.keys()):
-                raise ValueError(f"z_consistency.{part}: lacks labels, or a mapping that is scored")
+                raise ValueError(f"z_consistency.{part}: lacks labels, or a scored mapping")
         return self
 
 
@@ -129,7 +129,7 @@ class Neighbours(Stored):
 
 
 class Tables(Stored):
-    """tables.json: what `sccs.evaluation.evaluate.evaluate` is given."""
+    """tables.json: the arguments of `sccs.evaluation.evaluate.evaluate`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -160,7 +160,7 @@ class Tables(Stored):
                 found[key] = ([pixels], 1, k)
         for name, (table, rows, columns) in found.items():
             if len(table) != rows or any(len(row) != columns for row in table):
-                raise ValueError(f"{name}: no table of {rows} x {columns} numbers")
+                raise ValueError(f"{name}: not a table of {rows} x {columns} numbers")
         return self
 
 
@@ -194,38 +194,38 @@ class Environment(Stored):
 
 
 def read_metrics(run: Path) -> dict[str, Any]:
-    """The run's `metrics.json`; UserError if it is not there (no run, or not finished), damaged, or of pre-training."""
+    """The run's `metrics.json`. Raises UserError if it is missing (not a finished run), damaged, or of pre-training."""
     path = Path(run) / "metrics.json"
     if is_export(run):
-        raise UserError(f"{run}: an export, not a run; do this with the run that it came from, and export that again")
+        raise UserError(f"{run}: is an export, not a run; use the run that it came from, and export that again")
     if not Path(run).is_dir():
         raise UserError(f"{run}: no such run folder")
     if not path.exists():
         raise UserError(f"{run}: no metrics.json; is this a run folder, and did the run finish? (sccs run --resume)")
     text = bounds.read_text(path, bounds.JSON)
     if "clusters_used" not in parse_json(text, path, dict[str, Any], AGAIN):
-        raise UserError(f"{run}: has no clusters, it seems to be a pre-training; name a run that segmented")
+        raise UserError(f"{run}: has no clusters and is probably a pre-training; give a run that segmented images")
     return parse_json(text, path, Metrics, AGAIN).model_dump(exclude_unset=True)
 
 
 def read_timing(run: Path) -> dict[str, Any]:
-    """The run's timing.json, {} where it took no times; nulls are left out. Raises UserError for another content."""
+    """The run's timing.json without nulls, {} if it is missing. Raises UserError if it is invalid."""
     timing = read_file(run, "timing.json", Timing)
     return {} if timing is None else timing.model_dump(exclude_none=True)
 
 
 def read_environment(run: Path) -> dict[str, Any]:
-    """The run's environment.json, {} where there is none. Raises UserError for another content."""
+    """The run's environment.json, {} if it is missing. Raises UserError if it is invalid."""
     environment = read_file(run, "environment.json", Environment)
     return {} if environment is None else environment.model_dump(exclude_unset=True)
 
 
 def read_graphs(run: Path) -> list[dict[str, Any]]:
-    """The run's graphs.json, [] where there is none. Raises UserError for another content."""
+    """The run's graphs.json, [] if it is missing. Raises UserError if it is invalid."""
     return [graph.model_dump() for graph in read_file(run, "graphs.json", list[Graph]) or []]
 
 
 def read_file(run: Path, name: str, kind: Any) -> Any:
-    """A JSON file of a run as a `kind`, None where there is none. Raises UserError for another content."""
+    """A JSON file of a run as a `kind`, None if it is missing. Raises UserError if it is invalid."""
     path = Path(run) / name
     return read_json(path, kind, AGAIN) if path.exists() else None

@@ -1,4 +1,4 @@
-"""What the labels of a file mean, clusters or classes: their names and colours, by what a person named."""
+"""The meaning of a file's labels, clusters or classes: their names and colours."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ UNNAMED = 255  # pixels without a class; class codes are 0 to 254
 
 @dataclass(frozen=True)
 class Legend:
-    """What the labels of a file mean: names, and colours as (r, g, b)."""
+    """The meaning of a file's labels: names, and colours as (r, g, b)."""
 
     names: dict[int, str]
     colours: dict[int, tuple[int, int, int]]
 
 
 def cluster_legend(entries: Mapping[int, Mapping[str, str]], k: int) -> Legend:
-    """Of files with cluster numbers. entries: as `sccs.evaluation.naming.read_names` gives them."""
+    """Legend of files with cluster numbers. entries: from `sccs.evaluation.naming.read_names`."""
     colours = {**dict(enumerate(cluster_colours(k))), **{c: entry["colour"] for c, entry in entries.items()}}
     return Legend(dict(enumerate(cluster_names(entries, k))), {c: rgb(colour) for c, colour in colours.items()})
 
 
 def class_legend(classes: Mapping[int, str], chosen: Mapping[str, str] | None = None) -> Legend:
-    """Of files with class codes; chosen: name -> "#rrggbb" where a person has chosen one."""
+    """Legend of files with class codes; chosen: name -> "#rrggbb", the user's colours."""
     colours = class_colours(list(classes.values()), chosen)
     return Legend(dict(classes), {code: rgb(colours[name]) for code, name in classes.items()})
 
@@ -42,14 +42,14 @@ def class_codes(
     ignore: int | None = None,
     rest: str | None = None,
 ) -> tuple[np.ndarray, Legend]:
-    """Table (k,) uint8 from clusters to class codes, and what the codes mean.
+    """Table (k,) uint8 from clusters to class codes, and the codes' meaning.
 
     entries: the named ones of the k clusters. classes, ignore: codes and names of the run's data set. rest: its
     `evaluation.rest`.
 
-    A name of the data set's (in whatever case) has the code that it has there. Further names take, in alphabetical
-    order, the codes that follow the data set's, from 1 where it has none. Clusters without a name count as the rest
-    class, as they do in the scores; where there is none they are 255, "unnamed".
+    A name of the data set (regardless of case) has its code there. Further names take, in alphabetical
+    order, the codes after the data set's, from 1 if it has none. Unnamed clusters count as the rest class, as in the
+    scores; without a rest class they are 255, "unnamed".
     """
     code_of, numbered = _numbered([entry["name"] for entry in entries.values()], classes, ignore)
     position = rest_position(list(classes.values()), rest)
@@ -69,10 +69,10 @@ def taught_codes(
     ignore: int | None = None,
     taught: Mapping[int, str] | None = None,
 ) -> tuple[np.ndarray, Legend]:
-    """Codes (C,) uint8 of the classes of a taught run, numbered as by `class_codes`, and what they mean.
+    """Codes (C,) uint8 of a taught run's classes, numbered as by `class_codes`, and their meaning.
 
     names, colours: of the classes (`sccs.model.teacher.Taught`). classes, ignore: of the run's data set. taught: codes
-    of the label images and names that they were given there; such a class has this code, unless the data have it.
+    and names from label images; such a class keeps its code, unless the data set uses it.
     """
     lower = {name.strip().lower() for name in names}
     own = {name.strip().lower() for name in classes.values()}
@@ -90,7 +90,7 @@ def taught_codes(
 def _numbered(
     names: Sequence[str], classes: Mapping[int, str], ignore: int | None
 ) -> tuple[dict[str, int], dict[int, str]]:
-    """Codes of names in lower case, and names of all codes: those of the data set, then further ones in order."""
+    """Codes by lower-case name, and names by code: those of the data set, then further ones in order."""
     code_of = {name.strip().lower(): code for code, name in reversed(list(classes.items()))}
     further: dict[str, str] = {}
     for name in sorted(names):
@@ -100,7 +100,7 @@ def _numbered(
     free = [code for code in (*range(top + 1, UNNAMED), *range(top)) if code not in classes and code != ignore]
     if len(further) > len(free):
         raise UserError(
-            f"--classes: {len(further)} names that are not classes of the data, but {len(free)} free codes; "
+            f"--classes: {len(further)} names are not classes of the data, but only {len(free)} codes are free; "
             "give clusters the same name, or leave --classes out"
         )
     return code_of | dict(zip(further, free)), {**classes, **dict(zip(free, further.values()))}

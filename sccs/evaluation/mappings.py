@@ -1,18 +1,18 @@
-"""The rules that give clusters a class, k clusters -> C classes.
+"""The rules that map k clusters to C classes.
 
-All but `oracle` are fitted on the training table and applied to the test table:
+All except `oracle` are fitted to the training table and applied to the test table:
 
 =========== =======================================================================================================
 train       many-to-one map that maximises the mean DSC on the labelled training volumes (the headline)
-hungarian   one-to-one map of the greatest summed Dice; left-over clusters go to the rest class, else by majority
+hungarian   one-to-one map with the largest summed Dice; left-over clusters go to the rest class, else by majority
 greedy      rule of the authors' later code (CS2C, `cal_metrics.py`): one-to-one on Dice, then further clusters
-majority    the class that most of the cluster's pixels have
-oracle      `train`, fitted on the test table: an upper bound that needs the test labels
-named       a person named the clusters (`sccs name`)
+majority    the most frequent class of the cluster's pixels
+oracle      `train`, fitted to the test table: an upper bound that needs the test labels
+named       the user named the clusters (`sccs name`)
 =========== =======================================================================================================
 
-A mapping is a (k,) int array of class positions; -1 is a cluster without class. Where there is a rest class
-("unrecognized"), such clusters count as that class, otherwise their pixels are missed by every class.
+A mapping is a (k,) int array of class positions; -1 is a cluster without class. If there is a rest class
+("unrecognized"), such clusters count as that class; otherwise their pixels are missed by every class.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ EXACT_CLUSTERS = 12  # 3^k subset pairs: 0.5 million at 12 clusters
 
 
 def fit_mapping(rule: str, table: np.ndarray, *, rest: int | None = None) -> np.ndarray:
-    """Mapping (k,) int64 that `rule` fits on `table` (k, C); `rest` is the rest class's position, if there is one.
+    """Mapping (k,) int64 that `rule` fits to `table` (k, C); `rest` is the position of the rest class, if any.
 
-    Only classes that occur in the table are given to clusters. Clusters without a pixel in the table take the rest
-    class, or the most frequent one where there is no rest class. Ties go to the lower cluster and the lower class.
-    ``fit_mapping("oracle", test_table)`` is the `train` rule; `named` is fitted by nobody (`sccs.evaluation.naming`).
+    Clusters only get classes that occur in the table. Clusters without a pixel in the table get the rest class, or
+    without one the most frequent class. Ties go to the lower cluster and the lower class.
+    ``fit_mapping("oracle", test_table)`` is the `train` rule; `named` is not fitted (`sccs.evaluation.naming`).
     """
     table = np.asarray(table, np.int64)
     rules = {"train": _best, "oracle": _best, "hungarian": _hungarian, "greedy": _greedy, "majority": _majority}
@@ -82,7 +82,7 @@ def _greedy(table: np.ndarray, rest: int | None) -> np.ndarray:
 
 
 def _best(table: np.ndarray, rest: int | None) -> np.ndarray:
-    """The map of the greatest mean DSC: exact up to `EXACT_CLUSTERS` clusters, else a local search."""
+    """The map with the largest mean DSC: exact up to `EXACT_CLUSTERS` clusters, else by local search."""
     return _best_exact(table) if len(table) <= EXACT_CLUSTERS else _best_by_search(table)
 
 
@@ -101,7 +101,7 @@ def _best_exact(table: np.ndarray) -> np.ndarray:
         best.append(_max_plus(dsc[:, c], best[-1]))
     mapping = np.zeros(k, np.int64)
     left = (1 << k) - 1
-    for c in range(C - 1, 0, -1):  # walk back: which part of the clusters left does class c take?
+    for c in range(C - 1, 0, -1):  # walk back: which of the remaining clusters does class c take?
         parts = np.flatnonzero((np.arange(1 << k) & ~left) == 0)
         part = int(parts[np.argmax(dsc[parts, c] + best[c - 1][left ^ parts])])
         mapping[sets[part] == 1] = c
@@ -124,7 +124,7 @@ def _max_plus(f: np.ndarray, g: np.ndarray) -> np.ndarray:
 
 
 def _best_by_search(table: np.ndarray) -> np.ndarray:
-    """Ascent over changes of one or two clusters at a time, from several fixed starts: the same table, the same map."""
+    """Ascent that changes one or two clusters at a time, from several fixed starts, so that it is deterministic."""
     k, C = table.shape
     rng = np.random.default_rng(0)
     starts = [_majority(table, None), _hungarian(table, None), dice_table(table).argmax(1)]
@@ -152,7 +152,7 @@ def _ascend(table: np.ndarray, mapping: np.ndarray) -> np.ndarray:
 
 
 def _summed_dsc(table: np.ndarray, mappings: np.ndarray) -> np.ndarray:
-    """Sum over classes of the DSC, for m mappings at once: (m, k) -> (m,)."""
+    """Sum of the DSC over classes, for m mappings at once: (m, k) -> (m,)."""
     chosen = mappings[:, :, None] == np.arange(table.shape[1])  # (m, k, C)
     hit = np.einsum("mkc,kc->mc", chosen, table)
     predicted = np.einsum("mkc,k->mc", chosen, table.sum(1))
@@ -160,5 +160,5 @@ def _summed_dsc(table: np.ndarray, mappings: np.ndarray) -> np.ndarray:
 
 
 def mapping_array(names: Sequence[str | None], class_names: Sequence[str]) -> np.ndarray:
-    """Back from ``metrics["mapping"][rule]``, a class name or None per cluster, to a mapping (k,) int64."""
+    """Convert ``metrics["mapping"][rule]``, a class name or None per cluster, back to a mapping (k,) int64."""
     return np.array([-1 if name is None else list(class_names).index(name) for name in names], np.int64)

@@ -1,6 +1,6 @@
-"""A person's names and colours for the clusters of a run, kept in its `classes.yaml` (``sccs name RUN 3=nucleus``).
+"""The user's names and colours for the clusters of a run, stored in its `classes.yaml` (``sccs name RUN 3=nucleus``).
 
-The file gives each named cluster its class and colour; clusters without an entry go by "cluster 4"::
+The file gives each named cluster its class and colour; clusters without an entry are called "cluster 4"::
 
     clusters:
       3: {name: nucleus, colour: '#f5c518'}
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from registry.base import UserError
-from sccs.evaluation.class_files import write_class_files
+from sccs.evaluation.class_files import cluster_files, write_class_files
 from sccs.evaluation.evaluate import evaluate, evaluate_taught
 from sccs.evaluation.files import AGAIN, Tables, TaughtTables, read_file, read_metrics
 from sccs.evaluation.mappings import MAPPINGS
@@ -44,16 +44,16 @@ from sccs.system.colours import class_colours
 from sccs.system.files import write_json, write_text
 from sccs.system.log import say
 
-__all__ = ["FILE", "cluster_names", "read_names"]  # of sccs.recipe.named, which others look for here
+__all__ = ["FILE", "cluster_names", "read_names"]  # re-exported from sccs.recipe.named
 
 TABLES = "tables.json"
-TAUGHT = "tables_taught.json"  # the same of what was taught, where labels exist
+TAUGHT = "tables_taught.json"  # the same for the teacher, if labels exist
 
 
 def main(run: str | Path, assignments: Sequence[str]) -> int:
-    """``sccs name RUN 3=nucleus 5=mitochondria:#00ff00``: names clusters, prints what every cluster is called now.
+    """``sccs name RUN 3=nucleus 5=mitochondria:#00ff00``: name clusters, and print the names of all clusters.
 
-    ``sccs name RUN classes.yaml`` takes the names from a file, as the report saves it. Without assignments it only
+    ``sccs name RUN classes.yaml`` takes the names from a file saved from the report. Without assignments it only
     prints. Returns 0; raises UserError like `parse_assignments` and `name_clusters`.
     """
     k = int(read_metrics(Path(run))["k"])
@@ -76,9 +76,8 @@ def main(run: str | Path, assignments: Sequence[str]) -> int:
 def parse_assignments(items: Iterable[str], k: int | None = None) -> tuple[dict[int, str], dict[int, str]]:
     """["3=nucleus", "5=mitochondria:#00ff00"] -> ({3: "nucleus", 5: "mitochondria"}, {5: "#00ff00"}).
 
-    "3=" gives the name "", which clears the cluster's. `k` is the number of clusters, if known. UserError for anything
-    that is not CLUSTER=NAME[:#rrggbb], a cluster that the run does not have or that comes twice, a colour that is none
-    or has no name.
+    "3=" gives the name "", which clears the cluster's. `k` is the number of clusters, if known. Raises UserError for
+    anything but CLUSTER=NAME[:#rrggbb], a missing or repeated cluster, an invalid colour, or a colour without a name.
     """
     names: dict[int, str] = {}
     colours: dict[int, str] = {}
@@ -93,9 +92,9 @@ def parse_assignments(items: Iterable[str], k: int | None = None) -> tuple[dict[
                 f"{item!r}: {number.strip()!r} is not a cluster number: write CLUSTER=NAME, such as 3=nucleus"
             )
         digits = number.strip().lstrip("0")
-        cluster = int(digits or 0) if len(digits) < 10 else 10**10  # more than any run has
+        cluster = int(digits or 0) if len(digits) < 10 else 10**10  # beyond any run
         if cluster in names:
-            raise UserError(f"{item!r}: cluster {cluster} already got the name {names[cluster]!r}; name it once")
+            raise UserError(f"{item!r}: cluster {cluster} was already given the name {names[cluster]!r}; name it once")
         _check_cluster(cluster, k, item)
         if not name and colon:
             raise UserError(f"{item!r}: the name is empty: write {cluster}=NAME, such as {cluster}=nucleus")
@@ -106,12 +105,12 @@ def parse_assignments(items: Iterable[str], k: int | None = None) -> tuple[dict[
 
 
 def name_clusters(run: Path, names: Mapping[int, str], colours: Mapping[int, str] | None = None) -> dict[int, dict]:
-    """Adds `names` (and `colours`) of clusters to the run's `classes.yaml` and scores the mapping `named` anew.
+    """Add `names` (and `colours`) of clusters to the run's `classes.yaml`, and rescore the mapping `named`.
 
-    Earlier names of other clusters stay; the name "" clears a cluster's. A colour holds for every cluster of that name;
-    a name without a chosen colour takes one of the project's table. One step of the run's history, which
-    <volume>_classes.tif follows. Returns what `read_names` will give. UserError if the run is not finished, lacks the
-    cluster, or one name was given two colours.
+    Earlier names of other clusters stay; the name "" clears a cluster's. A colour applies to every cluster of that
+    name; a name without a chosen colour takes one from the project's table. This is one step of the run's history, and
+    updates <volume>_classes.tif. Returns the same as `read_names`. Raises UserError if the run is not finished or lacks
+    the cluster, or if a name was given two colours.
     """
     run = Path(run)
     k = int(read_metrics(run)["k"])
@@ -131,19 +130,21 @@ def name_clusters(run: Path, names: Mapping[int, str], colours: Mapping[int, str
         chosen.setdefault(entry["name"], entry["colour"])
     table = class_colours(list(dict.fromkeys(merged[c] for c in sorted(merged))), chosen)
     entries = {c: {"name": merged[c], "colour": table[merged[c]]} for c in sorted(merged)}
+    if (run / TABLES).exists() and state.teacher is None:
+        cluster_files(run)  # damaged ones are told before anything changes
     said = [f"{c}={name}" + (f":{colours[c]}" if c in colours else "") for c, name in names.items()]
     history.take(run, f"name {' '.join(said)}", replace(state, clusters=entries))
     if (run / TABLES).exists():
         metrics = rescore(run)
-        if state.teacher is None:  # or what is taught decides as well: `sccs.products.write_taught`
+        if state.teacher is None:  # otherwise see `sccs.products.write_taught`
             write_class_files(run, metrics)
     return entries
 
 
 def named_mapping(entries: Mapping[int, Mapping[str, str]], class_names: Sequence[str], k: int) -> np.ndarray:
-    """The mapping `named`, (k,) int64 positions in `class_names`: -1 for clusters without name and for other names.
+    """The mapping `named`, (k,) int64 positions in `class_names`: -1 for unnamed clusters and other names.
 
-    Names match whatever their case.
+    Names match regardless of case.
     """
     position = {name.strip().lower(): c for c, name in reversed(list(enumerate(class_names)))}
     return np.array([position.get(name.strip().lower(), -1) for name in cluster_names(entries, k)], np.int64)
@@ -165,9 +166,9 @@ def write_metrics(
     neighbours: Mapping[str, Mapping] | None = None,
     agreement: float | None = None,
 ) -> dict[str, Any]:
-    """Evaluates a run (arguments as `sccs.evaluation.evaluate.evaluate`) into its `metrics.json`, which is returned.
+    """Evaluate a run (arguments as `sccs.evaluation.evaluate.evaluate`), write its `metrics.json`, and return it.
 
-    The tables are kept beside it in `tables.json`, so that names given later are scored without the images.
+    The tables are stored in `tables.json`, so that later names are scored without the images.
     """
 
     def plain(tables: Mapping[str, np.ndarray]) -> dict[str, list]:
@@ -187,7 +188,7 @@ def write_metrics(
 
 
 def rescore(run: Path) -> dict[str, Any]:
-    """Evaluates the run's tables again, with the names it has now, and rewrites `metrics.json`, which is returned."""
+    """Evaluate the run's tables again with its current names, rewrite `metrics.json`, and return it."""
     run = Path(run)
     stored = read_json(run / TABLES, Tables, AGAIN).model_dump(exclude_unset=True)
     class_names, k = stored["class_names"], stored["k"]
@@ -199,19 +200,19 @@ def rescore(run: Path) -> dict[str, Any]:
     metrics = evaluate(**stored, named=named)
     other = [] if named is None else sorted({e["name"] for c, e in entries.items() if c < k and named[c] < 0})
     if other and class_names:
-        metrics["notes"].append(f"named, but no labelled class: {', '.join(other)}; scored as {metrics['rest']}")
+        metrics["notes"].append(f"named, but not a labelled class: {', '.join(other)}; scored as {metrics['rest']}")
     taught = read_file(run, TAUGHT, TaughtTables)
-    if taught is not None and taught.state == taught_state(run):  # else of an earlier state
+    if taught is not None and taught.state == taught_state(run):  # otherwise outdated
         evaluate_taught(metrics, {"train": taught.train, "test": taught.test}, taught.classes)
     write_json(run / "metrics.json", metrics)
     return metrics
 
 
 def write_taught(run: Path, classes: Sequence[str], tables: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, Any]:
-    """Keeps what a taught run was counted to say, in `tables_taught.json`, and scores it; returns the metrics.
+    """Store a taught run's tables in `tables_taught.json`, and score them; returns the metrics.
 
-    classes: those that were taught. tables: {train, test}, of each FOV's key "volume:z:y:x" the pixels (len(classes),
-    C) of each class against the labels.
+    classes: the taught ones. tables: {train, test}, by FOV key "volume:z:y:x", the pixels (len(classes), C) of each
+    class against the labels.
     """
     plain = {part: {key: np.asarray(table).tolist() for key, table in each.items()} for part, each in tables.items()}
     write_json(run / TAUGHT, {"state": taught_state(run), "classes": list(classes), **plain})
@@ -219,10 +220,10 @@ def write_taught(run: Path, classes: Sequence[str], tables: Mapping[str, Mapping
 
 
 def taught_state(run: Path) -> str:
-    """A digest of what a person made of the run by now."""
+    """A digest of the user's current edits of the run."""
     return hashlib.sha256((read_text(run, FILE) or "").encode()).hexdigest()[:16]
 
 
 def _check_cluster(cluster: int, k: int | None, item: str) -> None:
     if k is not None and not 0 <= cluster < k:
-        raise UserError(f"{item!r}: the run has no cluster {cluster}; its clusters are 0 to {k - 1}")
+        raise UserError(f"{item!r}: there is no cluster {cluster}; the run has 0 to {k - 1}")

@@ -1,4 +1,4 @@
-"""Scores of clusters under a mapping: DSC, IoU, sensitivity and accuracy of classes, their spread and consistency."""
+"""Scores of clusters under a mapping: DSC, IoU, sensitivity and accuracy of classes; spread and consistency."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MEASURES = ("dsc", "iou", "sensitivity", "accuracy")
 
 
 def class_table(table: np.ndarray, mapping: np.ndarray, rest: int | None = None) -> np.ndarray:
-    """Predicted class against true class, (C + 1, C): the last row holds the clusters without a class."""
+    """Predicted class against true class, (C + 1, C): the last row is for clusters without a class."""
     C = table.shape[1]
     mapping = np.asarray(mapping)
     rows = np.where(mapping < 0, C if rest is None else rest, mapping)
@@ -30,11 +30,11 @@ def scores(
     """DSC, IoU, sensitivity and accuracy of every class on `table` (k, C), and their means.
 
     DSC = 2TP / (2TP + FP + FN), IoU = TP / (TP + FP + FN), sensitivity = TP / (TP + FN), accuracy = (TP + TN) / N,
-    over the pooled pixels. A class that is absent from the truth is left out of the means; where it was predicted all
-    the same its DSC and IoU are 0, where it was not they are nan, like every other ratio without a denominator.
+    over the pooled pixels. A class that is absent from the truth is excluded from the means; its DSC and IoU are 0 if
+    it was predicted, and otherwise nan, like every other ratio with denominator zero.
 
-    Returns ``{"classes": {name: {measure: value}}, "mean": {...}, "mean_without_rest": {...}}``; the two means are the
-    same where no class is a rest class (`rest_position`).
+    Returns ``{"classes": {name: {measure: value}}, "mean": {...}, "mean_without_rest": {...}}``; the two means are
+    equal if there is no rest class (`rest_position`).
     """
     position = rest_position(class_names, rest)
     return _scores(class_table(table, mapping, position), class_names, position)
@@ -69,7 +69,7 @@ def _means(values: np.ndarray) -> dict[str, float]:
 def slice_spread(
     tables: Sequence[np.ndarray], mapping: np.ndarray, class_names: Sequence[str], rest: str | None = None
 ) -> dict[str, dict[str, float]]:
-    """DSC from slice to slice: ``{class: {mean, sd, n}}`` over those of the per-slice `tables` that hold the class.
+    """Spread of the DSC over slices: ``{class: {mean, sd, n}}`` over the per-slice `tables` that contain the class.
 
     `sd` is the sample standard deviation, nan for fewer than two slices.
     """
@@ -82,7 +82,7 @@ def slice_spread(
 
 
 def mean_sd(values: Sequence[float]) -> dict[str, float]:
-    """``{mean, sd, n}`` with the sample standard deviation; nan where there are too few values."""
+    """``{mean, sd, n}`` with the sample standard deviation; nan if there are too few values."""
     n = len(values)
     return {
         "mean": float(np.mean(values)) if n else math.nan,
@@ -94,8 +94,8 @@ def mean_sd(values: Sequence[float]) -> dict[str, float]:
 def consistency(tables: Sequence[np.ndarray], class_names: Sequence[str], rest: str | None = None) -> dict[str, float]:
     """Do clusters mean the same in every image? The mean DSC per image, averaged over images, under two oracles:
 
-    ``one_mapping``: one `oracle` map for all images together; ``per_image``: an `oracle` map of its own for each
-    image. Their ``gap`` (never negative up to `EXACT_CLUSTERS` clusters) is what the inconsistency costs.
+    ``one_mapping``: one `oracle` map for all images together; ``per_image``: a separate `oracle` map for each
+    image. Their ``gap`` (never negative up to `EXACT_CLUSTERS` clusters) is the cost of inconsistency.
     """
     position = rest_position(class_names, rest)
     labelled = [table for table in tables if table.any()]
@@ -111,10 +111,10 @@ def consistency(tables: Sequence[np.ndarray], class_names: Sequence[str], rest: 
 def per_image(
     tables: Sequence[np.ndarray], rule: str, class_names: Sequence[str], rest: str | None = None
 ) -> dict[str, Any]:
-    """`scores`, pixels pooled over images, where each image's clusters are mapped by `rule` with its own labels.
+    """`scores` with pixels pooled over images, and each image's clusters mapped by `rule` with its own labels.
 
-    `hungarian` is how the paper's ablation "w/o NC_hm" is matched with the ground truth. An upper bound, as `oracle`
-    is: nothing of the kind can be had for an image without labels.
+    `hungarian` matches the paper's ablation "w/o NC_hm" with the ground truth. Like `oracle`, this is an upper bound,
+    as it is impossible for images without labels.
     """
     position = rest_position(class_names, rest)
     labelled = [table for table in tables if table.any()]

@@ -1,6 +1,6 @@
-"""Tables of pixel counts, clusters against classes, (k, C) int64: what every score is computed from.
+"""Tables of pixel counts, clusters against classes, (k, C) int64: the basis of every score.
 
-They add up: over FOVs, slices and volumes. Pixels outside the cell (`ignore`) never enter a table.
+They add up over FOVs, slices and volumes. Pixels outside the cell (`ignore`) are never counted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def confusion(
     """Pixel counts (k, C) int64 of clusters 0..k-1 against the class codes in `classes`, in their order.
 
     `clusters` and `labels` are integer arrays of one shape, (H, W) or (Z, H, W). Pixels whose label is `ignore` or
-    no code of `classes` are left out. ValueError if shapes differ or a cluster lies outside 0..k-1.
+    not in `classes` are excluded. Raises ValueError if shapes differ or a cluster lies outside 0..k-1.
     """
     clusters, labels = np.asarray(clusters), np.asarray(labels)
     if clusters.shape != labels.shape:
@@ -41,7 +41,7 @@ def confusion(
 def rest_position(class_names: Sequence[str], rest: str | None = None) -> int | None:
     """Position of the rest class: the one called `rest`, else the first of `REST_NAMES` that occurs, else None.
 
-    UserError if `rest` is asked for and is none of the classes.
+    Raises UserError if `rest` is given but is not one of the classes.
     """
     names = [name.strip().lower() for name in class_names]
     if rest is not None and names and rest.strip().lower() not in names:

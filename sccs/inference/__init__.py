@@ -1,1 +1,1 @@
-"""A trained model on images of any size: fields of view, blocks, stitching, edges along z."""
+"""Apply a trained model to images of any size: fields of view, blocks, stitching, edges along z."""

@@ -1,11 +1,11 @@
-"""A segmentation in blocks, carried out by any number of processes on any number of machines; any of them may die.
+"""A segmentation in blocks by any number of processes on any number of machines, any of which may die.
 
-While it lasts, OUTPUT.partial/ holds job.json (all that a worker must know), the store, what each field of view (FOV)
-has given, and done/, a file for each block that is written, with the checksum of its labels. A block is done again
-unless its file is there, so that a killed job loses the blocks at work and nothing else; a job that is resumed compares
-the checksums. Three stages, each block by block: `fovs` segments, "0" stitches the FOVs of a block and of its
-neighbours to the finest level, "1" and on are the levels of the pyramid.
-What a block holds follows from job.json alone: not from who computes it, when, or beside whom.
+Until it is finished, OUTPUT.partial/ contains job.json (all that a worker must know), the store, the result of each
+field of view (FOV), and done/ with a file for each finished block and the checksum of its labels. A block without such
+a file is computed again, so a killed job loses only the blocks in progress; a resumed job verifies the checksums. There
+are three kinds of stages, each block by block: `fovs` segments, "0" stitches the FOVs of a block and its neighbours
+into the finest level, "1" and up are the levels of the pyramid.
+A block's content depends only on job.json, not on which worker computes it, or when.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ from sccs.system.log import say_error
 MADE = ("classes.yaml", *(f"{part}.{kind}" for part in ("edits", "teacher") for kind in ("json", "safetensors")))
 CONTENT = ("store", "fovs", "done", "job.json", "probabilities", *MADE)  # of OUTPUT.partial
 Natural = Annotated[int, Field(ge=0, lt=2**53)]
-STAGES = {"fovs": "segmenting", "0": "stitching"}  # what they do, for the progress
-# what a damaged array makes zarr raise
+STAGES = {"fovs": "segmenting", "0": "stitching"}  # shown as progress
+# raised by zarr for a damaged array
 DAMAGE = (*UNREADABLE, TypeError, AttributeError)
 
 
 class Settings(Stored):
-    """What is segmented, and how."""
+    """What to segment, and how."""
 
     run: str
     model: str
@@ -74,7 +74,7 @@ class Settings(Stored):
     codes: Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(max_length=255)] | None = None
     probabilities: str | None = None
     table: list[Annotated[int, Field(ge=0, le=255)]]
-    looked_up: Literal["after stitching"] | None = None  # the table; None: of a job without classes by name
+    looked_up: Literal["after stitching"] | None = None  # the table; None: a job without named classes
 
 
 class Content(Stored):
@@ -86,13 +86,13 @@ class Content(Stored):
 
 
 def begun(output: str | os.PathLike) -> dict | None:
-    """job.json of an unfinished segmentation, None where there is none."""
+    """job.json of an unfinished segmentation, None if there is none."""
     folder = partial_folder(output)
     return read_job(folder) if (folder / "job.json").exists() else None
 
 
 def read_job(folder: Path) -> dict[str, Any]:
-    """job.json of a folder. Raises FileNotFoundError where there is none, UserError for another content."""
+    """job.json of a folder. Raises FileNotFoundError if it is missing, UserError if it is invalid."""
     path = folder / "job.json"
     path.stat()
     return read_json(path, Content, MEND).model_dump(exclude_unset=True)
@@ -101,9 +101,9 @@ def read_job(folder: Path) -> dict[str, Any]:
 def begin(
     output: str | os.PathLike, settings: Mapping[str, Any], statistics: tuple[float, float], model: Model, **store: Any
 ) -> None:
-    """Lay out OUTPUT.partial, without any block. store: arguments of `create_store` (voxel_size, names, ...).
+    """Create OUTPUT.partial, without any block. store: arguments of `create_store` (voxel_size, names, ...).
 
-    model: what a person made of it by now is kept there, and holds for all blocks.
+    model: its current names, edits and teacher are stored and apply to all blocks.
     """
     folder = partial_folder(output)
     shutil.rmtree(folder, ignore_errors=True)
@@ -123,7 +123,7 @@ def begin(
     if model.edits is not None or model.taught is not None:
         model.keep_made(folder)
     if settings.get("probabilities"):
-        assert model.taught is not None  # or there were none to ask for
+        assert model.taught is not None  # checked with the options
         create_probabilities(folder / "probabilities", plan.shape, plan.chunk, model.taught.names, settings, store)
     for stage in ("fovs", *range(len(levels))):
         (folder / "done" / str(stage)).mkdir(parents=True)
@@ -131,7 +131,7 @@ def begin(
 
 
 def finish(output: str | os.PathLike) -> None:
-    """The store takes its final name; what stood there goes."""
+    """Give the store its final name, replacing what was there."""
     folder = partial_folder(output)
     wished = read_job(folder)["settings"].get("probabilities")
     if wished and (folder / "probabilities").exists():
@@ -141,19 +141,19 @@ def finish(output: str | os.PathLike) -> None:
 
 
 def channels(settings: Mapping[str, Any]) -> tuple[int, ...]:
-    """What a pixel of a FOV holds beside its label, which stitching goes by: () for nothing, (1 + channels,)."""
+    """Values per pixel of a FOV, the first being the label that stitching uses: () for labels only, (1 + channels,)."""
     shown = shown_of(settings)
     return () if shown is None else (1 + len(shown.empty),)
 
 
 def shown_of(settings: Mapping[str, Any]) -> Classes | None:
-    """What of a taught model a job writes."""
+    """What a job writes for a taught model."""
     codes = settings.get("codes")
     return None if codes is None else Classes(np.array(codes, np.uint8), bool(settings.get("probabilities")))
 
 
 def layout(settings: Mapping[str, Any]) -> tuple[Plan, list[Level]]:
-    """The plan of FOVs and blocks, and the levels of the pyramid, of a job's settings."""
+    """The plan of FOVs and blocks, and the levels of the pyramid, from a job's settings."""
     shape = [stop - start for start, stop in settings["region"]]
     plan = make_plan(shape, settings["fov"], settings["halo"], settings["block"])
     return plan, pyramid(shape, settings["voxel_size"])
@@ -162,7 +162,7 @@ def layout(settings: Mapping[str, Any]) -> tuple[Plan, list[Level]]:
 # ------------------------------------------------------------------------------------------------------------- work
 @dataclass(frozen=True)
 class Task:
-    """Block `number` of a stage: "fovs", or the number of a level. size: FOVs, for the progress."""
+    """Block `number` of a stage: "fovs", or the number of a level. size: number of FOVs, for progress."""
 
     stage: str
     number: int
@@ -170,7 +170,7 @@ class Task:
 
 
 class Job:
-    """What a process keeps open of a segmentation: model, volume, mask and arrays, each from its first use."""
+    """What a process keeps open for a segmentation: model, volume, mask and arrays, each opened on first use."""
 
     def __init__(self, folder: str, device: str):
         about = read_job(Path(folder))
@@ -181,12 +181,12 @@ class Job:
 
     @functools.cached_property
     def model(self) -> Model:
-        """The run's model, loaded at its first use."""
+        """The run's model, loaded on first use."""
         return Model.load(self.settings["run"], self.device, made=self.folder)
 
     @functools.cached_property
     def volume(self) -> Volume:
-        """The region of the image, standardised by the statistics of the whole."""
+        """The region of the image, standardised by the statistics of the whole region."""
         return open_volume(self.settings, self.model.min_side, self.statistics)
 
     @functools.cached_property
@@ -196,12 +196,12 @@ class Job:
 
     @functools.cached_property
     def fovs(self) -> Any:
-        """What all FOVs see, beside one another: (Z, rows * slot, columns * slot)."""
+        """The results of all FOVs, side by side: (Z, rows * slot, columns * slot)."""
         return import_zarr(self.folder).open_array(self.folder / "fovs", mode="r+")
 
     @functools.cached_property
     def probabilities(self) -> Any:
-        """The Zarr array (C + 1, Z, Y, X) uint8 of the classes' probabilities, and of the doubt."""
+        """The Zarr array (C + 1, Z, Y, X) uint8 of the class probabilities and the uncertainty."""
         return import_zarr(self.folder).open_array(self.folder / "probabilities" / "0", mode="r+")
 
     def level(self, number: int) -> Any:
@@ -209,11 +209,11 @@ class Job:
         return open_level(self.folder / "store", self.settings["kind"], number)
 
     def marker(self, task: Task) -> Path:
-        """The file that says that a task is done, and the checksum of its labels."""
+        """The file that marks a task as done, with the checksum of its labels."""
         return self.folder / "done" / task.stage / str(task.number)
 
     def tasks(self, stage: str) -> list[Task]:
-        """Blocks of a stage that are still to do."""
+        """Unfinished blocks of a stage."""
         done = self._done(stage)
         left = [number for number in range(self._count(stage)) if str(number) not in done]
         if stage == "fovs":
@@ -236,8 +236,8 @@ class Job:
         return UserError(f"{self.folder}: the unfinished segmentation is damaged ({reason}); {MEND}")
 
     def check(self) -> None:
-        """Blocks whose labels are not those that their marker tells of are to do again. Raises UserError where the job
-        has lost more than blocks."""
+        """Mark blocks as unfinished if their labels do not match their checksum. Raises UserError if more than blocks
+        is lost."""
         again = 0
         for stage in self.stages:
             self._place(Task(stage, 0))
@@ -247,7 +247,7 @@ class Job:
                     again += known
                     remove(self.folder / "done" / stage / name)
         if again:
-            say_error(f"{self.folder}: {again} of the blocks that were done are damaged, and are done again")
+            say_error(f"{self.folder}: {again} finished blocks are damaged and will be computed again")
 
     def _whole(self, task: Task) -> bool:
         array, area = self._place(task)
@@ -256,11 +256,11 @@ class Job:
                 return True
         except (UserError, *DAMAGE):
             pass
-        array[area] = EMPTY  # what was empty is not written again
+        array[area] = EMPTY  # empty chunks are not written again
         return False
 
     def _checksum(self, task: Task) -> str:
-        """Of the labels that a task has written, as they are read again."""
+        """Checksum of a task's labels, read back."""
         array, (z, y, x) = self._place(task)
         crc, depth = 0, self.plan.chunk[0]
         for start in range(z.start, z.stop, depth):
@@ -288,8 +288,8 @@ class Job:
         return array, area
 
     def do(self, task: Task, tick: Callable[[], Any] = lambda: None) -> None:
-        """tick: called after every FOV."""
-        if self.marker(task).exists():  # by a worker that died before it could say so
+        """Execute a task. tick: called after every FOV."""
+        if self.marker(task).exists():  # done by a worker that died before reporting it
             return
         if task.stage == "fovs":
             self._segment(task.number, tick)
@@ -303,7 +303,7 @@ class Job:
         zs, rows, columns = self.plan.within(number)
         places = [(i, j) for i in rows for j in columns]
         depth = self.plan.chunk[0]
-        for start in range(zs.start, zs.stop, depth):  # what is written at once, chunk by chunk
+        for start in range(zs.start, zs.stop, depth):  # written at once, chunk by chunk
             some = range(start, min(start + depth, zs.stop))
             found = self._layer(some, places, tick)
             for (i, j), labels in found.items():
@@ -313,8 +313,8 @@ class Job:
     def _layer(self, zs: range, places: Sequence[Place], tick: Callable[[], Any]) -> dict[Place, np.ndarray]:
         """Labels of some slices, for each FOV of a block: (slices, *slot).
 
-        Slice by slice, as the FOVs of one have features in common; the pixels that all of them see are asked for
-        together, so that a chunk, which is many slices deep, is read once.
+        Works slice by slice, as the FOVs of a slice share features; but reads the pixels of all slices together, so
+        that a chunk, which spans many slices, is read once.
         """
         shown = shown_of(self.settings)
         shape = (len(zs), *self.plan.slot, *channels(self.settings))
@@ -326,7 +326,7 @@ class Job:
             slice(low, max((fov[axis].high for fov in seen), default=0)) for axis, low in ((0, top), (1, left))
         )
         for z in zs:
-            image = np.empty((0, 0), np.float32)  # where all is outside of the mask
+            image = np.empty((0, 0), np.float32)  # if all is outside the mask
             if wanted[z]:
                 image = self.volume.read_window(self.volume.origin[0] + z, rows, columns)
             with sharing(self.model, len(wanted[z])):
@@ -343,13 +343,13 @@ class Job:
         return layer
 
     def _inside(self, z: int, i: int, j: int) -> bool:
-        """Whether anything of FOV (i, j) is to be segmented."""
+        """Whether FOV (i, j) contains anything to segment."""
         y, x = self.plan.y[i], self.plan.x[j]
         return self.mask is None or bool(self.mask(z, slice(y.start, y.stop), slice(x.start, x.stop)).any())
 
     @functools.cached_property
     def table(self) -> np.ndarray:
-        """From clusters to labels, (256,) uint8."""
+        """Table from clusters to labels, (256,) uint8."""
         return look_up(np.array(self.settings["table"], np.uint8))
 
     def _stitch(self, number: int) -> None:
@@ -389,7 +389,7 @@ class Job:
         halve_box(self.level(level - 1), self.level(level), here.step, box(here.shape, self._cells, number))
 
 
-_one_at_a_time = threading.Lock()  # also in a worker of several threads: a task has its threads of its own
+_one_at_a_time = threading.Lock()  # even in a worker with several threads, as a task uses its own threads
 
 
 @functools.lru_cache(maxsize=1)
@@ -398,13 +398,13 @@ def _job(folder: str, device: str, token: str) -> Job:
         return Job(folder, device)
     except FileNotFoundError:
         raise UserError(
-            f"{folder}: not there on {socket.gethostname()}, where a worker runs; put OUTPUT, INPUT and "
-            "RUN on a disk that all machines have under the same path"
+            f"{folder}: missing on {socket.gethostname()}, where a worker runs; put OUTPUT, INPUT and "
+            "RUN on a disk that all machines see under the same path"
         ) from None
 
 
 def do(folder: str, device: str, token: str, task: Task) -> Task:
-    """A task in a worker's process, which keeps the job open for the next. token: tells jobs of one name apart."""
+    """Execute a task in a worker, which keeps the job open for the next. token: distinguishes jobs of the same name."""
     with _one_at_a_time:
         _job(folder, device, token).do(task)
     return task
@@ -413,7 +413,7 @@ def do(folder: str, device: str, token: str, task: Task) -> Task:
 def carry_out(
     output: str | os.PathLike, device: str, workers: int, scheduler: str | None, progress: Callable[[int, str], Any]
 ) -> None:
-    """Do what is left of the job, stage by stage. progress(total, what) is a context whose value has update(n)."""
+    """Do the rest of the job, stage by stage. progress(total, what) is a context whose value has update(n)."""
     folder = str(partial_folder(output).absolute())
     token = read_job(Path(folder))["token"]
     job = Job(folder, device)
@@ -436,9 +436,9 @@ def carry_out(
 
 @contextmanager
 def kept(folder: str) -> Iterator[None]:
-    """Says where the work is, when something ends it early."""
+    """If the work ends early, say where it is."""
     try:
         yield
     except BaseException:
-        say_error(f"{folder} keeps what is done; --resume continues")
+        say_error(f"{folder} has the finished part; --resume continues")
         raise

@@ -1,10 +1,10 @@
-"""How a volume is cut for segmentation: fields of view (FOVs) with halos, blocks that are written whole, and the
-levels of the label pyramid. Plain numbers; nothing here reads pixels or knows a model.
+"""How a volume is divided for segmentation: fields of view (FOVs) with halos, and blocks. Only numbers; nothing here
+reads pixels or knows a model.
 
-The FOVs of `overlapping` are those of every segmentation; `separate` ones are the paper's protocol of evaluation.
+Every segmentation uses the FOVs of `overlapping`; those of `separate` are the paper's evaluation protocol.
 
-The FOVs follow from the region's shape, the FOV's side and the halo alone. Blocks are whole FOVs and whole chunks, so
-that no FOV is computed twice, no two workers write one chunk, and labels depend neither on blocks nor on their order.
+FOVs depend only on the region's shape, their side and the halo. Blocks consist of whole FOVs and whole chunks: no FOV
+is computed twice, no two workers write the same chunk, and labels do not depend on the blocks or their order.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from registry.base import UserError
 from sccs.data.pyramid import CHUNK, box, grid
 from sccs.data.tiler import WINDOW, split
 
-HALO = 40  # px, at most a fourteenth of the FOV; the default
-BLOCK = (32, 1120, 1120)  # voxels; the default before it is fitted to whole FOVs
-FOV_VOXELS = 1 << 26  # of the slices of one FOV in a block, at most, unless one slice has more
+HALO = 40  # px; the default, but at most 1/14 of the FOV
+BLOCK = (32, 1120, 1120)  # voxels; the default, before rounding to whole FOVs
+FOV_VOXELS = 1 << 26  # most voxels of a FOV's slices in a block, unless one slice has more
 
 
 class Span(NamedTuple):
-    """One FOV along an axis: it sees [low, high) and writes [start, stop), px of the region."""
+    """One FOV along an axis: it sees [low, high) and writes [start, stop), in px of the region."""
 
     start: int
     stop: int
@@ -35,12 +35,12 @@ class Span(NamedTuple):
 
     @property
     def core(self) -> slice:
-        """What is written, within what is seen."""
+        """The written part, relative to the seen part."""
         return slice(self.start - self.low, self.stop - self.low)
 
 
 def default_halo(fov: int | str) -> int:
-    """px that neighbouring FOVs see of one another, by their side.
+    """px by which a FOV sees into its neighbours, for a given side.
 
     >>> default_halo(560), default_halo(160), default_halo("full")
     (40, 11, 0)
@@ -51,9 +51,9 @@ def default_halo(fov: int | str) -> int:
 def spans(length: int, fov: int | str, halo: int) -> list[Span]:
     """FOVs along an axis: equal steps, on multiples of the MAE's window (80 px) where `fov` allows for it.
 
-    A side of at most `fov` px is one FOV, and no FOV sees more (but where the last one would see less than a window).
-    Of three or more with a halo, those at the ends reach inwards to see as much as the others; two are both at an end,
-    and see one halo each. Without a halo, FOVs see what they write. Raises UserError for a halo that leaves no centre.
+    A side of at most `fov` px is one FOV, and no FOV sees more (unless the last one would see less than a window).
+    Of three or more with a halo, those at the ends extend inwards to see as much as the others; if there are only two,
+    each sees one halo. Without a halo, FOVs see what they write. Raises UserError for a halo that leaves no centre.
 
     >>> [(span.start, span.stop, span.low, span.high) for span in spans(1024, 560, 40)]
     [(0, 520, 0, 560), (520, 1024, 480, 1024)]
@@ -70,7 +70,7 @@ def spans(length: int, fov: int | str, halo: int) -> list[Span]:
     else:
         step = grid * math.ceil(math.ceil(length / grid) / math.ceil(length / limit))
     least = min(step + 2 * halo if halo and not two else grid, length)
-    # Windows of the last FOV lie as those of its neighbours do; it sees one whole window at least.
+    # The last FOV's windows align with those of its neighbours; it sees at least one whole window.
     last = min(math.ceil((length - least) / grid), (length - grid) // grid) * grid
     lows = [max(0, min(start - halo, last)) for start in range(0, length, step)]
     return [
@@ -79,12 +79,12 @@ def spans(length: int, fov: int | str, halo: int) -> list[Span]:
     ]
 
 
-Place = tuple[int, int]  # of a FOV among those of a slice: row, column
+Place = tuple[int, int]  # row and column of a FOV in a slice
 
 
 @dataclass(frozen=True)
 class Fields:
-    """The FOVs of a slice. y, x: along its axes. halo: px that neighbours see of one another; 0: they only touch."""
+    """The FOVs of a slice. y, x: along its axes. halo: px by which they see into their neighbours; 0: no overlap."""
 
     halo: int
     y: list[Span]
@@ -103,7 +103,7 @@ class Fields:
 
     @property
     def seen(self) -> int:
-        """Pixels that all FOVs see together."""
+        """Pixels seen by all FOVs in total."""
         return math.prod(sum(span.high - span.low for span in along) for along in (self.y, self.x))
 
 
@@ -136,12 +136,12 @@ class Plan(Fields):
 
     @property
     def slot(self) -> tuple[int, int]:
-        """(h, w) that holds whatever one FOV sees."""
+        """(h, w) large enough for what any FOV sees."""
         h, w = (max(span.high - span.low for span in along) for along in (self.y, self.x))
         return h, w
 
     def corner(self, i: int, j: int) -> tuple[int, int]:
-        """Of the slot of FOV (i, j), where slots lie side by side."""
+        """Corner of FOV (i, j)'s slot, with slots side by side."""
         return i * self.slot[0], j * self.slot[1]
 
     def box(self, number: int) -> tuple[slice, ...]:
@@ -159,7 +159,7 @@ class Plan(Fields):
 
 
 def make_plan(shape: Sequence[int], fov: int | str, halo: int, block: Sequence[int] | None = None) -> Plan:
-    """`block`: wished for, in voxels (z, y, x); y and x become whole FOVs, at least one."""
+    """`block`: requested size in voxels (z, y, x); y and x are rounded to whole FOVs, at least one."""
     Z, Y, X = map(int, shape)
     wished = block or BLOCK
     fields = overlapping((Y, X), fov, halo)
@@ -176,8 +176,8 @@ def make_plan(shape: Sequence[int], fov: int | str, halo: int, block: Sequence[i
 
 
 def following(depth: int, shape: Sequence[int], fov: int | str, halo: int) -> list[int] | None:
-    """The block to wish for where chunks of the input are `depth` slices deep: an equal part of them, as deep as memory
-    allows, so that a chunk is decoded for few blocks. None: the default, where chunks are no deeper.
+    """The block to request for input chunks of `depth` slices: an equal part of a chunk, as deep as memory allows, so
+    that few blocks decode the same chunk. None if the default is deep enough.
 
     >>> following(512, (2000, 4000, 4000), 560, 40), following(16, (2000, 4000, 4000), 560, 40)
     ([128, 1120, 1120], None)
@@ -190,12 +190,12 @@ def following(depth: int, shape: Sequence[int], fov: int | str, halo: int) -> li
 
 
 def _divisor(length: int, most: int) -> int:
-    """The largest part of at most `most` that divides `length`."""
+    """The largest divisor of `length` that is at most `most`."""
     return next(size for size in range(min(length, most), 0, -1) if length % size == 0)
 
 
 def chosen_level(sizes: Sequence[Sequence[float]], trained: Sequence[float]) -> int:
-    """The level whose pixels (y, x) are nearest in size to those trained on, by ratio; of two as near, the finer.
+    """The level whose pixel size (y, x) is closest in ratio to that of the training images; in a tie, the finer one.
 
     >>> chosen_level([(50, 5, 5), (50, 10, 10), (50, 20, 20)], trained=(16, 16, 16))
     2

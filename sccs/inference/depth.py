@@ -1,9 +1,9 @@
 """Depth: segmentation with edges between the superpixel graphs of neighbouring slices.
 
-A model is trained, and by default applied, slice by slice. Here the graphs of a slice and of its neighbours are joined
-(registry.spg.slab): the trained embedding, linear in the graph, then propagates along z as it does in the plane, and
-the head clusters the nodes of the middle slice. Nothing is trained anew, there is no eigensolver, and a slice depends
-on its neighbours' images alone, not on the order in which slices are segmented.
+A model is trained, and by default applied, slice by slice. Here the graphs of a slice and its neighbours are joined
+(registry.spg.slab): the trained embedding, which is linear in the graph, then propagates along z as it does in the
+plane, and the head clusters the nodes of the middle slice. There is no retraining and no eigensolver, and a slice
+depends only on its neighbours' images, not on the order of segmentation.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from sccs.inference.source import Inside
 from sccs.model.model import Model, Segmented
 
 REACH = 2  # slices on either side
-MOST_WEIGHT = 1e6  # beyond it, float32 sums of edges lose those within slices
+MOST_WEIGHT = 1e6  # beyond this, float32 sums lose the edges within slices
 
 
 def check_depth(model: Model, weight: float) -> None:
-    """Raises UserError for models whose embedding edges cannot change, and for weights that are no weights."""
+    """Raises UserError for models whose embedding ignores edges, and for invalid weights."""
     if not 0 < weight <= MOST_WEIGHT:
         raise UserError(
-            f"--depth: the weight of edges between slices must be above 0, {MOST_WEIGHT:g} at most, not {weight:g}"
+            f"--depth: the weight of edges between slices must be above 0 and at most {MOST_WEIGHT:g}, not {weight:g}"
         )
     if not isinstance(model.graph, AffinityGraph):
         raise UserError(
             f"--depth: graph {model.name_of('graph')!r} has no kernel for edges between slices; leave --depth out"
         )
     if model.name_of("embedder") == "identity":
-        raise UserError("--depth: embedder 'identity' does not look at edges, so depth changes nothing; leave it out")
+        raise UserError("--depth: embedder 'identity' ignores edges, so --depth has no effect; leave it out")
 
 
 @torch.no_grad()
@@ -54,19 +54,19 @@ def segment_slices(
 ) -> Iterator[np.ndarray]:
     """Labels (Y, X) uint8 of every used slice of a volume, as `sccs.inference.labels.segment_slices`, with depth.
 
-    What is `shown` of a taught model keeps to the graph of its slice; depth changes the clusters below.
+    What is `shown` of a taught model uses only its slice's graph; depth changes the clusters underneath.
 
-    Slices are neighbours where they are in the file; up to `reach` on either side are joined, field of view by field of
-    view. In memory are the graphs of 2 reach + 1 slices. Raises UserError as `check_depth` does.
+    Slices are neighbours if they are so in the file; up to `reach` on either side are joined, field of view by field of
+    view. Memory contains the graphs of 2 reach + 1 slices. Raises UserError as `check_depth` does.
     """
     check_depth(model, weight)
     builder = model.graph
     assert isinstance(builder, AffinityGraph)
     fields = fields or overlapping(volume.shape[1:], volume.fov)
-    # by the position of a slice, then by FOV
+    # by position of the slice, then by FOV
     graphs: dict[int, dict[Place, RegionGraph]] = {}
     links: dict[int, dict[Place, Link]] = {}  # to the next slice
-    written: dict[int, set[Place]] = {}  # those with a place inside and, as far as they were read, several greys
+    written: dict[int, set[Place]] = {}  # FOVs that touch the mask and, as far as read, are not constant
     for position in range(len(volume.z_slices)):
         near = neighbourhood(volume.z_slices, position, reach)
         for kept in (graphs, links, written):
@@ -113,14 +113,14 @@ def _inside(volume: Volume, position: int, mask: Inside | None, rows: slice, col
 
 
 def _with_places(volume: Volume, position: int, fields: Fields, mask: Inside | None) -> set[Place]:
-    """FOVs of a slice whose centre has a place inside of the mask."""
+    """FOVs of a slice whose centre overlaps the mask."""
     centres = {place: (slice(y.start, y.stop), slice(x.start, x.stop)) for place, y, x in fields}
     inside = {place: _inside(volume, position, mask, *centre) for place, centre in centres.items()}
     return {place for place, where in inside.items() if where is None or where.any()}
 
 
 def neighbourhood(z_slices: Sequence[int], position: int, reach: int) -> range:
-    """Positions of the slices around one, up to `reach` on either side, as far as each is next to the other."""
+    """Positions of the contiguous slices around one, up to `reach` on either side."""
     first = last = position
     while first > max(0, position - reach) and z_slices[first] - z_slices[first - 1] == 1:
         first -= 1

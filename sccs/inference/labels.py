@@ -1,7 +1,7 @@
-"""Labels of fields of view (FOVs) and of whole slices, by a trained model: the one way from pixels to labels.
+"""Labels of fields of view (FOVs) and of whole slices from a trained model: the only way from pixels to labels.
 
-`sccs run`, its report, `sccs segment`, napari and Python all come here, so that all of them show the same pixels. FOVs
-are stitched by clusters, whatever is shown of them: classes are looked up afterwards, and move no border.
+`sccs run`, its report, `sccs segment`, napari and Python all use it, so that they give the same pixels. FOVs are
+stitched by clusters, whatever is shown: classes are looked up afterwards and do not move borders.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from sccs.model.teacher import doubt
 
 
 class Shown(Protocol):
-    """What is given of a taught model in place of clusters.
+    """What to return for a taught model instead of clusters.
 
-    Stitching goes by clusters all the same: which FOV a pixel is of does not change with what is taught.
+    Stitching still uses clusters: teaching does not change which FOV a pixel comes from.
     """
 
     def of(self, model: Model, result: Segmented | None, labels: np.ndarray) -> np.ndarray:
-        """Channels (h, w, c) of a FOV; labels: its clusters (h, w), `EMPTY` where there are none."""
+        """Channels (h, w, c) of a FOV; labels: its clusters (h, w), `EMPTY` if not segmented."""
 
 
 @dataclass(frozen=True)
 class Classes:
-    """Shows class codes uint8 and, if asked for, 0 .. 255 for the probability of each class, and for the doubt.
+    """Shows class codes uint8 and, if requested, 0 .. 255 for each class probability and for the uncertainty.
 
     codes: (C,) uint8, of the classes of `Model.taught`.
     """
@@ -44,7 +44,7 @@ class Classes:
 
     @property
     def empty(self) -> np.ndarray:
-        """The channels (1 or C + 2,) uint8 of a pixel that is not segmented."""
+        """The channels (1 or C + 2,) uint8 of an unsegmented pixel."""
         return np.array([EMPTY, *([0] * (len(self.codes) + 1) * self.probabilities)], np.uint8)
 
     def of(self, model: Model, result: Segmented | None, labels: np.ndarray) -> np.ndarray:
@@ -58,11 +58,11 @@ class Classes:
 
 
 class Probabilities:
-    """Shows the probability of each class, float32; zeros where it is not segmented."""
+    """Shows the probability of each class, float32; zeros for unsegmented pixels."""
 
     def of(self, model: Model, result: Segmented | None, labels: np.ndarray) -> np.ndarray:
         """(h, w, C) float32."""
-        assert model.taught is not None  # as the caller has seen
+        assert model.taught is not None  # checked by the caller
         if result is None:
             return np.zeros((*labels.shape, len(model.taught.names)), np.float32)
         P = model.probabilities(result)[result.graph.regions]
@@ -77,12 +77,12 @@ def label_fovs(
     fovs: Iterable[tuple[Place, Span, Span, np.ndarray]],
     keep: bool = False,
 ) -> Iterator[tuple[Place, np.ndarray, Segmented | None]]:
-    """Clusters (h, w) uint8 of all that each FOV sees of slice z of the region, and what they come from; on a device in
-    batches (`Model.segment_fovs`), and not always in order.
+    """Clusters (h, w) uint8 of all that each FOV sees of slice z of the region, and the results behind them; on a
+    device in batches (`Model.segment_fovs`), not necessarily in order.
 
-    `EMPTY` where the mask is 0, and throughout, with None beside it, where nothing is to be written at the FOV's
-    centre: it is outside of the mask or of one grey value. fovs: place, spans and pixels of each; pixels need not be
-    there where all is outside of the mask. keep: nodes come from the cache, and stay there.
+    `EMPTY` where the mask is 0. If the FOV's centre is outside the mask or constant, nothing is to be written: all is
+    `EMPTY`, and the result is None. fovs: place, spans and pixels of each; FOVs outside the mask need no pixels. keep:
+    read nodes from the cache, and store them there.
     """
 
     def asked() -> Iterator[tuple[tuple[Place, np.ndarray | None, np.ndarray], np.ndarray | None]]:
@@ -98,33 +98,33 @@ def label_fovs(
 
 
 def of_one_grey(image: np.ndarray, y: Span, x: Span) -> bool:
-    """Whether the centre of a FOV has one grey value; image: all (h, w) that it sees."""
+    """Whether the centre of a FOV has a single grey value; image: all (h, w) that it sees."""
     core = image[y.core, x.core]
     return bool(core.min() == core.max())
 
 
 def masked(clusters: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
-    """Clusters (h, w) uint8; `EMPTY` where it is not inside."""
+    """Clusters (h, w) uint8; `EMPTY` outside."""
     return clusters if inside is None else np.where(inside, clusters, np.uint8(EMPTY))
 
 
 def look_up(table: np.ndarray) -> np.ndarray:
-    """(256,) uint8 from what is stitched, clusters and `EMPTY`, to labels; table: (k,) uint8, of the clusters."""
+    """Table (256,) uint8 from clusters and `EMPTY` to labels; table: (k,) uint8, for the clusters."""
     return np.append(table, np.full(256 - len(table), EMPTY, np.uint8))
 
 
 @dataclass
 class Slice:
-    """One slice as its FOVs see it: clusters (h, w) uint8 of each and, where they were asked for, the results."""
+    """One slice by its FOVs: the clusters (h, w) uint8 of each and, if requested, the results."""
 
     fields: Fields
     labels: dict[Place, np.ndarray] = field(default_factory=dict)
-    results: dict[Place, Segmented] = field(default_factory=dict)  # without those of one grey value
-    shown: dict[Place, np.ndarray] = field(default_factory=dict)  # (h, w, channels), if anything else than labels is
+    results: dict[Place, Segmented] = field(default_factory=dict)  # without constant FOVs
+    shown: dict[Place, np.ndarray] = field(default_factory=dict)  # (h, w, channels), if more than labels is shown
 
     def plane(self, values: Mapping[Place, np.ndarray] | None = None) -> np.ndarray:
-        """Clusters (Y, X) uint8, each pixel of the FOV that stitching gives it to; what is `shown` of it, if anything
-        is; `values` (h, w): these instead."""
+        """Clusters (Y, X) uint8, with each pixel from the FOV that stitching assigns it to; or what is `shown`, or the
+        given `values` (h, w)."""
         fields, values = self.fields, values or self.shown or self.labels
 
         def reader(arrays: Mapping[Place, np.ndarray]) -> Callable[[int, int, slice, slice], np.ndarray]:
@@ -144,8 +144,8 @@ class Slice:
         return plane
 
     def regions(self) -> np.ndarray:
-        """(Y, X) int32, the superpixel of each pixel, of the FOV that stitching gives it to: numbers count through the
-        `results`, one FOV after the other. -1 where there is none."""
+        """(Y, X) int32, the superpixel of each pixel in the FOV that stitching assigns it to, numbered through all
+        `results` in order; -1 if there is none."""
         numbers = {place: np.full(labels.shape, -1, np.int32) for place, labels in self.labels.items()}
         offset = 0
         for place, result in self.results.items():
@@ -157,7 +157,7 @@ class Slice:
 def views(volume: Volume, z: int, fields: Fields) -> Iterator[tuple[Place, Span, Span, np.ndarray]]:
     """Each FOV of slice z of the file, with the pixels (h, w) float32 that it sees, standardised."""
     height, width = fields.sides
-    whole = height * width <= PLANE_AT_ONCE  # else the slice is read in bands
+    whole = height * width <= PLANE_AT_ONCE  # otherwise the slice is read in bands
     for (i, j), y, x in fields:
         if j == 0 and (i == 0 or not whole):
             rows = slice(0, height) if whole else slice(y.low, y.high)
@@ -177,9 +177,9 @@ def segment_slice(
     shown: Shown | None = None,
     done: Callable[[], object] = lambda: None,
 ) -> Slice:
-    """Slice z of the file, FOV by FOV, with their `results` if asked for. done() is called after each.
+    """Segment slice z of the file, FOV by FOV, with their `results` if requested. done() is called after each.
 
-    mask, keep: as for `label_fovs`. shown: what of a taught model is shown.
+    mask, keep: as for `label_fovs`. shown: what to show of a taught model.
     """
     found = Slice(fields)
     with sharing(model, len(fields)):
@@ -194,7 +194,7 @@ def segment_slice(
 
 
 def sharing(model: Model, fovs: int) -> AbstractContextManager[object]:
-    """While it is entered, what the features of so many FOVs of a slice have in common is computed once."""
+    """A context in which the features that so many FOVs of a slice share are computed once."""
     return model.features.sharing() if fovs > 1 else nullcontext()
 
 
@@ -207,10 +207,10 @@ def segment_slices(
     shown: Shown | None = None,
     done: Callable[[], object] = lambda: None,
 ) -> Iterator[np.ndarray]:
-    """Clusters (Y, X) uint8 of every used slice of a volume, one after the other; `EMPTY` as `label_fovs` says.
+    """Yields clusters (Y, X) uint8 of every used slice of a volume; `EMPTY` as in `label_fovs`.
 
-    What the blocks of `sccs.inference.block_job` hold. fields: None for those that overlap by the default halo. shown:
-    what of a taught model is given in place of labels, as (Y, X, channels). done() is called after every FOV.
+    They equal the blocks of `sccs.inference.block_job`. fields: None for FOVs that overlap by the default halo. shown:
+    what to return for a taught model instead of labels, as (Y, X, channels). done() is called after every FOV.
     """
     fields = fields or overlapping(volume.shape[1:], volume.fov)
     for z in volume.z_slices:

@@ -1,4 +1,4 @@
-"""A slice whose nodes are known, for answers while a person labels: graphs and coordinates do not change meanwhile."""
+"""A slice with known nodes, for predictions during labelling, in which graphs and coordinates do not change."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from sccs.model.teacher import Taught
 
 @dataclass(frozen=True)
 class Labelled:
-    """Labelled nodes of a slice: points (N, d) float32 and classes (N,) int64, of every field of view (FOV) that sees a
-    label. drawn: (N,) bool, those that the slice shows, and not another FOV's in their place."""
+    """Labelled nodes of a slice: points (N, d) float32 and classes (N,) int64, in every field of view (FOV) that sees a
+    label. drawn: (N,) bool, whether the slice shows the node, not another FOV's."""
 
     points: np.ndarray
     classes: np.ndarray
@@ -30,20 +30,20 @@ class Labelled:
 
 @dataclass
 class LiveSlice:
-    """Nodes of all FOVs of a slice, n of them, one FOV after the other.
+    """The n nodes of all FOVs of a slice, FOV by FOV.
 
     graphs: of the FOVs, with the rows and columns that each sees. clusters: (n,). regions: (Y, X) int32, the node of
-    each pixel, -1 where it is not segmented.
+    each pixel, -1 if not segmented.
     """
 
     graphs: list[tuple[Span, Span, RegionGraph]]
     clusters: np.ndarray
     regions: np.ndarray
-    points: np.ndarray | None = None  # (n, d) float32, coordinates of a head's
+    points: np.ndarray | None = None  # (n, d) float32, a head's coordinates
 
     @classmethod
     def of(cls, model: Model, volume: Volume, z: int) -> LiveSlice:
-        """Slice z of the volume. Nodes come from the cache, and stay there."""
+        """Slice z of the volume. Nodes are read from the cache, and stored there."""
         fields = overlapping(volume.shape[1:], volume.fov)
         found = segment_slice(model, volume, z, fields, keep=True, results=True)
         spans = {place: (y, x) for place, y, x in fields}
@@ -52,13 +52,13 @@ class LiveSlice:
         return cls(graphs, np.concatenate([np.zeros(0, np.uint8), *clusters]), found.regions())
 
     def know(self, head: SparseHead) -> None:
-        """Take the coordinates that a head knows nodes by, once."""
+        """Compute the nodes' coordinates for a head, once."""
         if self.points is None:
             points = [head.points(graph) for _, _, graph in self.graphs]
             self.points = np.concatenate(points) if points else np.zeros((0, head.coordinates * len(head.hops)))
 
     def labelled(self, y: np.ndarray, x: np.ndarray, classes: np.ndarray, C: int) -> Labelled:
-        """The nodes that labelled pixels (N,) touch, as `sccs teach` takes them."""
+        """The nodes that labelled pixels (N,) touch, as in `sccs teach`."""
         assert self.points is not None  # `know` comes first
         at, own, start = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
         for vertical, horizontal, graph in self.graphs:
@@ -84,5 +84,5 @@ class LiveSlice:
         return taught.blended(P, self.clusters)
 
     def paint(self, values: np.ndarray) -> np.ndarray:
-        """Values (n,) uint8 of the nodes as pixels (Y, X); `EMPTY` where it is not segmented."""
+        """Values (n,) uint8 of the nodes as pixels (Y, X); `EMPTY` if not segmented."""
         return np.append(values, np.uint8(EMPTY))[self.regions]

@@ -1,4 +1,4 @@
-"""OUTPUT.partial, where work lies until OUTPUT is whole, and whether it may be gone on with."""
+"""OUTPUT.partial, the work until OUTPUT is complete, and whether it may be resumed."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ MEND = "pass --overwrite to start over"
 
 
 def partial_folder(output: str | os.PathLike) -> Path:
-    """OUTPUT.partial, where the work lies until OUTPUT is whole."""
+    """OUTPUT.partial, which contains the work until OUTPUT is complete."""
     return Path(output).with_name(Path(output).name + PARTIAL)
 
 
 def check_partial(output: str | os.PathLike, resume: bool, overwrite: bool, content: Collection[str]) -> None:
-    """Raises UserError where unfinished work lies in the way, or something else of its name. content: the names of what
-    such work leaves."""
+    """Raises UserError if there is unfinished work, or something else with its name. content: the names of the files
+    that such work leaves."""
     folder = partial_folder(output)
     if os.path.lexists(folder) and not _is_ours(folder, content):
         raise UserError(
-            f"{folder}: is not an unfinished segmentation, although named like one: move it away, or choose "
-            "another OUTPUT"
+            f"{folder}: named like an unfinished segmentation, but is not one: move it away, or choose another OUTPUT"
         )
     if folder.exists() and not (resume or overwrite):
         raise UserError(
@@ -35,16 +34,16 @@ def check_partial(output: str | os.PathLike, resume: bool, overwrite: bool, cont
 
 
 def _is_ours(folder: Path, content: Collection[str]) -> bool:
-    """Whether a folder holds nothing but what such work leaves, and hidden files."""
+    """Whether a folder contains only files of such work, and hidden files."""
     return folder.is_dir() and all(name in content or name.startswith(".") for name in os.listdir(folder))
 
 
 def check_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raises UserError where a resumed segmentation would mix two kinds of blocks."""
+    """Raises UserError if a resumed segmentation would mix two kinds of blocks."""
     changed = [key for key in now if before.get(key) != now[key]]
     if changed:
         key = changed[0]
         raise UserError(
-            f"--resume: {key} is {now[key]}, but the segmentation began with {before.get(key)}; resume "
+            f"--resume: {key} is {now[key]}, but the segmentation was started with {before.get(key)}; resume "
             "with its own options, or pass --overwrite to start over"
         )

@@ -1,7 +1,7 @@
-"""`sccs segment RUN INPUT OUTPUT`: a trained run applied to another image, in bounded memory.
+"""`sccs segment RUN INPUT OUTPUT`: apply a trained run to another image, in bounded memory.
 
-To TIFF slice by slice, to OME-Zarr block by block (sccs/inference/block_job.py), with the same labels, which are those
-of `sccs run`, Python and napari (sccs/inference/labels.py). Fields of view overlap, and are stitched where they agree
+Writes TIFF slice by slice and OME-Zarr block by block (sccs/inference/block_job.py), with the same labels as `sccs
+run`, Python and napari (sccs/inference/labels.py). Fields of view overlap, and are stitched where they agree
 (sccs/inference/stitch.py).
 """
 
@@ -51,26 +51,26 @@ from sccs.system.log import bar, say, say_error
 
 @dataclass(frozen=True)
 class Options:
-    """How `segment` segments; the options of the command.
+    """The options of `segment` and of the command.
 
     Arguments
-        level: of a pyramid; "auto": that of voxels nearest in size to those trained on.
-        voxel_size: (z, y, x) nm, if the file does not say. axes: the same, for the order of axes, such as "ZYX".
-        plane: the planes that are segmented, xy, xz or yz; the file is (Z, Y, X) all the same.
+        level: of a pyramid; "auto": the one whose voxel size is closest to that of the training images.
+        voxel_size: (z, y, x) nm, if the file does not give it. axes: order of axes, such as "ZYX", likewise.
+        plane: orientation of the planes to segment, xy, xz or yz; the output is (Z, Y, X) in any case.
         depth: weight of edges between neighbouring slices (sccs.inference.depth); None: slice by slice.
-        classes: write class codes instead of cluster numbers, as `class_codes` gives them; of a taught run, as its
-            teacher does.
-        probabilities: an OME-Zarr to write as well, of a taught run: 0 .. 255 for the probability of each class.
-        region: "z0:z1,y0:y1,x0:x1" in voxels of the level; what is left out is used whole.
-        mask: an image of the same shape, or coarser by whole factors; nothing is segmented where it is 0.
-        halo: px that neighbouring fields of view see of one another; default 40, a fourteenth of smaller ones.
-        block: shape (z, y, x) in voxels of the unit of work; y and x become whole fields of view.
+        classes: write class codes instead of cluster numbers, by `class_codes`, or for a taught run by its
+        teacher.
+        probabilities: an additional OME-Zarr for a taught run: 0 .. 255 for the probability of each class.
+        region: "z0:z1,y0:y1,x0:x1" in voxels of the level; omitted bounds extend to the border.
+        mask: an image of the same shape, or coarser by integer factors; nothing is segmented where it is 0.
+        halo: px by which neighbouring fields of view overlap; default 40, but at most 1/14 of their side.
+        block: block shape (z, y, x) in voxels; y and x are rounded to whole fields of view.
         ome: version of OME-Zarr, "0.5" (default) or "0.4".
         workers, scheduler: processes on this machine, or the address of a Dask scheduler.
-        resume: go on with an unfinished segmentation, or begin. overwrite: replace an existing OUTPUT.
+        resume: continue an unfinished segmentation, or start one. overwrite: replace an existing OUTPUT.
 
-    `block`, `ome`, `workers`, `scheduler` and `resume` are for OME-Zarr. Another `plane` and `depth` go slice by slice,
-    in one process: with them, there is none of `block`, `workers`, `scheduler` and `resume`.
+    `block`, `ome`, `workers`, `scheduler` and `resume` require OME-Zarr. Another `plane` and `depth` work slice by
+    slice, in one process, and exclude `block`, `workers`, `scheduler` and `resume`.
     """
 
     level: int | str | None = None
@@ -93,20 +93,22 @@ class Options:
 
     @property
     def by_slices(self) -> bool:
-        """Whether it goes slice by slice, to OME-Zarr too."""
+        """Whether to work slice by slice, even for OME-Zarr."""
         return self.plane != "xy" or self.depth is not None
 
     def check(self, output: str) -> None:
-        """Raises UserError for options that do not go together, or not with OUTPUT, and for packages that lack."""
+        """Raises UserError for incompatible options, options that do not fit OUTPUT, and missing packages."""
         shared = self.workers > 1 or self.scheduler is not None
         if self.by_slices and (self.block or shared or self.resume):
             raise UserError(
-                "--plane and --depth go slice by slice, in one process; leave out --block, --workers, --scheduler "
+                "--plane and --depth work slice by slice, in one process; leave out --block, --workers, --scheduler "
                 "and --resume"
             )
         if self.probabilities is not None:
             if not is_zarr(self.probabilities) or self.plane != "xy":
-                raise UserError(f"--probabilities {self.probabilities}: goes with plane xy, to a name in .ome.zarr")
+                raise UserError(
+                    f"--probabilities {self.probabilities}: needs plane xy and a name that ends in .ome.zarr"
+                )
             import_zarr(self.probabilities)
         if is_zarr(output):
             import_zarr(output)
@@ -116,24 +118,24 @@ class Options:
                     import_distributed()
         elif self.block is not None or self.ome is not None or self.resume or shared:
             raise UserError(
-                f"{output}: --block, --ome, --workers, --scheduler and --resume are for OME-Zarr; name it "
+                f"{output}: --block, --ome, --workers, --scheduler and --resume need OME-Zarr; name it "
                 ".ome.zarr, or leave them out"
             )
 
 
 def is_zarr(output: str) -> bool:
-    """Whether OUTPUT is named as an OME-Zarr."""
+    """Whether OUTPUT has an OME-Zarr's suffix."""
     return Path(output).suffix.lower() in ZARR_SUFFIXES
 
 
 def segment(run: str, input: str, output: str, **options: Any) -> None:
     """Segment the image `input` with the run's model into `output` (.tif, .tiff or .ome.zarr), uint8 (Z, Y, X).
 
-    options: those of `Options`. Labels are cluster numbers 0 .. k-1, with the names and colours that `sccs name` gave
-    them, or class codes. 255: not segmented, as outside of the mask and where a whole field of view has one grey
-    value. Images are standardised over the region.
+    options: those of `Options`. Labels are cluster numbers 0 .. k-1, with the names and colours given by `sccs name`,
+    or class codes. 255 means not segmented: outside the mask, or in a field of view of a single grey value.
+    Images are standardised over the region.
 
-    Raises UserError for bad input, before anything is written, and where another command writes that output.
+    Raises UserError for bad input, before anything is written, or if another command is writing that output.
     """
     wished = Options(**options)
     check_output(output, wished.overwrite)
@@ -152,14 +154,14 @@ def segment(run: str, input: str, output: str, **options: Any) -> None:
 
 
 def _check_beside(probabilities: str, output: str) -> None:
-    """Raises UserError where one of the two would lie in the other, which may not be there yet."""
+    """Raises UserError if one of the two would lie inside the other, even if that does not exist yet."""
     one, other = (Path(os.path.realpath(each)) for each in (probabilities, output))
     if one in other.parents or other in one.parents:
-        raise UserError(f"--probabilities {probabilities}: lies in OUTPUT, or holds it: choose a name beside {output}")
+        raise UserError(f"--probabilities {probabilities}: overlaps with OUTPUT: choose a name beside {output}")
 
 
 def _check_apart(run: str, input: str, output: str, mask: str | None, companions: Sequence[str] = ()) -> None:
-    """Raises UserError where OUTPUT, or what is written beside it, is or holds what is read, or lies in it."""
+    """Raises UserError if OUTPUT, or anything written beside it, overlaps with an input."""
     given = {
         "INPUT": [absolute(input), *companions],
         "the mask": [] if mask is None else [absolute(mask)],
@@ -173,12 +175,14 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
     if options.depth is not None:
         depth.check_depth(model, options.depth)
     if model.device != "cpu" and (left := batches.on_cpu(model)):
-        say_error(f"{model.device}: what stays on the CPU: {', '.join(left)}")
+        say_error(f"{model.device}: these stay on the CPU: {', '.join(left)}")
     entries = {cluster: entry for cluster, entry in model.names.items() if cluster < model.k}
     if options.probabilities is not None and model.taught is None:
-        raise UserError(f"--probabilities: {run} was taught nothing yet; label a few pixels, `sccs teach {run} LABELS`")
+        raise UserError(
+            f"--probabilities: {run} has not been taught; label a few pixels, then `sccs teach {run} LABELS`"
+        )
     if options.classes and not entries and model.taught is None:
-        raise UserError(f"--classes: clusters of {run} have no names yet; give them with `sccs name {run} 3=nucleus`")
+        raise UserError(f"--classes: clusters of {run} have no names yet; name them with `sccs name {run} 3=nucleus`")
     trained = model.info.get("voxel_size")
     source, level = open_level(
         input, options.level, options.voxel_size, options.axes, trained, model.min_side, options.plane
@@ -216,7 +220,7 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
         settings |= {"codes": shown.codes.tolist()}
         settings |= {"probabilities": absolute(options.probabilities)} if options.probabilities else {}
     elif options.classes:
-        settings["looked_up"] = "after stitching"  # jobs that earlier versions began did so before, and are not resumed
+        settings["looked_up"] = "after stitching"  # jobs of earlier versions, which did it before, are not resumed
     write = _in_blocks if is_zarr(output) and not options.by_slices else _by_slices
     write(model, output, options, settings, table, _store(source, legend, settings))
     say_absent(source, settings["region"])
@@ -232,15 +236,15 @@ def _following(source: ImageSource, fov: int | str, halo: int | None) -> list[in
 
 
 def named_meaning(model: Model) -> tuple[np.ndarray, Legend]:
-    """Table (k,) uint8 from clusters to class codes, by the clusters' names, and what the codes mean."""
+    """Table (k,) uint8 from clusters to class codes, by the clusters' names, and the codes' meaning."""
     entries = {cluster: entry for cluster, entry in model.names.items() if cluster < model.k}
     known = {int(code): name for code, name in model.info.get("classes", {}).items()}
     return class_codes(entries, model.k, known, model.info.get("ignore"), model.recipe.evaluation.rest)
 
 
 def taught_meaning(model: Model, probabilities: bool = False) -> tuple[Classes, Legend]:
-    """What is written of a taught model, and what its class codes mean. Raises UserError for too many classes."""
-    assert model.taught is not None  # as the caller has seen
+    """What to write for a taught model, and the meaning of its class codes. Raises UserError for too many classes."""
+    assert model.taught is not None  # checked by the caller
     known = {int(code): name for code, name in model.info.get("classes", {}).items()}
     taught = model.taught
     codes, legend = taught_codes(taught.names, taught.colours, known, model.info.get("ignore"), taught.teacher.codes)
@@ -248,7 +252,7 @@ def taught_meaning(model: Model, probabilities: bool = False) -> tuple[Classes, 
 
 
 def _steps(model: Model) -> str:
-    """Of what a person made of the model: blocks of two states are not mixed."""
+    """Digest of the user's edits to the model, so that blocks of two states are never mixed."""
     with tempfile.TemporaryDirectory(prefix="sccs-") as folder:
         model.keep_made(Path(folder))
         digest = hashlib.sha256()
@@ -262,7 +266,7 @@ def _shape(settings: Mapping[str, Any]) -> list[int]:
 
 
 def _store(source: ImageSource, legend: Legend, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What OUTPUT says of itself: voxel size and place of its first voxel (nm), names and colours of labels."""
+    """OUTPUT's metadata: voxel size and position of its first voxel (nm), names and colours of labels."""
     first = np.array([start for start, _ in settings["region"]]) * (source.voxel_size or (1.0, 1.0, 1.0))
     return {
         "voxel_size": source.voxel_size,
@@ -296,7 +300,7 @@ def _by_slices(
 def _probabilities(
     model: Model, shape: Sequence[int], settings: dict[str, Any], store: dict[str, Any], until_done: ExitStack
 ) -> Any:
-    """The array (C + 1, Z, Y, X) that takes them, None where nobody asked; it has its name when all is done."""
+    """The array (C + 1, Z, Y, X) for them, or None if not requested; it gets its final name at the end."""
     if not settings.get("probabilities"):
         return None
     assert model.taught is not None  # or there were none to ask for
@@ -332,7 +336,7 @@ def _write_slices(
 def _in_blocks(
     model: Model, output: str, options: Options, settings: dict[str, Any], table: np.ndarray, store: dict[str, Any]
 ) -> None:
-    make_plan(_shape(settings), settings["fov"], settings["halo"], settings["block"])  # raises, before anything is made
+    make_plan(_shape(settings), settings["fov"], settings["halo"], settings["block"])  # raises early
     open_mask(settings)
     before = block_job.begun(output) if options.resume else None
     if before is not None:
@@ -345,7 +349,7 @@ def _in_blocks(
 
 
 def fingerprint_of(run: str) -> str:
-    """Of the model's files, or of an export in one file."""
+    """Fingerprint of the model's files, or of an export in one file."""
     folder = Path(run, "model") if Path(run, "model").is_dir() else Path(run)
     if folder.is_file():
         return hashlib.sha256(folder.read_bytes()).hexdigest()[:16]

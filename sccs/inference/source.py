@@ -1,4 +1,4 @@
-"""What is segmented: the image at a resolution level, a region of it as a volume, and the mask."""
+"""What to segment: the image at a resolution level, a region of it as a volume, and the mask."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sccs.system.log import say, say_error
 
 
 def absolute(path: str | os.PathLike) -> str:
-    """The absolute path of a file, or of a pattern or place within a container; `~` and variables expanded."""
+    """The absolute path of a file, pattern or path inside a container; `~` and variables are expanded."""
     return os.path.abspath(expand(path))
 
 
@@ -33,13 +33,13 @@ def open_level(
     min_side: int = 1,
     plane: Plane = "xy",
 ) -> tuple[ImageSource, int | None]:
-    """The image at the level asked for, and its number; `trained`: voxel size (z, y, x) nm that the model knows.
+    """The image at the requested level, and its number; `trained`: voxel size (z, y, x) nm of the training images.
 
-    "auto" leaves out levels whose planes have a side below `min_side` px, as long as there is another.
+    "auto" skips levels whose planes have a side below `min_side` px, as long as others remain.
     """
     if level == "auto":
         if voxel_size is not None:
-            raise UserError("--level auto goes by the voxel sizes of the file; give --level L beside --voxel-size")
+            raise UserError("--level auto uses the voxel sizes in the file; with --voxel-size give --level L")
         level = _nearest_level(input, axes, trained, min_side, plane)
     assert not isinstance(level, str)
     return open_image(input, axes=axes, voxel_size=voxel_size, level=level), level
@@ -48,20 +48,20 @@ def open_level(
 def _nearest_level(
     input: str, axes: str | None, trained: Sequence[float] | None, min_side: int, plane: Plane
 ) -> int | None:
-    """None for a file without levels. Prints which one it is."""
+    """The chosen level, which is printed; None for a file without levels."""
     if trained is None:
-        raise UserError("--level auto: the run does not know the voxel size that it was trained at; give --level L")
+        raise UserError("--level auto: the voxel size of the run's training images is unknown; give --level L")
     stated = level_sizes(input, axes)
     sizes, count = [size for size in stated if size is not None], len(stated)
     if len(sizes) < count:
-        raise UserError(f"--level auto: {input} does not say its voxel size; give --level L and --voxel-size")
+        raise UserError(f"--level auto: {input} does not give its voxel size; give --level L and --voxel-size")
     levels = list(range(count))
     if count > 1:
         shapes = [open_image(input, axes=axes, level=number).shape for number in levels]
         levels = [number for number in levels if min(turn(shapes[number], plane)[1:]) >= min_side] or levels
     level = levels[chosen_level([sizes[number] for number in levels], trained)]
-    note = "" if len(levels) == count else f", of those with at least {min_side} px a side"
-    say(f"level {level} of {count}: {_nm(sizes[level])}, the nearest to the {_nm(trained)} of the training{note}")
+    note = "" if len(levels) == count else f", among levels with sides of at least {min_side} px"
+    say(f"level {level} of {count}: {_nm(sizes[level])}, closest to the training images' {_nm(trained)}{note}")
     return level if count > 1 else None
 
 
@@ -101,7 +101,7 @@ def whole_region(region: Sequence[tuple[int | None, int | None]], shape: Sequenc
 def open_volume(
     settings: Mapping[str, Any], min_side: int, statistics: tuple[float, float] | None = None, plane: Plane = "xy"
 ) -> Volume:
-    """The region of the image as standardised slices; statistics: its mean and deviation, where they are known."""
+    """The region of the image as standardised slices; statistics: its mean and deviation, if known."""
     source = open_image(
         settings["input"], axes=settings["axes"], voxel_size=settings["voxel_size"], level=settings["level"]
     )
@@ -120,11 +120,11 @@ def open_volume(
 
 
 def say_absent(source: ImageSource, region: Sequence[Sequence[int]]) -> None:
-    """Say on stderr how much of a region of the image was never written, where any of it was not."""
+    """Warn on stderr if part of a region of the image was never written."""
     share = source.array.absent(*(slice(start, stop) for start, stop in region))
     if share:
         said = f"{share:.1%}" if share >= 0.001 else "less than 0.1%"
-        say_error(f"{source.path}: {said} of the chunks in the region were never written, they hold the fill value")
+        say_error(f"{source.path}: {said} of the chunks in the region were never written and read as the fill value")
 
 
 Inside = Callable[[int, slice, slice], np.ndarray]  # slice z, rows, columns of the region -> (h, w) bool
@@ -141,8 +141,8 @@ class Mask:
         factors = [max(1, round(n / m)) for n, m in zip(shape, array.shape)]
         if any(abs(n - m * f) >= f for n, m, f in zip(shape, array.shape, factors)):
             raise UserError(
-                f"--mask {path}: has shape {tuple(array.shape)} (z, y, x), the image {tuple(shape)}; make "
-                "it of that shape, or coarser by whole factors"
+                f"--mask {path}: has shape {tuple(array.shape)} (z, y, x), but the image has {tuple(shape)}; it "
+                "must have the same shape, or be coarser by integer factors"
             )
         self.factors = turn(factors, plane)
 
@@ -157,7 +157,7 @@ class Mask:
 
 
 def open_mask(settings: Mapping[str, Any], plane: Plane = "xy") -> Mask | None:
-    """The mask of a job's settings, None where there is none. Raises UserError for one of another shape."""
+    """The mask in a job's settings, or None. Raises UserError if its shape does not fit."""
     if settings["mask"] is None:
         return None
     source = open_image(
@@ -168,12 +168,12 @@ def open_mask(settings: Mapping[str, Any], plane: Plane = "xy") -> Mask | None:
 
 
 def by_planes(mask: Inside, shape: Sequence[int], kept: int) -> Inside:
-    """`mask`, read by whole planes of `shape` (H, W), of which the latest `kept` stay in memory."""
+    """`mask`, read in whole planes of `shape` (H, W), of which the latest `kept` stay in memory."""
     plane = functools.lru_cache(maxsize=kept)(lambda z: mask(z, slice(0, shape[0]), slice(0, shape[1])))
     return lambda z, y, x: plane(z)[y, x]
 
 
 def warn_of_voxels(here: Sequence[float] | None, trained: Sequence[float] | None) -> None:
-    """Say it on stderr where `sccs.data.volumes.voxel_mismatch` has something to say."""
+    """Print the remark of `sccs.data.volumes.voxel_mismatch`, if any, on stderr."""
     if (note := voxel_mismatch(here, trained)) is not None:
         say_error(f"warning: {note}")

@@ -1,4 +1,4 @@
-"""A few labels of an image: from label images, tables of points and arrays to labelled places of volumes."""
+"""A few labels of an image: from label images, tables of points and arrays to labelled pixels of volumes."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ from sccs.recipe.named import checked_name
 from sccs.system import bounds
 
 UNLABELLED = (0, 255)  # in label images
-MOST_PIXELS = 1 << 26  # that are labelled, of all label images of a command
+MOST_PIXELS = 1 << 26  # labelled pixels in all label images of a command
 COLUMNS = ("z", "y", "x", "class")
 
 
 @dataclass
 class ClassNames:
-    """What labels mean: names by code, and all names in the order of their first use.
+    """Meaning of labels: names by code, and all names in order of first use.
 
-    codes: of the run's data set, of what was taught before, and those that the user gave, the last one first.
+    codes: of the run's data set, of earlier labels, and from the user; later ones take precedence.
     """
 
     codes: dict[int, str]
     names: list[str] = field(default_factory=list)
 
     def of_code(self, code: int, where: str) -> int:
-        """Position of the class of a code. Raises UserError, with `where` it stands, for a code without a name."""
+        """Position of a code's class. Raises UserError, with its place `where`, for a code without a name."""
         if code not in self.codes:
             raise UserError(f"{where}: class {code} has no name; give it one with --name {code}=nucleus")
         return self.of_name(self.codes[code], where)
 
     def of_name(self, text: str, where: str) -> int:
-        """Position of a class, a new one if need be; names match in any case."""
+        """Position of a class, which is added if new; names match regardless of case."""
         name = checked_name(text, where)
         for position, known in enumerate(self.names):
             if known.lower() == name.lower():
                 return position
         if len(self.names) == MOST_CLUSTERS - 1:
             raise UserError(
-                f"{where}: {name!r} would be class {MOST_CLUSTERS}, and a run is taught {MOST_CLUSTERS - 1}"
+                f"{where}: {name!r} would be class {MOST_CLUSTERS}, but a run can be taught at most {MOST_CLUSTERS - 1}"
             )
         self.names.append(name)
         return len(self.names) - 1
 
     def of_text(self, text: str, where: str) -> int:
-        """Position of a class given by its name or its code."""
+        """Position of a class given by name or code."""
         return self.of_code(int(text), where) if text.isdecimal() and len(text) < 4 else self.of_name(text, where)
 
 
@@ -66,16 +66,16 @@ class Points:
 
     places: np.ndarray
     classes: np.ndarray
-    where: str  # they come from
+    where: str  # their source
 
     def __len__(self) -> int:
         return len(self.places)
 
 
 def from_array(array: Any, names: ClassNames, where: str, shape: Sequence[int] | None = None) -> Points:
-    """Of a label array (Z, Y, X) of codes, slice by slice; 0 and 255 are not labelled.
+    """Points from a label array (Z, Y, X) of codes, slice by slice; 0 and 255 mean unlabelled.
 
-    shape: of the image. Raises UserError for another one, for what are no codes, and for codes without a name.
+    shape: of the image. Raises UserError for another shape, for invalid codes, and for codes without a name.
     """
     if shape is not None and tuple(array.shape) != tuple(shape):
         raise UserError(
@@ -93,7 +93,7 @@ def from_array(array: Any, names: ClassNames, where: str, shape: Sequence[int] |
         count += int(seen.sum())
         if count > MOST_PIXELS:
             raise UserError(
-                f"{where}: more than {MOST_PIXELS} labelled pixels; a few slices are enough, leave others 0"
+                f"{where}: more than {MOST_PIXELS} labelled pixels; a few slices are enough, leave the others 0"
             )
         y, x = np.nonzero(seen)
         codes, at = np.unique(plane[seen], return_inverse=True)
@@ -108,15 +108,15 @@ def from_array(array: Any, names: ClassNames, where: str, shape: Sequence[int] |
 
 
 def is_table(path: str | os.PathLike[str]) -> bool:
-    """Whether labels are a table of points."""
+    """Whether the labels are a table of points."""
     return Path(path).suffix.lower() == ".csv"
 
 
 def read_table(path: str | os.PathLike[str], names: ClassNames) -> dict[str, Points]:
-    """A CSV with the columns z, y, x, class and, if it likes, image: image ("" where it does not say) -> points.
+    """A CSV with the columns z, y, x, class and optionally image: image ("" if missing) -> points.
 
-    A class is a name or a code; rows whose class is empty are left out: nobody answered them. Raises UserError that
-    names the line for anything else.
+    A class is a name or a code; rows with an empty class are skipped as unlabelled. Raises UserError that names the
+    line for anything else.
     """
     rows = _rows(path)
     _, header = next(rows, (1, []))
@@ -131,7 +131,7 @@ def read_table(path: str | os.PathLike[str], names: ClassNames) -> dict[str, Poi
         if not any(row):
             continue
         if len(row) < len(header) or any(row[len(header) :]):
-            raise UserError(f"{where}: {len(row)} values under {len(header)} columns")
+            raise UserError(f"{where}: {len(row)} values for {len(header)} columns")
         if not (given := row[at["class"]]):
             continue
         place = [_number(row[at[axis]], axis, where) for axis in "zyx"]
@@ -145,8 +145,8 @@ def read_table(path: str | os.PathLike[str], names: ClassNames) -> dict[str, Poi
 
 
 def _rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[str]]]:
-    """Lines of a CSV and their cells, without spaces around them; semicolons or tabs where line 1 is divided by them,
-    as spreadsheets in many languages write it. Raises UserError for what is no CSV."""
+    """Line numbers and stripped cells of a CSV, separated by semicolons or tabs if line 1 is, as spreadsheets in many
+    languages write it. Raises UserError for an invalid CSV."""
     try:
         text = bounds.read_text(path, bounds.JSON).removeprefix("\ufeff")
     except UserError as error:
@@ -157,7 +157,9 @@ def _rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[str]]]:
         for row in rows:
             yield rows.line_num, [cell.strip() for cell in row]
     except csv.Error as error:
-        raise UserError(f"{path}: line {rows.line_num}: no line of a table ({error}); is a quote not closed?") from None
+        raise UserError(
+            f"{path}: line {rows.line_num}: not a valid table row ({error}); is a quote not closed?"
+        ) from None
 
 
 def _number(text: str, axis: str, where: str) -> int:
@@ -166,12 +168,12 @@ def _number(text: str, axis: str, where: str) -> int:
     except ValueError:
         value = math.nan
     if not abs(value) < 2**31:
-        raise UserError(f"{where}: {axis} is {text.strip()[:40]!r}, but places are numbers of voxels")
+        raise UserError(f"{where}: {axis} is {text.strip()[:40]!r}, but coordinates are whole numbers of voxels")
     return round(value)
 
 
 def read_image(path: str | os.PathLike[str], names: ClassNames, shape: Sequence[int] | None = None) -> Points:
-    """A label image in a file, as `from_array`."""
+    """Points from a label image in a file, as `from_array`."""
     return from_array(open_image(path, codes=True).array, names, str(path), shape)
 
 
@@ -182,7 +184,7 @@ def shape_of(path: str | os.PathLike[str]) -> tuple[int, int, int]:
 
 @dataclass(frozen=True)
 class Placed:
-    """Labelled pixels of one slice of a volume, in the order of its stack: rows y and columns x of the region."""
+    """Labelled pixels of one slice of a volume: rows y and columns x of the region."""
 
     volume: Volume
     z: int
@@ -192,9 +194,9 @@ class Placed:
 
 
 def placed(points: Points, volumes: Sequence[Volume]) -> Iterator[Placed]:
-    """The points in each slice of volumes that are parts of one image.
+    """The points in each slice of the volumes that make up one image.
 
-    Raises UserError where a point lies in none of them.
+    Raises UserError if a point lies outside all of them.
     """
     outside = np.ones(len(points), bool)
     for volume in volumes:
@@ -211,8 +213,8 @@ def placed(points: Points, volumes: Sequence[Volume]) -> Iterator[Placed]:
         shape = volumes[0].file_shape
         whole = all(0 <= at < side for at, side in zip((z, y, x), shape))
         why = (
-            "the run leaves out: teach there with --image, which takes the whole image"
+            "outside the run's region: to teach there use --image, which takes the whole image"
             if whole
-            else f"an image of shape {shape} does not have"
+            else f"outside the image of shape {shape}"
         )
-        raise UserError(f"{points.where}: a label at z={z} y={y} x={x}, a place that {why}")
+        raise UserError(f"{points.where}: a label at z={z} y={y} x={x} lies {why}")

@@ -1,9 +1,9 @@
-"""FOVs that overlap, put together without a step: each border between two runs where both say the same.
+"""Seamless stitching of overlapping FOVs: the border between two of them runs where both agree.
 
-Two neighbouring FOVs have labelled the pixels within `halo` of their border both. The border is moved to the path of
-least disagreement there (the cut of Efros and Freeman, 2001), by dynamic programming, slice by slice. It is pinned at
-the corners where four FOVs meet and leaves them at 45 degrees at most, so that borders along y and along x never meet
-elsewhere: a pixel's label depends on its FOV and the four neighbours, which is why blocks do not matter.
+Two neighbouring FOVs both label the pixels within `halo` of their border. Dynamic programming moves the border to the
+path of least disagreement (the cut of Efros and Freeman, 2001), slice by slice. It is pinned at the corners where four
+FOVs meet and leaves them at 45 degrees at most, so that borders along y and along x never meet elsewhere: a pixel's
+label depends only on its FOV and the four neighbours, and thus not on the blocks.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def stitched(
     empty: int,
     values: Read | None = None,
 ) -> np.ndarray:
-    """What belongs at the centre of FOV (i, j): (Z, h, w), from it and, beyond moved borders, from its neighbours.
+    """The centre of FOV (i, j): (Z, h, w), from the FOV itself and, beyond moved borders, from its neighbours.
 
-    labels: of all FOVs, over all that they see. A FOV that is `empty` throughout, in a slice, keeps straight borders.
-    values: what is put together, where it is not the labels (the FOVs' numbers, to see whose pixel is whose).
+    labels: of all FOVs, over all that they see. If a FOV is entirely `empty` in a slice, its borders stay straight.
+    values: what to assemble instead of the labels (such as the FOVs' numbers, to see which FOV a pixel is from).
     """
     values = values or labels
     y, x = rows[i], columns[j]
@@ -64,15 +64,15 @@ def stitched(
 
 
 def turned(array: np.ndarray, across: int) -> np.ndarray:
-    """The axis that the border lies across comes last."""
+    """Move the axis across the border to the end."""
     return array if across == 2 else array.swapaxes(1, 2)
 
 
 def cut(one: np.ndarray, other: np.ndarray, pinned: tuple[bool, bool], empty: int) -> np.ndarray:
     """The path of least disagreement between two labellings of a strip (Z, length, 2 reach), as (Z, length) int.
 
-    At p, pixels before the middle plus p are `one`'s, those from there on `other`'s; p changes by one px at most from
-    row to row, and is 0 at a pinned end. Of paths as good, the straighter.
+    With p, pixels before the middle plus p come from `one`, the rest from `other`; p changes by at most one px from
+    row to row, and is 0 at a pinned end. In a tie, the straighter path wins.
     """
     path = _path(np.ascontiguousarray(one), np.ascontiguousarray(other), *pinned)
     plain = (one == empty).all((1, 2)) | (other == empty).all((1, 2))
@@ -82,10 +82,10 @@ def cut(one: np.ndarray, other: np.ndarray, pinned: tuple[bool, bool], empty: in
 
 @compiled
 def _path(one: np.ndarray, other: np.ndarray, first: bool, last: bool) -> np.ndarray:
-    """`cut`, whether or not anything is empty; first, last: the pinned ends."""
+    """`cut`, without regard to `empty`; first, last: the pinned ends."""
     depth, length, width = one.shape
     reach, never = width // 2, 4 * length
-    places = 2 * reach - 1  # of the path in a row: p = -(reach - 1) .. reach - 1
+    places = 2 * reach - 1  # positions of the path in a row: p = -(reach - 1) .. reach - 1
     path, moves = np.empty((depth, length), np.int64), np.zeros((length, places), np.int8)
     best, before = np.zeros(places, np.int64), np.zeros(places, np.int64)
     for z in range(depth):
@@ -93,7 +93,7 @@ def _path(one: np.ndarray, other: np.ndarray, first: bool, last: bool) -> np.nda
             limit = min(reach, row if first else reach, length - 1 - row if last else reach)
             mine, theirs = one[z, row], other[z, row]
             for at in range(places):
-                # both labellings at both pixels beside the cut, and the step from one's to the other's
+                # both labellings at both pixels next to the cut, and the step from one to the other
                 cost = np.int64(mine[at] != theirs[at]) + np.int64(mine[at + 1] != theirs[at + 1])
                 cost += np.int64(mine[at] != theirs[at + 1])
                 if abs(at + 1 - reach) > limit:

@@ -1,4 +1,4 @@
-"""Which superpixels a person should label next: those whose class would tell a model most."""
+"""Which superpixels to label next: those whose class would help a model most."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from sccs.inference.labels import of_one_grey, views
 from sccs.model.model import Model
 from sccs.model.teacher import doubt
 
-MOST_SLICES = 8  # that are looked at, spread over the volumes
-MOST_FOVS = 32  # of these, spread as well
+MOST_SLICES = 8  # slices to examine, spread over the volumes
+MOST_FOVS = 32  # FOVs of these slices, also spread
 SIDE = 72  # px of a picture
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A pixel (z, y, x) of the file, within a superpixel; doubt: 0 to 1, None where nothing was taught yet.
+    """A pixel (z, y, x) of the file, inside a superpixel; doubt: 0 to 1, None if nothing was taught yet.
 
-    image, mask: what is around it in its plane, (SIDE, SIDE) or what there is of it, standardised, and the superpixel.
+    image, mask: its surroundings in the plane, standardised, at most (SIDE, SIDE), and the superpixel in it.
     """
 
     volume: str
@@ -41,10 +41,9 @@ class Suggestion:
 
 @torch.no_grad()
 def suggestions(model: Model, volumes: Sequence[Volume], n: int) -> list[Suggestion]:
-    """The n superpixels of the volumes whose label would tell most, where most doubt is first.
+    """The n superpixels of the volumes most worth labelling, most doubtful first.
 
-    They are chosen as `telling` has it. Superpixels that are labelled are left out, as are those that another field of
-    view writes.
+    `telling` chooses them. Excludes labelled superpixels, and those written by another field of view.
     """
     found, graphs, assignments = [], [], []
     for volume, z, graph, y, x, assignment, image in _looked_at(model, volumes):
@@ -89,10 +88,10 @@ def suggestions(model: Model, volumes: Sequence[Volume], n: int) -> list[Suggest
 def telling(
     coordinates: Coordinates, points: np.ndarray, kinds: np.ndarray, P: np.ndarray | None, n: int, seed: int
 ) -> np.ndarray:
-    """Up to n of the nodes whose label would tell most, given their coordinates `points` and clusters `kinds` (N,).
+    """Up to n nodes whose labels would help most, given their coordinates `points` and clusters `kinds` (N,).
 
-    P: (N, C) probabilities of the classes that a teacher knows, or None: then spread over what there is to see, and
-    over clusters. Else those of most doubt, rare classes before frequent ones, spread as well.
+    P: (N, C) probabilities of the taught classes; they give the most doubtful nodes, rare classes before frequent ones,
+    spread over appearances. None, if nothing was taught: nodes spread over appearances and clusters.
     """
     last, deviation = points[:, -coordinates.u :], coordinates.deviation_[-1]
     if P is None:
@@ -100,7 +99,7 @@ def telling(
     return doubtful(last * np.sqrt(deviation), P, doubt(P), n, seed)
 
 
-def _looked_at(model: Model, volumes: Sequence[Volume]):  # type: ignore[no-untyped-def]  # of seven things
+def _looked_at(model: Model, volumes: Sequence[Volume]):  # type: ignore[no-untyped-def]  # yields seven values
     """(volume, z, graph, y, x, clusters (n_s,), image) of FOVs, spread over the volumes."""
     places = []
     for volume in volumes:
@@ -118,7 +117,7 @@ def _looked_at(model: Model, volumes: Sequence[Volume]):  # type: ignore[no-unty
 
 
 def _written(graph: RegionGraph, y: Span, x: Span) -> np.ndarray:
-    """(n_s,) bool: the nodes whose middle the FOV writes."""
+    """(n_s,) bool: the nodes whose centre the FOV writes."""
     at = graph.centroid.cpu().numpy()
     inside = np.ones(graph.n, bool)
     for axis, span in enumerate((y, x)):
@@ -127,7 +126,7 @@ def _written(graph: RegionGraph, y: Span, x: Span) -> np.ndarray:
 
 
 def _pixel(graph: RegionGraph, node: int) -> tuple[int, int]:
-    """A pixel of a node, the one nearest to its middle: a bent region may not hold that itself."""
+    """The pixel of a node nearest to its centre, which may lie outside a bent region."""
     pixels = np.argwhere(graph.regions == node)
     middle = graph.centroid[node].cpu().numpy()
     row, column = pixels[np.square(pixels - middle).sum(1).argmin()]
@@ -135,6 +134,6 @@ def _pixel(graph: RegionGraph, node: int) -> tuple[int, int]:
 
 
 def _around(shape: Sequence[int], at: Sequence[int]) -> tuple[slice, ...]:
-    """The window of `SIDE` px around a pixel, moved inside of the image."""
+    """The window of `SIDE` px around a pixel, shifted to lie inside the image."""
     starts = [min(max(a - SIDE // 2, 0), max(side - SIDE, 0)) for a, side in zip(at, shape)]
     return tuple(slice(start, start + SIDE) for start in starts)

@@ -1,4 +1,4 @@
-"""A trained model taught by a few labels: which superpixels they touch, and what a head makes of them."""
+"""Teach a trained model from a few labels: find the superpixels they touch, and fit a head to them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from sccs.model.teacher import HEADS, Class, Taught, Teacher
 
 @dataclass
 class Lesson:
-    """Graphs of the fields of view (FOVs) that labels touch, Z (n_s, u) of each, and for each node the labelled pixels
-    of every class, (n_s, C) int64."""
+    """Graphs of the fields of view (FOVs) that labels touch, Z (n_s, u) of each, and for each node the number of
+    labelled pixels per class, (n_s, C) int64."""
 
     graphs: list[RegionGraph] = field(default_factory=list)
     embeddings: list[torch.Tensor] = field(default_factory=list)
@@ -30,17 +30,17 @@ class Lesson:
 
 
 def touched(model: Model, lessons: Iterable[tuple[Points, Sequence[Volume]]], C: int) -> Lesson:
-    """What labels of C classes touch. lessons: points, and the volumes that are parts of the image they are of.
+    """The nodes that labels of C classes touch. lessons: points, and the volumes that make up their image.
 
-    Every FOV that sees a label learns from it. Raises UserError for points outside of the volumes, and where no
-    superpixel is labelled.
+    Every FOV that sees a label learns from it. Raises UserError for points outside the volumes, or if no superpixel is
+    labelled.
     """
     found = Lesson()
     for points, volumes in lessons:
         for here in placed(points, volumes):
             _touch(model, here, overlapping(here.volume.shape[1:], here.volume.fov), C, found)
     if not found.graphs:
-        raise UserError("the labels touch no superpixel: there is none in them that is neither 0 nor 255")
+        raise UserError("the labels touch no superpixel: all label pixels are 0 or 255")
     return found
 
 
@@ -57,8 +57,8 @@ def _touch(model: Model, here: Placed, fields: Fields, C: int, found: Lesson) ->
 
 
 def seen_by(vertical: Span, horizontal: Span, y: np.ndarray, x: np.ndarray, classes: np.ndarray) -> np.ndarray | None:
-    """Classes of labelled pixels (N,) as positions (h, w) int32 of all that a FOV sees, -1 elsewhere; None where it
-    sees no label."""
+    """Classes of labelled pixels (N,) as positions (h, w) int32 over all that a FOV sees, -1 elsewhere; None if it sees
+    no label."""
     seen = (y >= vertical.low) & (y < vertical.high) & (x >= horizontal.low) & (x < horizontal.high)
     if not seen.any():
         return None
@@ -68,8 +68,8 @@ def seen_by(vertical: Span, horizontal: Span, y: np.ndarray, x: np.ndarray, clas
 
 
 def class_names(model: Model, codes: Mapping[int, str], anew: bool = False) -> ClassNames:
-    """What codes mean: those of the run's data, of what was taught before, and `codes`, in this order. The classes that
-    were taught before come first, but for `anew`."""
+    """Meaning of codes: of the run's data, of earlier labels, and `codes`, in this order. Classes taught before come
+    first, unless `anew`."""
     of_data = {int(code): name for code, name in model.info.get("classes", {}).items()}
     if model.taught is None or anew:
         return ClassNames({**of_data, **codes})
@@ -78,7 +78,7 @@ def class_names(model: Model, codes: Mapping[int, str], anew: bool = False) -> C
 
 
 def classes(model: Model, known: ClassNames, colours: Mapping[str, str] = {}) -> list[Class]:
-    """The classes of these names. colours: that the user chose, by name in lower case."""
+    """The classes with these names. colours: the user's, by lower-case name."""
     before = {} if model.taught is None else {c.name.lower(): c.colour for c in model.taught.teacher.classes}
     return [Class(name=name, colour=colours.get(name.lower()) or before.get(name.lower())) for name in known.names]
 
@@ -86,11 +86,11 @@ def classes(model: Model, known: ClassNames, colours: Mapping[str, str] = {}) ->
 def teach(
     model: Model, lesson: Lesson, classes: Sequence[Class], said: str, *, head: str | None = None, anew: bool = False
 ) -> Teacher:
-    """What the model's teacher becomes by a lesson; the model stays as it is (`take`).
+    """The model's teacher after a lesson; the model does not change (see `take`).
 
-    classes: those of the counts in the lesson, which begin with the classes that were taught before. said: of the
-    labels, for the history. head: another than before, or than the default, is fitted anew, to all labels. anew: forget
-    what was taught before. Raises UserError where only one class is taught.
+    classes: those of the counts in the lesson, starting with the classes taught before. said: description of the
+    labels, for the history. head: if it differs from the previous or default one, it is fitted to all labels. anew:
+    forget earlier labels. Raises UserError if only one class is taught.
     """
     before = None if model.taught is None or anew else model.taught.teacher
     if before is None:
@@ -101,12 +101,12 @@ def teach(
     teacher.head.partial_fit(lesson.graphs, lesson.embeddings, lesson.counts)
     if len(np.unique(teacher.head.classes_)) < 2:
         raise UserError(
-            f"all labels are of one class, {classes[int(teacher.head.classes_[0])].name!r}; label another one as well"
+            f"all labels have the same class, {classes[int(teacher.head.classes_[0])].name!r}; label another class, too"
         )
     teacher.labels.append(said)
     return teacher
 
 
 def take(model: Model, teacher: Teacher) -> None:
-    """The model is taught by that teacher from now on."""
+    """Make this the model's teacher."""
     model.taught = Taught.of(teacher, model.names, model.k)

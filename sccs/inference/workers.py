@@ -1,4 +1,4 @@
-"""Tasks shared between processes and machines by Dask: a local cluster, or the scheduler at an address."""
+"""Distribute tasks over processes and machines with Dask: a local cluster, or a scheduler at an address."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from registry.base import UserError
 from registry.requirements import pip_install
 from sccs.system.log import say_error
 
-ALLOWED_FAILURES = 10  # workers that may die of one block before it is to blame
+ALLOWED_FAILURES = 10  # workers that may die on one block before it is blamed
 Task = TypeVar("Task")
 
 
 def import_distributed() -> Any:
-    """Dask's `distributed`. Raises UserError where it is not installed."""
+    """Dask's `distributed`. Raises UserError if it is not installed."""
     try:
         import distributed
     except ImportError as error:
@@ -25,7 +25,7 @@ def import_distributed() -> Any:
 
 
 class cluster:
-    """Context: a Dask client of the scheduler at that address, or of a local cluster; None for one worker alone."""
+    """Context: a Dask client for the scheduler at that address, or for a local cluster; None for a single worker."""
 
     def __init__(self, workers: int, scheduler: str | None):
         self.workers, self.scheduler = workers, scheduler
@@ -63,7 +63,7 @@ class cluster:
 
 
 def on_cluster(client: Any, function: Callable[[Task], Task], tasks: Sequence[Task]) -> Iterator[Task]:
-    """The tasks as they are done, by whatever workers there are; those of a worker that dies go to another."""
+    """Yields the tasks as any worker finishes them; those of a worker that dies go to another."""
     distributed = import_distributed()
     if not client.scheduler_info()["workers"]:
         say_error("the scheduler has no workers yet; waiting for some")
@@ -72,11 +72,11 @@ def on_cluster(client: Any, function: Callable[[Task], Task], tasks: Sequence[Ta
         for future in distributed.as_completed(futures):
             yield future.result()
     except ImportError as error:
-        raise UserError(f"a worker lacks a package ({error}); install sccs of this version where workers run") from None
+        raise UserError(f"a worker lacks a package ({error}); install this version of sccs where workers run") from None
     except distributed.KilledWorker as error:
         raise UserError(
-            f"a block ended {ALLOWED_FAILURES} workers ({error}); perhaps they lack memory. What is "
-            "done is kept: fix the cause and pass --resume"
+            f"{ALLOWED_FAILURES} workers died on the same block ({error}); perhaps they lack memory. Finished "
+            "blocks are kept: fix the cause and pass --resume"
         ) from None
     finally:
         client.cancel(futures)

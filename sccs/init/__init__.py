@@ -1,1 +1,1 @@
-"""`sccs init`: a recipe for images without labels, from a look at them and from one field of view that is measured."""
+"""`sccs init`: inspect images without labels, time one field of view, and write a recipe."""

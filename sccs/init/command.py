@@ -1,6 +1,6 @@
-"""`sccs init FOLDER_OR_VOLUME`: looks at images without labels, writes a recipe for them, and says what it will cost.
+"""`sccs init FOLDER_OR_VOLUME`: inspect images without labels, write a recipe for them, and estimate its cost.
 
-Nothing is guessed that can be measured: one field of view goes through the recipe's parts on this machine.
+Costs are measured, not guessed: one field of view goes through the recipe's parts on this machine.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def init(
     minutes: float = 30,
     device: str = "auto",
 ) -> Path:
-    """Look at the image or folder `given`, write a recipe to `out` (default: its name with .yaml), print all that.
+    """Inspect the image or folder `given`, write a recipe to `out` (default: its name with .yaml), and print both.
 
     minutes: about how long the run may take. axes, voxel_size, level: as in a recipe's `data.train`; voxel_size
-    (z, y, x) nm is that of the finest level. Raises UserError for data that cannot be used, and where `out` exists.
+    (z, y, x) nm describes the finest level. Raises UserError if the data cannot be used or `out` exists.
     """
     from sccs.pipeline import Pipeline
 
@@ -46,9 +46,9 @@ def init(
     volumes, notes = survey(given, axes=axes, voxel_size=voxel_size, level=level)
     path = Path(out or f"{stem(os.path.abspath(given))}.yaml")
     if path.suffix not in (".yaml", ".yml"):
-        raise UserError(f"--out {path}: a recipe is a .yaml file")
+        raise UserError(f"--out {path}: a recipe must be a .yaml file")
     if os.path.lexists(path) and not overwrite:
-        raise UserError(f"{path}: already exists: choose another name with --out, or pass --overwrite")
+        raise UserError(f"{path}: already exists; choose another name with --out, or pass --overwrite")
     check_place(path, folder=False)
     check_apart(path, {"INPUT": [expand(given)]}, within=False)
     for found in volumes:
@@ -64,7 +64,7 @@ def init(
     said = say_cost(plan, cost, volumes, free, pipeline.device, path.parent)
     with held(path, "sccs init"):
         if os.path.lexists(path) and not overwrite:  # meanwhile
-            raise UserError(f"{path}: already exists: choose another name with --out, or pass --overwrite")
+            raise UserError(f"{path}: already exists; choose another name with --out, or pass --overwrite")
         write_text(path, recipe.recipe_text(plan, volumes, notes, said, path.parent, axes, minutes))
     say("\n".join([*said, f"recipe: {path}", f"next: sccs run {path}"]))
     return path

@@ -1,4 +1,4 @@
-"""What a run costs on this machine: one field of view goes through the recipe's parts, the rest is arithmetic."""
+"""The cost of a run on this machine: one field of view goes through the recipe's parts, the rest is arithmetic."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GRAPHS = 0.4  # share of the time that may go into training graphs
 
 
 def measure(pipeline: Pipeline, found: Found) -> tuple[Cost, RegionGraph]:
-    """One FOV of the slice of most contrast, through every part, nothing from the cache; and its graph."""
+    """Measure one FOV of the slice of highest contrast in every part, without the cache; also returns its graph."""
     import torch
 
     z = found.look.busiest
@@ -49,16 +49,16 @@ def measure(pipeline: Pipeline, found: Found) -> tuple[Cost, RegionGraph]:
     start = time.perf_counter()
     pipeline.graph.connect(nodes)
     connect = time.perf_counter() - start
-    # the faster of two: what else runs on the machine only adds
+    # the faster of two: other programs only add time
     seconds = min(sum(pipeline.segment_fov(image).seconds.values()) for _ in range(2))
     arrays = sum(array.nbytes for array in nodes.to_arrays().values())
-    # beside its nodes, a graph keeps ends, affinity, normalised weights and the sparse matrix of its edges
+    # besides its nodes, a graph stores ends, affinity, normalised weights and the sparse matrix of its edges
     edges = graph.affinity.numel() * (2 * 8 + 4 + 4 + 8 + 4)
     return Cost(image.size, nodes.n, seconds, connect, arrays + edges, arrays, peak_memory()), graph
 
 
 def peak_memory() -> int:
-    """Bytes that this process has had in memory at most; a gibibyte, about what it takes, where nobody counts."""
+    """Peak memory of this process in bytes; where the system does not say, a gibibyte, which is about right."""
     try:
         import resource
     except ImportError:  # Windows
@@ -67,7 +67,7 @@ def peak_memory() -> int:
 
 
 def time_training(pipeline: Pipeline, graph: RegionGraph, count: int) -> float:
-    """Seconds that the embedder and the clusterer take to learn from `count` graphs as large as this one."""
+    """Seconds that embedder and clusterer need to train on `count` graphs of this size."""
     import torch
 
     start = time.perf_counter()
@@ -81,8 +81,8 @@ def time_training(pipeline: Pipeline, graph: RegionGraph, count: int) -> float:
 
 
 def most_graphs(pipeline: Pipeline, cost: Cost, free: int, minutes: float) -> int:
-    """How many FOVs to train on: no more than the clusterer looks at, than fit into memory, than time allows."""
-    clusterer: Any = pipeline.clusterer  # of the recipe that is extended: a k-means
+    """Number of FOVs to train on, limited by what the clusterer uses, by memory and by time."""
+    clusterer: Any = pipeline.clusterer  # a k-means, in the recipe that is extended
     seen = (clusterer.max_points + cost.nodes - 1) // cost.nodes
     fit = int(MEMORY * free / cost.graph_bytes)
     affordable = int(GRAPHS * 60 * minutes / (cost.seconds + cost.connect))
@@ -90,12 +90,12 @@ def most_graphs(pipeline: Pipeline, cost: Cost, free: int, minutes: float) -> in
 
 
 def span(seconds: float) -> str:
-    """An estimate from one field of view as the range that it holds for."""
+    """An estimate from one field of view, as a range."""
     return f"{clock(seconds / WITHIN)} to {clock(seconds * WITHIN)}"
 
 
 def say_cost(plan: Plan, cost: Cost, volumes: list[Found], free: int, device: str, folder: Path) -> list[str]:
-    """Lines on time, memory and disk of the run, and of segmenting everything; from one measured FOV."""
+    """Lines on the time, memory and disk space for the run and for segmenting everything, from one measured FOV."""
     from sccs.products import TIMED_FOVS
 
     each = cost.seconds / cost.pixels
@@ -117,5 +117,5 @@ def say_cost(plan: Plan, cost: Cost, volumes: list[Found], free: int, device: st
         f"memory: about {memory / 2**30:.1f} GiB of {free / 2**30:.1f} GiB free",
         f"disk: labels up to {labels / 2**30:.2g} GiB before compression, cache about {cache / 2**30:.2g} GiB "
         f"({fovs} FOVs; SCCS_CACHE=off disables it), {room / 2**30:.0f} GiB free",
-        f"all slices of all volumes: {span(whole * each)} with sccs segment",
+        f"to segment all slices of all volumes with sccs segment: {span(whole * each)}",
     ]

@@ -1,4 +1,4 @@
-"""What a run will learn from and what it will segment, within the time and the memory that it may take."""
+"""What a run trains on and what it segments, within the given time and memory."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ FOV = 560  # px, longest side of a field of view
 
 @dataclass
 class Cost:
-    """What one FOV of `pixels` px took.
+    """The cost of one FOV of `pixels` px.
 
-    seconds: in all; connect: in `connect` alone. graph_bytes, cache_bytes, nodes: bytes of a training graph in memory
-    and in the cache, and its nodes. peak: bytes that this process had at most.
+    seconds: in total; connect: in `connect` alone. graph_bytes, cache_bytes, nodes: bytes of a training graph in memory
+    and in the cache, and its nodes. peak: peak memory of this process in bytes.
     """
 
     pixels: int
@@ -33,38 +33,38 @@ class Cost:
 
 @dataclass
 class Entry:
-    """One line of the recipe's `train` or `test`: a volume, or the region of it that is used."""
+    """One line of the recipe's `train` or `test`: a volume, or a region of it."""
 
     found: Found
     region: dict[str, list[int]]
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(Z, Y, X) voxels that are used."""
+        """(Z, Y, X) of the voxels used."""
         Z, Y, X = (len(range(*self.region.get(axis, (0, n)))) for axis, n in zip("zyx", self.found.source.shape))
         return Z, Y, X
 
 
 @dataclass
 class Plan:
-    """What to learn from and what to segment. slices: `max_test_slices`, None for all."""
+    """What to train on and what to segment. slices: `max_test_slices`, None for all."""
 
     train: list[Entry]
     test: list[Entry]
     slices: int | None
 
     def fovs(self, part: str) -> int:
-        """Fields of view of `part`: "train", to learn from, or "test", to segment; only the latter overlap."""
+        """Fields of view of `part`: "train", to train on, or "test", to segment; only the latter overlap."""
         cut: Callable[..., Sized] = tiles if part == "train" else overlapping
         return sum(self._depth(part, entry) * len(cut(entry.shape[1:], FOV)) for entry in getattr(self, part))
 
     def segmented(self) -> int:
-        """Fields of view that a run segments: those of both parts, overlapping."""
+        """Fields of view that a run segments, of both parts; they overlap."""
         parts = [("train", entry) for entry in self.train] + [("test", entry) for entry in self.test]
         return sum(self._depth(part, entry) * len(overlapping(entry.shape[1:], FOV)) for part, entry in parts)
 
     def seen(self, part: str) -> int:
-        """Pixels that go through the model to segment `part`; of training slices that are one FOV, nodes are known."""
+        """Pixels that go through the model to segment `part`; training slices of one FOV do not, as nodes are known."""
         fields = [(entry, overlapping(entry.shape[1:], FOV)) for entry in getattr(self, part)]
         return sum(self._depth(part, entry) * each.seen for entry, each in fields if part == "test" or len(each) > 1)
 
@@ -77,10 +77,10 @@ class Plan:
 
 
 def make_plan(volumes: list[Found], most: int, cost: Cost, minutes: float) -> Plan:
-    """Share the volumes out: `most` FOVs to train on, and as much to segment as `minutes` allow.
+    """Divide the volumes: `most` FOVs to train on, and as many to segment as `minutes` allow.
 
-    Of several volumes the last quarter, one at least, is only segmented; of each other one evenly spaced slices are
-    learnt from; of a slice of more FOVs the middle.
+    Of several volumes, the last quarter (at least one) is only segmented; the others are trained on at evenly spaced
+    slices, or at the middle of slices with many FOVs.
     """
     last = max(1, len(volumes) // 4) if len(volumes) > 1 else 0
     learnt = volumes[: max(1, min(len(volumes) - last, most))]
@@ -103,7 +103,7 @@ def make_plan(volumes: list[Found], most: int, cost: Cost, minutes: float) -> Pl
 
 
 def _region_of(found: Found, most: int) -> dict[str, list[int]]:
-    """The region to learn from: empty slices at either end left out, at most `most` FOVs."""
+    """The region to train on: without empty slices at either end, at most `most` FOVs."""
     region = _middle(found, most)
     inside = [z for z in found.look.slices if z not in found.look.empty]
     depth = found.source.shape[0]
@@ -118,7 +118,7 @@ def _region_of(found: Found, most: int) -> dict[str, list[int]]:
 
 
 def _middle(found: Found, most: int) -> dict[str, list[int]]:
-    """{} where a slice has no more than `most` FOVs, else the square in its middle that has."""
+    """{} if a slice has at most `most` FOVs, else its largest central square that does."""
     if len(tiles(found.source.shape[1:], FOV)) <= most:
         return {}
     side = FOV * math.isqrt(most)

@@ -1,4 +1,4 @@
-"""The recipe as text, with what was seen of the images as comments."""
+"""The recipe as text, with the findings on the images as comments."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sccs.init.plan import FOV, Entry, Plan
 from sccs.system.text import printable
 
 PARENT = "sccs_plus"  # what the recipe extends
-PLAIN = 1.5  # ratio of pixel sizes from which a person is told
+PLAIN = 1.5  # ratio of pixel sizes from which we warn
 
 
 def describe(found: Found, axes: str | None = None) -> list[str]:
-    """What a person should know of a volume: a line with its facts, then the remarks."""
+    """What the user should know of a volume: a line of facts, then remarks."""
     source, look = found.source, found.look
     size = f"voxels {_times(found.voxel_size)} nm" if found.voxel_size else "voxel size not in the file"
     order = (axes or source.array.stored.axes or "?" * len(source.array.stored.shape)).upper()
@@ -28,16 +28,16 @@ def describe(found: Found, axes: str | None = None) -> list[str]:
             f"{i}: {_times(shape)}" + (f" at {_times(size)} nm" if size else "")
             for i, (shape, size) in enumerate(found.levels)
         )
-        lines.append(f"  levels {shown}; level {found.level} is taken: {found.chosen_for}")
+        lines.append(f"  levels {shown}; level {found.level} chosen: {found.chosen_for}")
     if found.voxel_size is None:
         lines.append(
-            "  voxel size unknown: add it to the recipe (voxel_size), so that sccs segment can warn of "
-            "images at another resolution"
+            "  voxel size unknown: add it to the recipe (voxel_size), so that sccs segment can warn about "
+            "images of another resolution"
         )
     elif not 1 / PLAIN < (ratio := found.voxel_size[2] / PIXEL) < PLAIN:
         lines.append(
             f"  pixels of {found.voxel_size[2]:g} nm: the bundled MAE was trained at 10 to 16 nm; expect "
-            f"{'coarser' if ratio > 1 else 'other'} clusters"
+            f"{'coarser' if ratio > 1 else 'different'} clusters"
             + ("" if ratio > 1 else ", or rescale the images by about " + f"{ratio:.2g}")
         )
     return lines + [f"  {remark}" for remark in look.remarks()]
@@ -50,19 +50,19 @@ def _times(values: Sequence[float]) -> str:
 def recipe_text(
     plan: Plan, volumes: list[Found], notes: list[str], said: list[str], folder: Path, axes: str | None, minutes: float
 ) -> str:
-    """The recipe as YAML, with what was seen as comments."""
+    """The recipe as YAML, with the findings as comments."""
     seen = [line for found in volumes for line in describe(found, axes)]
     size = volumes[0].voxel_size
     lines = [
         "# Written by sccs init, which looked at:",
-        *(f"#   {printable(line)}" for line in [*seen, *notes]),  # names of files may hold line ends
-        "# What it costs, estimated from one field of view:",
+        *(f"#   {printable(line)}" for line in [*seen, *notes]),  # file names may contain line breaks
+        "# Cost, estimated from one field of view:",
         *(f"#   {printable(line)}" for line in said),
         f"extends: {PARENT}",
         "data:",
         "  name: volumes",
         f"  fov: {FOV}                    # px, longest side of a field of view",
-        f"  train:                      # to train on: {plan.fovs('train')} FOVs; more cost time and memory",
+        f"  train:                      # {plan.fovs('train')} FOVs to train on; more cost time and memory",
     ]
     for entry in plan.train:
         lines += _entry(entry, folder, axes)
@@ -78,8 +78,7 @@ def recipe_text(
     area = f"{10 * size[1]:.0f} x {10 * size[2]:.0f} nm" if size else "10 x 10 px"
     lines += [
         f"graph:\n  pixels_per_superpixel: 100  # about {area}: smaller structures are lost",
-        "clusterer:\n  k: 8                        # clusters; more of them find rarer structures, and need more "
-        "naming",
+        "clusterer:\n  k: 8                        # clusters; more find rarer structures, but need more naming",
     ]
     return "\n".join(lines) + "\n"
 
@@ -92,7 +91,7 @@ def _entry(entry: Entry, folder: Path, axes: str | None) -> list[str]:
     if found.voxel_size:
         lines.append(("voxel_size", list(found.voxel_size), "(z, y, x) nm"))
     else:
-        lines.append(("# voxel_size", ["Z", "Y", "X"], "nm: the file does not say; fill in, and remove the #"))
+        lines.append(("# voxel_size", ["Z", "Y", "X"], "nm: not in the file; fill in, and remove the #"))
     if axes:
         lines.append(("axes", axes, ""))
     if found.level is not None:
@@ -108,7 +107,7 @@ def _entry(entry: Entry, folder: Path, axes: str | None) -> list[str]:
 
 
 def shown_path(path: str, folder: Path) -> str:
-    """As the recipe in `folder` should name it: relative where it lies below the folder, so that both can move."""
+    """The path as a recipe in `folder` should write it: relative if it lies below, so that both can be moved."""
     if path.startswith(("$", "~")):
         return path
     whole, base = os.path.abspath(path), os.path.abspath(folder)

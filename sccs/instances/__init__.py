@@ -1,1 +1,1 @@
-"""From class maps to objects: 3-D instances, what they measure, their meshes, and how well two label images agree."""
+"""From class maps to objects: 3-D instances, their measurements and meshes, and the agreement of two label images."""

@@ -1,4 +1,4 @@
-"""The boxes that a volume is worked on in, and what lies around them."""
+"""The blocks in which a volume is processed, and their surroundings."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Blocks:
         return box(self.shape, self.block, number)
 
     def around(self, area: Box, halo: Sequence[int]) -> tuple[Box, Box]:
-        """The box and what lies within `halo` (z, y, x) of it in the volume; and where the box lies in that."""
+        """The box extended by `halo` (z, y, x) within the volume; and the original box inside it."""
         outer = tuple(slice(max(0, s.start - h), min(n, s.stop + h)) for s, h, n in zip(area, halo, self.shape))
         return outer, within(area, outer)
 
     def meeting(self, area: Box) -> Iterator[tuple[int, Box]]:
-        """The blocks that a box has a part in, and these parts."""
+        """The blocks that a box overlaps, and the overlaps."""
         counts = grid(self.shape, self.block)
         spans = [range(s.start // b, -(-s.stop // b)) for s, b in zip(area, self.block)]
         for place in np.ndindex(*map(len, spans)):
@@ -47,7 +47,7 @@ class Blocks:
 
 
 def make_blocks(shape: Sequence[int], wished: Sequence[int] | None = None) -> Blocks:
-    """`wished`: block (z, y, x) in voxels; where it is longer than a chunk, whole chunks."""
+    """`wished`: block (z, y, x) in voxels; if longer than a chunk, rounded to whole chunks."""
     sides, chunks = [], []
     for n, side, most in zip(shape, wished or BLOCK, CHUNK):
         chunk = min(n, side, most)
@@ -57,12 +57,12 @@ def make_blocks(shape: Sequence[int], wished: Sequence[int] | None = None) -> Bl
 
 
 def within(area: Box, outer: Box) -> Box:
-    """A box as one of the array that holds `outer`."""
+    """A box relative to `outer`."""
     return tuple(slice(a.start - o.start, a.stop - o.start) for a, o in zip(area, outer))
 
 
 def common(one: Box, other: Box) -> Box:
-    """What two boxes share."""
+    """The intersection of two boxes."""
     return tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other))
 
 

@@ -1,4 +1,4 @@
-"""Which label of a file is which class, as the file itself says or a person does; and sizes as a person writes them."""
+"""Which label of a file is which class, according to the file or the user; and sizes as users write them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SIZE = re.compile(
 
 
 def stored_names(path: str) -> dict[int, str]:
-    """Code -> name, as SCCS wrote it beside labels: in a TIFF of ImageJ's, in the `image-label` of an OME-Zarr."""
+    """Code -> name, as SCCS stored it with labels: in an ImageJ TIFF, or in the `image-label` of an OME-Zarr."""
     place = Path(path)
     if place.is_dir():
         for folder in (place, *sorted(place.glob("labels/*/")), *list(place.parents)[:2]):
@@ -42,7 +42,7 @@ def stored_names(path: str) -> dict[int, str]:
 
 
 def _shown(pairs: Iterable[tuple[int, str]]) -> dict[int, str]:
-    """Names as tables, files and a page can show them: one for each code, printable, no formula of a spreadsheet."""
+    """Names safe for tables, files and pages: one for each code, printable, not a spreadsheet formula."""
     names: dict[int, str] = {}
     for code, name in pairs:
         name = re.sub("^[=+@-]", "_", printable(name.strip()))[:LONGEST_CLASS]
@@ -63,9 +63,9 @@ def _zarr_names(path: Path) -> dict[int, str] | None:
 
 
 def chosen(texts: Sequence[str], names: Mapping[int, str], path: str) -> tuple[dict[str, int] | None, dict[int, str]]:
-    """Name -> code of the classes that a person chose, and all names. None: all that are there.
+    """Name -> code of the classes that the user chose (None: all present), and all names.
 
-    texts: "mitochondria", "3" or "mitochondria=3". Raises UserError for a name that the file does not know.
+    texts: "mitochondria", "3" or "mitochondria=3". Raises UserError for a name that the file does not define.
     """
     named, codes = dict(names), {name.lower(): code for code, name in names.items()}
     if not texts:
@@ -77,12 +77,12 @@ def chosen(texts: Sequence[str], names: Mapping[int, str], path: str) -> tuple[d
         if not code.isdecimal() or len(code) > 3:
             if code.lower() not in codes:
                 there = ", ".join(f"{c} {n}" for c, n in sorted(names.items())) or "none"
-                raise UserError(f"{path}: names no class {text!r} (it names {there}); give --class {text}=CODE")
+                raise UserError(f"{path}: has no class named {text!r} (it names {there}); give --class {text}=CODE")
             number = codes[code.lower()]
         else:
             number = int(code)
         if number > 254:
-            raise UserError(f"--class {text}: codes of classes are 0 to 254")
+            raise UserError(f"--class {text}: class codes are 0 to 254")
         name = checked_name(name, f"--class {text}") if name else names.get(number, f"label_{number}")
         if name in classes or number in classes.values():
             raise UserError(f"--class {text}: class {name} ({number}) is chosen twice")
@@ -92,7 +92,7 @@ def chosen(texts: Sequence[str], names: Mapping[int, str], path: str) -> tuple[d
 
 
 def voxels_of(text: str, option: str, voxel_size: Sequence[float] | None, flat: bool) -> float:
-    """How many voxels a size is: "500" or "500vx" voxels, "1e6nm3", "0.001um3"; of a 2-D image "nm2" and "um2".
+    """A size in voxels, given as "500" or "500vx" (voxels), "1e6nm3", "0.001um3"; for a 2-D image "nm2" and "um2".
 
     >>> voxels_of("4000nm3", "--min-size", (10, 20, 20), False)
     1.0
@@ -107,6 +107,6 @@ def voxels_of(text: str, option: str, voxel_size: Sequence[float] | None, flat: 
     if unit[0] not in "nu":
         return number
     if voxel_size is None:
-        raise UserError(f"{option} {text}: the file does not say its voxel size; give --voxel-size, or voxels")
+        raise UserError(f"{option} {text}: the file does not give its voxel size; give --voxel-size, or use voxels")
     z, y, x = voxel_size
     return number * (1 if unit[0] == "n" else 1e6 if flat else 1e9) / (y * x if flat else z * y * x)

@@ -1,4 +1,4 @@
-"""`sccs objects LABELS OUT`: objects of the classes of a class map, what they measure, and a page about them."""
+"""`sccs objects LABELS OUT`: the objects in a class map, their measurements, and a report page."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ from sccs.system.log import say, say_error
 if TYPE_CHECKING:
     import pandas
 
-SMALL = 27  # voxels of objects that are hardly any
+SMALL = 27  # voxels; smaller objects are suspicious
 
 
 @dataclass(frozen=True)
 class Options:
-    """The options of the command; lengths in nm where the voxel size is known, else in voxels.
+    """The options of the command; lengths in nm if the voxel size is known, else in voxels.
 
     Arguments
-        classes: names, codes, or "name=code"; none: all that the file names, or has. to: names of classes that
-        contacts and distances are measured to; none: the other chosen ones.
+        classes: names, codes, or "name=code"; none: all that the file names, or contains. to: names of the classes to
+        measure contacts and distances to; none: the other chosen ones.
         image: grey values of the same shape, for `mean_grey` and pictures.
-        split: depth of the neck between objects that are parted; "auto": two voxel edges; None: none are.
-        min_size, fill: smallest object, largest hole that is filled: "500" voxels, "1e6nm3"; fill "all".
-        bridge: gaps along z, in slices, that are bridged. smooth: radius of the majority filter.
-        largest: how many objects of a class are kept. inside: names of classes; an object stays where more than half
-        of its surface lies against them. connectivity: 6, 18, 26.
-        formats: of the labels, "zarr", "tiff", "precomputed". mesh: "object" or "class"; simplify: what a mesh may be
-        off by. Others are those of `sccs segment`.
+        split: depth of the necks at which objects are split; "auto": two voxel edges; None: no splitting.
+        min_size, fill: smallest object to keep, largest hole to fill: "500" voxels, "1e6nm3"; fill "all".
+        bridge: gaps along z to bridge, in slices. smooth: radius of the majority filter.
+        largest: how many objects of a class to keep. inside: names of classes; keep an object if more than half
+        of its surface touches them. connectivity: 6, 18, 26.
+        formats: of the labels, "zarr", "tiff", "precomputed". mesh: "object" or "class"; simplify: error allowed in
+        meshes. The others are those of `sccs segment`.
     """
 
     classes: Sequence[str] = ()
@@ -91,19 +91,19 @@ def objects(labels: str, out: str, **options: Any) -> None:
 
 
 def check_output(out: Path, overwrite: bool) -> None:
-    """Raises UserError where `out` exists, or, with `overwrite`, is something else than what this command wrote."""
+    """Raises UserError if `out` exists, or, with `overwrite`, was not written by this command."""
     if out.suffix.lower() in (".tif", ".tiff", ".zarr", ".csv"):
-        raise UserError(f"{out}: OUT is a folder, for labels and tables: name it without {out.suffix}")
+        raise UserError(f"{out}: OUT is a folder for labels and tables: name it without {out.suffix}")
     if not os.path.lexists(out):
         return
     if not overwrite:
-        raise UserError(f"{out}: already exists: choose another name, or pass --overwrite")
+        raise UserError(f"{out}: already exists; choose another name, or pass --overwrite")
     if out.is_symlink() or not (out / jobs.ABOUT).is_file():
-        raise UserError(f"{out}: not written by `sccs objects`, so never overwritten: choose another name")
+        raise UserError(f"{out}: not written by `sccs objects`, so it is not overwritten: choose another name")
 
 
 def import_packages() -> None:
-    """Raises UserError where a package lacks that objects need."""
+    """Raises UserError if a required package is missing."""
     try:
         import cc3d  # noqa: F401
         import edt  # noqa: F401
@@ -112,14 +112,14 @@ def import_packages() -> None:
 
 
 def class_map_of(path: str) -> str:
-    """The class map of a run, where it has one; other paths as they are."""
+    """The class map of a run, if it has exactly one; other paths unchanged."""
     folder = Path(expand(path))
     if not (folder / "resolved.yaml").is_file():
         return path
     maps = sorted((folder / "segmentation").glob("*_classes.tif"))
     if len(maps) != 1:
         there = ", ".join(map(str, maps)) or "none: name its clusters (sccs name), then `sccs segment --classes`"
-        raise UserError(f"{path}: a run; give one of its class maps: {there}")
+        raise UserError(f"{path}: is a run; give one of its class maps: {there}")
     return str(maps[0])
 
 
@@ -144,9 +144,9 @@ def _objects(labels: str, out: str, options: Options) -> None:
     else:
         check_same(before["settings"], settings)
     if source.voxel_size is None:
-        say_error(f"{source.path}: does not say its voxel size: all is measured in voxels; --voxel-size gives it")
+        say_error(f"{source.path}: voxel size unknown, so all measurements are in voxels; give it with --voxel-size")
     if min(source.shape) == 1:
-        say_error(f"{source.path}: a 2-D image: areas and perimeters are measured, not volumes and surfaces")
+        say_error(f"{source.path}: a 2-D image, so areas and perimeters are measured instead of volumes and surfaces")
     job = jobs.carry_out(out, options.workers, options.scheduler, before is not None)
     _write(job, out, options)
 
@@ -160,14 +160,13 @@ def _matching_image(path: str, source: ImageSource, options: Options) -> ImageSo
     image = open_image(path, level=options.level)
     if image.shape != source.shape:
         raise UserError(
-            f"--image {path}: has shape {image.shape} (z, y, x), the labels {source.shape}; give the image that they "
-            "are of"
+            f"--image {path}: has shape {image.shape} (z, y, x), but the labels have {source.shape}; give their image"
         )
     return image
 
 
 def _settings(path: str, source: ImageSource, options: Options) -> dict[str, Any]:
-    """All that the result depends on, and its workers must know; as JSON."""
+    """All that the result depends on and workers must know, as JSON."""
     size, flat = source.voxel_size, min(source.shape) == 1
     names = stored_names(expand(path))
     classes, names = chosen(options.classes, names, path)
@@ -185,7 +184,7 @@ def _settings(path: str, source: ImageSource, options: Options) -> dict[str, Any
     def spelt(wished: Sequence[str], option: str) -> list[str]:
         for name in wished:
             if known and name.lower() not in known:
-                raise UserError(f"{option} {name}: no class of that name; there are {', '.join(known.values())}")
+                raise UserError(f"{option} {name}: no class has that name; there are {', '.join(known.values())}")
         return [known.get(name.lower(), name) for name in wished]
 
     return {
@@ -216,7 +215,7 @@ def _settings(path: str, source: ImageSource, options: Options) -> dict[str, Any
 
 
 def _write(job: jobs.Job, out: str, options: Options) -> None:
-    """Tables, page and further formats beside the labels; then all takes its name."""
+    """Write tables, page and further formats next to the labels; then rename the folder to its final name."""
     work, result = job.work, job.folder / "result"
     table = object_table(work, job.settings["translation"])
     summary = summary_table(table, work)
@@ -251,11 +250,11 @@ def _left_out(work: Work) -> Iterator[str]:
 
 
 def _notes(work: Work, table: pandas.DataFrame) -> Iterator[str]:
-    """What a person should know of the objects."""
+    """Remarks on the objects for the user."""
     for name in work.classes:
         voxels = table.loc[table["class"] == name, "voxels"]
         if (small := int((voxels < SMALL).sum())) > len(voxels) / 2:
             yield f"{name}: {small} of {len(voxels)} objects have fewer than {SMALL} voxels; --min-size drops them"
     if work.to and work.precision:
         unit = "voxels" if work.voxel_size is None else "nm"
-        yield f"distances up to {work.reach:.4g} {unit} are exact, farther ones to {work.precision:.4g} {unit}"
+        yield f"distances up to {work.reach:.4g} {unit} are exact, longer ones to within {work.precision:.4g} {unit}"

@@ -1,6 +1,6 @@
-"""`sccs compare-labels A B`: how well labels A agree with a reference B, class by class or object by object.
+"""`sccs compare-labels A B`: agreement of labels A with a reference B, by class or by object.
 
-Both are read slab by slab; only the table of how many voxels each pair of labels shares is kept.
+Both are read slab by slab; only the table of voxels shared by each pair of labels is kept.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ CLASSES = 256
 
 
 def shared_voxels(a: VolumeArray, b: VolumeArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of labels that arrays of one shape (Z, Y, X) hold at the same voxels: of a, of b (uint64), and how many
-    voxels (int64); each pair once."""
+    """Pairs of labels that occur at the same voxels of two arrays of one shape (Z, Y, X): of a, of b (uint64), and the
+    number of voxels (int64); each pair once."""
     Z, Y, X = a.shape
     depth = max(1, min(Z, SLAB // max(1, Y * X)))
     rows = max(1, min(Y, SLAB // max(1, X)))
@@ -49,8 +49,8 @@ def shared_voxels(a: VolumeArray, b: VolumeArray) -> tuple[np.ndarray, np.ndarra
 
 
 def class_scores(a: VolumeArray, b: VolumeArray, ignore: int | None = 255) -> dict[int, dict[str, float]]:
-    """By class code: Dice, IoU, precision and recall of class map `a` against the reference `b`; voxels that the
-    reference calls `ignore` are left out. Of classes that either has; a ratio without a denominator is nan."""
+    """By class code: Dice, IoU, precision and recall of class map `a` against the reference `b`, without voxels that
+    are `ignore` in the reference. For classes in either; a ratio with denominator zero is nan."""
     of_a, of_b, counts = shared_voxels(a, b)
     if ignore is not None:
         kept = of_b != ignore
@@ -71,9 +71,9 @@ def class_scores(a: VolumeArray, b: VolumeArray, ignore: int | None = 255) -> di
 def instance_scores(a: VolumeArray, b: VolumeArray, thresholds: Sequence[float] = THRESHOLDS) -> dict[str, Any]:
     """Objects `a` against the reference objects `b`; 0 is no object.
 
-    An object is found where its IoU with one of the reference is above the threshold (.5 or more, so that no object is
-    found twice). Returns `found` and `reference`, how many objects there are; `at`, by threshold `precision`, `recall`
-    and `f1`; `panoptic_quality` = `segmentation_quality` (mean IoU of what is found above .5) x `recognition_quality`
+    An object is found if its IoU with a reference object is above the threshold (.5 or more, so that no object is
+    found twice). Returns `found` and `reference`, the numbers of objects; `at`, by threshold `precision`, `recall`
+    and `f1`; `panoptic_quality` = `segmentation_quality` (mean IoU of objects found above .5) x `recognition_quality`
     (f1 there); `split` and `merge`, the two halves of the variation of information (bits) over the voxels of reference
     objects; `dice` and `iou` of all objects together.
     """
@@ -109,7 +109,7 @@ def instance_scores(a: VolumeArray, b: VolumeArray, thresholds: Sequence[float] 
 
 
 def _sizes(labels: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The objects among labels, and their voxels."""
+    """The objects among labels, and their sizes in voxels."""
     found, back = np.unique(labels, return_inverse=True)
     size = np.bincount(back, counts, len(found)).astype(np.int64)
     return found[found > 0], size[found > 0]
@@ -124,7 +124,7 @@ def _ratio(part: float, whole: float) -> float:
 
 
 def _variation(of_a: np.ndarray, of_b: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
-    """H(a | b), what is split, and H(b | a), what is merged, in bits, over voxels of reference objects."""
+    """H(a | b), for splits, and H(b | a), for merges, in bits, over voxels of reference objects."""
     kept = of_b > 0
     a, b, share = of_a[kept], of_b[kept], counts[kept] / max(1, counts[kept].sum())
 
@@ -144,13 +144,15 @@ def _variation(of_a: np.ndarray, of_b: np.ndarray, counts: np.ndarray) -> tuple[
 def compare_labels(
     a: str, b: str, *, instances: bool = False, ignore: int | None = 255, csv_file: str | None = None
 ) -> None:
-    """Print how labels `a` agree with the reference `b`, files of one shape. instances: labels are objects.
+    """Print the agreement of labels `a` with the reference `b`, files of one shape. instances: labels are objects.
 
-    csv_file: also write the rows there; "-" prints only them. Raises UserError for other labels and shapes.
+    csv_file: also write the rows there; "-" prints only the CSV. Raises UserError for invalid labels and shapes.
     """
     sources = [_open(path) for path in (a, b)]
     if sources[0].shape != sources[1].shape:
-        raise UserError(f"{a} has shape {sources[0].shape} (z, y, x), {b} {sources[1].shape}; give labels of one image")
+        raise UserError(
+            f"{a} has shape {sources[0].shape} (z, y, x), {b} {sources[1].shape}; give labels of the same image"
+        )
     if csv_file not in (None, "-"):
         given = {name: [absolute(path), *files_of(each)] for name, path, each in zip("AB", (a, b), sources)}
         check_apart(str(csv_file), given, within=False)
@@ -158,9 +160,9 @@ def compare_labels(
     for path, source in zip((a, b), sources):
         low, high = _range(source) if source.dtype != np.uint8 else (0, 0)
         if low < 0:
-            raise UserError(f"{path}: holds {low}: labels are 0 or more, and 0 is no object; write others in its place")
+            raise UserError(f"{path}: contains {low}: labels must be 0 (no object) or more; replace negative values")
         if high >= CLASSES and not instances:
-            raise UserError(f"{path}: holds {high}: class codes are 0 to 255; give --instances to compare objects")
+            raise UserError(f"{path}: contains {high}: class codes are 0 to 255; give --instances to compare objects")
     one, other = (source.array for source in sources)
     if instances:
         rows = list(_instance_rows(instance_scores(one, other)))
@@ -205,7 +207,7 @@ def _instance_rows(scores: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     if not rows:
-        return "nothing to compare: all is ignored"
+        return "nothing to compare: all voxels are ignored"
     cells = [list(rows[0]), *([_shown(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells)]
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip() for line in cells)

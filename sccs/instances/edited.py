@@ -1,4 +1,4 @@
-"""Objects that a person edited: measured anew as they are, and written as `sccs objects` writes them."""
+"""Objects edited by the user: measured again, and written as `sccs objects` writes them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Known(Work):
-    """Work whose objects are there already, by class (Z, Y, X) uint32: nothing is found, all of it is measured."""
+    """Work with given objects, by class (Z, Y, X) uint32: nothing is searched for, everything is measured."""
 
     known: Mapping[str, np.ndarray]
 
@@ -46,13 +46,13 @@ class Known(Work):
 
 
 class Edited:
-    """Objects of several classes, and what they measure.
+    """Objects of several classes, and their measurements.
 
-    found: by class (Z, Y, X) or (Y, X) uint32; numbers may lack, and an object may be in pieces. labels: the class map
-    that they are of, of the same shape; classes: name -> code, of which `found` has all. voxel_size: (z, y, x) nm or
-    None. image: grey values. translation: (z, y, x) nm of the first voxel.
+    found: by class (Z, Y, X) or (Y, X) uint32; numbers may be missing, and an object may be in pieces. labels: their
+    class map, of the same shape; classes: name -> code, for all classes in `found`. voxel_size: (z, y, x) nm or None.
+    image: grey values. translation: (z, y, x) nm of the first voxel.
 
-    Afterwards `found` is numbered anew, by first voxels, and `table` has a row for each object (docs/objects.md).
+    Afterwards `found` is renumbered, by first voxels, and `table` has a row for each object (docs/objects.md).
     """
 
     def __init__(
@@ -79,14 +79,14 @@ class Edited:
         self.table: pandas.DataFrame = object_table(work, self.translation)
 
     def write(self, out: str | Path, overwrite: bool = False) -> None:
-        """`objects.ome.zarr`, `objects.csv`, `summary.csv` and `objects.json` into the folder `out`, whole.
+        """Write `objects.ome.zarr`, `objects.csv`, `summary.csv` and `objects.json` to the folder `out`, atomically.
 
-        Raises UserError where `out` exists, or, with `overwrite`, is something else than such a folder.
+        Raises UserError if `out` exists, or, with `overwrite`, is not such a folder.
         """
         out = Path(out).expanduser()
         check_output(out, overwrite)
         if len(set(map(file_name, self.found))) < len(self.found):
-            raise UserError(f"{out}: two classes would have files of one name; rename one")
+            raise UserError(f"{out}: two classes would have the same file name; rename one")
         size = self.work.voxel_size
         about: dict[str, Any] = {
             "voxel_size": size and list(size),

@@ -1,4 +1,4 @@
-"""Labels of objects as TIFF and as Neuroglancer's precomputed volumes; their surfaces as PLY or OBJ."""
+"""Export objects as TIFF and Neuroglancer precomputed volumes, and their surfaces as PLY or OBJ."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MESH_CELLS = 1 << 24  # voxels of the box that a mesh is made from
 
 
 def check_formats(formats: Sequence[str], mesh: str | None) -> None:
-    """Raises UserError where a package lacks that formats need."""
+    """Raises UserError if a package that the formats need is missing."""
     try:
         if "precomputed" in formats:
             import tensorstore  # noqa: F401
@@ -43,7 +43,7 @@ def check_formats(formats: Sequence[str], mesh: str | None) -> None:
 
 
 def write_formats(work: Work, result: Path, formats: Sequence[str], settings: Mapping[str, Any]) -> None:
-    """Write what is asked for beside the Zarr store, which goes where it is not asked for itself."""
+    """Write the requested formats next to the Zarr store, which is removed unless requested, too."""
     for number, name in enumerate(work.classes):
         labels = work.store.open(work.result(f"{number}/"))
         if "tiff" in formats:
@@ -124,9 +124,9 @@ def write_meshes(
     kind: str = "ply",
     simplify: float | None = None,
 ) -> None:
-    """meshes/<class>/<object>.ply, or meshes/<class>.ply with `each` "class": surfaces in nm (else in voxels), x, y, z.
+    """Write meshes/<class>/<object>.ply, or meshes/<class>.ply with `each` "class": in nm (else voxels), x, y, z.
 
-    simplify: what a surface may be off by, nm; None: as marching cubes give it. Objects in large boxes are drawn of
+    simplify: error allowed in a surface, nm; None: unsimplified marching cubes. Objects in large boxes are meshed from
     coarser voxels.
     """
     with bar(len(objects), "meshes", "mesh") as progress:

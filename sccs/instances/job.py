@@ -1,8 +1,8 @@
-"""Objects of a class map in a folder, by any number of processes; any of them may die.
+"""Find a class map's objects in a folder, by any number of processes, any of which may die.
 
-While it lasts, OUT.partial/ holds objects.json (all that a worker must know), result/ (what becomes OUT), work/ (arrays
-and tables of the stages, `sccs.instances.work`) and done/, a file for each task that is done, with the checksum of the
-voxels that it wrote. What a killed job had done is not done again, but where its voxels are others by now.
+Until it is finished, OUT.partial/ contains objects.json (all that a worker must know), result/ (the future OUT), work/
+(arrays and tables of the stages, `sccs.instances.work`) and done/ with a file for each finished task and the checksum
+of its voxels. A resumed job repeats only tasks that are unfinished or whose voxels have changed.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Content(Stored):
 
 
 def begin(output: str | os.PathLike, settings: Mapping[str, Any]) -> None:
-    """Lay out OUT.partial, without any block."""
+    """Create OUT.partial, without any block."""
     folder = partial_folder(output)
     shutil.rmtree(folder, ignore_errors=True)
     for name in ("result", "work", "done"):
@@ -64,12 +64,12 @@ def begin(output: str | os.PathLike, settings: Mapping[str, Any]) -> None:
 
 
 def read_about(folder: Path) -> dict[str, Any]:
-    """objects.json of a folder, checked. Raises UserError for another content."""
+    """objects.json of a folder, checked. Raises UserError if it is invalid."""
     return read_json(folder / ABOUT, Content, MEND).model_dump()
 
 
 class Job:
-    """The work of a folder, and which tasks of it are done."""
+    """A folder's work, and which of its tasks are done."""
 
     def __init__(self, folder: str):
         self.folder = Path(folder)
@@ -78,18 +78,18 @@ class Job:
         self.checked = False
 
     def marker(self, task: Task) -> Path:
-        """The file that says that a task is done, and the checksum of its voxels."""
+        """The file that marks a task as done, with the checksum of its voxels."""
         return self.folder / "done" / task.stage / str(task.number)
 
     def tasks(self, stage: str, check: bool = False) -> list[Task]:
-        """Those of a stage that are still to do. check: do again what is no longer as it was written."""
+        """Unfinished tasks of a stage. check: also repeat those whose voxels have changed."""
         tasks, again = [Task(stage, number) for number in range(self.work.count(stage))], 0
         for task in tasks if check else ():
             if self.marker(task).exists() and not self._whole(task):
                 again += 1
                 remove(self.marker(task))
         if again:
-            say_error(f"{self.folder}: {again} of the blocks that were done are damaged, and are done again")
+            say_error(f"{self.folder}: {again} finished blocks are damaged and will be computed again")
         return [task for task in tasks if not self.marker(task).exists()]
 
     def _whole(self, task: Task) -> bool:
@@ -99,7 +99,7 @@ class Job:
             return False
 
     def _checksum(self, task: Task) -> str:
-        """Of the voxels that a task has written, as they are read again."""
+        """Checksum of a task's voxels, read back."""
         if (place := self.work.filled(task)) is None:
             return "-"
         name, (z, y, x) = place
@@ -109,14 +109,14 @@ class Job:
         return f"{crc:08x}"
 
     def do(self, task: Task) -> None:
-        """Carry out a task, unless a worker did so that died before it could say so."""
+        """Execute a task, unless a worker did so but died before reporting it."""
         if not self.marker(task).exists():
             self.work.do(task)
             write_text(self.marker(task), self._checksum(task))
 
 
 def make_work(settings: Mapping[str, Any], store: Folder) -> Work:
-    """What the settings of a job ask for."""
+    """The work that a job's settings describe."""
     source = open_image(
         settings["input"], axes=settings["axes"], voxel_size=settings["voxel_size"], level=settings["level"], codes=True
     )
@@ -141,21 +141,21 @@ def _job(folder: str, token: str) -> Job:
 
 
 def _share_memory() -> None:
-    """All threads take memory from one place, as far as the C library is GNU's: what Zarr's threads have freed would
-    else stay theirs, half a gigabyte in the end."""
+    """Make all threads share one memory arena (GNU C library only): otherwise memory freed by Zarr's threads stays with
+    them, up to half a gigabyte."""
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).mallopt(ARENA_MAX, 1)
 
 
 def do(folder: str, token: str, task: Task) -> Task:
-    """A task in a worker's process, which keeps the job open for the next. token: tells jobs of one name apart."""
+    """Execute a task in a worker, which keeps the job open for the next. token: distinguishes jobs of the same name."""
     with _one_at_a_time:
         _job(folder, token).do(task)
     return task
 
 
 def carry_out(output: str | os.PathLike, workers: int, scheduler: str | None, resumed: bool) -> Job:
-    """Do what is left of the job, stage by stage."""
+    """Do the rest of the job, stage by stage."""
     folder = str(partial_folder(output).absolute())
     token = read_about(Path(folder))["token"]
     _share_memory()
@@ -185,24 +185,24 @@ def carry_out(output: str | os.PathLike, workers: int, scheduler: str | None, re
 
 @contextmanager
 def _begun(job: Job, resumed: bool) -> Iterator[None]:
-    """Where the class map is not what it should be, nothing is left; whatever else ends the work, it can go on."""
+    """If the class map is invalid, leave nothing behind; after any other interruption the work can be resumed."""
     try:
         yield
     except BaseException as error:
         if isinstance(error, UserError) and not resumed and not (job.folder / "result" / RESULT).exists():
             shutil.rmtree(job.folder)
         else:
-            say_error(f"{job.folder} keeps what is done; --resume continues")
+            say_error(f"{job.folder} has the finished part; --resume continues")
         raise
 
 
 def _lay_out(job: Job) -> None:
-    """The store of the result, once its classes are known."""
+    """Create the store of the result, once its classes are known."""
     path = job.folder / "result" / RESULT
     if not path.exists():
         work, settings = job.work, job.settings
         if len(set(map(file_name, work.classes))) < len(work.classes):
-            raise UserError(f"{work.path}: two classes would have files of one name; choose other names with --class")
+            raise UserError(f"{work.path}: two classes would have the same file name; rename them with --class")
         temporary = job.folder / "work" / "store.zarr"
         remove(temporary)
         create_store(

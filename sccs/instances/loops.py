@@ -1,4 +1,4 @@
-"""The loops over voxels of labelled blocks, compiled."""
+"""Compiled loops over the voxels of labelled blocks."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import numpy as np
 from registry.numeric.compiled import compiled
 
 OUTSIDE = 255  # in `what`: beyond the volume
-KINDS = 7  # of steps to the 26 neighbours, but for signs: x, y, yx, z, zx, zy, zyx
+KINDS = 7  # of steps to the 26 neighbours, regardless of sign: x, y, yx, z, zx, zy, zyx
 
 
 @compiled
 def describe(
     labels: np.ndarray, n: int, corner: np.ndarray, shape: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of labels 1..n of a block (Z, Y, X) that lies at `corner` of a volume of `shape`: voxels (n,), the first voxel's
-    place in the volume in C order (n,), box (n, 6) as z0, y0, x0, z1, y1, x1, half-open."""
+    """For labels 1..n of a block (Z, Y, X) at `corner` of a volume of `shape`: voxels (n,), the first voxel's index in
+    the volume in C order (n,), box (n, 6) as z0, y0, x0, z1, y1, x1, half-open."""
     count, first = np.zeros(n, np.int64), np.full(n, -1, np.int64)
     box = np.zeros((n, 6), np.int64)
     for z in range(labels.shape[0]):
@@ -51,12 +51,12 @@ def measure(
     origin: np.ndarray,
     factor: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Of labels 1..n of a block, `local` (Z, Y, X): sums (n, 9) of z, y, x, zz, yy, xx, zy, zx, yx, counted from
-    `corner`; steps (n, kinds, 7) to neighbours of another id, by what is there and by the kind of step; sums of grey
-    (n,); the least of `near` and of `far` (n, t), inf where there is none.
+    """For labels 1..n of a block, `local` (Z, Y, X): sums (n, 9) of z, y, x, zz, yy, xx, zy, zx, yx, counted from
+    `corner`; steps (n, kinds, 7) to neighbours of another id, by the neighbour's kind and by the kind of step; sums of
+    grey (n,); the minima of `near` and of `far` (n, t), inf if there are none.
 
-    ids, what: (Z + 2, Y + 2, X + 2), the block and one voxel around it: number of the object in the whole volume; what
-    a voxel is, below `kinds`, or OUTSIDE. grey: (Z, Y, X) or empty. near: (t, Z, Y, X) or empty. far: (t, z, y, x) in
+    ids, what: (Z + 2, Y + 2, X + 2), the block with a margin of one voxel: the object's number in the whole volume; the
+    voxel's kind, below `kinds`, or OUTSIDE. grey: (Z, Y, X) or empty. near: (t, Z, Y, X) or empty. far: (t, z, y, x) in
     cells of `factor` voxels, or empty; origin: the block's first voxel in its first cell.
     """
     sums, steps = np.zeros((n, 9), np.int64), np.zeros((n, kinds, 7), np.int64)

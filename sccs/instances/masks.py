@@ -1,4 +1,4 @@
-"""What belongs to a class, voxel by voxel, before it is parted into objects: smoothed labels, bridged gaps, holes."""
+"""A class's voxels before they are divided into objects: smoothed labels, bridged gaps, holes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from scipy.ndimage import correlate1d
 
 
 def smoothed(codes: np.ndarray, radius: Sequence[int]) -> np.ndarray:
-    """The most frequent code of the box of `radius` (z, y, x) voxels around each voxel of `codes` (Z, Y, X) uint8, cut
-    off where the array ends. Of codes as frequent, the voxel's own, else the least."""
+    """The most frequent code in the box of `radius` (z, y, x) voxels around each voxel of `codes` (Z, Y, X) uint8,
+    clipped to the array. In a tie, the voxel's own code, else the smallest."""
     best, most = codes.copy(), np.zeros(codes.shape, np.uint32)
     present = np.unique(codes)
     for code in present:
@@ -33,7 +33,7 @@ def _votes(mask: np.ndarray, radius: Sequence[int]) -> np.ndarray:
 
 
 def bridged(mask: np.ndarray, gap: int) -> np.ndarray:
-    """`mask` (Z, Y, X), with runs of at most `gap` voxels along z filled where it lies before and behind them."""
+    """`mask` (Z, Y, X), with gaps of at most `gap` voxels along z filled."""
     z = np.arange(len(mask), dtype=np.int32)[:, None, None]
     before = np.maximum.accumulate(np.where(mask, z, np.int32(-2 * gap - 2)), axis=0)
     behind = np.minimum.accumulate(np.where(mask, z, np.int32(len(mask) + 2 * gap + 2))[::-1], axis=0)[::-1]

@@ -1,4 +1,4 @@
-"""Objects of arrays, in memory: `sccs.objects`."""
+"""Objects in arrays, in memory: `sccs.objects`."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ def objects(
     inside: Sequence[str] = (),
     connectivity: int = 26,
 ) -> tuple[Any, pandas.DataFrame]:
-    """Objects of a class map, and what they measure: those of `sccs objects`, in memory.
+    """Objects of a class map and their measurements, as `sccs objects` computes them, in memory.
 
     Parameters
         labels: (Z, Y, X) or (Y, X), class codes 0 .. 255, or bool: one class, "objects".
-        voxel_size: (z, y, x) nm, or (y, x) of a 2-D image; None: all is in voxels.
-        classes: name -> code; None: all codes but 0 and 255, as "label_<code>".
+        voxel_size: (z, y, x) nm, or (y, x) for a 2-D image; None: measure in voxels.
+        classes: name -> code; None: all codes except 0 and 255, as "label_<code>".
         image: grey values of the same shape, for `mean_grey`.
-        to: names of classes that contacts and distances are measured to; None: the other ones.
-        split: part objects that touch by a neck, that many nm less deep than they are; True: two voxel edges.
-        min_size, fill: voxels of the smallest object that is kept, of the largest hole that is filled.
-        bridge: slices along z of gaps that are closed. smooth: nm around a voxel whose majority it takes.
-        largest: how many objects of each class are kept. inside: names of classes that most of a surface lies against.
-        connectivity: 6, 18 or 26 neighbours (4 or 8 in 2-D, by 6 or more).
+        to: names of the classes to measure contacts and distances to; None: the others.
+        split: split objects at necks at least that many nm thinner in radius; True: two voxel edges.
+        min_size, fill: smallest object to keep, largest hole to fill, in voxels.
+        bridge: gaps along z to close, in slices. smooth: radius of the majority filter, nm.
+        largest: how many objects of each class to keep. inside: names of classes that most of a surface must touch.
+        connectivity: 6, 18 or 26 neighbours (in 2-D 4, or 8 for more than 6).
 
     Returns
-        Labels uint32 in the shape of `labels`, numbered by their first voxels, of bool labels or one class; else a dict
-        of them by class. A table with a row for each object (docs/objects.md has its columns).
+        Labels uint32 in the shape of `labels`, numbered by first voxel, for bool labels or one class; else a dict
+    of them by class. A table with a row for each object (docs/objects.md lists its columns).
 
-    Raises UserError for labels that are no class codes, a class that is not there, and shapes that differ.
+    Raises UserError for labels that are not class codes, a missing class, and shapes that differ.
 
     >>> mask = np.zeros((8, 8, 8), bool); mask[1:4, 1:4, 1:4] = mask[5:7, 5:7, 5:7] = True
     >>> found, table = objects(mask, (10, 10, 10))
@@ -64,7 +64,7 @@ def objects(
     if labels.ndim not in (2, 3) or not labels.size:
         raise UserError(f"labels: shape {labels.shape}; give (Z, Y, X) or (Y, X)")
     if image is not None and np.shape(image) != labels.shape:
-        raise UserError(f"image: shape {np.shape(image)}, but labels {labels.shape}; give the image that they are of")
+        raise UserError(f"image: shape {np.shape(image)}, but labels {labels.shape}; give the image of the labels")
     size = None if voxel_size is None else tuple(float(each) for each in voxel_size)
     if size is not None and len(size) == labels.ndim == 2:
         size = (1.0, *size)

@@ -1,4 +1,4 @@
-"""report.html of a folder of objects: pictures, a summary, distributions. It loads nothing from elsewhere."""
+"""report.html of a folder of objects: pictures, a summary, distributions. The page is self-contained."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 COLOURS = 12
 WIDEST = 1024  # px of a picture
-DRAWN = 60  # objects of a class whose surfaces are drawn, the largest
+DRAWN = 60  # largest objects of a class, whose surfaces are drawn
 DRAWN_CELLS = 40_000  # voxels of the box of one of them
 
 
@@ -36,13 +36,13 @@ def write_page(
     notes: Sequence[str] = (),
     surfaces: bool = False,
 ) -> None:
-    """Write report.html into `result`. surfaces: with a picture of them."""
+    """Write report.html into `result`. surfaces: whether to include a picture of them."""
     page = template("objects.html.j2")
     size, unit = work.voxel_size, "voxels" if work.voxel_size is None else "nm"
     html = page.render(
         source=Path(work.path).name,
         shape=" × ".join(map(str, work.blocks.shape)),
-        voxel="voxel size not known" if size is None else f"of {' × '.join(f'{s:.4g}' for s in size)} nm",
+        voxel="voxel size unknown" if size is None else f"of {' × '.join(f'{s:.4g}' for s in size)} nm",
         unit=unit,
         cards=[_card(row) for row in summary.to_dict("records")],
         notes=notes,
@@ -128,7 +128,7 @@ def _drawn(work: Work, objects: pandas.DataFrame, settings: Mapping[str, Any]) -
 
 
 def _charts(work: Work, objects: pandas.DataFrame) -> list[tuple[str, Figure]]:
-    """A row of histograms for each measure that classes share, a column for each class."""
+    """A row of histograms for each measure common to the classes, with a column per class."""
     names = [name for name in measures(objects) if not name.startswith(("contact_", "axis_"))]
     colours, made = class_colours(list(work.classes)), []
     for name in names:

@@ -1,4 +1,4 @@
-"""Objects that touch, parted: a watershed on the distance to the surface, from its peaks, in nm."""
+"""Split touching objects by a watershed on the distance to the surface (nm), from its peaks."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-MOST = 1 << 22  # voxels of the box that an object is split in
-LEAST = 64  # voxels of an object that is split
-STEPS = 16  # that the depth of a peak is told in
+MOST = 1 << 22  # voxels of the box in which an object is split
+LEAST = 64  # voxels of the smallest object to split
+STEPS = 16  # resolution of a peak's depth
 
 
 def default_depth(voxel_size: Sequence[float], shape: Sequence[int]) -> float:
-    """Two voxel edges: their geometric mean, of axes that the image has."""
+    """Twice the geometric mean of the voxel edges, over the image's axes."""
     edges = [size for size, n in zip(voxel_size, shape) if n > 1]
     return 2 * float(np.exp(np.mean(np.log(edges or voxel_size))))
 
@@ -22,9 +22,9 @@ def split(
 ) -> np.ndarray:
     """Parts 1, 2, ... uint32 of one object, `mask` (Z, Y, X) bool in its own box; 0 elsewhere.
 
-    A peak of the distance to the surface makes a part where the way to any higher peak leads down by `depth` (nm) or
-    more: of two balls of radius R that touch by a neck of radius r, R - r. connectivity: 6, 18 or 26. axes: those that
-    the image has; a 2-D image lacks one.
+    A peak of the distance to the surface makes a part if every path to a higher peak descends by at least `depth` (nm):
+    for two balls of radius R joined by a neck of radius r, that is R - r. connectivity: 6, 18 or 26. axes: those of the
+    image; a 2-D image lacks one.
     """
     import edt
     from scipy.ndimage import generate_binary_structure, label
@@ -32,9 +32,9 @@ def split(
     from skimage.segmentation import watershed
 
     plain = tuple(slice(None) if axis in axes else 0 for axis in range(3))
-    padded = np.pad(mask[plain], 1)  # beyond its box an object has a surface, at the image's border too
+    padded = np.pad(mask[plain], 1)  # an object's surface includes its box's faces, even at the image's border
     distance = edt.edt(padded, anisotropy=[voxel_size[axis] for axis in axes])
-    height = np.rint(distance * (STEPS / depth)).astype(np.int32)  # whole numbers: peaks as high as another are equal
+    height = np.rint(distance * (STEPS / depth)).astype(np.int32)  # integers, so that equally high peaks compare equal
     structure = generate_binary_structure(len(axes), {6: 1, 18: 2, 26: 3}[connectivity])
     low = reconstruction(np.maximum(height - STEPS, 0), height, footprint=structure)
     peaks = local_maxima(low.astype(np.int32), footprint=structure) & padded

@@ -1,4 +1,4 @@
-"""Where a job keeps its arrays and tables: in memory, or in a folder that several processes share."""
+"""Storage for a job's arrays and tables: in memory, or in a folder shared by several processes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sccs.data.label_store import import_zarr
 from sccs.system.archive import UNREADABLE
 from sccs.system.files import atomic_path
 
-# what a damaged array makes zarr raise
+# raised by zarr for a damaged array
 DAMAGE = (*UNREADABLE, TypeError, AttributeError)
 RESULT = "objects.ome.zarr"
 
 
 class Memory:
-    """Of this process alone."""
+    """Storage of a single process."""
 
     def __init__(self) -> None:
         self.arrays: dict[str, np.ndarray] = {}
@@ -51,7 +51,7 @@ class Memory:
 
 
 class Folder:
-    """work/ of a job's folder; arrays called labels/... lie in the store that becomes the result."""
+    """work/ in a job's folder; arrays named labels/... are in the store that becomes the result."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -60,7 +60,7 @@ class Folder:
         return self.folder / (f"result/{RESULT}" if name.startswith("labels/") else "work") / name
 
     def create(self, name: str, shape: Sequence[int], chunk: Sequence[int], dtype: str) -> None:
-        """An array of zeros, if it is not there."""
+        """Create an array of zeros, unless it exists."""
         if not self._path(name).exists():
             with atomic_path(self._path(name)) as path:
                 import_zarr(path).create_array(path, shape=shape, chunks=tuple(chunk), dtype=dtype, fill_value=0)
@@ -91,13 +91,13 @@ class Folder:
             np.save(path, array)
 
     def kept(self, name: str) -> np.ndarray:
-        """Such an array, as a map of its file."""
+        """Such an array, memory-mapped from its file."""
         try:
             return np.load(self._path(name + ".npy"), mmap_mode="r", allow_pickle=False)
         except DAMAGE as error:
             raise self.damaged(error) from None
 
     def damaged(self, error: Exception) -> UserError:
-        """The line for a folder that cannot be read any more."""
+        """The error for a folder that can no longer be read."""
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         return UserError(f"{self.folder}: the unfinished work is damaged ({reason}); pass --overwrite to start over")

@@ -1,4 +1,4 @@
-"""What objects measure, as tables: a row an object, a row a class; every column with its unit in its name."""
+"""Tables of measurements, with a row per object or per class; columns have their unit in the name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STATISTICS = ("mean", "sd", "min", "p5", "p25", "median", "p75", "p95", "max")
 
 
 def object_table(work: Work, translation: Sequence[float] = (0.0, 0.0, 0.0)) -> pandas.DataFrame:
-    """A row for each object that was kept, of all classes; docs/objects.md tells what columns hold.
+    """A row for each kept object of all classes; docs/objects.md describes the columns.
 
     translation: (z, y, x) nm of the centre of the image's first voxel.
     """
@@ -80,11 +80,11 @@ def _class_table(work: Work, number: int, name: str, translation: Sequence[float
 def _moments(
     count: np.ndarray, sums: np.ndarray, edges: np.ndarray, axes: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean place (n, 3) in voxels, and the lengths (n, d) of the axes of the ellipsoid of the same second moments, the
+    """Mean position (n, 3) in voxels, and the axis lengths (n, d) of the ellipsoid with the same second moments,
     longest first, in the unit of `edges`. sums: (n, 9), see `sccs.instances.loops.measure`."""
     n = np.maximum(count, 1)
     mean = sums[:, :3] / n[:, None]
-    middle = np.rint(mean).astype(np.int64)  # sums about it are whole numbers yet, and small
+    middle = np.rint(mean).astype(np.int64)  # sums about it are still integers, but small
     first = sums[:, :3] - count[:, None] * middle
     covariance = np.zeros((len(count), 3, 3))
     for place, (i, j) in enumerate([(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)], start=3):
@@ -96,7 +96,7 @@ def _moments(
 
 
 def summary_table(objects: pandas.DataFrame, work: Work) -> pandas.DataFrame:
-    """A row for each class: how many objects, how dense, how much of the image, and how their measures are spread."""
+    """A row for each class: number and density of objects, share of the image, and statistics of the measures."""
     import pandas
 
     unit, shape = "px" if work.voxel_size is None else "nm", work.blocks.shape
@@ -121,7 +121,7 @@ def summary_table(objects: pandas.DataFrame, work: Work) -> pandas.DataFrame:
 
 
 def measures(objects: pandas.DataFrame) -> list[str]:
-    """The columns whose distribution says something."""
+    """The columns whose distribution is meaningful."""
     known = (
         "volume_",
         "area_",

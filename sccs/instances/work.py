@@ -1,16 +1,16 @@
-"""Objects of a class map, block by block: every stage, and what a block of it holds.
+"""Objects of a class map, block by block: every stage, and the content of its blocks.
 
-A block's objects are numbered by themselves; where they go on beyond its faces they are joined (union of touching
-labels), and objects that touch are parted each in its own box, so that no number depends on the blocks. The stages:
+Objects are numbered within each block; those that continue beyond its faces are joined (union of touching labels),
+and touching objects are split each in its own box, so that results do not depend on the blocks. The stages:
 
     codes     the class map as uint8, from whatever file it is in
     clean     codes smoothed (only with `smooth`)
     far       distance to classes, in cells (only with `to`)
     and of each class, by its number c:
-    c/holes   pieces of what is not the class; c/holes-faces, c/holes-join: joined; which of them are filled
+    c/holes   pieces outside the class; c/holes-faces, c/holes-join: joined, and which of them to fill
     c/parts   pieces of the class; c/faces, c/join: joined to objects
-    c/split   objects of several blocks, parted; c/pieces: of each block; c/unite: numbered in common
-    c/measure sums over each block; c/number: over all, what is kept, and its numbers
+    c/split   objects of several blocks, split; c/pieces: those of each block; c/unite: numbered together
+    c/measure sums over each block; c/number: over all blocks, the objects to keep, and their numbers
     c/labels  the result; c/level1 and on: its pyramid
 """
 
@@ -36,11 +36,11 @@ from sccs.instances.stores import Folder, Memory
 from sccs.system.log import say_error
 
 NOTHING = 255  # code of voxels that were not segmented
-NEAR = 16  # finest voxel edges within which distances are exact
-CELLS = 1 << 25  # of the grid that farther distances are measured in
-LONGEST_FILE = 200  # bytes of what the files of a class are called; disks allow 255
+NEAR = 16  # distances up to so many (shortest) voxel edges are exact
+CELLS = 1 << 25  # of the grid for longer distances
+LONGEST_FILE = 200  # bytes of a class's file names; disks allow 255
 NUMBERS = 2**32 - 1  # objects, at most
-ALONE = ("far", "holes-join", "join", "unite", "number")  # stages of one task, for the first process
+ALONE = ("far", "holes-join", "join", "unite", "number")  # stages with a single task, for the first process
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Wishes:
-    """What is made of a class map; lengths in nm where voxels have a size, else in voxels. Sizes: in voxels.
+    """What to do with a class map; lengths in nm if the voxel size is known, else in voxels. Sizes: in voxels.
 
-    classes: name -> code, None: all that there are. to: names of classes that contacts and distances are measured to,
-    None: the other ones. connectivity: 6, 18 or 26. smooth: radius. bridge: slices. fill: the largest hole, inf: any.
-    split: depth of a peak, None: objects that touch stay one. least: the smallest object. largest: how many are kept.
-    inside: names of classes that more than half of an object's surface lies against, else it is left out.
-    absent: classes that do not occur are skipped; otherwise they are an error.
+    classes: name -> code, None: all present. to: names of the classes to measure contacts and distances to, None: the
+    others. connectivity: 6, 18 or 26. smooth: radius. bridge: slices. fill: the largest hole, inf: any. split: depth of
+    a peak, None: no splitting. least: the smallest object. largest: how many to keep. inside: names of classes that
+    more than half of an object's surface must touch, or it is dropped. absent: skip classes that do not occur, instead
+    of raising an error.
     """
 
     classes: Mapping[str, int] | None = None
@@ -78,9 +78,9 @@ class Wishes:
 
 
 class Work:
-    """A class map, and what is made of it.
+    """A class map, and the work on it.
 
-    source: the map (Z, Y, X), integers. store: where arrays and tables are kept. voxel_size: (z, y, x) nm or None.
+    source: the map (Z, Y, X), integers. store: keeps arrays and tables. voxel_size: (z, y, x) nm or None.
     image: grey values of the same shape. path: of the map, for messages.
     """
 
@@ -110,17 +110,17 @@ class Work:
 
     @functools.cached_property
     def classes(self) -> dict[str, int]:
-        """Name -> code of what is measured. Raises UserError for a class that is not there."""
+        """Name -> code of the classes to measure. Raises UserError for a missing class."""
         names, present = self.wishes.names or {}, np.flatnonzero(self.histogram)
         there = ", ".join(f"{code} {names[code]}" if code in names else str(code) for code in present.tolist())
         if self.wishes.classes is None:
             chosen = {names.get(code, f"label_{code}"): code for code in present.tolist() if 0 < code < NOTHING}
             if not chosen:
-                raise UserError(f"{self.path}: holds no class but {there}; choose with --class")
+                raise UserError(f"{self.path}: contains no class except {there}; choose with --class")
             if len(chosen) > 64 and not names:
                 raise UserError(
-                    f"{self.path}: {len(chosen)} different values and no names: no class map, it seems; choose with "
-                    "--class if it is one"
+                    f"{self.path}: {len(chosen)} distinct values and no names, so probably not a class map; if it is, "
+                    "choose with --class"
                 )
             return chosen
         found = {name: code for name, code in self.wishes.classes.items() if self.histogram[code]}
@@ -131,7 +131,7 @@ class Work:
 
     @functools.cached_property
     def to(self) -> dict[str, int]:
-        """Name -> code of the classes that contacts and distances are measured to."""
+        """Name -> code of the classes to measure contacts and distances to."""
         named = {name: code for code, name in (self.wishes.names or {}).items()} | self.classes
         wished = [*(self.classes if self.wishes.to is None else self.wishes.to), *self.wishes.inside]
         for name in wished:
@@ -141,7 +141,7 @@ class Work:
 
     # ------------------------------------------------------------------------------------------------------ stages
     def stages(self) -> Iterator[str]:
-        """In their order; those of classes once the codes are known."""
+        """Stages in order; those of classes once the codes are known."""
         yield "codes"
         if self.wishes.smooth:
             yield "clean"
@@ -169,7 +169,7 @@ class Work:
         return self.blocks.count
 
     def prepare(self, stage: str) -> None:
-        """Make the arrays that a stage fills."""
+        """Create the arrays that a stage fills."""
         name, dtype = stage.rpartition("/")[2], {"codes": "uint8", "clean": "uint8"}.get(stage, "uint32")
         if name in ("codes", "clean", "holes", "parts", "pieces"):
             self.store.create(stage, self.blocks.shape, self.blocks.chunk, dtype)
@@ -196,7 +196,7 @@ class Work:
         return None
 
     def do(self, task: Task) -> None:
-        """Carry out a task."""
+        """Execute a task."""
         number, _, name = task.stage.rpartition("/")
         if name.startswith("level"):
             level = int(name[5:])
@@ -230,7 +230,7 @@ class Work:
                 low, high = int(values.min()), int(values.max())
                 if low < 0 or high > 255:
                     raise UserError(
-                        f"{self.path}: slices {z.start} to {z.stop - 1} hold {low if low < 0 else high}: class codes "
+                        f"{self.path}: slices {z.start} to {z.stop - 1} have {low if low < 0 else high}: class codes "
                         "are 0 to 255; give a class map, not objects or grey values"
                     )
             codes = values.astype(np.uint8)
@@ -249,7 +249,7 @@ class Work:
         return self.store.open("clean" if self.wishes.smooth else "codes")
 
     def _mask(self, number: str, area: Box) -> np.ndarray:
-        """Whether voxels are of a class, gaps bridged, holes as they are: bool."""
+        """Bool mask of a class, with gaps bridged but holes unfilled."""
         code, gap = list(self.classes.values())[int(number)], min(self.wishes.bridge, self.blocks.shape[0])
         outer, inner = self.blocks.around(area, (gap, 0, 0))
         mask = np.asarray(self._codes[outer]) == code
@@ -257,7 +257,7 @@ class Work:
 
     # ------------------------------------------------------------------------------------------------------- parts
     def _label(self, stage: str, number: int, mask: np.ndarray, connectivity: Any) -> None:
-        """Number what is connected within a block."""
+        """Number the connected components within a block."""
         import cc3d
 
         labels, n = cc3d.connected_components(mask, connectivity=connectivity, return_N=True, out_dtype=np.uint32)
@@ -282,7 +282,7 @@ class Work:
         self._label(f"{number}/parts", block, mask, self.wishes.connectivity)
 
     def _offsets(self, stage: str) -> np.ndarray:
-        """Where the pieces of each block begin among all, (blocks + 1,) int64."""
+        """Index of each block's first piece among all, (blocks + 1,) int64."""
         if stage not in self._known:
             self._known[stage] = np.cumsum([0, *(len(table["count"]) for table in self._tables(stage))])
         return self._known[stage]
@@ -295,8 +295,8 @@ class Work:
         return (self.store.load(f"{stage}/{block}") for block in range(self.blocks.count))
 
     def _numbers(self, stage: str, area: Box, table: np.ndarray | None = None) -> np.ndarray:
-        """What a box of an array that is numbered by blocks holds: numbers among all pieces, from 1 (int64), or what
-        `table` (pieces,) has for them; 0 elsewhere."""
+        """Content of a box in an array numbered by blocks: numbers among all pieces, from 1 (int64), or their entries
+        in `table` (pieces,); 0 elsewhere."""
         offsets, labels = self._offsets(stage), np.asarray(self.store.open(stage)[area])
         out = np.zeros(labels.shape, np.int64 if table is None else table.dtype)
         for block, part in self.blocks.meeting(area):
@@ -314,7 +314,7 @@ class Work:
         self._faces(f"{number}/parts", block, self.wishes.connectivity, f"{number}/faces")
 
     def _faces(self, stage: str, block: int, connectivity: int, name: str) -> None:
-        """Pieces of a block that touch such of later ones, (pairs, 2)."""
+        """Pairs of touching pieces of a block and of later blocks, (pairs, 2)."""
         area, found = self.blocks.box(block), [np.zeros((0, 2), np.int64)]
         most = {6: 0, 18: 1, 26: 2}[connectivity]
         for axis in range(3):
@@ -334,7 +334,7 @@ class Work:
         self.store.save(f"{name}/{block}", pairs=np.unique(np.concatenate(found), axis=0))
 
     def _joined(self, stage: str, faces: str) -> tuple[np.ndarray, int]:
-        """Object of each piece, (pieces,) from 0; how many objects."""
+        """Object of each piece, (pieces,) from 0; and the number of objects."""
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
@@ -358,7 +358,7 @@ class Work:
         self.store.keep(f"{number}/objects", (objects + 1).astype(np.uint32))
 
     def _described(self, stage: str, objects: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Voxels, first voxel and box of objects, of those of their pieces. objects: (pieces,) from 0."""
+        """Voxels, first voxel and box of objects, from those of their pieces. objects: (pieces,) from 0."""
         total, first = np.zeros(count, np.int64), np.full(count, np.iinfo(np.int64).max)
         limits = np.tile(np.array([2**62] * 3 + [0] * 3), (count, 1))
         offsets = self._offsets(stage)
@@ -371,14 +371,14 @@ class Work:
         return total, first, limits
 
     def _at_border(self, limits: np.ndarray) -> np.ndarray:
-        """Whether boxes touch the border of the image, on axes that it has."""
+        """Whether boxes touch the image's border, along its axes."""
         shape = np.array(self.blocks.shape)
         return (((limits[:, :3] == 0) | (limits[:, 3:] == shape)) & (shape > 1)).any(1)
 
     # ------------------------------------------------------------------------------------------------------- split
-    @functools.lru_cache(maxsize=1)  # noqa: B019  # one Work a process
+    @functools.lru_cache(maxsize=1)  # noqa: B019  # one Work per process
     def _crossing(self, number: str) -> tuple[np.ndarray, np.ndarray]:
-        """Objects (from 1) of several blocks, or too large to be split at once; and the boxes of all objects."""
+        """Objects (from 1) that span several blocks or are too large to split at once; and the boxes of all objects."""
         objects = self.store.kept(f"{number}/objects")
         count = int(objects.max(initial=0))
         total, _first, limits = self._described(f"{number}/parts", objects.astype(np.int64) - 1, count)
@@ -391,7 +391,7 @@ class Work:
         return slice(z0, z1), slice(y0, y1), slice(x0, x1)
 
     def _factors(self, area: Box) -> tuple[int, int, int]:
-        """Voxels (z, y, x) of a cell, so that a box has no more than `MOST` of them; the cells nearly cubes."""
+        """Voxels (z, y, x) of a nearly cubic cell, so that a box has at most `MOST` of them."""
         return coarse(sizes(area), self.edges, MOST)
 
     def _do_split(self, number: str, index: int) -> None:
@@ -412,7 +412,7 @@ class Work:
         return split(mask, edges, self.wishes.split, self.wishes.connectivity, axes)
 
     def _do_pieces(self, number: str, block: int) -> None:
-        """The block's parts anew, those of objects that are split in several; table: object and part of each piece."""
+        """Renumber the block's pieces with objects split into parts; table: object and part of each piece."""
         area, stage = self.blocks.box(block), f"{number}/parts"
         labels = np.array(self.store.open(stage)[area])
         table, start = self.store.load(f"{stage}/{block}"), int(self._offsets(stage)[block])
@@ -458,7 +458,7 @@ class Work:
 
     # ----------------------------------------------------------------------------------------------------- measure
     def _last(self, number: str) -> tuple[str, np.ndarray]:
-        """The stage of the pieces that are measured, and the object of each, from 1."""
+        """The stage whose pieces are measured, and the object of each piece, from 1."""
         if self.wishes.split is None:
             return f"{number}/parts", self.store.kept(f"{number}/objects")
         return f"{number}/pieces", self.store.kept(f"{number}/united")
@@ -469,13 +469,13 @@ class Work:
 
     @property
     def precision(self) -> float:
-        """What distances beyond NEAR voxels may be off by, in nm (or voxels); 0: nothing."""
+        """Error bound of distances beyond NEAR voxels, in nm (or voxels); 0 if exact."""
         factor = self._factor
         return 0.0 if max(factor) == 1 else math.hypot(*(f * e for f, e in zip(factor, self.edges)))
 
     @property
     def reach(self) -> float:
-        """The distance up to which distances are exact where `precision` is not 0."""
+        """The distance up to which distances are exact if `precision` is not 0."""
         return NEAR * min(self.edges)
 
     def _do_far(self, _: str, __: int) -> None:
@@ -520,7 +520,7 @@ class Work:
         self.store.save(f"{number}/measure/{block}", sums=sums, steps=steps, shade=shade, close=close, away=away)
 
     def _do_number(self, number: str, _: int) -> None:
-        """What objects measure, over all blocks; which are kept, and their numbers, in the order of first voxels."""
+        """Measurements of objects over all blocks; which to keep, and their numbers, in the order of first voxels."""
         stage, objects = self._last(number)
         count = int(objects.max(initial=0))
         own = objects.astype(np.int64) - 1
@@ -548,7 +548,7 @@ class Work:
             order = order[np.lexsort((first[order], -total[order]))][: self.wishes.largest]
         order = order[np.argsort(first[order])]
         if len(order) > NUMBERS:
-            raise UserError(f"{self.path}: more than {NUMBERS:,} objects; leave out small ones with --min-size")
+            raise UserError(f"{self.path}: more than {NUMBERS:,} objects; drop small ones with --min-size")
         final = np.zeros(count, np.uint32)
         final[order] = np.arange(1, len(order) + 1)
         self.store.keep(f"{number}/final", final[own] if count else np.zeros(0, np.uint32))
@@ -572,21 +572,21 @@ class Work:
             self.store.open(self.result(f"{number}/labels"))[area] = labels
 
     def table(self, number: int) -> dict[str, np.ndarray]:
-        """What the kept objects of a class measure, in voxels: see `_do_number`."""
+        """Measurements of a class's kept objects, in voxels: see `_do_number`."""
         return self.store.load(f"{number}/table")
 
 
 def file_name(name: str) -> str:
-    """What the files of a class are called."""
+    """Name of a class's files."""
     plain = re.sub(r"[^\w .+-]", "_", name).strip(" .") or "_"
     return plain.encode()[:LONGEST_FILE].decode(errors="ignore")
 
 
 def step_areas(edges: Sequence[float] | np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Surface (or, of a 2-D image, length) that one step out of an object stands for, by the kind of step, (7,).
+    """Surface (in 2-D, length) represented by one step out of an object, by the kind of step, (7,).
 
-    Crofton's formula: how often lines of all directions leave an object gives its surface; lines are the rows of
-    voxels along the 26 (8) ways to neighbours, each with the share of directions that are nearest to it.
+    Crofton's formula: the surface follows from how often lines in all directions leave an object; here the rows of
+    voxels along the 26 (8) directions to neighbours, each weighted by the share of directions nearest to it.
     """
     from scipy.spatial import SphericalVoronoi
 
@@ -597,7 +597,7 @@ def step_areas(edges: Sequence[float] | np.ndarray, shape: Sequence[int]) -> np.
         vectors = steps * np.array(edges)
         lengths = np.linalg.norm(vectors, axis=1)
         share = SphericalVoronoi(vectors / lengths[:, None]).calculate_areas() / (4 * math.pi)
-        each = 4 * share * math.prod(edges) / lengths  # 2 of both senses of a direction, whose steps are counted alike
+        each = 4 * share * math.prod(edges) / lengths  # 2 for both senses of a direction, which are counted alike
     else:
         plane = flat if len(flat) == 2 else [1, 2]
         lone = next(axis for axis in range(3) if axis not in plane)
@@ -616,7 +616,7 @@ def step_areas(edges: Sequence[float] | np.ndarray, shape: Sequence[int]) -> np.
 
 
 def distances(mask: np.ndarray, edges: Sequence[float]) -> np.ndarray:
-    """From each voxel's centre to that of the nearest in `mask` (Z, Y, X), float32; inf without any."""
+    """Distance from each voxel's centre to the nearest one in `mask` (Z, Y, X), float32; inf if it is empty."""
     import edt
 
     if not mask.any():
@@ -625,7 +625,7 @@ def distances(mask: np.ndarray, edges: Sequence[float]) -> np.ndarray:
 
 
 def coarse(shape: Sequence[int], edges: Sequence[float], most: int) -> tuple[int, int, int]:
-    """Voxels (z, y, x) of a cell, so that `shape` has no more than `most` cells, which are nearly cubes.
+    """Voxels (z, y, x) of a nearly cubic cell, so that `shape` has at most `most` cells.
 
     >>> coarse((100, 1000, 1000), (50, 10, 10), 10_000_000)
     (1, 4, 3)
@@ -638,7 +638,7 @@ def coarse(shape: Sequence[int], edges: Sequence[float], most: int) -> tuple[int
 
 
 def _everywhere(parts: np.ndarray) -> np.ndarray:
-    """Cells without a part take that of the nearest cell."""
+    """Give cells without a part that of the nearest cell."""
     from scipy.ndimage import distance_transform_edt
 
     if not parts.any():
@@ -652,7 +652,7 @@ def _but(area: Box, axis: int) -> Box:
 
 
 def carry_out_here(work: Work) -> Work:
-    """Every task of a job in memory."""
+    """Execute every task of a job in memory."""
     for stage in work.stages():
         work.prepare(stage)
         for number in range(work.count(stage)):

@@ -1,1 +1,1 @@
-"""A model: the four parts of a recipe and what they learned; one field of view in, clusters out; kept in a folder."""
+"""A model: the four parts of a recipe and what they learned; maps a field of view to clusters; stored in a folder."""

@@ -1,7 +1,7 @@
-"""Fields of view (FOVs) of one size, a batch at a time, from pixels to clusters by tensors on a device.
+"""Segment batches of fields of view (FOVs) of one size with tensors on a device.
 
-Pixels go in, and clusters, coordinates and assignments come out, by pinned memory; in between, nothing leaves the
-device but what `on_cpu` names. Embedders and clusterers that do not take tensors get the DGLGraph of each FOV.
+Pixels go in, and clusters, coordinates and assignments come out, through pinned memory; in between, nothing leaves the
+device except what `on_cpu` names. Embedders and clusterers that do not take tensors get the DGLGraph of each FOV.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ def segment_all(
 
 
 def segment(model: Model, images: Sequence[np.ndarray]) -> list[Segmented]:
-    """FOVs (H, W) float32 of one size. Raises UserError where the device's memory does not hold a single one.
+    """Segment FOVs (H, W) float32 of one size. Raises UserError if not even one fits into the device's memory.
 
-    A batch that is too large is halved, and so are those to come.
+    A batch that is too large is halved, as are all following ones.
     """
     try:
         return _segment(model, images)
     except torch.cuda.OutOfMemoryError:
-        pass  # outside of this block the failed batch is let go of
+        pass  # the failed batch is freed outside this block
     torch.cuda.empty_cache()
     H, W = images[0].shape
     if len(images) == 1:
@@ -79,7 +79,7 @@ def _segment(model: Model, images: Sequence[np.ndarray]) -> list[Segmented]:
     pixels = to_device(np.stack(images), model.device)
     features = model.features.extract_batch(pixels)
     tick()
-    graph: Any = model.graph.build_batch(pixels, features)  # a TensorGraph, used as a RegionGraph is
+    graph: Any = model.graph.build_batch(pixels, features)  # a TensorGraph, used like a RegionGraph
     graphs = [graph.fov(b) for b in range(len(images))]
     tick()
     if model.embedder.takes_tensors and model.clusterer.takes_tensors:
@@ -102,13 +102,13 @@ def _segment(model: Model, images: Sequence[np.ndarray]) -> list[Segmented]:
 
 
 def to_device(array: np.ndarray, device: str) -> torch.Tensor:
-    """By pinned memory."""
+    """Copy to the device through pinned memory."""
     tensor = torch.from_numpy(array)
     return tensor if device == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
 def to_host(*tensors: torch.Tensor) -> list[np.ndarray]:
-    """By pinned memory, all at once."""
+    """Copy to the host through pinned memory, all at once."""
     if tensors[0].device.type == "cpu":
         return [each.numpy() for each in tensors]
     found = [torch.empty(each.shape, dtype=each.dtype, pin_memory=True) for each in tensors]
@@ -119,8 +119,8 @@ def to_host(*tensors: torch.Tensor) -> list[np.ndarray]:
 
 
 def on_cpu(model: Model) -> list[str]:
-    """What of the model's work stays on the CPU though it computes on another device, in words."""
+    """Parts of the model's work that stay on the CPU although it runs on another device, in words."""
     if not model.graph.takes_tensors:
-        return ["all but the networks (the graph has no tensors)"]
+        return ["all except the networks (the graph part does not support tensors)"]
     last = [model.name_of(role) for role in ("embedder", "clusterer") if not getattr(model, role).takes_tensors]
     return [*model.features.on_cpu(), *model.graph.on_cpu(), *last]

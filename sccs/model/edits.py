@@ -1,8 +1,8 @@
-"""Clusters that a person split and merged: what is done to the clusters of a trained model, node by node.
+"""Splits and merges of a trained model's clusters, applied node by node.
 
-A split gives the nodes of one cluster to the nearest of a few centroids, which are the same for all images; the first
+A split assigns the nodes of one cluster to the nearest of a few centroids, which are the same for all images; the first
 keeps the cluster's number, the others take new ones. A merge gives one cluster the nodes of others, whose numbers are
-not used again: the numbers, names and colours of the rest stay as they are.
+never reused: the numbers, names and colours of all other clusters do not change.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from sccs.recipe.stored import Stored, read_json
 from sccs.system.files import write_json
 from sccs.system.tensors import read_arrays, write_arrays
 
-MEND = "undo the step with `sccs undo`, or copy the run anew, or take the line `edits:` out of classes.yaml"
+MEND = "undo the step with `sccs undo`, copy the run again, or remove the line `edits:` from classes.yaml"
 Cluster = Annotated[int, Field(ge=0, lt=MOST_CLUSTERS)]
 
 
 class Edit(Stored):
-    """A step. of: the clusters whose nodes it takes; to: the clusters that get them, one but for a split."""
+    """A step. of: the clusters whose nodes it takes; to: the clusters that get them, several only for a split."""
 
     of: Annotated[list[Cluster], Field(min_length=1)]
     to: Annotated[list[Cluster], Field(min_length=1)]
@@ -44,7 +44,7 @@ class Content(Stored):
 
 @dataclass(frozen=True)
 class Edits:
-    """k: clusters of the model. edits, in their order, with the centroids (m, u) float32 of each; None for a merge."""
+    """k: clusters of the model. edits in order, each with its centroids (m, u) float32; None for a merge."""
 
     model: str
     k: int
@@ -53,13 +53,13 @@ class Edits:
 
     @property
     def clusters(self) -> int:
-        """How many numbers there are, used or not."""
+        """The number of cluster numbers, used or not."""
         return max([self.k, *(1 + max(edit.to) for edit in self.edits)])
 
     def apply(self, assignment: np.ndarray, Z: np.ndarray) -> np.ndarray:
-        """Clusters (n_s,) uint8 after all steps, of those that the model gives to nodes of coordinates Z (n_s, u).
+        """Clusters (n_s,) uint8 after all steps, from the model's `assignment` of nodes with coordinates Z (n_s, u).
 
-        Raises UserError for centroids of other coordinates: the file that they come from is damaged.
+        Raises UserError if the centroids have another number of coordinates, so that their file must be damaged.
         """
         found = assignment.copy()
         for edit, centroids in zip(self.edits, self.centroids):
@@ -73,30 +73,30 @@ class Edits:
         return found
 
     def split(self, cluster: int, into: int, points: np.ndarray, seed: int) -> Edits:
-        """Also split a cluster, whose nodes have the coordinates (N, u), into so many by k-means.
+        """Add a split of a cluster, whose nodes have the coordinates (N, u), into `into` parts by k-means.
 
-        Raises UserError for too few nodes that differ, and for more clusters than there are numbers.
+        Raises UserError if too few nodes differ, or if there are not enough cluster numbers.
         """
         first = self.clusters
         if first + into - 1 > MOST_CLUSTERS:
-            raise UserError(f"--into {into}: with {first} clusters, that is more than {MOST_CLUSTERS} numbers")
+            raise UserError(f"--into {into}: with {first} clusters, that exceeds the {MOST_CLUSTERS} cluster numbers")
         try:
             centroids = kmeans(points.astype(np.float32), into, seed)[0].astype(np.float32)
         except UserError:
             raise UserError(
-                f"cluster {cluster} has {len(points)} superpixels, too few of which differ to split it into {into}"
+                f"cluster {cluster} has {len(points)} superpixels, too few distinct ones to split it into {into}"
             ) from None
         return self._and(Edit(of=[cluster], to=[cluster, *range(first, first + into - 1)]), centroids)
 
     def merge(self, clusters: Sequence[int]) -> Edits:
-        """Also give the first of the clusters the nodes of the others."""
+        """Add a merge of the clusters into the first one."""
         return self._and(Edit(of=list(clusters[1:]), to=[clusters[0]]), None)
 
     def _and(self, edit: Edit, centroids: np.ndarray | None) -> Edits:
         return Edits(self.model, self.k, (*self.edits, edit), (*self.centroids, centroids))
 
     def write(self, stem: Path) -> None:
-        """`stem`.json and `stem`.safetensors."""
+        """Write `stem`.json and `stem`.safetensors."""
         arrays = {f"centroids.{i}": each for i, each in enumerate(self.centroids) if each is not None}
         write_arrays(stem.with_suffix(".safetensors"), arrays)
         content = Content(model=self.model, k=self.k, edits=list(self.edits))
@@ -104,13 +104,13 @@ class Edits:
 
     @classmethod
     def read(cls, stem: Path, k: int) -> Edits:
-        """Of a model of k clusters. Raises UserError for files that are missing, damaged, or of another model."""
+        """Read the edits of a model of k clusters. Raises UserError for files that are missing, damaged, or foreign."""
         path = stem.with_suffix(".json")
         content = read_json(path, Content, MEND)
         try:
             arrays, _ = read_arrays(stem.with_suffix(".safetensors"))
         except FileNotFoundError:
-            raise UserError(f"{stem.with_suffix('.safetensors')}: is missing; {MEND}") from None
+            raise UserError(f"{stem.with_suffix('.safetensors')}: missing; {MEND}") from None
         if content.k != k:
             raise UserError(f"{path}: k: {content.k} does not fit the model, which has {k} clusters; {MEND}")
         centroids = tuple(arrays.get(f"centroids.{i}") for i in range(len(content.edits)))

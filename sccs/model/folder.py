@@ -1,4 +1,4 @@
-"""A model's folder: model.json and, for each role, what the part learned, as safetensors. No pickle is read."""
+"""A model's folder: model.json and, for each role, the part's learned state as safetensors. Never reads pickles."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from sccs.system.archive import MODEL, carried
 from sccs.system.files import atomic_path, write_json
 
 FORMAT = 1  # of the model folder
-MEND = "copy it anew, or train again"
-# what a part makes of arrays that are not its own: wrong names, shapes, kinds, numbers
+MEND = "copy it again, or train again"
+# raised by parts for foreign arrays: wrong names, shapes, kinds, numbers
 MISFITS = (KeyError, ValueError, TypeError, IndexError, AttributeError, AssertionError, ArithmeticError, RuntimeError)
 
 
 def write(folder: Path, parts: Parts, info: Mapping[str, Any]) -> None:
-    """`folder`/model.json and one file for each role, whole or not at all."""
+    """Write `folder`/model.json and one file for each role, atomically."""
     from safetensors.numpy import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,23 +39,25 @@ def write(folder: Path, parts: Parts, info: Mapping[str, Any]) -> None:
 
 
 def read_about(folder: Path, run: str | os.PathLike[str]) -> dict[str, Any]:
-    """model.json in the folder of the weights. Raises UserError where there is none, a damaged one, another format."""
+    """model.json in the folder of the weights. Raises UserError if it is missing, damaged, or of another format."""
     path = folder / "model.json"
     if not path.is_file():
-        raise UserError(f"{run}: no trained model there ({MODEL} is missing); give the folder of a finished `sccs run`")
+        raise UserError(
+            f"{run}: contains no trained model ({MODEL} is missing); give the folder of a finished `sccs run`"
+        )
     text, where = bounds.read_text(path, bounds.JSON), f"{run}: {MODEL}"
     if (found := parse_json(text, where, dict[str, Any], MEND).get("format")) != FORMAT:
-        raise UserError(f"{run}: model format {found}, this version reads {FORMAT}")
+        raise UserError(f"{run}: model format {found}, but this version reads {FORMAT}")
     return parse_json(text, where, About, MEND).model_dump(exclude_unset=True)
 
 
 def read(place: Path, run: str | os.PathLike[str]) -> tuple[Path, dict[str, Any], dict[str, Any]]:
-    """The folder of the weights, the recipe without its data, and what else the model knows.
+    """The folder of the weights, the recipe without its data, and the model's other information.
 
-    A recipe that was saved extends no other; one that does all the same might bring plug-ins that nobody sees.
+    A saved recipe never extends another; one that does is rejected, as it might hide plug-ins.
 
-    place: folder of a run, its `model` folder, or an export. run: what the user calls it, for errors. Raises UserError
-    where there is no model, one of another format, or one with plug-ins that the user does not trust.
+    place: folder of a run, its `model` folder, or an export. run: its name in errors. Raises UserError if there is no
+    model, if it has another format, or if it has plug-ins that the user does not trust.
     """
     folder = place / "model" if (place / "model").is_dir() else place
     about = read_about(folder, run)
@@ -65,7 +67,7 @@ def read(place: Path, run: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]
 
 
 def digest(folder: Path) -> str:
-    """Of the weights in a model's folder: what was taught, split or merged belongs to these and no others."""
+    """Digest of the weights in a model's folder, to which teachers, splits and merges belong."""
     found = hashlib.sha256()
     for role in registry.ROLES:
         found.update(bounds.read_bytes(folder / f"{role}.safetensors", bounds.MODEL))
@@ -73,10 +75,10 @@ def digest(folder: Path) -> str:
 
 
 def restore(parts: Parts, folder: Path, run: str | os.PathLike[str]) -> None:
-    """Give every part what it had learned, and try it on a small image.
+    """Restore every part's learned state, and try it on a small image.
 
-    Raises UserError where a file is missing, damaged, or of another version: where arrays lack, are of another shape or
-    kind, hold NaN, or do not fit together.
+    Raises UserError if a file is missing, damaged, or of another version: if arrays are missing, have another shape or
+    kind, contain NaN, or do not fit together.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -104,16 +106,16 @@ def restore(parts: Parts, folder: Path, run: str | os.PathLike[str]) -> None:
 
 @torch.no_grad()
 def _try(parts: Parts) -> None:
-    """Segment a small image; raises whatever parts raise, and ValueError where they give no probabilities."""
+    """Segment a small image; raises whatever parts raise, and ValueError if they do not return probabilities."""
     ours = type(parts.features).__module__.startswith("registry.")
-    side = SMALLEST_SIDE if ours else parts.min_side  # ours continue what is smaller than a window, which saves time
+    side = SMALLEST_SIDE if ours else parts.min_side  # ours pad images smaller than a window, which saves time
     image = np.random.default_rng(0).standard_normal((side, side)).astype(np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         graph = parts.graph.build(image, parts.features.extract(image)).to(parts.device)
         P = parts.clusterer.predict(graph, parts.embedder.embed(graph))
     if tuple(P.shape) != (graph.n, parts.k) or not bool(torch.isfinite(P).all()):
-        raise ValueError(f"no shares of {parts.k} clusters, but an array {tuple(P.shape)}, or NaN")
+        raise ValueError(f"expected probabilities of {parts.k} clusters, got an array {tuple(P.shape)}, or NaN")
 
 
 def _numbers(state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The fields of view (FOVs) that parts are fitted on: images, labels, and which of them is the anchor."""
+"""The fields of view (FOVs) that parts are fitted to: images, labels, and which of them is the anchor."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sccs.model.parts import Parts
 
 
 def training_fovs(volumes: Iterable[Volume]) -> Iterator[FOV]:
-    """The FOVs of all volumes, one after the other."""
+    """The FOVs of all volumes, in order."""
     return (fov for volume in volumes for fov in volume.fovs())
 
 
 class TrainingImages:
-    """The images (H, W) of all training FOVs, read anew each time that one goes through them."""
+    """The images (H, W) of all training FOVs, read again in each iteration over them."""
 
     def __init__(self, volumes: Sequence[Volume]):
         self.volumes = volumes
@@ -47,32 +47,32 @@ def class_positions(fov: FOV, classes: Mapping[int, str]) -> np.ndarray:
 
 
 def label_counts(graph: RegionGraph | Nodes, positions: np.ndarray, C: int) -> np.ndarray:
-    """Pixels (n_s, C) int64 of each class in each node, of positions (H, W) as `class_positions` gives them."""
+    """Pixels (n_s, C) int64 of each class in each node, from positions (H, W) of `class_positions`."""
     seen = positions >= 0
     cells = graph.regions[seen].astype(np.int64) * C + positions[seen]
     return np.bincount(cells, minlength=graph.n * C).reshape(graph.n, C)
 
 
 def node_labels(graphs: Sequence[RegionGraph | Nodes], dataset: Dataset) -> list[np.ndarray]:
-    """For each graph of the training FOVs (n_s, C) int64, the pixels of each class in each node."""
+    """For each graph of the training FOVs, the pixels (n_s, C) int64 of each class in each node."""
     C = len(dataset.classes)
     return [label_counts(graph, positions, C) for graph, positions in zip(graphs, TrainingLabels(dataset))]
 
 
 def check_labels(model: Parts, dataset: Dataset) -> None:
-    """Raises UserError where a part is fitted on labels and no training volume has any, and where clusters are classes
-    and there are fewer."""
+    """Raises UserError if a part needs labels but no training volume has any, or if clusters are classes and there are
+    too few of them."""
     if model.clusterer.per_class and model.k < len(dataset.classes):
-        raise UserError(f"clusterer.k: {model.k} is less than the {len(dataset.classes)} classes of the data; raise it")
+        raise UserError(f"clusterer.k: {model.k} is less than the data's {len(dataset.classes)} classes; increase it")
     if model.supervised and all(volume.labels is None for volume in dataset.train):
         raise UserError(
-            f"data.train: {' and '.join(model.supervised)} must learn from labels, but no training "
-            "volume has any; give `labels`, or take an unsupervised recipe such as sccs"
+            f"data.train: {' and '.join(model.supervised)} needs labels for training, but no training "
+            "volume has any; give `labels`, or use an unsupervised recipe such as sccs"
         )
 
 
 def fit_features(model: Parts, dataset: Dataset) -> None:
-    """Fit the features on the training images, and on their labels where that is what the part learns from."""
+    """Fit the features to the training images, and to their labels if the part is supervised."""
     images = TrainingImages(dataset.train)
     if model.features.supervised:
         model.features.fit(images, TrainingLabels(dataset))  # type: ignore[call-arg]  # registry.base.Part says so
@@ -81,8 +81,8 @@ def fit_features(model: Parts, dataset: Dataset) -> None:
 
 
 def anchor_score(fov: FOV, wanted: str | None) -> float:
-    """The anchor is the FOV of the highest score: the one asked for (its key), else the one whose intensities are most
-    diverse (entropy of their histogram)."""
+    """The anchor is the FOV with the highest score: the one with the key `wanted`, else the one with the most diverse
+    intensities (entropy of their histogram)."""
     if wanted is not None:
         return float(fov.key == wanted)
     counts, _ = np.histogram(fov.image, bins=64, range=(-4, 4))

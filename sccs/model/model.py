@@ -31,20 +31,20 @@ Key = TypeVar("Key")
 
 
 class Model(Parts):
-    """Four parts and what they learned. `info` holds what else a model knows: FOV side, voxel size (nm), classes.
+    """Four parts and what they learned. `info` contains the FOV side, voxel size (nm), classes and more.
 
-    Beside them stands what a person made of the model: `names`, of clusters, as `sccs.recipe.named.read_names` gives
-    them; `edits`, clusters that were split and merged, and `taught`, the classes of a few labels; None where there are
-    none. `weights`: digest of what the parts learned, "" before it is loaded.
+    User edits are stored separately: `names` of clusters, from `sccs.recipe.named.read_names`; `edits`, splits and
+    merges of clusters; and `taught`, classes from a few labels; the latter two are None if there are none.
+    `weights`: digest of what the parts learned, "" before loading.
 
-    `tensors`: whether FOVs are segmented by tensors, in batches (sccs/model/batches.py): as a rule on every device but
-    the CPU, where it may be switched on, too.
+    `tensors`: whether FOVs are segmented as tensors, in batches (sccs/model/batches.py): by default on every device
+    except the CPU, where it may be enabled, too.
     """
 
     edits: Edits | None = None
     taught: Taught | None = None
     weights = ""
-    pixels_at_once = 8 * 560**2  # of the FOVs in a batch on a device, as long as its memory has room for them
+    pixels_at_once = 8 * 560**2  # of the FOVs in a batch on a device, if its memory allows
 
     def __init__(self, recipe: Recipe):
         super().__init__(recipe)
@@ -54,7 +54,7 @@ class Model(Parts):
 
     @property
     def k(self) -> int:
-        """Number of clusters, those that splits made among them."""
+        """Number of clusters, including those made by splits."""
         return self.edits.clusters if self.edits else super().k
 
     @classmethod
@@ -91,8 +91,8 @@ class Model(Parts):
     def segment_fovs(
         self, images: Iterable[tuple[Key, np.ndarray | None]], keep: bool = False
     ) -> Iterator[tuple[Key, Segmented | None]]:
-        """Several FOVs, each with whatever it is to be known by; None where there is none. With `tensors` those of one
-        size in batches, in which order they are given back; one is segmented while images of the next are read."""
+        """Several FOVs (None: nothing to segment), each with an identifier. With `tensors`, FOVs of one size form
+        batches and are returned in that order; one batch is segmented while images of the next are read."""
         if self.tensors and not keep:
             yield from batches.segment_all(self, images)
         else:
@@ -100,7 +100,7 @@ class Model(Parts):
                 yield key, None if image is None else self.segment_fov(image, keep)
 
     def clock(self) -> Callable[[], list[float]]:
-        """A function that gives the seconds between its calls so far, the device's work included, from now on."""
+        """A function that returns the seconds between its calls from now on, including the device's work."""
         times = [time.perf_counter()]
 
         def tick() -> list[float]:
@@ -117,22 +117,22 @@ class Model(Parts):
         return self.edits.apply(assignment, Z.cpu().numpy()) if self.edits else assignment
 
     def as_clustered(self, graph: RegionGraph, Z: torch.Tensor) -> torch.Tensor:
-        """The cluster (n_s,) uint8 of each node as the clusterer gives it, on the device of Z."""
+        """The clusterer's cluster (n_s,) uint8 of each node, on the device of Z."""
         return self.clusterer.predict(graph, Z).argmax(1).to(torch.uint8)
 
     @torch.no_grad()
     def judge(self, result: Segmented) -> np.ndarray:
-        """P (n_s, C) float32 of the teacher's classes for the nodes of one FOV, without regard to names of clusters."""
-        assert self.taught is not None  # as the caller has seen
+        """P (n_s, C) float32 of the teacher's classes for the nodes of one FOV, regardless of cluster names."""
+        assert self.taught is not None  # checked by the caller
         return self.taught.teacher.judge(result.graph, torch.from_numpy(result.Z).to(self.device))
 
     def probabilities(self, result: Segmented) -> np.ndarray:
         """P (n_s, C) float32 of the classes of `taught` for the nodes of one FOV; rows sum to one."""
-        assert self.taught is not None  # as the caller has seen
+        assert self.taught is not None  # checked by the caller
         return self.taught.blended(self.judge(result), result.assignment)
 
     def save(self, where: Path) -> None:
-        """The model as safetensors and JSON: `where`/model.json and one file for each part."""
+        """Save the model as safetensors and JSON: `where`/model.json and one file for each part."""
         folder.write(where, self, self.info)
 
     @classmethod
@@ -141,11 +141,11 @@ class Model(Parts):
     ) -> Self:
         """A trained model from a run folder, its `model` folder, or the folder or zip that `sccs export` wrote.
 
-        With the names, splits, merges and labels of the run; taught: False leaves the labels out. made: another folder
-        that holds them, as `keep_made` wrote it.
+        Includes the run's names, splits, merges and labels; taught: False omits the labels. made: another folder that
+        contains them, written by `keep_made`.
 
-        Raises UserError for what is none of these, is damaged, or brings plug-ins that the user does not trust, and for
-        a run that was trained again since it was split, merged or taught.
+        Raises UserError if it is none of these, is damaged, has plug-ins that the user does not trust, or was retrained
+        since it was split, merged or taught.
         """
         with opened(run) as place:
             weights, recipe, info = folder.read(place, run)
@@ -162,7 +162,7 @@ class Model(Parts):
             return model
 
     def _take(self, home: Path, state: State, run: str | os.PathLike[str], taught: bool) -> None:
-        """Splits, merges and labels, as a state names them in the folder `home`."""
+        """Load the splits, merges and labels that a state refers to in the folder `home`."""
         self.names = state.clusters
         if state.edits is not None:
             edits = Edits.read(home / state.edits, super().k)
@@ -174,7 +174,7 @@ class Model(Parts):
             self.taught = Taught.of(teacher, state.clusters, self.k)
 
     def keep_made(self, home: Path) -> None:
-        """Write what a person made of the model, names, splits, merges and labels, into a folder, for `load`."""
+        """Write the model's names, splits, merges and labels into a folder, for `load`."""
         state = State(self.names)
         if self.edits is not None:
             self.edits.write(home / "edits")

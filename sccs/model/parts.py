@@ -1,4 +1,4 @@
-"""The four parts that a recipe names, and what the first two make of an image: features, nodes, the graph (spG).
+"""The four parts that a recipe names, and the output of the first two: features, nodes, the graph (spG).
 
 Features and nodes of training images come from the cache, by content: image, recipe blocks, learned state and code.
 """
@@ -17,15 +17,15 @@ from sccs.recipe import Recipe
 from sccs.system.cache import cached, code_version, fingerprint
 from sccs.system.device import resolve_device
 
-SHARED_CODE = ("registry.base", "registry.spg.graphs", "registry.spg.pooling")  # what pooled nodes depend on
-MOST_CLUSTERS = 255  # clusters are written as uint8, where 255 is a pixel that was not segmented
+SHARED_CODE = ("registry.base", "registry.spg.graphs", "registry.spg.pooling")  # code that pooled nodes depend on
+MOST_CLUSTERS = 255  # clusters are written as uint8, and 255 means not segmented
 SMALLEST_SIDE = 16  # px of a volume, for features that work without a window
 
 
 class Parts:
     """One part of each role, built from a recipe; each knows the run's seed and device.
 
-    Raises UserError for a recipe that lacks a role, or a number of clusters that uint8 does not hold.
+    Raises UserError if the recipe lacks a role, or if uint8 cannot represent its clusters.
     """
 
     features: Features
@@ -66,7 +66,7 @@ class Parts:
 
     @property
     def supervised(self) -> list[str]:
-        """Names of the parts that are fitted on labels: none, but in the supervised references."""
+        """Names of the parts that are fitted to labels; none except in the supervised references."""
         return [self.name_of(role) for role in registry.ROLES if getattr(self, role).supervised]
 
     def name_of(self, role: str) -> str:
@@ -81,8 +81,7 @@ class Parts:
     def extract(self, image: np.ndarray, keep: bool = True) -> FeatureMap | FeatureStack:
         """Features of an image (H, W) float32, standardised per volume.
 
-        They come from the cache if `keep`, but only where nodes do not: nodes tell all that is needed of them, and
-        are far smaller.
+        They are cached if `keep`, unless nodes are: nodes contain all that is needed, and are far smaller.
         """
         if not keep or self.graph.cacheable:
             return self.features.extract(image)
@@ -104,7 +103,7 @@ class Parts:
         return FeatureStack(maps) if len(maps) > 1 else maps[0]
 
     def pool(self, image: np.ndarray, keep: bool = True) -> Nodes:
-        """Nodes of an image (H, W), before any training-set statistic enters; from the cache if `keep`."""
+        """Nodes of an image (H, W), before any training-set statistics; cached if `keep`."""
         if not keep or not self.graph.cacheable:
             return self.graph.pool(image, self.extract(image, keep))
         return Nodes.from_arrays(
@@ -112,7 +111,7 @@ class Parts:
         )
 
     def build(self, image: np.ndarray, keep: bool = True) -> RegionGraph:
-        """The spG of an image (H, W), on the run's device; its nodes from the cache if `keep`."""
+        """The spG of an image (H, W), on the run's device; its nodes are cached if `keep`."""
         return self.graph.connect(self.pool(image, keep)).to(self.device)
 
     def _features_key(self, image: np.ndarray) -> str | None:
@@ -120,7 +119,7 @@ class Parts:
         code = code_version(kind, "registry.base", *(type(part).__module__ for part in self.features.parts))
         state = sorted(self.features.get_state().items())
         learned = self.features.fingerprint() or fingerprint(*(thing for item in state for thing in item))
-        where = self.device.partition(":")[0]  # a GPU rounds otherwise
+        where = self.device.partition(":")[0]  # GPUs round differently
         return code and fingerprint(image, self._block("features"), learned, code, where)
 
     def _nodes_key(self, image: np.ndarray) -> str | None:
@@ -129,6 +128,6 @@ class Parts:
         return code and features and fingerprint(features, self._block("graph"), code, metadata.version("scikit-image"))
 
     def _block(self, role: str) -> dict[str, Any]:
-        """The part's block with the seed that it really has."""
+        """The part's block with its actual seed."""
         block = getattr(self.recipe, role).block()
         return {**block, "seed": getattr(self, role).seed} if "seed" in block else block

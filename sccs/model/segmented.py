@@ -1,4 +1,4 @@
-"""What a model makes of one field of view (FOV)."""
+"""A model's result for one field of view (FOV)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ STAGES = ("features", "graph", "embed", "cluster")
 
 @dataclass
 class Segmented:
-    """What a model makes of one FOV (H, W) with n_s superpixels."""
+    """A model's result for one FOV (H, W) with n_s superpixels."""
 
     clusters: np.ndarray  # (H, W) uint8
-    graph: RegionGraph  # or a `TensorGraph`, which is used as one
+    graph: RegionGraph  # or a `TensorGraph`, used like one
     Z: np.ndarray  # (n_s, u) float32
     assignment: np.ndarray  # (n_s,) uint8, the cluster of each node
     seconds: dict[str, float] = field(default_factory=dict)  # by stage

@@ -1,7 +1,7 @@
-"""What a person taught a trained model with a few labels: a head of the registry, and the classes that it tells apart.
+"""A teacher learned from a few labels for a trained model: a head of the registry, and its classes.
 
-The head sees the model's own graphs, and nothing of the model changes. Where the head is unsure of a node, the name of
-the node's cluster decides, if it has one.
+The head works on the model's graphs and does not change the model. If the head is unsure of a node, the name of the
+node's cluster decides, if it has one.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from sccs.system.files import write_json
 from sccs.system.tensors import read_arrays, write_arrays
 from sccs.system.text import UNPRINTABLE
 
-HEADS = ("label_spreading", "sparse_trees", "sparse_logistic")  # of ours; the first is the default
-START = 10  # labelled superpixels a class at which a name has half of its say
-MEND = "undo the step with `sccs undo`, or copy the run anew, or take the line `teacher:` out of classes.yaml"
+HEADS = ("label_spreading", "sparse_trees", "sparse_logistic")  # built in; the first is the default
+START = 10  # labelled superpixels per class at which a name has half its weight
+MEND = "undo the step with `sccs undo`, copy the run again, or remove the line `teacher:` from classes.yaml"
 MISFITS = (KeyError, ValueError, TypeError, IndexError, AttributeError, AssertionError)
 
 
 class Class(Stored):
-    """A class that was taught. colour: None where nobody chose one."""
+    """A taught class. colour: None if not chosen."""
 
     name: Annotated[str, Field(min_length=1, max_length=LONGEST_CLASS)]
     colour: Annotated[str, Field(pattern="^#[0-9a-f]{6}$")] | None = None
 
 
 class Content(Stored):
-    """teacher.json. model: digest of the model's weights (`sccs.model.folder.digest`). labels: what was taught from,
-    one line for each command. codes: of label images, beside those of the data set, and the classes they mean."""
+    """teacher.json. model: digest of the model's weights (`sccs.model.folder.digest`). labels: their sources, one line
+    per command. codes: class names of codes in label images, in addition to those of the data set."""
 
     model: str
     head: str
@@ -53,42 +53,42 @@ class Content(Stored):
 
 @dataclass
 class Teacher:
-    """A head that was fitted on sparse labels (`registry.clusterer.sparse`), and its classes in their order."""
+    """A head fitted to sparse labels (`registry.clusterer.sparse`), and its classes in order."""
 
     model: str
     name: str  # of the head
     head: Any
     classes: list[Class]
     labels: list[str]
-    codes: dict[int, str] = field(default_factory=dict)  # of label images, beside those of the data set
+    codes: dict[int, str] = field(default_factory=dict)  # of label images, in addition to the data set's
 
     @classmethod
     def new(
         cls, model: str, classes: Sequence[Class], head: str = HEADS[0], seed: int = 0, **arguments: Any
     ) -> Teacher:
-        """A head that has learned nothing yet. Raises UserError for one that is not fitted on sparse labels."""
+        """A head that has not learned anything yet. Raises UserError if it cannot be fitted to sparse labels."""
         name = registry.resolve("clusterer", head)
         kind: Any = registry.get("clusterer", name)
         if not is_sparse(kind):
-            raise UserError(f"--head {head}: is not fitted on a few labels; choose one of {', '.join(HEADS)}")
+            raise UserError(f"--head {head}: cannot learn from a few labels; choose one of {', '.join(HEADS)}")
         return cls(model, name, _built(name, {**arguments, "k": len(classes)}, seed), list(classes), [])
 
     def judge(self, graph: RegionGraph, Z: torch.Tensor) -> np.ndarray:
-        """P (n_s, C) float32 of the head alone, columns in the order of `classes`."""
+        """P (n_s, C) float32 from the head alone, columns in the order of `classes`."""
         return self.head.predict(graph, Z).cpu().numpy()
 
     @property
     def digest(self) -> str:
-        """Of what the head learned."""
+        """Digest of the head's learned state."""
         found = hashlib.sha256()
         for name, value in sorted(self.head.get_state().items()):
             found.update(name.encode() + np.ascontiguousarray(value).tobytes())
         return found.hexdigest()[:16]
 
     def grown(self, classes: Sequence[Class], head: str | None = None) -> Teacher:
-        """A copy with more classes at the end, which nothing was taught of yet; by another head, if one is named.
+        """A copy with additional, yet untaught classes at the end; with another head, if given.
 
-        It knows all labels, and is fitted with the next ones (`partial_fit`).
+        It has all labels, and is fitted with the next ones (`partial_fit`).
         """
         other = head is not None and registry.resolve("clusterer", head) != self.name
         arguments = {} if other else {k: v for k, v in self.head.get_params().items() if k not in ("k", "seed")}
@@ -102,7 +102,7 @@ class Teacher:
         return grown
 
     def write(self, stem: Path) -> None:
-        """`stem`.json and `stem`.safetensors."""
+        """Write `stem`.json and `stem`.safetensors."""
         write_arrays(stem.with_suffix(".safetensors"), self.head.get_state())
         content = Content(
             model=self.model,
@@ -116,16 +116,16 @@ class Teacher:
 
     @classmethod
     def read(cls, stem: Path) -> Teacher:
-        """Raises UserError for files that are missing or damaged."""
+        """Read a teacher. Raises UserError for missing or damaged files."""
         path, arrays_path = stem.with_suffix(".json"), stem.with_suffix(".safetensors")
         content = read_json(path, Content, MEND)
         if len({each.name.lower() for each in content.classes}) < len(content.classes):
-            raise UserError(f"{path}: classes: two of one name; {MEND}")
+            raise UserError(f"{path}: classes: two have the same name; {MEND}")
         if any(UNPRINTABLE.search(each.name) for each in content.classes):
             raise UserError(f"{path}: classes: a name that cannot be printed; {MEND}")
         try:
             if not is_sparse(registry.get("clusterer", content.head)):
-                raise ValueError(f"head: {content.head!r} is not fitted on a few labels")
+                raise ValueError(f"head: {content.head!r} cannot learn from a few labels")
             arrays, _ = read_arrays(arrays_path)
             registry.schema("clusterer", content.head).model_validate(content.arguments)
             head = _built(content.head, content.arguments, content.arguments.get("seed") or 0)
@@ -135,7 +135,7 @@ class Teacher:
             if not len(head.points_) or any(np.isnan(each).any() for each in arrays.values() if each.dtype.kind == "f"):
                 raise ValueError("no labels, or NaN")
         except FileNotFoundError:
-            raise UserError(f"{arrays_path}: is missing; {MEND}") from None
+            raise UserError(f"{arrays_path}: missing; {MEND}") from None
         except (UserError, *MISFITS) as error:
             first = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(f"{path}: damaged ({first}); {MEND}") from None
@@ -144,7 +144,7 @@ class Teacher:
 
 
 def is_sparse(kind: Any) -> bool:
-    """Whether a clusterer's class is fitted on a few labels."""
+    """Whether a clusterer's class is fitted to a few labels."""
     return kind.supervised and hasattr(kind, "partial_fit")
 
 
@@ -157,10 +157,10 @@ def _built(name: str, arguments: Mapping[str, Any], seed: int) -> Any:
 
 @dataclass(frozen=True)
 class Taught:
-    """The classes of a taught model: those of its teacher, then further names that clusters have.
+    """The classes of a taught model: those of its teacher, then further names of clusters.
 
-    names, colours: of the classes; a colour is None where nobody chose one. of_cluster: (k,) int64, the class that a
-    cluster's name is, -1 without name.
+    names, colours: of the classes; a colour is None if not chosen. of_cluster: (k,) int64, the class of a
+    cluster's name, -1 without name.
     """
 
     teacher: Teacher
@@ -170,7 +170,7 @@ class Taught:
 
     @classmethod
     def of(cls, teacher: Teacher, clusters: Mapping[int, Mapping[str, str]], k: int) -> Taught:
-        """clusters: those that have names, as `sccs.recipe.named.read_names` gives them. Names match in any case."""
+        """clusters: the named ones, from `sccs.recipe.named.read_names`. Names match regardless of case."""
         names, colours = [each.name for each in teacher.classes], [each.colour for each in teacher.classes]
         position = {name.lower(): i for i, name in enumerate(names)}
         of_cluster = np.full(k, -1, np.int64)
@@ -187,16 +187,16 @@ class Taught:
 
     @property
     def say_of_names(self) -> float:
-        """Of what the head leaves open, the share that goes to the cluster's name."""
+        """The share of the head's uncertainty that goes to the cluster's name."""
         taught = self.teacher.head.classes_
         return START / (START + len(taught) / max(len(np.unique(taught)), 1))
 
     def blended(self, P: np.ndarray, assignment: np.ndarray) -> np.ndarray:
-        """P (n_s, C) float32 over `names`, rows sum to one, of what the head says, P (n_s, teacher's classes).
+        """P (n_s, C) float32 over `names`, rows sum to one, from the head's P (n_s, teacher's classes).
 
-        assignment (n_s,): the cluster of each node. What the head leaves open, one minus its greatest probability, is
-        added to the class of the cluster's name, in full where nothing was taught, half of it at `START` labelled
-        superpixels a class: names decide where the head is unsure, and labels outgrow them.
+        assignment (n_s,): the cluster of each node. The head's uncertainty, one minus its largest probability, is
+        added to the class of the cluster's name: in full without labels, half of it at `START` labelled superpixels per
+        class. So names decide if the head is unsure, and labels gradually outweigh them.
         """
         out = np.zeros((len(P), len(self.names)), np.float32)
         out[:, : P.shape[1]] = P
@@ -209,7 +209,7 @@ class Taught:
 
 
 def doubt(P: np.ndarray) -> np.ndarray:
-    """(n,) float32 of probabilities (n, C): one minus what the first class is ahead of the second; 1: undecided."""
+    """(n,) float32 from probabilities (n, C): one minus the lead of the first class over the second; 1: undecided."""
     if P.shape[1] < 2:
         return np.zeros(len(P), np.float32)
     two = np.partition(P, -2, axis=1)[:, -2:]

@@ -1,1 +1,1 @@
-"""The napari plug-in: `session` does the work, without a window; `widget` and `layers` put it into napari."""
+"""The napari plug-in: `session` does the work, without a window; `widget` and `layers` connect it to napari."""

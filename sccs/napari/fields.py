@@ -1,4 +1,4 @@
-"""The form of the dock widget: what a person fills in and presses, a tab a task. It does nothing by itself."""
+"""The form of the dock widget: its fields and buttons, with one tab per task. It does nothing by itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RECIPES = ("sccs_plus", "sccs", "filters_kmeans")
 
 
 class Fields(widgets.Container):
-    """The image and the run above, tabs for the tasks, and below how things stand."""
+    """Image and run at the top, a tab for each task, and the status at the bottom."""
 
     def __init__(self) -> None:
         super().__init__(labels=True)
@@ -36,7 +36,7 @@ class Fields(widgets.Container):
         self.native.layout().insertWidget(len(self) - 2, self.tabs, 1)
 
     def _page(self, title: str, fields: list[Any], table: QWidget | None = None, at: int = 0) -> None:
-        """A tab of these fields; a table takes the room below the first `at` of them."""
+        """A tab with these fields; a table fills the space below the first `at` of them."""
         page = self.pages[title] = widgets.Container(widgets=fields, labels=True)
         page.margins = (4, 4, 4, 4)
         if table is not None:
@@ -54,8 +54,8 @@ class Fields(widgets.Container):
     def _add_image(self) -> None:
         self.image: Any = widgets.create_widget(annotation=napari.layers.Image, label="image")
         self.voxels = widgets.LineEdit(label="voxel size", tooltip="z y x in nm; empty: unknown")
-        self.run = widgets.LineEdit(label="run", tooltip="folder of a finished run; Train fills it in")
-        self.level = widgets.ComboBox(label="level", choices=(0,), tooltip="of a pyramid; 0 is the finest")
+        self.run = widgets.LineEdit(label="run", tooltip="folder of a finished run; filled in by Train")
+        self.level = widgets.ComboBox(label="level", choices=(0,), tooltip="pyramid level; 0 is the finest")
         self.region = widgets.LineEdit(label="region", tooltip="z0:z1,y0:y1,x0:x1 in voxels of the level; empty: all")
         self.view_button = widgets.PushButton(text="from view")
         self.extend(
@@ -67,14 +67,14 @@ class Fields(widgets.Container):
             label="recipe",
             choices=RECIPES,
             value=RECIPES[0],
-            tooltip="sccs_plus: most accurate; sccs: the paper's; filters_kmeans: quick",
+            tooltip="sccs_plus: most accurate; sccs: the paper's method; filters_kmeans: fast",
         )
         self.clusters = widgets.SpinBox(label="clusters", value=8, min=2, max=255)
         self.slices = widgets.SpinBox(
             label="slices", value=4, min=1, max=10_000, tooltip="to train on, evenly spaced; they must fit into memory"
         )
         self.fov = widgets.SpinBox(label="field of view", value=560, min=16, max=100_000, tooltip="px")
-        self.changes = widgets.LineEdit(label="changes", tooltip="of the recipe, as for sccs run --set: a.b=c d.e=f")
+        self.changes = widgets.LineEdit(label="changes", tooltip="to the recipe, as for sccs run --set: a.b=c d.e=f")
         self.runs = widgets.FileEdit(
             label="save runs in", mode=FileDialogMode.EXISTING_DIRECTORY, value=Path("runs").absolute() / "napari"
         )
@@ -83,24 +83,28 @@ class Fields(widgets.Container):
         self._page("Train", fields)
 
     def _add_clusters(self) -> None:
-        self.preview_button = widgets.PushButton(text="Preview", tooltip="the slice that is shown")
-        self.segment_button = widgets.PushButton(text="Segment", tooltip="the whole image or region")
+        self.preview_button = widgets.PushButton(text="Preview", tooltip="segment the current slice")
+        self.segment_button = widgets.PushButton(text="Segment", tooltip="segment the whole image or region")
         self.cluster = widgets.SpinBox(label="cluster", min=0, max=254, tooltip="or click on a region")
-        self.name_edit = widgets.LineEdit(label="name", tooltip="NAME or NAME:#rrggbb; clusters of one name are merged")
+        self.name_edit = widgets.LineEdit(
+            label="name", tooltip="NAME or NAME:#rrggbb; clusters with the same name are merged"
+        )
         self.name_button = widgets.PushButton(text="Name")
         self.cluster_table = NamedTable("cluster", "name", "examples", picture_height=56)
         fields = [self._row(self.preview_button, self.segment_button), self.cluster, self.name_edit, self.name_button]
         self._page("Clusters", fields, self.cluster_table, 4)
 
     def _add_painting(self) -> None:
-        self.paint_button = widgets.PushButton(text="Paint", tooltip="classes on the image; go on where you stopped")
+        self.paint_button = widgets.PushButton(
+            text="Paint", tooltip="paint classes on the image; earlier strokes are restored"
+        )
         self.class_table = NamedTable("show", "class", "superpixels", checkable=True)
         self.class_edit = widgets.LineEdit(label="new class", tooltip="NAME or NAME:#rrggbb")
         self.class_button = widgets.PushButton(text="Add")
-        self.suggest_button = widgets.PushButton(text="Suggest", tooltip="the superpixels whose label would tell most")
+        self.suggest_button = widgets.PushButton(text="Suggest", tooltip="find the superpixels most worth labelling")
         self.next_button = widgets.PushButton(text="Next", tooltip="go to the next suggestion", enabled=False)
-        self.undo_button = widgets.PushButton(text="Undo", tooltip="the last stroke; without one, the run's last step")
-        self.keep_button = widgets.PushButton(text="Teach", tooltip="the run, and segment the whole image")
+        self.undo_button = widgets.PushButton(text="Undo", tooltip="undo the last stroke, or else the run's last step")
+        self.keep_button = widgets.PushButton(text="Teach", tooltip="teach the run, and segment the whole image")
         fields = [
             self.paint_button,
             self.class_edit,
@@ -111,14 +115,14 @@ class Fields(widgets.Container):
         self._page("Paint", fields, self.class_table, 1)
 
     def _add_objects(self) -> None:
-        self.of_class = widgets.LineEdit(label="class", value="all", tooltip="whose objects are found")
-        self.least = widgets.LineEdit(label="min size", value="0", tooltip="voxels, or nm3, um3: 500, 1e6nm3")
-        self.split = widgets.CheckBox(text="part objects that touch by a neck")
+        self.of_class = widgets.LineEdit(label="class", value="all", tooltip="class whose objects to find")
+        self.least = widgets.LineEdit(label="min size", value="0", tooltip="in voxels, nm3 or um3: 500, 1e6nm3")
+        self.split = widgets.CheckBox(text="split objects at necks")
         self.fill = widgets.CheckBox(text="fill holes")
         self.find_button = widgets.PushButton(text="Find objects")
         self.object_table = ObjectTable()
-        self.delete_button = widgets.PushButton(text="Delete", tooltip="the objects of the rows that are selected")
-        self.merge_button = widgets.PushButton(text="Merge", tooltip="make one of those of the rows that are selected")
+        self.delete_button = widgets.PushButton(text="Delete", tooltip="delete the objects of the selected rows")
+        self.merge_button = widgets.PushButton(text="Merge", tooltip="merge the objects of the selected rows")
         self.objects_output = widgets.FileEdit(label="save in", mode=FileDialogMode.OPTIONAL_FILE)
         self.objects_overwrite = widgets.CheckBox(text="replace")
         self.objects_button = widgets.PushButton(text="Save objects")

@@ -1,4 +1,4 @@
-"""One long job in a thread of napari's: what it says of its progress is shown, and it can be stopped."""
+"""One long job in a napari thread, with progress and cancellation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from napari.utils import progress
 
 from sccs.napari.watch import Cancelled, Watch
 
-PAUSE = 0.1  # s between two messages of progress
+PAUSE = 0.1  # s between progress messages
 Work = Callable[[Watch], Any]
 Step = tuple[int, int, str]
 
@@ -25,10 +25,10 @@ def start(
     ended: Callable[[], None],
     finish: Callable[[Any, Exception | None], None],
 ) -> Any:
-    """Run `work(watch)` in a thread, with a bar in napari's corner; the worker is returned, already at work.
+    """Run `work(watch)` in a thread, with a progress bar in napari's corner; returns the running worker.
 
-    stopped() is asked wherever the work looks at its watch. In the window's thread: say(text) hears how far the work
-    is, ended() that it is over in whatever way, and then finish(result, None) or finish(None, exception) the outcome.
+    stopped() is checked whenever the work calls its watch. In the window's thread, say(text) receives the progress,
+    ended() is called at the end in any case, then finish(result, None) or finish(None, exception).
     """
     bar = progress(total=0, desc=title)
     said = 0.0
@@ -42,17 +42,17 @@ def start(
             worker.yielded.emit((count, total, what))
 
     def job() -> Generator[Step, None, tuple[Any, Exception | None]]:
-        yield 0, 0, title  # a generator only because that is what has the signal `yielded`
+        yield 0, 0, title  # a generator, because only those have the signal `yielded`
         try:
             return work(watch), None
-        except Exception as error:  # raised again where it is seen; napari takes a RuntimeError for a lost window
+        except Exception as error:  # handled in `finish`; napari would take a RuntimeError for a closed window
             return None, error
 
     def show(step: Step) -> None:
         count, total, what = step
         if count:
             say(f"{what} {count} of {total}" if total else f"{what}, iteration {count}")
-        # Last, since the bar handles events, among them the end of the job.
+        # Last, as the bar processes events, including the end of the job.
         if bar.total != total:
             bar.reset(total)
         bar.set_description(what)

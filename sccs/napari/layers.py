@@ -1,4 +1,4 @@
-"""Between napari's layers and SCCS: sample data, reader, writer, colours, voxel sizes. Napari is not imported here."""
+"""Convert between napari's layers and SCCS: sample data, reader, writer, colours, voxel sizes. Imports no napari."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TRUTH = "true classes (synthetic)"
 
 
 def phantom() -> list[tuple]:
-    """The sample data: the image of a synthetic cell and its true labels, as napari's layer tuples; generated once."""
+    """Sample data: the image of a synthetic cell and its true labels, as napari layer tuples; generated once."""
     import json
 
     from sccs.data.loading import CELL_CLASSES, phantom_folder
@@ -37,13 +37,13 @@ def phantom() -> list[tuple]:
 
 
 def get_reader(path: str | list[str]) -> Callable[[str], list[tuple]] | None:
-    """Napari's reader of one image in a format that SCCS reads; None for several at once."""
+    """Napari's reader for one image in a format that SCCS reads; None for several at once."""
     return read if isinstance(path, str) else None
 
 
 def read(path: str) -> list[tuple]:
-    """An image as a lazy layer with its voxel size. Raises UserError for what `sccs.data.readers` cannot open."""
-    import dask.array  # napari brings it
+    """An image as a lazy layer with its voxel size. Raises UserError if `sccs.data.readers` cannot open it."""
+    import dask.array  # comes with napari
 
     from sccs.data.loading import stem
     from sccs.data.readers import open_image
@@ -55,7 +55,7 @@ def read(path: str) -> list[tuple]:
 
 
 def write_labels_layer(path: str, data: Any, attributes: dict) -> list[str]:
-    """Napari's writer of a Labels layer: .tif or .ome.zarr, with voxel size, and names and colours if SCCS made it."""
+    """Napari's writer for a Labels layer: .tif or .ome.zarr, with voxel size, and names and colours if SCCS made it."""
     from sccs.napari.session import save
 
     size = voxel_size(attributes.get("scale"), attributes.get("units"))
@@ -65,10 +65,10 @@ def write_labels_layer(path: str, data: Any, attributes: dict) -> list[str]:
 
 @dataclass(frozen=True)
 class Given:
-    """What a person chose to work on: a region of a level of an image layer.
+    """What the user chose to work on: a region of a level of an image layer.
 
-    array: (Z, Y, X) or (Y, X), lazy where the layer's is. voxel_size: (z, y, x) nm of the level, None where nobody
-    knows. like: scale, translate and units of layers that lie on it. name: of the image, and of what of it, for files.
+    array: (Z, Y, X) or (Y, X), lazy if the layer's is. voxel_size: (z, y, x) nm of the level, None if unknown. like:
+    scale, translate and units for layers on top. name: of the image and region, for files.
     """
 
     layer: Any
@@ -79,12 +79,12 @@ class Given:
 
 
 def given(layer: Any, level: int, region: str, size: tuple[float, ...] | None) -> Given:
-    """The region, written as for `sccs segment --region`, of a level of an image layer; size: (z, y, x) nm of its
-    finest voxels. Raises UserError for colours, and for a region that the level does not have."""
+    """A region of a level of an image layer, written as for `sccs segment --region`; size: (z, y, x) nm of its
+    finest voxels. Raises UserError for colour images, and for a region outside the level."""
     from sccs.inference.source import parse_region, whole_region
 
     if layer.rgb:
-        raise UserError(f"{layer.name}: is a colour image, SCCS takes grey ones: split or convert it")
+        raise UserError(f"{layer.name}: is a colour image, but SCCS needs greyscale: split or convert it")
     finest, array = (layer.data[0], layer.data[level]) if layer.multiscale else (layer.data, layer.data)
     scale, translate = np.array(layer.scale, float), np.array(layer.translate, float)
     factor = np.array([_factor(n, m) for n, m in zip(finest.shape, array.shape)])
@@ -102,13 +102,13 @@ def given(layer: Any, level: int, region: str, size: tuple[float, ...] | None) -
 
 
 def _factor(fine: int, coarse: int) -> float:
-    """Voxels of the finest level in one of a coarser: a whole number where the shapes allow for it."""
+    """Downsampling factor between two levels; a whole number if the shapes allow it."""
     whole = round(fine / coarse)
     return float(whole) if abs(fine - whole * coarse) < whole else fine / coarse
 
 
 def placed(size: Sequence[float]) -> dict[str, Any]:
-    """Scale and units of a layer whose voxels are of `size`, (z, y, x) nm."""
+    """Scale and units of a layer with voxels of `size`, (z, y, x) nm."""
     return {"scale": tuple(size), "units": ("nm",) * len(size)}
 
 
@@ -120,13 +120,13 @@ def look(legend: Legend) -> dict[str, Any]:
 
 
 def voxel_size(scale: Sequence[float] | None, units: Sequence[Any] | None) -> tuple[float, ...] | None:
-    """(z, y, x) nm of a layer's last axes, from napari's scale and pint units; None where the units are no lengths.
+    """(z, y, x) nm of a layer's last axes, from napari's scale and pint units; None if the units are not lengths.
 
-    A lone slice is taken as thick as its pixels are high.
+    A single slice is assumed to be as thick as its pixels are high.
     """
     if scale is None or units is None:
         return None
-    import pint  # napari brings it
+    import pint  # comes with napari
 
     registry = pint.get_application_registry()
     quantities = [float(step) * registry.Unit(str(unit)) for step, unit in zip(scale, units)][-3:]

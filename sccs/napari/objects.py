@@ -1,4 +1,4 @@
-"""The tab Objects: instances of classes in Labels layers, a table of them beside; to go to, delete, merge and save."""
+"""The tab Objects: instances of classes in Labels layers with a table, to visit, delete, merge and save them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ ALL = "all"
 
 
 class Objects:
-    """What happens in the tab. edited: the objects, None before there are any; layers: of each class."""
+    """The tab's actions. edited: the objects, None at first; layers: one per class."""
 
     def __init__(self, host: SCCS):
         self.host, self.viewer = host, host.viewer
         self.edited: Edited | None = None
         self.layers: dict[str, napari.layers.Labels] = {}
-        self._again: Any = None  # measures what the layers hold
+        self._again: Any = None  # measures the layers' content
         host.find_button.clicked.connect(self.find)
         host.delete_button.clicked.connect(self.delete)
         host.merge_button.clicked.connect(self.merge)
@@ -40,7 +40,7 @@ class Objects:
         def prepare() -> tuple[job.Work, Any]:
             layer = self.host.class_layer
             if layer is None or layer not in self.viewer.layers:
-                raise UserError("there are no classes yet: segment an image, then name clusters or teach")
+                raise UserError("there are no classes yet: segment an image, then name its clusters or teach it")
             legend, labels = layer.metadata["sccs"]["legend"], np.array(layer.data)
             classes = self._chosen(legend.names, labels)
             size = self.host.session.voxel_size
@@ -73,17 +73,17 @@ class Objects:
         self.host.start("finding objects", prepare)
 
     def _chosen(self, names: dict[int, str], labels: np.ndarray) -> dict[str, int]:
-        """Name -> code of the class that is typed, or of all that are there. Raises UserError."""
+        """Name -> code of the typed class, or of all present classes. Raises UserError."""
         there = {names.get(code, f"class {code}"): code for code in np.unique(labels).tolist() if code != 255}
         wished = self.host.of_class.value.strip().lower()
         if wished and wished != ALL:
             found = {name: code for name, code in there.items() if name.lower() == wished}
             if not found:
-                raise UserError(f"no class {wished!r} in the image; there are {', '.join(there) or 'none'}")
+                raise UserError(f"no class {wished!r} in the image; it has {', '.join(there) or 'none'}")
             return found
         found = {name: code for name, code in there.items() if name.lower() not in NO_CLASS}
         if not found:
-            raise UserError("the image has no class to find objects of")
+            raise UserError("the image has no classes, so there are no objects to find")
         return found
 
     def _grey(self, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -100,10 +100,10 @@ class Objects:
                 layer.data = edited.found[name]
         self.host.object_table.fill(edited.table)
         counts = [f"{int((edited.table['class'] == name).sum())} {name}" for name in edited.found]
-        self.host.status.value = f"objects: {', '.join(counts)}; click on a row to go there"
+        self.host.status.value = f"objects: {', '.join(counts)}; click on a row to go to its object"
 
     def go_to(self, row: int) -> None:
-        """Show an object, and choose its label."""
+        """Show an object, and select its label."""
         assert self.edited is not None
         found = self.edited.table.to_dict("records")[row]
         layer = self.layers.get(found["class"])
@@ -114,7 +114,7 @@ class Objects:
         self.host.go_to(layer, self._place(layer, found))
 
     def _place(self, layer: napari.layers.Labels, found: Any) -> tuple[float, float, float]:
-        """A voxel of an object near its middle, which a bent one may not hold."""
+        """A voxel of an object near its centre, which may lie outside a bent object."""
         low, high = ([int(found[f"box_{axis}{end}"]) for axis in "zyx"] for end in (0, 1))
         box = tuple(slice(a, b) for a, b in zip(low, high))
         volume = np.asarray(layer.data).reshape((1,) * (3 - layer.ndim) + layer.data.shape)
@@ -126,11 +126,11 @@ class Objects:
         return z, y, x
 
     def delete(self) -> None:
-        """Delete the objects of the rows that are selected."""
+        """Delete the objects of the selected rows."""
         self._change("deleting", 1, lambda layer, numbers: np.isin(layer.data, numbers), lambda numbers: 0)
 
     def merge(self) -> None:
-        """Make one object of those of the rows that are selected, which are of one class."""
+        """Merge the objects of the selected rows, which must have one class."""
         self._change("merging", 2, lambda layer, numbers: np.isin(layer.data, numbers[1:]), lambda numbers: numbers[0])
 
     def _change(self, title: str, least: int, where: Any, value: Any) -> None:
@@ -141,7 +141,7 @@ class Objects:
             by_class = {str(name): sorted(own["object"].tolist()) for name, own in rows.groupby("class")}
             if len(rows) < least or (least > 1 and len(by_class) > 1):
                 raise UserError(
-                    f"select {'a row or more' if least == 1 else 'rows of one class, two or more'} of the table first"
+                    f"first select {'a row' if least == 1 else 'two or more rows of one class'} in the table"
                 )
             found = self._held()
             for name, numbers in by_class.items():
@@ -151,7 +151,7 @@ class Objects:
         self.host.start(title, prepare)
 
     def _held(self) -> dict[str, np.ndarray]:
-        """What the layers hold, a person's brush strokes among it; of a layer that was removed, what was measured."""
+        """The layers' content, including brush strokes; for a removed layer, the measured objects."""
         assert self.edited is not None
         return {
             name: np.asarray(self.layers[name].data) if self.layers[name] in self.viewer.layers else each
@@ -159,13 +159,13 @@ class Objects:
         }
 
     def save(self) -> None:
-        """Measure what the layers hold by now, and write the folder that the form names, as `sccs objects` does."""
+        """Measure the layers' current content, and write it to the folder in the form, as `sccs objects` does."""
 
         def prepare() -> tuple[job.Work, Any]:
             if self.edited is None:
                 raise UserError("there are no objects yet: press Find objects")
             if not str(self.host.objects_output.value).strip(". "):
-                raise UserError("say where to save: the name of a folder")
+                raise UserError("enter a folder to save to")
             out, overwrite, found = str(self.host.objects_output.value), self.host.objects_overwrite.value, self._held()
 
             def work(watch: Watch) -> Edited:

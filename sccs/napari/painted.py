@@ -1,4 +1,4 @@
-"""What a person painted on an image, slice by slice, and the file of the run that keeps it from stroke to stroke."""
+"""What was painted on an image, slice by slice, and the run's file that saves it after every stroke."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from sccs.system.colours import class_colours
 from sccs.system.tensors import read_arrays, write_arrays
 
 FOLDER = "painted"  # of a run
-NOTHING = 0  # code of pixels that are not painted
+NOTHING = 0  # code of unpainted pixels
 CODES = range(1, 255)
-UNNAMED = r"class \d+"  # what classes are called before a person does
-NODE = ("points", "classes", "drawn")  # what is kept of labelled nodes
-MEND = "move the file away, and paint anew"
+UNNAMED = r"class \d+"  # default names of classes
+NODE = ("points", "classes", "drawn")  # what is saved of labelled nodes
+MEND = "move the file away, and paint again"
 Pixels = tuple[np.ndarray, np.ndarray, np.ndarray]  # rows, columns, codes
 
 
 class Content(Stored):
-    """Facts of a file. shape: of the image. classes: by code. model: digest of the weights whose nodes it holds."""
+    """A file's metadata. shape: of the image. classes: by code. model: digest of the weights that made its nodes."""
 
     model: str = ""
     shape: Annotated[list[int], Field(min_length=2, max_length=3)]
@@ -38,12 +38,12 @@ class Content(Stored):
 
 
 class Painted:
-    """Codes 1 to 254 on an image (Z, Y, X) or (Y, X), as sparse as a person paints.
+    """Sparse painted codes 1 to 254 on an image (Z, Y, X) or (Y, X).
 
-    slices: z -> rows (N,), columns (N,) int64 and codes (N,) uint8, without slices that are not painted. classes: what
-    codes mean, names that differ in any case.
+    slices: z -> rows (N,), columns (N,) int64 and codes (N,) uint8, for painted slices only. classes: meaning of
+    the codes, with names that are unique regardless of case.
 
-    What a model makes of it is kept as well, so that it can teach without the image: model, digest of its weights;
+    Also stores the model's view of it, so that it can teach without the image: model, digest of its weights;
     coordinates, the state of `registry.spg.principal.Coordinates`; labelled, the nodes of each slice.
     """
 
@@ -57,17 +57,17 @@ class Painted:
 
     # ----------------------------------------------------------------------------------------------------- classes
     def add(self, name: str, code: int | None = None) -> int:
-        """A new class; its code, the next one that is free if the one asked for is not. Raises UserError as `rename`,
-        and where there are no more codes."""
+        """Add a class and return its code, the next free one if the requested one is taken. Raises UserError as
+        `rename`, and if no codes are left."""
         free = [c for c in (code, *CODES) if c in CODES and c not in self.classes]
         if not free:
-            raise UserError(f"there are {len(self.classes)} classes already, as many as a label image can hold")
+            raise UserError(f"there are already {len(self.classes)} classes, the most that a label image can have")
         self.classes[free[0]] = Class(name=self._checked(name))
         self._colour()
         return free[0]
 
     def rename(self, code: int, text: str) -> None:
-        """Call a class `text`, NAME or NAME:#rrggbb. Raises UserError for a name that is empty, or another class's."""
+        """Rename a class to `text`, NAME or NAME:#rrggbb. Raises UserError if the name is empty or taken."""
         name, colon, colour = text.partition(":")
         named = self._checked(name, code)
         chosen = None if re.fullmatch(UNNAMED, self.classes[code].name) else self.classes[code].colour
@@ -77,20 +77,20 @@ class Painted:
     def _checked(self, text: str, code: int | None = None) -> str:
         name = checked_name(text, repr(text))
         if not name:
-            raise UserError("the name is empty: write one, such as nucleus")
+            raise UserError("the name is empty: enter one, such as nucleus")
         if any(c != code and name.lower() == other.name.lower() for c, other in self.classes.items()):
-            raise UserError(f"{name!r} is the name of another class already: paint with that one")
+            raise UserError(f"there is already a class named {name!r}: paint with that one")
         return name
 
     def _colour(self) -> None:
-        """Give a colour to classes that have none."""
+        """Assign colours to classes without one."""
         chosen = {each.name: each.colour for each in self.classes.values() if each.colour}
         table = class_colours([each.name for each in self.classes.values()], chosen)
         self.classes = {c: Class(name=each.name, colour=table[each.name]) for c, each in self.classes.items()}
 
     # ------------------------------------------------------------------------------------------------------ pixels
     def take(self, z: int, plane: np.ndarray) -> bool:
-        """Slice z is painted like this, (Y, X) of codes. Returns whether it was painted otherwise before.
+        """Set the painted codes (Y, X) of slice z. Returns whether they changed.
 
         A code without a class gets one, "class 7".
         """
@@ -108,15 +108,15 @@ class Painted:
         return True
 
     def fill(self, array: np.ndarray) -> None:
-        """Paint it on an array of its shape."""
+        """Copy the painted codes into an array of the image's shape."""
         stack = array.reshape((-1, *self.shape[-2:]))
         for z, (y, x, codes) in self.slices.items():
             stack[z, y, x] = codes
 
     # -------------------------------------------------------------------------------------------------------- file
     def write(self, path: Path) -> None:
-        """To a safetensors file, whole. `places` (N, 3) int32 z, y, x and `codes` (N,) uint8 are what is painted;
-        `node.*` and `coordinates.*` what a model makes of it."""
+        """Write a safetensors file atomically. `places` (N, 3) int32 z, y, x and `codes` (N,) uint8 are the painting;
+        `node.*` and `coordinates.*` are the model's view of it."""
         order = sorted(self.slices)
         places = [np.stack([np.full(len(self.slices[z][0]), z), *self.slices[z][:2]], 1) for z in order]
         arrays = {
@@ -135,7 +135,7 @@ class Painted:
 
     @classmethod
     def read(cls, path: Path) -> Painted:
-        """What `write` has written. Raises UserError for a file that is damaged, FileNotFoundError."""
+        """Read what `write` wrote. Raises UserError for a damaged file, FileNotFoundError."""
         arrays, facts = read_arrays(path)
         content = parse_json(facts.get("painted", ""), path, Content, MEND)
         try:
@@ -161,7 +161,7 @@ class Painted:
 
 
 def beginning(names: Iterable[str], known: Mapping[int, str], colours: Mapping[str, str] = {}) -> dict[int, Class]:
-    """Classes to begin with: those of a run, or two without a name. known: codes of its data set; colours: by name."""
+    """Initial classes: those of a run, or two unnamed ones. known: codes of its data set; colours: by name."""
     painted, codes = Painted((1, 1)), {name.lower(): code for code, name in known.items()}
     for name in dict.fromkeys(names) or ("class 1", "class 2"):
         code = painted.add(name, codes.get(name.lower()))

@@ -1,4 +1,4 @@
-"""The tab Paint: strokes in a Labels layer, the slice's classes that follow them, and the table of classes."""
+"""The tab Paint: strokes in a Labels layer, the slice's classes predicted from them, and the table of classes."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
     from sccs.inference.suggest import Suggestion
     from sccs.napari.widget import SCCS
 
-WAIT = 150  # ms that a person may rest on a slice before it is looked at
+WAIT = 150  # ms to stay on a slice before it is predicted
 SUGGESTED = 20
 
 
 class Painting:
-    """What happens in the tab. One slice is predicted at a time, in a thread; strokes that come meanwhile are next."""
+    """The tab's actions. Predicts one slice at a time, in a thread; strokes made meanwhile come next."""
 
     def __init__(self, host: SCCS):
         self.host, self.viewer = host, host.viewer
         self.teaching: Teaching | None = None
-        self.layer: napari.layers.Labels | None = None  # what is painted
+        self.layer: napari.layers.Labels | None = None  # the strokes
         self.answer: napari.layers.Labels | None = None  # the classes of the slice
-        self.hidden: set[str] = set()  # classes, in lower case
+        self.hidden: set[str] = set()  # hidden classes, in lower case
         self._last: Teaching | None = None
         self._legend = Legend({}, {})
         self._worker: Any = None
         self._due = False
-        self._done: list[str] = []  # "stroke" or "step", in their order
+        self._done: list[str] = []  # "stroke" or "step", in order
         self._suggested: list[Suggestion] = []
         self._next = 0
         self._timer = QTimer(singleShot=True, interval=WAIT)
@@ -59,7 +59,7 @@ class Painting:
 
     # -------------------------------------------------------------------------------------------------------- begin
     def begin(self) -> None:
-        """Paint on the image that is chosen; what was painted on it in this run before is there again."""
+        """Start painting on the chosen image; earlier strokes of this run are restored."""
 
         def prepare() -> tuple[job.Work, Any]:
             given = self.host.given()
@@ -89,7 +89,7 @@ class Painting:
                 self.layer.events.set_data.connect(self._painted)
                 self.layer.brush_size = 8
                 self.layer.mode = "paint"
-                self.host.status.value = "paint a stroke of two classes or more; the slice follows"
+                self.host.status.value = "paint a stroke of at least two classes; the slice is then predicted"
                 self.refresh()
                 self.pick(next(iter(teaching.painted.classes)))
                 self.host.show_clusters()
@@ -100,7 +100,7 @@ class Painting:
         self.host.start("opening", prepare)
 
     def stop(self) -> None:
-        """Leave off; what was painted stays in the run."""
+        """Stop painting; the strokes stay in the run."""
         self._remove(self.layer, self.answer)
         self._last = self.teaching or self._last
         self.teaching = self.layer = self.answer = None
@@ -118,12 +118,12 @@ class Painting:
 
     @property
     def at_work(self) -> bool:
-        """Whether a stroke is still to be answered."""
+        """Whether a stroke is still being processed."""
         return self._worker is not None or (self.going and self._due)
 
     # -------------------------------------------------------------------------------------------------------- follow
     def _z(self) -> int:
-        """The slice that is shown."""
+        """The current slice."""
         assert self.layer is not None
         if self.layer.ndim == 2:
             return 0
@@ -135,7 +135,7 @@ class Painting:
             self._timer.start()
 
     def _painted(self, event: Any = None) -> None:
-        """A stroke, or one that was taken back; also where only the view has changed."""
+        """A stroke was made or undone, or only the view changed."""
         if not self.going or not self._changed(event):
             return
         if event is not None and event.type == "paint":
@@ -147,7 +147,7 @@ class Painting:
         return self.layer.data.reshape((-1, *self.layer.data.shape[-2:]))
 
     def _changed(self, event: Any = None) -> dict[int, np.ndarray]:
-        """Slices that are not painted as the teaching knows, as they are."""
+        """The slices whose strokes differ from those that were learned."""
         assert self.teaching is not None
         planes, painted = self._planes(), self.teaching.painted.slices
         looked = {self._z(), *painted, *_touched(getattr(event, "value", None), planes)}
@@ -159,7 +159,7 @@ class Painting:
         return found
 
     def follow(self) -> None:
-        """Learn what was painted, and predict the slice that is shown; if that goes on already, again afterwards."""
+        """Learn the strokes, and predict the current slice; if already busy, do it again afterwards."""
         self._due = True
         if self._worker is not None or self.host.busy or not self.going:
             return
@@ -186,7 +186,7 @@ class Painting:
         if isinstance(answer, (UserError, OSError)):
             self.host.complain(answer)
         elif isinstance(answer, Exception):
-            self.host.status.value = f"a defect of SCCS: {answer}"
+            self.host.status.value = f"a bug in SCCS: {answer}"
             raise answer
         else:
             self._show(*answer)
@@ -212,20 +212,22 @@ class Painting:
         new = self.answer is None or self.answer not in self.viewer.layers
         self.answer = self.host.labels_layer(self.answer, name, data, self.without_hidden(self._legend), place)
         if stroke or new:
-            self.host.status.value = f"slice {z} as it is taught; Teach takes it to the run and the whole image"
+            self.host.status.value = (
+                f"slice {z}, predicted from your strokes; Teach applies them to the run and the whole image"
+            )
             self.host.show_only(self.answer)
         if new:
             self.on_top()
 
     def on_top(self) -> None:
-        """What is painted lies above all else."""
+        """Move the strokes above all other layers."""
         assert self.layer is not None
         self.viewer.layers.move(self.viewer.layers.index(self.layer), len(self.viewer.layers))
         self.viewer.layers.selection.active = self.layer
 
     # ------------------------------------------------------------------------------------------------------- classes
     def refresh(self) -> None:
-        """The table of classes, and the colours of what is painted."""
+        """Update the table of classes, and the colours of the strokes."""
         if self.teaching is None:
             self.host.class_table.fill([])
             return
@@ -247,17 +249,17 @@ class Painting:
         )
 
     def named(self) -> None:
-        """A cluster got a name."""
+        """A cluster was named."""
         self._done.append("step")
         self.follow()
 
     def without_hidden(self, legend: Legend) -> Legend:
-        """Without the colours of classes that are hidden."""
+        """The legend without the colours of hidden classes."""
         colours = {c: colour for c, colour in legend.colours.items() if legend.names[c].lower() not in self.hidden}
         return Legend(legend.names, colours)
 
     def add(self) -> None:
-        """A new class, by the name that is typed; the brush takes it."""
+        """Add a class with the typed name, and select it for the brush."""
         text = self.host.class_edit.value
         if self.teaching is None:
             self.host.complain(UserError("press Paint first"))
@@ -273,7 +275,7 @@ class Painting:
         self.pick(code)
 
     def rename(self, code: int, text: str) -> None:
-        """Call a class otherwise."""
+        """Rename a class."""
         assert self.teaching is not None
         try:
             with self.host.lock:
@@ -284,7 +286,7 @@ class Painting:
         self.follow()
 
     def show(self, code: int, shown: bool) -> None:
-        """Show a class, or hide it, in all layers of classes."""
+        """Show or hide a class in all layers of classes."""
         assert self.teaching is not None
         name = self.teaching.painted.classes[code].name.lower()
         (self.hidden.discard if shown else self.hidden.add)(name)
@@ -294,7 +296,7 @@ class Painting:
         self.host.show_clusters()
 
     def pick(self, code: int) -> None:
-        """The brush paints this class."""
+        """Select this class for the brush."""
         if self.layer is None or self.layer not in self.viewer.layers:
             return
         self.host.class_table.select(code)
@@ -304,13 +306,13 @@ class Painting:
 
     # ----------------------------------------------------------------------------------------- undo, teach, suggest
     def undo(self) -> None:
-        """Take back the last stroke; where there is none since the last step, the run's last step."""
+        """Undo the last stroke; without one since the last step, undo the run's last step."""
         if self.going and self._done and self._done[-1] == "stroke":
             self._done.pop()
             assert self.layer is not None
             self.layer.undo()
             self._painted()
-            self.host.status.value = "took back a stroke"
+            self.host.status.value = "undid a stroke"
             return
 
         def prepare() -> tuple[job.Work, Any]:
@@ -326,7 +328,7 @@ class Painting:
                     self._done.pop()
                 was = self.going
                 self.stop()
-                self.host.status.value = f"took back: {command}" + ("; press Paint to go on" if was else "")
+                self.host.status.value = f"undid: {command}" + ("; press Paint to continue" if was else "")
                 self.host.show_clusters()
 
             return work, done
@@ -334,14 +336,14 @@ class Painting:
         self.host.start("taking back", prepare)
 
     def keep(self) -> None:
-        """Teach the run what is painted, one step of its history, and segment the whole image by it."""
+        """Teach the run the strokes, as one step of its history, and segment the whole image with it."""
         if self.going and self.host.session.model.taught is not None:
             self.host.segment()
         else:
-            self.host.complain(UserError(TOO_FEW if self.going else "press Paint first, and paint"))
+            self.host.complain(UserError(TOO_FEW if self.going else "press Paint first, then paint"))
 
     def take_in(self) -> None:
-        """Teach the run what is painted and it does not know; in the thread of a job."""
+        """Teach the run its unknown strokes; in a job's thread."""
         self._finish()
         teaching = self.teaching
         if teaching is None or teaching.model is not self.host.session.model or teaching.model.taught is None:
@@ -351,13 +353,13 @@ class Painting:
             self._done.append("step")
 
     def _finish(self) -> None:
-        """Learn strokes that nobody has answered yet, before something else happens; in the thread of a job."""
+        """Learn pending strokes before anything else happens; in a job's thread."""
         if self.going and self.teaching is not None:
             for z, plane in self._changed().items():
                 self.teaching.stroke(z, plane)
 
     def suggest(self) -> None:
-        """Find the superpixels whose label would tell most, show them as points, and go to the first."""
+        """Find the superpixels most worth labelling, show them as points, and go to the first."""
         if not self.going:
             self.host.complain(UserError("press Paint first"))
             return
@@ -409,7 +411,7 @@ class Painting:
 
 
 def _touched(atoms: Any, planes: np.ndarray) -> Iterable[int]:
-    """Slices that a paint event of napari's changed; its items are (indices, ...) or have a `slice_key`."""
+    """Slices changed by a napari paint event, whose items are (indices, ...) or have a `slice_key`."""
     for atom in atoms if isinstance(atoms, list) else ():
         key = getattr(atom, "slice_key", None) or atom[0]
         if len(key) < 3:

@@ -1,7 +1,7 @@
-"""What the plug-in does, without a window: train on an array, segment, name, teach, take back, save.
+"""The plug-in's work, without a window: train on an array, segment, name, teach, undo, save.
 
-Long jobs are watched, and stopped at will (`sccs.napari.watch`): a job that is stopped changes neither the session nor
-any file.
+Long jobs report progress and can be cancelled (`sccs.napari.watch`); a cancelled job changes neither the session
+nor any file.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 class Session:
     """One image, one model, its clusters and their names.
 
-    run: folder of the trained run, None before there is one. clusters: (Z, Y, X) or (Y, X) uint8, of the image that was
-    segmented last, None before. voxel_size: (z, y, x) nm of that image, None where nobody knows. taught: its class
-    codes and what they mean, where the run was taught a few labels; else None.
+    run: folder of the trained run, None at first. clusters: (Z, Y, X) or (Y, X) uint8 of the image segmented last,
+    None at first. voxel_size: (z, y, x) nm of that image, None if unknown. taught: its class codes and their meaning,
+    if the run was taught a few labels; else None.
     """
 
     def __init__(self) -> None:
@@ -71,9 +71,9 @@ class Session:
     ) -> Path:
         """Train on an array (Z, Y, X) or (Y, X) into the new run folder `run`, which is returned.
 
-        recipe, overrides, device: as for `sccs run`; the recipe's data are replaced by the image. voxel_size:
-        (z, y, x) nm. name: what the image is called in the run. slices: how many evenly spaced ones to learn from,
-        None: all. The folder appears when it is complete. Raises UserError for what cannot be trained on.
+        recipe, overrides, device: as for `sccs run`; the image replaces the recipe's data. voxel_size: (z, y, x) nm.
+        name: of the image, in the run. slices: how many evenly spaced ones to train on, None: all. The folder appears
+        when it is complete. Raises UserError if the image cannot be used for training.
         """
         from sccs.pipeline import Pipeline
         from sccs.products import make_products
@@ -96,7 +96,7 @@ class Session:
         )
         dataset = Dataset("napari", [volume], [], {})
         start = time.perf_counter()
-        with suppress(OSError):  # of which `held` tells
+        with suppress(OSError):  # `held` reports it
             run.parent.mkdir(parents=True, exist_ok=True)
         with held(run, "napari"), atomic_path(run) as scratch:
             prepare_folder(model.recipe, scratch, model.device, resume=False)
@@ -110,7 +110,7 @@ class Session:
         return run
 
     def open(self, run: str | Path, device: str | None = None) -> None:
-        """Take the model of a finished run folder. Raises UserError for what is none."""
+        """Load the model of a finished run. Raises UserError if the folder is not one."""
         from sccs.pipeline import Pipeline
 
         self._model = Pipeline.load(run, device)
@@ -118,15 +118,15 @@ class Session:
 
     @property
     def model(self) -> Pipeline:
-        """The `sccs.Pipeline` that was trained or opened last. Raises UserError before there is one."""
+        """The `sccs.Pipeline` that was trained or opened last. Raises UserError if there is none."""
         if self._model is None:
-            raise UserError("there is no model yet: train one, or name the folder of a finished run")
+            raise UserError("there is no model yet: train one, or enter the folder of a finished run")
         return self._model
 
     def segment(self, image: Any, *, voxel_size: Sequence[float] | None = None, watch: Watch = unwatched) -> np.ndarray:
-        """Clusters uint8 of an array (Z, Y, X) or (Y, X), of its shape, as `Pipeline.segment`.
+        """Clusters uint8 of an array (Z, Y, X) or (Y, X), in its shape, as `Pipeline.segment`.
 
-        Raises UserError for what is no such image.
+        Raises UserError for any other image.
         """
         volume, shown = self._standardised(image, voxel_size), self._taught_meaning()
         clusters = np.empty(volume.shape, np.uint8)
@@ -142,7 +142,7 @@ class Session:
     def preview(
         self, image: Any, z: int, *, voxel_size: Sequence[float] | None = None, watch: Watch = unwatched
     ) -> np.ndarray:
-        """Clusters (Y, X) uint8 of slice z alone, as `segment` gives them; nothing is kept."""
+        """Clusters (Y, X) uint8 of slice z alone, as `segment` computes them; nothing is stored."""
         volume = self._standardised(image, voxel_size)
         (found,) = self._segmented(volume, [z], None, watch)
         return found.plane()
@@ -156,11 +156,11 @@ class Session:
         translation: Sequence[float] = (0.0, 0.0, 0.0),
         watch: Watch = unwatched,
     ) -> tuple[list[Any], Legend]:
-        """`segment` of an array (Z, Y, X) into an OME-Zarr, a few slices in memory at a time: class codes where the run
+        """`segment` an array (Z, Y, X) into an OME-Zarr, with a few slices in memory at a time: class codes if the run
         was taught, else clusters.
 
-        Returns the levels of its pyramid, lazy arrays of Zarr's, the finest first, and what its labels mean. A file of
-        that name is replaced when the new one is complete. Raises UserError as `segment`.
+        Returns the levels of its pyramid, lazy Zarr arrays, finest first, and the meaning of its labels. An existing
+        file is replaced when the new one is complete. Raises UserError as `segment`.
         """
         from sccs.data.label_store import open_level, write_store
         from sccs.data.pyramid import pyramid
@@ -194,7 +194,7 @@ class Session:
         return None if self.model.taught is None else taught_meaning(self.model)
 
     def _standardised(self, image: Any, voxel_size: Sequence[float] | None) -> Volume:
-        """An array as a Volume; the last one is kept, as its mean and deviation take time."""
+        """An array as a Volume; the last one is cached, as computing mean and deviation takes time."""
         model, size = self.model, voxel_size and tuple(voxel_size)
         known = self._volume
         if known is None or known[0] is not image or known[1] != (size, model.fov, model.min_side):
@@ -202,11 +202,11 @@ class Session:
             self._volume = known = image, (size, model.fov, model.min_side), volume
         return known[2]
 
-    # ------------------------------------------------------------------------------------------- what a person does
+    # ---------------------------------------------------------------------------------------------------- user edits
     def teaching(self, image: Any, name: str, *, voxel_size: Sequence[float] | None = None) -> Teaching:
-        """What teaches the model by strokes on an image, an array (Z, Y, X) or (Y, X); `name` of it, in files.
+        """A Teaching of the model by strokes on an image, an array (Z, Y, X) or (Y, X); `name`: of the image, in files.
 
-        What was painted on it in this run before is there again, but does not teach before `Teaching.open`.
+        Earlier strokes of this run are restored, but only teach after `Teaching.open`.
         """
         from sccs.napari.teaching import Teaching
 
@@ -215,18 +215,18 @@ class Session:
         return Teaching(self.run, model, volume, file_name(name))
 
     def undo(self) -> str:
-        """Take the run's last step back, and the model as it then is; returns the step's command. Raises UserError
-        where there is none."""
+        """Undo the run's last step, reload the model, and return the step's command. Raises UserError if there is
+        no step."""
         from sccs.steps import undo
 
-        assert self.model is not None and self.run is not None  # or `model` raises
+        assert self.model is not None and self.run is not None  # otherwise `model` raises
         step = undo(self.run, device=self.model.device)
         self.open(self.run, self.model.device)
         return step.command
 
     def gallery(self, count: int = 3) -> dict[int, np.ndarray]:
-        """Pictures (H, W, 3) uint8 of clusters, `count` typical places of each side by side, as in the report; those
-        that the run's slices show."""
+        """Pictures (H, W, 3) uint8 of the clusters in the run's slices, each with `count` typical places side by side,
+        as in the report."""
         from sccs.report.crops import cluster_crops
         from sccs.report.figures import read_run
         from sccs.report.page_pictures import shown_views
@@ -240,20 +240,20 @@ class Session:
     # -------------------------------------------------------------------------------------------------------- names
     @property
     def names(self) -> dict[int, dict]:
-        """{cluster: {"name": ..., "colour": "#rrggbb"}} of the clusters that a person named in this run."""
+        """{cluster: {"name": ..., "colour": "#rrggbb"}} of the clusters named in this run."""
         from sccs.evaluation.naming import read_names
 
         return {c: entry for c, entry in read_names(self.run).items() if c < self.model.k} if self.run else {}
 
     def name(self, cluster: int, text: str) -> None:
-        """Call a cluster `text`, NAME or NAME:#rrggbb, in the run's `classes.yaml`; clusters of one name are merged.
+        """Name a cluster `text`, NAME or NAME:#rrggbb, in the run's `classes.yaml`; clusters of one name are merged.
 
-        Raises UserError for an empty name or a cluster that the run does not have.
+        Raises UserError for an empty name or a missing cluster.
         """
         from sccs.evaluation.naming import name_clusters, parse_assignments
 
         if not text.strip():
-            raise UserError("the name is empty: write one, such as nucleus")
+            raise UserError("the name is empty: enter one, such as nucleus")
         names, colours = parse_assignments([f"{cluster}={text}"], self.model.k)
         assert self.run is not None
         with held(self.run, "napari", wait=BRIEFLY):
@@ -268,7 +268,7 @@ class Session:
     def class_table(self) -> tuple[np.ndarray, Legend]:
         """Table (k,) uint8 from clusters to class codes, as `sccs segment --classes` writes them, and their meaning.
 
-        Raises UserError where no cluster has a name.
+        Raises UserError if no cluster has a name.
         """
         if not self.names:
             raise UserError("no cluster has a name yet: click on a region and give it one")
@@ -277,14 +277,14 @@ class Session:
         return class_codes(self.names, self.model.k, known, info.get("ignore"), self.model.recipe.evaluation.rest)
 
     def classes(self) -> tuple[np.ndarray, Legend]:
-        """The image as class codes, uint8 of its shape: as it was taught, else by the names of clusters. Raises
+        """The image as class codes, uint8 in its shape: by the teacher, else by the names of clusters. Raises
         UserError as `class_table`."""
         if self.clusters is None:
             raise UserError("there are no clusters yet: segment an image first")
         if self.taught is not None:
             return self.taught
         table, legend = self.class_table()
-        codes = np.full(256, UNNAMED, np.uint8)  # what is not segmented stays so
+        codes = np.full(256, UNNAMED, np.uint8)  # unsegmented pixels stay so
         codes[: len(table)] = table
         return codes[self.clusters], legend
 
@@ -298,25 +298,25 @@ def save(
     overwrite: bool = False,
     watch: Watch = unwatched,
 ) -> Path:
-    """Labels (Z, Y, X) or (Y, X) of 0..255 to .tif, .tiff or .ome.zarr, with voxel size (nm), names and colours.
+    """Save labels (Z, Y, X) or (Y, X) of 0..255 to .tif, .tiff or .ome.zarr, with voxel size (nm), names and colours.
 
-    The file appears when it is complete. Raises UserError for another suffix, for a file that is there already unless
-    `overwrite`, and for labels that are none.
+    The file appears when it is complete. Raises UserError for another suffix, for an existing file unless
+    `overwrite`, and for invalid labels.
     """
     path = Path(path).expanduser()
     if path.exists() and not overwrite:
-        raise UserError(f"{path}: exists already: choose another name, or tick `replace`")
+        raise UserError(f"{path}: already exists; choose another name, or tick `replace`")
     check_output(path, overwrite)
     stack = as_stack(labels)
     if stack.dtype.kind not in "biu" or stack.min() < 0 or stack.max() > 255:
-        raise UserError(f"{path}: labels of {stack.dtype} up to {stack.max()}; class and cluster numbers are 0 to 255")
+        raise UserError(f"{path}: labels are {stack.dtype} up to {stack.max()}, but must be integers from 0 to 255")
 
     def planes() -> Iterator[np.ndarray]:
         for z, plane in enumerate(stack):
             watch(z, len(stack), "writing")
             yield np.asarray(plane)
 
-    with suppress(OSError):  # of which `held` tells
+    with suppress(OSError):  # `held` reports it
         path.parent.mkdir(parents=True, exist_ok=True)
     with held(path, "napari"):
         write_labels(
@@ -326,20 +326,20 @@ def save(
 
 
 def as_stack(image: Any) -> Any:
-    """An array (Z, Y, X), as it is, or (Y, X), with one slice. Raises UserError for any other shape."""
+    """An array (Z, Y, X) unchanged, or (Y, X) as a single slice. Raises UserError for any other shape."""
     if len(image.shape) not in (2, 3):
-        raise UserError(f"the image has shape {tuple(image.shape)}: SCCS takes grey volumes (Z, Y, X), planes (Y, X)")
+        raise UserError(f"the image has shape {tuple(image.shape)}: SCCS needs a grey volume (Z, Y, X) or plane (Y, X)")
     return image if len(image.shape) == 3 else image[None]
 
 
 def file_name(text: str) -> str:
-    """A layer's name as the name of a file."""
+    """A layer's name as a file name."""
     name = re.sub(r"\W+", "_", text).strip("_")
     return name.encode()[:LONGEST_NAME].decode(errors="ignore") or "image"
 
 
 def new_run(base: str | Path, name: str) -> Path:
-    """A free path in `base` for a run on the image `name`; nothing is made."""
+    """A free path in `base` for a run on the image `name`; nothing is created."""
     plain = Path(base).expanduser() / f"{file_name(name)}-{datetime.now():%Y%m%d-%H%M%S}"
     numbered = (plain.with_name(f"{plain.name}-{i}") for i in range(2, 1000))
     return next(path for path in (plain, *numbered) if not path.exists())

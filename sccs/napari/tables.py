@@ -1,4 +1,4 @@
-"""Tables of the dock widget: clusters and classes by colour and name. They tell what a person did, and do nothing."""
+"""Tables of the dock widget: clusters and classes by colour and name. They only report what the user did."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Row:
 
 
 class NamedTable(QTableWidget):
-    """Rows of a colour with its key, a name that can be edited, and a number or a picture.
+    """Rows with a colour and key, an editable name, and a number or a picture.
 
-    renamed(key, text) when a name was typed, toggled(key, shown) when a box was ticked, picked(key) when a row was
-    clicked on.
+    Emits renamed(key, text) when a name is typed, toggled(key, shown) when a box is ticked, picked(key) when a row is
+    clicked.
     """
 
     renamed = Signal(int, str)
@@ -53,7 +53,7 @@ class NamedTable(QTableWidget):
         self.cellClicked.connect(lambda row, _: self.picked.emit(self._keys[row]))
 
     def fill(self, rows: Iterable[Row]) -> None:
-        """Show these rows; the one that is selected stays so, by its key."""
+        """Show these rows; the selection is kept by key."""
         before, rows = self.key, list(rows)
         self.blockSignals(True)
         self.setRowCount(len(rows))
@@ -82,12 +82,12 @@ class NamedTable(QTableWidget):
 
     @property
     def key(self) -> int | None:
-        """Of the row that is selected."""
+        """The selected row's key."""
         row = self.currentRow()
         return self._keys[row] if 0 <= row < len(self._keys) else None
 
     def select(self, key: int | None) -> None:
-        """The row of a key, if there is one."""
+        """Select the row with this key, if any."""
         if key in self._keys:
             self.setCurrentCell(self._keys.index(key), 1)
 
@@ -106,7 +106,7 @@ def _pixmap(picture: np.ndarray) -> QPixmap:
 
 
 class ObjectTable(QTableView):
-    """A row an object, sorted by any column. picked(row of the data frame) when one was clicked on."""
+    """One row per object, sortable by any column. Emits picked(row of the data frame) when one is clicked."""
 
     picked = Signal(int)
 
@@ -122,14 +122,14 @@ class ObjectTable(QTableView):
         self.clicked.connect(lambda index: self.picked.emit(self._sorted.mapToSource(index).row()))
 
     def fill(self, table: pandas.DataFrame) -> None:
-        """Show a table of `sccs objects`, without boxes and places."""
+        """Show a table of `sccs objects`, without boxes and positions."""
         self._frame = _Frame(table[[name for name in map(str, table) if not name.startswith(("box_", "centroid_"))]])
         self._sorted.setSourceModel(self._frame)
         self.sortByColumn(-1, Qt.SortOrder.AscendingOrder)
         self.resizeColumnsToContents()
 
     def rows(self) -> list[int]:
-        """Of the data frame, those that are selected."""
+        """The selected rows of the data frame."""
         return sorted(self._sorted.mapToSource(index).row() for index in self.selectionModel().selectedRows())
 
 

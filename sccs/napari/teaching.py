@@ -1,4 +1,4 @@
-"""A model taught by what a person paints: the strokes of a slice in, the classes of that slice out. No window here."""
+"""A model taught by painting: strokes of a slice in, classes of that slice out; without a window."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from sccs.steps import paint, unpainted
 from sccs.system.lock import BRIEFLY, held
 
 KEPT = 3  # slices whose nodes stay in memory
-TOO_FEW = "paint two classes at least, one stroke of each"
+TOO_FEW = "paint at least two classes, one stroke of each"
 
 
 class Teaching:
-    """The labels of one image, and the teacher that follows them.
+    """The labels of one image, and the teacher that learns from them.
 
-    All strokes teach, of all slices and of all images that were painted in this run, beside what the run was taught by
-    other means; a stroke that is erased is forgotten. Every change is written into the run's folder at once.
+    All strokes of all slices and images painted in this run teach, in addition to its other labels; erased strokes are
+    forgotten. Every change is saved in the run's folder at once.
 
-    volume: the image, as the model standardises it. name: of the image, in files.
+    volume: the image, standardised for the model. name: of the image, in files.
     """
 
     def __init__(self, run: Path, model: Pipeline, volume: Volume, name: str):
@@ -61,7 +61,7 @@ class Teaching:
         return Painted(self.volume.shape, beginning(names, known, colours))
 
     def _blank(self) -> Any:
-        """A head that has learned nothing, and knows nodes as all others of this run do."""
+        """An untrained head in the same coordinates as all others of this run."""
         head: Any = Teacher.new(self.model.weights, [Class(name="any")], HEADS[0], self.model.recipe.seed).head
         before = self._base or (self.model.taught and self.model.taught.teacher)
         if before:
@@ -74,13 +74,13 @@ class Teaching:
 
     # ----------------------------------------------------------------------------------------------------- strokes
     def adopt(self, other: Teaching) -> None:
-        """Take over what was painted on this image in another run, where nothing was in this one."""
+        """Take over the strokes on this image from another run, if this run has none."""
         if not self.painted.slices and other.image == self.image and other.painted.shape == self.painted.shape:
             self.painted.slices, self.painted.classes = dict(other.painted.slices), dict(other.painted.classes)
 
     def open(self, watch: Watch = unwatched) -> None:
-        """Learn what was painted before. It takes time where the run was trained again since, or was taught by other
-        means first: nodes are looked at anew."""
+        """Learn earlier strokes. This takes time if the run was retrained since, or was taught by other means first, as
+        nodes must be computed again."""
         known = self.painted.labelled if self._fits(self.painted) else {}
         self.painted.labelled = dict(known)
         missing = sorted(self.painted.slices.keys() - known.keys())
@@ -92,7 +92,7 @@ class Teaching:
         self.kept = before == (self.model.taught and self.model.taught.teacher.digest)
 
     def _fits(self, painted: Painted) -> bool:
-        """Whether the nodes of a file are those of this model, in its coordinates."""
+        """Whether the nodes in a file come from this model, in its coordinates."""
         if painted.model != self.model.weights or not hasattr(self._head, "coordinates_"):
             return False
         state = self._head.coordinates_.get_state()
@@ -101,19 +101,19 @@ class Teaching:
         )
 
     def stroke(self, z: int, plane: np.ndarray) -> bool:
-        """Slice z is painted like this, (Y, X) of codes; returns whether that is new, and then has learned it."""
+        """Set the painted codes (Y, X) of slice z; if they changed, learn them and return True."""
         if not self.painted.take(z, plane):
             return False
         self.kept = False
         self.painted.labelled.pop(z, None)
-        self.write()  # first of all: what follows may fail
+        self.write()  # first, as what follows may fail
         self._label(z)
         self.write()
         self._learn()
         return True
 
     def add(self, text: str) -> int:
-        """As `Painted.add`, of NAME or NAME:#rrggbb; returns its code."""
+        """As `Painted.add`, with NAME or NAME:#rrggbb; returns its code."""
         name, _, colour = text.partition(":")
         if colour:
             parse_colour(colour, text)
@@ -131,7 +131,7 @@ class Teaching:
         self._learn()
 
     def write(self) -> None:
-        """Keep what is painted, and its classes."""
+        """Save the strokes and their classes."""
         with held(self.path, "napari", wait=BRIEFLY):
             self.painted.write(self.path)
 
@@ -146,7 +146,7 @@ class Teaching:
         return found
 
     def _label(self, z: int) -> None:
-        """The nodes that slice z's strokes touch."""
+        """Label the nodes touched by slice z's strokes."""
         if z not in self.painted.slices:
             return
         live = self.live(z)
@@ -160,14 +160,14 @@ class Teaching:
         self.painted.model, self.painted.coordinates = self.model.weights, self._head.coordinates_.get_state()
 
     def _learn(self) -> None:
-        """The model is taught by all strokes and by the run's earlier labels; by these alone where there are none."""
+        """Teach the model all strokes and the run's other labels; without strokes, the latter alone."""
         if (teacher := self._taught_by(self._base)) is not None:
             take(self.model, teacher)
         else:
             self.model.taught = None
 
     def _taught_by(self, base: Teacher | None) -> Teacher | None:
-        """What `base` becomes by all strokes; None where fewer than two classes are labelled."""
+        """`base` with all strokes added; None if fewer than two classes are labelled."""
         parts = [(painted.classes, part) for painted in self._others if self._fits(painted)
                  for part in painted.labelled.values()]  # fmt: skip
         parts += [(self.painted.classes, self.painted.labelled[z]) for z in sorted(self.painted.labelled)]
@@ -191,13 +191,13 @@ class Teaching:
     # ----------------------------------------------------------------------------------------------------- answers
     @property
     def counts(self) -> dict[int, int]:
-        """Painted superpixels of each class of this image, by its code."""
+        """Number of painted superpixels of each class of this image, by code."""
         drawn = [part.classes[part.drawn] for part in self.painted.labelled.values()]
         total = np.bincount(np.concatenate([np.zeros(0, np.int64), *drawn]), minlength=256)
         return {code: int(total[code]) for code in self.painted.classes}
 
     def predict(self, z: int) -> tuple[np.ndarray, Legend] | None:
-        """Class codes (Y, X) uint8 of a slice, as `sccs segment --classes` gives them, and what they mean; None before
+        """Class codes (Y, X) uint8 of a slice, as `sccs segment --classes` writes them, and their meaning; None until
         two classes are labelled."""
         if (taught := self.model.taught) is None:
             return None
@@ -206,12 +206,12 @@ class Teaching:
         return live.paint(shown.codes[live.probabilities(taught).argmax(1)]), legend
 
     def suggest(self, n: int = 20) -> list[Suggestion]:
-        """The superpixels of the image whose label would tell most, as `sccs suggest --image` finds them."""
+        """The superpixels of the image most worth labelling, as `sccs suggest --image` finds them."""
         return suggestions(self.model, [self.volume], n)
 
     def keep(self) -> None:
-        """The run is taught by it from now on: a step of its history (`sccs.steps.paint`). Raises UserError before two
-        classes are labelled."""
+        """Teach the run, as a step of its history (`sccs.steps.paint`). Raises UserError until two classes are
+        labelled."""
 
         def make(base: Teacher | None) -> Teacher:
             if base is not None and (self._base is None or base.digest != self._base.digest):  # by another process
@@ -234,8 +234,8 @@ def _with(head: Any, state: Mapping[str, np.ndarray]) -> Any:
 
 
 def _positions(known: Mapping[int, Class], codes: np.ndarray, classes: list[Class]) -> np.ndarray:
-    """Positions (N,) int64 in `classes` of codes (N,) of classes; those that lack are added, by name in any case, and a
-    colour that was chosen last holds."""
+    """Positions (N,) int64 in `classes` of class codes (N,); missing classes are added, names match regardless of case,
+    and the colour chosen last wins."""
     table = np.full(256, -1, np.int64)
     names = [each.name.lower() for each in classes]
     for code in np.unique(codes).tolist():

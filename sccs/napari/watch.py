@@ -1,7 +1,7 @@
-"""What lets a person watch a long job and stop it: a volume and a log that call ``watch(done, total, what)``.
+"""Progress and cancellation of long jobs: a volume and a log that call ``watch(done, total, what)``.
 
-They call it between the units of a job's work (fields of view, iterations); an empty `what` only asks whether to go on,
-and a total of 0 is one that nobody knows. What `watch` raises ends the job there.
+They call it between a job's units of work (fields of view, iterations); an empty `what` only checks whether to
+continue, and a total of 0 means unknown. Whatever `watch` raises ends the job.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ Watch = Callable[[int, int, str], None]
 
 
 class Cancelled(Exception):
-    """Raised by a `watch` whose person has had enough."""
+    """Raised by a `watch` to cancel the job."""
 
 
 def unwatched(done: int, total: int, what: str) -> None:
-    """The watch of who neither looks nor stops."""
+    """A watch that does nothing."""
 
 
 class WatchedVolume(Volume):
-    """A Volume that asks `watch` before it gives out a field of view to learn from."""
+    """A Volume that calls `watch` before it yields a field of view to train on."""
 
     def __init__(self, *arguments: Any, watch: Watch, **options: Any):
         super().__init__(*arguments, **options)
@@ -41,10 +41,10 @@ class WatchedVolume(Volume):
 
 
 class WatchedLog(RunLog):
-    """A run's log whose progress goes to `watch` as well."""
+    """A run's log that also reports progress to `watch`."""
 
     def __init__(self, folder: Path, watch: Watch):
-        super().__init__(folder, tensorboard=False)  # takes seconds to import; the report has the curves
+        super().__init__(folder, tensorboard=False)  # TensorBoard takes seconds to import; the report has the curves
         self.watch, self.bars = watch, 0  # bars: how many are open
 
     def progress(self, total: int, desc: str, initial: int = 0) -> WatchedProgress:
@@ -72,9 +72,9 @@ class WatchedProgress(Progress):
 
 @contextmanager
 def watched_iterations(log: WatchedLog) -> Iterator[None]:
-    """Ask the watch after every step of an optimiser, in whichever part it is.
+    """Call the watch after every optimiser step, in any part.
 
-    The trainer reports a few of them only, and parts that train themselves none.
+    The trainer reports only a few steps, and parts that train themselves none.
     """
     from torch.optim.optimizer import register_optimizer_step_post_hook
 

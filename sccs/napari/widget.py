@@ -1,4 +1,4 @@
-"""The dock widget: an image layer in, Labels layers out. Its form is `sccs.napari.fields`, its work the session's."""
+"""The dock widget: an image layer in, Labels layers out. Form: `sccs.napari.fields`; work: `sccs.napari.session`."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from sccs.napari.tables import Row
 from sccs.napari.watch import Cancelled, Watch
 
 OPACITY = 0.6
-IN_MEMORY = 1 << 30  # voxels; the labels of larger volumes go into a file
+IN_MEMORY = 1 << 30  # voxels; labels of larger volumes go into a file
 Done = Callable[[Any], None]
 
 
 class SCCS(Fields):
     """Train, segment, name, paint, save; one long job at a time, in a thread, with progress and cancel.
 
-    A click on a region picks its cluster, whichever layer is selected, as long as that layer is not being painted on.
+    A click on a region picks its cluster, whichever layer is selected, unless that layer is being painted on.
     """
 
-    def __init__(self, napari_viewer: napari.Viewer):  # napari gives itself to an argument of this name
+    def __init__(self, napari_viewer: napari.Viewer):  # napari passes itself to an argument of this name
         super().__init__()
         self.viewer, self.session = napari_viewer, Session()
         self.lock = threading.Lock()  # of the session, for all threads
         self.cluster_layer: napari.layers.Labels | None = None
         self.class_layer: napari.layers.Labels | None = None
-        self.stored_layer: napari.layers.Labels | None = None  # in a file, read as it is looked at
+        self.stored_layer: napari.layers.Labels | None = None  # in a file, read on demand
         self.preview_layer: napari.layers.Labels | None = None
         self.gallery: dict[int, np.ndarray] | None = None
         self._stop = threading.Event()
@@ -69,7 +69,7 @@ class SCCS(Fields):
 
     # --------------------------------------------------------------------------------------------------- the layers
     def _follow(self, event: Any = None) -> None:
-        """The image layer that is selected in the viewer is the one to work on."""
+        """Work on the image layer selected in the viewer."""
         active = self.viewer.layers.selection.active
         if isinstance(active, napari.layers.Image):
             self.image.reset_choices()
@@ -86,7 +86,7 @@ class SCCS(Fields):
         self.level.enabled = levels > 1
 
     def given(self) -> Given:
-        """What the form says to work on. Raises UserError."""
+        """The form's choice of what to work on. Raises UserError."""
         layer = self.image.value
         if layer is None:
             raise UserError("there is no image layer: open an image, or File > Open Sample > SCCS")
@@ -96,14 +96,14 @@ class SCCS(Fields):
         except ValueError:
             size = ()
         if size is not None and (len(size) != 3 or min(size) <= 0):
-            raise UserError(f"voxel size {self.voxels.value!r}: write three positive numbers in nm, z y x")
+            raise UserError(f"voxel size {self.voxels.value!r}: enter three positive numbers in nm, z y x")
         about = layer, layer.data, layer.name, self.level.value, self.region.value, size
         if self._given is None or any(a is not b and a != b for a, b in zip(self._given[0], about)):
             self._given = about, given(layer, self.level.value, self.region.value, size)
         return self._given[1]
 
     def region_from_view(self) -> None:
-        """The rows and columns that are on the screen become the region."""
+        """Make the rows and columns on the screen the region."""
         layer = self.image.value
         if layer is None:
             return
@@ -121,7 +121,7 @@ class SCCS(Fields):
     def labels_layer(
         self, old: napari.layers.Labels | None, name: str, data: Any, legend: Legend, like: dict[str, Any]
     ) -> napari.layers.Labels:
-        """`old` with other content, or a new layer where it is gone or of another shape. data: a list of arrays is a
+        """`old` with new content, or a new layer if it is gone or has another shape. data: a list of arrays is a
         pyramid."""
         fits = old is not None and old in self.viewer.layers and not old.multiscale and not isinstance(data, list)
         if old is None or not fits or old.data.shape != data.shape or old.metadata["sccs"].get("edited"):
@@ -136,7 +136,7 @@ class SCCS(Fields):
         return old
 
     def _leave(self, layer: napari.layers.Labels | None) -> None:
-        """Remove a layer of ours; one that a person edited stays, under another name."""
+        """Remove one of our layers; if the user edited it, keep it under another name."""
         if layer is None or layer not in self.viewer.layers:
             return
         if layer.metadata["sccs"].get("edited"):
@@ -145,7 +145,7 @@ class SCCS(Fields):
             self.viewer.layers.remove(layer)
 
     def dress(self, layer: napari.layers.Labels, legend: Legend) -> None:
-        """Give a layer the names and colours of a legend, where it has others."""
+        """Give a layer the names and colours of a legend, if they differ."""
         about = layer.metadata["sccs"]
         if about["legend"] != legend:
             chosen = layer.selected_label
@@ -155,14 +155,14 @@ class SCCS(Fields):
             layer.selected_label = chosen
 
     def shown_slice(self, given: Given) -> int:
-        """The slice of what is worked on that the viewer shows."""
+        """The current slice in the viewer, counted in the region."""
         if given.array.ndim == 2:
             return 0
         z = (self.viewer.dims.point[-3] - given.like["translate"][-3]) / given.like["scale"][-3]
         return min(max(round(float(z)), 0), given.array.shape[0] - 1)
 
     def go_to(self, layer: napari.layers.Labels, place: Sequence[float]) -> None:
-        """Show a voxel (z, y, x) of a layer in the middle."""
+        """Centre the view on a voxel (z, y, x) of a layer."""
         world = layer.data_to_world(place[-layer.ndim :])
         for axis, value in zip(range(self.viewer.dims.ndim)[-layer.ndim :], world):
             self.viewer.dims.set_point(axis, value)
@@ -170,14 +170,14 @@ class SCCS(Fields):
 
     # ----------------------------------------------------------------------------------------------------- the jobs
     def chosen_run(self) -> str:
-        """The run that the form names. Raises UserError where it names none."""
+        """The run in the form. Raises UserError if it is empty."""
         run = self.run.value.strip()
         if not run:
-            raise UserError("there is no model yet: press Train, or name the folder of a finished run")
+            raise UserError("there is no model yet: press Train, or enter the folder of a finished run")
         return run
 
     def open(self, run: str) -> None:
-        """Take the run's model, where it is not there already; in a job's thread."""
+        """Load the run's model, unless already loaded; in a job's thread."""
         if self.session.run is None or self.session.run != Path(run):
             self.session.open(run)
             self.gallery = None
@@ -187,7 +187,7 @@ class SCCS(Fields):
                 self.gallery = self.session.gallery()
 
     def train(self) -> None:
-        """Train a new run on the image layer, with the recipe and the fields above."""
+        """Train a new run on the image layer, with the form's recipe and settings."""
 
         def begin() -> tuple[job.Work, Done]:
             given = self.given()
@@ -219,7 +219,7 @@ class SCCS(Fields):
         self.start("training", begin)
 
     def preview(self) -> None:
-        """Segment the slice that is shown, and no other, with the run's model."""
+        """Segment only the current slice with the run's model."""
 
         def begin() -> tuple[job.Work, Done]:
             given, run = self.given(), self.chosen_run()
@@ -239,15 +239,15 @@ class SCCS(Fields):
                 self.preview_layer = self.labels_layer(self.preview_layer, name, data, legend, like)
                 self.show_only(self.preview_layer)
                 self._show_table()
-                self.status.value = f"slice {z} alone; click on a region, then name it"
+                self.status.value = f"segmented slice {z} only; click on a region, then name it"
 
             return work, done
 
         self.start("previewing", begin)
 
     def segment(self) -> None:
-        """Segment the image layer with the run's model; its clusters become a Labels layer, and its classes where the
-        run was taught. What is painted is taught first."""
+        """Segment the image layer with the run's model into a Labels layer of clusters, and one of classes if the run
+        was taught. New strokes are taught first."""
 
         def begin() -> tuple[job.Work, Done]:
             given, run = self.given(), self.chosen_run()
@@ -268,7 +268,7 @@ class SCCS(Fields):
                 self._show_clusters_of(given, found)
                 self.status.value = "segmented; click on a region, then name it"
                 if self.session.taught is not None:
-                    self.status.value = "segmented as it was taught"
+                    self.status.value = "segmented into the classes that you taught"
 
             return work, done
 
@@ -285,14 +285,14 @@ class SCCS(Fields):
             self.viewer.layers.selection.active = self.cluster_layer
 
     def show_only(self, *shown: napari.layers.Labels | None) -> None:
-        """Of our layers that cover the image, hide all others."""
+        """Hide all other layers of ours that cover the image."""
         ours = self.preview_layer, self.cluster_layer, self.class_layer, self.stored_layer, self.painting.answer
         for layer in ours:
             if layer is not None:
                 layer.visible = layer in shown
 
     def _show_stored(self, given: Given, levels: list[Any], legend: Legend) -> None:
-        """A pyramid in a file, read as it is looked at."""
+        """Show a pyramid in a file, read on demand."""
         import dask.array  # napari brings it
 
         data = [dask.array.from_zarr(level) for level in levels]
@@ -302,10 +302,10 @@ class SCCS(Fields):
         self.stored_layer = self.labels_layer(None, name, data if len(data) > 1 else data[0], legend, given.like)
         self.show_only(self.stored_layer)
         self._show_table()
-        self.status.value = f"segmented, into {self.session.run}/segmentation"
+        self.status.value = f"segmented to {self.session.run}/segmentation"
 
     def save(self) -> None:
-        """Save the layer of classes or of clusters to the file that the form names."""
+        """Save the layer of classes or clusters to the file in the form."""
 
         def begin() -> tuple[job.Work, Done]:
             layer = self.class_layer if self.what.value == "classes" else self.cluster_layer
@@ -315,7 +315,7 @@ class SCCS(Fields):
                     + ("name a cluster first" if self.cluster_layer else "segment an image first")
                 )
             if not str(self.output.value).strip(". "):
-                raise UserError("say where to save: a file that ends in .tif or .ome.zarr")
+                raise UserError("enter a file to save to, with the suffix .tif or .ome.zarr")
             options: dict[str, Any] = {
                 "voxel_size": self.session.voxel_size,
                 "legend": layer.metadata["sccs"]["legend"],
@@ -339,11 +339,11 @@ class SCCS(Fields):
 
     @property
     def busy(self) -> bool:
-        """Whether a job goes on."""
+        """Whether a job is running."""
         return self._worker is not None
 
     def start(self, title: str, begin: Callable[[], tuple[job.Work, Done]]) -> None:
-        """begin() -> (work(watch), for the thread; done(its result), for this one)."""
+        """Start a job: begin() returns work(watch) for the job's thread and done(result) for this one."""
         if self.busy:
             return
         try:
@@ -379,13 +379,13 @@ class SCCS(Fields):
         if error is None:
             done(result)
         elif isinstance(error, Cancelled):
-            self.status.value = "cancelled; nothing was kept"
+            self.status.value = "cancelled; nothing has changed"
         elif isinstance(error, (UserError, OSError)):
             self.complain(error)
         else:
-            self.status.value = f"a defect of SCCS: {error}"
+            self.status.value = f"a bug in SCCS: {error}"
             raise error
-        self.painting.follow()  # what was painted meanwhile
+        self.painting.follow()  # strokes made meanwhile
 
     def _enable(self, idle: bool) -> None:
         for button in (
@@ -405,7 +405,7 @@ class SCCS(Fields):
 
     # ------------------------------------------------------------------------------------------------------- naming
     def _pick(self, viewer: Any, event: Any) -> Iterator[None]:
-        """A click, not a drag, on the segmented image: its cluster goes into the field, ready for a name."""
+        """On a click (not a drag) on the segmented image, put its cluster into the field, ready for a name."""
         yield
         if event.type == "mouse_move":
             return
@@ -424,7 +424,7 @@ class SCCS(Fields):
         self._take_cluster(int(cluster))
 
     def _take_cluster(self, cluster: int) -> None:
-        """The cluster goes into the fields, ready for a name."""
+        """Put the cluster into the fields, ready for a name."""
         self.cluster.value = cluster
         self.cluster_table.select(cluster)
         entry = self.session.names.get(cluster)
@@ -434,11 +434,11 @@ class SCCS(Fields):
         self.status.value = f"cluster {cluster}" + (f" is {entry['name']}" if entry else ": type its name")
 
     def name_cluster(self) -> None:
-        """Give the picked cluster the typed name."""
+        """Give the typed name to the picked cluster."""
         self._name(self.cluster.value, self.name_edit.value)
 
     def name_in_table(self, cluster: int, text: str) -> None:
-        """Give a cluster the name that was typed into the table."""
+        """Give a cluster the name typed into the table."""
         self.cluster.value = cluster
         self._name(cluster, text)
 
@@ -455,7 +455,7 @@ class SCCS(Fields):
         self.show_clusters()
 
     def show_clusters(self) -> None:
-        """The table of clusters, and what their names and the teacher make of the layers."""
+        """Update the table of clusters, and the layers according to names and teacher."""
         if self.session.run is None:
             return
         self._show_table()

@@ -1,4 +1,4 @@
-"""Checks a merged recipe: fixed blocks against the schema, parts against their signatures, paths made absolute."""
+"""Check a merged recipe: fixed blocks against the schema, parts against their signatures; make paths absolute."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from sccs.recipe.recipe import Choice, Recipe
 from sccs.recipe.schema import TOP_LEVEL, WEIGHTS, Evaluation, General, Train
 from sccs.system.archive import TRUST, of_a_model, trusted
 
-PATH_KEYS = ("image", "labels", "root")  # keys of `data` and `pretrain` blocks that hold paths
-WEIGHTS_KEYS = ("checkpoint", "teacher")  # keys that hold a path, too, where it ends in one of
-WEIGHTS_FILE = (".safetensors", ".pth")  # and else a name
+PATH_KEYS = ("image", "labels", "root")  # keys of `data` and `pretrain` blocks that contain paths
+WEIGHTS_KEYS = ("checkpoint", "teacher")  # keys that may contain a path, which ends in one of
+WEIGHTS_FILE = (".safetensors", ".pth")  # or else a name
 
 
 def checked(root: Node, path: Path | None, label: str, import_plugins: bool = True) -> Recipe:
-    """A merged recipe against all schemas; `path`: its file, None for a dict, and `label` its name in messages.
+    """Check a merged recipe against all schemas; `path`: its file, None for a dict; `label`: its name in messages.
 
-    import_plugins: False: only those that the user trusts whoever wrote them; parts of others stay as they are written.
-    Raises UserError for the first mistake, with file, line and dotted path, and the number of others.
+    import_plugins: if False, import only plug-ins that the user trusts regardless; parts of others stay as written.
+    Raises UserError for the first mistake, with file, line and dotted path, and the number of further ones.
     """
     unknown = [key for key in root.value if key not in TOP_LEVEL]
     problems = [unknown_key(root.value[key], (key,), TOP_LEVEL) for key in unknown[:TOLD]] + [""] * len(unknown[TOLD:])
     general, found = check(General, _part_of(root, General), ())
-    raise_first([*problems, *found])  # plug-ins are imported only for a recipe that is sound so far
-    assert general is not None  # as there is no mistake
+    raise_first([*problems, *found])  # import plug-ins only if the recipe is valid so far
+    assert general is not None  # no mistakes
     plugins = [_load_plugin(node, index, import_plugins) for index, node in enumerate(_items(root.child("plugins")))]
     unread = any(not registry.is_loaded(name) for name in plugins)
 
@@ -50,7 +50,7 @@ def checked(root: Node, path: Path | None, label: str, import_plugins: bool = Tr
         node = root.child(role)
         if node is None:
             blocks[role] = None
-            if not only_pretraining and (role != "data" or path):  # from Python, data comes with `fit`
+            if not only_pretraining and (role != "data" or path):  # in Python, data is passed to `fit`
                 problems.append(f"{label}: {role}: missing; a run needs the blocks data, {', '.join(registry.ROLES)}")
             continue
         root.value[role] = node = named(node)
@@ -77,9 +77,9 @@ def _items(node: Node | None) -> list[Node]:
 
 
 def _load_plugin(node: Node, index: int, wanted: bool) -> str:
-    """Import one entry of `plugins:`; a ``.py`` file is relative to the recipe. Returns what it goes by.
+    """Import one entry of `plugins:`; a ``.py`` file is relative to the recipe. Returns its name.
 
-    Of a recipe that came with a model, and where it is not wanted, it is imported only if the user trusts it.
+    If the recipe came with a model, or the import is not `wanted`, it is imported only if the user trusts it.
     """
     name = _absolute(node.value, node.place.base) if node.value.endswith(".py") else node.value
     if not trusted(name):
@@ -87,7 +87,7 @@ def _load_plugin(node: Node, index: int, wanted: bool) -> str:
             return name
         if of_a_model(node.place.base):
             raise UserError(
-                f"{node.place}: plugins.{index}: the recipe came with a model, and brings Python code of its own, "
+                f"{node.place}: plugins.{index}: the recipe came with a model and would run its own Python code, "
                 f"{node.value}; read it, and if you trust it, set the environment variable {TRUST}=1"
             )
     try:
@@ -98,7 +98,7 @@ def _load_plugin(node: Node, index: int, wanted: bool) -> str:
 
 
 def _data(node: Node) -> tuple[dict | None, list[str]]:
-    from sccs.data.schema import DATA_MODELS  # not needed to read a recipe's text
+    from sccs.data.schema import DATA_MODELS  # not needed just to read a recipe
 
     name, problems = _block_name(node, "data", DATA_MODELS)
     if problems:
@@ -107,11 +107,11 @@ def _data(node: Node) -> tuple[dict | None, list[str]]:
         message = f"unknown data {name!r}; {suggestion(name, DATA_MODELS)}available: {', '.join(DATA_MODELS)}"
         return None, [f"{node.value['name'].place}: data.name: {message}"]
     model = DATA_MODELS[name]
-    for key in ("train", "test"):  # own volumes, written over an inherited data set without saying so
+    for key in ("train", "test"):  # the user's volumes over an inherited data set, without a new `name`
         if key in node.value and key not in model.model_fields:
             return None, [
                 f"{node.value[key].place}: data.{key}: the data set is {name!r}, which has no such key; "
-                "for volumes of your own write also `name: volumes`"
+                "for your own volumes add `name: volumes`"
             ]
     instance, problems = check(model, node if "name" in model.model_fields else _without_name(node), ("data",))
     return (None if instance is None else {"name": name, **instance.model_dump(warnings=False)}), problems
@@ -121,7 +121,7 @@ def _choice(role: str, node: Node, unread: bool) -> tuple[Choice | None, list[st
     name, problems = _block_name(node, role, registry.available(role))
     if problems:
         return None, problems
-    if unread and canonical(name) not in map(canonical, registry.available(role)):  # of a plug-in that is not imported
+    if unread and canonical(name) not in map(canonical, registry.available(role)):  # of a plug-in not imported
         return Choice(role, name, _without_name(node).plain(), node), []
     try:
         name, model = registry.resolve(role, name), registry.schema(role, name)
@@ -158,7 +158,7 @@ def _without_name(node: Node) -> Node:
 
 
 def _unknown_weights(root: Node, choices: Sequence[Choice]) -> list[str]:
-    """Weights of loss terms that neither a chosen part offers nor the paper has."""
+    """Mistakes for weights of loss terms that neither a chosen part nor the paper has."""
     weights = (root.child("train") or Node({}, root.place)).child("weights") or Node({}, root.place)
     parts: list[Any] = [registry.get(choice.role, choice.name) for choice in choices]
     offered = [term for part in parts for term in part.terms]
@@ -171,7 +171,7 @@ def _unknown_weights(root: Node, choices: Sequence[Choice]) -> list[str]:
 
 
 def _absolute_paths(node: Node, key: object = None) -> Node:
-    """The tree with its paths made absolute, each from the file that wrote it."""
+    """The tree with absolute paths, each resolved from the file that wrote it."""
     if isinstance(node.value, dict):
         return Node({k: _absolute_paths(item, k) for k, item in node.value.items()}, node.place)
     if isinstance(node.value, list):
@@ -185,7 +185,7 @@ def _is_weights_file(key: object, node: Node) -> bool:
 
 
 def _absolute(value: Any, base: Path) -> Any:
-    # a variable, a home folder and a URL are no relative paths: whoever opens them expands them
+    # variables, home folders and URLs are not relative: they are expanded when opened
     if not isinstance(value, str) or value.startswith(("$", "~")) or "://" in value:
         return value
     return os.path.join(base, value)

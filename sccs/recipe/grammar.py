@@ -1,13 +1,13 @@
-"""Recipes: YAML files that say which data, which parts and which training make a run.
+"""Recipes: YAML files that define the data, parts and training of a run.
 
-A recipe is read with the place of every value, so that each mistake is answered with file, line and dotted path. It is
-checked against the signatures of the parts that it names before anything runs, and nothing in it is rewritten.
+Every value keeps its place in the file, so that errors give file, line and dotted path. A recipe is checked against
+the signatures of the parts that it names before anything runs, and nothing in it is rewritten.
 
 Grammar: ``extends`` (one parent: a file relative to the recipe, or a packaged recipe's name), ``description``,
 ``seed``, ``device``, ``plugins``, ``data``, ``features``, ``graph``, ``embedder``, ``clusterer``, ``train``,
 ``evaluation``, ``pretrain``. Blocks merge into the parent's blocks key by key; a list replaces; a part or data block
 with another ``name`` replaces the parent's block. A part without options may be written as a plain name. Scalars follow
-the YAML 1.2 core schema: ``1e-3`` is a number, ``no`` is text. Relative paths are relative to the file that wrote them.
+the YAML 1.2 core schema: ``1e-3`` is a number, ``no`` is text. Paths are relative to the file that wrote them.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-"""What a person did to a run, step by step: names, splits, merges, labels. Every step can be taken back.
+"""A run's history of user steps (names, splits, merges, labels), each of which can be undone.
 
-RUN/history/0004/ is a step: step.json, with classes.yaml as it was before and is after, and the parts that the step
-made (edits, teacher). It is written whole, under another name, before classes.yaml is: a command that is killed leaves
-the state before, and a folder that nobody asks for. Steps that were taken back are kept until the next step. Images and
-report follow a step; the file `BEHIND` stands there until they have, so that the next command draws what a killed one
-did not.
+RUN/history/0004/ is a step: step.json, with classes.yaml before and after, and the parts that the step made (edits,
+teacher). It is written completely, under a temporary name, before classes.yaml is: a killed command leaves the old
+state and an unused folder. Undone steps are kept until the next step. Images and report are updated after a step; the
+file `BEHIND` exists until they are, so that the next command completes what a killed one left undone.
 
-All that writes here holds the run's lock (`sccs.system.lock.held`).
+Every writer holds the run's lock (`sccs.system.lock.held`).
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ from sccs.system.archive import read_text
 from sccs.system.files import atomic_path, remove, write_json, write_text
 
 FOLDER = "history"
-BEHIND = "behind"  # a file that stands there while what is drawn does not show the last step
-MEND = "copy the run anew, or move its folder `history` away, which forgets the steps"
+BEHIND = "behind"  # a file that exists while images and report do not show the last step
+MEND = "copy the run again, or move its folder `history` away, which forgets all steps"
 BY_HAND = "edited by hand"
 LAST = 10**8
 Number = Annotated[int, Field(ge=1, lt=LAST)]
 
 
 class Step(Stored):
-    """step.json. parent: the step before, None for the first. before, after: classes.yaml, None if there was none."""
+    """step.json. parent: the previous step, None for the first. before, after: classes.yaml, None if absent."""
 
     number: Number
     parent: Number | None
@@ -46,7 +45,7 @@ class Step(Stored):
 
 
 def steps(run: Path) -> list[Step]:
-    """The steps that led to the present state, the first one first; the last may be a person's edit of classes.yaml.
+    """The steps that led to the current state, oldest first; the last may be a manual edit of classes.yaml.
 
     Raises UserError for a step that is missing or damaged.
     """
@@ -54,7 +53,7 @@ def steps(run: Path) -> list[Step]:
     while number is not None:
         found.append(_read(run, number))
         if found[-1].parent is not None and found[-1].parent >= number:
-            raise UserError(f"{_path(run, number)}: step {number} after {found[-1].parent}; {MEND}")
+            raise UserError(f"{_path(run, number)}: step {number} follows {found[-1].parent}; {MEND}")
         number = found[-1].parent
     found.reverse()
     text = read_text(run, FILE)
@@ -67,10 +66,10 @@ def steps(run: Path) -> list[Step]:
 
 
 def take(run: Path, command: str, state: State, fill: Callable[[Path], None] | None = None) -> State:
-    """One step: the run is in that state from now on. Returns it, with the step's number.
+    """Record a step that puts the run into `state`. Returns the state, with the step's number.
 
-    command: what the history calls it. fill: writes the step's parts into its folder, before the step counts; `state`
-    names them by `part(run, name)`.
+    command: its name in the history. fill: writes the step's parts into its folder, before the step takes effect;
+    `state` refers to them by `part(run, name)`.
     """
     known = steps(run)
     if known and known[-1].command == BY_HAND:
@@ -78,7 +77,7 @@ def take(run: Path, command: str, state: State, fill: Callable[[Path], None] | N
     number, parent = _next(run), known[-1].number if known else None
     after = replace(state, history=number)
     for spare in _numbers(run):
-        if spare > (parent or 0):  # taken back, or of a command that was killed
+        if spare > (parent or 0):  # undone, or of a killed command
             remove(_path(run, spare))
     step = Step(
         number=number, parent=parent, command=command, when=_now(), before=read_text(run, FILE), after=after.text()
@@ -89,12 +88,12 @@ def take(run: Path, command: str, state: State, fill: Callable[[Path], None] | N
 
 
 def part(run: Path, name: str) -> str:
-    """What the state calls a part, `teacher` or `edits`, that the next step makes."""
+    """The state's reference to a part, `teacher` or `edits`, that the next step makes."""
     return f"{FOLDER}/{_next(run):04d}/{name}"
 
 
 def take_back(run: Path) -> Step:
-    """Undo the last step, which is returned. Raises UserError where there is none."""
+    """Undo the last step and return it. Raises UserError if there is none."""
     known = steps(run)
     if not known:
         raise UserError(f"{run}: there is no step to undo; `sccs name`, `split`, `merge` and `teach` are steps")
@@ -109,12 +108,12 @@ def take_back(run: Path) -> Step:
 
 
 def fall_behind(run: Path) -> None:
-    """Note, before a step counts, that images and report of the run do not show it yet."""
+    """Mark, before a step takes effect, that the run's images and report do not show it yet."""
     write_text(run / FOLDER / BEHIND, "")
 
 
 def catch_up(run: Path) -> None:
-    """Note that images and report show the last step."""
+    """Mark that images and report show the last step."""
     (run / FOLDER / BEHIND).unlink(missing_ok=True)
 
 
@@ -124,7 +123,7 @@ def is_behind(run: Path) -> bool:
 
 
 def _current(run: Path) -> int | None:
-    """The step that made the present state; of classes.yaml that a person edited, the step before that."""
+    """The step that made the current state; after a manual edit of classes.yaml, the step before it."""
     stated, numbers, text = None, _numbers(run), read_text(run, FILE)
     for number in reversed(numbers):
         step = _read(run, number)
@@ -138,7 +137,7 @@ def _current(run: Path) -> int | None:
 
 
 def _next(run: Path) -> int:
-    """The number of the next step: no earlier one had it, as classes.yaml of a step is known by it."""
+    """The number of the next step, which no earlier step had, as classes.yaml refers to its step by number."""
     known = steps(run)
     number = max([0, *_numbers(run), *(step.number for step in known)]) + 1
     if number >= LAST:

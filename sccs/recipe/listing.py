@@ -39,7 +39,7 @@ PACKAGES = (
 
 
 def tables(what: str | None = None) -> str:
-    """One table for each role, then recipes and data sets; or only the table `what`."""
+    """A table for each role, then recipes and data sets; or only the table `what`."""
     from sccs.data import DATASETS
 
     everything = {role: registry.available(role) for role in registry.ROLES}
@@ -55,15 +55,15 @@ def tables(what: str | None = None) -> str:
 
 
 def recipe(source: str, overrides: Sequence[str] = ()) -> str:
-    """The resolved recipe as YAML; a comment behind each key says where its value was written.
+    """The resolved recipe as YAML; a comment after each key says where its value was written.
 
-    Nothing is imported but what the user trusts.
+    Imports only plug-ins that the user trusts.
     """
     loaded = load_recipe(source, overrides, import_plugins=False)
     lines: list[str] = []
     if unread := [name for name in loaded.plugins if not registry.is_loaded(name)]:
         names = ", ".join(unread)
-        lines.append(f"# not imported, so that their parts are shown as written: {names} ({TRUST}=1 imports them)")
+        lines.append(f"# not imported, so their parts are shown as written: {names} ({TRUST}=1 imports them)")
     for key, value in loaded.resolved().items():
         if isinstance(value, dict):
             lines.append(f"{key}:")
@@ -95,23 +95,23 @@ def information() -> str:
     for kind in KINDS:
         path = kind.bundled
         found = f"sha256 {read_checkpoint(path, 'features', kind)[1]['sha256']}" if path.is_file() else "not installed"
-        rows[path.name] = found  # of the weights, as the card says
+        rows[path.name] = found  # checksum of the weights, as on the card
     width = max(map(len, rows))
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows.items())
 
 
 def _commented(key: Any, value: Any, where: str, indent: str) -> list[str]:
-    # None: the innermost lists and mappings stay on one line, together with the comment
+    # None: the innermost lists and mappings stay on one line with the comment
     flow = None if isinstance(value, (dict, list)) and value else False
     text = yaml.safe_dump({key: value}, sort_keys=False, default_flow_style=flow, width=10**6, allow_unicode=True)
     lines = text.rstrip("\n").split("\n")
-    if len(lines) == 1 or isinstance(value, (dict, list)):  # else a text of several lines, where # would be text
+    if len(lines) == 1 or isinstance(value, (dict, list)):  # else a multi-line text, where # would be text
         lines[0] += f"  # {where}"
     return [indent + line for line in lines]
 
 
 def _description(path: Path) -> str:
-    """The recipe's own description, else the comment that it begins with."""
+    """The recipe's description, or else its leading comment."""
     if (node := read_yaml(path).child("description")) is not None:
         return str(node.value)
     first = path.read_text(encoding="utf-8").partition("\n")[0]

@@ -1,4 +1,4 @@
-"""YAML with places: values that know where they were written, and mistakes told by file, line and dotted path."""
+"""YAML with places: values know where they were written, so that errors give file, line and dotted path."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from sccs.system import bounds
 M = TypeVar("M", bound=BaseModel)
 INTEGER = r"[-+]?[0-9]+"
 FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
-LARGEST = 2**63  # an integer beyond fits into no array
-TOLD = 100  # mistakes that are put into words, at most: one is shown, the others are counted
+LARGEST = 2**63  # larger integers fit into no array
+TOLD = 100  # mistakes put into words, at most: one is shown, the others are counted
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Node:
         return [node.plain() for node in self.value] if isinstance(self.value, list) else self.value
 
     def child(self, key: object) -> Node | None:
-        """The entry of a dict, or the item of a list, None where there is none; keys are compared as text."""
+        """The entry of a dict or the item of a list, or None; keys are compared as text."""
         if isinstance(self.value, dict):
             if isinstance(key, str) and key in self.value:
                 return self.value[key]
@@ -63,7 +63,7 @@ class Node:
 
 
 def index_of(key: object, length: int) -> int | None:
-    """The place in a list of that length that a key names, None where it names none."""
+    """The index into a list of that length that a key names, or None."""
     text = str(key)
     return int(text) if text.isdecimal() and len(text) < 10 and int(text) < length else None
 
@@ -72,19 +72,19 @@ def index_of(key: object, length: int) -> int | None:
 
 
 def read_yaml(path: Path) -> Node:
-    """The mapping in a YAML file, with places. Raises UserError for unreadable files, YAML mistakes, duplicate keys."""
+    """The mapping in a YAML file, with places. Raises UserError for unreadable files, invalid YAML, duplicate keys."""
     label = _label(path)
     base = Path(os.path.realpath(path)).parent
     root = parse_yaml(bounds.read_text(label, bounds.YAML), lambda line: Place(label, line, base))
     if not isinstance(root.value, dict):
         raise UserError(
-            f"{root.place}: a recipe is a mapping of blocks (data:, features:, ...), not {show(root.plain())}"
+            f"{root.place}: a recipe must be a mapping of blocks (data:, features:, ...), not {show(root.plain())}"
         )
     return root
 
 
 def parse_yaml(text: str, place: Callable[[int], Place]) -> Node:
-    """YAML as a Node; `place` turns a line, from 1, into a Place. Raises UserError for what a recipe cannot hold."""
+    """YAML as a Node; `place` turns a line number, from 1, into a Place. Raises UserError for invalid content."""
     try:
         root = yaml.compose(text, Loader=_Loader)
     except _TooMuch as error:
@@ -92,7 +92,7 @@ def parse_yaml(text: str, place: Callable[[int], Place]) -> Node:
         raise UserError(f"{place(error.problem_mark.line + 1)}: {error.problem}") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        assert mark is not None  # MarkedYAMLError has one of them
+        assert mark is not None  # MarkedYAMLError has one of the two
         raise UserError(f"{place(mark.line + 1)}: not valid YAML: {error.problem or error.context}") from error
     except yaml.YAMLError as error:
         raise UserError(f"{place(1)}: not valid YAML: {' '.join(str(error).split())}") from error
@@ -100,26 +100,24 @@ def parse_yaml(text: str, place: Callable[[int], Place]) -> Node:
 
 
 class _TooMuch(yaml.MarkedYAMLError):
-    """YAML that goes beyond a bound."""
+    """YAML that exceeds a bound."""
 
 
 class _Loader(yaml.BaseLoader):
-    """Leaves every plain scalar a string, so that the core schema below decides alone what is a number.
+    """Keeps every plain scalar as a string, so that only the core schema below decides what is a number.
 
-    Stops at what is nested too deep, and at aliases that stand for more than anybody writes.
+    Rejects YAML that is nested too deeply, and aliases that expand to too many values.
     """
 
     def __init__(self, stream: str):
         super().__init__(stream)
         self._depth = 0
-        self._values: dict[yaml.Node, int] = {}  # in a node, itself included
+        self._values: dict[yaml.Node, int] = {}  # in a node, including itself
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self._depth += 1
         if self._depth > bounds.DEPTH:
-            raise _TooMuch(
-                None, None, f"blocks within blocks, more than {bounds.DEPTH} deep", self.peek_event().start_mark
-            )
+            raise _TooMuch(None, None, f"blocks nested more than {bounds.DEPTH} deep", self.peek_event().start_mark)
         node = super().compose_node(parent, index)
         self._depth -= 1
         if node is None or node in self._values:  # an alias
@@ -128,7 +126,7 @@ class _Loader(yaml.BaseLoader):
         inner = (each for pair in pairs for each in pair) if isinstance(node, yaml.CollectionNode) else ()
         self._values[node] = 1 + sum(self._values.get(each, 0) for each in inner)
         if self._values[node] > bounds.VALUES:
-            problem = f"more than {bounds.VALUES} values, what aliases (*) stand for counted each time"
+            problem = f"more than {bounds.VALUES} values, with aliases (*) expanded"
             raise _TooMuch(None, None, problem, node.start_mark)
         return node
 
@@ -136,7 +134,7 @@ class _Loader(yaml.BaseLoader):
 def _convert(node: yaml.Node, place: Callable[[int], Place], line: int, above: tuple[yaml.Node, ...]) -> Node:
     here = place(line)
     if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.startswith("tag:yaml.org,2002:python"):
-        raise UserError(f"{here}: YAML tags such as {node.tag!r} have no meaning in a recipe")
+        raise UserError(f"{here}: YAML tags such as {node.tag!r} are not supported in a recipe")
     if node in above:
         raise UserError(f"{here}: a YAML alias contains itself")
     if isinstance(node, yaml.ScalarNode):
@@ -158,7 +156,7 @@ def _convert(node: yaml.Node, place: Callable[[int], Place], line: int, above: t
 
 def _scalar(node: yaml.ScalarNode, place: Place) -> Any:
     if found := re.search("[\0\ud800-\udfff]", node.value):
-        raise UserError(f"{place}: no text has the character {found[0]!a}")
+        raise UserError(f"{place}: invalid character {found[0]!a}")
     try:
         return node.value if node.style else scalar(node.value)
     except UserError as error:
@@ -166,7 +164,7 @@ def _scalar(node: yaml.ScalarNode, place: Place) -> Any:
 
 
 def scalar(text: str) -> Any:
-    """A plain scalar by the YAML 1.2 core schema. Raises UserError for an integer that no computer word holds."""
+    """A plain scalar by the YAML 1.2 core schema. Raises UserError for an integer beyond 64 bits."""
     if text in ("", "~", "null", "Null", "NULL"):
         return None
     if text in ("true", "True", "TRUE", "false", "False", "FALSE"):
@@ -188,9 +186,9 @@ def _whole(text: str) -> int:
 
 
 def from_python(value: Any, place: Place, depth: int = 0) -> Node:
-    """A recipe given as a dict, all of it at one place. Raises UserError where it is nested too deep."""
+    """A recipe given as a dict, all at one place. Raises UserError if it is nested too deeply."""
     if depth > bounds.DEPTH:
-        raise UserError(f"{place}: blocks within blocks, more than {bounds.DEPTH} deep")
+        raise UserError(f"{place}: blocks nested more than {bounds.DEPTH} deep")
     if isinstance(value, Mapping):
         return Node({key: from_python(item, place, depth + 1) for key, item in value.items()}, place)
     if isinstance(value, (list, tuple)):
@@ -205,7 +203,7 @@ def from_python(value: Any, place: Place, depth: int = 0) -> Node:
 
 
 def check(model: type[M], node: Node, path: tuple) -> tuple[M | None, list[str]]:
-    """`node` against `model`: the instance, or None and one line for each mistake."""
+    """Check `node` against `model`: the instance, or None and a line per mistake."""
     value = node.plain()
     try:
         text = json.dumps(value)
@@ -214,26 +212,26 @@ def check(model: type[M], node: Node, path: tuple) -> tuple[M | None, list[str]]
     try:
         if text is None:
             return model.model_validate(value), []
-        # JSON mode: strict about scalars, yet a list may fill a tuple and a string a Path, as YAML can say no other
+        # JSON mode: strict about scalars, but a list may fill a tuple and a string a Path, as YAML has neither
         return model.model_validate_json(text, strict=True), []
     except ValidationError as error:
         return None, lines_of(error, model, node, path)
 
 
 def lines_of(error: ValidationError, model: Any, root: Node, path: tuple) -> list[str]:
-    """One line a faulty value: the branches of a union complain one by one, and are put together again."""
+    """One line per invalid value: the errors of a union's branches are merged."""
     at: dict[tuple, tuple[Node, list]] = {}
     every = error.errors(include_url=False)
     for detail in every[:TOLD]:
         node, real = root, list[Any]()
-        for key in detail["loc"]:  # what is no key of the data is pydantic's name for a branch
+        for key in detail["loc"]:  # other keys are pydantic's names for branches
             if (child := node.child(key)) is None:
                 break
             node, real = child, [*real, key]
         if detail["type"] == "missing":
             real.append(detail["loc"][-1])
         at.setdefault(tuple(real), (node, []))[1].append(detail)
-    # a mistyped key is the reason why another one is missing, so it comes first
+    # a mistyped key explains why another is missing, so it comes first
     at = dict(sorted(at.items(), key=lambda item: item[1][1][0]["type"] == "missing"))
     told = [_line(node, (*path, *real), details, _keys_at(model, real[:-1])) for real, (node, details) in at.items()]
     return told + [""] * len(every[TOLD:])
@@ -271,20 +269,20 @@ def _expected(details: list) -> str:
 
 
 def raise_first(problems: list[str]) -> None:
-    """Raises UserError with the first mistake and the number of others; nothing where there is none."""
+    """Raises UserError with the first mistake, if any, and the number of others."""
     if problems:
         more = {1: "", 2: " (and 1 more mistake)"}.get(len(problems), f" (and {len(problems) - 1} more mistakes)")
         raise UserError(problems[0] + more)
 
 
 def unknown_key(node: Node, path: tuple, allowed: Sequence[str]) -> str:
-    """The line that refuses a key, with the one that was probably meant and all that are allowed."""
+    """The error for an unknown key, with the likely intended one and all allowed ones."""
     listed = f"allowed: {', '.join(allowed)}" if allowed else "no keys are allowed here"
     return f"{node.place}: {'.'.join(map(str, path))}: unknown key; {suggestion(path[-1], allowed)}{listed}"
 
 
 def _keys_at(model: Any, path: tuple) -> list[str]:
-    """Names of the fields of the model that stands at `path` inside `model`."""
+    """Field names of the model at `path` inside `model`."""
     found: list[Any] = [model]
     for key in path:
         found = [inner for annotation in found for inner in _inside(annotation, key)]
@@ -317,7 +315,7 @@ def _is_model(annotation: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """What YAML can hold: tuples as lists, paths as text, an array as a description of itself."""
+    """Convert to what YAML can contain: tuples to lists, paths to text, arrays to descriptions."""
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -333,12 +331,12 @@ def _scalar_of(value: Any) -> Any:
 
 
 def show(value: Any) -> str:
-    """A value as its author wrote it, cut to a line's length."""
+    """A value as its author wrote it, cut to one line."""
     text = repr(value) if isinstance(value, str) else json.dumps(value, default=repr)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _label(path: Path) -> str:
-    """The file's name as a person in this folder would type it."""
+    """The file's path as typed from the working folder."""
     path, here = Path(os.path.realpath(path)), Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

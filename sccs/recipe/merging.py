@@ -1,4 +1,4 @@
-"""Finds recipes, merges them into the recipes that they extend, and applies what ``--set`` changes."""
+"""Find recipes, merge them into the recipes that they extend, and apply the changes of ``--set``."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def find_recipe(name: str | os.PathLike, base: Path | None = None) -> Path:
     Raises UserError if there is neither.
     """
     path = (base or Path.cwd()) / os.path.expanduser(name)
-    if os.path.isfile(path):  # unlike Path.is_file, false for a name that no disk takes
+    if os.path.isfile(path):  # unlike Path.is_file, false for impossible names
         return path
     packaged = packaged_recipes()
     short = str(name).removeprefix("recipes/").removesuffix(".yaml")
     if short in packaged:
         return packaged[short]
     if os.path.lexists(path):
-        bounds.check_file(path)  # says what it is instead
+        bounds.check_file(path)  # raises if it exists but is not a file
     raise UserError(
         f"recipe {str(name)!r} not found: neither a file nor a packaged recipe; "
         f"{suggestion(short, packaged)}packaged: {', '.join(packaged)}"
@@ -46,7 +46,7 @@ def find_recipe(name: str | os.PathLike, base: Path | None = None) -> Path:
 def with_parents(root: Node, path: Path | None, chain: tuple[Path, ...] = ()) -> Node:
     """The recipe `root` of the file `path`, merged into those that it extends; `chain`: the files that led to it.
 
-    Raises UserError for a parent that is not there, and for recipes that extend one another in a circle.
+    Raises UserError if a parent is missing, or if recipes extend one another in a loop.
     """
     parent = root.value.pop("extends", None)
     if parent is None:
@@ -62,12 +62,12 @@ def with_parents(root: Node, path: Path | None, chain: tuple[Path, ...] = ()) ->
         raise UserError(f"{parent.place}: extends: {error}") from None
     if Path(os.path.realpath(parent_path)) in chain:
         cycle = " -> ".join(p.name for p in (*chain, parent_path))
-        raise UserError(f"{parent.place}: extends: recipes extend one another in a circle: {cycle}")
+        raise UserError(f"{parent.place}: extends: recipes extend one another in a loop: {cycle}")
     return _merge_recipe(with_parents(read_yaml(parent_path), parent_path, chain), root)
 
 
 def override(root: Node, option: str) -> Node:
-    """The recipe with one ``a.b=c`` of ``--set`` applied; raises UserError for an option that cannot be."""
+    """The recipe with one ``a.b=c`` of ``--set`` applied; raises UserError for an invalid option."""
     dotted, equals, text = option.partition("=")
     place = Place(f"--set {option}", None, Path.cwd())
     keys = dotted.split(".")
@@ -78,24 +78,24 @@ def override(root: Node, option: str) -> Node:
         raise UserError(f"{place}: extends cannot be set; name the other recipe instead")
 
     def changed(node: Node | None, rest: list[str], above: list[str]) -> Node:
-        """`node` with `value` at the dotted path `rest`; lists are entered by index, blocks made where missing."""
+        """`node` with `value` at the dotted path `rest`; lists are indexed, missing blocks are created."""
         if not rest:
             return value
         if node is not None and isinstance(node.value, list):
             if (index := index_of(rest[0], len(node.value))) is None:
-                raise UserError(f"{place}: {'.'.join(above)} is a list of {len(node.value)}, it has no {rest[0]!r}")
+                raise UserError(f"{place}: {'.'.join(above)} is a list of {len(node.value)} and has no {rest[0]!r}")
             items = list(node.value)
             items[index] = changed(items[index], rest[1:], [*above, rest[0]])
             return Node(items, node.place)
         if node is not None and not isinstance(node.value, dict):
-            raise UserError(f"{place}: {'.'.join(above)} is the value {show(node.value)}, it has no {rest[0]!r}")
+            raise UserError(f"{place}: {'.'.join(above)} is the value {show(node.value)} and has no {rest[0]!r}")
         entries = dict(node.value) if node is not None else {}
         key = next((k for k in entries if str(k) == rest[0]), scalar(rest[0]))
         entries[key] = changed(entries.get(key), rest[1:], [*above, rest[0]])
         return Node(entries, node.place if node is not None else place)
 
     block = root.child(keys[0])
-    if len(keys) == 1 or keys[1:] == ["name"]:  # another part, or a whole block: the rules of inheritance
+    if len(keys) == 1 or keys[1:] == ["name"]:  # a new part, or a whole block: follow the rules of inheritance
         old = Node({keys[0]: block}, root.place) if block else Node({}, root.place)
         new = Node({keys[0]: changed(None, keys[1:], keys[:1])}, place)
         return Node({**root.value, **_merge_recipe(old, new).value}, root.place)

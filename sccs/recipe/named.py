@@ -1,6 +1,6 @@
-"""classes.yaml of a run or an export: what a person made of its clusters, in one file.
+"""classes.yaml of a run or an export: the user's names and edits of its clusters, in one file.
 
-It gives each named cluster its class and colour; clusters without an entry go by "cluster 4"::
+It gives each named cluster its class and colour; clusters without an entry are called "cluster 4"::
 
     clusters:
       3: {name: nucleus, colour: '#f5c518'}
@@ -9,8 +9,8 @@ It gives each named cluster its class and colour; clusters without an entry go b
     edits: history/0002/edits         # clusters that were split and merged (sccs.model.edits), if any were
     teacher: history/0004/teacher     # what was taught (sccs.model.teacher), if anything was
 
-Names and colours may be edited. To write this file is what makes a step count: whoever reads it sees the state before
-or after, never something between.
+Names and colours may be edited by hand. A step takes effect when this file is written: readers see the state before
+or after it, never anything in between.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Named(Stored):
 
 @dataclass(frozen=True)
 class State:
-    """classes.yaml, read: {cluster: {"name": ..., "colour": "#rrggbb"}}, the step, and where the parts lie, by paths
-    in the folder without suffix."""
+    """The content of classes.yaml: {cluster: {"name": ..., "colour": "#rrggbb"}}, the step, and the parts' paths in
+    the folder, without suffix."""
 
     clusters: dict[int, dict] = field(default_factory=dict)
     history: int | None = None
@@ -64,21 +64,21 @@ class State:
     teacher: str | None = None
 
     def text(self) -> str:
-        """The file that says this."""
+        """The text of the file."""
         parts = {key: getattr(self, key) for key in ("history", "edits", "teacher")}
         return HEADING + to_yaml({"clusters": self.clusters, **{k: v for k, v in parts.items() if v is not None}})
 
 
 def read_state(run: Path) -> State:
-    """What classes.yaml says; an empty state without the file.
+    """The content of classes.yaml; an empty state without the file.
 
-    UserError, with the file's path, if a person's edit left it in another form.
+    Raises UserError, with the file's path, if a manual edit made it invalid.
     """
     return parse_state(read_text(run, FILE), Path(run) / FILE)
 
 
 def parse_state(text: str | None, path: Path) -> State:
-    """The same of the text of classes.yaml, None where there is none; path: what errors call it."""
+    """The same from the text of classes.yaml, None if absent; path: its name in errors."""
     if text is None:
         return State()
     content = _content(text, path)
@@ -89,7 +89,7 @@ def parse_state(text: str | None, path: Path) -> State:
 
 
 def read_given(path: Path) -> tuple[dict[int, str], dict[int, str]]:
-    """Names and colours of clusters as a file of the form of classes.yaml gives them. Raises UserError."""
+    """Names and colours of clusters from a file in the form of classes.yaml. Raises UserError."""
     return _given(_content(bounds.read_text(path, bounds.JSON), path), path)
 
 
@@ -101,7 +101,7 @@ def _content(text: str, path: Path) -> Named:
     except UserError as error:
         form = "`3: {name: nucleus, colour: '#f5c518'}` under `clusters:`"
         raise UserError(f"{error}; write lines such as {form}") from None
-    assert content is not None  # as there is no mistake
+    assert content is not None  # no mistakes
     return content
 
 
@@ -117,31 +117,33 @@ def _given(content: Named, path: Path) -> tuple[dict[int, str], dict[int, str]]:
 def read_names(run: Path) -> dict[int, dict]:
     """The `classes.yaml` of a run or export, {cluster: {"name": ..., "colour": "#rrggbb"}}; {} without the file.
 
-    UserError, with the file's path, if a person's edit left it in another form.
+    Raises UserError, with the file's path, if a manual edit made it invalid.
     """
     return read_state(run).clusters
 
 
 def cluster_names(entries: Mapping[int, Mapping[str, str]], k: int) -> list[str]:
-    """The name of every cluster 0..k-1 (`entries` from `read_names`); "cluster 4" where nobody gave one."""
+    """The name of every cluster 0..k-1 (`entries` from `read_names`); "cluster 4" if unnamed."""
     return [entries[c]["name"] if c in entries else unnamed(c) for c in range(k)]
 
 
 def unnamed(cluster: int) -> str:
-    """What a cluster without a name is called."""
+    """The label of an unnamed cluster."""
     return f"cluster {cluster}"
 
 
 def checked_name(text: str, where: str) -> str:
-    """The name without spaces around it; UserError, which says `where` it stood, for one that no figure can show."""
+    """The name, stripped. Raises UserError, with its place `where`, if no figure could show it."""
     name = text.strip()
+    if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes that Python could not read as text
+        raise UserError(f"{where}: not text in the encoding of this terminal: set LC_ALL=C.UTF-8 and begin anew")
     if len(name) > LONGEST_CLASS or UNPRINTABLE.search(name):
-        raise UserError(f"{where}: a name has at most {LONGEST_CLASS} characters, all of them printable")
+        raise UserError(f"{where}: a name must have at most {LONGEST_CLASS} characters, all printable")
     return name
 
 
 def parse_colour(text: str, where: str) -> str:
-    """'#0F0' or '00FF00' -> '#00ff00'; UserError otherwise, which names `where` it stood."""
+    """'#0F0' or '00FF00' -> '#00ff00'. Raises UserError otherwise, with its place `where`."""
     digits = text.strip().lower().removeprefix("#")
     if not re.fullmatch(r"[0-9a-f]{3}|[0-9a-f]{6}", digits):
         raise UserError(f"{where!r}: {text.strip()!r} is not a colour: write six hex digits, such as #00ff00")

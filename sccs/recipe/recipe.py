@@ -13,12 +13,12 @@ from registry.base import UserError
 from sccs.recipe.located import M, Node, check, plain, raise_first
 from sccs.recipe.schema import Evaluation, Train
 
-READ = ("image", "labels", "checkpoint", "teacher")  # keys of a recipe that name what is read
+READ = ("image", "labels", "checkpoint", "teacher")  # keys of a recipe that name its input files
 
 
 @dataclass
 class Choice:
-    """A part that the recipe names, with all of its arguments, defaults included."""
+    """A part that the recipe names, with all of its arguments, including defaults."""
 
     role: str
     name: str
@@ -26,17 +26,17 @@ class Choice:
     written: Node = field(repr=False)
 
     def build(self) -> Any:
-        """A fresh part. Raises UserError, with the recipe's file and line, for values that the part refuses."""
+        """Build the part. Raises UserError, with the recipe's file and line, if the part rejects a value."""
         try:
             return registry.get(self.role, self.name)(**self.kwargs)
         except UserError as error:
             at = self.written
-            for key in str(error).partition(":")[0].split(".")[1:]:  # role.key or role.key.key, as far as written
+            for key in str(error).partition(":")[0].split(".")[1:]:  # role.key or role.key.key, as far as given
                 at = at.child(key) or at
             raise UserError(f"{at.place}: {error}") from error
 
     def block(self) -> dict[str, Any]:
-        """The part as a recipe writes it, every option included."""
+        """The part as a recipe would write it, with every option."""
         return {"name": self.name, **self.kwargs}
 
 
@@ -65,7 +65,7 @@ class Recipe:
         return self.source.stem if self.source else "recipe"
 
     def where(self, *path: object) -> str:
-        """``file:line`` of the value at `path`, or ``default`` when nobody wrote it."""
+        """``file:line`` of the value at `path`, or ``default`` if it was not written."""
         node = self.written
         for key in path:
             if (inner := node.child(key)) is None:
@@ -78,7 +78,7 @@ class Recipe:
         node = self.written.child(block) or Node({}, self.written.place)
         instance, problems = check(model, node, (block,))
         raise_first(problems)
-        assert instance is not None  # as there is no mistake
+        assert instance is not None  # no mistakes
         return instance
 
     def resolved(self) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class Recipe:
         return {key: plain(value) for key, value in recipe.items() if value is not None}
 
     def reads(self) -> dict[str, list[str]]:
-        """What the recipe's images, labels and checkpoints are called -> their paths, for `sccs.system.apart`."""
+        """Names of the recipe's inputs (images, labels, checkpoints) -> their paths, for `sccs.system.apart`."""
         found: dict[str, list[str]] = {}
         for key, text in _texts(self.resolved()):
             path = os.path.expanduser(os.path.expandvars(text))

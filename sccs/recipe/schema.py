@@ -31,8 +31,8 @@ class Train(Block):
 
     iterations: Steps = 6000
     lr: Rate = 0.01
-    schedule: Schedule | dict[Trained, Schedule] = "constant"  # for all parts, or of each; cosine: down to lr / 100
-    batch: Batch = 1  # graphs a step
+    schedule: Schedule | dict[Trained, Schedule] = "constant"  # for all parts, or for each; cosine: down to lr / 100
+    batch: Batch = 1  # graphs per step
     weights: dict[str, NotNegative] = dict(WEIGHTS)  # loss term -> weight
     checkpoint_every: Count = 500  # steps
     log_every: Count = 50  # steps
@@ -47,8 +47,8 @@ class Train(Block):
 class Evaluation(Block):
     """How clusters become classes, what is reported first, and which pixels are scored and shown.
 
-    fovs: "overlapping" fields of view, stitched, as `sccs segment` gives them; or "separate" ones that only touch, each
-    for itself, the paper's protocol. It holds for the scores, the report and the segmentations of the run's folder.
+    fovs: "overlapping" fields of view, stitched as in `sccs segment`; or "separate" ones that do not overlap, the
+    paper's protocol. Applies to the scores, the report and the segmentations in the run's folder.
     """
 
     mappings: Annotated[list[MappingName], Field(min_length=1)] = list(get_args(MappingName))
@@ -58,7 +58,7 @@ class Evaluation(Block):
 
 
 class General(Block):
-    """Keys of a recipe that are no block."""
+    """Top-level keys of a recipe that are not blocks."""
 
     description: str = ""
     seed: Seed = 0

@@ -1,6 +1,6 @@
-"""Files that SCCS wrote, read again: within bounds, checked against a schema, each mistake told by file and key.
+"""Read files that SCCS wrote, within bounds and checked against a schema; errors give file and key.
 
-Somebody may have edited or cut them, or made them to do harm.
+The files may have been edited, truncated, or crafted to do harm.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Length = Annotated[float, Field(gt=0)]
 
 
 class Stored(BaseModel):
-    """The content of a file: keys that this version does not know are let through."""
+    """The content of a file; unknown keys are accepted."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
 class Resolved(Stored):
-    """What is read of resolved.yaml."""
+    """The keys of resolved.yaml that are read."""
 
     description: str = ""
     seed: int = 0
@@ -47,7 +47,7 @@ class Export(Stored):
 
 
 class Complete(Stored):
-    """The recipe of a model, as far as it is read before it is checked as a recipe."""
+    """The keys of a model's recipe that are read before it is checked as a recipe."""
 
     plugins: list[str] = []
     extends: None = None
@@ -77,7 +77,7 @@ class About(Stored):
 
 
 def read_json(path: str | os.PathLike[str], kind: type[T], mend: str) -> T:
-    """The content of a JSON file as a `kind`. Raises UserError; mend: what to do about a file that is damaged."""
+    """The content of a JSON file as a `kind`. Raises UserError; mend: what to do about a damaged file."""
     try:
         text = bounds.read_text(path, bounds.JSON)
     except UserError as error:
@@ -86,7 +86,7 @@ def read_json(path: str | os.PathLike[str], kind: type[T], mend: str) -> T:
 
 
 def parse_json(text: str, where: object, kind: type[T], mend: str) -> T:
-    """The same of text that was read `where`."""
+    """The same for text read from `where`."""
     try:
         return _adapter(kind).validate_json(text, strict=True)  # type: ignore[arg-type]  # types can be hashed
     except ValidationError as error:
@@ -96,7 +96,7 @@ def parse_json(text: str, where: object, kind: type[T], mend: str) -> T:
             raise UserError(f"{where}: not readable as JSON ({reason}); {mend}") from None
         try:
             content = json.loads(text)
-        except (ValueError, RecursionError) as reason:  # what pydantic's own reader lets pass
+        except (ValueError, RecursionError) as reason:  # accepted by pydantic's reader
             raise UserError(f"{where}: not readable as JSON ({reason}); {mend}") from None
         problems = lines_of(error, kind, from_python(content, Place(str(where), None, Path())), ())
     raise UserError(f"{problems[0]}; {mend}")
@@ -108,25 +108,25 @@ def _adapter(kind: Any) -> TypeAdapter:
 
 
 def read_resolved(run: Path) -> tuple[dict[str, Any], str]:
-    """The recipe in resolved.yaml of a run, and its text. Raises UserError where it is missing or damaged."""
+    """The recipe in a run's resolved.yaml, and its text. Raises UserError if it is missing or damaged."""
     path = run / "resolved.yaml"
     if not path.exists():
         raise UserError(f"{run}: no resolved.yaml; is this a run folder, and did the run finish?")
     text = bounds.read_text(path, bounds.YAML)
     root = yaml_of_ours(text, path)
     if not isinstance(root.value, dict):
-        raise UserError(f"{path}: contains no recipe")
+        raise UserError(f"{path}: does not contain a recipe")
     raise_first(check(Resolved, root, ())[1])
     return root.plain(), text
 
 
 def yaml_of_ours(text: str, path: Path) -> Node:
-    """The YAML of a file, read as recipes are: what `yaml.safe_dump` wrote means the same there."""
+    """A file's YAML, read like a recipe, in which `yaml.safe_dump` output has the same meaning."""
     return parse_yaml(text, lambda line: Place(str(path), line, path.parent))
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every text that `sccs.recipe.located.scalar` would take for a number, such as 1e3 and 08."""
+    """Quotes every text that `sccs.recipe.located.scalar` would read as a number, such as 1e3 and 08."""
 
 
 for kind, form in (("int", INTEGER), ("float", FLOAT)):
@@ -134,5 +134,5 @@ for kind, form in (("int", INTEGER), ("float", FLOAT)):
 
 
 def to_yaml(value: Any) -> str:
-    """YAML that reads back as it was, keys in their order."""
+    """YAML that reads back unchanged, with keys in order."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

@@ -1,1 +1,1 @@
-"""What a person sees of a run: figures and the report page."""
+"""What the user sees of a run: figures and the report page."""

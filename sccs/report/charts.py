@@ -27,7 +27,7 @@ class Logged(Stored):
 
 
 def read_metrics(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """metrics.jsonl -> tag -> (steps, values), each (n,); null is nan. Raises UserError for a line of another form."""
+    """metrics.jsonl -> tag -> (steps, values), each (n,); null becomes nan. Raises UserError for an invalid line."""
     found: dict[str, list[tuple[int, float]]] = {}
     if Path(path).exists():
         for number, line in enumerate(bounds.read_text(path, bounds.LOG).splitlines(), 1):
@@ -39,7 +39,7 @@ def read_metrics(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def loss_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure | None:
-    """A small plot for each tag that names a loss (`read_metrics`): thin as logged, thick smoothed. None without."""
+    """A small plot per loss tag (`read_metrics`): raw values thin, smoothed thick. None without losses."""
     tags = [tag for tag in metrics if "loss" in tag.lower() and len(metrics[tag][0]) > 1]
     tags.sort(key=lambda tag: "total" not in tag)
     if not tags:
@@ -90,7 +90,7 @@ def share_curves(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure
 
 
 def agreement_curve(metrics: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure | None:
-    """How often the clustering head follows its teacher over training (tag clusters/agreement); None without."""
+    """Agreement of the clustering head with its teacher over training (tag clusters/agreement); None without data."""
     steps, values = metrics.get("clusters/agreement", (np.zeros(0), np.zeros(0)))
     if len(steps) < 2:
         return None
@@ -115,7 +115,7 @@ def _plain(axis: Any) -> None:
 
 
 def _thinned(steps: np.ndarray, values: np.ndarray, most: int = 400) -> tuple[np.ndarray, np.ndarray]:
-    """Means over equal runs of points, so that a long training draws as quickly as a short one."""
+    """Means over equal runs of points, so that long trainings draw quickly."""
     if len(steps) <= most:
         return steps, values
     size = -(-len(steps) // most)
@@ -125,7 +125,7 @@ def _thinned(steps: np.ndarray, values: np.ndarray, most: int = 400) -> tuple[np
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
-    """Centred moving mean over a twentieth of the points; nan are left out."""
+    """Centred moving mean over a twentieth of the points; nan values are ignored."""
     half = max(1, len(values) // 40)
     known = np.isfinite(values)
     total = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0))])
@@ -155,9 +155,9 @@ def cluster_use_chart(share: Mapping[str, Sequence[float]], labels: Sequence[str
 
 
 def dsc_bars(part: Mapping[str, Any], colours: Mapping[str, str], headline: str | None = None) -> Figure | None:
-    """DSC of every class, a group of bars per mapping, from metrics.json's "test" or "train". None if that is empty.
+    """DSC of every class, with a group of bars per mapping, from metrics.json's "test" or "train"; None if empty.
 
-    The headline mapping stands first; `oracle` is hatched, since it has seen the labels that it is scored on.
+    The headline mapping comes first; `oracle` is hatched, as it was fitted to the labels that it is scored on.
     """
     rules = sorted(part, key=lambda rule: (rule != headline, rule == "oracle"))
     if not rules:
@@ -187,5 +187,5 @@ def dsc_bars(part: Mapping[str, Any], colours: Mapping[str, str], headline: str 
 
 
 def rule_title(rule: str, headline: str | None = None) -> str:
-    """A mapping's name in charts and tables: which is the headline, which an upper bound."""
+    """A mapping's name in charts and tables, marked if it is the headline or an upper bound."""
     return rule + (" (upper bound)" if rule == "oracle" else " (headline)" if rule == headline else "")

@@ -1,4 +1,4 @@
-"""A cluster's gallery: cut-outs around its typical superpixels, its grey value, its place in a slice."""
+"""A cluster's gallery: crops around its typical superpixels, its grey value, its place in a slice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CROP = 72  # px, side of a crop in a cluster's gallery
 
 
 class Crop(NamedTuple):
-    """A cut-out of a slice: picture (2 side, 2 side, 3) uint8, and the slice."""
+    """A crop of a slice: picture (2 side, 2 side, 3) uint8, and the slice."""
 
     picture: np.ndarray
     view: SliceView
@@ -27,8 +27,8 @@ def cluster_crops(
 ) -> list[Crop]:
     """Up to `count` crops of `side` px around typical superpixels of a cluster, which is outlined.
 
-    Typical: near the cluster's mean in the spectral coordinates of the slice. Slices take turns, and centres lie at
-    least one crop apart, so that a person sees more than one corner of one image.
+    Typical means near the cluster's mean in the slice's spectral coordinates. Slices take turns, and centres are at
+    least one crop apart, so that the crops cover more than one corner of one image.
     """
     queues = [_typical(view, cluster, side, count) for view in views]
     picked: list[Crop] = []
@@ -67,27 +67,27 @@ def _crop(view: SliceView, cluster: int, centre: tuple[int, int], side: int, col
 
 
 def framed(image: np.ndarray, mask: np.ndarray, side: int, colour: str) -> np.ndarray:
-    """A crop (H, W) and what is outlined in it, bool (H, W), at most `side` px -> (2 side, 2 side, 3) uint8."""
+    """A crop (H, W) and a mask to outline, bool (H, W), at most `side` px -> (2 side, 2 side, 3) uint8."""
     out, mask = enlarge(grey(image), 2), enlarge(mask.astype(np.int8), 2)
     edge = outlines(mask)
     edge[1:] |= edge[:-1]
     out[edge] = rgb(colour)
-    frame = np.full((2 * side, 2 * side, 3), 255, dtype=np.uint8)  # of an image smaller than the crop
+    frame = np.full((2 * side, 2 * side, 3), 255, dtype=np.uint8)  # the image may be smaller than the crop
     frame[: out.shape[0], : out.shape[1]] = out
     return frame
 
 
 def cluster_grey(views: Sequence[SliceView], cluster: int) -> float | None:
-    """Mean grey of a cluster's pixels in standard deviations from the volume's mean; None of an empty cluster.
+    """Mean grey of a cluster's pixels in standard deviations from the volume's mean; None for an empty cluster.
 
-    Views of images that were given as uint8, not standardised, count as `to_grey` draws them.
+    Views of unstandardised uint8 images count as `to_grey` draws them.
     """
     pixels = np.concatenate([view.image[view.cluster_image() == cluster] for view in views] or [np.zeros(0)])
     return 6 * float(pixels.mean()) / 255 - 3 if pixels.size else None
 
 
 def thumbnails(view: SliceView, nodes: Sequence[int], side: int = 32) -> np.ndarray:
-    """What is around superpixels, grey, (n, side, side, 3) uint8; edge pixels repeat beyond the image."""
+    """Grey surroundings of superpixels, (n, side, side, 3) uint8; edge pixels repeat beyond the image."""
     half = side // 2
     image = np.pad(grey(view.image), ((half, half), (half, half), (0, 0)), mode="edge")
     places = ndimage.center_of_mass(np.ones(view.regions.shape), view.regions, list(nodes))
@@ -98,10 +98,10 @@ def thumbnails(view: SliceView, nodes: Sequence[int], side: int = 32) -> np.ndar
 
 
 def most_alike(views: Sequence[SliceView], k: int) -> list[int | None]:
-    """For each cluster the one that looks most like it, None for one that no view has, or that is alone.
+    """For each cluster the most similar one; None for a cluster that no view contains, or a single cluster.
 
-    It has the nearest mean spectral coordinates, in standard deviations within clusters; of the bases that all views
-    have kept.
+    Its mean spectral coordinates are the nearest, in standard deviations within clusters, over the bases stored in all
+    views.
     """
     columns = sorted(set.intersection(*(set(view.columns.tolist()) for view in views))) if views else []
     kept = [view.bases[:, np.searchsorted(view.columns, columns)].astype(np.float64) for view in views]
@@ -121,7 +121,7 @@ def most_alike(views: Sequence[SliceView], k: int) -> list[int | None]:
 
 
 def cluster_place(view: SliceView, cluster: int, colour: str) -> np.ndarray:
-    """Where one cluster lies: its pixels in colour, all others paler."""
+    """Where a cluster is: its pixels in colour, all others paler."""
     out = (0.5 * grey(view.image) + 110).astype(np.uint8)
     here = view.cluster_image() == cluster
     out[here] = (0.35 * grey(view.image)[here] + 0.65 * np.array(rgb(colour))).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Drawing with matplotlib, without its global state: figures, how they are written, and pages for them."""
+"""Drawing with matplotlib, without its global state: figures, their files, and page templates."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **k
 
 
 def template(name: str) -> Template:
-    """A page's template in this folder; names that it is not given are errors, and all text is escaped."""
+    """A page template in this folder; undefined names are errors, and all text is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
@@ -44,8 +44,8 @@ def template(name: str) -> Template:
 
 
 def _as_written(figure: Figure) -> None:
-    """Draw all text as it is: names may have dollar signs, between which matplotlib else reads formulas, and control
-    characters, which no SVG may hold. It writes the ticks of a logarithmic axis as formulas itself."""
+    """Draw all text literally: names may contain dollar signs, which matplotlib would read as formulas, and control
+    characters, which are invalid in SVG. The ticks of logarithmic axes are formulas by matplotlib itself."""
     from matplotlib.text import Text
     from matplotlib.ticker import LogFormatter
 
@@ -59,7 +59,7 @@ def _as_written(figure: Figure) -> None:
 
 
 def save_png(figure: Figure, path: Path, dpi: int = 110) -> Path:
-    """Writes the figure, whole or not at all, and returns its path."""
+    """Write the figure atomically, and return its path."""
     _as_written(figure)
     with atomic_path(path) as scratch:
         figure.savefig(scratch, dpi=dpi, facecolor="white")
@@ -67,7 +67,7 @@ def save_png(figure: Figure, path: Path, dpi: int = 110) -> Path:
 
 
 def to_svg(figure: Figure, name: str) -> str:
-    """Figure -> an <svg> element whose text and axes take the page's colour; `name` keeps ids apart on one page."""
+    """Figure -> an <svg> element whose text and axes take the page's colour; `name` keeps ids unique on a page."""
     import matplotlib
 
     _as_written(figure)
@@ -81,7 +81,7 @@ def to_svg(figure: Figure, name: str) -> str:
 
 
 def show(axis: Any, image: np.ndarray | None, title: str = "") -> None:
-    """Draws an image (H, W, 3), or nothing, without axes under its title."""
+    """Draw an image (H, W, 3), or nothing, below its title, without axes."""
     axis.set_axis_off()
     if image is not None:
         axis.imshow(image, interpolation="antialiased")
@@ -90,7 +90,7 @@ def show(axis: Any, image: np.ndarray | None, title: str = "") -> None:
 
 
 def add_legend(figure: Figure, colours: Mapping[str, str]) -> None:
-    """Adds a legend below the figure; colours: name -> hex."""
+    """Add a legend below the figure; colours: name -> hex."""
     from matplotlib.patches import Patch
 
     handles = [Patch(facecolor=colour, label=name) for name, colour in colours.items()]

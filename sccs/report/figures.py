@@ -1,4 +1,4 @@
-"""The figures of a run folder: what it says of its clusters, and every picture drawn from it."""
+"""The figures of a run folder: its information on clusters, and every picture drawn from it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class RunView:
-    """What a run folder says about its clusters: all that figures and report need beside the slices.
+    """A run folder's information on its clusters: all that figures and report need besides the slices.
 
-    k: number of clusters. rule: the mapping that is drawn, or None; class_of_cluster: its class (or None) of each
-    cluster. colours: class name -> hex. metrics: metrics.json, {} where the run is not scored yet.
+    k: number of clusters. rule: the mapping to draw, or None; class_of_cluster: its class (or None) for each
+    cluster. colours: class name -> hex. metrics: metrics.json, {} if the run is not scored yet.
     """
 
     k: int
@@ -40,10 +40,10 @@ class RunView:
 
 
 def read_run(run: Path) -> RunView:
-    """Reads metrics.json, classes.yaml, model/model.json and figures/data of a run folder.
+    """Read metrics.json, classes.yaml, model/model.json and figures/data of a run folder.
 
-    Drawn are the names that a person gave (classes.yaml) if there are any, else the headline mapping. UserError for a
-    folder that holds no run.
+    Figures show the user's names (classes.yaml) if there are any, else the headline mapping. Raises UserError if the
+    folder is not a run.
     """
     run = Path(run)
     if not run.is_dir():
@@ -57,9 +57,7 @@ def read_run(run: Path) -> RunView:
     codes = {int(code): name for code, name in about.classes.items()} if about else {}
     for view in views:
         if view.clusters.max(initial=0) >= k:
-            raise UserError(
-                f"{run}: figures/data/{view.key}.npz has clusters that the run does not, which has {k}; {AGAIN}"
-            )
+            raise UserError(f"{run}: figures/data/{view.key}.npz has clusters beyond the run's {k}; {AGAIN}")
         view.classes = view.classes or codes
     state = read_state(run)
     entries = state.clusters
@@ -81,8 +79,8 @@ def read_run(run: Path) -> RunView:
 
 
 def _taught(run: Path, state: State, k: int, views: list[SliceView], names: list[str]) -> dict[str, str | None] | None:
-    """Give views that hold what the run's teacher says the classes that it makes of them; returns these, with chosen
-    colours. None where no view holds that. names: of the data, whose spelling is kept."""
+    """Set the teacher's classes of the views that store its scores; returns the classes with their chosen colours, or
+    None if there is no such view. names: of the data, whose spelling is kept."""
     teacher = Teacher.read(run / str(state.teacher))
     taught = Taught.of(teacher, state.clusters, k)
     position = {name.lower(): name for name in names}
@@ -101,7 +99,7 @@ def _order(view: SliceView) -> tuple[bool, str, int]:
 
 
 def draw_all(run: Path, most: int = 4) -> list[Path]:
-    """The run's figures/*.png from its folder alone; at most `most` slices each, test slices first."""
+    """Draw the run's figures/*.png from its folder alone; at most `most` slices each, test slices first."""
     run = Path(run)
     seen = read_run(run)
     folder = run / "figures"

@@ -27,7 +27,7 @@ def outlines(regions: np.ndarray) -> np.ndarray:
 
 
 def superpixel_overlay(view: SliceView, inset: bool = True) -> np.ndarray:
-    """Thin superpixel outlines on the image, with an inset that magnifies the most structured spot by three."""
+    """Thin superpixel outlines on the image, with an inset that magnifies the most structured spot threefold."""
     out = _outlined(view.image, view.regions, alpha=0.5)
     side = min(view.image.shape) // 7
     if not inset or side < 16:
@@ -49,7 +49,7 @@ def _outlined(image: np.ndarray, regions: np.ndarray, alpha: float) -> np.ndarra
 
 
 def _busiest(image: np.ndarray, side: int) -> tuple[int, int]:
-    """Corner of the (side, side) window of greatest contrast, clear of the lower right corner where the inset lies."""
+    """Corner of the (side, side) window of greatest contrast, clear of the inset in the lower right corner."""
     H, W = image.shape
     best, corner = -1.0, (0, 0)
     for y in range(0, H - side + 1, side):
@@ -61,7 +61,7 @@ def _busiest(image: np.ndarray, side: int) -> tuple[int, int]:
 
 
 def enlarge(image: np.ndarray, times: int) -> np.ndarray:
-    """Repeats every pixel of an image (H, W[, 3]) `times` times along both axes."""
+    """Repeat every pixel of an image (H, W[, 3]) `times` times along both axes."""
     return image.repeat(times, axis=0).repeat(times, axis=1)
 
 
@@ -73,7 +73,7 @@ def _frame(out: np.ndarray, y: int, x: int, height: int, width_px: int, width: i
 
 
 def basis_map(view: SliceView, column: int, alpha: float = 0.72) -> np.ndarray:
-    """Heat map of one spectral basis over the image (Figure 2). `column` counts the kept ones, 0..len(columns)-1."""
+    """Heat map of one spectral basis over the image (Figure 2). `column` counts the stored ones, 0..len(columns)-1."""
     values = view.paint(np.nan_to_num(view.bases[:, column]), outside=np.nan)
     return (alpha * _heat(values) + (1 - alpha) * grey(view.image)).astype(np.uint8)
 
@@ -108,7 +108,7 @@ def class_overlay(view: SliceView, positions: np.ndarray, colours: Mapping[str, 
 
 
 def unsynchronised_overlay(view: SliceView, alpha: float = 0.6) -> np.ndarray | None:
-    """k-means of each FOV by itself (Figure 4c): the same structure may change its colour from FOV to FOV."""
+    """k-means of each FOV alone (Figure 4c): a structure may change colour from FOV to FOV."""
     if view.kmeans_raw is None:
         return None
     k = int(max(view.kmeans_raw.max(), view.clusters.max())) + 1
@@ -120,7 +120,7 @@ def unsynchronised_overlay(view: SliceView, alpha: float = 0.6) -> np.ndarray | 
 
 
 def as_scored(predicted: np.ndarray, classes: Sequence[str], rest: str | None = None) -> np.ndarray:
-    """What class positions (H, W) count as: pixels without class, or of a name that no label has, are the rest class.
+    """Class positions (H, W) as scored: pixels without a class, or of an unlabelled class, become the rest class.
 
     `classes` are the labelled classes, which come first among the positions. Without a rest class nothing changes.
     """
@@ -131,12 +131,12 @@ def as_scored(predicted: np.ndarray, classes: Sequence[str], rest: str | None = 
 
 
 def error_colours(colours: Mapping[str, str]) -> dict[str, str]:
-    """True class -> the colour of its wrong pixels: its own; pixels of a rest class are false alarms, in red."""
+    """True class -> the colour of its wrong pixels: its own; wrong pixels of a rest class are false alarms, in red."""
     return {name: WRONG if name.strip().lower() in REST else colour for name, colour in colours.items()}
 
 
 def error_map(view: SliceView, truth: np.ndarray, predicted: np.ndarray, colours: Mapping[str, str]) -> np.ndarray:
-    """Wrong pixels in the colour of the class they truly are (`error_colours`), right ones as a pale image.
+    """Wrong pixels in the colour of their true class (`error_colours`), right ones as a pale image.
 
     truth, predicted: (H, W) class positions; truth -1 is not scored and stays white.
     """
@@ -149,6 +149,6 @@ def error_map(view: SliceView, truth: np.ndarray, predicted: np.ndarray, colours
 
 def doubt_map(view: SliceView) -> np.ndarray:
     """(H, W, 3) uint8: how unsure a taught run is of each superpixel, black where it is sure."""
-    assert view.doubt is not None  # as the caller has seen
+    assert view.doubt is not None  # checked by the caller
     shade = np.rint(255 * view.paint(view.doubt.astype(np.float64), outside=0).clip(0, 1)).astype(np.uint8)
     return np.repeat(shade[..., None], 3, axis=2)

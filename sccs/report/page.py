@@ -1,7 +1,7 @@
 """report.html: a page that shows a run, built from the run folder alone, so that it can be rebuilt at any time.
 
-Small pictures are embedded, charts are inline SVG that takes the page's colours. Enlarged pictures are files beside the
-page, which does without them where it was passed on alone.
+Small pictures are embedded; charts are inline SVG in the page's colours. Enlarged pictures are files next to the page,
+which also works without them.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from sccs.system.text import BREAKS, printable
 SHOWN_GRAPHS = 12
 QUESTIONS = "suggestions.html"  # of `sccs suggest RUN --page`
 RULES = {
-    "train": "many-to-one map of the best mean DSC on the labelled training volumes",
-    "hungarian": "one-to-one map by Dice on the training volumes; left-over clusters are the rest",
+    "train": "many-to-one map with the best mean DSC on the labelled training volumes",
+    "hungarian": "one-to-one map by Dice on the training volumes; left-over clusters become the rest class",
     "greedy": "rule of the authors' later code, on the training volumes",
-    "majority": "class of most of a cluster's pixels in the training volumes",
-    "oracle": "fitted on the test labels themselves: an upper bound, not a result",
-    "named": "names that a person gave (sccs name)",
-    "taught": "a few labels that a person gave (sccs teach)",
+    "majority": "most frequent class of a cluster's pixels in the training volumes",
+    "oracle": "fitted to the test labels themselves: an upper bound, not a result",
+    "named": "your names (sccs name)",
+    "taught": "your labels (sccs teach)",
 }
 
 
@@ -58,7 +58,7 @@ class RunFiles:
 
 
 def read_everything(run: Path) -> RunFiles:
-    """The files of a run folder. Raises UserError for a folder that holds no run, and for the first damaged file."""
+    """The files of a run folder. Raises UserError if it is not a run, and for the first damaged file."""
     seen = read_run(run)
     resolved, text = read_resolved(run) if (run / "resolved.yaml").exists() else ({}, "")
     return RunFiles(
@@ -75,13 +75,13 @@ def read_everything(run: Path) -> RunFiles:
 
 
 def refresh(run: Path) -> Path:
-    """Figures and report anew from what the run folder holds: after training, and after clusters were named."""
+    """Redraw figures and report from the run folder, after training and after naming clusters."""
     draw_all(run)
     return write_report(run)
 
 
 def write_report(run: Path) -> Path:
-    """Writes `run`/report.html and returns its path. UserError for a folder that holds no run."""
+    """Write `run`/report.html and return its path. Raises UserError if the folder is not a run."""
     run = Path(run)
     files = read_everything(run)
     seen, timing, environment, logged = files.seen, files.timing, files.environment, files.logged
@@ -135,7 +135,7 @@ def _data_name(resolved: Mapping[str, Any]) -> str:
 
 
 def _title(resolved: Mapping[str, Any], views: list[SliceView], most: int = 3) -> str:
-    """What was segmented: the data set's name, of a person's own volumes theirs."""
+    """What was segmented: the name of the data set, or of the user's own volumes."""
     name = _data_name(resolved)
     names = list(dict.fromkeys(view.volume for view in sorted(views, key=lambda view: view.split != "train")))
     if name != "volumes" or not names:
@@ -144,7 +144,7 @@ def _title(resolved: Mapping[str, Any], views: list[SliceView], most: int = 3) -
 
 
 def _shown_path(run: Path) -> str:
-    """The run as one would type it from where we are now; the page should not tell where home is."""
+    """The run's path as typed from the working folder; the page should not reveal the home folder."""
     try:
         return str(Path(os.path.realpath(run)).relative_to(Path.cwd()))
     except ValueError:

@@ -1,7 +1,7 @@
-"""The report page in pictures: slices on their way through the system, galleries of clusters, charts.
+"""The pictures of the report page: stages of the slices, galleries of clusters, charts.
 
-The page holds small pictures, as data URIs, and charts as inline SVG; large pictures are files beside it (`Album`), and
-so are small ones where a page of very many clusters has no more room.
+The page embeds small pictures as data URIs, and charts as inline SVG; large pictures are files next to it (`Album`),
+and so are small ones if very many clusters fill up the page.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SHOWN_SLICES = 6
-WIDEST = 900  # px of the files beside the page; larger pictures are reduced
-SMALL, THUMBNAIL = 360, 140  # px in the page: of a slice's pictures, of a spectral basis
-SPOTS, MOST_SPOTS = 8, 96  # of a cluster's gallery, and of all of them
+WIDEST = 900  # px of the files next to the page; larger pictures are reduced
+SMALL, THUMBNAIL = 360, 140  # px in the page: a slice's pictures, a spectral basis
+SPOTS, MOST_SPOTS = 8, 96  # in a cluster's gallery, and in all galleries
 FOLDER = Path("figures", "pictures")
-ROOM = 1_900_000  # bytes of pictures in a page; with text, tables and charts of 189 clusters it stays below 3 MB
+ROOM = 1_900_000  # bytes of pictures in a page, which stays below 3 MB with text, tables and charts of 189 clusters
 
 
 class Album:
-    """The pictures of a page: files in a run's `FOLDER`, and what the page itself has room for."""
+    """The pictures of a page: files in a run's `FOLDER`, and embedded ones as far as there is room."""
 
     def __init__(self, run: Path):
         self.run, self.room = run, ROOM
         self.names: set[str] = set()
 
     def add(self, name: str, rgb: np.ndarray, widest: int = WIDEST) -> str:
-        """Writes <name>.jpg, at most `widest` px wide and high; returns its address, relative to the run."""
+        """Write <name>.jpg, at most `widest` px wide and high; returns its URL, relative to the run."""
         file = f"{name}.jpg".replace(" ", "_")
         with atomic_path(self.run / FOLDER / file) as scratch:
             reduced(rgb, widest).save(scratch, "JPEG", quality=84)
@@ -64,7 +64,7 @@ class Album:
         return quote((FOLDER / file).as_posix())
 
     def small(self, name: str, rgb: np.ndarray, widest: int = WIDEST) -> str:
-        """A picture of the page, as `picture_uri` gives it; as `add` does where the page has no more room."""
+        """A picture embedded by `picture_uri`, or written by `add` if the page has no room left."""
         uri = picture_uri(rgb, widest)
         if len(uri) > self.room:
             return self.add(name, rgb, widest)
@@ -72,7 +72,7 @@ class Album:
         return uri
 
     def close(self) -> None:
-        """Removes the pictures of an earlier page."""
+        """Remove the pictures of an earlier page."""
         for path in (self.run / FOLDER).glob("*.jpg"):
             if path.name not in self.names:
                 remove(path)
@@ -93,7 +93,7 @@ def _spread(items: list, most: int) -> list:
 
 
 def slice_pictures(view: SliceView, seen: RunView, album: Album) -> dict[str, Any]:
-    """Pictures, captions and scores of one slice; `more`: what a biologist need not see."""
+    """Pictures, captions and scores of one slice; `more`: those of interest to developers."""
     names = list(seen.colours)
     truth = view.truth_image(names) if names else None
     n = len(view.clusters)
@@ -106,23 +106,23 @@ def slice_pictures(view: SliceView, seen: RunView, album: Album) -> dict[str, An
         predicted = view.class_image(seen.class_of_cluster, names)
         about = f"clusters as classes, mapping {rule_title(seen.rule or '')}"
         if view.taught is not None:
-            about = "classes as taught by a few labels; names of clusters where these leave it open"
+            about = "classes from a few labels (sccs teach), completed by the names of clusters"
         pictures.append(("classes", class_overlay(view, predicted, seen.colours), about))
     if view.doubt is not None:
-        more.append(("doubt", doubt_map(view), "bright where a label would tell most"))
+        more.append(("doubt", doubt_map(view), "bright where a label would help most"))
     if truth is not None:
         labels = class_overlay(view, truth, seen.colours)
-        pictures.append(("ground truth", labels, "labels; bare where not scored"))
+        pictures.append(("ground truth", labels, "labels; blank where not scored"))
     if truth is not None and seen.class_of_cluster is not None:
         rest = seen.metrics.get("rest")
         predicted = as_scored(predicted, seen.metrics.get("classes", []), rest)
         wrong = float((predicted != truth)[truth >= 0].mean()) if (truth >= 0).any() else 0.0
-        about = f"{percent(wrong)} of the scored pixels are wrong, drawn in the colour of their true class"
+        about = f"{percent(wrong)} of the scored pixels are wrong, in the colour of their true class"
         pictures.append(("errors", error_map(view, truth, predicted, seen.colours), about))
         score = _slice_score(truth, predicted, names, rest)
     alone = unsynchronised_overlay(view)
     if alone is not None:
-        about = "each FOV by itself, not synchronised: colours may change their meaning"
+        about = "each FOV alone, not synchronised: colours may change their meaning"
         more.append(("k-means alone", alone, about))
     bases = [(f"basis {int(number_) + 1}", basis_map(view, column), "") for column, number_ in enumerate(view.columns)]
 
@@ -153,16 +153,16 @@ def slice_pictures(view: SliceView, seen: RunView, album: Album) -> dict[str, An
 
 
 def _slice_score(truth: np.ndarray, predicted: np.ndarray, names: list[str], rest: str | None) -> dict[str, Any]:
-    """DSC of one slice from class positions (H, W): a class counts as the cluster of its own number."""
+    """DSC of one slice from class positions (H, W); each class counts as the cluster of the same number."""
     C = len(names)
     table = confusion(np.where(predicted < 0, C, predicted), truth, C + 1, list(range(C)))
     return scores(table, np.array([*range(C), -1]), names, rest)
 
 
 def cluster_cards(seen: RunView, shown: list[SliceView], album: Album) -> list[dict[str, Any]]:
-    """For each cluster: a gallery of what it looks like, share of the pixels, mean grey, what mappings make of it.
+    """For each cluster: a gallery, share of the pixels, mean grey, and its class under each mapping.
 
-    Where the page has no room for all pictures, it holds those of the most common clusters.
+    If the page has no room for all pictures, the most common clusters come first.
     """
     share = seen.metrics.get("cluster_share", {})
     made = []
@@ -203,7 +203,7 @@ def cluster_cards(seen: RunView, shown: list[SliceView], album: Album) -> list[d
 
 
 def _crop_size(views: list[SliceView]) -> str:
-    """How wide a crop is, in px, and in nm where all slices say the same."""
+    """Width of a crop in px, and in nm if all slices agree."""
     sizes = {view.voxel_size and view.voxel_size[2] for view in views}
     nm = sizes.pop() if len(sizes) == 1 else None
     return f"{CROP} px" + (f" ({CROP * nm:.0f} nm)" if nm else "")
@@ -217,7 +217,7 @@ def _grey_words(grey: float | None) -> str:
 
 
 def charts(seen: RunView, logged: Mapping) -> dict[str, str]:
-    """Inline SVG by name; charts without data are left out."""
+    """Inline SVG by name, without empty charts."""
     metrics = seen.metrics
     headline = metrics.get("headline")
     share = metrics.get("cluster_share", {})

@@ -1,4 +1,4 @@
-"""The report page in words and numbers: headline cards, tables of scores, graphs and times, numbers as text."""
+"""The text and numbers of the report page: headline cards, tables of scores, graphs and times, number formats."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ STAGES = {"features": "features", "graph": "superpixel graph", "embed": "embeddi
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """The value with `digits` decimals; a dash where there is none."""
+    """The value with `digits` decimals; a dash for None."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
 def percent(value: float | None) -> str:
-    """A share in 0..1 as text; a dash where there is none."""
+    """A share in 0..1 as text; a dash for None."""
     if value is None:
         return "–"
     return f"{100 * value:.1f} %" if value == 0 or value >= 0.0005 else "< 0.1 %"
@@ -33,7 +33,7 @@ def duration(seconds: float) -> str:
 
 
 def cards(seen: RunView) -> list[dict[str, str]]:
-    """The row of headline numbers: scores by what is drawn, where there are any, and clusters."""
+    """The row of headline numbers: scores of the drawn mapping, if any, and clusters."""
     made = []
     metrics = seen.metrics
     test = metrics.get("test", {})
@@ -65,11 +65,11 @@ def cards(seen: RunView) -> list[dict[str, str]]:
 def facts(
     seen: RunView, timing: Mapping, environment: Mapping, logged: Mapping, resolved: Mapping
 ) -> list[dict[str, str]]:
-    """How the run was made, in numbers; what does not apply is left out."""
+    """Numbers on how the run was made, as far as they apply."""
     made = []
     agreement = seen.metrics.get("agreement")
     if agreement is not None:
-        note = "training nodes in the cluster of the head's teacher"
+        note = "share of the training nodes with the cluster of the head's teacher"
         made.append({"name": "agreement", "value": percent(agreement), "note": note})
     if "total" in timing:
         where = environment.get("gpu") or environment.get("device") or "unknown device"
@@ -94,7 +94,7 @@ def volume_names(views: list[SliceView], most: int = 6) -> dict[str, str]:
 
 
 def score_tables(seen: RunView) -> dict[str, Any] | None:
-    """Tables of scores; None where nothing could be scored."""
+    """Tables of scores; None if nothing was scored."""
     metrics = seen.metrics
     if not metrics.get("test") and not metrics.get("train"):
         return None
@@ -120,7 +120,7 @@ def score_tables(seen: RunView) -> dict[str, Any] | None:
 
 
 def graph_table(graphs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Diagnostics of the training graphs: mean and range of each quantity, and a row per graph."""
+    """Diagnostics of the training graphs: mean and range of each quantity, and one row per graph."""
     if not graphs:
         return None
     rows = [
@@ -136,7 +136,7 @@ def graph_table(graphs: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def timing_rows(timing: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Seconds per FOV by stage, with the share of the whole."""
+    """Seconds per FOV by stage, with each share of the total."""
     total = timing.get("total") or sum(timing.get(stage, 0.0) for stage in STAGES)
     rows = [
         {"name": title, "text": duration(timing[stage]), "share": timing[stage] / total if total else 0.0}

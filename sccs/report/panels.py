@@ -1,4 +1,4 @@
-"""Panels after the paper's Figures 2 to 4: slices side by side, in several readings."""
+"""Panels after the paper's Figures 2 to 4: several views of slices side by side."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def comparison_panel(
 ) -> Figure:
     """Figure 3: a row per slice with input, ground truth, our classes and the error map (the latter if labelled).
 
-    colours: of `classes`, the labelled ones, and of names that a person added.
+    colours: of `classes`, the labelled ones, and of names added by the user.
     """
     names = list(colours)
     labelled = any(view.labels is not None for view in views)

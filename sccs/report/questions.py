@@ -1,4 +1,4 @@
-"""A page of pictures to answer: what are these superpixels? It makes the table that `sccs teach` reads."""
+"""A page of superpixel pictures to label; it saves the table that `sccs teach` reads."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Question(NamedTuple):
 
 
 def write_questions(path: Path, asked: Sequence[Question], names: Sequence[str], run: str) -> None:
-    """Writes the page. names: of classes, which the page offers; others can be typed. run: as the command calls it."""
+    """Write the page. names: classes that the page offers; others can be typed. run: its path for the command."""
     spots = [
         {
             "src": picture_uri(framed(each.image, each.mask, CROP, OUTLINE), quality=80),

@@ -1,4 +1,4 @@
-"""One slice of a volume with all that was computed for it, kept in a run folder: what every picture is drawn from."""
+"""One slice of a volume with all results, stored in a run folder: the source of every picture."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHOWN_BASES = 12
 Natural = Annotated[int, Field(ge=0, le=10**6)]
 
 
-# array: (kind of its numbers, axes, least number)
+# array: (kind of its numbers, axes, smallest number)
 ARRAYS = {
     "image": ("u", 2, 0),
     "regions": ("i", 2, -1),
@@ -36,7 +36,7 @@ ARRAYS = {
 
 
 class Kept(Stored):
-    """What a saved view says beside its arrays."""
+    """A saved view's metadata."""
 
     volume: str
     z: Annotated[int, Field(ge=0, le=10**9)]
@@ -50,38 +50,38 @@ class Kept(Stored):
 
 
 def _check(arrays: dict[str, np.ndarray], about: Kept) -> None:
-    """Raises ValueError for arrays that are none of a view."""
+    """Raises ValueError for arrays that do not form a view."""
     for name, (kind, axes, least) in ARRAYS.items():
         if (array := arrays.get(name)) is None:
             if name not in ("labels", "kmeans_raw", "judged"):
                 raise ValueError(f"{name} is missing")
         elif array.dtype.kind != kind or array.ndim != axes or (least is not None and array.min(initial=0) < least):
-            raise ValueError(f"{name} is no such array")
+            raise ValueError(f"{name} is not a valid array")
     (H, W), n = arrays["image"].shape, len(arrays["clusters"])
     if arrays["image"].dtype != np.uint8 or not H * W:
-        raise ValueError("image is no such array")
+        raise ValueError("image is not a valid array")
     if arrays["bases"].shape[1] != len(arrays["columns"]) or arrays.get("kmeans_raw", arrays["clusters"]).shape != (n,):
-        raise ValueError("arrays do not belong together")
+        raise ValueError("arrays do not match")
     if len(arrays.get("judged", arrays["clusters"])) != n:
-        raise ValueError("judged is no such array")
+        raise ValueError("judged is not a valid array")
     if any(y >= H or x >= W or not height * width for y, x, height, width in about.tiles):
-        raise ValueError("tiles lie outside of the image")
+        raise ValueError("tiles lie outside the image")
 
 
 @dataclass
 class SliceView:
-    """One slice of a volume with all that was computed for it: all that figures and report are drawn from.
+    """One slice of a volume with all results: the source of figures and report.
 
     Shapes
         image: (H, W) uint8. labels: (H, W) int class codes, or None. regions: (H, W) int32 superpixel ids 0..n-1,
         unique over the slice (-1: no superpixel). bases: (n, u) float, spectral coordinates. clusters: (n,) int.
         kmeans_raw: (n,) int or None, k-means of each FOV alone, without synchronisation (Figure 4c).
         tiles: (y, x, height, width) of each FOV, px.
-    `split` is "train" or "test"; `ignore` is the label code that is not scored. `u` remembers how many bases there
-    were, since a saved view keeps only the `SHOWN_BASES` of highest variance, whose numbers are in `columns`. `classes`
-    names the label codes. `voxel_size` is (z, y, x) nm, None where nobody knows. `judged` (n, C) float32 is what the
-    teacher of the digest `teacher` says, in a taught run; `taught`, the class (n,) of each superpixel by it and the
-    clusters' names, and `doubt` (n,), how unsure that is, are of the present names and never saved.
+    `split` is "train" or "test"; `ignore` is the label code that is not scored. `u` is the original number of bases,
+    as a saved view keeps only the `SHOWN_BASES` of highest variance, whose numbers are in `columns`. `classes`
+    names the label codes. `voxel_size` is (z, y, x) nm, None if unknown. In a taught run, `judged` (n, C) float32 are
+    the scores of the teacher with the digest `teacher`; `taught`, the class (n,) of each superpixel by teacher and
+    clusters' names, and `doubt` (n,), its uncertainty, follow the current names and are never saved.
     """
 
     volume: str
@@ -136,7 +136,7 @@ class SliceView:
         return self.paint(self.clusters.astype(np.int32))
 
     def save(self, folder: Path) -> Path:
-        """Writes `<volume>_z<z>.npz` into `folder` (a run's figures/data)."""
+        """Write `<volume>_z<z>.npz` into `folder` (a run's figures/data)."""
         arrays: dict[str, Any] = {
             "image": self.image.astype(np.uint8),
             "regions": self.regions.astype(np.int32),
@@ -168,7 +168,7 @@ class SliceView:
 
     @classmethod
     def load(cls, path: Path) -> SliceView:
-        """What `save` has written."""
+        """Read what `save` wrote."""
         try:
             bounds.check_zip(path)
             with np.load(path, allow_pickle=False) as stored:
@@ -185,8 +185,8 @@ class SliceView:
         return found
 
     def class_image(self, class_of_cluster: Sequence[str | None], names: Sequence[str]) -> np.ndarray:
-        """(H, W) int position in `names` of each pixel's class under a mapping (class name or None per cluster), or as
-        it was taught."""
+        """(H, W) int position in `names` of each pixel's class under a mapping (class name or None per cluster), or by
+        the teacher."""
         position: dict[str | None, int] = {name: i for i, name in enumerate(names)}
         if self.taught is not None:
             return self.paint(np.array([position.get(name, -1) for name in self.taught], np.int32))
@@ -194,7 +194,7 @@ class SliceView:
         return lookup[np.where(self.cluster_image() < len(class_of_cluster), self.cluster_image(), -1)]
 
     def truth_image(self, names: Sequence[str]) -> np.ndarray | None:
-        """(H, W) int position in `names` of each pixel's label, -1 where it is not scored; None without labels."""
+        """(H, W) int position in `names` of each pixel's label, -1 if not scored; None without labels."""
         if self.labels is None:
             return None
         position = {name: i for i, name in enumerate(names)}

@@ -1,1 +1,1 @@
-"""Models that travel: exports, model cards, the encoder as ONNX, BioImage Model Zoo packages."""
+"""Sharing models: exports, model cards, the encoder as ONNX, BioImage Model Zoo packages."""

@@ -1,8 +1,8 @@
-"""The MAE encoder, or its student, as a package of the BioImage Model Zoo (https://bioimage.io): one zip, accepted by
+"""The MAE encoder, or its student, as a package for the BioImage Model Zoo (https://bioimage.io): one zip, checked by
 its validator.
 
-The package holds `bioimageio.yaml`, the network as ONNX with the axes of images (`sccs.sharing.encoder`), a test image
-and its output, and a README.
+The package contains `bioimageio.yaml`, the network as ONNX with image axes (`sccs.sharing.encoder`), a test image and
+its output, and a README.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ABOUT = {
 
 
 def main(run: str, out: str, *, licence: str | None, authors: Sequence[str], overwrite: bool = False) -> None:
-    """Write the package of a run or an export, and print what it is. Raises UserError as `package` does."""
+    """Write the package of a run or an export, and describe it. Raises UserError as `package` does."""
     path = Path(out)
     with held(path, "sccs export"):
         archive.check_output(path, overwrite)
@@ -51,19 +51,19 @@ def main(run: str, out: str, *, licence: str | None, authors: Sequence[str], ove
 
 
 def package(run: str | os.PathLike[str], out: Path, licence: str | None, authors: Sequence[str]) -> str:
-    """Write the zip `out` from a run or an export; returns what to tell.
+    """Write the zip `out` from a run or an export; returns the text to print.
 
-    Raises UserError for features without an MAE or a student, a missing package, no licence or author, and
-    where the zoo's validator refuses the result; then nothing is left behind.
+    Raises UserError, and leaves nothing behind, for features without an MAE or a student, a missing package, no licence
+    or author, or if the zoo's validator rejects the result.
     """
     if out.suffix.lower() != ".zip":
-        raise UserError(f"{out}: a BioImage Model Zoo package is a zip: name it *.zip")
+        raise UserError(f"{out}: a BioImage Model Zoo package is a zip file: name it *.zip")
     if not (licence and authors):
         raise UserError(
-            "--bioimage: a package for the zoo names its licence and author: add --licence CC-BY-4.0 "
-            "--author NAME, as they hold for these weights"
+            "--bioimage: a package for the zoo needs a licence and an author: add --licence CC-BY-4.0 "
+            "--author NAME, as appropriate for these weights"
         )
-    os.environ.setdefault("LOGURU_LEVEL", "ERROR")  # of the validator, which else tells of every step
+    os.environ.setdefault("LOGURU_LEVEL", "ERROR")  # for the validator, which otherwise logs every step
     try:
         from bioimageio import spec
     except ImportError as error:
@@ -85,12 +85,12 @@ def package(run: str | os.PathLike[str], out: Path, licence: str | None, authors
                 for detail in checked.validation_summary.details
                 for error in detail.errors
             ]
-            raise UserError(f"{out}: the validator of the BioImage Model Zoo refuses it: {errors[0]}")
+            raise UserError(f"{out}: the validator of the BioImage Model Zoo rejects it: {errors[0]}")
     return f"{out}: {said}\nbioimageio.spec {spec.__version__} accepts it: {checked.validation_summary.status}"
 
 
 def _tensors(network: Network, folder: Path) -> None:
-    """A synthetic test image, in grey values, and what the network makes of it once it is standardised."""
+    """Write a synthetic test image, in grey values, and the network's output for it after standardisation."""
     side = network.fixed or STUDENTS_IMAGE
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:side, :side]
@@ -115,7 +115,7 @@ def _readme(network: Network, model: Model, folder: Path) -> None:
         "",
         "## Validation",
         "",
-        "Cluster or classify the output of images whose labels you have, and compare with the labels. "
+        "To validate it, cluster or classify the output for labelled images, and compare with the labels. "
         "The test image is synthetic.",
         "",
     ]
@@ -130,7 +130,7 @@ def _description(network: Network, model: Model, folder: Path, licence: str, aut
         return {"source": name, "sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest()}
 
     def axes(channels: list[str], sizes: dict[str, Any], step: int) -> list[dict]:
-        """Of a tensor (B, channels, y, x) with `step` px between its values."""
+        """Axes of a tensor (B, channels, y, x) with `step` px between its values."""
         pixel = {} if voxel is None else {"unit": "nanometer"}
         space = [
             {

@@ -1,4 +1,4 @@
-"""The model card of an export: what the model is, what it was trained on, its scores, and what it is for."""
+"""The model card of an export: the model, its training data, scores, and intended use."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def card(
     environment: Mapping[str, Any] | None,
     said: Mapping[str, str],
 ) -> str:
-    """The model card, Markdown with the header that model hubs read.
+    """The model card, as Markdown with the header that model hubs read.
 
-    about: content of model.json. facts: what the export adds to it. names: clusters that a person named. metrics,
-    environment: files of the run, if it has them. said: what there is to say of a file of the export.
+    about: content of model.json. facts: the export's additions to it. names: named clusters. metrics, environment:
+    files of the run, if any. said: remarks on files of the export.
     """
     recipe = about["recipe"]
     kind = "supervised" if facts["supervised"] else "unsupervised"
@@ -61,7 +61,7 @@ def card(
 def _facts(about: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, str]:
     """The rows of the first table."""
     voxel, trained = about.get("voxel_size"), facts["trained_on"]
-    size = "not stated by the training data"
+    size = "unknown"
     if voxel is not None:
         nm = " x ".join(f"{each:g}" for each in voxel)
         size = f"{nm} nm (z, y, x) in training; images to segment should have a similar one in y and x"
@@ -82,7 +82,7 @@ def _facts(about: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, str]
 
 
 def data_name(about: Mapping[str, Any]) -> str:
-    """The training data in words: what is synthetic is called so."""
+    """The training data in words, which say so if it is synthetic."""
     return {"phantom": "phantom (synthetic images)"}.get(about.get("data", ""), str(about.get("data", "")))
 
 
@@ -101,7 +101,7 @@ def _scores(metrics: Mapping[str, Any] | None, data: str) -> list[str]:
     if not metrics or not scores:
         return ["None: the run had no labelled test volumes."]
     rows = {**scores["classes"], "**mean**": scores["mean"]}
-    bound = ", fitted on the test labels: an upper bound, not a result" if metrics["headline"] == "oracle" else ""
+    bound = ", fitted to the test labels: an upper bound, not a result" if metrics["headline"] == "oracle" else ""
     lines = [
         f"Test volumes of {data}; clusters became classes by the mapping `{metrics['headline']}`{bound}.",
         "",

@@ -1,7 +1,7 @@
-"""A trained model's network of features as ONNX, checked against torch.
+"""Export a trained model's feature network as ONNX, checked against torch.
 
-Of an MAE the encoder, windows (B, window, window) -> tokens (B, N, q); of a student the whole net, images (B, H, W) of
-any size in steps of 8 px -> features (B, q, H/4, W/4).
+For an MAE, the encoder: windows (B, window, window) -> tokens (B, N, q). For a student, the whole net: images (B, H, W)
+of any size in steps of 8 px -> features (B, q, H/4, W/4).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from registry.mae.student import COARSEST, STEP
 from registry.requirements import pip_install
 
 OPSET = 18
-TOLERANCE = 1e-4  # largest difference from torch, of the largest value
-SMALLEST = 8 * COARSEST  # px, side of the smallest image that an exported student takes
+TOLERANCE = 1e-4  # largest difference from torch, relative to the largest value
+SMALLEST = 8 * COARSEST  # px, smallest side for an exported student
 
 
 class Tokens(torch.nn.Module):
@@ -44,7 +44,7 @@ class Tokens(torch.nn.Module):
 
 
 class TokenMap(Tokens):
-    """The same with the axes of images: (B, 1, window, window) -> (B, q, window / patch, window / patch)."""
+    """The same with image axes: (B, 1, window, window) -> (B, q, window / patch, window / patch)."""
 
     def forward(self, windows: torch.Tensor) -> torch.Tensor:
         """(B, 1, window, window) -> (B, q, h, w)."""
@@ -67,9 +67,8 @@ class StudentMap(torch.nn.Module):
 
 @dataclass(frozen=True)
 class Network:
-    """What is exported: its name and that of its recipe's source, names of input and output, shapes that are checked
-    (the last is traced), which of their axes may have other sizes, what comes in and out in words, and how far apart
-    features are (px)."""
+    """What to export: its name and that of its recipe's source, names of input and output, shapes to check (the last is
+    traced), their dynamic axes, descriptions of input and output, and the spacing of features (px)."""
 
     module: torch.nn.Module
     name: str
@@ -81,13 +80,13 @@ class Network:
     facts: dict[str, str]
     q: int
     step: int
-    fixed: int | None  # px, the only side that it takes
+    fixed: int | None  # px, the only valid side
 
 
 def network_of(features: Features, maps: bool = False) -> Network:
-    """Of the first MAE or student among the features, on the CPU and in single precision.
+    """The first MAE or student among the features, on the CPU and in single precision.
 
-    maps: with the axes of images (`TokenMap`). Raises UserError where there is none.
+    maps: with image axes (`TokenMap`). Raises UserError if there is none.
     """
     for part in (features, *features.parts):
         if isinstance(part, (MAE, StudentFeatures)):
@@ -95,7 +94,7 @@ def network_of(features: Features, maps: bool = False) -> Network:
             exact.set_state(part.get_state())
             return _of_mae(exact, maps) if isinstance(exact, MAE) else _of_student(exact, maps)
     raise UserError(
-        f"the model has no MAE encoder and no student, its features are {type(features).__name__}: ONNX is for mae, "
+        f"the model has no MAE encoder or student, its features are {type(features).__name__}: ONNX supports mae, "
         "maester, student, and concat with one of these; leave --onnx out"
     )
 
@@ -158,10 +157,10 @@ def _place(name: str, step: int) -> str:
 
 
 def export_onnx(features: Features, path: Path, maps: bool = False) -> str:
-    """Write the network to `path` and compare it with torch; returns what it is and how large the difference was.
+    """Write the network to `path` and compare it with torch; returns a description with the largest difference.
 
-    maps: with the axes of images. Raises UserError for features without one, a package that is not installed, or an
-    ONNX model that computes something else than torch.
+    maps: with image axes. Raises UserError for features without such a network, a missing package, or an ONNX model
+    whose results differ from torch.
     """
     network = network_of(features, maps)
     onnx, onnxruntime, onnxscript = (_module(name) for name in ("onnx", "onnxruntime", "onnxscript"))
@@ -193,7 +192,7 @@ def export_onnx(features: Features, path: Path, maps: bool = False) -> str:
         if not difference <= TOLERANCE * np.abs(expected).max():
             raise UserError(
                 f"the ONNX {network.name} differs from torch by {difference:.2g} (values up to "
-                f"{np.abs(expected).max():.2g}), so it is not written; try other versions than onnx "
+                f"{np.abs(expected).max():.2g}), so it was not written; try other versions than onnx "
                 f"{onnx.__version__}, onnxscript {onnxscript.__version__}, onnxruntime "
                 f"{onnxruntime.__version__}"
             )
@@ -202,13 +201,13 @@ def export_onnx(features: Features, path: Path, maps: bool = False) -> str:
 
 
 def made_up(shape: tuple[int, ...]) -> torch.Tensor:
-    """Standardised input, the same at every call."""
+    """Deterministic standardised input."""
     return torch.from_numpy(np.random.default_rng(0).standard_normal(shape, np.float32))
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter warns of its own insides, and that torchvision is not there."""
+    """Silence the exporter's warnings about its internals and about missing torchvision."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -221,7 +220,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _forget_sources(model: Any) -> None:
-    """Take out what the exporter writes of the Python source: its paths name folders of this computer."""
+    """Remove the exporter's references to Python source, whose paths name folders of this computer."""
     graph = model.graph
     for item in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         del item.metadata_props[:]

@@ -3,15 +3,15 @@
     OUT/
         README.md            model card: data, voxel size, clusters, scores, versions, licence, intended use
         recipe.yaml          the recipe with every default; paths are reduced to file names
-        classes.yaml         names and colours of clusters, if there are any
-        edits.* teacher.*    clusters that were split and merged, and what was taught, if anything was
+        classes.yaml         names and colours of clusters, if any
+        edits.* teacher.*    splits and merges of clusters, and the teacher, if any
         metrics.json environment.json        scores and versions, if the run has them
         model/               weights (safetensors) and model.json
-        plugins/             Python files that the recipe lists under `plugins:`
+        plugins/             Python files listed under `plugins:` in the recipe
         encoder.onnx         with --onnx (`sccs.sharing.encoder`)
         SHA256SUMS           of all of these
 
-Nothing in it names a folder of the computer that trained the model.
+It contains no paths of the computer that trained the model.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from sccs.system.log import say
 from sccs.system.text import BREAKS, printable
 
 CARD, RECIPE, METRICS, ENVIRONMENT = "README.md", "recipe.yaml", "metrics.json", "environment.json"
-VERSIONS = ("sccs", "python", "device", "gpu", "packages")  # of environment.json; the rest tells of the machine
+VERSIONS = ("sccs", "python", "device", "gpu", "packages")  # keys of environment.json; the rest describes the machine
 
 
 def main(
@@ -59,8 +59,8 @@ def main(
 ) -> None:
     """Export the run (or an earlier export) into the folder or zip `out`, and print what was written.
 
-    onnx: with the MAE encoder as ONNX. licence, authors: of the weights, for the model card. Raises UserError, and then
-    leaves nothing behind.
+    onnx: add the MAE encoder as ONNX. licence, authors: of the weights, for the model card. If it raises UserError,
+    nothing is left behind.
     """
     path = Path(out)
     with held(path, "sccs export"):
@@ -78,14 +78,14 @@ def export(
     licence: str | None = None,
     authors: Sequence[str] = (),
 ) -> dict[str, str]:
-    """Write the export; returns its files, each with what there is to say of it. An existing `out` is replaced."""
+    """Write the export; returns its files, each with a remark or "". An existing `out` is replaced."""
     with archive.opened(run) as source, atomic_path(out) as scratch:
         if (source / "model" / "mae.safetensors").is_file():
             raise UserError(
-                f"{run}: a pre-training; its checkpoint model/mae.safetensors is one file: copy that, or "
-                "train a run with it (features.checkpoint) and export this"
+                f"{run}: is a pre-training; its checkpoint is the single file model/mae.safetensors: copy that, or "
+                "train a run with it (features.checkpoint) and export the run"
             )
-        model = Model.load(run, "cpu")  # what does not load is not passed on
+        model = Model.load(run, "cpu")  # never export a model that does not load
         zipped = out.suffix.lower() == ".zip"
         with tempfile.TemporaryDirectory(prefix="sccs-") if zipped else nullcontext(scratch) as folder:
             said = _fill(Path(folder), source, run, model, onnx, licence, authors)
@@ -104,7 +104,7 @@ def _fill(
     licence: str | None,
     authors: Sequence[str],
 ) -> dict[str, str]:
-    """Every file of the export but the hashes."""
+    """Write every file of the export except the hashes."""
     said = {}
     weights = source / "model" if (source / "model").is_dir() else source
     about = json_safe({"k": model.k, "fov": model.fov, "data": "", **read_about(weights, run)})
@@ -139,21 +139,21 @@ def _fill(
 
 
 def _carry(plugin: str, base: Path, folder: Path) -> str:
-    """Copy a plug-in that is a file; returns what the export's recipe calls it. Modules stay names."""
+    """Copy a plug-in file; returns its name in the export's recipe. Modules stay names."""
     if not plugin.endswith(".py"):
         return plugin
     source, name = base / os.path.expanduser(os.path.expandvars(plugin)), f"plugins/{Path(plugin).name}"
     if not source.is_file():
-        raise UserError(f"{source}: the run's plug-in is no longer there; put it back, since the model needs its code")
+        raise UserError(f"{source}: the run's plug-in no longer exists; restore it, as the model needs its code")
     if (folder / name).exists():
-        raise UserError(f"{source}: a second plug-in of this name; rename one in the recipe, and train again")
+        raise UserError(f"{source}: a second plug-in with this name; rename one in the recipe, and train again")
     (folder / "plugins").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, folder / name)
     return name
 
 
 def _training_fovs(run: Path) -> dict[str, int]:
-    """Training volume -> fields of view, of a run that kept its graphs' statistics."""
+    """Training volume -> number of fields of view, if the run has its graphs' statistics."""
     return dict(Counter(graph["key"].rsplit(":", 3)[0] for graph in read_graphs(run)))
 
 
@@ -163,9 +163,9 @@ def _scores(source: Path) -> dict[str, Any] | None:
 
 
 def portable(value: Any) -> Any:
-    """`value` with every absolute path in it, however deep, cut down to the file's name.
+    """`value` with every nested absolute path reduced to the file's name.
 
-    A pattern keeps its folder's name, and what follows the name of a container, `a.h5:/em/raw`, stays.
+    A pattern keeps its folder's name, and a path inside a container, `a.h5:/em/raw`, stays.
     """
     if isinstance(value, Mapping):
         return {key: portable(item) for key, item in value.items()}

@@ -1,11 +1,11 @@
-"""`sccs graphs RECIPE|RUN OUT`: the superpixel graphs of a data set, as DGL keeps graphs, for work of one's own.
+"""`sccs graphs RECIPE|RUN OUT`: the superpixel graphs of a data set as DGL graphs, for your own work.
 
     OUT/
         graphs.bin     a DGLGraph for each field of view (FOV), as `dgl.save_graphs` writes them
-        graphs.json    classes, settings, and of each graph, in the same order: split, volume, z, y, x
-        regions.npz    of each graph, by its number: regions (H, W) int32, the node of every pixel
+        graphs.json    classes, settings, and for each graph, in the same order: split, volume, z, y, x
+        regions.npz    for each graph, by its number: regions (H, W) int32, the node of every pixel
 
-This module imports DGL; the command imports it when it is given.
+This module imports DGL, so the command line imports it only on demand.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from sccs.system.log import bar, say
 FORMAT = 1  # of the folder
 GRAPHS, FACTS, REGIONS = "graphs.bin", "graphs.json", "regions.npz"
 FILES = {GRAPHS, FACTS, REGIONS}
-MADE_FROM = ("seed", "data", "features", "graph")  # what of a recipe the graphs depend on
-MEND = "make them anew (sccs graphs --overwrite)"
+MADE_FROM = ("seed", "data", "features", "graph")  # keys of a recipe that the graphs depend on
+MEND = "make them again (sccs graphs --overwrite)"
 
 
 class Place(Stored):
-    """Where a graph comes from, in graphs.json."""
+    """The origin of a graph, in graphs.json."""
 
     split: str
     volume: str
@@ -66,20 +66,20 @@ class Facts(Stored):
 class SuperpixelGraphs(dgl.data.DGLDataset):
     """The spGs of the training and test FOVs of a recipe or a run: a `dgl.data.DGLDataset`.
 
-    folder: where they are kept. If they are there, they are read, else made from the source and saved.
-    source: a recipe (file, packaged name, dict), whose features and graph part are fitted on its training FOVs; or the
-        folder of a finished run, whose data they are, by its fitted parts. None: only read.
-    overrides: ``a.b=c``, as after ``--set``; of a run, only `data` and `device`.
-    force_reload: make them anew, and replace those in the folder. transform: of a DGLGraph, at each access.
+    folder: where they are stored. If they exist, they are read, else made from the source and saved.
+    source: a recipe (file, packaged name, dict), whose features and graph part are fitted to its training FOVs; or the
+    folder of a finished run, whose data and fitted parts are used. None: only read.
+    overrides: ``a.b=c``, as after ``--set``; for a run, only `data` and `device`.
+    force_reload: make them again, and replace those in the folder. transform: applied to a DGLGraph at each access.
 
     A graph has the node data `feature` (n_s, 2q), as the embedder gets it, `area` (n_s,), px, `centroid` (n_s, 2),
-    (y, x) in px, `grey` (n_s,), and, of FOVs with labels, `labels` (n_s, C), the shares of the classes among the node's
-    labelled pixels, in the order of `classes`; zeros where none is labelled. All are float32, as is the edge data
-    `affinity` (E,). Both directions of an edge are there, and a self-loop of each node.
+    (y, x) in px, `grey` (n_s,), and, for FOVs with labels, `labels` (n_s, C), the shares of the classes among the
+    node's labelled pixels, in the order of `classes`; zeros if none is labelled. All are float32, as is the edge data
+    `affinity` (E,). Edges are stored in both directions, and each node has a self-loop.
 
     Attributes: `fovs`, a dict with split, volume, z, y, x for each graph; `classes`, code -> name. All graphs are in
-    memory, regions are read when asked for. Raises UserError for a source or a folder that cannot be used, and for a
-    folder whose graphs were made with other settings than the source has now.
+    memory; regions are read on demand. Raises UserError if the source or folder cannot be used, or if the folder's
+    graphs were made with other settings than the source's.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class SuperpixelGraphs(dgl.data.DGLDataset):
         self._make = None if source is None else _Source(source, overrides)
         foreign = not is_saved(self.folder) or (force_reload and _names(self.folder) != FILES)
         if os.path.lexists(self.folder) and foreign:
-            raise UserError(f"{folder}: holds something else, which is never overwritten: choose another name")
+            raise UserError(f"{folder}: contains other files, which are never overwritten: choose another name")
         if self._make is not None:
             check_apart(self.folder, self._make.recipe.reads())
         parent = str(self.folder.parent)
@@ -104,9 +104,9 @@ class SuperpixelGraphs(dgl.data.DGLDataset):
         )
 
     def process(self) -> None:
-        """Make the graphs. Raises UserError where nobody said what of."""
+        """Make the graphs. Raises UserError without a source."""
         if self._make is None:
-            raise UserError(f"{self.folder}: no saved graphs there, or damaged ones; `sccs graphs` makes them")
+            raise UserError(f"{self.folder}: saved graphs are missing or damaged; make them with `sccs graphs`")
         self.graphs: list[Any] = []
         self.fovs: list[dict[str, Any]] = []
         self._regions: list[np.ndarray] = []
@@ -122,8 +122,8 @@ class SuperpixelGraphs(dgl.data.DGLDataset):
             self._regions.append(graph.regions)
 
     def save(self) -> None:
-        """Write the folder, whole or not at all."""
-        assert self._make is not None  # else `process` had nothing to make
+        """Write the folder atomically."""
+        assert self._make is not None  # otherwise `process` has raised
         facts = {
             "format": FORMAT,
             "sccs": sccs.__version__,
@@ -140,7 +140,7 @@ class SuperpixelGraphs(dgl.data.DGLDataset):
         self._regions.clear()
 
     def has_cache(self) -> bool:
-        """Whether the folder holds saved graphs. Raises UserError where they are others than those asked for."""
+        """Whether the folder contains saved graphs. Raises UserError if they have other settings than requested."""
         if not is_saved(self.folder):
             return False
         facts = self._facts()
@@ -149,12 +149,12 @@ class SuperpixelGraphs(dgl.data.DGLDataset):
             if other := [key for key in MADE_FROM if now[key] != then.get(key)]:
                 raise UserError(
                     f"{self.folder}: the graphs there were made with another `{other[0]}`; choose another name, or "
-                    "make them anew (--overwrite, force_reload=True)"
+                    "make them again (--overwrite, force_reload=True)"
                 )
         return True
 
     def load(self) -> None:
-        """Read what `save` wrote; regions when they are asked for."""
+        """Read what `save` wrote; regions are read on demand."""
         facts = self._facts()
         self.graphs, _ = dgl.load_graphs(str(self.folder / GRAPHS))
         self.fovs = [fov.model_dump() for fov in facts.fovs]
@@ -164,7 +164,7 @@ class SuperpixelGraphs(dgl.data.DGLDataset):
         path = self.folder / FACTS
         text = bounds.read_text(path, bounds.JSON)
         if (found := parse_json(text, path, dict[str, Any], MEND).get("format")) != FORMAT:
-            raise UserError(f"{self.folder}: graphs of format {found}, this version reads {FORMAT}")
+            raise UserError(f"{self.folder}: graph format {found}, but this version reads {FORMAT}")
         return parse_json(text, path, Facts, MEND)
 
     def regions(self, index: int) -> np.ndarray:
@@ -195,13 +195,13 @@ class SuperpixelGraphs(dgl.data.DGLDataset):
 
 
 class _Source:
-    """A recipe or a run, and how its graphs are made. Raises UserError for what is neither, or has no data."""
+    """A recipe or a run, and how to make its graphs. Raises UserError if it is neither, or has no data."""
 
     def __init__(self, source: Any, overrides: Sequence[str]):
         self.weights: Path | None = None  # of a run
         place = Path(source) if isinstance(source, (str, os.PathLike)) else None
         if place is not None and is_export(place):
-            raise UserError(f"{source}: an export does not say which data it was trained on; give the run, or a recipe")
+            raise UserError(f"{source}: an export does not include its training data; give the run, or a recipe")
         if place is not None and (place / "resolved.yaml").is_file():
             self.recipe = self._of_run(place, overrides)
         else:
@@ -215,13 +215,13 @@ class _Source:
         """The run's recipe, with its data."""
         for option in overrides:
             if option.partition("=")[0].partition(".")[0] not in ("data", "device"):
-                raise UserError(f"--set {option}: of a run only `data` and `device` can be changed; give the recipe")
+                raise UserError(f"--set {option}: only `data` and `device` of a run can be changed; give the recipe")
         self.weights, recipe, _ = model_folder.read(run, run)
         data = read_resolved(run)[0].get("data")
         return load_recipe({**recipe, "data": data}, overrides)
 
     def graphs(self) -> tuple[Model, Dataset, Iterator[tuple[str, FOV, RegionGraph]]]:
-        """The model, the data set, and (split, FOV, RegionGraph) of each FOV, made one after the other."""
+        """The model, the data set, and an iterator over (split, FOV, RegionGraph) of each FOV."""
         model = Model(self.recipe)
         assert self.recipe.data is not None  # as the constructor has seen
         dataset = load_dataset(self.recipe.data, Path.cwd(), self.recipe.seed, model.min_side)
@@ -258,14 +258,14 @@ def _names(folder: Path) -> set[str]:
 
 
 def main(source: str, out: str, overrides: Sequence[str] = (), *, overwrite: bool = False) -> None:
-    """`sccs graphs`: make the graphs of a recipe or a run, and say what was written.
+    """`sccs graphs`: make the graphs of a recipe or a run, and describe them.
 
-    Raises UserError, and then leaves nothing behind, for a source that cannot be used and for an `out` that exists,
-    with `overwrite` only for one that holds something else than such graphs.
+    Raises UserError, and leaves nothing behind, if the source cannot be used or `out` exists (with `overwrite`, only if
+    it contains anything else).
     """
     with held(out, "sccs graphs"):
         if os.path.lexists(out) and not overwrite:
-            raise UserError(f"{out}: already exists: choose another name, or pass --overwrite")
+            raise UserError(f"{out}: already exists; choose another name, or pass --overwrite")
         check_apart(out, {"RUN": [source]}, within=False)
         made = SuperpixelGraphs(out, source, overrides, force_reload=True)
     counts = ", ".join(f"{len(made.split(name))} {name}" for name in ("train", "test"))

@@ -1,1 +1,1 @@
-"""The ground: files, cache, locks, log, devices, archives, colours."""
+"""Foundations: files, cache, locks, log, devices, archives, colours."""

@@ -1,4 +1,4 @@
-"""What a command writes is nothing that it reads: OUTPUT is no INPUT, lies in none, and holds none."""
+"""Keeps a command's output apart from its input: OUTPUT must not be, contain, or lie inside an INPUT."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def check_apart(
     within: bool = True,
     beside: Iterable[str | os.PathLike[str]] = (),
 ) -> None:
-    """Raises UserError where `output` is one of the files and folders that are `given`, by whatever name, or holds one.
+    """Raises UserError if `output` is, or contains, one of the `given` files and folders, by whatever name.
 
-    given: what it is for the user -> its paths: files, folders, patterns, places in a container. A file or folder is
-    known by its number on its disk, so that links, hard ones too, hide nothing. within: refuse an output that lies in a
-    given folder, too; in a Zarr or N5 store it is refused in any case. beside: more that is written.
+    given: description for the user -> paths: files, folders, patterns, paths inside a container. Files and folders are
+    compared by inode, so that links, including hard links, are recognised. within: also reject an output inside a given
+    folder; inside a Zarr or N5 store it is always rejected. beside: further paths that are written.
     """
     for written in (output, *beside):
-        own, above = _identity(os.path.realpath(written)), set(_chain(written))  # new/../a.tif is, once new is made
+        own, above = _identity(os.path.realpath(written)), set(_chain(written))  # new/../a.tif exists once new is made
         for what, paths in given.items():
             for path in paths:
                 if _matches(written, path):
-                    raise _refusal(output, f"would be taken for a part of {what}, {path}")
+                    raise _refusal(output, f"would become part of {what}, {path}")
                 for place, is_store in _places(path):
                     number = _identity(place)
                     if number is None:
@@ -51,7 +51,7 @@ def _refusal(output: object, why: str) -> UserError:
 
 
 def _places(path: str | os.PathLike[str]) -> list[tuple[str, bool]]:
-    """Files and folders that a path means, and whether each is a Zarr or N5 store: of a place in one, the whole."""
+    """Files and folders that a path means, and whether each is a Zarr or N5 store (of which the whole counts)."""
     text = os.fspath(path)
     if not os.path.exists(text) and (inside := _INSIDE.match(text)):
         text = inside[1]
@@ -64,7 +64,7 @@ def _places(path: str | os.PathLike[str]) -> list[tuple[str, bool]]:
 
 
 def _store(path: Path) -> Path | None:
-    """The whole Zarr or N5 store that `path` is, or is a place in; None where it is none."""
+    """The whole Zarr or N5 store that `path` is or lies in; None if it is neither."""
     whole, inner = None, True
     for folder in (path, *path.parents):
         inner = inner and any((folder / name).is_file() for name in _STORE)
@@ -74,7 +74,7 @@ def _store(path: Path) -> Path | None:
 
 
 def _matches(output: str | os.PathLike[str], path: str | os.PathLike[str]) -> bool:
-    """Whether a pattern of files would take `output` for one of them."""
+    """Whether a file pattern would match `output`."""
     pattern, name = os.path.abspath(path), os.path.abspath(output)
     if not glob.has_magic(pattern) or os.path.exists(pattern):
         return False
@@ -82,7 +82,7 @@ def _matches(output: str | os.PathLike[str], path: str | os.PathLike[str]) -> bo
 
 
 def _identity(path: str | os.PathLike[str]) -> tuple[int, int] | None:
-    """Number of a file or folder on its disk; None where there is none."""
+    """Device and inode of a file or folder; None if it does not exist."""
     try:
         found = os.stat(path)
     except OSError:
@@ -91,7 +91,7 @@ def _identity(path: str | os.PathLike[str]) -> tuple[int, int] | None:
 
 
 def _chain(path: str | os.PathLike[str]) -> list[tuple[int, int]]:
-    """Identities of the folders above a path, both where its name stands and where a link leads."""
+    """Identities of the folders above a path, both of the link and of its target."""
     named = os.path.join(os.path.realpath(os.path.dirname(os.path.abspath(path))), os.path.basename(path))
     folders = {*Path(named).parents, *Path(os.path.realpath(path)).parents}
     return [number for folder in folders if (number := _identity(folder)) is not None]

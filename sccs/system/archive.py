@@ -1,6 +1,6 @@
-"""A model that travels: a folder or a zip, with the SHA-256 of every file in `SHA256SUMS` (`sha256sum -c` reads it).
+"""An exported model: a folder or a zip, with the SHA-256 of every file in `SHA256SUMS` (readable by `sha256sum -c`).
 
-Hashes are compared whenever such a model is read, so that what loads is what was exported.
+Hashes are checked whenever such a model is read, so that what loads is what was exported.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MODEL = "model/model.json"
 TRUST = "SCCS_TRUST_PLUGINS"  # environment variable; 1: run the plug-ins of any model
 BLOCK = 1 << 20  # bytes read at once
 DATE = (1980, 1, 1, 0, 0, 0)  # of every file in a zip, so that the same run gives the same bytes
-# what a damaged zip makes its reader raise
+# raised when reading a damaged zip
 UNREADABLE = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, KeyError, ValueError, IndexError,
     NotImplementedError, RuntimeError, OverflowError, OSError,
@@ -39,9 +39,9 @@ UNREADABLE = (
 # ------------------------------------------------------------------------------------------------------------ reading
 @contextmanager
 def opened(run: str | os.PathLike[str]) -> Iterator[Path]:
-    """The folder of a run or of an export; a zip's is a temporary one. An export's hashes are compared.
+    """The folder of a run or an export (temporary for a zip). An export's hashes are checked.
 
-    Raises UserError that names the file which is missing or damaged, or for a file that is no such zip.
+    Raises UserError that names a missing or damaged file, or if the file is not such a zip.
     """
     path = Path(run)
     if path.is_file():
@@ -56,20 +56,20 @@ def opened(run: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def damage(folder: Path) -> tuple[str, str] | None:
-    """The first file that is not as `SHA256SUMS` lists it, and what is wrong with it; None if all are whole."""
+    """The first file that does not match `SHA256SUMS`, and what is wrong with it; None if all match."""
     for name, digest in _sums(bounds.read_bytes(folder / SUMS, bounds.SUMS), folder).items():
         try:
             bounds.check_file(folder / name, bounds.MODEL)
-            found = _digest(_blocks(open(folder / name, "rb")))  # noqa: SIM115  # which closes it
+            found = _digest(_blocks(open(folder / name, "rb")))  # noqa: SIM115  # closed by it
         except (OSError, UserError) as error:
             return name, getattr(error, "strerror", None) or str(error)
         if found != digest:
-            return name, "its SHA-256 is another one"
+            return name, "its SHA-256 does not match"
     return None
 
 
 def is_export(path: str | os.PathLike[str]) -> bool:
-    """Whether `sccs export` wrote this folder or zip; no hash is compared."""
+    """Whether `sccs export` wrote this folder or zip; hashes are not checked."""
     path = Path(path)
     if not path.is_file():
         return (path / SUMS).is_file() and (path / MODEL).is_file()
@@ -80,7 +80,7 @@ def is_export(path: str | os.PathLike[str]) -> bool:
 
 
 def read_text(run: str | os.PathLike[str], name: str) -> str | None:
-    """The text of one file of a run, an export's folder or zip; None where it has none of this name."""
+    """The text of a file in a run or an export's folder or zip; None if it is missing."""
     path = Path(run)
     if not path.is_file():
         return bounds.read_text(path / name, bounds.YAML) if (path / name).exists() else None
@@ -89,9 +89,9 @@ def read_text(run: str | os.PathLike[str], name: str) -> str | None:
 
 
 def carried(plugins: Any, folder: Path) -> list[str]:
-    """Plug-ins of a model for `load_recipe`, if the user trusts them all; a relative file is one in `folder`.
+    """A model's plug-ins for `load_recipe`, if the user trusts them all; relative files are in `folder`.
 
-    Raises UserError for those that he does not, whatever they are: a file anywhere, or a module that Python may find.
+    Raises UserError for untrusted ones, be they files or modules that Python may find.
     """
     if not (isinstance(plugins, list) and all(isinstance(name, str) for name in plugins)):
         raise UserError(f"{folder}: {MODEL} is damaged: its plug-ins are {str(plugins)[:80]!r}, not a list of names")
@@ -99,33 +99,33 @@ def carried(plugins: Any, folder: Path) -> list[str]:
     foreign = [name for name, place in zip(plugins, places) if not trusted(place)]
     if foreign:
         raise UserError(
-            f"the model brings Python code of its own, {', '.join(foreign)}; read it, and if you trust it, "
+            f"the model would run its own Python code, {', '.join(foreign)}; read it, and if you trust it, "
             f"set the environment variable {TRUST}=1"
         )
     return places
 
 
 def trusted(plugin: str) -> bool:
-    """Whether the user trusts a plug-in that is not his own: he says so, or this process has imported it already."""
+    """Whether the user trusts a foreign plug-in: by environment variable, or as it is already imported."""
     return os.environ.get(TRUST) == "1" or registry.is_loaded(plugin)
 
 
 def of_a_model(folder: Path) -> bool:
-    """Whether a folder is one of a run or an export, or lies in one: its recipes may be another person's."""
+    """Whether a folder is, or lies in, a run or an export, so that its recipes may be someone else's."""
     return any((place / name).is_file() for place in (folder, *folder.parents) for name in (MODEL, "resolved.yaml"))
 
 
 def _unpack(path: Path, folder: Path) -> None:
-    """Listed files of a zip into `folder`, each compared with its hash; the zip may hold them in a folder."""
+    """Unpack a zip's listed files into `folder`, checking each hash; the zip may have them in a subfolder."""
     try:
         bounds.check_zip(path)
         archive = zipfile.ZipFile(path)
         listings = [name for name in archive.namelist() if re.fullmatch(rf"([^/]+/)?{SUMS}", name)]
         listing = archive.open(listings[0]).read(bounds.SUMS) if len(listings) == 1 else b""
     except UNREADABLE as error:
-        raise UserError(f"{path}: not a readable zip ({error}); give a run, or what `sccs export` wrote") from None
+        raise UserError(f"{path}: not a readable zip ({error}); give a run, or an export by `sccs export`") from None
     if not listing:
-        raise UserError(f"{path}: not a model that `sccs export` wrote: it has no {SUMS}")
+        raise UserError(f"{path}: not written by `sccs export`: it has no {SUMS}")
     top = listings[0].removesuffix(SUMS)
     with archive:
         for name, digest in _sums(listing, path).items():
@@ -133,11 +133,11 @@ def _unpack(path: Path, folder: Path) -> None:
             with open(folder / name, "wb") as target:
                 found = _digest(_member(archive, top + name, name, path), target)
             if found != digest:
-                raise _damaged(path, name, "its SHA-256 is another one")
+                raise _damaged(path, name, "its SHA-256 does not match")
 
 
 def _member(archive: zipfile.ZipFile, inside: str, name: str, path: Path) -> Iterator[bytes]:
-    """What a file of a zip holds. What goes wrong with reading is damage; with writing, a full disk, it is not."""
+    """Content of a file in a zip. Errors while reading mean damage; errors while writing (a full disk) do not."""
     try:
         yield from _blocks(archive.open(inside))
     except UNREADABLE as error:
@@ -145,7 +145,7 @@ def _member(archive: zipfile.ZipFile, inside: str, name: str, path: Path) -> Ite
 
 
 def _sums(listing: bytes, path: Path) -> dict[str, str]:
-    """File -> SHA-256 of a listing as sha256sum writes it."""
+    """File -> SHA-256 from a listing in the format of sha256sum."""
     sums: dict[str, str] = {}
     for line in listing.decode("utf-8", "replace").splitlines():
         match = re.fullmatch(r"([0-9a-f]{64}) [ *](.+)", line)
@@ -156,12 +156,12 @@ def _sums(listing: bytes, path: Path) -> dict[str, str]:
         "/".join(parts[:depth]) for name in sums for parts in [name.split("/")] for depth in range(1, len(parts))
     }
     if both := folders & sums.keys():
-        raise _damaged(path, SUMS, f"{min(both)!r} is a file and a folder")
+        raise _damaged(path, SUMS, f"{min(both)!r} is both a file and a folder")
     return sums
 
 
 def _is_name(name: str) -> bool:
-    """Whether a file of this name lies in the folder that it is unpacked to, on any disk."""
+    """Whether a file of this name stays inside the folder that it is unpacked to, on any system."""
     parts = name.split("/")
     plain = all(0 < len(part.encode()) <= 255 and part not in (".", "..") for part in parts)
     return plain and len(name) <= 1000 and not UNPRINTABLE.search(name) and not set(":\\") & set(name)
@@ -174,7 +174,7 @@ def _blocks(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 def _digest(blocks: Iterable[bytes], target: IO[bytes] | None = None) -> str:
-    """SHA-256 of a file in blocks, which are copied to `target`, if there is one, on the way."""
+    """SHA-256 of a file in blocks, which are also copied to `target`, if given."""
     digest = hashlib.sha256()
     for block in blocks:
         digest.update(block)
@@ -184,18 +184,18 @@ def _digest(blocks: Iterable[bytes], target: IO[bytes] | None = None) -> str:
 
 
 def _damaged(path: Path, name: str, why: object) -> UserError:
-    return UserError(f"{path}: {name} is missing or damaged ({why}); copy it anew, or export it again")
+    return UserError(f"{path}: {name} is missing or damaged ({why}); copy it again, or export it again")
 
 
 # ------------------------------------------------------------------------------------------------------------ writing
 def check_output(out: Path, overwrite: bool) -> None:
-    """Raises UserError where `out` exists; with `overwrite`, only where it is something else than an export."""
+    """Raises UserError if `out` exists; with `overwrite`, only if it is not an export."""
     if out.suffix.lower() in (".onnx", ".safetensors", ".tar", ".gz", ".tgz", ".tif"):
         raise UserError(f"{out}: an export is a folder or a zip: name it without {out.suffix}, or *.zip")
     if not os.path.lexists(out):
         return
     if not overwrite:
-        raise UserError(f"{out}: already exists: choose another name, or pass --overwrite")
+        raise UserError(f"{out}: already exists; choose another name, or pass --overwrite")
     if out.is_dir():
         if out.is_symlink() or not is_export(out):
             raise UserError(f"{out}: a folder that is not an export is never overwritten: choose another name")
@@ -203,14 +203,14 @@ def check_output(out: Path, overwrite: bool) -> None:
         for path in out.rglob("*"):
             if path.is_file() and path.relative_to(out).as_posix() not in known:
                 raise UserError(
-                    f"{out}: has a file that no export wrote, {path.name}, and would lose it: choose another name"
+                    f"{out}: contains {path.name}, which no export wrote and would be lost: choose another name"
                 )
     elif out.suffix.lower() != ".zip":
         raise UserError(f"{out}: a file that is not a zip is never overwritten: choose another name")
 
 
 def seal(folder: Path) -> None:
-    """Write `SHA256SUMS` over every file of the folder."""
+    """Write `SHA256SUMS` for every file of the folder."""
     lines = []
     for name in files(folder):
         lines.append(f"{_digest(_blocks(open(folder / name, 'rb')))}  {name}\n")  # noqa: SIM115
@@ -218,7 +218,7 @@ def seal(folder: Path) -> None:
 
 
 def pack(folder: Path, path: Path) -> None:
-    """Every file of the folder into the zip `path`; the same files give the same bytes."""
+    """Pack every file of the folder into the zip `path`; the same files give the same bytes."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in files(folder):
             entry = zipfile.ZipInfo(name, DATE)
@@ -228,5 +228,5 @@ def pack(folder: Path, path: Path) -> None:
 
 
 def files(folder: Path) -> list[str]:
-    """Every file below `folder`, by its path from there, sorted."""
+    """Every file below `folder`, as sorted relative paths."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())

@@ -1,6 +1,6 @@
-"""How much of a file is read before it is believed. All bounds are here; docs/reliability_bounds.md gives the reasons.
+"""Bounds on how much of a file is read before it is trusted; docs/reliability_bounds.md gives the reasons.
 
-Whoever damages a file, or makes one to do harm, gets one line instead of a full disk, all memory or an endless wait.
+A damaged or malicious file causes a one-line error instead of a full disk, exhausted memory or an endless wait.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import zipfile
 from registry.base import UserError
 
 YAML = 1 << 20  # bytes of a recipe, of classes.yaml, of resolved.yaml
-DEPTH = 64  # blocks within blocks of YAML
-VALUES = 50_000  # of a YAML file, aliases counted as what they stand for
+DEPTH = 64  # nesting of YAML blocks
+VALUES = 50_000  # in a YAML file, with aliases expanded
 PARENTS = 32  # recipes that extend one another
 JSON = 8 << 20  # bytes of a JSON file
 LOG = 16 << 20  # bytes of a log, of metrics.jsonl
 SUMS = 1 << 20  # bytes of SHA256SUMS
-MODEL = 1 << 30  # bytes of a model's weights, and of all that a zip unpacks to
+MODEL = 1 << 30  # bytes of a model's weights, and of an unpacked zip
 MEMBERS = 1000  # files in a zip
 
 KINDS = {
@@ -28,37 +28,37 @@ KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFSOCK: "a socket",
 }
-DIRECTORY_ENTRY = b"PK\x01\x02"  # what each entry of a zip's table of contents begins with
+DIRECTORY_ENTRY = b"PK\x01\x02"  # start of each entry in a zip's table of contents
 
 
 def check_file(path: str | os.PathLike[str], most: int | None = None) -> None:
-    """Raises UserError for what is no file: a folder, a pipe, a device, a link to itself; and for one above `most`
+    """Raises UserError for anything but a file (a folder, pipe, device, looping link), and for a file above `most`
     bytes."""
     try:
         found = os.stat(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if not stat.S_ISREG(found.st_mode):
-        raise UserError(f"{path}: {KINDS.get(stat.S_IFMT(found.st_mode), 'something')}, where a file is expected")
+        raise UserError(f"{path}: expected a file, but found {KINDS.get(stat.S_IFMT(found.st_mode), 'something else')}")
     if most is not None and found.st_size > most:
         raise _too_large(path, most)
 
 
 def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
-    """All bytes of a file. Raises UserError where it cannot be read, is no file, or has more than `most` bytes."""
+    """All bytes of a file. Raises UserError if it cannot be read, is not a file, or has more than `most` bytes."""
     check_file(path, most)
     try:
         with open(path, "rb") as file:
             data = file.read(most + 1)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    if len(data) > most:  # files of the system have any length, whatever they say
+    if len(data) > most:  # system files may be longer than they claim
         raise _too_large(path, most)
     return data
 
 
 def read_text(path: str | os.PathLike[str], most: int, errors: str = "strict") -> str:
-    """UTF-8 text of a file; errors: as of `bytes.decode`. Raises UserError as `read_bytes`, and for other text."""
+    """UTF-8 text of a file; errors: as for `bytes.decode`. Raises UserError as `read_bytes`, and if not UTF-8."""
     data = read_bytes(path, most)
     try:
         return data.decode(errors=errors)
@@ -69,10 +69,10 @@ def read_text(path: str | os.PathLike[str], most: int, errors: str = "strict") -
 
 def check_zip(path: str | os.PathLike[str], most: int = MODEL) -> None:
     """Raises UserError for a zip of more than `MEMBERS` files, or that unpacks to more than `most` bytes; raises as
-    `zipfile` does for what is no zip.
+    `zipfile` does for invalid zips.
 
-    A zip's reader gives no more of a file than the table of contents promises. The table itself is counted before it is
-    parsed, since each of its entries costs far more memory than its 46 bytes.
+    A zip reader never returns more of a file than the table of contents states. The table's entries are counted before
+    it is parsed, as each takes far more memory than its 46 bytes.
     """
     check_file(path, 2 * most)
     entries, before = 0, b""
@@ -89,4 +89,4 @@ def check_zip(path: str | os.PathLike[str], most: int = MODEL) -> None:
 
 def _too_large(path: str | os.PathLike[str], most: int) -> UserError:
     size = f"{most >> 20} MiB" if most >= 1 << 20 else f"{most} bytes"
-    return UserError(f"{path}: larger than {size}, more than is read of such a file")
+    return UserError(f"{path}: larger than {size}, the limit for such a file")

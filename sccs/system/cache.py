@@ -1,10 +1,10 @@
-"""Results kept on disk by content: an entry's name is a hash of everything that it was computed from.
+"""A content-addressed disk cache: an entry's name is a hash of everything that it was computed from.
 
-Entries are written to a temporary file and renamed, so that two runs at once, or a killed one, leave only whole
-entries, and each has a checksum: one that is damaged all the same is computed anew. Folder: `SCCS_CACHE`, else
-~/.cache/sccs; `SCCS_CACHE=off` keeps nothing, nor does a folder that cannot be written, which is warned of once.
-`SCCS_CACHE_SIZE` (default 20 GiB) is what all entries may take: beyond it, those that were not used for longest go.
-Nothing else in the folder is ever removed. `report_growth` tells how much was added.
+Entries are written to a temporary file and renamed, so that concurrent or killed runs leave only complete entries, and
+each has a checksum: damaged entries are computed again. Folder: `SCCS_CACHE`, else ~/.cache/sccs; `SCCS_CACHE=off`
+disables the cache, and so does a folder that cannot be written, with one warning. `SCCS_CACHE_SIZE` (default 20 GiB)
+limits the total size: beyond it, the least recently used entries are removed. Nothing else in the folder is ever
+removed. `report_growth` logs how much was added.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ SIZE = "SCCS_CACHE_SIZE"  # environment variable
 DEFAULT_SIZE = "20 GiB"
 UNITS = {"": 2**30, "b": 1, **{f"{p}b": 1000**i for i, p in enumerate("kmgt", 1)}}
 UNITS |= {f"{p}ib": 1024**i for i, p in enumerate("kmgt", 1)}
-STALE = 3600.0  # s after which what a killed run was writing is nobody's any more
-IN_USE = 600.0  # s for which a folder that was asked for is not removed: its files are about to be mapped
-KINDS = ("features", "nodes")  # of entries that are one file
+STALE = 3600.0  # s after which temporary files of killed runs are abandoned
+IN_USE = 600.0  # s during which a requested folder is not removed, as its files are about to be mapped
+KINDS = ("features", "nodes")  # kinds of single-file entries
 
 _refused: set[Path] = set()  # folders that could not be written
 _added: list[int] = []  # bytes of each entry written since the last report
-_room: dict[Path, float] = {}  # bytes that may be added to a folder before its size is looked up again
+_room: dict[Path, float] = {}  # bytes that may be added to a folder before its size is checked again
 
 
 def cache_folder() -> Path | None:
-    """Where the user wants entries to be; None for nowhere, as where nobody knows a home folder."""
+    """The user's cache folder; None if it is off, or there is no home folder."""
     setting = os.environ.get("SCCS_CACHE", "")
     if setting.lower() == "off":
         return None
@@ -64,7 +64,7 @@ def cache_folder() -> Path | None:
 
 
 def cache_size() -> int:
-    """Bytes that the cache may take. Raises UserError for a value of `SCCS_CACHE_SIZE` that is no size."""
+    """Bytes that the cache may take. Raises UserError for an invalid `SCCS_CACHE_SIZE`."""
     text = os.environ.get(SIZE) or DEFAULT_SIZE
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
     if match is None or match[2] not in UNITS:
@@ -73,11 +73,11 @@ def cache_size() -> int:
 
 
 def usable_folder() -> Path | None:
-    """`cache_folder`, made if it was not there; None, with one warning, where it cannot be written."""
+    """`cache_folder`, created if missing; None, with one warning, if it cannot be written."""
     folder = cache_folder()
     if folder is None or folder in _refused:
         return None
-    cache_size()  # a wrong one is said before anything is computed
+    cache_size()  # raises before anything is computed
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -92,13 +92,13 @@ def usable_folder() -> Path | None:
 def _refuse(folder: Path, reason: object) -> None:
     _refused.add(folder)
     logging.getLogger("sccs").warning(
-        f"the cache {folder} cannot be written ({reason}): features and graphs are computed each time; "
+        f"the cache {folder} cannot be written ({reason}): features and graphs are recomputed each time; "
         "set SCCS_CACHE to another folder, or to off"
     )
 
 
 def fingerprint(*things: Any) -> str:
-    """SHA-256 (first 32 hex digits) of arrays, JSON-able values and strings, types and shapes included."""
+    """SHA-256 (first 32 hex digits) of arrays, JSON-able values and strings, including types and shapes."""
     digest = hashlib.sha256()
     for thing in things:
         if isinstance(thing, np.ndarray):
@@ -110,13 +110,13 @@ def fingerprint(*things: Any) -> str:
     return digest.hexdigest()[:32]
 
 
-SAYS = ("UserError", "info", "warning", "warn")  # calls that only say something
+SAYS = ("UserError", "info", "warning", "warn")  # calls that only emit text
 
 
 def code_only(source: str) -> str:
-    """Python source as its syntax tree without docstrings and without what errors and logs say.
+    """The syntax tree of Python source without docstrings and without texts of errors and logs.
 
-    A change of words alone leaves it as it is.
+    It does not depend on wording.
     """
     tree = ast.parse(source)
     for node in ast.walk(tree):
@@ -132,11 +132,11 @@ def code_only(source: str) -> str:
 def code_version(part: type, *modules: str) -> str | None:
     """Hash of the code of a part.
 
-    It covers the modules of its class and of all base classes, those named besides, and the modules of `registry` that
-    these import.
+    It covers the modules of its class and all base classes, the given ones, and the modules of `registry` that these
+    import.
 
-    Results of changed code are not taken for those of the old. None where a source cannot be had (a class typed in a
-    console or a notebook, a compiled module): nothing is known of such a part, so that nothing of it may be kept.
+    So results of changed code are never confused with old ones. None if the source is unavailable (a class typed in a
+    console or notebook, a compiled module): results of such a part must not be cached.
     """
     names = {cls.__module__ for cls in part.__mro__ if cls.__module__.split(".")[0] not in ("builtins", "torch")}
     try:
@@ -146,8 +146,8 @@ def code_version(part: type, *modules: str) -> str | None:
 
 
 def code_of(modules: set[str]) -> str:
-    """Hash of the modules and of all modules of `registry` that they import, directly or not; comments and docstrings
-    do not count. The page of all parts is left out: a part that these do not import changes nothing for them."""
+    """Hash of the modules and of all modules of `registry` that they import, directly or not, without comments and
+    docstrings. The table of all parts is excluded: parts that these modules do not import do not affect them."""
     return fingerprint(*(f"{name}\n{_code(name)}" for name in sorted(_with_imports(modules))))
 
 
@@ -170,7 +170,7 @@ def _with_imports(modules: set[str]) -> set[str]:
 
 @lru_cache
 def _source(module: str) -> str:
-    """Without importing it, where that is possible: a part may import DGL, say, only when it needs it."""
+    """Source of a module, if possible without importing it, as it may import DGL, for example."""
     spec = None if module == "__main__" else importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         return inspect.getsource(importlib.import_module(module))
@@ -183,7 +183,7 @@ def _code(module: str) -> str:
 
 
 def cached(kind: str, key: str | None, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The entry `kind`/`key`, computed by `make` if there is none, or a damaged one. Without a key it is not kept."""
+    """The entry `kind`/`key`, computed by `make` if missing or damaged. Without a key it is not cached."""
     folder = usable_folder()
     if folder is None or key is None:
         return make()
@@ -195,12 +195,12 @@ def cached(kind: str, key: str | None, make: Callable[[], dict[str, np.ndarray]]
     except (OSError, Damaged):
         pass
     else:
-        with suppress(OSError):  # of another person
+        with suppress(OSError):  # owned by another user
             os.utime(path)
         return arrays
     arrays = make()
     try:
-        size = write_arrays(path, arrays)  # which another run may remove at once
+        size = write_arrays(path, arrays)  # another run may remove it at once
         _added.append(size)
         _make_room(folder, size)
     except (OSError, SafetensorError, UserError) as error:  # no longer writable, or the disk is full
@@ -209,10 +209,10 @@ def cached(kind: str, key: str | None, make: Callable[[], dict[str, np.ndarray]]
 
 
 def kept_folder(folder: Path, make: Callable[[Path], None]) -> Path:
-    """`folder` with what `make(scratch)` writes into a folder; made anew where it is incomplete or damaged.
+    """`folder` with the files that `make(scratch)` writes; made again if incomplete or damaged.
 
-    It appears under its name only when it is complete, so that a killed run leaves nothing half done and two runs at
-    once do not disturb one another. Raises UserError where the disk is full.
+    It gets its name only when complete, so that a killed run leaves nothing half done and concurrent runs do not
+    interfere. Raises UserError if the disk is full.
     """
     if _is_whole(folder):
         with suppress(OSError):
@@ -227,7 +227,7 @@ def kept_folder(folder: Path, make: Callable[[Path], None]) -> Path:
         try:
             move_into_place(temporary, folder)
         except OSError:
-            if not _is_whole(folder):  # else another run was faster, with the same content
+            if not _is_whole(folder):  # otherwise another run was faster, with the same content
                 raise
         if folder.parent == cache_folder():
             with suppress(OSError):  # removed by another run
@@ -260,7 +260,7 @@ class Entry:
     used: float
 
     def remove(self) -> None:
-        """Gone, unless another run was faster or it is another person's."""
+        """Remove the entry, unless another run was faster or another user owns it."""
         with suppress(OSError):
             if self.path.is_dir():
                 shutil.rmtree(self.path)
@@ -269,7 +269,7 @@ class Entry:
 
 
 def entries(folder: Path) -> list[Entry]:
-    """All that SCCS put into the cache, what a killed run was writing included; whatever else is there is not ours."""
+    """All entries written by SCCS, including temporary files of killed runs; other files are not ours."""
     found = []
     for kind, path in _paths(folder):
         with suppress(OSError):  # removed meanwhile
@@ -301,9 +301,9 @@ def clear(folder: Path) -> list[Entry]:
 
 
 def _make_room(folder: Path, added: int) -> None:
-    """Called after `added` bytes were written: beyond the cache's size, entries go, the one unused for longest first.
+    """Called after `added` bytes were written: beyond the cache's size, remove the least recently used entries.
 
-    A scan of the folder is good for a sixteenth of the size, as others write there too.
+    The folder is scanned again after every sixteenth of the size, as others also write there.
     """
     left = _room.get(folder, 0) - added
     if left <= 0:
@@ -322,10 +322,12 @@ def _make_room(folder: Path, added: int) -> None:
 
 
 def tell(clearing: bool = False) -> str:
-    """What the cache holds, as `sccs cache` prints it; with `clearing`, what was removed of it."""
+    """The cache's content, as printed by `sccs cache`; with `clearing`, what was removed."""
     folder = cache_folder()
     if folder is None:
-        return "the cache is off (SCCS_CACHE)" if os.environ.get("SCCS_CACHE") else "there is no home folder: no cache"
+        return (
+            "the cache is off (SCCS_CACHE)" if os.environ.get("SCCS_CACHE") else "no cache, as there is no home folder"
+        )
     found = clear(folder) if clearing else entries(folder)
     kinds = Counter(entry.kind for entry in found)
     rows = [
@@ -346,7 +348,7 @@ def _shown(size: int) -> str:
 
 
 def report_growth(log: RunLog) -> None:
-    """Tell the log how many entries were added since the last report, if any."""
+    """Log how many entries were added since the last report, if any."""
     if _added:
         log.info(f"cache {cache_folder()}: {len(_added)} files added, {sum(_added) / 1e6:.1f} MB")
         _added.clear()

@@ -1,8 +1,8 @@
-"""The one colour table: classes, clusters, and how label images become RGB.
+"""The colours of classes and clusters, and the conversion of label images to RGB.
 
 Classes follow the paper's Figures 3 and 4 (nucleus yellow, mitochondria green, granules blue); every other name takes
-the colour furthest from those in use, to normal and to red-green blind eyes. Cluster colours differ in grey value
-first, so that a grey print still tells them apart. Colours are "#rrggbb" in lower case.
+the colour furthest from those in use, for normal and red-green colour-blind vision. Cluster colours differ primarily
+in grey value, so that they stay distinguishable in greyscale. Colours are "#rrggbb" in lower case.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ EYES = np.array(  # linear RGB as normal, protanopic and deuteranopic eyes see i
 
 
 def class_colours(names: Sequence[str], chosen: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Class name -> hex colour, in the order of `names`. `chosen` (name -> hex), a person's choice, comes first.
+    """Class name -> hex colour, in the order of `names`. `chosen` (name -> hex), the user's choice, takes precedence.
 
-    Only the first of several spellings gets the paper's colour, so that no two names share one. Names beyond the
-    paper's stay clear of its colours, so that a class that comes later finds its own free.
+    Only the first of several spellings gets the paper's colour, so that no two names share one. Other names avoid the
+    paper's colours, so that they stay free for its classes.
     """
     chosen = dict(chosen or {})
     taken = set(chosen.values())
@@ -63,8 +63,8 @@ def _many() -> list[str]:
 
 
 def distance(one: str, other: str) -> float:
-    """How unlike two hex colours look to the eyes that tell them apart worst (`EYES`), in OKLab: 0 is the same, and
-    black and white are 1 apart."""
+    """Distance of two hex colours in OKLab for the type of vision that distinguishes them worst (`EYES`): 0 is equal,
+    and black and white are 1 apart."""
     return float(np.linalg.norm(_seen(one) - _seen(other), axis=1).min())
 
 
@@ -88,8 +88,8 @@ def _seen(colour: str) -> np.ndarray:
 def cluster_colours(k: int) -> list[str]:
     """k hex colours, distinct in hue and in grey value; meant for k <= 16, works beyond.
 
-    Grey values (luma, as a grey copy of the figure shows) take k even steps; clusters next in number lie far apart in
-    it, and hues turn by the golden angle.
+    Grey values (luma, as in a greyscale copy) take k even steps; consecutive clusters are far apart in it, and hues
+    turn by the golden angle.
     """
     if k < 1:
         return []
@@ -142,7 +142,7 @@ def rgb(colour: str) -> tuple[int, int, int]:
 
 
 def to_grey(image: np.ndarray) -> np.ndarray:
-    """(H, W) uint8 as it is; floats are taken as standardised, -3 (black) to 3 (white) standard deviations."""
+    """uint8 (H, W) unchanged; floats are assumed standardised, -3 (black) to 3 (white) standard deviations."""
     if image.dtype == np.uint8:
         return image
     return (np.clip(image / 6 + 0.5, 0, 1) * 255).astype(np.uint8)
@@ -154,7 +154,7 @@ def colourise(
     """Label image (H, W) int -> (H, W, 3) uint8, alone or blended over a grey image.
 
     colours: hex by label code (a list is indexed by code). image: (H, W) for `to_grey`, shown beneath; alpha: share of
-    the colour. Codes without a colour (ignored pixels, -1) show the bare image, or white where there is none.
+    the colour. Codes without a colour (ignored pixels, -1) show the bare image, or white without one.
     """
     codes = dict(colours) if isinstance(colours, Mapping) else dict(enumerate(colours))
     if image is None:

@@ -1,4 +1,4 @@
-"""Which device a run computes on."""
+"""Choice of the device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DEVICE = r"auto|cpu|cuda(:\d+)?"
 def resolve_device(device: str) -> str:
     """``auto`` -> the first GPU if there is one, else the CPU; ``cpu`` and ``cuda[:N]`` -> themselves.
 
-    Raises UserError for another word, and for a GPU that is not there: a run never moves to the CPU by itself.
+    Raises UserError for other values, and for a missing GPU: a run never falls back to the CPU.
     """
     import torch
 
@@ -26,5 +26,5 @@ def resolve_device(device: str) -> str:
     index = int(device.partition(":")[2] or 0)
     if index >= count:
         found = f"{count} found, cuda:0 to cuda:{count - 1}" if count else "no usable GPU found"
-        raise UserError(f"device {device!r} is not there ({found}); use --device auto or --device cpu")
+        raise UserError(f"device {device!r} is not available ({found}); use --device auto or --device cpu")
     return f"cuda:{index}"

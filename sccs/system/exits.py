@@ -1,4 +1,4 @@
-"""Exit codes of every command: 0 done, 2 the user's input, 1 a defect of ours, 130 interrupted."""
+"""Exit codes of every command: 0 success, 2 invalid input, 1 a bug in SCCS, 130 interrupted."""
 
 from __future__ import annotations
 
@@ -24,24 +24,27 @@ def guard(function: Callable[..., Any]) -> Callable[..., int]:
     """`function` with its exceptions turned into exit codes; an integer that it returns is the exit code."""
 
     def guarded(*args: Any, **kwargs: Any) -> int:
+        _open_streams()
         try:
+            if gone := _gone():  # libraries end the process without a word of it
+                return _refused(gone)
             with _terminable(), _kept_interrupts(), _quiet_threads(), _plain_warnings():
                 code = function(*args, **kwargs) or 0
                 flush()
                 return code
         except UserError as error:
-            return _refused(error)
+            return _refused(_gone() or error)
         except KeyboardInterrupt:
             _tell("sccs: interrupted")
             return 130
         except SystemExit as error:
             if _is_usage(error):
                 raise
-            return _refused(f"a plug-in, or a library, ended the program (SystemExit: {error.code}): fix or remove it")
+            return _refused(f"a plug-in or library exited the program (SystemExit: {error.code}): fix or remove it")
         except Exception as error:
-            if (reason := disk_fault(error)) is None:
+            if (reason := _gone() or _fault(error)) is None:
                 return _defect()
-            return _refused(f"{getattr(error, 'filename', None) or 'the disk'}: {reason}")
+            return _refused(reason)
         finally:
             with suppress(OSError):
                 flush(drop=True)
@@ -49,8 +52,21 @@ def guard(function: Callable[..., Any]) -> Callable[..., int]:
     return guarded
 
 
+def _open_streams() -> None:
+    """Standard streams that are closed (`>&-`, some schedulers) lead nowhere: the first file that is opened would take
+    the number of one, and with it what libraries print."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # all numbers below are taken: this is the one that opening gives
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w" if number else "r"))  # noqa: SIM115  # for good
+
+
 def ending_signals() -> list[int]:
-    """The signals that ask a command to end; not SIGHUP where it is ignored, as under `nohup`."""
+    """The signals that terminate a command; not SIGHUP if it is ignored, as under `nohup`."""
     numbers = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # Windows has none
         numbers.append(signal.SIGHUP)
@@ -59,7 +75,7 @@ def ending_signals() -> list[int]:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM and SIGHUP end what goes on here as SIGINT does, by KeyboardInterrupt: files are closed and removed."""
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt as SIGINT does, so that files are closed and removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -73,11 +89,11 @@ def _terminable() -> Iterator[None]:
 
 @contextmanager
 def _kept_interrupts() -> Iterator[None]:
-    """An interrupt that comes while an object is being removed, where Python drops all exceptions, comes once more."""
+    """Repeat an interrupt that arrives while an object is being finalised, where Python drops all exceptions."""
     before = sys.unraisablehook
 
     def again() -> None:
-        ending = signal.getsignal(signal.SIGTERM) is signal.default_int_handler  # SIGINT may be ignored, as after `&`
+        ending = signal.getsignal(signal.SIGTERM) is signal.default_int_handler  # SIGINT may be ignored, as with `&`
         if os.name == "nt":
             _thread.interrupt_main()
         else:
@@ -85,7 +101,7 @@ def _kept_interrupts() -> Iterator[None]:
 
     def hook(args: sys.UnraisableHookArgs) -> None:
         if isinstance(args.exc_value, KeyboardInterrupt):
-            threading.Timer(AGAIN, again).start()  # not at once: this hook is within the removal
+            threading.Timer(AGAIN, again).start()  # not at once: this hook runs inside the finaliser
         else:
             before(args)
 
@@ -98,7 +114,7 @@ def _kept_interrupts() -> Iterator[None]:
 
 @contextmanager
 def _quiet_threads() -> Iterator[None]:
-    """A thread that a full disk stops (TensorBoard's writer) shows no traceback: its owner raises the same error."""
+    """Hide tracebacks of threads stopped by a full disk (TensorBoard's writer): their owner raises the same error."""
     before = threading.excepthook
 
     def hook(args: threading.ExceptHookArgs) -> None:
@@ -114,7 +130,7 @@ def _quiet_threads() -> Iterator[None]:
 
 @contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """Warnings of libraries are one line each, without the source that met them; they quote names from files."""
+    """Print library warnings as one line each, without the source line; they may quote names from files."""
     before = warnings.formatwarning
     warnings.formatwarning = lambda text, kind, *rest, **more: f"sccs: {kind.__name__}: {_one_line(text)}\n"
     try:
@@ -128,9 +144,9 @@ def _one_line(text: object) -> str:
 
 
 def flush(drop: bool = False) -> None:
-    """Write out what was printed. Who reads it may have seen enough, as `head`; drop: nothing is left to fail at exit.
+    """Flush the output. The reader may have closed it, like `head`; drop: leave nothing that could fail at exit.
 
-    Raises OSError where the output is a file on a full disk.
+    Raises OSError if the output is a file on a full disk.
     """
     try:
         sys.stdout.flush()
@@ -141,8 +157,23 @@ def flush(drop: bool = False) -> None:
             raise
 
 
+def _gone() -> str | None:
+    """What to say where the working folder was deleted: relative paths, and some libraries, need it."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return "the working folder was deleted or moved: change to one that is there (cd) and begin anew"
+    return None
+
+
+def _fault(error: Exception) -> str | None:
+    """What to say where the user's disk stopped a command; None where it did not."""
+    reason = disk_fault(error)
+    return reason and f"{getattr(error, 'filename', None) or 'the disk'}: {reason}"
+
+
 def _tell(text: str) -> None:
-    """On stderr, as far as that is still there: a terminal may be closed."""
+    """Print on stderr, unless it is gone, as a terminal may be closed."""
     with suppress(OSError):
         print(printable(text), file=sys.stderr)
 
@@ -153,7 +184,7 @@ def _refused(why: object) -> int:
 
 
 def _is_usage(error: SystemExit) -> bool:
-    """Whether argparse ended the program, after its help or a word on the arguments."""
+    """Whether argparse exited the program, after its help or an error in the arguments."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -161,8 +192,8 @@ def _is_usage(error: SystemExit) -> bool:
 
 
 def _defect() -> int:
-    """Says that the exception at hand is ours to mend."""
+    """Report the current exception as a bug in SCCS."""
     with suppress(OSError):
         traceback.print_exc()
-    _tell("sccs: this is a defect of sccs, please report it with the lines above")
+    _tell("sccs: this is a bug in sccs; please report it with the lines above")
     return 1

@@ -1,7 +1,7 @@
-"""The one place that writes files: whole or not at all.
+"""The only place that writes files, always atomically.
 
-A file (or a folder, such as a Zarr store) is built beside its final name and moved there when it is complete, so
-that neither an exception nor a kill leaves half of one under the name that others read.
+A file (or a folder, such as a Zarr store) is built under a temporary name next to its final one and renamed when
+complete, so that neither an exception nor a kill leaves an incomplete file under the final name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 from registry.base import UserError
 
-# The disk takes no more, whoever writes. Beyond a limit on files (ulimit -f) it is EFBIG: Python ignores SIGXFSZ.
+# The disk is full. Beyond a limit on file sizes (ulimit -f) it is EFBIG, as Python ignores SIGXFSZ.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 DENIED = (
     *FULL,
@@ -32,15 +32,15 @@ DENIED = (
     errno.ENOTDIR,
     errno.ENAMETOOLONG,
     errno.ELOOP,
-)  # faults of the user's disk or path, never of ours
-# Of libraries that write without Python: what the system says is in their text, or that a part was not written.
+)  # faults of the user's disk or path, never bugs
+# Libraries that write without Python: their text quotes the system's error, or says that a part was not written.
 _SAID = re.compile("|".join(map(re.escape, map(os.strerror, FULL))))
 _CUT = re.compile(r"\d+ requested and \d+ written|FileStream.Write incomplete")  # NumPy, DGL
-TEMPORARY = re.compile(r"\.[0-9a-f]{8}([-+])(.+)", re.DOTALL)  # -: being written; +: replaced, and about to go
+TEMPORARY = re.compile(r"\.[0-9a-f]{8}([-+])(.+)", re.DOTALL)  # -: being written; +: replaced, about to be removed
 
 
 def disk_fault(error: BaseException | None) -> str | None:
-    """What the user's disk has against it: no room, no permission. None where the exception tells of something else."""
+    """The fault of the user's disk (no space, no permission) behind an exception; None if it has another cause."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in DENIED:
             return error.strerror or os.strerror(error.errno)
@@ -54,47 +54,47 @@ def disk_fault(error: BaseException | None) -> str | None:
 
 
 def check_place(path: str | os.PathLike[str], folder: bool = True) -> None:
-    """Raises UserError where `path` is a device, a pipe or a socket, which nothing replaces; with `folder` False, also
-    where it is a folder, since a file is to be written, and what the folder holds would be lost."""
+    """Raises UserError if `path` is a device, pipe or socket, which must not be replaced; with `folder` False, also if
+    it is a folder, as a file would replace it and its content would be lost."""
     if not Path(os.path.realpath(path)).name:
-        raise UserError(f"{path}: the root of a disk cannot be OUTPUT: choose a name below it")
+        raise UserError(f"{path}: the root of a disk cannot be OUTPUT: choose a path below it")
     try:
         mode = os.stat(path).st_mode
-    except OSError:  # nothing is there, or nothing that can be looked at: writing tells
+    except OSError:  # missing or inaccessible: writing will tell
         return
-    if os.path.islink(path) and os.readlink(path).startswith("/proc/"):  # /dev/stdout, wherever it leads
+    if os.path.islink(path) and os.readlink(path).startswith("/proc/"):  # /dev/stdout, whatever its target
         mode = stat.S_IFCHR
     if stat.S_ISDIR(mode) and not folder:
-        raise UserError(f"{path}: a folder, which no file replaces: choose another name")
+        raise UserError(f"{path}: is a folder, which is never replaced by a file: choose another name")
     if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
-        raise UserError(f"{path}: a device, a pipe or a socket, which is never replaced: choose another name")
+        raise UserError(f"{path}: is a device, pipe or socket, which is never replaced: choose another name")
 
 
 def check_text_place(path: str | os.PathLike[str]) -> None:
-    """As `check_place` of a file; raises UserError too where `path` holds no text, such as an image: no table or page
-    takes its place."""
+    """As `check_place` for a file; also raises UserError if `path` is not a text file but, say, an image, which a table
+    or page must not replace."""
     check_place(path, folder=False)
     try:
         with open(path, "rb") as file:
             start = file.read(4096)
-    except OSError:  # nothing is there, or writing tells
+    except OSError:  # missing, or writing will tell
         return
     try:
         codecs.getincrementaldecoder("utf-8")().decode(start)
     except UnicodeDecodeError:
         start = b"\0"
     if b"\0" in start:
-        raise UserError(f"{path}: holds no text, so no table or page takes its place: choose another name")
+        raise UserError(f"{path}: is not a text file, so it is not replaced by a table or page: choose another name")
 
 
 def unwritable(path: str | os.PathLike[str], error: BaseException) -> UserError:
-    """The one line that says that `path` cannot be written, why, and what to do."""
+    """The error that says that `path` cannot be written, why, and what to do."""
     reason = disk_fault(error) or str(getattr(error, "strerror", None) or error)
-    if isinstance(error, FileExistsError):  # of a folder that is to be made where a file is
+    if isinstance(error, FileExistsError):  # a folder is to be created where there is a file
         reason = os.strerror(errno.ENOTDIR)
     mend = "choose another place"
     if reason in map(os.strerror, FULL[:2]):
-        mend = f"make room, or {mend}"
+        mend = f"free some space, or {mend}"
     elif reason == os.strerror(errno.ENAMETOOLONG):
         mend = "choose a shorter name"
     return UserError(f"cannot write {path}: {reason}: {mend}")
@@ -102,13 +102,13 @@ def unwritable(path: str | os.PathLike[str], error: BaseException) -> UserError:
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a free name in the same folder; when the block ends well, what was written there replaces `path`.
+    """Yield a free name in the same folder; if the block succeeds, the file written there replaces `path`.
 
-    The temporary name ends like `path`, so that writers which go by the suffix behave. Missing parent folders are
-    made. When the block raises, what it wrote is removed and `path` stays as it was.
+    The temporary name has the suffix of `path`, for writers that depend on it. Missing parent folders are
+    created. If the block raises, the temporary file is removed and `path` does not change.
 
     Raises
-        UserError: see `check_place`; the folder cannot be written to, or the disk is full.
+    UserError: see `check_place`; the folder cannot be written, or the disk is full.
     """
     path = Path(path)
     check_place(path)
@@ -132,7 +132,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def _is_of(error: Exception, path: Path) -> bool:
-    """Whether a call failed on `path` or on something below it; what is read meanwhile may have faults of its own."""
+    """Whether a call failed on `path` or below it, rather than on a file read at the same time."""
     name = getattr(error, "filename", None)
     return name is not None and path in (Path(os.fsdecode(name)), *Path(os.fsdecode(name)).parents)
 
@@ -148,25 +148,25 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` to `path` atomically, UTF-8, line ends as they are."""
+    """Write `text` to `path` atomically, in UTF-8, with unchanged line ends."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as indented JSON to `path` atomically. NaN and infinities are refused: JSON has none."""
+    """Write `value` as indented JSON to `path` atomically. NaN and infinities are rejected, as JSON has none."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def move_into_place(temporary: Path, path: Path) -> None:
-    """Give a finished file or folder its final name; what had it before goes. Raises UserError for a file in the place
-    of a folder."""
+    """Give a finished file or folder its final name, replacing what was there. Raises UserError if a file would replace
+    a folder."""
     check_place(path, folder=temporary.is_dir())
     if not path.is_dir():
         if temporary.is_dir() and os.path.lexists(path):
-            path.unlink()  # a folder takes the name of no file
+            path.unlink()  # a folder cannot replace a file by renaming
         os.replace(temporary, path)
         return
-    # A folder cannot be replaced in one step: the old one steps aside, and comes back if the move fails.
+    # A folder cannot be replaced in one step: the old one is moved aside, and restored if the move fails.
     aside = _beside(path, "+")
     os.replace(path, aside)
     try:
@@ -178,9 +178,9 @@ def move_into_place(temporary: Path, path: Path) -> None:
 
 
 def clear_remains(path: str | os.PathLike[str]) -> None:
-    """Remove what killed commands left of `path`: beside it, and in it down to the second folder.
+    """Remove remains of killed commands next to `path`, and inside it down to the second level.
 
-    A folder that had stepped aside when its command was killed comes back. Nobody else may be writing `path`.
+    A folder that a killed command had moved aside is restored. Nothing else may be writing `path`.
     """
     path = Path(path)
     inside = [path, *path.glob("*/"), *path.glob("*/*/")] if path.is_dir() else []
@@ -197,7 +197,7 @@ def clear_remains(path: str | os.PathLike[str]) -> None:
 
 
 def remove(path: Path) -> None:
-    """A file, a link or a folder, if it is there."""
+    """Remove a file, link or folder, if it exists."""
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path)
     elif os.path.lexists(path):

@@ -1,10 +1,9 @@
-"""One command at a time on one OUTPUT: who writes it holds a lock of the operating system on OUTPUT.lock beside it.
+"""One command at a time per OUTPUT: the writer holds an operating-system lock on OUTPUT.lock next to it.
 
-OUTPUT is a file, a store or a run's folder, whatever the command. The lock ends with its process, however that ends; a
-file that a killed command left is no obstacle, and goes with the next command, as all does that a killed command left
-half written. Machines see each other's locks where their disk passes them on, as NFS does under Linux, and Lustre that
-is mounted with `flock`. Where a disk knows no locks, a warning says so and nothing is locked. Workers of a command have
-no lock of their own.
+OUTPUT is a file, a store or a run's folder. The lock is released when its process ends, however that happens; the lock
+file and partial output of a killed command do not matter, and the next command removes them. Machines see each other's
+locks if the file system supports it, as NFS does under Linux, and Lustre if mounted with `flock`. If the disk does not
+support locks, a warning says so and nothing is locked. A command's workers have no lock of their own.
 """
 
 from __future__ import annotations
@@ -29,24 +28,24 @@ SUFFIX = ".lock"
 SIGNS = ("by", "pid", "host", "since")  # keys of the JSON in a lock's file
 MOST = 4096  # bytes of it
 TORN = 256  # bytes of one that is damaged
-UNKNOWN = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what disks without locks answer
+UNKNOWN = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # errors of disks without locks
 BRIEFLY = 60.0  # s that short work, such as naming a cluster, waits for its turn
 
 
 def lock_file(output: str | os.PathLike[str]) -> Path:
-    """The file beside `output` that is locked while it is written, and says by whom. Links to `output` share it."""
+    """The file next to `output` that is locked while it is written, and says by whom. Links to `output` share it."""
     path = Path(os.path.realpath(output))
     return path.with_name(path.name + SUFFIX)
 
 
 @contextmanager
 def held(output: str | os.PathLike[str], by: str = "sccs", wait: float = 0.0) -> Iterator[None]:
-    """Nobody else who asks for it writes `output` meanwhile. Missing folders above it are made.
+    """Hold the lock on `output`. Missing parent folders are created.
 
-    by: what the others are told is at work. wait: seconds that another may take to finish.
+    by: the name of the writer, shown to others. wait: seconds to wait for another writer.
 
-    Raises UserError, which says by whom, where it is being written, and where it cannot be written at all, or where
-    OUTPUT.lock is something else.
+    Raises UserError if it is being written (and by whom), if it cannot be written at all, or if OUTPUT.lock is
+    something else.
     """
     check_place(output)
     path = lock_file(output)
@@ -60,7 +59,7 @@ def held(output: str | os.PathLike[str], by: str = "sccs", wait: float = 0.0) ->
             if file is not None:
                 _give_back(path, file)
     finally:
-        for folder in made:  # that nothing was written to
+        for folder in made:  # remove those still empty
             try:
                 folder.rmdir()
             except OSError:
@@ -68,7 +67,7 @@ def held(output: str | os.PathLike[str], by: str = "sccs", wait: float = 0.0) ->
 
 
 def _take(path: Path, output: str | os.PathLike[str], by: str, wait: float) -> int | None:
-    """Descriptor of the locked file, which names this process; None where no file can be made beside a folder."""
+    """Descriptor of the locked file, which names this process; None if no file can be created next to a folder."""
     end = time.monotonic() + wait
     while True:
         try:
@@ -76,7 +75,7 @@ def _take(path: Path, output: str | os.PathLike[str], by: str, wait: float) -> i
             file, writable = _opened(path)
         except OSError as error:
             if isinstance(error, PermissionError) and os.path.isdir(output) and os.access(output, os.W_OK):
-                say_error(f"no lock can be made beside {output}: see that no other command writes it")
+                say_error(f"cannot create a lock next to {output}: make sure that no other command writes it")
                 return None
             raise unwritable(output, error) from error
         try:
@@ -87,9 +86,9 @@ def _take(path: Path, output: str | os.PathLike[str], by: str, wait: float) -> i
                     )
                 time.sleep(0.05)
             elif not writable:
-                path.unlink()  # left by another person
+                path.unlink()  # left by another user
             elif _names(path, file):
-                with suppress(OSError):  # a full disk takes no name, but still locks
+                with suppress(OSError):  # a full disk cannot store the name, but still locks
                     _sign(file, by)
                 return file
         except BaseException:
@@ -99,12 +98,12 @@ def _take(path: Path, output: str | os.PathLike[str], by: str, wait: float) -> i
 
 
 def _opened(path: Path) -> tuple[int, bool]:
-    """Descriptor, and whether it can be written: not where the file is another person's.
+    """Descriptor, and whether it can be written, which it cannot if another user owns it.
 
-    Raises UserError for what is no lock of ours, such as a poetry.lock, which would be written over.
+    Raises UserError if it is not our lock, such as a poetry.lock, which must not be overwritten.
     """
     if os.path.lexists(path) and not (path.is_file() and not path.is_symlink() and _is_ours(path)):
-        raise UserError(f"{path}: is not a lock of sccs, although named like one: move it, or choose another OUTPUT")
+        raise UserError(f"{path}: named like a lock of sccs, but is not one: move it, or choose another OUTPUT")
     link = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | link, 0o666), True
@@ -115,12 +114,11 @@ def _opened(path: Path) -> tuple[int, bool]:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a lock's file holds what `_sign` writes, or so little that a full disk or a machine that died may have
-    left it."""
+    """Whether a lock file contains what `_sign` writes, or so little that a full disk or a crash may have left it."""
     try:
         with open(path, "rb") as file:
             text = file.read(MOST + 1).strip(b"\0\n")
-    except OSError:  # removed by its owner meanwhile, another person's, or locked on Windows: opening it tells
+    except OSError:  # removed meanwhile, another user's, or locked on Windows: opening it will tell
         return True
     about: Any = None
     with suppress(ValueError, RecursionError):
@@ -134,12 +132,12 @@ def _locked(file: int, output: str | os.PathLike[str]) -> bool:
     except OSError as error:
         if error.errno not in UNKNOWN:
             raise
-        say_error(f"this disk knows no locks: see that no other command writes {output}")
+        say_error(f"this disk does not support locks: make sure that no other command writes {output}")
         return True
 
 
 def _names(path: Path, file: int) -> bool:
-    """Whether others who open `path` meet the file that is open here."""
+    """Whether `path` still refers to the open file."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(file))
     except FileNotFoundError:
@@ -151,12 +149,12 @@ def _sign(file: int, by: str) -> None:
     about = dict(zip(SIGNS, values))
     os.ftruncate(file, 0)
     os.lseek(file, 0, os.SEEK_SET)
-    os.write(file, b"\n" + json.dumps(about).encode())  # Windows lets nobody read the first byte, which is locked
+    os.write(file, b"\n" + json.dumps(about).encode())  # on Windows the locked first byte is unreadable
     os.fsync(file)  # for readers on other machines
 
 
 def _owner(file: int) -> str:
-    """Who signed the file; asks again for a moment, since its owner may not have come to that."""
+    """Who signed the file; retries briefly, as its owner may not have signed it yet."""
     about: dict[str, object] = {}
     for _ in range(20):
         os.lseek(file, 1, os.SEEK_SET)
@@ -169,8 +167,8 @@ def _owner(file: int) -> str:
 
 
 def _give_back(path: Path, file: int) -> None:
-    """Remove the file while it is locked, so that nobody who opened it takes it for the lock; then unlock it."""
-    with suppress(OSError):  # Windows removes no open file
+    """Remove the file while it is locked, so that nobody mistakes it for the lock; then unlock it."""
+    with suppress(OSError):  # Windows cannot remove open files
         if _names(path, file):
             path.unlink()
     os.close(file)

@@ -21,22 +21,22 @@ from sccs.system.text import BREAKS, printable
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-# Parts cannot import sccs, so they speak through the standard logger of their package; a run's log listens to both.
+# Parts cannot import sccs, so they log to their package's standard logger; a run's log handles both.
 HEARD = ("sccs", "registry")
-PAUSE = 1.0  # s between two lines of progress, so that short loops say little
-SELDOM = 30.0  # s between two lines of a bar where there is no terminal; the first comes after `PATIENCE` s
+PAUSE = 1.0  # s between progress lines, so that short loops print little
+SELDOM = 30.0  # s between lines of a bar without a terminal; the first comes after `PATIENCE` s
 PATIENCE = 10.0
 _quiet = False
 
 
 def be_quiet(quiet: bool = True) -> None:
-    """Say neither progress nor what goes on, for the rest of this process; answers, warnings and errors are said."""
+    """Suppress progress and messages for the rest of this process, but not results, warnings and errors."""
     global _quiet
     _quiet = quiet
 
 
 def say(text: str) -> None:
-    """Print what a command answers. Who reads us (head, less) may have seen enough; the command still does its work."""
+    """Print a command's result. If the reader (head, less) closes the pipe, the command still finishes its work."""
     text = printable(text, BREAKS)
     try:
         encoding = sys.stdout.encoding or "utf-8"
@@ -46,22 +46,22 @@ def say(text: str) -> None:
 
 
 def say_error(text: str) -> None:
-    """Say something beside what a command answers, as one line on stderr."""
+    """Print a message in one line on stderr."""
     print(f"sccs: {printable(text)}", file=sys.stderr)
 
 
 class RunLog:
-    """Everything a run says, written into its folder.
+    """The log of a run, written into its folder.
 
-    log.txt        one line a message, with time and level; the console (stderr) shows the same without the date
-    metrics.jsonl  one JSON object a line: {"step": 12, "loss/total": 0.3, ...}; NaN and infinity become null
-    tensorboard/   the same scalars, images, histograms, hyper-parameters; left out, with a note, without the package
+    log.txt        one line per message, with time and level; the console (stderr) shows the same without the date
+    metrics.jsonl  one JSON object per line: {"step": 12, "loss/total": 0.3, ...}; NaN and infinity become null
+    tensorboard/   the same scalars, images, histograms, hyper-parameters; omitted, with a note, without the package
 
-    resume appends to what is there; with `resume_step` = n, what was logged beyond step n is dropped first, so that a
-    run that was killed after its last checkpoint does not hold any step twice.
+    resume appends to existing files; with `resume_step` = n, entries beyond step n are dropped first, so that a run
+    that was killed after its last checkpoint contains no step twice.
 
-    Without a folder (`quiet_log`) nothing is written, and messages go to Python's logger "sccs", where the program that
-    uses us as a library decides: by default warnings are shown and the rest is not.
+    Without a folder (`quiet_log`) nothing is written, and messages go to Python's logger "sccs", controlled by the
+    calling program: by default only warnings are shown.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class RunLog:
         metrics = folder / "metrics.jsonl"
         if resume and metrics.exists():
             _keep_until(metrics, resume_step)
-        self._metrics = open(metrics, mode, encoding="utf-8")  # noqa: SIM115  # `close` closes it
+        self._metrics = open(metrics, mode, encoding="utf-8")  # noqa: SIM115  # closed in `close`
         if tensorboard:
             self._board = self._open_board(folder / "tensorboard", resume_step)
 
@@ -114,15 +114,15 @@ class RunLog:
         return SummaryWriter(log_dir=str(folder), purge_step=purge)
 
     def info(self, message: str) -> None:
-        """Say what goes on."""
+        """Log progress or a fact."""
         self._say(logging.INFO, message)
 
     def warning(self, message: str) -> None:
-        """Say what a person should look at."""
+        """Log something that needs the user's attention."""
         self._say(logging.WARNING, message)
 
     def _say(self, level: int, message: str, file_only: bool = False) -> None:
-        """A message of one of `logging`'s levels; `file_only` where the console shows the same otherwise."""
+        """Log at one of `logging`'s levels; `file_only` if the console shows the same by other means."""
         if self.folder is None:
             logging.getLogger("sccs").log(level, "%s", message)
             return
@@ -159,7 +159,7 @@ class RunLog:
             self._board.add_histogram(tag, np.asarray(values), step)
 
     def embedding(self, tag: str, points: np.ndarray, names: Sequence[str], pictures: np.ndarray) -> None:
-        """Points (n, u) for TensorBoard's projector, each with a name and a picture, (n, side, side, 3) uint8."""
+        """Points (n, u) for TensorBoard's projector, with names and pictures (n, side, side, 3) uint8."""
         if self._board is not None and len(points):
             from torch import from_numpy
 
@@ -179,7 +179,7 @@ class RunLog:
         return Progress(self, total, desc, initial)
 
     def close(self) -> None:
-        """Idempotent. Loggers of the parts get back what they had. All is closed, even if one fails on a full disk."""
+        """Close everything, even if one fails on a full disk, and restore the parts' loggers. Idempotent."""
         with ExitStack() as rest:  # last in, first out
             if (board := self._board) is not None:
                 self._board = None
@@ -203,12 +203,12 @@ class RunLog:
         try:
             self.close()
         except OSError:
-            if error is None:  # else it tells more
+            if error is None:  # otherwise the error is more informative
                 raise
 
 
 def quiet_log() -> RunLog:
-    """For use as a library: no files, no bar, no output but warnings."""
+    """For use as a library: no files, no bar, no output except warnings."""
     return RunLog(None)
 
 
@@ -221,10 +221,10 @@ def bar(
     initial: int = 0,
     shown: bool | None = None,
 ) -> tqdm:
-    """The one kind of bar: how much of `total` is done, units per second, time left, on stderr; where that is no
-    terminal, a line now and then.
+    """A progress bar on stderr with the count out of `total`, units per second and time left; without a terminal, an
+    occasional line.
 
-    over: what to go through; the bar then yields it, and counts. shown: False for none.
+    over: an iterable to yield from and count. shown: False for no bar.
     """
     from tqdm import tqdm
 
@@ -243,8 +243,8 @@ def bar(
 
 
 class Progress:
-    """A bar on a terminal (loss, iterations per second, time left); elsewhere, and in log.txt, a line every tenth,
-    unless the last one is less than `PAUSE` old."""
+    """A bar on a terminal (loss, iterations per second, time left); elsewhere, and in log.txt, a line after every
+    tenth, but at most one every `PAUSE` s."""
 
     def __init__(self, log: RunLog, total: int, desc: str, initial: int) -> None:
         self.log, self.total, self.desc = log, total, desc
@@ -259,7 +259,7 @@ class Progress:
         return self
 
     def update(self, n: int = 1, **values: float) -> None:
-        """n further units are done; `values` (loss=...) are shown as they are now."""
+        """Report n more finished units, and current `values` (loss=...)."""
         self.done += n
         self._values.update(values)
         if self._on_terminal:
@@ -301,18 +301,18 @@ class _OneLine(logging.Formatter):
 
 
 class _File(logging.FileHandler):
-    """log.txt. A line that cannot be written, as on a full disk, ends the run."""
+    """log.txt. A failed write, as on a full disk, ends the run."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        error = sys.exc_info()[1]  # `emit` calls this where it caught one
+        error = sys.exc_info()[1]  # called by `emit` in its except clause
         assert error is not None
         raise unwritable(self.baseFilename, error) from error
 
 
 class _Console(logging.Handler):
-    """stderr as it is now (tests and notebooks replace it), without tearing a progress bar apart.
+    """The current stderr (tests and notebooks replace it), without breaking progress bars.
 
-    A terminal that is closed stops no run.
+    A closed terminal does not stop a run.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -325,13 +325,13 @@ class _Console(logging.Handler):
 
 
 class _Lines:
-    """A stream on which a bar's states are lines."""
+    """A stream that prints a bar's states as lines."""
 
     def __init__(self, stream: IO[str]) -> None:
         self.stream, self.said = stream, ""
 
     def write(self, text: str) -> None:
-        """What tqdm writes: a state behind a carriage return, or blanks over the one before, or a line end."""
+        """Receives tqdm's output: a state after a carriage return, blanks over the previous one, or a line end."""
         line = text.strip()
         if line and line != self.said:
             self.said = line
@@ -339,13 +339,13 @@ class _Lines:
                 self.stream.write(line + "\n")
 
     def flush(self) -> None:
-        """As of any stream."""
+        """Flush the stream."""
         with suppress(OSError):
             self.stream.flush()
 
 
 def _keep_until(path: Path, step: int | None) -> None:
-    """Drop lines beyond `step`, and damaged ones, such as a last line that a kill tore off."""
+    """Drop lines beyond `step`, and damaged ones, such as a last line cut off by a kill."""
     kept = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:

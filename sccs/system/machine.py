@@ -1,4 +1,4 @@
-"""What a reader of numbers needs to know: versions, processor, cores, device."""
+"""The context of reported numbers: versions, processor, cores, device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ("torch", "dgl", "numpy", "scipy", "scikit-image", "scikit-learn", "f
 
 
 def environment(device: str) -> dict[str, Any]:
-    """Versions, machine, `device` (cpu or cuda:N), command and time, as JSON takes them."""
+    """Versions, machine, `device` (cpu or cuda:N), command and time, as JSON values."""
     import torch
 
     versions = {}

@@ -1,4 +1,4 @@
-"""Arrays in a safetensors file, with a checksum: what is read is what was written, or it is said to be damaged."""
+"""Arrays in a safetensors file with a checksum, so that damage is detected."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ CHECKSUM = "checksum"  # in the file's metadata: of all arrays and facts
 
 
 class Damaged(UserError):
-    """A file that is not as it was written."""
+    """A file that differs from what was written."""
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str, str] = {}) -> int:
-    """Arrays and a few facts to `path`, whole or not at all; returns the bytes of the file."""
+    """Write arrays and a few facts to `path` atomically; returns the file's size in bytes."""
     from safetensors.numpy import save_file
 
-    # unlike ascontiguousarray, require leaves an array without axes as it is
+    # unlike ascontiguousarray, require keeps 0-d arrays
     whole = {name: np.require(value, requirements="C") for name, value in arrays.items()}
-    if path.is_dir():  # damage: names of such files are our own
+    if path.is_dir():  # damage, as we chose the name
         remove(path)
     with atomic_path(path) as scratch:
         save_file(whole, scratch, {**facts, CHECKSUM: _checksum(whole, facts)})
@@ -32,9 +32,9 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], facts: Mapping[st
 
 
 def read_arrays(path: Path, unchecked: bool = False) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Writable arrays by name, and the facts. unchecked: take a file without a checksum, of an earlier version.
+    """Writable arrays by name, and the facts. unchecked: accept a file without a checksum, of an earlier version.
 
-    Raises Damaged, a UserError, for a file that is cut, empty, changed, or something else; FileNotFoundError.
+    Raises Damaged, a UserError, for a truncated, empty, changed or foreign file; FileNotFoundError.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -50,7 +50,7 @@ def read_arrays(path: Path, unchecked: bool = False) -> tuple[dict[str, np.ndarr
     if stated is None and unchecked:
         return arrays, facts
     if stated != _checksum(arrays, facts):
-        raise Damaged(f"{path}: damaged ({'no checksum' if stated is None else 'its checksum is another one'})")
+        raise Damaged(f"{path}: damaged ({'no checksum' if stated is None else 'its checksum does not match'})")
     return arrays, facts
 
 
@@ -60,6 +60,6 @@ def _checksum(arrays: Mapping[str, np.ndarray], facts: Mapping[str, str]) -> str
     for name in sorted(arrays):
         value = arrays[name]
         digest.update(f"{name} {value.dtype} {value.shape}\n".encode())
-        if not value.dtype.hasobject:  # which safetensors refuses
+        if not value.dtype.hasobject:  # rejected by safetensors
             digest.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

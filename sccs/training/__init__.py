@@ -1,1 +1,1 @@
-"""What learns: graph training, MAE pre-training, checkpoints, several processes."""
+"""Training: on graphs, MAE pre-training, checkpoints, several processes."""

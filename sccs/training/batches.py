@@ -1,4 +1,4 @@
-"""Which graphs an iteration of the training sees: DGL's loader over the training graphs, in an order by seed alone."""
+"""The graphs of each training iteration: DGL's loader over the training graphs, in an order set by the seed alone."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from registry.spg.graphs import RegionGraph
 
 
 class Order(torch.utils.data.Sampler[int]):
-    """Indices of n graphs for ever: a new permutation in every epoch, a function of seed and epoch.
+    """Endless indices of n graphs: a new permutation in every epoch, a function of seed and epoch.
 
-    start: places that are passed over, so that a resumed training sees what one that was never stopped would see.
+    start: number of indices to skip, so that a resumed training continues exactly as an uninterrupted one.
     """
 
     def __init__(self, n: int, seed: int, start: int = 0):
@@ -28,13 +28,13 @@ class Order(torch.utils.data.Sampler[int]):
 
 
 def batches(graphs: Sequence[RegionGraph], size: int, seed: int, step: int = 0) -> Iterator[list[int]]:
-    """Indices of the graphs of iteration `step` and of those after it, `size` at a time, drawn by DGL's loader."""
+    """Indices of the graphs of iteration `step` and later ones, `size` at a time, drawn by DGL's loader."""
     loader = dgl.dataloading.GraphDataLoader(
         range(len(graphs)),
         collate_fn=list,
         batch_size=size,
         sampler=Order(len(graphs), seed, step * size),
-        generator=torch.Generator(),  # torch's own random numbers stay the parts'
+        generator=torch.Generator(),  # leaves torch's global random numbers to the parts
     )
     return iter(loader)
 
@@ -42,7 +42,7 @@ def batches(graphs: Sequence[RegionGraph], size: int, seed: int, step: int = 0) 
 def embedded(
     embed: Callable[[RegionGraph], torch.Tensor], graphs: Sequence[RegionGraph], at_once: bool
 ) -> list[torch.Tensor]:
-    """Z (n_s, u) of each graph; at_once: of all together, as one graph of `dgl.batch`."""
+    """Z (n_s, u) of each graph; at_once: computed for all together, as one graph of `dgl.batch`."""
     if not at_once or len(graphs) == 1:
         return [embed(graph) for graph in graphs]
     return list(embed(RegionGraph.batch(graphs)).split([graph.n for graph in graphs]))

@@ -1,6 +1,6 @@
-"""Random crops of volumes, and batches of them: what the masked autoencoder is trained on.
+"""Random crops of volumes in batches, the training data of the masked autoencoder.
 
-Every choice of a step is a function of seed and step alone.
+Every random choice of a step depends only on seed and step.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from sccs.data.planes import ISOTROPIC
 from sccs.data.volumes import Volume
 
 IN_MEMORY = 2**30  # bytes; larger volumes are read crop by crop
-FINEST = 0.3  # px, a blur below which nothing changes
-SCORED_CROPS = 64  # held-out crops of the loss that is logged
+FINEST = 0.3  # px; smaller blurs change nothing
+SCORED_CROPS = 64  # held-out crops for the logged loss
 
 Box = tuple[tuple[int, int, int], tuple[int, int, int]]  # corner and size (z, y, x)
 Place = tuple[slice, slice, slice]  # (z, y, x), of size 1 across the crop's plane
 
 
 class Crops:
-    """Random square crops of one volume, from its training part or from the part that is held out.
+    """Random square crops of one volume, from its training part or its held-out part.
 
-    The last columns (x) are held out, at least one window wide; a volume narrower than four windows is all training.
-    Arguments: see `Pretrain`; `window` in px.
+    The last columns (x) are held out, at least one window wide; volumes narrower than four windows are only for
+    training. Arguments: see `Pretrain`; `window` in px.
     """
 
     def __init__(self, volume: Volume, window: int, scale: tuple[float, float], axes: str, held_out: float):
@@ -53,7 +53,7 @@ class Crops:
         self.sides = min(round(scale[0] * window), largest), min(round(scale[1] * window), largest)
 
     def draw(self, rng: np.random.Generator) -> Draw:
-        """A crop of random plane, scale, place, orientation; no pixel is read yet."""
+        """Draw a crop of random plane, scale, position and orientation, without reading pixels."""
         rows, columns = self.planes[rng.integers(len(self.planes))]
         low, high = self.sides
         side = round(math.exp(rng.uniform(math.log(low), math.log(high))))
@@ -62,12 +62,12 @@ class Crops:
         return Draw(place, side, int(rng.integers(4)), bool(rng.integers(2)))
 
     def train(self, draw: Draw) -> np.ndarray:
-        """The crop that was drawn -> (window, window) float32, standardised."""
+        """A drawn crop as (window, window) float32, standardised."""
         crop = np.rot90(resize(self._cut(draw.place, draw.side), self.window), draw.turns)
         return np.ascontiguousarray(crop[:, ::-1] if draw.mirrored else crop)
 
     def held(self, rng: np.random.Generator) -> np.ndarray:
-        """One held-out crop as it is in a slice -> (window, window) float32, standardised; only if `held_box` is."""
+        """One held-out crop, unaugmented, as (window, window) float32, standardised; only if there is a `held_box`."""
         assert self.held_box is not None
         return self._cut(self._place(rng, self.held_box, 1, 2, self.window), self.window)
 
@@ -87,7 +87,7 @@ class Crops:
 
 @dataclass(frozen=True)
 class Draw:
-    """Where a crop lies in the file (z, y, x), its side (px) before it is resized, quarter turns, mirrored after."""
+    """Position of a crop in the file (z, y, x), its side (px) before resizing, quarter turns, then mirroring."""
 
     place: Place
     side: int
@@ -104,7 +104,7 @@ def resize(crop: np.ndarray, side: int) -> np.ndarray:
 
 
 def worse(crop: np.ndarray, blur: float, noise: float, rng: np.random.Generator) -> np.ndarray:
-    """(s, s) float32, blurred by a Gaussian of `blur` px, then with white noise."""
+    """(s, s) float32, blurred by a Gaussian of `blur` px, then with added white noise."""
     if blur > FINEST:
         crop = gaussian(crop, blur)
     return crop + rng.standard_normal(crop.shape, np.float32) * np.float32(noise)
@@ -112,9 +112,9 @@ def worse(crop: np.ndarray, blur: float, noise: float, rng: np.random.Generator)
 
 @dataclass
 class Sampler:
-    """Batches of crops; `groups` holds the volumes of each data block, blocks share the crops equally.
+    """Batches of crops; `groups` are the volumes of each data block, and blocks share the crops equally.
 
-    noise (standard deviations) and blur (px): the most that a crop gets of each.
+    noise (standard deviations) and blur (px): the maximum for a crop.
     """
 
     groups: Sequence[Sequence[Crops]]
@@ -126,9 +126,9 @@ class Sampler:
     blur: float = 0.0
 
     def step(self, step: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """-> images (B, window, window), noise (B, N) that decides which patches are hidden; by `step` alone.
+        """Images (B, window, window), and noise (B, N) that decides which patches are hidden; depends only on `step`.
 
-        Of a `share` of the batch only the pixels of those crops are read; they are the same as in the whole.
+        With a `share` of the batch, only the pixels of those crops are read; they equal those in the whole batch.
         """
         rng = np.random.default_rng([self.seed, step])
         drawn = []
@@ -150,7 +150,7 @@ class Sampler:
         return torch.from_numpy(np.stack(crops)), noise
 
     def held_out(self) -> tuple[Tensor, Tensor] | None:
-        """The crops that are scored, an equal number of each data block, the same in every run on the same data."""
+        """The crops to score, equally many of each data block, and the same in every run on the same data."""
         groups = [[crops for crops in group if crops.held_box] for group in self.groups]
         groups = [group for group in groups if group]
         if not groups:

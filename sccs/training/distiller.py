@@ -1,7 +1,7 @@
-"""The training of a student: a convolutional net that learns the tokens of a masked autoencoder, without labels.
+"""Training of a student: a convolutional net that learns to predict the tokens of a masked autoencoder, without labels.
 
-The teacher answers for a few hundred crops at a time, which the student then sees several times over, each time in
-another order. Which crops these are, and their order, is a function of seed and step alone.
+The teacher computes the tokens of a few hundred crops at a time, which the student then sees several times, each time
+in another order. The crops and their order depend only on seed and step.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Teacher:
 
 
 class Lesson(nn.Module):
-    """Crops (B, s, s) and the teacher's tokens of them (B, q, h, w) -> the student's mean squared error."""
+    """Crops (B, s, s) and the teacher's tokens for them (B, q, h, w) -> the student's mean squared error."""
 
     def __init__(self, student: Student, mean: Tensor, deviation: Tensor):
         super().__init__()
@@ -65,7 +65,7 @@ class Lesson(nn.Module):
         return F.mse_loss(self.answer(images, tokens.shape[2]), self.wanted(tokens))
 
     def answer(self, images: Tensor, side: int) -> Tensor:
-        """The student's features at the tokens' places."""
+        """The student's features at the tokens' positions."""
         return F.interpolate(self.student(images).float(), size=(side, side), mode="bilinear")
 
     def wanted(self, tokens: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ class Lesson(nn.Module):
 
 
 class Distiller(Pretraining):
-    """Of a student."""
+    """Training of a student."""
 
     stem, kind, pictured = "student", STUDENT, "crop, teacher, student"
     settings: Distil
@@ -90,7 +90,7 @@ class Distiller(Pretraining):
         deviation, mean = torch.std_mean(tokens, (0, 2, 3))
         model = Lesson(student.to(memory_format=torch.channels_last), mean, deviation.clamp(min=TINY))  # type: ignore[call-overload]
         self._chunk, self._crops = -1, (torch.empty(0), torch.empty(0))
-        self._held: Tensor | None = None  # the teacher's tokens of the crops that are scored
+        self._held: Tensor | None = None  # the teacher's tokens of the held-out crops
         super().__init__(settings, sampler, model, device)
 
     def batch(self) -> tuple[Tensor, ...]:
@@ -110,7 +110,7 @@ class Distiller(Pretraining):
 
     @torch.inference_mode()
     def score(self, images: Tensor, noise: Tensor) -> tuple[float, np.ndarray]:
-        """The picture: rows of crop, teacher's and student's tokens along three directions of most variance."""
+        """Picture: rows of crop, teacher's and student's tokens along the three directions of highest variance."""
         lesson = self._averaged()
         if self._held is None:
             self._held = self.teacher(images)
@@ -122,7 +122,7 @@ class Distiller(Pretraining):
         return F.mse_loss(answer, wanted).item(), _picture(images, wanted, answer)
 
     def weights(self) -> dict[str, np.ndarray]:
-        """The standardisation of the teacher's channels is undone by the last convolution: features are like tokens."""
+        """The last convolution absorbs the standardisation of the teacher's channels, so that features match tokens."""
         lesson = self._averaged()
         student = fused(lesson.student)
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Training of a model, from volumes to fitted parts: features, the graphs of all training FOVs, embedder, clusterer."""
+"""Training of a model from volumes: fit features, build the graphs of all training FOVs, fit embedder and clusterer."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from sccs.system.cache import report_growth
 from sccs.system.log import RunLog
 from sccs.training.trainer import Trainer, agreement
 
-LEAST_AGREEMENT = 0.95  # of a head with its teacher; below, it is said to be half trained
+LEAST_AGREEMENT = 0.95  # of a head with its teacher; below this, we warn
 
 
 @dataclass
 class TrainingGraphs:
-    """The graphs of the training FOVs, the anchor's index and its FOV without labels, statistics of each graph."""
+    """The graphs of the training FOVs, the anchor's index and FOV (without labels), and each graph's statistics."""
 
     graphs: list[RegionGraph]
     index: int
@@ -34,7 +34,7 @@ class TrainingGraphs:
 
 
 def make_graphs(model: Model, dataset: Dataset, log: RunLog) -> TrainingGraphs:
-    """Fit the features, then make the graph of every training FOV. Raises UserError where no graph has k nodes."""
+    """Fit the features, then build the graph of every training FOV. Raises UserError if no graph has k nodes."""
     check_batch(model.recipe.train.batch, dataset)
     fit_features(model, dataset)
     keys, nodes, index, anchor = _pool_all(model, dataset, log)
@@ -42,7 +42,7 @@ def make_graphs(model: Model, dataset: Dataset, log: RunLog) -> TrainingGraphs:
     model.graph.fit(nodes)
     graphs = []
     nodes.reverse()
-    while nodes:  # nodes and graphs of all FOVs at once would take twice the memory
+    while nodes:  # keeping both nodes and graphs of all FOVs would double the memory
         graphs.append(model.graph.connect(nodes.pop()).to(model.device))
     diagnostics = [{"key": key, **graph.diagnostics()} for key, graph in zip(keys, graphs)]
     warn_of_graphs(model, diagnostics, log)
@@ -54,7 +54,7 @@ def make_graphs(model: Model, dataset: Dataset, log: RunLog) -> TrainingGraphs:
 
 
 def check_sizes(model: Model, graphs: Sequence[RegionGraph], anchor: dict[str, Any]) -> None:
-    """Raises UserError for numbers of a recipe that only graphs can tell are too large. anchor: its statistics."""
+    """Raises UserError for values in the recipe that are too large for the graphs. anchor: its statistics."""
     u, most = getattr(model.embedder, "u", 1), max(max(graph.n, graph.feature.shape[1]) for graph in graphs)
     if u > most:
         raise UserError(
@@ -64,13 +64,13 @@ def check_sizes(model: Model, graphs: Sequence[RegionGraph], anchor: dict[str, A
     begins_there = model.clusterer.trainable or hasattr(model.clusterer, "anchor")
     if begins_there and anchor["nodes"] < model.k:
         raise UserError(
-            f"clusterer.k: {model.k} clusters, but the anchor graph {anchor['key']}, where they begin, has "
-            f"{anchor['nodes']} nodes; lower k, or name another anchor (data.anchor)"
+            f"clusterer.k: {model.k} clusters, but the anchor graph {anchor['key']}, which initialises them, has "
+            f"{anchor['nodes']} nodes; lower k, or choose another anchor (data.anchor)"
         )
 
 
 def _pool_all(model: Model, dataset: Dataset, log: RunLog) -> tuple[list[str], list[Nodes], int, FOV]:
-    """Keys and nodes of the training FOVs, the anchor's index, the anchor: only its image stays in memory."""
+    """Keys and nodes of the training FOVs, the anchor's index, and the anchor; only its image stays in memory."""
     keys: list[str] = []
     nodes: list[Nodes] = []
     scores: list[float] = []
@@ -86,16 +86,16 @@ def _pool_all(model: Model, dataset: Dataset, log: RunLog) -> tuple[list[str], l
 
 
 def count_fovs(dataset: Dataset) -> int:
-    """Training FOVs of a data set."""
+    """Number of training FOVs of a data set."""
     return sum(len(volume.z_slices) * len(volume.tiles) for volume in dataset.train)
 
 
 def check_batch(batch: int, dataset: Dataset) -> None:
-    """Raises UserError for an iteration that would see training graphs several times over."""
+    """Raises UserError if an iteration would see a training graph more than once."""
     if batch > (graphs := count_fovs(dataset)):
         raise UserError(
-            f"train.batch: {batch} graphs an iteration, but the training part has {graphs}, one for each field of "
-            f"view; write {graphs} or less"
+            f"train.batch: {batch} graphs per iteration, but the training data has {graphs}, one for each field of "
+            f"view; use {graphs} or less"
         )
 
 
@@ -109,8 +109,8 @@ def train_parts(
     resume: bool = False,
     preview: Callable[[int], Any] | None = None,
 ) -> None:
-    """Fit embedder and clusterer on the graphs; what is trainable by the trainer, with checkpoints. dataset: with the
-    labels that a supervised clusterer is fitted on."""
+    """Fit embedder and clusterer to the graphs; trainable parts by the trainer, with checkpoints. dataset: has the
+    labels for a supervised clusterer."""
     if hasattr(model.clusterer, "anchor"):
         model.clusterer.anchor = made.index
     model.embedder.fit(made.graphs)
@@ -130,22 +130,22 @@ def train_parts(
             embeddings = [model.embedder.embed(graph) for graph in made.graphs]
             labels = [node_labels(made.graphs, dataset)] if model.clusterer.supervised and dataset is not None else []
             model.clusterer.fit(made.graphs, embeddings, *labels)
-        for step, values in getattr(model.clusterer, "curve_", ()):  # of one that trains itself
+        for step, values in getattr(model.clusterer, "curve_", ()):  # for one that trains itself
             log.scalars(values, step)
     share = agreement(model.embedder, model.clusterer, made.graphs)
     if share is None:
         return
     model.info["agreement"] = share
-    log.info(f"the clustering head gives {share:.1%} of the training nodes its teacher's cluster")
+    log.info(f"the clustering head agrees with its teacher on {share:.1%} of the training nodes")
     if share < LEAST_AGREEMENT:
         log.warning(
-            f"the clustering head is half trained: it gives only {share:.0%} of the training nodes its teacher's "
-            f"cluster; raise train.iterations ({model.recipe.train.iterations})"
+            f"the clustering head is undertrained: it agrees with its teacher on only {share:.0%} of the training "
+            f"nodes; raise train.iterations ({model.recipe.train.iterations})"
         )
 
 
 def warn_of_graphs(model: Model, diagnostics: Sequence[dict[str, Any]], log: RunLog) -> None:
-    """Of graphs in which spectral clustering has little to go by; UserError where no graph has k nodes."""
+    """Warn of graphs that are unsuitable for spectral clustering. Raises UserError if no graph has k nodes."""
     largest = max(entry["nodes"] for entry in diagnostics)
     if largest < model.k:
         raise UserError(
@@ -159,7 +159,7 @@ def warn_of_graphs(model: Model, diagnostics: Sequence[dict[str, Any]], log: Run
         worst = max(lonely, key=lambda entry: entry["isolated"] / entry["nodes"])
         log.warning(
             f"{len(lonely)} of {whole} graphs have many nodes without a neighbour (most: {worst['key']}, "
-            f"{worst['isolated']} of {worst['nodes']}); raise graph.kappa or graph.alpha, or take edges: "
+            f"{worst['isolated']} of {worst['nodes']}); raise graph.kappa or graph.alpha, or use edges: "
             "knn+adjacent with kappa: median"
         )
     crowded = [entry for entry in diagnostics if entry["nodes"] > 100 and entry["density"] > 0.9]
@@ -167,10 +167,10 @@ def warn_of_graphs(model: Model, diagnostics: Sequence[dict[str, Any]], log: Run
         worst = max(crowded, key=lambda entry: entry["density"])
         log.warning(
             f"{len(crowded)} of {whole} graphs join nearly all pairs of nodes (most: {worst['key']}, "
-            f"{worst['density']:.0%}), which smooths everything into one; lower graph.kappa or take "
+            f"{worst['density']:.0%}), which smooths everything into one; lower graph.kappa or use "
             "edges: knn+adjacent"
         )
     density, parts = ([entry[name] for entry in diagnostics] for name in ("density", "components"))
     log.info(
-        f"graphs: {largest} nodes at most, density {np.mean(density):.4f}, {np.mean(parts):.1f} components on average"
+        f"graphs: at most {largest} nodes, density {np.mean(density):.4f}, {np.mean(parts):.1f} components on average"
     )

@@ -1,20 +1,20 @@
-"""Pre-training on any volumes, without labels, by the recipe's `pretrain` block: of the masked autoencoder, or of the
-student that one teaches, where the block names a `teacher`.
+"""Pre-training on any volumes, without labels, by the recipe's `pretrain` block: of a masked autoencoder, or of a
+student, if the block names a `teacher`.
 
     python -m sccs.run recipes/mae.yaml --out DIR
     python -m sccs.run recipes/distil.yaml --out DIR
     torchrun --nproc_per_node=2 -m sccs.run recipes/mae.yaml --out DIR    the same steps, shared by two processes
 
-Every random choice of a step (crops, scales, flips, masks) is a function of seed and step alone, so that a run that is
-stopped and resumed ends, on the CPU and with the same number of threads, with the same bits as one that was not.
-Several processes draw the crops and masks that one would, each its share, and average their gradients: the same
-training, to rounding, on any number of processes that divides `batch`. A student is taught in one process, as its batch
-normalisation would see shares only.
+Every random choice of a step (crops, scales, flips, masks) depends only on seed and step, so that on the CPU, with the
+same number of threads, a resumed run gives the same bits as an uninterrupted one. Several processes share the crops
+and masks of a single one and average their gradients, so training is the same, up to rounding, on any number of
+processes that divides `batch`. A student is trained in a single process, as its batch normalisation would only see
+shares.
 
-The run folder holds model/mae.safetensors (the encoder in half precision, what `features: {name: mae, checkpoint: ...}`
-takes) or model/student.safetensors (for `features: {name: student, ...}`), its model card beside it as .md,
-model/state.safetensors (everything that resuming needs; the one before it is
-state.before.safetensors), log.txt, metrics.jsonl, metrics.json, tensorboard/.
+The run folder contains model/mae.safetensors (the encoder in half precision, for `features: {name: mae, checkpoint:
+...}`) or model/student.safetensors (for `features: {name: student, ...}`), its model card as .md,
+model/state.safetensors (everything needed to resume; the previous state is state.before.safetensors), log.txt,
+metrics.jsonl, metrics.json, tensorboard/.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def pretrain(recipe: Mapping[str, Any], out: Path, device: str, seed: int, resum
     """Run the `pretrain` block of a recipe and write its run folder.
 
     Arguments
-        recipe: the whole resolved recipe; `out`: run folder, which exists or is made.
-        device: "cpu" or "cuda[:N]"; base: folder that relative paths in the recipe start from.
-        resume: go on from model/state.safetensors if it is there.
+        recipe: the whole resolved recipe; `out`: run folder, created if missing.
+        device: "cpu" or "cuda[:N]"; base: folder of relative paths in the recipe.
+        resume: continue from model/state.safetensors if it exists.
 
     Returns the run's facts (also written as metrics.json). Raises UserError as `prepare` and `carry_out` do.
     """
@@ -55,9 +55,9 @@ def pretrain(recipe: Mapping[str, Any], out: Path, device: str, seed: int, resum
 
 
 def prepare(block: Mapping[str, Any], device: str, seed: int, base: Path) -> Pretraining:
-    """All of a `pretrain` block that can be wrong, before anything is written: arguments as for `pretrain`.
+    """Check a `pretrain` block before anything is written; arguments as for `pretrain`.
 
-    Raises UserError for a bad block, bad data, and a checkpoint to start from that does not fit.
+    Raises UserError for an invalid block or data, or an initial checkpoint that does not fit.
     """
     settings = parse(block)
     if settings.threads is not None:
@@ -72,7 +72,7 @@ def prepare(block: Mapping[str, Any], device: str, seed: int, base: Path) -> Pre
 
 
 def _sampler(settings: Pretrain | Distil, base: Path, seed: int, side: int, tokens: int, *worse: float) -> Sampler:
-    """Crops of `side` px of the block's data."""
+    """Crops of `side` px from the block's data."""
     groups = []
     for data in settings.data:
         dataset = load_dataset(data, base, seed, side)
@@ -86,23 +86,23 @@ def _sampler(settings: Pretrain | Distil, base: Path, seed: int, side: int, toke
 
 
 def check_batch(settings: Pretrain | Distil, team: Team) -> None:
-    """Raises UserError for a batch that the team cannot share equally, and for a student in several processes."""
+    """Raises UserError if the team cannot share the batch equally, or for a student in several processes."""
     if isinstance(settings, Distil) and team.size > 1:
-        raise UserError("pretrain.teacher: a student is taught in one process; start it without torchrun")
+        raise UserError("pretrain.teacher: a student is trained in a single process; start it without torchrun")
     if settings.batch % team.size:
         raise UserError(
             f"pretrain.batch: {settings.batch} crops cannot be shared equally by {team.size} processes; "
-            f"take a multiple of {team.size}"
+            f"use a multiple of {team.size}"
         )
 
 
 def carry_out(trainer: Pretraining, out: Path, resume: bool, team: Team = ALONE) -> dict[str, Any]:
     """Train to the end and write the run folder `out`; returns the run's facts.
 
-    team: the processes that do it together; all call this, and only the first writes.
+    team: the processes that share the work; all call this, but only the first writes.
 
-    Raises UserError for a state of another architecture; KeyboardInterrupt, with the state saved, on SIGINT,
-    SIGTERM and SIGHUP to any of the processes.
+    Raises UserError for a state of another architecture; on SIGINT, SIGTERM and SIGHUP to any of the processes, saves
+    the state and raises KeyboardInterrupt.
     """
     trainer.join(team)
     try:
@@ -131,7 +131,7 @@ def _carry_out(trainer: Pretraining, out: Path, resume: bool, team: Team) -> dic
 
 
 def _newest(state: Path) -> tuple[bool, list[str]]:
-    """Whether there is a whole state, which then is `state`, and the names of damaged ones."""
+    """Whether there is an intact state, which then is `state`, and the names of damaged ones."""
     found, damaged = newest_whole((state, before(state)), {"done": int, "seconds": float})
     if found is not None and found.path != state:
         os.replace(found.path, state)
@@ -139,7 +139,7 @@ def _newest(state: Path) -> tuple[bool, list[str]]:
 
 
 def _train(trainer: Pretraining, state: Path, run_log: RunLog) -> float | None:
-    """Steps to the end of the schedule -> loss on the held-out crops, None without any."""
+    """Train to the end of the schedule; returns the loss on the held-out crops, None without any."""
     settings, team = trainer.settings, trainer.team
     held_out = team.together(trainer.sampler.held_out)
     if held_out is None and team.rank == 0:
@@ -173,7 +173,7 @@ def _train(trainer: Pretraining, state: Path, run_log: RunLog) -> float | None:
                 score = team.on_first(lambda: keep(interrupted))
             if interrupted:
                 raise KeyboardInterrupt
-        if team.any(signalled()):  # while the last loss was scored
+        if team.any(signalled()):  # during the last scoring
             raise KeyboardInterrupt
     if score is None and held_out is not None:  # resumed at the end
         score = team.on_first(lambda: trainer.score(*held_out)[0])
@@ -181,7 +181,7 @@ def _train(trainer: Pretraining, state: Path, run_log: RunLog) -> float | None:
 
 
 def _write(trainer: Pretraining, score: float | None, out: Path, run_log: RunLog) -> dict[str, Any]:
-    """The weights, their card, and the facts, which are returned."""
+    """Write the weights, their card, and the facts, which are returned."""
     settings = trainer.settings
     facts = {
         "architecture": trainer.architecture,

@@ -9,13 +9,13 @@ from sccs.training.pretrain_settings import Distil, Pretrain
 
 
 def encoder_card(facts: Mapping[str, Any], settings: Pretrain) -> str:
-    """Markdown: what the checkpoint is, what it was trained on and how, how well, its hash."""
+    """Markdown: the checkpoint's architecture, data, training, loss and hash."""
     size = facts["architecture"]
     lines = [
         "# Masked autoencoder for volume EM",
         "",
         "Encoder of a masked autoencoder, trained without labels; weights in half precision, safetensors.",
-        "The decoder is left out: features need the encoder only, and both together would pass 10 MB.",
+        "The decoder is omitted: features only need the encoder, and both together would exceed 10 MB.",
         "",
         "| fact | value |",
         "|---|---|",
@@ -33,7 +33,7 @@ def encoder_card(facts: Mapping[str, Any], settings: Pretrain) -> str:
 
 
 def student_card(facts: Mapping[str, Any], settings: Distil, teacher: str) -> str:
-    """The same of a student; `teacher`: the hash of the teacher's weights."""
+    """The same for a student; `teacher`: the hash of the teacher's weights."""
     size = facts["architecture"]
     lines = [
         "# Student of a masked autoencoder for volume EM",

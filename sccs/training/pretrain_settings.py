@@ -1,4 +1,4 @@
-"""The schemas of a recipe's `pretrain` block: of a masked autoencoder, and of a student that one teaches."""
+"""The schemas of a recipe's `pretrain` block: for a masked autoencoder, and for a student."""
 
 from __future__ import annotations
 
@@ -42,28 +42,30 @@ class Architecture(BaseModel):
 
 
 class Training(BaseModel):
-    """What both have in common."""
+    """Settings common to both."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     data: Annotated[list[dict[str, Any]], Field(min_length=1)]  # `data` blocks; each gets the same share of the crops
-    axes: Literal["all", "xy"] = "all"  # planes that crops are taken from; through z only where voxels are isotropic
+    axes: Literal["all", "xy"] = "all"  # orientation of the crops; through z only if voxels are isotropic
     scale: tuple[Stretch, Stretch] = (0.7, 1.4)  # crop side / window
     jitter: NotNegative = 0.1  # sd of random contrast and brightness
-    held_out: Annotated[float, Field(ge=0, le=0.5)] = 0.1  # share of each volume, its last columns, that is only scored
+    held_out: Annotated[float, Field(ge=0, le=0.5)] = (
+        0.1  # share of each volume (its last columns) used only for scoring
+    )
     steps: Count = 20000
-    max_minutes: Positive | None = None  # the schedule ends at `steps` or here, what comes first
+    max_minutes: Positive | None = None  # the schedule ends at `steps` or here, whichever comes first
     batch: Batch = 8
     lr: Rate = 1e-3
     warmup: Steps = 100  # steps
     weight_decay: NotNegative = 0.05
     betas: tuple[Share, Share] = (0.9, 0.95)
     clip: Positive = 1.0  # norm of the gradient
-    ema: Share = 0.999  # running mean of the weights, which is what is kept; 0: the last weights
+    ema: Share = 0.999  # running mean of the weights, which is saved; 0: the last weights
     amp: bool = True  # bfloat16 where it is safe
     threads: Threads | None = None  # CPU threads; null: PyTorch's own choice
     log_every: Count = 50  # steps
     checkpoint_every: Count = 500  # steps
-    card: dict[str, str] = {}  # title -> text, sections that the model card gets besides the run's facts
+    card: dict[str, str] = {}  # title -> text, additional sections of the model card
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -88,15 +90,15 @@ class StudentSize(BaseModel):
 
 
 class Distil(Training):
-    """The `pretrain` block of a student: one that names a `teacher`."""
+    """The `pretrain` block of a student, which names a `teacher`."""
 
     teacher: str  # "bundled" or an MAE's .safetensors file
     architecture: StudentSize = StudentSize()
     windows: Annotated[int, Field(ge=1, le=16)] = 2  # of the teacher, along a crop's side
-    noise: NotNegative = 0.3  # sd of the noise that a crop gets, at most
-    blur: NotNegative = 1.0  # px, sd of the blur that a crop gets, at most
-    crops: Annotated[int, Field(ge=1, le=4096)] = 512  # that the teacher answers for at a time; .4 MB each
-    passes: Count = 6  # over these, before the next
+    noise: NotNegative = 0.3  # maximal sd of the noise added to a crop
+    blur: NotNegative = 1.0  # px, maximal sd of the blur of a crop
+    crops: Annotated[int, Field(ge=1, le=4096)] = 512  # for which the teacher computes tokens at a time; .4 MB each
+    passes: Count = 6  # over these crops, before the next ones
 
     @model_validator(mode="after")
     def _whole_batches(self) -> Self:
@@ -106,7 +108,7 @@ class Distil(Training):
 
 
 def settings_of(block: Mapping[str, Any]) -> type[Pretrain] | type[Distil]:
-    """The schema that a `pretrain` block is written in; what is no block is for the schema to refuse."""
+    """The schema of a `pretrain` block; the schema itself rejects anything else."""
     return Distil if isinstance(block, Mapping) and "teacher" in block else Pretrain
 
 

@@ -1,4 +1,4 @@
-"""Pre-training: its steps, its score on held-out crops, its state; that of the masked autoencoder."""
+"""Pre-training: steps, score on held-out crops, state; and the masked autoencoder's."""
 
 from __future__ import annotations
 
@@ -27,76 +27,76 @@ from sccs.training.team import ALONE, Team
 class Pretraining(ABC):
     """AdamW with linear warm-up, cosine decay, gradient clipping and a running mean of the weights.
 
-    What is trained is the subclass's: `model` takes a batch and gives its loss.
+    Subclasses define what is trained: `model` maps a batch to its loss.
     """
 
     team = ALONE
-    stem: str  # of the files of weights and card
+    stem: str  # file name of weights and card
     kind: Kind
-    pictured: str  # what the columns of the picture of `score` are
-    architecture: dict[str, Any]  # what the weights are built from
+    pictured: str  # columns of `score`'s picture
+    architecture: dict[str, Any]  # arguments of the network
     settings: Pretrain | Distil
 
     def __init__(self, settings: Pretrain | Distil, sampler: Sampler, model: torch.nn.Module, device: str):
         self.settings, self.sampler, self.device = settings, sampler, torch.device(device)
         self.model = model.to(self.device)
         self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
-        # Biases, normalisations and the mask token are not decayed.
+        # No weight decay for biases, normalisations and the mask token.
         groups = [
             {"params": [p for p in self.model.parameters() if p.ndim >= 2], "weight_decay": settings.weight_decay},
             {"params": [p for p in self.model.parameters() if p.ndim < 2], "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=True)
-        self.network: torch.nn.Module = self.model  # what a step calls
+        self.network: torch.nn.Module = self.model  # called in a step
         self.share = slice(None)  # of each batch
         self.done = 0  # steps
-        self.seconds = 0.0  # of training, those before a resume included
+        self.seconds = 0.0  # of training, including those before a resume
 
     @abstractmethod
     def batch(self) -> tuple[Tensor, ...]:
-        """This process's share of the next step's batch, as the loss takes it."""
+        """This process's share of the next step's batch, as input of the loss."""
 
     @abstractmethod
     def loss(self, batch: tuple[Tensor, ...]) -> Tensor:
-        """Of `network` on a batch on the device."""
+        """Loss of `network` on a batch on the device."""
 
     @abstractmethod
     def score(self, images: Tensor, noise: Tensor) -> tuple[float, np.ndarray]:
-        """Loss of the averaged weights on the crops that `Sampler.held_out` gives, and a picture of some."""
+        """Loss of the averaged weights on the crops of `Sampler.held_out`, and a picture of some of them."""
 
     @abstractmethod
     def weights(self) -> dict[str, np.ndarray]:
-        """What is kept, in half precision."""
+        """The weights to save, in half precision."""
 
     @abstractmethod
     def card(self, facts: Mapping[str, Any]) -> str:
         """The model card."""
 
     def join(self, team: Team) -> None:
-        """Train with the team's other processes, each with its share of every batch; all must call it."""
+        """Train together with the team's other processes, which share every batch; all must call this."""
         self.team, each = team, self.settings.batch // team.size
         self.share = slice(team.rank * each, (team.rank + 1) * each)
         self.network = team.parallel(self.model, self.device)
 
     def leave(self) -> None:
-        """Train alone from now on: nothing holds the team's connections any longer."""
+        """Train alone from now on, and release the team's connections."""
         self.team, self.share, self.network = ALONE, slice(None), self.model
 
     @property
     def progress(self) -> float:
-        """Share of the schedule that is over, 0..1."""
+        """Finished share of the schedule, 0..1."""
         share = self.done / self.settings.steps
         if self.settings.max_minutes is not None:
             share = max(share, self.seconds / 60 / self.settings.max_minutes)
         return min(share, 1.0)
 
     def learning_rate(self) -> float:
-        """Of the next step: linear warm-up, then cosine decay."""
+        """Learning rate of the next step: linear warm-up, then cosine decay."""
         warm = min(1.0, (self.done + 1) / max(self.settings.warmup, 1))
         return self.settings.lr * warm * (1 + math.cos(math.pi * self.progress)) / 2
 
     def step(self) -> float:
-        """One update -> its loss over the whole batch."""
+        """Make one update; returns its loss over the whole batch."""
         start = time.monotonic()
         batch = tuple(x.to(self.device, non_blocking=True) for x in self.team.together(self.batch))
         for group in self.optimizer.param_groups:
@@ -109,7 +109,7 @@ class Pretraining(ABC):
         self.optimizer.step()
         self.done += 1
         self._update_average()
-        # the schedule may end by time, so all processes go by the same clock
+        # the schedule may end by time, so all processes use the same clock
         value, seconds = self.team.mean([loss.item(), time.monotonic() - start])
         if not math.isfinite(value):
             raise UserError(
@@ -123,14 +123,14 @@ class Pretraining(ABC):
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        # While there are few steps to average over, the mean is over all of them.
+        # At first, the mean is over all steps so far.
         decay = min(self.settings.ema, self.done / (self.done + 10)) if self.settings.ema else 0.0
         current = self.model.state_dict()
         names = [name for name, value in current.items() if value.is_floating_point()]
         torch._foreach_lerp_([self.average[name] for name in names], [current[name] for name in names], 1 - decay)
 
     def save(self, path: Path) -> None:
-        """Everything that resuming needs, to a safetensors file; the one before is kept, as `before(path)`."""
+        """Save everything needed to resume as a safetensors file; keep the previous one as `before(path)`."""
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
         tensors |= optimizer_values(self.optimizer)
@@ -139,7 +139,7 @@ class Pretraining(ABC):
         write_tensors(path, tensors, {"done": str(self.done), "seconds": repr(self.seconds)})
 
     def load(self, path: Path) -> None:
-        """Go on from what `save` wrote. Raises UserError for a state of another architecture."""
+        """Continue from what `save` wrote. Raises UserError for a state of another architecture."""
         arrays, facts = self.team.on_first(lambda: read_tensors(path))
         saved, average = (
             {name: torch.from_numpy(value) for name, value in below(prefix, arrays).items()}
@@ -157,7 +157,7 @@ class Pretraining(ABC):
 
 
 class Pretrainer(Pretraining):
-    """Of the masked autoencoder."""
+    """Pre-training of the masked autoencoder."""
 
     stem, kind, pictured = "mae", ENCODER, "crop, seen, painted"
     settings: Pretrain
@@ -182,7 +182,7 @@ class Pretrainer(Pretraining):
 
     @torch.inference_mode()
     def score(self, images: Tensor, noise: Tensor) -> tuple[float, np.ndarray]:
-        """The picture: rows of crop, masked crop, painted crop."""
+        """Picture: rows of crop, masked crop, reconstructed crop."""
         total, picture = 0.0, None
         for start in range(0, len(images), self.settings.batch):
             x, n = (t[start : start + self.settings.batch].to(self.device) for t in (images, noise))
@@ -192,7 +192,7 @@ class Pretrainer(Pretraining):
             total += loss.item() * len(x)
             if picture is None:
                 picture = _reconstruction(x, painted, mask, self.patch)
-        assert picture is not None  # as there are images
+        assert picture is not None  # there are images
         return total / len(images), picture
 
     def weights(self) -> dict[str, np.ndarray]:
@@ -207,12 +207,12 @@ class Pretrainer(Pretraining):
 
 
 def before(path: Path) -> Path:
-    """Where the state before the last one is kept, should the last be damaged."""
+    """Path of the previous state, kept in case the last one is damaged."""
     return path.with_name(f"{path.stem}.before{path.suffix}")
 
 
 def _reconstruction(images: Tensor, painted: Tensor, mask: Tensor, patch: int) -> np.ndarray:
-    """For people: crop, what the encoder saw, what the decoder painted, side by side -> (rows, columns, 3) uint8.
+    """A picture of crop, encoder input and decoder output side by side, (rows, columns, 3) uint8.
 
     Shapes: images (B, s, s) standardised, painted (B, N, p*p), mask (B, N), 1 is hidden.
     """

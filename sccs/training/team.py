@@ -1,6 +1,6 @@
-"""The processes of one run: those that `torchrun` or another launcher started, or this one alone.
+"""The processes of one run: those started by `torchrun` or another launcher, or just this one.
 
-Agreement and small values go through gloo on the CPU; gradients through NCCL where the model is on a GPU.
+Synchronisation and small values use gloo on the CPU; gradients use NCCL if the model is on a GPU.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # variables tha
 
 @dataclass(frozen=True)
 class Team:
-    """`size` processes, of which this is number `rank`, and number `local` on its machine.
+    """`size` processes; this is number `rank`, and number `local` on its machine.
 
-    Every method but `device` is a meeting: all processes must call it. In a team of one it costs nothing.
+    Every method except `device` is collective: all processes must call it. In a team of one it costs nothing.
     """
 
     rank: int = 0
@@ -34,10 +34,10 @@ class Team:
     local: int = 0
 
     def together(self, work: Callable[[], Any], first_ahead: bool = False) -> Any:
-        """work() in every process; where it fails in one, it fails in all, so that nobody waits for those that ended.
+        """Call work() in every process; if it fails in one, it fails in all, so that none waits for a dead one.
 
-        first_ahead: the first process works before the others, which then find what it left in the cache.
-        Raises the process's own error, or UserError with that of another.
+        first_ahead: the first process works before the others, which then find its results in the cache.
+        Raises the process's own error, or UserError with another's.
         """
         if self.size == 1:
             return work()
@@ -61,7 +61,7 @@ class Team:
         return value
 
     def on_first(self, work: Callable[[], Any]) -> Any:
-        """work() in the first process only; every process gets what it returns, or fails with it."""
+        """Call work() in the first process only; every process gets its result, or fails with it."""
         value = self.together(work if self.rank == 0 else lambda: None)
         if self.size == 1:
             return value
@@ -72,7 +72,7 @@ class Team:
         return box[0]
 
     def mean(self, values: Sequence[float]) -> list[float]:
-        """Means over the processes, the same bits in all of them."""
+        """Means over the processes, bit-identical in all of them."""
         return list(values) if self.size == 1 else [total / self.size for total in self._sum(values)]
 
     def any(self, flag: bool) -> bool:
@@ -88,7 +88,7 @@ class Team:
         return numbers.tolist()
 
     def device(self, word: str) -> str:
-        """As `resolve_device`; in a larger team each process has a GPU of its own, or all have the CPU."""
+        """As `resolve_device`; in a larger team each process has its own GPU, or all use the CPU."""
         if self.size > 1 and re.fullmatch(r"cuda:\d+", word):
             raise UserError(f"device {word!r}: {self.size} processes cannot share one GPU; use cuda, auto or cpu")
         device = resolve_device(word)
@@ -115,9 +115,9 @@ ALONE = Team()
 
 @contextmanager
 def launched_team() -> Iterator[Team]:
-    """The team that a launcher's variables in the environment tell of; `ALONE` without them.
+    """The team described by a launcher's environment variables; `ALONE` without them.
 
-    Raises UserError where another process of the team ends while this one works.
+    Raises UserError if another process of the team ends while this one works.
     """
     if any(name not in os.environ for name in LAUNCHED) or os.environ["WORLD_SIZE"] == "1":
         yield ALONE
@@ -126,7 +126,7 @@ def launched_team() -> Iterator[Team]:
     import torch.distributed as dist
 
     def part() -> None:
-        gc.collect()  # what still holds a connection would end its threads when Python does, which may abort the exit
+        gc.collect()  # free connections now: ending their threads at exit may abort it
         dist.destroy_process_group()
 
     dist.init_process_group("gloo")
@@ -137,7 +137,7 @@ def launched_team() -> Iterator[Team]:
             part()
         if isinstance(error, RuntimeError) and (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise UserError(
-                "another process of this run has ended; its own output says why, and --resume goes on from "
+                "another process of this run has ended; see its output for the reason; --resume continues from "
                 "the last saved state"
             ) from error
         raise

@@ -1,6 +1,6 @@
-"""Training of whatever in a pipeline is trainable: one loop for SCCS, its ablations, and frozen embeddings.
+"""Training of a pipeline's trainable parts: one loop for SCCS, its ablations, and frozen embeddings.
 
-The trainer sums the loss terms that the parts offer, with the recipe's weights (paper, Eq. 5):
+The trainer sums the parts' loss terms with the recipe's weights (paper, Eq. 5):
 L = L_spe + gamma_1 L_clu + gamma_2 L_smo, as `train.weights: {spe: 1, clu: 1, smo: .1}`.
 """
 
@@ -39,15 +39,15 @@ from sccs.training.checkpoint import (
 
 
 def check_length(embedder: Embedder, clusterer: Clusterer, iterations: int) -> None:
-    """Raises UserError when `train.iterations` leave nothing of the training to a clusterer that needs one.
+    """Raises UserError if `train.iterations` leaves no training for a clusterer that needs it.
 
-    Without iterations a trainable embedder stays as it started, which is a system of its own.
+    Zero iterations leave a trainable embedder as initialised, which is a valid system.
     """
     if not clusterer.trainable:
         return
     if iterations == 0:
         raise UserError(
-            "train.iterations: 0 leaves the clusterer untrained; raise it, or take a clusterer that needs "
+            "train.iterations: 0 leaves the clusterer untrained; raise it, or use a clusterer that needs "
             "no training, such as kmeans"
         )
     if embedder.trainable and clusterer.warmup >= iterations:
@@ -61,9 +61,9 @@ class Trainer:
     """Adam over the parameters of the trainable parts, one graph per iteration (paper: lr .01, batch 1, 6,000).
 
     graphs: the training spGs. anchor: index of the anchor graph. options: the recipe's `train` block.
-    checkpoints: folder, or None to keep none. A run that is resumed from a checkpoint ends, on the CPU, with the
-    same bits as one that was never stopped: the order of graphs is a function of seed and epoch, and the state of
-    parts, optimiser and random numbers is saved whole. Raises UserError as `check_length` does.
+    checkpoints: folder, or None for none. On the CPU, a resumed run gives the same bits as an uninterrupted one: the
+    order of graphs is a function of seed and epoch, and the full state of parts, optimiser and random numbers is saved.
+    Raises UserError as `check_length` does.
     """
 
     def __init__(
@@ -85,12 +85,12 @@ class Trainer:
 
     @property
     def modules(self) -> list[torch.nn.Module]:
-        """The parts that learn."""
+        """The trainable parts."""
         return list(self._parts().values())
 
     def run(self, resume: bool = False, preview: Callable[[int], Any] | None = None) -> None:
-        """Train to the end. `preview(step)` is called at each checkpoint, to draw. Raises KeyboardInterrupt, with
-        everything saved, on SIGINT, SIGTERM and SIGHUP."""
+        """Train to the end. `preview(step)` is called at each checkpoint, to draw. On SIGINT, SIGTERM and SIGHUP, saves
+        everything and raises KeyboardInterrupt."""
         if not self.modules:
             return
         options, total = self.options, self.options.iterations
@@ -132,7 +132,7 @@ class Trainer:
 
     @property
     def _warmup(self) -> int:
-        """Iterations before the clusterer's first."""
+        """Iterations before the clusterer's training starts."""
         return self.clusterer.warmup if self.embedder.trainable else 0
 
     def _iterate(self, frozen: Sequence[torch.Tensor] | None) -> dict[str, torch.Tensor]:
@@ -168,7 +168,7 @@ class Trainer:
             if not torch.isfinite(total):
                 raise UserError(
                     f"training: the loss is {total.item()} at iteration {self.step}; lower train.lr "
-                    f"({self.options.lr}) or look for degenerate graphs in the log"
+                    f"({self.options.lr}) or check the log for degenerate graphs"
                 )
             total.backward()
             self.optimizer.step()
@@ -181,8 +181,8 @@ class Trainer:
         return self.options.weights.get(name, 1.0)
 
     def learning_rate(self, step: int, role: Trained = "embedder") -> float:
-        """Of iteration `step`, from 0, by the part's own schedule: the embedder's runs over the warm-up, where there is
-        one, so that the embedding is still when the clusterer's begins; else over all iterations."""
+        """Learning rate of iteration `step`, from 0, by the part's schedule. The embedder's spans the warm-up, if there
+        is one, so that the embedding is fixed when the clusterer's starts; otherwise all iterations."""
         options, warmup = self.options, self._warmup
         begin, end = (warmup, options.iterations) if role == "clusterer" else (0, warmup or options.iterations)
         wished = options.schedule
@@ -207,7 +207,7 @@ class Trainer:
 
     @torch.no_grad()
     def _agreement(self) -> float | None:
-        """Share of the anchor's nodes to which the head gives its teacher's cluster; None without a teacher."""
+        """Share of the anchor's nodes for which the head agrees with its teacher; None without a teacher."""
         head = self.clusterer
         if not (head.trainable and head.begun):
             return None
@@ -218,7 +218,7 @@ class Trainer:
         return share
 
     def _parts(self) -> dict[Trained, Any]:
-        """The trainable parts by role; they are torch modules as well."""
+        """The trainable parts by role; they are also torch modules."""
         named: dict[Trained, Embedder | Clusterer] = {"embedder": self.embedder, "clusterer": self.clusterer}
         return {name: part for name, part in named.items() if part.trainable}
 
@@ -244,9 +244,9 @@ class Trainer:
             return
         try:
             self._restore(found.arrays)
-        except (KeyError, ValueError, RuntimeError) as error:  # arrays of other names or shapes than this code keeps
+        except (KeyError, ValueError, RuntimeError) as error:  # arrays have other names or shapes than this code writes
             raise UserError(
-                f"{found.path}: of another version of sccs ({str(error).splitlines()[0]}); train anew with --overwrite"
+                f"{found.path}: of another version of sccs ({str(error).splitlines()[0]}); train again with --overwrite"
             ) from None
         self.step = int(found.facts["step"])
         tell(f"resumed at iteration {self.step} from {found.path.name}{said(damaged)}")
@@ -255,14 +255,14 @@ class Trainer:
         for role, part in self._parts().items():
             part.set_state(below(f"{role}.", arrays))
             part.to(self.graphs[0].device)
-        self._make_optimizer()  # over the parameters that the states made
+        self._make_optimizer()  # over the parameters created by the states
         restore_optimizer(self.optimizer, arrays)
         torch.set_rng_state(torch.from_numpy(arrays["random"]))
 
 
 @torch.no_grad()
 def agreement(embedder: Embedder, clusterer: Clusterer, graphs: Sequence[RegionGraph]) -> float | None:
-    """Share of the nodes to which the clustering head gives its teacher's cluster; None without a teacher."""
+    """Share of the nodes for which the clustering head agrees with its teacher; None without a teacher."""
     same = nodes = 0
     for graph in graphs:
         Z = embedder.embed(graph)
@@ -275,7 +275,7 @@ def agreement(embedder: Embedder, clusterer: Clusterer, graphs: Sequence[RegionG
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """SIGINT, SIGTERM and SIGHUP only set a flag: no iteration is cut in two; a second one stops at once."""
+    """Make SIGINT, SIGTERM and SIGHUP only set a flag, so that no iteration is cut short; a second stops at once."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return

@@ -12,7 +12,7 @@ from registry.moved import NAMES
 def test_an_old_name_is_the_new_module_and_says_so(old, monkeypatch):
     monkeypatch.delitem(sys.modules, old, raising=False)
     new = importlib.import_module(NAMES[old])
-    with pytest.warns(DeprecationWarning, match=f"{old} is now {NAMES[old]}; the old name goes with version"):
+    with pytest.warns(DeprecationWarning, match=f"{old} is now {NAMES[old]}; the old name will be removed in version"):
         importlib.import_module(old)
     assert importlib.import_module(old) is new
     assert new.__name__ == new.__spec__.name == NAMES[old]

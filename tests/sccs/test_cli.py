@@ -88,7 +88,7 @@ def test_wrong_arguments_are_quoted_without_control_characters(capsys):
 def test_without_a_command_the_help_is_shown(capsys):
     assert cli.main([]) == 2
     err = capsys.readouterr().err
-    assert "segment" in err and "exit codes" in err
+    assert "segment" in err and "Exit codes" in err
 
 
 def test_a_wrong_recipe_exits_with_2_and_one_line(recipe, capsys):
@@ -359,11 +359,11 @@ def test_devices(found, asked, device, monkeypatch):
 @pytest.mark.parametrize(
     "found, asked, message",
     [
-        (0, "cuda", r"^device 'cuda' is not there \(no usable GPU found\); use --device auto or --device cpu$"),
+        (0, "cuda", r"^device 'cuda' is not available \(no usable GPU found\); use --device auto or --device cpu$"),
         (
             2,
             "cuda:2",
-            r"^device 'cuda:2' is not there \(2 found, cuda:0 to cuda:1\); use --device auto or --device cpu$",
+            r"^device 'cuda:2' is not available \(2 found, cuda:0 to cuda:1\); use --device auto or --device cpu$",
         ),
         (1, "gpu", r"^device 'gpu' is unknown; use auto, cpu, cuda or cuda:N$"),
     ],

@@ -133,7 +133,7 @@ def test_an_export_knows_what_the_run_was_taught(taught, tmp_path):
 def test_teaching_in_python_does_what_the_command_does(taught, trained):
     run = taught / "run"
     model = sccs.Pipeline.load(run, taught=False)
-    with pytest.raises(Exception, match="taught nothing yet"):
+    with pytest.raises(Exception, match="not been taught yet"):
         model.predict(scene(1)[0])
     model.teach(clicks(scene(0)[1]), scene(0)[0], classes={3: "rest"})
     assert (model.predict_proba(scene(1)[0]) == sccs.load(run).predict_proba(scene(1)[0])).all()

@@ -33,7 +33,7 @@ def both(code: int) -> np.ndarray:
             "labels have shape (2, 120, 199) (z, y, x), but the image has (2, 120, 200)",
         ),
         (both(7), "class 7 has no name; give it one with --name 7=nucleus"),
-        (some(1), "all labels are of one class, 'nucleus'"),
+        (some(1), "all labels have the same class, 'nucleus'"),
         (some(0), "touch no superpixel"),
         (some(255), "touch no superpixel"),
         (both(2).astype(np.float32), "labels are float32, but class codes are integers"),
@@ -50,13 +50,13 @@ def test_label_images(folder, trained, fails, labels, says):  # noqa: F811
     "text, says",
     [
         ("0,0,0,nucleus\n", "line 1: no column 'z'; write the line z,y,x,class above the points"),
-        ("z,y,x,class\n0,a,0,nucleus\n", "line 2: y is 'a', but places are numbers of voxels"),
+        ("z,y,x,class\n0,a,0,nucleus\n", "line 2: y is 'a', but coordinates are whole numbers of voxels"),
         ("z,y,x,class\n0,1,nan,nucleus\n", "line 2: x is 'nan'"),
         ("z,y,x,class\n0,1\n", "line 2: 2 values under 4 columns"),
         ("z,y,x,class\n0,1,1,9\n", "line 2: class 9 has no name"),
-        ("z,y,x,class\n0,1,1,nucleus\n0,500,1,rest\n", "a label at z=0 y=500 x=1, a place that an image of shape"),
+        ("z,y,x,class\n0,1,1,nucleus\n0,500,1,rest\n", "a label at z=0 y=500 x=1 lies outside the image of shape"),
         ("z,y,x,class\n0,1,1,\n", "touch no superpixel"),
-        ("z,y,x,class\n0,1,1,nucleus\n", "does not say which image its points are of"),
+        ("z,y,x,class\n0,1,1,nucleus\n", "does not say which image its points belong to"),
         ("z,y,x,class,image\n0,1,1,nucleus,c\n", "the run has no image 'c'"),
     ],
 )
@@ -68,9 +68,9 @@ def test_tables(folder, trained, fails, text, says):  # noqa: F811
 
 
 def test_labels_that_may_be_of_two_images_or_of_none_ask_which(folder, trained, fails):  # noqa: F811
-    fails(["teach", folder / "run", folder / "few.tif"], "2 images of the run have its shape", "--image")
+    fails(["teach", folder / "run", folder / "few.tif"], "2 images of the run have this shape", "--image")
     write(folder / "few.tif", np.ones((1, 90, 90), np.uint8))
-    fails(["teach", folder / "run", folder / "few.tif"], "which no image of the run has", "--image")
+    fails(["teach", folder / "run", folder / "few.tif"], "but the run's images have", "--image")
 
 
 def test_a_place_that_the_run_leaves_out_is_told(trained, tmp_path, fails):  # noqa: F811
@@ -80,7 +80,7 @@ def test_a_place_that_the_run_leaves_out_is_told(trained, tmp_path, fails):  # n
     content["data"]["test"][0]["region"] = {"x": [0, 120]}
     path.write_text(yaml.safe_dump(content))
     (tmp_path / "p.csv").write_text("z,y,x,class,image\n0,1,1,nucleus,b\n1,5,150,rest,b\n")
-    fails(["teach", tmp_path / "run", tmp_path / "p.csv"], "z=1 y=5 x=150, a place that the run leaves out", "--image")
+    fails(["teach", tmp_path / "run", tmp_path / "p.csv"], "z=1 y=5 x=150 lies outside the run's region", "--image")
 
 
 def test_a_run_that_was_trained_again_since(taught, trained, fails):  # noqa: F811
@@ -98,12 +98,14 @@ def test_a_run_that_was_trained_again_since(taught, trained, fails):  # noqa: F8
 
 def test_nothing_was_taught_yet(folder, trained, fails):  # noqa: F811
     out = ["segment", folder / "run", trained / "b.tif", folder / "o.tif"]
-    fails([*out, "--probabilities", folder / "p.ome.zarr"], "was taught nothing yet", "sccs teach")
+    fails([*out, "--probabilities", folder / "p.ome.zarr"], "has not been taught", "sccs teach")
     fails([*out, "--classes"], "no names yet")
     assert not (folder / "o.tif").exists()
 
 
-@pytest.mark.parametrize("head, says", [("kmeans", "not fitted on a few labels"), ("nonsense", "unknown clusterer")])
+@pytest.mark.parametrize(
+    "head, says", [("kmeans", "cannot learn from a few labels"), ("nonsense", "unknown clusterer")]
+)
 def test_another_head(folder, trained, fails, head, says):  # noqa: F811
     image = ["--image", trained / "a.tif"]
     fails(["teach", folder / "run", folder / "few.tif", *image, "--name", "3=rest", "--head", head], says)
@@ -111,12 +113,12 @@ def test_another_head(folder, trained, fails, head, says):  # noqa: F811
 
 def test_clusters_that_cannot_be_split_or_merged(folder, fails):  # noqa: F811
     run = folder / "run"
-    fails(["split", run, 9, "--into", 2], "has no cluster 9; its clusters are 0, 1, 2, 3")
-    fails(["merge", run, 1], "give two clusters or more")
-    fails(["merge", run, 1, 1], "each once")
+    fails(["split", run, 9, "--into", 2], "no cluster 9; the run has 0, 1, 2, 3")
+    fails(["merge", run, 1], "give two or more different clusters")
+    fails(["merge", run, 1, 1], "different clusters")
     fails(["split", run, 1, "--into", 254], "more than 255 numbers")
     assert go("merge", run, 0, 1) == 0
-    fails(["split", run, 1, "--into", 2], "has no cluster 1; its clusters are 0, 2, 3")
+    fails(["split", run, 1, "--into", 2], "no cluster 1; the run has 0, 2, 3")
     fails(["name", run / "nowhere", "1=x"], "no such run folder")
 
 
@@ -154,9 +156,11 @@ def test_exports_are_taught_in_the_run_that_they_came_from(taught, trained, fail
 def test_probabilities_take_no_place_of_others(taught, trained, fails):  # noqa: F811
     run, image, out = taught / "run", trained / "b.tif", taught / "o.ome.zarr"
     fails(["segment", run, image, out, "--probabilities", out], "OUTPUT")
-    fails(["segment", run, image, taught / "o.tif", "--probabilities", taught / "p.tif"], "a name in .ome.zarr")
-    fails(["segment", run, image, out, "--probabilities", out / "p.ome.zarr"], "lies in OUTPUT, or holds it")
-    fails(["segment", run, image, out / "o.tif", "--probabilities", out], "lies in OUTPUT, or holds it")
+    fails(
+        ["segment", run, image, taught / "o.tif", "--probabilities", taught / "p.tif"], "a name that ends in .ome.zarr"
+    )
+    fails(["segment", run, image, out, "--probabilities", out / "p.ome.zarr"], "overlaps with OUTPUT")
+    fails(["segment", run, image, out / "o.tif", "--probabilities", out], "overlaps with OUTPUT")
     assert tifffile.imread(image).shape == SHAPE
 
 
@@ -167,10 +171,10 @@ def test_suggestions_take_the_place_of_no_image(folder, trained, fails, option):
     before = (folder / "a.tif").read_bytes()
     suggest = ["suggest", folder / "run", "--overwrite"]
     fails([*suggest, "--image", folder / "a.tif", option, folder / "link"], "is the image", "never overwritten")
-    fails([*suggest, "--image", trained / "a.tif", option, folder / "a.tif"], "holds no text")
+    fails([*suggest, "--image", trained / "a.tif", option, folder / "a.tif"], "is not a text file")
     fails([*suggest, option, folder / "run" / "classes.yaml"], "lies in RUN")
     assert (folder / "a.tif").read_bytes() == before
-    fails([*suggest, "--out", folder / "x", "--page", folder / "x"], "is the table and the page")
+    fails([*suggest, "--out", folder / "x", "--page", folder / "x"], "given for both the table and the page")
 
 
 @pytest.mark.parametrize("key, value", [("weights", np.float16), ("weights", np.inf), ("mean", np.nan)])

@@ -1,4 +1,4 @@
-"""What attributes beside an array say of its axes, voxels and place: OME's, and the plain ones of many programs."""
+"""Axes, voxel size and position from an array's attributes: OME's, and the plain ones of many programs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sccs.data.stored import Stored, nanometres
+from sccs.data.stored import Stored, length, nanometres
 
 _AXES = {
     **{letter: letter for letter in "zyxcts"},
@@ -18,12 +18,12 @@ _AXES = {
     **dict.fromkeys(("channel", "channels", "c^"), "c"),
     **dict.fromkeys(("time", "frame"), "t"),
 }
-# Names that a program gives to axes that nobody named.
+# Default names that programs give to unnamed axes.
 _UNNAMED = ("dim_", "d", "phony_dim_", "axis_", "")
 
 
 def name_axes(stored: Stored, names: Any) -> None:
-    """Set `axes` from the names of all axes; names that are not understood are noted, none at all are not."""
+    """Set `axes` from the names of all axes, and note names that are not understood; missing names need no note."""
     texts = [str(name or "").strip().lower() for name in names or ()] if isinstance(names, (list, tuple)) else []
     if not texts or all(text.rstrip("0123456789") in _UNNAMED for text in texts):
         return
@@ -34,27 +34,35 @@ def name_axes(stored: Stored, names: Any) -> None:
         stored.axes = letters
 
 
-def axistags(text: Any) -> list[str]:
+def axistags(stored: Stored, text: Any) -> list[str]:
     """Names of the axes in the JSON of ilastik's and vigra's `axistags`."""
     try:
         return [str(axis["key"]) for axis in json.loads(text)["axes"]]
     except (ValueError, TypeError, KeyError):
+        stored.notes += ("its `axistags` are damaged: give `axes` if they are not z, y, x",)
         return []
 
 
 def plain(stored: Stored, attributes: Mapping[str, Any]) -> None:
-    """Set axes, `scales` and `translations` from attributes of an array that is no OME image.
+    """Set axes, `scales` and `translations` from the attributes of an array that is not an OME image.
 
     axes: `_ARRAY_DIMENSIONS` (xarray), `axis_names` (funlib). Size: `transform` (OpenOrganelle), `voxel_size` or
     `resolution` (funlib, CREMI, Neuroglancer), nm unless `units` says otherwise, in the order of the axes, of all of
     them or of those of space alone; with them `offset`, in the same unit, of the first voxel. `element_size_um`
-    (ilastik, Fiji): (z, y, x), whatever axes there are.
+    (ilastik, Fiji): (z, y, x), whatever axes there are; `pixelResolution` (N5 viewer): (x, y, z), with its unit.
     """
-    attributes = {key: _listed(value) for key, value in attributes.items()}
+    attributes = {key: listed_attribute(value) for key, value in attributes.items()}
     for key in ("_ARRAY_DIMENSIONS", "axis_names"):
         if key in attributes and stored.axes is None:
             name_axes(stored, attributes[key])
     transform = attributes.get("transform")
+    resolution = attributes.get("pixelResolution")
+    if isinstance(resolution, list) and not attributes.keys() & {"transform", "resolution", "voxel_size"}:
+        stored.notes += ("its attribute `pixelResolution` is in no known unit: it is ignored, give `voxel_size`",)
+    if isinstance(resolution, Mapping) and not isinstance(transform, Mapping):
+        sizes, factor = resolution["dimensions"], length(stored, resolution.get("unit"))
+        stored.named_scales = {a: float(s) * factor for a, s in zip("xyz", sizes)} if factor else None
+        return
     if isinstance(transform, Mapping) and "axes" in transform:
         set_transform(stored, transform)
         return
@@ -72,7 +80,7 @@ def plain(stored: Stored, attributes: Mapping[str, Any]) -> None:
             break
     else:
         if _numbers(stored, attributes, "offset"):
-            stored.notes += ("its attribute `offset` stands without a `resolution`, in no known unit: it is ignored",)
+            stored.notes += ("its attribute `offset` has no `resolution`, so its unit is unknown: it is ignored",)
         return
     places = _space(stored, len(sizes))
     if places is None:
@@ -102,7 +110,7 @@ def plain(stored: Stored, attributes: Mapping[str, Any]) -> None:
 
 
 def set_transform(stored: Stored, transform: Mapping[str, Any]) -> None:
-    """Set scales and translations by OpenOrganelle's `transform`, which names its axes, and the axes where need be."""
+    """Set scales and translations (and axes, if missing) from OpenOrganelle's `transform`, which names its axes."""
     names, units = list(transform["axes"]), transform.get("units") or "nm"
     if stored.axes is None:
         name_axes(stored, names)
@@ -114,13 +122,13 @@ def set_transform(stored: Stored, transform: Mapping[str, Any]) -> None:
     stored.translations = tuple(first.get(a, 0.0) for a in axes)
 
 
-def _listed(value: Any) -> Any:
-    """Attributes of HDF5 are arrays of bytes; those of JSON are lists of text."""
+def listed_attribute(value: Any) -> Any:
+    """An attribute as JSON would hold it: those of HDF5 are arrays, and texts are bytes."""
     value = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     if isinstance(value, (list, tuple)):
-        return [_listed(each) for each in value]
+        return [listed_attribute(each) for each in value]
     return value
 
 
@@ -132,13 +140,13 @@ def _numbers(stored: Stored, attributes: Mapping[str, Any], key: str) -> list[fl
     if not values or not all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
         stored.notes += (f"its attribute `{key}` is {str(value)[:60]!r}, not numbers: it is ignored",)
         return []
-    if len(values) == 1 and key != "offset":  # one for all
+    if len(values) == 1 and key != "offset":  # one value for all axes
         values *= sum(a in "zyx" for a in stored.axes) if stored.axes else len(stored.shape)
     return [float(v) for v in values]
 
 
 def _space(stored: Stored, count: int) -> list[int] | None:
-    """Which axes `count` values are of: all of them, those of space, or the last; None where that cannot be said."""
+    """The axes that `count` values belong to: all, the spatial ones, or the last; None if ambiguous."""
     ndim = len(stored.shape)
     if count == ndim:
         return list(range(ndim))
@@ -155,8 +163,8 @@ def _odd(stored: Stored, key: str, values: Sequence[float]) -> None:
 
 # ------------------------------------------------------------------------------------------------------------- OME
 def ome_axes(image: Mapping[str, Any], ndim: int) -> list[dict]:
-    """The axes of a multi-scale image, as dictionaries with a name: of OME-Zarr to 0.5, or the coordinate system of
-    0.6 that its data sets lead to."""
+    """The axes of a multi-scale image, as dictionaries with a name: OME-Zarr's up to 0.5, or those of the 0.6
+    coordinate system that its data sets map to."""
     axes = image.get("axes")
     systems = image.get("coordinateSystems") or []
     if systems:
@@ -174,10 +182,10 @@ def _system(output: Any) -> Any:
 def ome_transform(
     image: Mapping[str, Any], dataset: Mapping[str, Any], axes: Sequence[dict], notes: list[str] | None = None
 ) -> tuple[tuple, tuple]:
-    """Scales (nm, None where unknown) and translations (nm) of each of OME's `axes`, of a data set of a multi-scale
-    image: its own transformations, then, up to 0.5, the image's (those of 0.6 lead on to other systems).
+    """Scales (nm, None if unknown) and translations (nm) along OME's `axes` of a data set in a multi-scale image: its
+    own transformations, then, up to 0.5, the image's (those of 0.6 map to other systems).
 
-    notes: what cannot be followed (rotations, ...) is added there; nothing is known of sizes then.
+    notes: receives what is not supported (rotations, ...), in which case sizes are unknown.
     """
     scale, translation = np.ones(len(axes)), np.zeros(len(axes))
     steps = list(dataset.get("coordinateTransformations") or [])
@@ -204,7 +212,7 @@ def ome_transform(
     if strange or not steps:
         factors = [None] * len(axes)
         if strange and notes is not None:
-            notes.append(f"its transformation of type {strange[0]} is not followed: give `voxel_size`")
+            notes.append(f"its transformation of type {strange[0]} is not supported: give `voxel_size`")
     return (
         tuple(float(s) * f if f else None for s, f in zip(scale, factors)),
         tuple(float(t) * (f or 0) for t, f in zip(translation, factors)),
@@ -216,7 +224,7 @@ def _is_space(axis: Mapping[str, Any]) -> bool:
 
 
 def _flat(steps: Sequence[Any]) -> list[Mapping[str, Any]]:
-    """Transformations one after the other, those of sequences among them."""
+    """Transformations in order, with sequences flattened."""
     found: list[Mapping[str, Any]] = []
     for step in steps:
         if step.get("type") == "sequence":
@@ -227,7 +235,7 @@ def _flat(steps: Sequence[Any]) -> list[Mapping[str, Any]]:
 
 
 def _matrix(step: Mapping[str, Any], count: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Scales and translations of an affine transformation that has no others."""
+    """Scales and translations of an affine transformation; None if it does anything else."""
     try:
         matrix = np.asarray(step.get("affine"), float)
     except (TypeError, ValueError):

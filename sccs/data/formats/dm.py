@@ -51,10 +51,10 @@ def _only_image(path: str, tags: dict[str, Any]) -> tuple[str, int]:
     images = {prefix: kind for prefix, kind in kinds.items() if kind != _RGB and f"{prefix}.Dimensions.2" in tags}
     if not images:
         what = "only images in colour" if _RGB in kinds.values() else "no image"
-        raise UserError(f"{path}: holds {what}, SCCS takes grey images: export it from DigitalMicrograph as TIFF")
+        raise UserError(f"{path}: contains {what}, but SCCS needs greyscale: export it from DigitalMicrograph as TIFF")
     if len(images) > 1:
         sizes = listed(" x ".join(str(n) for n in _counted(tags, f"{p}.Dimensions.", "")) for p in images)
-        raise UserError(f"{path}: holds {len(images)} images ({sizes}): export the one that you want as TIFF")
+        raise UserError(f"{path}: contains {len(images)} images ({sizes}): export the one that you want as TIFF")
     ((prefix, kind),) = images.items()
     if kind not in _TYPES:
         raise UserError(f"{path}: pixels of DM's type {kind} are not grey values: export the image as TIFF")

@@ -1,4 +1,4 @@
-"""Folders and globs of 2-D images, one file a slice; single PNG, JPEG, BMP and PGM files."""
+"""Folders and globs of 2-D images, one file per slice; single PNG, JPEG, BMP and PGM files."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ import numpy as np
 from registry.base import UserError
 from sccs.data.bounds import DEFLATED, MOST_FLAT, check_decoded, check_file
 from sccs.data.formats.dm import DM_SUFFIXES, DMArray
-from sccs.data.formats.tiff import TIFF_SUFFIXES, TiffStack
+from sccs.data.formats.tiff import TIFF_SUFFIXES, TURNED, TiffStack
 from sccs.data.lazy import LazyArray, check_type, resolve_axes
-from sccs.data.stored import Stored, gaps, gone, guarded, listed, natural
+from sccs.data.stored import Stored, gone, guarded, listed, natural, oddities
 
 TO_GREY = "convert it to grey (Fiji: Image > Type > 8-bit)"
+_ORIENTATION = 274  # tag of EXIF; 1 is upright
 FLAT_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm")
 LAZY_SUFFIXES = (*TIFF_SUFFIXES, *DM_SUFFIXES)  # of slices that are read in parts
 
 
 class FlatImages(Stored):
-    """2-D images in a row, (Z, Y, X), one file a slice; also a single PNG or JPEG.
+    """A stack (Z, Y, X) of 2-D images, one file per slice; also a single PNG or JPEG.
 
     codes: see `TiffStack`.
     """
@@ -37,12 +38,11 @@ class FlatImages(Stored):
         odd = next((i for i, kind in enumerate(kinds) if kind != usual), None)
         if odd is not None:
             raise UserError(
-                f"{files[odd]}: is {kinds[odd][0]} {kinds[odd][1]}, {count} of {len(files)} images beside it are "
+                f"{files[odd]}: is {kinds[odd][0]} {kinds[odd][1]}, but {count} of {len(files)} images beside it are "
                 f"{usual[0]} {usual[1]}: slices of a volume must be alike; fix it or move it away"
             )
         self.shape, self.dtype = (len(files), *usual[0]), np.dtype(usual[1])
-        if missing := gaps(files):
-            self.notes = (missing,)
+        self.notes = (*oddities(files), *_turned(files[0]))
         self._last: tuple[int, Any] | None = None
 
     def __getstate__(self) -> dict:
@@ -53,7 +53,7 @@ class FlatImages(Stored):
         return np.stack([self._slice(i, y, x) for i in range(z.start, z.stop)])
 
     def _slice(self, number: int, y: slice, x: slice) -> np.ndarray:
-        """A part of a slice; the latest is kept open, as one that is decoded whole stays decoded."""
+        """A part of a slice; the latest file is kept open, so that its decoded pixels are reused."""
         file, last = self.files[number], self._last
         if last is None or last[0] != number:
             last = self._last = (number, guarded(file, lambda: _flat_open(file, self.codes)))
@@ -63,15 +63,23 @@ class FlatImages(Stored):
 
 
 def folder_images(folder: str) -> list[str]:
-    """The images of a folder in natural order. Raises UserError where it has none, and for one that is no file."""
+    """The images of a folder in natural order. Raises UserError if there are none, or one is not a file."""
     names = [n for n in os.listdir(folder) if not n.startswith(".")]
     images = [os.path.join(folder, n) for n in names if Path(n).suffix.lower() in (*LAZY_SUFFIXES, *FLAT_SUFFIXES)]
     if not images:
-        what = "an empty folder" if not names else f"a folder without images (holds {listed(sorted(names), 5)})"
-        raise UserError(f"{folder}: {what}: give a folder of TIFF, PNG or JPEG slices, a Zarr or an N5 folder")
+        what = "an empty folder" if not names else f"a folder without images (contains {listed(sorted(names), 5)})"
+        raise UserError(f"{folder}: {what}: give a folder of TIFF, PNG or JPEG slices, or a Zarr or N5 folder")
     for image in images:
         check_file(image)
-    return sorted(images, key=natural)
+    images.sort(key=natural)
+    stems: dict[str, str] = {}
+    for image in images:
+        if (other := stems.setdefault(os.path.splitext(image)[0], image)) != image:
+            raise UserError(
+                f"{folder}: holds {os.path.basename(other)} and {os.path.basename(image)}, one slice twice: move one "
+                f"kind away, or give a pattern ({os.path.join(folder, '*' + Path(other).suffix)})"
+            )
+    return images
 
 
 def _flat_kind(file: str) -> tuple[tuple[int, int], str]:
@@ -80,7 +88,7 @@ def _flat_kind(file: str) -> tuple[tuple[int, int], str]:
     if Path(file).suffix.lower() in LAZY_SUFFIXES:
         array = _lazy(file)
         if array.shape[0] != 1:
-            raise UserError(f"{file}: is a stack of {array.shape[0]} slices: give the file itself, not its folder")
+            raise UserError(f"{file}: is a stack of {array.shape[0]} slices: give the file, not its folder")
         return array.shape[1:], str(array.dtype)
     if Path(file).suffix.lower() not in FLAT_SUFFIXES:
         raise UserError(
@@ -90,28 +98,39 @@ def _flat_kind(file: str) -> tuple[tuple[int, int], str]:
         bands = len(image.getbands())
         if bands > 1:
             colour = f"{bands} channels ({image.mode})"
-            raise UserError(f"{file}: has {colour}, SCCS takes grey images: {TO_GREY}")
+            raise UserError(f"{file}: has {colour}, SCCS needs greyscale images: {TO_GREY}")
+        if (frames := getattr(image, "n_frames", 1)) > 1:
+            raise UserError(f"{file}: an animation of {frames} images: save each as a file, or all as a TIFF stack")
         kind = {"1": "uint8", "L": "uint8", "P": "uint8", "I": "int32", "F": "float32"}.get(image.mode, "uint16")
         shape = image.height, image.width
     size = os.path.getsize(file)
     if Path(file).suffix.lower() == ".png" and math.prod(shape) // 8 > DEFLATED * size:
         raise UserError(
-            f"{file}: its header announces {shape[0]} x {shape[1]} px, which do not fit into its {size} bytes: it is "
-            "truncated or damaged, copy it anew"
+            f"{file}: its header claims {shape[0]} x {shape[1]} px, too many for its {size} bytes: it is "
+            "truncated or damaged, copy it again"
         )
     check_decoded(file, "an image", shape, np.dtype(kind).itemsize, MOST_FLAT)
     return shape, kind
 
 
+def _turned(file: str) -> list[str]:
+    """What to tell of an image that is to be shown turned: the pixels are taken as they are stored."""
+    if Path(file).suffix.lower() in LAZY_SUFFIXES:  # say so themselves
+        return list(_lazy(file).notes)
+    with _pillow(file) as image:  # of a PNG, all of it would be decoded
+        turned = guarded(file, lambda: image.getexif().get(_ORIENTATION, 1)) if image.format == "JPEG" else 1
+    return [] if turned == 1 else [TURNED.format(turned)]
+
+
 def _flat_open(file: str, codes: bool) -> Any:
-    """A lazy array of a TIFF or DM file, which reads what is asked for; of others, an image that is decoded whole."""
+    """A lazy array for a TIFF or DM file, which reads on demand; otherwise an image that is decoded in one piece."""
     if not os.path.lexists(file):
         raise gone(file)
     check_file(file)
     if Path(file).suffix.lower() in LAZY_SUFFIXES:
         return _lazy(file, codes)
     with _pillow(file) as image:
-        if image.format == "PNG":  # Pillow decodes what a flipped or missing byte makes of the rest
+        if image.format == "PNG":  # Pillow goes on decoding after flipped or missing bytes
             image.verify()
     with _pillow(file) as image:
         image.load()
@@ -119,10 +138,10 @@ def _flat_open(file: str, codes: bool) -> Any:
 
 
 def _grey(image: Any, file: str) -> Any:
-    """The grey values that the palette of an image gives its numbers. Raises UserError for a palette of colours."""
+    """Grey values of an image with a grey palette. Raises UserError for a palette of colours."""
     shown = np.reshape(image.getpalette("RGB"), (-1, 3))[np.unique(image)]
     if (shown != shown[:, :1]).any():
-        raise UserError(f"{file}: has a palette of colours, SCCS takes grey images: {TO_GREY}")
+        raise UserError(f"{file}: has a colour palette, SCCS needs greyscale images: {TO_GREY}")
     return image.convert("L")
 
 
@@ -140,4 +159,4 @@ def _pillow(file: str) -> Any:
     try:
         return Image.open(file)
     except Exception as error:
-        raise UserError(f"{file}: not a readable image, damaged or of another format: write it anew") from error
+        raise UserError(f"{file}: not a readable image, either damaged or of another format: write it again") from error

@@ -13,18 +13,18 @@ import numpy as np
 from registry.base import UserError
 from registry.requirements import pip_install
 from sccs.data.bounds import check_decoded
-from sccs.data.formats.attributes import axistags, name_axes, plain
-from sccs.data.stored import Stored, listed, missing_package
+from sccs.data.formats.attributes import axistags, listed_attribute, name_axes, plain
+from sccs.data.stored import Stored, listed, missing_package, optional
 
 _BIGDATAVIEWER = re.compile(r"^/t\d{5,}/(s\d{2,})/\d+/cells$")
-# Filters by their registered numbers, for those that give no name; the package that decodes all of them.
+# Filters by registered number, for those without a name; the package that decodes them all.
 _FILTERS = {307: "bzip2", 32000: "LZF", 32001: "Blosc", 32004: "LZ4", 32008: "Bitshuffle", 32013: "ZFP", 32015: "Zstd"}
 _PLUGIN = "hdf5plugin"
-_UNLIMITED = 1 << 63  # from here on, the part of an external file that a dataset may take is as long as it needs
+_UNLIMITED = 1 << 63  # from here on, a dataset may use an external file without limit
 
 
 class HDF5Array(Stored):
-    """A dataset of an HDF5 file; the only one, where the path names none."""
+    """A dataset of an HDF5 file; if the path names none, the only one."""
 
     def __init__(self, file: str, inside: str | None):
         try:
@@ -39,21 +39,22 @@ class HDF5Array(Stored):
                 name = _only_dataset(root, file, name, h5py)
             dataset = root[name]
             self.inside, self.path = name, f"{file}:{name}"
+            if dataset.shape is None:
+                raise UserError(f"{self.path}: an empty dataset, without a shape: name another, or write the file anew")
             self.shape, self.dtype, self.chunks = dataset.shape, dataset.dtype, dataset.chunks
             self.sign = _true_type(root, name, dataset.dtype)
             self.dtype = self.sign or dataset.dtype
             if self.chunks:
                 check_decoded(self.path, "a chunk", self.chunks, self.dtype.itemsize)
             _check_filters(self.path, dataset, h5py)
-            _check_elsewhere(self.path, file, dataset)
-            self._describe(dataset)
+            _check_elsewhere(self.path, dataset, h5py)
+            optional(self, lambda: self._describe(dataset))
 
     def _describe(self, dataset: Any) -> None:
-        names = axistags(dataset.attrs["axistags"]) if "axistags" in dataset.attrs else []
-        if names:
-            name_axes(self, names)
-        elif any(dimension.label for dimension in dataset.dims):
-            name_axes(self, [dimension.label for dimension in dataset.dims])
+        if "axistags" in dataset.attrs:
+            name_axes(self, axistags(self, dataset.attrs["axistags"]))
+        elif "DIMENSION_LABELS" in dataset.attrs:  # not through `dims`: HDF5 dies of labels of a fixed length
+            name_axes(self, listed_attribute(dataset.attrs["DIMENSION_LABELS"]))
         keys = ("element_size_um", "voxel_size", "resolution", "offset", "units", "unit", "axis_names", "transform")
         plain(self, {key: dataset.attrs[key] for key in keys if key in dataset.attrs})
 
@@ -75,15 +76,23 @@ class HDF5Array(Stored):
 
 
 def _only_dataset(root: Any, file: str, name: str, h5py: Any) -> str:
-    """The one image of a file where the path names none; a UserError that lists them where it names another."""
+    """The only image of a file, if the path names none. Otherwise raises UserError that lists the images."""
     found: dict[str, Any] = {}
     root.visititems(lambda inside, item: found.update({"/" + inside: item}) if _is_image(item, h5py) else None)
+    away: list[str] = []  # links to other files, which are not visited
+    root.visititems_links(
+        lambda inside, link: away.append("/" + inside) if isinstance(link, h5py.ExternalLink) else None
+    )
+    for inside in away:
+        _check_link(file, root, inside, h5py)
+        if _is_image(root[inside], h5py):
+            found[inside] = root[inside]
     if name == "/" and len(found) == 1:
         return next(iter(found))
     kinds = listed(f"{n} {d.shape} {d.dtype}" for n, d in found.items())
     if not found:
-        raise UserError(f"{file}: holds no image, no dataset of numbers with two axes or more: check what it is")
-    asked = "several datasets and none named" if name == "/" else f"no dataset {name}"
+        raise UserError(f"{file}: contains no image (a numeric dataset with two or more axes): check what it is")
+    asked = "several datasets, none chosen" if name == "/" else f"no dataset {name}"
     raise UserError(f"{file}: {asked}; write {file}:<path> with one of: {kinds}")
 
 
@@ -92,32 +101,48 @@ def _is_image(item: Any, h5py: Any) -> bool:
 
 
 def _check_link(file: str, root: Any, name: str, h5py: Any) -> None:
-    """Raises UserError for a link of the file that leads nowhere."""
-    link = root.get(name, getlink=True) if name != "/" and name in root else None
+    """Raises UserError for a broken link in the file."""
+    link = root.get(name, getlink=True) if name != "/" else None
     if isinstance(link, (h5py.SoftLink, h5py.ExternalLink)) and root.get(name) is None:
         place = f"{link.filename}:{link.path}" if isinstance(link, h5py.ExternalLink) else link.path
-        raise UserError(f"{file}:{name}: leads to {place}, where there is nothing: bring it back")
+        raise UserError(f"{file}:{name}: links to {place}, which does not exist: restore it")
 
 
-def _check_elsewhere(path: str, file: str, dataset: Any) -> None:
-    """Raises UserError where pixels lie in other files and one of them is gone or cut: HDF5 reads fill values there."""
+def _check_elsewhere(path: str, dataset: Any, h5py: Any, depth: int = 8) -> None:
+    """Raises UserError where pixels lie elsewhere, and a file or dataset is gone or cut: HDF5 reads fill values there.
+
+    depth: how often virtual datasets may be made of virtual ones.
+    """
+    if depth == 0:
+        raise UserError(f"{path}: virtual datasets of virtual ones without end: name one that holds pixels")
+    file = dataset.file.filename
     folder = os.path.dirname(os.path.abspath(file))
-    if dataset.is_virtual:
-        names = {source.file_name for source in dataset.virtual_sources()} - {"."}
-        parts = [(name, 0) for name in sorted(names) if "%b" not in name]  # a pattern, of as many files as there are
-    else:
-        parts = [(name, offset + size) for name, offset, size in dataset.external or ()]
-    for name, end in parts:
-        part = os.path.join(folder, name)
-        if not os.path.exists(part):
-            raise UserError(f"{path}: its pixels lie in {part}, which is not there: bring it back, or copy both")
-        if end < _UNLIMITED and os.path.getsize(part) < end:
-            raise UserError(f"{path}: its pixels lie in {part}, which is truncated: copy it anew")
+    for name, offset, size in dataset.external or ():
+        part = _elsewhere(path, folder, name)
+        if offset + size < _UNLIMITED and os.path.getsize(part) < offset + size:
+            raise UserError(f"{path}: its pixels are in {part}, which is truncated: copy it again")
+    for source in dataset.virtual_sources() if dataset.is_virtual else ():
+        if "%b" in source.file_name + source.dset_name:  # a pattern, of as many as there are
+            continue
+        part = file if source.file_name == "." else _elsewhere(path, folder, source.file_name)
+        with h5py.File(part, "r") as root:
+            held = root.get(source.dset_name)
+            if not isinstance(held, h5py.Dataset):
+                place = f"{part}:{source.dset_name}"
+                raise UserError(f"{path}: its pixels are in {place}, which is missing: restore it")
+            _check_elsewhere(path, held, h5py, depth - 1)
+
+
+def _elsewhere(path: str, folder: str, name: str) -> str:
+    part = os.path.join(folder, name)
+    if not os.path.exists(part):
+        raise UserError(f"{path}: its pixels are in {part}, which is missing: restore it, or copy both files")
+    return part
 
 
 def _true_type(root: Any, name: str, dtype: np.dtype) -> np.dtype | None:
-    """What the values of BigDataViewer's datasets are: it writes unsigned ones as signed, and says so, if at all, in
-    the `dataType` of the view's setup. None: what they are stored as."""
+    """The true type of BigDataViewer's values, which it stores as signed even if unsigned, as noted (if at all) in the
+    `dataType` of the view's setup. None: the stored type."""
     match = _BIGDATAVIEWER.match(name)
     if match is None or dtype.kind != "i":
         return None
@@ -128,7 +153,7 @@ def _true_type(root: Any, name: str, dtype: np.dtype) -> np.dtype | None:
 
 
 def _check_filters(path: str, dataset: Any, h5py: Any) -> None:
-    """Raises UserError for a compression that is not there; `hdf5plugin`, where it is installed, brings most."""
+    """Raises UserError for a compression that is not installed; `hdf5plugin` provides most."""
     layout = dataset.id.get_create_plist()
     for number in range(layout.get_nfilters()):
         code, _, _, name = layout.get_filter(number)

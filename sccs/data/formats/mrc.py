@@ -1,4 +1,4 @@
-"""MRC/CCP4 maps, without a library: a fixed header and plain pixels."""
+"""MRC/CCP4 maps, read without a library: a fixed header and plain pixels."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import os
 import numpy as np
 
 from registry.base import UserError
+from sccs.data.bounds import MOST_SIDE
 from sccs.data.stored import Stored, looks_unsigned, read_plain
 
 MRC_SUFFIXES = (".mrc", ".rec", ".st", ".ali", ".map")
-_IMOD = 1146047817  # IMOD's stamp; bit 0 of the word after it says that bytes are signed
-_STACK = 401  # space groups from here on say that a file is a stack of volumes
-_LOOKED_AT = 1 << 20  # values that tell signed from unsigned ones
+_IMOD = 1146047817  # IMOD's stamp; bit 0 of the next word means signed bytes
+_STACK = 401  # space groups from here on mark a stack of volumes
+_LOOKED_AT = 1 << 20  # values examined to tell signed from unsigned
 
 
 class MRCArray(Stored):
@@ -26,10 +27,12 @@ class MRCArray(Stored):
         with open(path, "rb") as stream:
             raw = stream.read(1024)
         if len(raw) < 1024:
-            raise UserError(f"{path}: truncated MRC file, shorter than a header: copy it anew")
-        order = next((o for o in "<>" if np.frombuffer(raw, o + "i4", 1, 12)[0] in (*self._TYPES, 16, 101)), None)
-        if order is None:
-            raise UserError(f"{path}: not an MRC file, its header names no known mode: check what it is")
+            raise UserError(f"{path}: truncated MRC file, shorter than a header: copy it again")
+        known = [o for o in "<>" if np.frombuffer(raw, o + "i4", 1, 12)[0] in (*self._TYPES, 16, 101)]
+        if not known:
+            raise UserError(f"{path}: not an MRC file, or an unknown mode in its header: check what it is")
+        # Mode 0 is the same in both orders; sizes are not.
+        order = next((o for o in known if np.frombuffer(raw, o + "i4", 3).max() <= MOST_SIDE), known[0])
         words, numbers = np.frombuffer(raw, order + "i4"), np.frombuffer(raw, order + "f4")
         mode = int(words[3])
         if mode not in self._TYPES:
@@ -43,7 +46,9 @@ class MRCArray(Stored):
         self.offset = 1024 + int(words[23])
         end = self.offset + math.prod(self.shape) * self.dtype.itemsize
         if min(*self.shape, self.offset - 1024) < 0 or end > os.path.getsize(path):
-            raise UserError(f"{path}: truncated MRC file, shorter than its header says, {self.shape}: copy it anew")
+            raise UserError(
+                f"{path}: truncated MRC file, too short for the shape in its header, {self.shape}: copy it again"
+            )
         depth = int(words[9])
         if words[22] >= _STACK and 0 < depth < self.shape[0] and self.shape[0] % depth == 0:
             self.shape = (self.shape[0] // depth, depth, *self.shape[1:])
@@ -53,16 +58,18 @@ class MRCArray(Stored):
             self.dtype = np.dtype(order + self._TYPES[mode].replace("i", "u"))
 
     def _axes(self, stored: list[int]) -> str:
-        """Letters of sections, rows and columns by MAPS, MAPR, MAPC: 1 is x, 2 is y, 3 is z; 0 in files of old."""
+        """Letters of sections, rows and columns by MAPS, MAPR, MAPC: 1 is x, 2 is y, 3 is z; 0 in old files."""
         if sorted(stored) == [1, 2, 3]:
             return "".join("xyz"[number - 1] for number in stored)
         if any(stored):
-            self.notes += (f"MAPC, MAPR, MAPS of its header are {stored[::-1]}, no order of axes: 1, 2, 3 is taken",)
+            self.notes += (
+                f"MAPC, MAPR, MAPS in its header are {stored[::-1]}, not a valid order of axes: 1, 2, 3 is assumed",
+            )
         return "zyx"
 
     def _unsigned(self, numbers: np.ndarray) -> bool:
-        """Whether integers that MRC2014 calls signed are not, as many programs write them: by the header's own range,
-        else by the pixels in the middle."""
+        """Whether integers that MRC2014 defines as signed are unsigned, as many programs write them: judged by the
+        range in the header, else by the central pixels."""
         if 0 <= float(numbers[19]) < float(numbers[20]) > np.iinfo(self.dtype).max:
             return True
         flat = (math.prod(self.shape[:-1]), self.shape[-1])
@@ -73,7 +80,7 @@ class MRCArray(Stored):
         spans = slice(first, first + rows), slice(0, flat[1])
         unsigned = looks_unsigned(read_plain(self.path, self.dtype, self.offset, flat, spans))
         if unsigned:
-            self.notes += ("its values are taken as unsigned: as signed ones, which its header says, they would jump",)
+            self.notes += ("its values are read as unsigned: as signed, which its header says, they would jump",)
         return unsigned
 
     def read(self, spans: tuple[slice, ...]) -> np.ndarray:

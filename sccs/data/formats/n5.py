@@ -14,10 +14,21 @@ import numpy as np
 from registry.base import UserError
 from sccs.data.bounds import check_decoded, check_metadata
 from sccs.data.formats.attributes import ome_axes, ome_transform
-from sccs.data.stored import ChunkFolder, level_name, listed, missing_codec, missing_package, nanometres, natural
+from sccs.data.stored import (
+    ChunkFolder,
+    Stored,
+    length,
+    level_name,
+    listed,
+    missing_codec,
+    missing_package,
+    natural,
+    optional,
+)
 
 _LEVEL = re.compile(r"s(\d+)")
 _ATTRIBUTES = "attributes.json"
+_PIXELS = ("dimensions", "blockSize", "dataType", "compression")  # attributes that say how pixels are stored
 
 
 def _n5_attributes(folder: str) -> dict:
@@ -60,11 +71,12 @@ class N5Array(ChunkFolder):
         self.decoded = self.chunks = tuple(array.chunk_layout.read_chunk.shape)[::-1]
         check_decoded(self.path, "a block", self.chunks, self.dtype.itemsize)
         self.axes = "tczyx"[-len(self.shape) :] if len(self.shape) <= 5 else None
-        self.scales, translations = _n5_transform(path, attributes, len(self.shape))
+        found = optional(self, lambda: _n5_transform(self, path, attributes, len(self.shape)))
+        self.scales, translations = found or (None, None)
         self.translations = translations and tuple(t or 0.0 for t in translations)
 
     def _checked(self, attributes: Mapping[str, Any]) -> Any:
-        """The handle; tensorstore's word that it does not know a compression becomes ours."""
+        """The handle; translates tensorstore's error about an unknown compression."""
         try:
             return self.handle()
         except ValueError as error:
@@ -90,8 +102,18 @@ class N5Array(ChunkFolder):
         return tensorstore
 
     def _open(self) -> Any:
-        spec = {"driver": "n5", "kvstore": {"driver": "file", "path": os.path.join(os.path.abspath(self.path), "")}}
-        return self._tensorstore(self.path).open(spec, open=True, read=True).result()
+        attributes = _n5_attributes(self.path)
+        if "compressionType" in attributes:  # before version 2
+            attributes.setdefault("compression", {"type": attributes["compressionType"]})
+        if lacks := [key for key in _PIXELS if key not in attributes]:
+            raise UserError(f"{self.metadata}: has no {', '.join(lacks)}: it is damaged, copy it anew")
+        spec = {
+            "driver": "n5",
+            "kvstore": {"driver": "file", "path": os.path.join(os.path.abspath(self.path), "")},
+            "metadata": {key: attributes[key] for key in _PIXELS},
+        }
+        # Other attributes are not for tensorstore, which is strict about `units`, `resolution` and `axes`.
+        return self._tensorstore(self.path).open(spec, open=True, read=True, assume_metadata=True).result()
 
     def _read(self, spans: tuple[slice, ...]) -> np.ndarray:
         return self.handle()[spans[::-1]].read().result().T
@@ -112,16 +134,16 @@ def _only_dataset(path: str) -> str:
         return os.path.join(path, found[0])
     if not found:
         raise UserError(f"{path}: an N5 group without a dataset: give the path of a dataset inside it")
-    raise UserError(f"{path}: several datasets and none named; write {path}/<one of: {listed(found)}>")
+    raise UserError(f"{path}: several datasets, none chosen; write {path}/<one of: {listed(found)}>")
 
 
 def _n5_datasets(root: Path) -> Iterator[str]:
-    """Paths of the datasets under `root`; the folders of blocks below a dataset are not entered, none is twice."""
+    """Paths of the datasets under `root`, each once; does not enter the folders of blocks below a dataset."""
     pending, seen = [root], set()
     while pending:
         folder = pending.pop()
         real = os.path.realpath(folder)
-        if real in seen:  # a link led back to it
+        if real in seen:  # a link leads back to it
             continue
         seen.add(real)
         if "dimensions" in _n5_attributes(str(folder)):
@@ -130,14 +152,14 @@ def _n5_datasets(root: Path) -> Iterator[str]:
             pending += [p for p in folder.iterdir() if p.is_dir()]
 
 
-def _n5_transform(path: str, attributes: dict, ndim: int) -> tuple[tuple | None, tuple | None]:
-    """nm a voxel, and nm from the origin to the first voxel's centre, of each axis, slowest first, of a data set.
+def _n5_transform(stored: Stored, path: str, attributes: dict, ndim: int) -> tuple[tuple | None, tuple | None]:
+    """Voxel size (nm) and position of the first voxel's centre (nm) of a data set, for each axis, slowest first.
 
-    `transform` (OpenOrganelle) names its axes and holds for the level itself, and so do the `coordinateTransformations`
-    of OME. Both may stand in the group's `multiscales`. `pixelResolution` (N5 viewer) and `resolution`, `offset`
-    (BigDataViewer, Neuroglancer, Paintera) list x first and hold for the finest level; so do `pixelWidth`,
-    `pixelHeight`, `pixelDepth` (ImageJ). `downsamplingFactors` of the level, or the group's `scales`, lead from there
-    to this one, whose voxels lie at the centre of those that they stand for.
+    `transform` (OpenOrganelle) names its axes and describes the level itself, as do OME's `coordinateTransformations`.
+    Both may be part of the group's `multiscales`. `pixelResolution` (N5 viewer) and `resolution`, `offset`
+    (BigDataViewer, Neuroglancer, Paintera) list x first and describe the finest level; so do `pixelWidth`,
+    `pixelHeight`, `pixelDepth` (ImageJ). `downsamplingFactors` of the level, or the group's `scales`, convert these
+    to this level, whose voxels lie at the centre of those that they replace.
     """
     parent, name = os.path.split(os.path.abspath(path))
     group = _n5_attributes(parent)
@@ -153,13 +175,13 @@ def _n5_transform(path: str, attributes: dict, ndim: int) -> tuple[tuple | None,
     if isinstance(transform, dict) and "scale" in transform:
         axes = transform.get("axes") or "zyx"[-ndim:]
         units = transform.get("units") or "nm"
-        factors = [nanometres(unit) for unit in ([units] * len(axes) if isinstance(units, str) else units)]
+        factors = [length(stored, unit) for unit in ([units] * len(axes) if isinstance(units, str) else units)]
         return (
             _named(axes, [float(s) * f if f else None for s, f in zip(transform["scale"], factors)], ndim),
             _named(axes, [float(t) * (f or 0.0) for t, f in zip(transform.get("translate") or (), factors)], ndim),
         )
     for source in (attributes, group):
-        sizes, factor = _n5_resolution(source)
+        sizes, factor = _n5_resolution(stored, source)
         if sizes:
             number = _LEVEL.fullmatch(name)
             steps = group.get("scales") or []
@@ -185,22 +207,25 @@ def _ome(image: dict, dataset: dict, ndim: int) -> tuple[tuple, tuple]:
 
 
 def _named(axes: Sequence[str], values: Sequence[float | None], ndim: int) -> tuple[float | None, ...]:
-    """Values of named axes, in the order that arrays have here."""
+    """Values of named axes, in the order of the array's axes."""
     found = dict(zip(axes, values))
     return tuple(found.get(axis) for axis in "tczyx"[-ndim:])
 
 
-def _n5_resolution(attributes: dict) -> tuple[list | None, float]:
+def _n5_resolution(stored: Stored, attributes: dict) -> tuple[list | None, float]:
     """(x, y, z) sizes and the nm of their unit."""
     if "pixelWidth" in attributes:
         width = attributes["pixelWidth"]
         sizes = [width, attributes.get("pixelHeight", width), attributes.get("pixelDepth", 1)]
-        factor = nanometres(attributes.get("pixelUnit"))
+        factor = length(stored, attributes.get("pixelUnit"))
         return (sizes, factor) if factor else (None, 1.0)
     value = attributes.get("pixelResolution")
     if isinstance(value, dict):
-        factor = nanometres(value.get("unit"))
+        factor = length(stored, value.get("unit"))
         return (value.get("dimensions"), factor) if factor else (None, 1.0)
     value = value or attributes.get("resolution")
-    units = attributes.get("units") or ["nm"]
-    return (value, nanometres(units[0]) or 1.0) if isinstance(value, list) else (None, 1.0)
+    if not isinstance(value, list):
+        return None, 1.0
+    units = attributes.get("units") or "nm"
+    factor = length(stored, units if isinstance(units, str) else units[0])
+    return (value, factor) if factor else (None, 1.0)

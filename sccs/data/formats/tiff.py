@@ -15,21 +15,35 @@ import numpy as np
 from registry.base import UserError
 from registry.requirements import pip_install
 from sccs.data.bounds import MOST_METADATA, MOST_SIDE, check_decoded, check_shape
-from sccs.data.stored import NoSuchLevel, Stored, listed, nanometres, read_plain
+from sccs.data.stored import NoSuchLevel, Stored, length, listed, optional, read_plain
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 _LARGEST_PIXEL = 1e4  # nm; no electron microscope has pixels of 10 µm, but screens and printers have
-_MIN_IS_WHITE = 0
+_WHITE, _MIN_IS_WHITE, _PALETTE = 262, 0, 3
+# Tags in which the pages of a stack must agree: of most pages, tifffile takes it for granted.
+_AGREED = {
+    256: "width",
+    257: "height",
+    258: "depth",
+    259: "compression",
+    _WHITE: "which end is white",
+    277: "channels",
+    317: "predictor",
+}
+_MOST_TAGS = 1 << 16  # bytes of tags of a page that are looked at
+_ONE_STACK = "save it as one stack anew (Fiji: File > Save As)"
+_ONE = (258, 259, 277, 317)  # are 1 where they are not stated
+_SUBFILE = 254  # what a page is: 0 an image, else a thumbnail or a mask
+TURNED = "its orientation ({}) is not applied: turn the image itself, if need be"
 
-# tifffile logs what it finds odd in a file; here that ends in one UserError or is of no consequence.
+# tifffile logs oddities of a file; here they either raise one UserError or do not matter.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 class TiffStack(Stored):
-    """TIFF, BigTIFF, ImageJ, OME-TIFF: pages, or one block; only strips and tiles that a region touches are read.
+    """TIFF, BigTIFF, ImageJ, OME-TIFF: pages, or one block; reads only the strips and tiles that a region touches.
 
-    Values of a file whose smallest one is white (MinIsWhite) are turned round, as viewers show them; `codes` says that
-    they are no grey values, and leaves them.
+    Values of a MinIsWhite file are inverted, as viewers show them, unless `codes` says that they are not grey values.
     """
 
     def __init__(self, path: str, level: int | None, codes: bool = False):
@@ -39,7 +53,7 @@ class TiffStack(Stored):
         self.has_levels = bool(level) or len(series[0].levels) > 1
         first = series[0]
         keyframe = first.keyframe
-        if keyframe.dtype is None:
+        if keyframe.dtype is None or 16 < int(keyframe.bitspersample) not in (32, 64):
             raise UserError(f"{path}: pixels of {keyframe.bitspersample} bits are not supported: save 8, 16 or 32 bits")
         self.dtype = np.dtype(first.dtype).newbyteorder(tif.byteorder) if first.dtype.kind != "b" else first.dtype
         self.page = tuple(keyframe.shape)
@@ -53,31 +67,41 @@ class TiffStack(Stored):
             shape, axes = tuple(first.shape), first.axes.lower()
         self.shape, self.axes = shape, axes
         self.block = first.dataoffset if len(series) == 1 else None
+        self._check_alike(({*_AGREED} if len(series) == 1 else {_WHITE}) - ({_WHITE} if codes else set()))
         self._check_complete(tif, pages)
         self._check_codec(keyframe)
         self.white = None if codes or int(keyframe.photometric) != _MIN_IS_WHITE else int(keyframe.bitspersample)
-        # Sizes are those of the finest level; tags of a coarser one may repeat them, or be its own.
+        self.palette = None if codes or int(keyframe.photometric) != _PALETTE else self._greys(tif, keyframe)
+        if (turned := keyframe.tags.get("Orientation")) is not None and turned.value != 1:
+            self.notes += (TURNED.format(int(turned.value)),)
+        # Sizes describe the finest level; tags of a coarser level may repeat them or give its own.
         fine = series[0] if level in (None, 0) else tif.series[0]
-        scales = dict(zip("zyx", _tiff_scales(tif, fine, math.prod(shape) > math.prod(self.page))))
+        stack = math.prod(shape) > math.prod(self.page)
+        found = optional(self, lambda: _tiff_scales(self, tif, fine, stack)) or (None, None, None)
+        scales = dict(zip("zyx", found))
         scales = {a: s and s * full / n for (a, s), full, n in zip(scales.items(), *_depths(fine, first))}
         self.scales = tuple(scales[a if a in "yx" else "z"] for a in axes)
         if tif.is_imagej and scales["y"] and scales["z"] and "spacing" not in (tif.imagej_metadata or {}):
             unit = (tif.imagej_metadata or {}).get("zunit") or (tif.imagej_metadata or {}).get("unit")
-            self.notes += (f"ImageJ wrote no distance of slices, and reads that as 1 {unit}: give `voxel_size` if not",)
+            self.notes += (
+                f"ImageJ stored no slice spacing, which it reads as 1 {unit}: give `voxel_size` if that is wrong",
+            )
 
     def _open(self) -> tuple[Any, list, threading.Lock]:
         import tifffile
 
-        _check_pages(self.path)
+        self.kinds = _check_pages(self.path)
         tif = tifffile.TiffFile(self.path)
         try:
             if tif.is_ome:
                 _check_ome(self.path, tif.ome_metadata or "")
             if not tif.series:
-                raise UserError(f"{self.path}: holds no image, the file is truncated or damaged: copy it anew")
+                raise UserError(f"{self.path}: contains no image, the file is truncated or damaged: copy it again")
             series = self._series(tif)
-        except Exception:
+        except Exception as error:
             tif.close()
+            if "incompatible keyframe" in str(error):
+                raise UserError(f"{self.path}: its pages differ in strips or tiles: {_ONE_STACK}") from error
             raise
         pages = series[0] if len(series) == 1 else [page for s in series for page in s.pages]
         return tif, pages, threading.Lock()
@@ -87,18 +111,21 @@ class TiffStack(Stored):
             self._opened[1][0].close()
 
     def _series(self, tif: Any) -> list:
-        """The image of the file: one series, or pages that were written one by one and so are a series each."""
-        series = [s for s in tif.series if s.size and not getattr(s.keyframe, "is_reduced", False)] or list(tif.series)
+        """The file's image: one series, or pages that were written one by one, each as its own series."""
+        series = [s for s in tif.series if s.size and not s.keyframe.subfiletype & 0b101]  # no thumbnails, no masks
+        series = series or list(tif.series)
         shapes = [(tuple(s.shape), s.dtype) for s in series]
         if len(set(shapes)) > 1 or (len(series) > 1 and any(len(s.pages) != 1 for s in series)):
-            found = listed(f"{s.shape} {s.dtype}" for s in series)
-            raise UserError(f"{self.path}: holds {len(series)} images of different kinds ({found}): save one of them")
+            found = listed(dict.fromkeys(f"{s.shape} {s.dtype}" for s in series))
+            raise UserError(
+                f"{self.path}: contains {len(series)} images of different kinds ({found}): save one of them"
+            )
         if not self.level:
             return series
         count = len(series[0].levels)
         if len(series) > 1 or not 0 <= self.level < count:
             raise NoSuchLevel(
-                f"{self.path}: has {count} level(s), `level: {self.level}` was asked for: 0 is the finest"
+                f"{self.path}: has {count} level(s), `level: {self.level}` was requested: 0 is the finest"
             )
         return [series[0].levels[self.level]]
 
@@ -112,12 +139,32 @@ class TiffStack(Stored):
             end = max((o + n for o, n in zip(last.dataoffsets, last.databytecounts)), default=0) if same_file else 0
         announced = self._announced(tif) if tif.is_imagej else 1
         if end > size or announced * math.prod(self.page) > math.prod(self.shape):
-            said = f", of the {announced} that it announces" if announced > 1 else ""
-            raise UserError(f"{self.path}: truncated TIFF, the file ends before its last slice{said}: copy it anew")
+            said = f" of {announced}" if announced > 1 else ""
+            raise UserError(f"{self.path}: truncated TIFF, the file ends before its last slice{said}: copy it again")
+
+    def _check_alike(self, agreed: set[int]) -> None:
+        """Raises UserError for pages that differ in one of these tags."""
+        values = dict(zip(_AGREED, zip(*self.kinds)))
+        odd = [_AGREED[tag] for tag in sorted(agreed) if len(set(values.get(tag, ()))) > 1]
+        if odd:
+            raise UserError(f"{self.path}: its pages differ in {' and '.join(odd)}: {_ONE_STACK}")
+
+    def _greys(self, tif: Any, keyframe: Any) -> np.ndarray | None:
+        """The grey values of a palette; None where it is one of colours that ImageJ shows grey values in."""
+        colours = np.asarray(keyframe.colormap) >> 8
+        if (colours == colours[0]).all():
+            return colours[0].astype(np.uint8)
+        if tif.is_imagej:
+            self.notes += ("ImageJ shows it in false colours: its values are taken as grey",)
+            return None
+        raise UserError(
+            f"{self.path}: has a palette of colours, SCCS takes grey images: convert it to grey "
+            "(Fiji: Image > Type > 8-bit)"
+        )
 
     def _announced(self, tif: Any) -> int:
-        """Slices of a stack beyond 4 GB, of which ImageJ describes the first alone, before all pixels. In a slice that
-        another program took out of a stack, with ImageJ's words about it, pixels come first."""
+        """Slices of a stack beyond 4 GB: ImageJ describes only the first, ahead of all pixels. If another program
+        extracted a slice and kept ImageJ's description of the stack, pixels come first."""
         page = tif.pages.first
         if (
             len(self.page) != 2
@@ -150,6 +197,8 @@ class TiffStack(Stored):
 
     def read(self, spans: tuple[slice, ...]) -> np.ndarray:
         block = self._stored(spans)
+        if self.palette is not None:
+            return self.palette[block]
         return block if self.white is None else _turned_round(block, self.white)
 
     def _stored(self, spans: tuple[slice, ...]) -> np.ndarray:
@@ -165,7 +214,7 @@ class TiffStack(Stored):
         with lock:
             page = pages[number]
             if page is None:
-                raise UserError(f"{self.path}: page {number} is missing: copy the file and its companions anew")
+                raise UserError(f"{self.path}: page {number} is missing: copy the file and its companions again")
             if len(self.page) != 2:
                 return page.asarray()[spans]
             keyframe, file = page.keyframe, page.parent.filehandle.path
@@ -222,7 +271,7 @@ def _read_segments(
                 if len(data) < counts[index]:
                     raise EOFError(f"strip or tile {index} ends early")
                 tile = keyframe.decode(data, index, _fullsize=False, **tables)[0] if data else None
-                if tile is None:  # a segment left out by the writer holds the background
+                if tile is None:  # the writer omits segments of background
                     continue
                 tile = tile[0, :, :, 0]
                 top, left = i * rows, j * cols
@@ -232,32 +281,49 @@ def _read_segments(
     return out
 
 
-def _check_pages(path: str) -> None:
-    """Raises UserError where the list of pages breaks off, or leads round in a circle."""
+def _check_pages(path: str) -> set[tuple]:
+    """The values of `_AGREED` that occur in pages; thumbnails and masks do not count.
+
+    Raises UserError if the list of pages breaks off or forms a loop.
+    """
     size = os.path.getsize(path)
+    kinds: set[tuple] = set()
     with open(path, "rb") as stream:
         head = stream.read(16)
         order: Literal["little", "big"] = "big" if head[:2] == b"MM" else "little"
         version = int.from_bytes(head[2:4], order)
-        if version not in (42, 43):  # no TIFF: tifffile says so
-            return
+        if version not in (42, 43):  # not a TIFF: tifffile raises
+            return kinds
         count_size, tag_size, offset_size, at = (2, 12, 4, 4) if version == 42 else (8, 20, 8, 8)
         following, seen = int.from_bytes(head[at : at + offset_size], order), set()
         while following:
             if following in seen:
-                raise UserError(
-                    f"{path}: its list of pages leads round in a circle: the file is damaged, write it anew"
-                )
+                raise UserError(f"{path}: its list of pages forms a loop: the file is damaged, write it again")
             seen.add(following)
             stream.seek(following)
             count = stream.read(count_size)
-            stream.seek(int.from_bytes(count, order) * tag_size, os.SEEK_CUR)
+            length = int.from_bytes(count, order) * tag_size
+            tags = stream.read(min(length, _MOST_TAGS))
+            stream.seek(following + count_size + length)
             after = stream.read(offset_size)
             if len(seen) > MOST_SIDE:
-                raise UserError(f"{path}: has more than {MOST_SIDE:,} pages, more than any volume has slices: fix it")
+                raise UserError(
+                    f"{path}: has more than {MOST_SIDE:,} pages, more than any volume has slices: write it again"
+                )
             if following >= size or len(count) < count_size or len(after) < offset_size:
-                raise UserError(f"{path}: truncated TIFF, the file ends before its last slice: copy it anew")
+                raise UserError(f"{path}: truncated TIFF, the file ends before its last slice: copy it again")
+            kinds |= _kind([tags[i : i + tag_size] for i in range(0, len(tags), tag_size)], order, offset_size)
             following = int.from_bytes(after, order)
+    return kinds
+
+
+def _kind(tags: Sequence[bytes], order: Literal["little", "big"], offset_size: int) -> set[tuple]:
+    found = {}
+    for tag in tags:
+        code, kind, count = (int.from_bytes(part, order) for part in (tag[:2], tag[2:4], tag[4 : 4 + offset_size]))
+        if count == 1 and kind in (3, 4):  # one number of 2 or 4 bytes; others stand elsewhere
+            found[code] = int.from_bytes(tag[4 + offset_size :][: 2 * kind - 4], order)
+    return set() if found.get(_SUBFILE) else {tuple(found.get(code, 1 if code in _ONE else None) for code in _AGREED)}
 
 
 def _ome_pixels(text: str) -> Mapping[str, str]:
@@ -267,24 +333,24 @@ def _ome_pixels(text: str) -> Mapping[str, str]:
 
 
 def _check_ome(path: str, text: str) -> None:
-    """Raises UserError for OME-XML that announces more than there can be: a list of all planes is made of it."""
+    """Raises UserError for OME-XML that claims too much, as tifffile lists all of its planes."""
     if len(text) > MOST_METADATA:
-        raise UserError(f"{path}: {len(text) >> 20} MiB of OME-XML, more than any image has: save it anew, by Fiji")
+        raise UserError(f"{path}: {len(text) >> 20} MiB of OME-XML, more than any image has: save it again with Fiji")
     try:
         found = _ome_pixels(text)
         sizes = [int(found.get(f"Size{axis}", 1)) for axis in "TCZYX"]
     except (xml.ParseError, ValueError) as error:
-        raise UserError(f"{path}: its OME-XML is damaged ({error}): write the file anew") from None
+        raise UserError(f"{path}: its OME-XML is damaged ({error}): write the file again") from None
     check_shape(path, [math.prod(sizes[:3]), *sizes[3:]], sizes[3:])
 
 
-def _tiff_scales(tif: Any, series: Any, stack: bool) -> tuple[float | None, float | None, float | None]:
-    """(z, y, x) nm from OME, ImageJ or plain resolution tags, None where the file does not say."""
+def _tiff_scales(stored: Stored, tif: Any, series: Any, stack: bool) -> tuple[float | None, float | None, float | None]:
+    """(z, y, x) nm from OME, ImageJ or plain resolution tags, None if unknown."""
     if tif.is_ome:
         found = _ome_pixels(tif.ome_metadata)
         z, y, x = (
             float(found[f"PhysicalSize{a}"]) * factor
-            if f"PhysicalSize{a}" in found and (factor := nanometres(found.get(f"PhysicalSize{a}Unit", "µm")))
+            if f"PhysicalSize{a}" in found and (factor := length(stored, found.get(f"PhysicalSize{a}Unit", "µm")))
             else None
             for a in "ZYX"
         )
@@ -293,11 +359,11 @@ def _tiff_scales(tif: Any, series: Any, stack: bool) -> tuple[float | None, floa
     if tif.is_imagej:
         found = tif.imagej_metadata or {}
         unit = found.get("unit")
-        in_z, in_y, in_x = (nanometres(found.get(key) or unit) for key in ("zunit", "yunit", "unit"))
+        in_z, in_y, in_x = (length(stored, found.get(key) or unit) for key in ("zunit", "yunit", "unit"))
         y, x = (factor / per if factor and per else None for factor, per in ((in_y, per_y), (in_x, per_x)))
         if not (y and x) or max(y, x) >= _LARGEST_PIXEL:
             return None, None, None
-        spacing = found.get("spacing", 1 if stack else None)  # ImageJ leaves out a distance of 1
+        spacing = found.get("spacing", 1 if stack else None)  # ImageJ omits a spacing of 1
         return (abs(float(spacing)) * in_z if spacing and in_z else None), y, x
     factor = {2: 2.54e7, 3: 1e7}.get(int(series.keyframe.resolutionunit or 1))
     y, x = (factor / r if factor and r else None for r in (per_y, per_x))

@@ -10,9 +10,9 @@ import numpy as np
 from registry.base import UserError
 from sccs.data.bounds import check_decoded, check_metadata
 from sccs.data.formats.attributes import name_axes, ome_axes, ome_transform, plain
-from sccs.data.stored import ChunkFolder, level_name, listed, missing_package, natural
+from sccs.data.stored import ChunkFolder, level_name, listed, missing_package, natural, optional
 
-_DEEPEST = 6  # folders below a group in which an image is looked for; links may lead round in circles
+_DEEPEST = 6  # levels of folders searched for an image below a group; links may form loops
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 
 
@@ -29,17 +29,17 @@ class ZarrArray(ChunkFolder):
         zarr = _library(path)
         node = _opened(path)
         if isinstance(node, zarr.Group):
-            image = _multiscale(node.attrs)
+            image = _multiscale(node.attrs, path)
             if image is None:
                 path = os.path.join(path, _only_member(node, path))
                 node = _opened(path)
-                image = _multiscale(node.attrs) if isinstance(node, zarr.Group) else None
+                image = _multiscale(node.attrs, path) if isinstance(node, zarr.Group) else None
             if image is not None:
                 self.has_levels = True
                 chosen = level_name(path, level, [d["path"] for d in image["datasets"]])
                 path = os.path.join(path, chosen)
                 if not os.path.isdir(path):
-                    raise UserError(f"{path}: the image's metadata names this level, which is not there: copy it anew")
+                    raise UserError(f"{path}: the image's metadata lists this level, but it is missing: copy it again")
                 for name in _METADATA:
                     check_metadata(os.path.join(path, name))
             node = zarr.open_array(path, mode="r")
@@ -51,12 +51,12 @@ class ZarrArray(ChunkFolder):
         self._describe(node)
 
     def _describe(self, node: Any) -> None:
-        """Axes and scales from the image that this array is a level of, else from the array's own attributes."""
+        """Axes and scales from the multi-scale image of this array, else from its own attributes."""
         parent, name = os.path.split(self.path)
         image, names = _enclosing_multiscale(parent, name)
         if image is None:
             name_axes(self, getattr(node.metadata, "dimension_names", None))
-            plain(self, dict(node.attrs))
+            optional(self, lambda: plain(self, dict(node.attrs)))
             return
         dataset = next(d for d in image["datasets"] if d["path"].strip("/") == names)
         axes = ome_axes(image, len(self.shape))
@@ -66,7 +66,8 @@ class ZarrArray(ChunkFolder):
             {"channel": "c", "time": "t"}.get(str(a.get("type")), str(a["name"])[:1].lower()) for a in axes
         )
         notes: list[str] = []
-        self.scales, self.translations = ome_transform(image, dataset, axes, notes)
+        found = optional(self, lambda: ome_transform(image, dataset, axes, notes))
+        self.scales, self.translations = found or (None, None)
         self.notes += tuple(notes)
 
     @property
@@ -100,17 +101,30 @@ def _opened(path: str) -> Any:
     return _library(path).open(path, mode="r")
 
 
-def _multiscale(attributes: Any) -> dict | None:
-    """The first image of a group: OME-Zarr 0.5 keeps it under `ome`, earlier versions at the top."""
+def _multiscale(attributes: Any, path: str) -> dict | None:
+    """The first image of a group: OME-Zarr 0.5 keeps it under `ome`, earlier versions at the top.
+
+    Raises UserError for one that names no arrays.
+    """
     images = (attributes.get("ome") or {}).get("multiscales") or attributes.get("multiscales")
-    return images[0] if images else None
+    if not images:
+        return None
+    try:
+        if all(isinstance(dataset["path"], str) for dataset in images[0]["datasets"]):
+            return images[0]
+    except (LookupError, TypeError):
+        pass
+    raise UserError(
+        f"{path}: its OME metadata is damaged, `multiscales` has no `datasets` that each have a `path`: fix .zattrs or "
+        "zarr.json, or give the path of an array inside it"
+    )
 
 
 def _enclosing_multiscale(parent: str, name: str) -> tuple[dict | None, str]:
-    """The image above an array, and the array's path in it; a level may lie several folders deep."""
+    """The multi-scale image above an array, and the array's path in it; a level may be several folders deep."""
     for _ in range(3):
         if parent and is_zarr(parent):
-            image = _multiscale(_opened(parent).attrs)
+            image = _multiscale(_opened(parent).attrs, parent)
             if image and any(d["path"].strip("/") == name for d in image["datasets"]):
                 return image, name
         parent, above = os.path.split(parent)
@@ -119,19 +133,19 @@ def _enclosing_multiscale(parent: str, name: str) -> tuple[dict | None, str]:
 
 
 def _only_member(group: Any, path: str) -> str:
-    """Path in a group of the one image or array that it has; labels that belong to an image do not count."""
+    """Path of the only image or array in a group; an image's own labels do not count."""
     import zarr
 
     members = sorted(group.members(max_depth=_DEEPEST), key=lambda item: (item[0].count("/"), natural(item[0])))
-    once = {os.path.realpath(os.path.join(path, n)): (n, item) for n, item in reversed(members)}  # links repeat some
+    once = {os.path.realpath(os.path.join(path, n)): (n, item) for n, item in reversed(members)}  # links duplicate some
     members = list(once.values())[::-1]
-    images = [n for n, item in members if isinstance(item, zarr.Group) and _multiscale(item.attrs)]
+    images = [n for n, item in members if isinstance(item, zarr.Group) and _multiscale(item.attrs, f"{path}/{n}")]
     images = [n for n in images if not any(n.startswith(f"{image}/") for image in images)]
-    arrays = [n for n, item in members if isinstance(item, zarr.Array) and item.ndim > 1]  # others are coordinates
+    arrays = [n for n, item in members if isinstance(item, zarr.Array) and item.ndim > 1]  # the others are coordinates
     found = images + [n for n in arrays if not any(n.startswith(f"{image}/") for image in images)]
     if len(found) == 1:
         return found[0]
     if not found:
         raise UserError(f"{path}: a Zarr group without an array: give the path of an image inside it")
     each = listed(sorted(found, key=natural))
-    raise UserError(f"{path}: several arrays and none named; write {path}/<one of: {each}>")
+    raise UserError(f"{path}: several arrays, none chosen; write {path}/<one of: {each}>")

@@ -14,6 +14,13 @@ def test_a_stroke_paints_its_own_class_alone():
     assert set(np.unique(painted)) == {0, 1} and (painted > 0).sum() > 200 and not (painted[:, 100:] > 0).any()
 
 
+def test_a_stroke_at_an_edge_stays_short():
+    painted = np.zeros_like(TRUTH)
+    stroke(painted, TRUTH, 2, 50, 80, np.pi / 2)
+    stroke(painted, TRUTH, 150, 2, 80, 0.0)
+    assert 0 < (painted > 0).sum() < 2 * 80 * 13
+
+
 def test_strokes_fall_on_every_class_first_and_then_on_what_is_wrong():
     first = first_places(TRUTH, np.random.default_rng(0))
     assert sorted(int(TRUTH[y, x]) for y, x, _ in first) == [1, 1, 1, 2, 2, 2, 3, 3, 3]

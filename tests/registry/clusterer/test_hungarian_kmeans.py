@@ -85,7 +85,7 @@ def test_deterministic_and_saved_without_loss():
 
 def test_anchor_smaller_than_k_is_refused():
     graph, Z, _ = make_graph(0, n=3)
-    with pytest.raises(UserError, match="k=4 larger than the 3 nodes"):
+    with pytest.raises(UserError, match="k=4 is larger than the 3 distinct nodes"):
         HungarianKMeans(k=4).fit([graph], [Z])
 
 

@@ -68,7 +68,7 @@ class TestClusterers:
 
     def test_too_few_nodes_to_fit(self, kind):
         graphs, embeddings, _ = data(count=1, n=3)
-        with pytest.raises(UserError, match="k=4 larger than the 3 nodes"):
+        with pytest.raises(UserError, match="k=4 is larger than the 3 distinct nodes"):
             make(kind).fit(graphs, embeddings)
 
     def test_gradients_are_left_alone(self, kind):

@@ -44,7 +44,7 @@ def test_counts_below_one_are_refused(option):
 
 def test_repeated_nodes_count_once_when_there_are_too_few(blobs):
     graphs, _ = blobs
-    with pytest.raises(UserError, match="k=3 larger than the 2 nodes that differ"):
+    with pytest.raises(UserError, match="k=3 is larger than the 2 distinct nodes"):
         MiniBatchKMeans(k=3).fit(graphs[:1], [torch.ones(60, 2) * (torch.arange(60) % 2)[:, None]])
 
 

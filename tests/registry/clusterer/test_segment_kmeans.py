@@ -108,7 +108,7 @@ def test_an_empty_graph_is_segmented_into_nothing(images):
 
 def test_fewer_segments_than_clusters_are_the_users_mistake(images):
     graphs, embeddings, _ = images
-    with pytest.raises(UserError, match=r"^clusterer\.k: 7 is larger than the 6 segments"):
+    with pytest.raises(UserError, match=r"^clusterer\.k: 7 is larger than the 6 distinct segments"):
         SegmentKMeans(k=7, segments=3).fit(graphs[:2], embeddings[:2])
     with pytest.raises(UserError, match=r"^clusterer\.k: "):
         SegmentKMeans(k=1).fit([], [])

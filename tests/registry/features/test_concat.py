@@ -44,7 +44,7 @@ def test_the_longest_window_of_the_parts_decides_how_small_an_image_may_be():
         (["filters", 3], r"features.of\[1\]: 3 is not a part"),
         (["intensity", {"name": "filters", "sigma": 2}], r"features.of\[1\].sigma: .*filters takes sigmas"),
         (["intensity", {"name": "filters", "sigmas": []}], r"features.of\[1\]: .*one scale or more"),
-        (["filters", "segmenter"], "segmenter is fitted on labels"),
+        (["filters", "segmenter"], "segmenter needs labels"),
     ],
 )
 def test_what_cannot_be_put_together_is_said_in_one_line(of, said):

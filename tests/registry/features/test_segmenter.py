@@ -149,5 +149,5 @@ def test_asked_before_it_is_fitted_it_says_so():
 
 
 def test_fields_of_view_smaller_than_what_it_learns_from_are_told():
-    with pytest.raises(UserError, match="learns from 80 px, a field of view has 50; raise data.fov"):
+    with pytest.raises(UserError, match="needs 80 px, but a field of view has 50; raise data.fov"):
         _Windows([stripes((50, 90))], 80, np.random.default_rng(0))

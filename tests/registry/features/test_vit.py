@@ -209,7 +209,10 @@ def without(name):
         ({**made_up_weights(), "register_tokens": torch.ones(1, 4, 16)}, "it has register_tokens;"),
         ({**made_up_weights(), "pos_embed": torch.zeros(1, 16, 16)}, "15 positions are not a square grid"),
         ({**made_up_weights(), "patch_embed.proj.weight": torch.zeros(16, 1, 8, 8)}, "square ones of 3 colours"),
-        ({**made_up_weights(), "norm.bias": torch.zeros(17)}, "no ViT of DINO's layout .*size mismatch for norm.bias"),
+        (
+            {**made_up_weights(), "norm.bias": torch.zeros(17)},
+            "not a ViT of DINO's layout .*size mismatch for norm.bias",
+        ),
     ],
 )
 def test_files_of_another_kind_are_the_users_mistake(tmp_path, content, words):

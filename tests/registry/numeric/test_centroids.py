@@ -154,7 +154,7 @@ def test_state_of_another_k_is_refused():
 
 
 def test_too_few_anchor_nodes():
-    with pytest.raises(UserError, match="k=8 larger than the 2 nodes"):
+    with pytest.raises(UserError, match="k=8 is larger than the 2 distinct nodes"):
         IncrementalCentroids(8).begin(np.repeat(ANCHOR, 5, axis=0))
 
 

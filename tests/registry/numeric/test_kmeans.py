@@ -58,9 +58,9 @@ def test_as_many_clusters_as_distinct_points():
 
 def test_more_clusters_than_distinct_points_is_refused():
     points = np.repeat(np.eye(5, dtype=np.float32), 20, axis=0)
-    with pytest.raises(UserError, match="k=8 larger than the 5 nodes"):
+    with pytest.raises(UserError, match="k=8 is larger than the 5 distinct nodes"):
         kmeans(points, 8, seed=0)
-    with pytest.raises(UserError, match="k=8 larger than the 3 nodes"):
+    with pytest.raises(UserError, match="k=8 is larger than the 3 distinct nodes"):
         kmeans(points[[0, 20, 40]], 8, seed=0)
 
 
@@ -85,7 +85,7 @@ def test_no_cluster_stays_empty(weight):
 def test_no_cluster_is_empty_on_lattices_full_of_duplicates(seed, k, n, d):
     points = np.random.default_rng(seed).integers(0, 3, (n, d)).astype(np.float32)
     if len(np.unique(points, axis=0)) < k:
-        with pytest.raises(UserError, match=f"k={k} larger than the"):
+        with pytest.raises(UserError, match=f"k={k} is larger than the"):
             kmeans(points, k, seed, n_init=1)
     else:
         centroids, labels, inertia = kmeans(points, k, seed, n_init=1)

@@ -45,7 +45,7 @@ def test_what_fits_passes_and_the_message_says_all(room):
         check_pairs("graph.edges: all", 20_000, 40, "take fewer")
     assert str(error.value) == (
         "graph.edges: all compares every pair of nodes: 20000 nodes in one image need 14.9 GiB of memory, "
-        "9.0 GiB are free; take fewer"
+        "but only 9.0 GiB are free; take fewer"
     )
 
 

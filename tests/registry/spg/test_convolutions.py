@@ -173,9 +173,9 @@ def test_an_unknown_name_is_answered_with_a_suggestion_and_all_names():
             r"^embedder\.options\.kk: unknown option; did you mean 'k'\? options of TAGConv: k, bias$",
         ),
         ("ChebConv", {}, r"^embedder\.options\.k: missing, and it has no default; options of ChebConv: k, bias$"),
-        ("GraphConv", {"norm": "both"}, r"^embedder\.options\.norm: this is not for the recipe to set"),
-        ("TAGConv", {"in_feats": 3}, r"^embedder\.options\.in_feats: this is not for the recipe to set"),
-        ("GCN2Conv", {"layer": 1}, r"^embedder\.options\.layer: this is not for the recipe to set"),
+        ("GraphConv", {"norm": "both"}, r"^embedder\.options\.norm: cannot be set in a recipe"),
+        ("TAGConv", {"in_feats": 3}, r"^embedder\.options\.in_feats: cannot be set in a recipe"),
+        ("GCN2Conv", {"layer": 1}, r"^embedder\.options\.layer: cannot be set in a recipe"),
     ],
 )
 def test_options_are_checked_against_the_signature(name, options, message):

@@ -137,7 +137,7 @@ def test_values_that_are_not_finite_name_the_slice(tmp_path, bad):
 def test_complex_text_and_empty_arrays(tmp_path):
     for name, data, says in (
         ("complex", np.zeros((4, 9, 7), "c8"), "complex values (complex64): save the magnitude"),
-        ("record", np.zeros((4, 9, 7), [("a", "u1"), ("b", "f4")]), "SCCS takes integers and floats"),
+        ("record", np.zeros((4, 9, 7), [("a", "u1"), ("b", "f4")]), "SCCS reads integers and floats"),
         ("empty", np.zeros((4, 0, 7), "u1"), "image of size zero, shape (4, 0, 7)"),
         ("line", np.zeros(7, "u1"), "an image needs two or three axes"),
     ):

@@ -40,7 +40,7 @@ def test_a_missing_file_is_one_line(tmp_path):
 
 
 def test_labels_without_classes_are_refused():
-    refused("names no class", [{"image": picture(), "labels": codes()}])
+    refused("data.classes is empty", [{"image": picture(), "labels": codes()}])
 
 
 def test_colour_arrays_are_refused():
@@ -53,6 +53,7 @@ def test_colour_arrays_are_refused():
     [
         (["a.tif", "sub/b.ome.zarr", "c.h5:/raw/em"], ["a", "b", "c"]),
         (["x/em.tif", "y/em.tif"], ["em-train", "em-train-2"]),
+        (["em.tif", "Em.tif"], ["em", "Em-2"]),  # one file on disks that know no capitals
         (["stack/*.png", "folder/"], ["stack", "folder"]),
         (["d.n5/volumes/raw", "my cell.TIFF"], ["d", "my_cell"]),
     ],

@@ -84,9 +84,9 @@ def codes():
             (90, 90, 90),
             (40, 10, 10),
             Region(),
-            "voxels of 40 x 10 x 10 nm .z, y, x. are not cubes, so xz planes would be",
+            "voxels of 40 x 10 x 10 nm .z, y, x. are not isotropic, so xz planes would be",
         ),
-        ((90, 90, 90), None, Region(), "its voxel size is not known, but xz planes need voxels that are nearly cubes"),
+        ((90, 90, 90), None, Region(), "its voxel size is unknown, but xz planes need nearly isotropic voxels"),
         (
             (20, 90, 90),
             CUBES,
@@ -160,7 +160,7 @@ def test_segment_takes_any_plane(cells, plane, tmp_path, capsys):
     np.testing.assert_array_equal(Pipeline.load(folder / "run").segment(volume), labels)
     if plane != "xy":
         assert main([*arguments, "--voxel-size", "40", "8", "8", "--overwrite"]) == 2
-        assert "are not cubes" in capsys.readouterr().err
+        assert "are not isotropic" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("version", ["0.5", "0.4"])

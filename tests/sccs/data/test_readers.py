@@ -99,7 +99,7 @@ def test_variables_and_home(tmp_path, monkeypatch):
 )
 def test_rgb(tmp_path, suffix, mode, says):
     Image.new(mode, (9, 7)).save(tmp_path / f"a.{suffix}")
-    fails(tmp_path / f"a.{suffix}", f"a.{suffix}: has {says}, SCCS takes grey images: convert it to grey")
+    fails(tmp_path / f"a.{suffix}", f"a.{suffix}: has {says}, SCCS needs greyscale images: convert it to grey")
 
 
 def test_check_slice():
@@ -128,7 +128,7 @@ def test_unknown_formats(tmp_path):
 def test_a_level_of_a_file_without_levels(tmp_path):
     write_hdf5(tmp_path / "a.h5", volume())
     same(tmp_path / "a.h5", volume(), level=0)
-    fails(tmp_path / "a.h5", "has no levels, `level: 1` was asked for", level=1)
+    fails(tmp_path / "a.h5", "has no levels, `level: 1` was requested", level=1)
 
 
 @pytest.mark.parametrize("name, package", [("a.h5", "h5py"), ("a.zarr", "zarr"), ("a.n5", "tensorstore")])
@@ -151,7 +151,7 @@ def test_importing_the_readers_is_light():
 
 @pytest.mark.parametrize("address", ["s3://em/a.zarr", "https://x.org/a.tif", "gs://em/a.n5", "HTTP://x.org/a.h5:/em"])
 def test_addresses_are_no_files(address):
-    fails(address, "SCCS reads files, not addresses", "download it")
+    fails(address, "SCCS reads files, not URLs", "download it")
 
 
 def test_what_to_write_for_what_is_nearly_right(tmp_path):
@@ -165,17 +165,38 @@ def test_what_to_write_for_what_is_nearly_right(tmp_path):
     (tmp_path / "cell[3]").mkdir()
     for z, plane in enumerate(volume()):
         write_tiff(tmp_path / "cell[3]" / f"{z}.tif", plane)
-    fails(tmp_path / "cell[3]" / "*.tif", "for a bracket itself, write", "cell[[]3]/*.tif")
+    fails(tmp_path / "cell[3]" / "*.tif", "for a literal bracket, write", "cell[[]3]/*.tif")
     same(f"{tmp_path}/cell[[]3]/*.tif", volume())
     same(tmp_path / "cell[3]", volume())
-    fails(f"{tmp_path}/a[12].png", "[ and ] stand for one character")
+    fails(f"{tmp_path}/a[12].png", "[ and ] match one of the characters")
     fails("a\0b.tif", "NUL")
 
 
 def test_a_gap_in_the_numbers_of_slices_is_noted(tmp_path):
     for z in (1, 2, 5, 6):
         write_tiff(tmp_path / f"s{z:03}.tif", volume()[0])
-    assert open_image(tmp_path).notes == ("slices seem to be missing: none between numbers 2 and 5",)
+    assert open_image(tmp_path).notes == ("slices seem to be missing: there are none between numbers 2 and 5",)
     for z in (3, 4):
         write_tiff(tmp_path / f"s{z:03}.tif", volume()[0])
     assert open_image(tmp_path).notes == ()
+
+
+@pytest.mark.parametrize("name", ["$cell.png", "~cell.png", "${cell}.png", "a.zarr:cell/a.png", "cell[3]*?.png"])
+def test_a_name_that_is_there_is_taken_as_it_is(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    Image.fromarray(volume((9, 7))).save(tmp_path / name)
+    same(tmp_path / name, volume((9, 7))[None])
+
+
+@pytest.mark.parametrize(
+    "write, name, says",
+    [
+        (write_hdf5, "a.ims", "an HDF5 file by its content, not by its suffix"),
+        (write_mrc, "a.ccp4", "an MRC file"),
+        (write_tiff, "a b.lsm", "/a b.lsm' 'a b.tif'`"),
+        (lambda path, data: Image.fromarray(data[0]).save(path, "png"), "a.tif", "a PNG file"),
+    ],
+)
+def test_a_file_under_another_suffix_is_told_what_it_is(tmp_path, write, name, says):
+    write(tmp_path / name, volume())
+    assert "damaged" not in fails(tmp_path / name, says, "rename it, or give a link, `ln -s ")

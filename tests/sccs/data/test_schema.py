@@ -19,7 +19,7 @@ from tests.sccs.data.own_volumes import load, picture, refused
         ({"classes": {0: "a"}, "merge": {6: 5}}, "merge: 6 goes to 5"),
         ({"max_train_slices": 0}, "data.max_train_slices"),
         ({"name": "volume"}, "no data set 'volume'; one of phantom, betaseg, volumes"),
-        ({"anchor": "volume:0:0:7"}, "data.anchor: .*'volume:0:0:7'.*reads like volume:0:0:0"),
+        ({"anchor": "volume:0:0:7"}, "data.anchor: .*'volume:0:0:7'.*is written like volume:0:0:0"),
     ],
 )
 def test_wrong_blocks_are_refused_by_key(block, message):

@@ -47,7 +47,7 @@ def test_an_image_that_goes_while_it_is_read_is_told(tmp_path, name, how):
         path.unlink()
     with pytest.raises(UserError) as caught:
         array[5]
-    said(caught, str(path), "no longer there", "bring it back")
+    said(caught, str(path), "deleted, moved or unmounted", "restore it")
 
 
 @pytest.mark.parametrize("name", ["a.zarr", "b.zarr", "a.n5"])
@@ -62,7 +62,7 @@ def test_chunks_that_go_while_the_metadata_is_still_there_are_told(tmp_path, nam
             shutil.rmtree(inside) if inside.is_dir() else inside.unlink()
     with pytest.raises(UserError) as caught:
         array[5]
-    said(caught, "is absent and its folder was changed while the image was being read")
+    said(caught, "is missing and its folder changed while the image was being read")
 
 
 @pytest.mark.parametrize("name, chunk", [("a.zarr", "0.1.0"), ("b.zarr", "c/0/1/0"), ("a.n5", "0/1/0")])

@@ -46,7 +46,7 @@ def test_contrast_is_looked_at(tmp_path):
     half[:, :40] = 255
     assert "1 of 6 slices looked at are empty" in remarks(padded)
     assert "exactly 255" in remarks(half)
-    assert "labels" in remarks(good // 100)
+    assert "label file" in remarks(good // 100)
 
 
 def test_the_level_nearest_to_the_pixels_of_the_features_is_taken(tmp_path):
@@ -67,7 +67,7 @@ def test_levels_smaller_than_a_window_are_not_chosen(levels, tmp_path):
         tmp_path / "a.ome.zarr", [level[:, :130, :130] for level in levels[:1]] + [levels[1][:, :65, :65]], "0.5"
     )
     found = examine(str(tmp_path / "a.ome.zarr"))
-    assert found.level == 0 and found.chosen_for.endswith("of the levels of 80 px and more")
+    assert found.level == 0 and found.chosen_for.endswith("among levels of at least 80 px")
 
 
 def test_the_finest_size_tells_those_of_all_levels(levels, tmp_path):
@@ -103,7 +103,9 @@ def test_folders_in_a_folder_are_looked_into(tmp_path):
     paths, notes = found(tmp_path)
     assert paths == ["cellA/stack.tif", "cellB/stack.tif", "hela/z170_image.png", "slices/deep"]
     assert (
-        "z170_labels.png: labels, by its name" in notes and "masks: labels" in notes and "empty: not an image" in notes
+        "z170_labels.png: labels, judging by its name" in notes
+        and "masks: labels" in notes
+        and "empty: not an image" in notes
     )
 
 
@@ -131,7 +133,7 @@ def test_channels_tiles_and_samples_are_no_slices(tmp_path, names, paths):
             "separate image" in notes or "not named like slices" in notes
         )
     else:
-        assert given == paths and "volumes of their own" in notes
+        assert given == paths and "; taken as" in notes
 
 
 def test_gaps_in_the_numbers_of_slices_are_told(tmp_path):
@@ -158,7 +160,7 @@ def test_oddities_are_looked_at(tmp_path):
     hot[0, 5, 5] = 65535
     assert "hot pixels" in remarks(hot)
     fading = (good * [[[f]] for f in (1, 0.9, 0.8, 0.7, 0.6, 0.5)]).astype("u1")
-    assert "brightness changes along z" in remarks(fading)
+    assert "brightness varies along z" in remarks(fading)
     assert "saved as signed" in remarks(good.view("i1")) and "inverted" not in remarks(good.view("i1"))
     cells = (good[:, ::12, ::12].astype("u4") * 300 + range(9)).repeat(12, 1).repeat(12, 2)
-    assert "a file of labels" in remarks(cells)
+    assert "a label file" in remarks(cells)

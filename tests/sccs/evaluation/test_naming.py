@@ -40,7 +40,7 @@ def test_assignments_are_cluster_equals_name_with_an_optional_colour():
         ("nucleus", "gives no name: write CLUSTER=NAME"),
         ("three=nucleus", "'three' is not a cluster number"),
         ("-1=nucleus", "'-1' is not a cluster number"),
-        ("8=nucleus", "no cluster 8; its clusters are 0 to 7"),
+        ("8=nucleus", "no cluster 8; the run has 0 to 7"),
         ("3=:#00ff00", "the name is empty"),
         ("3=nucleus:green", "'green' is not a colour: write six hex digits"),
         ("3=nucleus:", "'' is not a colour"),
@@ -53,7 +53,7 @@ def test_a_wrong_assignment_is_answered_in_one_line(item, says):
 
 
 def test_a_cluster_is_named_once():
-    with pytest.raises(UserError, match="cluster 3 already got the name 'nucleus'"):
+    with pytest.raises(UserError, match="cluster 3 was already given the name 'nucleus'"):
         parse_assignments(["3=nucleus", "3=golgi"])
 
 
@@ -86,7 +86,7 @@ def test_one_class_has_one_colour(run):
 
 
 def test_naming_needs_a_finished_run_and_an_existing_cluster(run, tmp_path):
-    with pytest.raises(UserError, match="no cluster 4; its clusters are 0 to 3"):
+    with pytest.raises(UserError, match="no cluster 4; the run has 0 to 3"):
         name_clusters(run, {4: "nucleus"})
     with pytest.raises(UserError, match="no such run folder"):
         name_clusters(tmp_path / "nowhere", {0: "nucleus"})
@@ -134,7 +134,7 @@ def test_naming_scores_the_mapping_named_from_the_kept_tables(run):
 
 def test_names_that_are_no_labelled_class_are_said_to_count_as_rest(run):
     name_clusters(run, {1: "nuclues"})
-    assert rescore(run)["notes"] == ["named, but no labelled class: nuclues; scored as unrecognized"]
+    assert rescore(run)["notes"] == ["named, but not a labelled class: nuclues; scored as unrecognized"]
 
 
 def test_a_run_without_labels_can_be_named(tmp_path):

@@ -70,7 +70,7 @@ def test_what_is_lost_is_done_again(run, scene, job, monkeypatch, capsys, harm, 
     assert resume(run, scene, job) == 0
     assert np.array_equal(read(job.with_name("b.ome.zarr")), scene[1])
     said = capsys.readouterr().err
-    assert (f"{again} of the blocks that were done are damaged, and are done again" in said) == (again > 0)
+    assert (f"{again} finished blocks are damaged and will be computed again" in said) == (again > 0)
     assert block_job.label_fovs.count in (18, 19)
 
 
@@ -125,5 +125,5 @@ def test_another_folder_named_like_an_unfinished_segmentation_is_kept(tmp_path):
     (tmp_path / "a.ome.zarr.partial").mkdir()
     (tmp_path / "a.ome.zarr.partial" / "mine").write_text("mine")
     for resume, overwrite in ((False, False), (True, False), (False, True)):
-        with pytest.raises(UserError, match="is not an unfinished segmentation"):
+        with pytest.raises(UserError, match="named like an unfinished segmentation"):
             check_partial(tmp_path / "a.ome.zarr", resume, overwrite, block_job.CONTENT)

@@ -167,7 +167,7 @@ def test_the_level_nearest_to_the_training_is_found(run, pyramid, tmp_path, caps
 def test_a_level_too_small_for_the_features_is_not_chosen(run, tmp_path, capsys):
     small = save_pyramid(tmp_path / "a.ome.zarr", (1, 24, 200))  # 12 px high at the voxels of the training
     assert command(["segment", run, str(small), str(tmp_path / "b.ome.zarr"), "--level", "auto"]) == 0
-    assert "level 0 of 2: 16 x 4 x 4 nm" in (out := capsys.readouterr().out) and "at least 16 px a side" in out
+    assert "level 0 of 2: 16 x 4 x 4 nm" in (out := capsys.readouterr().out) and "sides of at least 16 px" in out
     assert open_image(tmp_path / "b.ome.zarr").shape == (1, 24, 200)
 
 
@@ -254,18 +254,18 @@ def test_planes_leave_out_what_the_mask_does_and_what_is_empty(run, tmp_path, mo
         (dict(region="0:1"), "write z0:z1,y0:y1,x0:x1"),
         (dict(halo=80), "allow a halo of 0 to 79 px"),
         (dict(mask="a.tif", region="0:2,:,:"), None),
-        (dict(mask="small.tif"), "coarser by whole factors"),
-        (dict(level="auto"), "does not say its voxel size"),
-        (dict(level="auto", voxel_size=(16, 8, 8)), "give --level L beside --voxel-size"),
+        (dict(mask="small.tif"), "coarser by integer factors"),
+        (dict(level="auto"), "does not give its voxel size"),
+        (dict(level="auto", voxel_size=(16, 8, 8)), "with --voxel-size give --level L"),
         (dict(output="b.tif", workers=2), "name it .ome.zarr"),
         (dict(output="b.tif", resume=True), "name it .ome.zarr"),
         (dict(plane="xz", voxel_size=(8, 8, 8), workers=2), "leave out --block, --workers"),
         (dict(depth=16.0, block=(1, 1, 1)), "leave out --block, --workers"),
         (dict(depth=16.0, resume=True), "leave out --block, --workers"),
         (dict(plane="yz", voxel_size=(8, 8, 8), region=":,:,9:300"), "x 9:300 is not within"),
-        (dict(plane="xz", voxel_size=(8, 8, 8), mask="small.tif"), r"coarser by whole factors|smaller than a window"),
-        (dict(output="b.tif", ome="0.5"), "--ome, .* are for OME-Zarr; name it .ome.zarr"),
-        (dict(output="b.tif", ome="0.4", plane="xz"), "--ome, .* are for OME-Zarr; name it .ome.zarr"),
+        (dict(plane="xz", voxel_size=(8, 8, 8), mask="small.tif"), r"coarser by integer factors|smaller than a window"),
+        (dict(output="b.tif", ome="0.5"), "--ome, .* need OME-Zarr; name it .ome.zarr"),
+        (dict(output="b.tif", ome="0.4", plane="xz"), "--ome, .* need OME-Zarr; name it .ome.zarr"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(run, tmp_path, monkeypatch, options, word):

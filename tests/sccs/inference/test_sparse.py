@@ -34,9 +34,9 @@ def test_tables_of_any_spreadsheet(text, tmp_path):
 @pytest.mark.parametrize(
     "content, says",
     [
-        (b"z,y,x,class\n0,1,1," + b"n" * 200_000, "line 2: no line of a table (field larger"),
+        (b"z,y,x,class\n0,1,1," + b"n" * 200_000, "line 2: not a valid table row (field larger"),
         (b"z,y,x,class,z\n0,1,1,a,9\n", "line 1: two columns 'z'"),
-        (b"z,y,x,class\n0,30,5,30,a\n", "line 2: 5 values under 4 columns"),
+        (b"z,y,x,class\n0,30,5,30,a\n", "line 2: 5 values for 4 columns"),
         ("z,y,x,class\n0,1,1,Zelle-ä\n".encode("latin-1"), "line 2, byte 0xe4); save the table as CSV in UTF-8"),
         (TABLE.encode("utf-16"), "save the table as CSV in UTF-8"),
         (b"", "line 1: no column 'z'"),
@@ -51,5 +51,5 @@ def test_what_is_no_table(content, says, tmp_path):
 
 def test_more_classes_than_a_run_is_taught(tmp_path):
     (tmp_path / "p.csv").write_text("z,y,x,class\n" + "".join(f"0,1,{i},c{i}\n" for i in range(300)))
-    with pytest.raises(UserError, match="line 256: 'c254' would be class 255, and a run is taught 254"):
+    with pytest.raises(UserError, match="line 256: 'c254' would be class 255, but a run can be taught at most 254"):
         read_table(tmp_path / "p.csv", ClassNames({}))

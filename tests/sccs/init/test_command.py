@@ -42,7 +42,7 @@ def test_a_folder_of_volumes_some_to_train_the_rest_to_segment_and_the_recipe_ru
     said = capsys.readouterr().out
     for words in (
         "a.tif: 6 x 96 x 100 (z, y, x), uint8",
-        "a_labels.tif: labels, by its name",
+        "a_labels.tif: labels, judging by its name",
         "notes.txt",
         "GiB free",
         "megapixels",
@@ -121,7 +121,7 @@ def test_the_recipe_for_a_pyramid_takes_the_level_that_suits_and_runs(
     PYRAMIDS[name](tmp_path / name, levels)
     assert main(["init", name, "--out", "r.yaml"]) == 0
     said = capsys.readouterr().out
-    assert "level 1 is taken: pixels nearest to 12 nm" in said and "4 x 120 x 128 (z, y, x), uint8" in said
+    assert "level 1 chosen: its pixel size is closest to 12 nm" in said and "4 x 120 x 128 (z, y, x), uint8" in said
     assert main(["show", "r.yaml"]) == 0
     (entry,) = load_recipe("r.yaml").data["train"]
     assert (entry["level"], tuple(entry["voxel_size"]), entry["image"]) == (1, (30, 12, 12), str(tmp_path / name))

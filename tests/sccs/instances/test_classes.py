@@ -40,5 +40,5 @@ def test_files_of_classes_have_names_that_disks_take():
 
 @pytest.mark.parametrize("text", ["\x1b[2J=1", "n" * 101 + "=1"])
 def test_names_of_the_users_own(text):
-    with pytest.raises(UserError, match="a name has at most 100 characters, all of them printable"):
+    with pytest.raises(UserError, match="a name must have at most 100 characters, all printable"):
         chosen([text], {}, "a.tif")

@@ -111,7 +111,7 @@ def test_killed_it_goes_on_and_does_damaged_blocks_again(place, whole, capsys, a
     if after > 1:
         shutil.rmtree("out.partial/work/0/holes/c")
     run(*arguments, "--resume")
-    assert ("are damaged, and are done again" in capsys.readouterr().err) == (after > 1)
+    assert ("are damaged and will be computed again" in capsys.readouterr().err) == (after > 1)
     check_same("out", whole)
     assert not Path("out.partial").exists()
 
@@ -137,7 +137,7 @@ def test_an_error_of_ours_keeps_what_is_done(place, fails, monkeypatch, capsys):
 def test_codes_names_and_units_on_the_command_line(place, capsys):
     run("plain.tif", "out", "--class", "granules=1", "--min-size", "20vx")
     said = capsys.readouterr()
-    assert "does not say its voxel size: all is measured in voxels" in said.err
+    assert "voxel size unknown, so all measurements are in voxels" in said.err
     assert "objects left out" in said.out and "left out" not in said.err
     table = pandas.read_csv("out/objects.csv")
     assert set(table["class"]) == {"granules"} and table["volume_px3"].min() >= 20
@@ -149,7 +149,7 @@ def test_codes_names_and_units_on_the_command_line(place, capsys):
 def test_a_2d_image_is_told(place, capsys):
     tifffile.imwrite("flat.tif", blobs()[10])
     run("flat.tif", "out")
-    assert "a 2-D image: areas and perimeters" in capsys.readouterr().err
+    assert "a 2-D image, so areas and perimeters" in capsys.readouterr().err
     assert "area_px2" in pandas.read_csv("out/objects.csv")
 
 
@@ -174,18 +174,18 @@ def test_a_run_with_one_class_map(place, fails):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["labels.tif", "out", "--class", "golgi"], "names no class 'golgi' (it names 0 unrecognized, 1 granules"),
+        (["labels.tif", "out", "--class", "golgi"], "has no class named 'golgi' (it names 0 unrecognized, 1 granules"),
         (["plain.tif", "out", "--class", "golgi"], "it names none); give --class golgi=CODE"),
         (["labels.tif", "out", "--class", "golgi=7"], "class golgi (7) does not occur; there are 0 unrecognized"),
         (["labels.tif", "out", "--class", "1", "granules"], "is chosen twice"),
-        (["labels.tif", "out", "--class", "300"], "codes of classes are 0 to 254"),
-        (["labels.tif", "out", "--to", "golgi"], "--to golgi: no class of that name"),
-        (["labels.tif", "out", "--inside", "golgi"], "--inside golgi: no class of that name"),
-        (["image.tif", "out"], "hold 999: class codes are 0 to 255"),
+        (["labels.tif", "out", "--class", "300"], "class codes are 0 to 254"),
+        (["labels.tif", "out", "--to", "golgi"], "--to golgi: no class has that name"),
+        (["labels.tif", "out", "--inside", "golgi"], "--inside golgi: no class has that name"),
+        (["image.tif", "out"], "have 999: class codes are 0 to 255"),
         (["labels.tif", "out", "--image", "other.tif"], "--image other.tif: has shape (1, 4, 4)"),
         (["labels.tif", "out", "--min-size", "many"], "--min-size many: write voxels"),
         (["labels.tif", "out", "--min-size", "4nm2"], "--min-size 4nm2: write voxels"),
-        (["plain.tif", "out", "--min-size", "4nm3"], "give --voxel-size, or voxels"),
+        (["plain.tif", "out", "--min-size", "4nm3"], "give --voxel-size, or use voxels"),
         (["labels.tif", "out", "--split", "0"], "--split 0.0: write a depth in nm above 0"),
         (["labels.tif", "out", "--smooth", "-1"], "--smooth -1.0: write a length"),
         (["labels.tif", "out.tif"], "OUT is a folder"),

@@ -135,12 +135,18 @@ def test_negative_labels_are_refused(tmp_path, fails, dtype, options):
     labels = blobs((4, 20, 20), 3)
     tifffile.imwrite(tmp_path / "a.tif", labels, photometric="minisblack")
     tifffile.imwrite(tmp_path / "b.tif", labels.astype(dtype) - dtype(1), photometric="minisblack")
-    fails(["compare-labels", tmp_path / "b.tif", tmp_path / "a.tif", *options], "b.tif: holds -1: labels are 0 or more")
+    fails(
+        ["compare-labels", tmp_path / "b.tif", tmp_path / "a.tif", *options],
+        "b.tif: contains -1: labels must be 0 (no object) or more",
+    )
 
 
 def test_a_table_takes_the_place_of_no_image(tmp_path, fails):
     tifffile.imwrite(tmp_path / "a.tif", blobs((4, 20, 20), 3), photometric="minisblack")
     tifffile.imwrite(tmp_path / "other.tif", blobs((4, 20, 20), 1), photometric="minisblack")
     before = (tmp_path / "other.tif").read_bytes()
-    fails(["compare-labels", tmp_path / "a.tif", tmp_path / "a.tif", "--csv", tmp_path / "other.tif"], "holds no text")
+    fails(
+        ["compare-labels", tmp_path / "a.tif", tmp_path / "a.tif", "--csv", tmp_path / "other.tif"],
+        "is not a text file",
+    )
     assert (tmp_path / "other.tif").read_bytes() == before

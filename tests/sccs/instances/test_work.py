@@ -93,11 +93,11 @@ def test_objects_inside_of_a_class_and_the_largest_are_kept():
 @pytest.mark.parametrize(
     "labels, words",
     [
-        (np.full((3, 4, 5), 300, np.int32), "slices 0 to 2 hold 300: class codes are 0 to 255"),
-        (np.full((3, 4, 5), -1, np.int32), "hold -1"),
+        (np.full((3, 4, 5), 300, np.int32), "slices 0 to 2 have 300: class codes are 0 to 255"),
+        (np.full((3, 4, 5), -1, np.int32), "have -1"),
         (np.zeros((3, 4, 5), np.float32), "values are float32"),
-        (np.zeros((3, 4, 5), np.uint8), "holds no class but 0"),
-        (np.arange(250, dtype=np.uint8).reshape(5, 5, 10), "no class map"),
+        (np.zeros((3, 4, 5), np.uint8), "contains no class except 0"),
+        (np.arange(250, dtype=np.uint8).reshape(5, 5, 10), "not a class map"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -131,9 +131,11 @@ def test_a_batch_that_memory_does_not_hold_is_halved(models, images, switched, m
 def test_what_stays_on_the_cpu_is_told(models):
     assert batches.on_cpu(models["sccs_fast"]) == []
     found = batches.on_cpu(models["sccs_plus"])
-    assert found == ["Filters", "superpixels (graph.slic: grid without sigma is made on the device)"]
+    assert found == ["Filters", "superpixels (only graph.slic: grid without sigma runs on the device)"]
     pixels = Pipeline.from_recipe("pixel_kmeans", device="cpu")
-    assert not pixels.tensors and batches.on_cpu(pixels) == ["all but the networks (the graph has no tensors)"]
+    assert not pixels.tensors and batches.on_cpu(pixels) == [
+        "all except the networks (the graph part does not support tensors)"
+    ]
 
 
 @pytest.mark.gpu

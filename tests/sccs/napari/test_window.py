@@ -151,7 +151,7 @@ def test_from_the_sample_to_saved_classes(viewer, widget, tmp_path):
     assert finish(widget).startswith("saved"), widget.status.value
     assert np.array_equal(tifffile.imread(tmp_path / "classes.tif"), classes.data)
     widget.save()
-    assert "exists already" in finish(widget)
+    assert "already exists" in finish(widget)
 
 
 def test_cluster_zero_is_drawn(viewer, widget):
@@ -290,13 +290,13 @@ def test_undo_takes_the_last_stroke_back(viewer, widget, painting):
 
 def test_taught_image_saved_layer_and_taken_back_step(viewer, widget, painting):
     widget.painting.keep()
-    assert finish(widget).startswith("segmented as it was taught"), widget.status.value
+    assert finish(widget).startswith("segmented into the classes"), widget.status.value
     classes = viewer.layers["classes of cell (synthetic)"]
     assert classes.data.shape == (2, 200, 200) and set(np.unique(classes.data)) <= {1, 2}
     assert np.array_equal(classes.data[0], painting.answer.data[0])
     painted = painting.layer.data.copy()
     painting.undo()
-    assert finish(widget).startswith("took back: paint"), widget.status.value
+    assert finish(widget).startswith("undid: paint"), widget.status.value
     assert painting.layer is None and not [layer for layer in viewer.layers if layer.name.startswith("painted")]
     painting.begin()
     finish(widget)
@@ -396,7 +396,7 @@ def test_preview_is_the_slice_of_the_segmentation(viewer, widget, painting):
     painting.stop()
     viewer.dims.set_current_step(0, 1)
     widget.preview()
-    assert finish(widget).startswith("slice 1 alone"), widget.status.value
+    assert finish(widget).startswith("segmented slice 1 only"), widget.status.value
     preview = viewer.layers["preview of cell (synthetic)"]
     assert preview.data.shape == (1, 200, 200) and preview.translate.tolist() == [16, 0, 0]
     widget.segment()
@@ -425,7 +425,7 @@ def test_labels_of_a_large_volume_lie_on_disk(viewer, widget, painting, monkeypa
 
     monkeypatch.setattr("sccs.napari.widget.IN_MEMORY", 1000)
     widget.segment()
-    assert finish(widget).startswith("segmented, into"), widget.status.value
+    assert finish(widget).startswith("segmented to"), widget.status.value
     layer = next(layer for layer in viewer.layers if layer.name.endswith("(on disk)"))
     monkeypatch.undo()
     widget.segment()

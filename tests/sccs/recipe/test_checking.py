@@ -75,7 +75,7 @@ MISTAKES = [
     (
         "data: phantom",
         "data: {name: phantom, train: [{image: a.tif}]}",
-        "r.yaml:1: data.train: the data set is 'phantom', which has no such key; for volumes of your own write also ",
+        "r.yaml:1: data.train: the data set is 'phantom', which has no such key; for your own volumes add ",
     ),
     ("data: phantom", "data: fantom", "r.yaml:1: data.name: unknown data 'fantom'; did you mean 'phantom'? avail"),
     ("features: toy", "features: 3", "r.yaml:2: features: got 3, expected a name or a block; available: mae, "),
@@ -150,8 +150,8 @@ MISTAKES = [
     ("embedder: toy", "embedder: !!python/object:os.system toy", "r.yaml:6: YAML tags such as "),
     ("embedder: toy", "embedder: &a [*a]", "r.yaml:6: a YAML alias contains itself"),
     ("embedder: toy", "embedder: toy\n? [a]\n: b", "r.yaml:7: a key must be a plain word or number"),
-    (BASE, "", "r.yaml:1: a recipe is a mapping of blocks (data:, features:, ...), not null"),
-    (BASE, "- a\n- b\n", 'r.yaml:1: a recipe is a mapping of blocks (data:, features:, ...), not ["a", "b"]'),
+    (BASE, "", "r.yaml:1: a recipe must be a mapping of blocks (data:, features:, ...), not null"),
+    (BASE, "- a\n- b\n", 'r.yaml:1: a recipe must be a mapping of blocks (data:, features:, ...), not ["a", "b"]'),
 ]
 
 

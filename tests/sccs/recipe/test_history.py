@@ -122,7 +122,7 @@ def test_many_at_once_lose_nothing(tmp_path):
     [
         ("{", "not readable as JSON"),
         ('{"number": 1}', "parent"),
-        ('{"number": 1, "parent": 1, "command": "", "when": "", "before": null, "after": null}', "step 1 after 1"),
+        ('{"number": 1, "parent": 1, "command": "", "when": "", "before": null, "after": null}', "step 1 follows 1"),
     ],
 )
 def test_a_damaged_step_is_told_in_one_line(tmp_path, text, says):

@@ -62,9 +62,7 @@ def test_mistake_in_an_inherited_block_names_the_file_where_it_stands():
 def test_circular_inheritance():
     write("extends: b.yaml", "a.yaml")
     write("extends: a.yaml", "b.yaml")
-    assert error_of("a.yaml") == (
-        "b.yaml:1: extends: recipes extend one another in a circle: a.yaml -> b.yaml -> a.yaml"
-    )
+    assert error_of("a.yaml") == ("b.yaml:1: extends: recipes extend one another in a loop: a.yaml -> b.yaml -> a.yaml")
 
 
 def test_set_changes_values_with_yaml_types():
@@ -92,7 +90,7 @@ def test_set_reaches_into_lists():
     text = BASE.replace("data: phantom", "data: {name: volumes, train: [{image: a.tif}]}")
     assert load_recipe(write(text), ["data.train.0.name=x"]).data["train"][0]["name"] == "x"
     assert error_of(write(text), "data.train.1.name=x") == (
-        "--set data.train.1.name=x: data.train is a list of 1, it has no '1'"
+        "--set data.train.1.name=x: data.train is a list of 1 and has no '1'"
     )
 
 
@@ -109,7 +107,7 @@ def test_set_reaches_into_lists():
             "--set grpah.kappa=3: grpah: unknown key; did you mean 'graph'? allowed: extends, description, ",
         ),
         ("graph.kappa.x=3", "--set graph.kappa.x=3: graph.kappa.x: unknown"),
-        ("graph.n_segments.x=3", "--set graph.n_segments.x=3: graph.n_segments is the value 50, it has no 'x'"),
+        ("graph.n_segments.x=3", "--set graph.n_segments.x=3: graph.n_segments is the value 50 and has no 'x'"),
         ("graph.kappa", "--set graph.kappa: write --set block.key=value"),
         ("=3", "--set =3: write --set block.key=value"),
         ("graph.sizes=[1", "--set graph.sizes=[1: not valid YAML: "),

@@ -125,7 +125,7 @@ def test_a_labelled_run_says_all_it_knows(run_folder):
         "Consistency between images",
         "log density",
         "superpixel graph",
-        "No pixel of the shown slices",
+        "This cluster does not occur",
         "iterations: 100",
         "torch 2.4",
         "mean without unrecognized",
@@ -184,7 +184,7 @@ def test_synthetic_data_is_called_synthetic(run_folder):
 
 def test_a_run_without_labels_has_no_scores_but_all_the_rest(run_folder):
     page = page_of(run_folder(labelled=False))
-    assert "mean DSC" not in page.text and "name them" in page.text and "To be aware of" not in page.text
+    assert "mean DSC" not in page.text and "name them" in page.text and "Warnings" not in page.text
     assert "ground truth" not in page.text
     assert not any(a.get("id") == "scores" for _, a in page.tags)
     assert sum(a.get("class") == "name" for _, a in page.tags) == 4
@@ -198,7 +198,7 @@ def test_a_run_without_test_volumes_counts_the_clusters_of_training(run_folder):
 def test_many_slices_are_limited_and_the_page_says_so(run_folder):
     page = page_of(run_folder(slices=9))
     assert sum(a.get("class") == "card slice" for _, a in page.tags) == 6
-    assert "6 of 10 kept slices are shown (9 test, 1 train)" in page.text
+    assert "Showing 6 of 10 stored slices (9 test, 1 train)" in page.text
 
 
 def test_names_appear_after_a_rebuild_and_are_escaped(run_folder):

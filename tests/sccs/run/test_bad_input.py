@@ -28,7 +28,7 @@ def test_unknown_recipe_key(folder, capsys):
 
 
 def test_more_graphs_an_iteration_than_there_are(folder, capsys):
-    words = "train.batch: 100000 graphs an iteration", "one for each field of view"
+    words = "train.batch: 100000 graphs per iteration", "one for each field of view"
     fails(capsys, [folder / "recipe.yaml", "--out", folder / "run", "--set", "train.batch=100000"], *words)
     assert not (folder / "run").exists()
 
@@ -96,7 +96,9 @@ def test_one_superpixel_fov(folder, capsys):
 
 
 def test_empty_training_list(folder, capsys):
-    fails(capsys, [folder / "recipe.yaml", "--out", folder / "run", "--set", "data.train=[]"], "training list is empty")
+    fails(
+        capsys, [folder / "recipe.yaml", "--out", folder / "run", "--set", "data.train=[]"], "training volumes is empty"
+    )
 
 
 def test_truncated_tiff(folder, capsys):

@@ -7,8 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import yaml
 from safetensors.numpy import load_file, save_file
+
+from registry.base import UserError
+from sccs.recipe import load_recipe
+from sccs.run_folder import prepare_folder
 
 FIXTURE = Path(__file__).resolve().parents[2] / "fixtures" / "before_rooms" / "run"
 VIEW = "figures/data/phantom_c1_z0002.npz"
@@ -193,5 +198,41 @@ def test_names_that_matplotlib_would_read_as_formulas(run, capsys):
 @pytest.mark.parametrize("name", ["a\x1b[2J", "a\nb", "x" * 101, "\u202egnp.exe", "\udcff"])
 def test_names_that_no_page_can_show_are_refused(run, fails, name):
     before = (run / "classes.yaml").read_bytes()
-    fails(["name", run, f"1={name}"], "at most 100 characters, all of them printable")
+    says = "set LC_ALL=C.UTF-8" if name == "\udcff" else "at most 100 characters, all printable"
+    fails(["name", run, f"1={name}"], says)
     assert (run / "classes.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("harm", ["text", "cut", "folder", "pipe", "float"])
+def test_damaged_clusters_of_a_run_are_told_before_a_name_is_taken(run, fails, harm):
+    path = run / "segmentation" / "phantom_c1_clusters.tif"
+    content = path.read_bytes()
+    path.unlink()
+    if harm == "folder":
+        path.mkdir()
+    elif harm == "pipe":
+        os.mkfifo(path)
+    elif harm == "float":
+        tifffile.imwrite(path, np.zeros((4, 80, 80), np.float32), photometric="minisblack")
+    else:
+        path.write_bytes(b"hello" if harm == "text" else content[:300])
+    fails(["name", run, "1=other"], "phantom_c1_clusters.tif")
+    assert not (run / "history").exists()
+
+
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("name", ["log.txt", "metrics.jsonl", "report.html", "tensorboard", "segmentation"])
+def test_something_else_in_the_place_of_what_a_run_writes(run, resume, name):
+    """A pipe or folder for a file, a file for a folder: told before anything is removed, and nothing waits for it."""
+    path = run / name
+    if path.is_dir():
+        shutil.rmtree(path)
+        path.write_text("mine")
+    else:
+        path.unlink(missing_ok=True)
+        path.mkdir() if name == "report.html" else os.mkfifo(path)
+    recipe = load_recipe(run / "resolved.yaml")
+    before = sorted(file.relative_to(run) for file in run.rglob("*"))
+    with pytest.raises(UserError, match=str(path)):
+        prepare_folder(recipe, run, "cpu", resume)
+    assert sorted(file.relative_to(run) for file in run.rglob("*")) == before

@@ -92,7 +92,7 @@ def test_training_volumes_alone_run_too(folder):
 
 def test_an_existing_run_is_refused_without_resume_or_overwrite(finished, capsys):
     before = sorted(finished.rglob("*"))
-    fails(capsys, [finished / "recipe.yaml", "--out", finished], "exists and is never deleted", "--resume")
+    fails(capsys, [finished / "recipe.yaml", "--out", finished], "already exists; pass --resume", "--resume")
     assert sorted(finished.rglob("*")) == before
 
 

@@ -275,7 +275,7 @@ def test_a_plug_in_that_is_gone_is_said(tmp_path, fails):
     plugin.write_text(PLUGIN.replace("half", "quarter").replace("Half", "Quarter"))
     model = saved(tmp_path, {**SMALL, "features": "quarter", "plugins": [str(plugin)]}, volume(0)[0])
     plugin.unlink()
-    fails(["export", model, tmp_path / "out"], "quarter.py", "no longer there")
+    fails(["export", model, tmp_path / "out"], "quarter.py", "no longer exists")
     assert not (tmp_path / "out").exists()
 
 

@@ -202,9 +202,9 @@ def test_nothing_is_left_of_an_attempt_that_fails(recipe, tmp_path, monkeypatch)
         (["sccz"], ["did you mean 'sccs'"]),
         (["mae"], ["no `data` block"]),
         (["{recipe}", "--set", "graph.kapa=2"], ["graph.kapa", "did you mean 'kappa'"]),
-        (["{run}", "--set", "graph.kappa=2"], ["graph.kappa=2", "of a run only"]),
+        (["{run}", "--set", "graph.kappa=2"], ["graph.kappa=2", "of a run can"]),
         (["{run}", "--set", "data.train=[]"], ["data.train"]),
-        (["{export}"], ["an export does not say", "give the run"]),
+        (["{export}"], ["an export does not include", "give the run"]),
     ],
 )
 def test_bad_sources_are_one_line(options, words, recipe, run, tmp_path, fails):
@@ -219,7 +219,7 @@ def test_bad_sources_are_one_line(options, words, recipe, run, tmp_path, fails):
 def test_an_unfinished_run_is_refused(run, tmp_path, fails):
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "resolved.yaml").write_text((run / "resolved.yaml").read_text())
-    fails(["graphs", tmp_path / "half", tmp_path / "out"], "no trained model there")
+    fails(["graphs", tmp_path / "half", tmp_path / "out"], "contains no trained model")
 
 
 def test_features_that_learn_from_labels_need_some(tmp_path, fails, recipe):
@@ -227,7 +227,7 @@ def test_features_that_learn_from_labels_need_some(tmp_path, fails, recipe):
     data = {"name": "volumes", "train": [{"image": str(image)}], "test": []}
     features = {"name": "segmenter", "checkpoint": None, "depth": 1, "steps": 2}
     (tmp_path / "r.yaml").write_text(yaml.safe_dump({**SMALL, "features": features, "data": data}))
-    fails(["graphs", tmp_path / "r.yaml", tmp_path / "out"], "segmenter must learn from labels")
+    fails(["graphs", tmp_path / "r.yaml", tmp_path / "out"], "segmenter needs labels for training")
 
 
 def test_graphs_of_other_settings_are_not_taken_for_those_asked_for(recipe, saved):
@@ -237,7 +237,7 @@ def test_graphs_of_other_settings_are_not_taken_for_those_asked_for(recipe, save
 
 
 def test_a_folder_without_graphs_cannot_be_read(tmp_path):
-    with pytest.raises(UserError, match="no saved graphs there, or damaged ones; `sccs graphs` makes them"):
+    with pytest.raises(UserError, match="saved graphs are missing or damaged; make them with `sccs graphs`"):
         SuperpixelGraphs(tmp_path / "nothing")
     assert list(tmp_path.iterdir()) == []
 
@@ -249,5 +249,5 @@ def test_damaged_graphs_and_those_of_another_format_cannot_be_read(recipe, tmp_p
     with pytest.raises(UserError, match="damaged"):
         SuperpixelGraphs(tmp_path / "out")
     (tmp_path / "out" / "graphs.json").write_text(json.dumps({**facts, "format": 2}))
-    with pytest.raises(UserError, match="format 2, this version reads 1"):
+    with pytest.raises(UserError, match="format 2, but this version reads 1"):
         SuperpixelGraphs(tmp_path / "out")

@@ -139,3 +139,41 @@ def test_an_interrupt_that_python_drops_still_ends_the_command(interrupt):
         assert guard(work)() == 130
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_command_without_standard_streams_writes_its_files_alone(tmp_path, closed):
+    """What is printed, by Python or by a library, must not reach a file that took the number of a closed stream."""
+    work = (
+        "import os, sys\n"
+        "from sccs.system.exits import guard\n"
+        "def work():\n"
+        f"    with open({str(tmp_path / 'labels')!r}, 'w') as file:\n"
+        "        for number in (1, 2):\n"
+        "            os.write(number, b'noise')\n"
+        "        print('noise'), print('noise', file=sys.stderr), file.write('labels')\n"
+        "sys.exit(guard(work)())\n"
+    )
+    (tmp_path / "work.py").write_text(work)
+    command = f'"{sys.executable}" "{tmp_path}/work.py" {closed}'
+    assert subprocess.run(["sh", "-c", command], capture_output=True).returncode == 0
+    assert (tmp_path / "labels").read_text() == "labels"
+
+
+@pytest.mark.parametrize("when", ["before", "during", "where it looks like another fault"])
+def test_a_working_folder_that_is_deleted_is_one_line(tmp_path, monkeypatch, capsys, when):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def work():
+        if when != "before":
+            os.rmdir(tmp_path / "here")
+        if when == "where it looks like another fault":
+            raise UserError("../a.tif: truncated or damaged")
+        os.path.abspath("a.tif")
+
+    if when == "before":
+        os.rmdir(tmp_path / "here")
+    assert guard(work)() == 2
+    assert "the working folder was deleted or moved" in capsys.readouterr().err
+    os.chdir(tmp_path)

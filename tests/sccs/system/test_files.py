@@ -179,5 +179,5 @@ def test_a_file_replaces_no_folder_and_nothing_replaces_a_device(tmp_path):
 )
 def test_a_table_takes_the_place_of_text_alone(content, ok, tmp_path):
     (tmp_path / "a").write_bytes(content)
-    with nullcontext() if ok else pytest.raises(UserError, match="holds no text"):
+    with nullcontext() if ok else pytest.raises(UserError, match="is not a text file"):
         check_text_place(tmp_path / "a")

@@ -118,7 +118,7 @@ def test_a_teacher_makes_a_block_a_students(block):
 
 def test_a_student_is_taught_in_one_process(block):
     """Shares of a batch have other statistics than the whole."""
-    with pytest.raises(UserError, match="taught in one process"):
+    with pytest.raises(UserError, match="trained in a single process"):
         check_batch(parse(block), Team(rank=0, size=2))
     check_batch(parse(block), ALONE)
 

@@ -93,7 +93,9 @@ def test_supervised_parts_on_data_without_labels_are_refused_before_anything_is_
     pipeline = Pipeline.from_recipe(recipe(**parts))
     assert pipeline.supervised == [name]
     monkeypatch.setattr(pipeline.features, "fit", None)
-    with pytest.raises(UserError, match=f"^data.train: {name} must learn from labels, but no training volume has any"):
+    with pytest.raises(
+        UserError, match=f"^data.train: {name} needs labels for training, but no training volume has any"
+    ):
         pipeline.fit([three_greys()])
 
 

@@ -84,7 +84,7 @@ def test_a_damaged_state_gives_way_to_the_one_before(recipe, tmp_path, harm):
     assert again["sha256"] == whole["sha256"] and again["steps"] == 12
     said = (tmp_path / "run" / "log.txt").read_text()
     assert "from step 8" in said
-    assert ("the last saved state is damaged (damaged, and left out: state.safetensors)" in said) == (harm != "gone")
+    assert ("the last saved state is damaged (skipped as damaged: state.safetensors)" in said) == (harm != "gone")
 
 
 def test_where_no_state_is_whole_it_starts_anew(recipe, tmp_path):

@@ -183,7 +183,7 @@ def test_two_processes_stopped_and_resumed_train_as_one(recipe, tmp_path):
         np.testing.assert_allclose(two[name], one[name], rtol=0, atol=1e-3, err_msg=name)
 
 
-@pytest.mark.parametrize("size, words", [(3, "8 crops cannot be shared equally by 3 processes; take a multiple of 3")])
+@pytest.mark.parametrize("size, words", [(3, "8 crops cannot be shared equally by 3 processes; use a multiple of 3")])
 def test_a_batch_that_cannot_be_shared_is_the_users_mistake(size, words):
     from sccs.training.pretrain import check_batch
     from sccs.training.pretrain_settings import Pretrain
@@ -196,5 +196,5 @@ def test_only_pretraining_takes_several_processes():
     from sccs.recipe import load_recipe
     from sccs.run import run
 
-    with pytest.raises(UserError, match="only recipes with a `pretrain` block run in several processes"):
+    with pytest.raises(UserError, match="only recipes with a `pretrain` block can use several processes"):
         run(load_recipe("sccs"), team=Team(0, 2))

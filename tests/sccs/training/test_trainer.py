@@ -316,7 +316,7 @@ def test_resume_from_the_older_checkpoint_where_the_newest_is_damaged(graphs, tm
         resumed.run(resume=True)
     assert same(states(whole), states(resumed))
     assert (
-        "resumed at iteration 40 from step_00000040.safetensors (damaged, and left out: step_00000060.safetensors)"
+        "resumed at iteration 40 from step_00000040.safetensors (skipped as damaged: step_00000060.safetensors)"
         in caplog.messages
     )
     assert newest_step(tmp_path)[0].facts["step"] == "60"  # written anew

@@ -107,7 +107,7 @@ def test_init_finds_stacks_and_series(tmp_path):
 @pytest.mark.parametrize(
     "given, says",
     [
-        ({"array": IMAGE, "more": [IMAGE[0]]}, "holds 2 images .*6 x 5 x 4, 6 x 5"),
+        ({"array": IMAGE, "more": [IMAGE[0]]}, "contains 2 images .*6 x 5 x 4, 6 x 5"),
         ({"array": IMAGE[0, 0]}, "no image|only images in colour"),
     ],
 )

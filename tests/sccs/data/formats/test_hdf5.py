@@ -1,7 +1,9 @@
 """HDF5: paths inside the file, names of axes, sizes, signs and filters."""
 
 import json
+import sys
 
+import numpy as np
 import pytest
 
 from sccs.data.readers import open_image
@@ -16,7 +18,7 @@ def test_hdf5_paths(tmp_path):
     with h5py.File(tmp_path / "a.h5", "a") as file:
         file["labels"] = volume(dtype="u2")
         file["name"] = "a cell"
-    fails(tmp_path / "a.h5", "several datasets and none named", "/em/raw (4, 9, 7) uint8", "/labels (4, 9, 7) uint16")
+    fails(tmp_path / "a.h5", "several datasets, none chosen", "/em/raw (4, 9, 7) uint8", "/labels (4, 9, 7) uint16")
     same(f"{tmp_path}/a.h5:/labels", volume(dtype="u2"))
     fails(f"{tmp_path}/a.h5:/em/row", "no dataset /em/row", "/em/raw")
     fails(f"{tmp_path}/a.h5:/em", "no dataset /em;")
@@ -107,10 +109,10 @@ def test_values_of_bigdataviewer_are_unsigned_unless_it_says_otherwise(tmp_path,
     same(tmp_path / "b.h5", stored)
 
 
-def test_a_filter_that_is_not_installed_is_named_with_its_command(tmp_path):
+def test_a_filter_that_is_not_installed_is_named_with_its_command(tmp_path, monkeypatch):
     h5py = pytest.importorskip("h5py")
-    if h5py.h5z.filter_avail(32001):
-        pytest.skip("hdf5plugin is installed")
+    monkeypatch.setitem(sys.modules, "hdf5plugin", None)
+    monkeypatch.setattr(h5py.h5z, "filter_avail", lambda code: False)
     layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     layout.set_chunk((1, 9, 7))
     layout.set_filter(32001, h5py.h5z.FLAG_OPTIONAL, (2, 2, 1, 63, 5, 1, 0))
@@ -135,9 +137,9 @@ def test_pixels_in_other_files_that_are_gone_or_cut_are_told(tmp_path):
         file["link"] = h5py.ExternalLink("nowhere.h5", "/d")
     same(f"{tmp_path}/a.h5:/virtual", data)
     same(f"{tmp_path}/a.h5:/outside", data)
-    fails(f"{tmp_path}/a.h5:/link", "leads to nowhere.h5:/d, where there is nothing")
+    fails(f"{tmp_path}/a.h5:/link", "links to nowhere.h5:/d, which does not exist")
     (tmp_path / "z2.h5").unlink()
-    fails(f"{tmp_path}/a.h5:/virtual", f"its pixels lie in {tmp_path}/z2.h5, which is not there")
+    fails(f"{tmp_path}/a.h5:/virtual", f"its pixels are in {tmp_path}/z2.h5, which is missing")
     (tmp_path / "raw").write_bytes(data.tobytes()[:-1])
     fails(f"{tmp_path}/a.h5:/outside", "truncated")
 
@@ -146,4 +148,41 @@ def test_a_file_without_an_image_says_so(tmp_path):
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["d"] = 5
-    fails(tmp_path / "a.h5", "holds no image")
+    fails(tmp_path / "a.h5", "contains no image")
+
+
+def test_labels_of_axes_of_a_fixed_length(tmp_path):
+    write(tmp_path / "a.h5", volume().T, DIMENSION_LABELS=np.array([b"x", b"y", b"z"]))
+    same(tmp_path / "a.h5", volume())
+
+
+def test_an_empty_dataset_and_damaged_axistags_are_told(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    write(tmp_path / "a.h5", volume(), axistags="{")
+    assert "`axistags` are damaged" in same(tmp_path / "a.h5", volume()).notes[0]
+    write(tmp_path / "b.h5", h5py.Empty("u1"))
+    fails(f"{tmp_path}/b.h5:/d", "an empty dataset")
+
+
+def test_a_link_to_another_file_is_the_image_where_there_is_no_other(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    write(tmp_path / "b.h5", volume())
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["em"] = h5py.ExternalLink("b.h5", "/d")
+    same(tmp_path / "a.h5", volume())
+    (tmp_path / "b.h5").unlink()
+    fails(tmp_path / "a.h5", "/em: leads to b.h5:/d, where there is nothing")
+
+
+def test_a_virtual_dataset_of_virtual_ones_whose_pixels_are_gone(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    write(tmp_path / "pixels.h5", volume())
+    for name, source in (("inner", "pixels"), ("outer", "inner")):
+        layout = h5py.VirtualLayout(volume().shape, "u1")
+        layout[:] = h5py.VirtualSource(f"{source}.h5", "d", volume().shape)
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file.create_virtual_dataset("d", layout)
+    same(tmp_path / "outer.h5", volume())
+    with h5py.File(tmp_path / "pixels.h5", "a") as file:
+        file.move("d", "e")
+    fails(tmp_path / "outer.h5", f"its pixels are in {tmp_path}/pixels.h5:d, which is missing")

@@ -33,6 +33,13 @@ def test_mrc_big_endian_with_extended_header(tmp_path):
     assert same(tmp_path / "a.mrc", expected).voxel_size == pytest.approx((1.6, 0.8, 0.4))
 
 
+def test_mrc_big_endian_bytes_whose_mode_is_the_same_in_both_orders(tmp_path):
+    header = np.zeros(256, ">i4")
+    header[:3] = 7, 9, 4
+    (tmp_path / "a.mrc").write_bytes(header.tobytes() + volume().tobytes())
+    same(tmp_path / "a.mrc", volume(dtype="i1"))
+
+
 def test_mrc_modes_that_are_no_grey_image(tmp_path):
     for mode, says in ((4, "complex values"), (16, "MRC mode 16 (RGB or 4 bits) is not supported")):
         header = np.zeros(256, "<i4")
@@ -45,7 +52,7 @@ def test_truncated_mrc(tmp_path):
     write_mrc(tmp_path / "a.mrc", volume((4, 64, 64), "u2"))
     content = (tmp_path / "a.mrc").read_bytes()
     (tmp_path / "a.mrc").write_bytes(content[:-100])
-    fails(tmp_path / "a.mrc", "truncated MRC file, shorter than its header says, (4, 64, 64)")
+    fails(tmp_path / "a.mrc", "truncated MRC file, too short for the shape in its header, (4, 64, 64)")
 
 
 def header(path, **words):
@@ -72,7 +79,7 @@ def test_an_order_of_axes_that_is_none_is_told(tmp_path):
     header(tmp_path / "a.mrc", w16=0, w17=0, w18=0)  # as old programs leave it
     assert same(tmp_path / "a.mrc", volume(dtype="i2")).notes == ()
     header(tmp_path / "a.mrc", w16=1, w17=1, w18=3)
-    assert "no order of axes" in same(tmp_path / "a.mrc", volume(dtype="i2")).notes[0]
+    assert "not a valid order of axes" in same(tmp_path / "a.mrc", volume(dtype="i2")).notes[0]
 
 
 def smooth(dtype):

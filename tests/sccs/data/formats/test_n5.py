@@ -1,5 +1,6 @@
 """N5: axis order, levels, groups, and the several places where voxel sizes and offsets stand."""
 
+import json
 import pickle
 
 import numpy as np
@@ -214,12 +215,12 @@ def test_n5_transforms_that_say_less(tmp_path, attributes, size, translation):
 def test_n5_groups(tmp_path):
     write_n5(tmp_path / "a.n5" / "em", volume())
     write_n5(tmp_path / "a.n5" / "labels" / "mito", volume())
-    fails(tmp_path / "a.n5", "several datasets and none named", "em, labels/mito")
+    fails(tmp_path / "a.n5", "several datasets, none chosen", "em, labels/mito")
     for i, data in enumerate((volume((4, 10, 8)), volume((4, 5, 4)))):
         write_n5(tmp_path / "c.n5" / "em" / f"s{i}", data)
     same(tmp_path / "c.n5", volume((4, 5, 4)), level=1)
     write_n5(tmp_path / "c.n5" / "labels" / "s0", volume())
-    fails(tmp_path / "c.n5", "several datasets and none named", "<one of: em, labels>")
+    fails(tmp_path / "c.n5", "several datasets, none chosen", "<one of: em, labels>")
     (tmp_path / "b.n5").mkdir()
     fails(tmp_path / "b.n5", "an N5 group without a dataset")
 
@@ -248,3 +249,34 @@ def test_a_compression_that_is_not_there_is_named(tmp_path):
     write_n5(tmp_path / "a.n5", volume())
     add_n5(tmp_path / "a.n5", {"compression": {"type": "lz4", "blockSize": 65536}})
     fails(tmp_path / "a.n5", "its compression lz4 of N5", "export it with gzip, blosc or zstd")
+
+
+@pytest.mark.parametrize(
+    "attributes, size, told",
+    [
+        ({"resolution": [8, 9, 50], "units": "nm"}, (50, 9, 8), None),
+        ({"resolution": [8, 9, 50], "units": None}, (50, 9, 8), None),
+        ({"resolution": [8, 9, 50], "units": ["parsec"] * 3}, None, "its unit parsec is not a length"),
+        ({"resolution": {"x": 8}}, None, None),
+        ({"pixelResolution": {"unit": "nm", "dimensions": "8 x 9"}}, None, "voxel size is not understood"),
+        ({"multiscales": 3, "transform": {"scale": ["a"]}}, None, "voxel size is not understood"),
+    ],
+)
+def test_what_is_said_of_sizes_never_costs_the_pixels(tmp_path, attributes, size, told):
+    write_n5(tmp_path / "a.n5", volume())
+    add_n5(tmp_path / "a.n5", attributes)  # tensorstore refuses to write, or read, some of them
+    source = same(tmp_path / "a.n5", volume())
+    assert source.voxel_size == size
+    assert [told in note for note in source.notes] == ([True] if told else [])
+
+
+def test_n5_before_version_2_and_without_what_pixels_need(tmp_path):
+    write_n5(tmp_path / "a.n5", volume())
+    file = tmp_path / "a.n5" / "attributes.json"
+    attributes = json.loads(file.read_text())
+    del attributes["compression"]
+    file.write_text(json.dumps({**attributes, "compressionType": "gzip"}))
+    same(tmp_path / "a.n5", volume())
+    del attributes["blockSize"]
+    file.write_text(json.dumps(attributes))
+    fails(tmp_path / "a.n5", "attributes.json: has no blockSize")

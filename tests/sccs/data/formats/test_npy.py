@@ -33,8 +33,8 @@ def headed(shape: str) -> bytes:
 @pytest.mark.parametrize(
     "save, says",
     [
-        (lambda path: path.write_bytes(b"no array"), "no .npy file"),
-        (lambda path: path.write_bytes(b""), "empty|no .npy file"),
+        (lambda path: path.write_bytes(b"no array"), "not a .npy file"),
+        (lambda path: path.write_bytes(b""), "empty|not a .npy file"),
         (lambda path: np.save(path, np.asfortranarray(IMAGE)), "Fortran"),
         (lambda path: np.save(path, np.array([{}, []], dtype=object)), "Python objects"),
         (lambda path: np.save(path, np.zeros(3, [("a", "u1")])), "records"),

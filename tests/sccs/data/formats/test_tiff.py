@@ -81,7 +81,7 @@ def test_levels_of_a_pyramidal_tiff(tmp_path):
         tif.write(fine[::2, ::2], subfiletype=1, **options)
     assert same(tmp_path / "a.ome.tif", fine[None]).voxel_size == (4, 4, 4)
     assert same(tmp_path / "a.ome.tif", fine[None, ::2, ::2], level=1).voxel_size == (8, 8, 8)
-    fails(tmp_path / "a.ome.tif", "has 2 level(s), `level: 2` was asked for", level=2)
+    fails(tmp_path / "a.ome.tif", "has 2 level(s), `level: 2` was requested", level=2)
 
 
 @pytest.mark.parametrize("shape", [(4, 9, 7, 3), (9, 7, 3), (3, 9, 7)])
@@ -134,7 +134,7 @@ def test_images_of_different_kinds_in_one_tiff(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
         for shape in ((4, 9, 7), (4, 5, 5)):
             tif.write(volume(shape), photometric="minisblack")
-    fails(tmp_path / "a.tif", "holds 2 images of different kinds", "(4, 9, 7) uint8, (4, 5, 5) uint8")
+    fails(tmp_path / "a.tif", "contains 2 images of different kinds", "(4, 9, 7) uint8, (4, 5, 5) uint8")
 
 
 def test_a_missing_codec_comes_with_its_command(tmp_path, monkeypatch):
@@ -197,7 +197,8 @@ def test_units_of_imagej(tmp_path, per, says, expected):
     tifffile.imwrite(tmp_path / "a.tif", volume(), imagej=True, resolution=(per, per), metadata={"axes": "ZYX", **says})
     source = open_image(tmp_path / "a.tif")
     assert source.voxel_size == (expected and pytest.approx(expected))
-    assert bool(source.notes) == (expected is not None and "spacing" not in says)
+    told = says.get("zunit") == "pixel" or (expected is not None and "spacing" not in says)
+    assert ["distance of slices" in note for note in source.notes] == [True] * told
 
 
 def test_a_lone_slice_of_imagej_is_as_thick_as_its_pixels(tmp_path):
@@ -220,7 +221,7 @@ def test_a_cut_stack_of_imagej_beyond_4_gb(tmp_path, slices):
     big_imagej(tmp_path / "whole.tif", data, data.nbytes)
     same(tmp_path / "whole.tif", data)
     big_imagej(tmp_path / "cut.tif", data, int(slices * data[0].nbytes))
-    fails(tmp_path / "cut.tif", "truncated TIFF", "of the 4 that it announces")
+    fails(tmp_path / "cut.tif", "truncated TIFF", "before its last slice of 4")
 
 
 def test_a_slice_that_was_taken_out_of_a_stack_of_imagej_is_whole(tmp_path):
@@ -239,3 +240,83 @@ def test_a_compression_that_nothing_knows_is_told_when_the_file_is_opened(tmp_pa
     with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as tif:
         tif.pages[0].tags["Compression"].overwrite(34661)
     fails(tmp_path / "a.tif", "its compression", "save it as plain TIFF")
+
+
+@pytest.mark.parametrize(
+    "odd, says",
+    [
+        ({"compression": "zlib"}, "its pages differ in compression"),
+        ({"photometric": "miniswhite"}, "its pages differ in which end is white"),
+        ({"data": volume((9, 7), "u2")}, "its pages differ in depth"),
+        ({"data": volume((8, 7))}, "its pages differ in height"),
+        ({"rowsperstrip": 2}, "its pages differ in strips or tiles"),
+    ],
+)
+def test_a_page_unlike_the_others_is_told_not_decoded_as_they_are(tmp_path, odd, says):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        for z, plane in enumerate(volume((12, 9, 7))):
+            options = {"data": plane, "photometric": "minisblack", "metadata": None, "contiguous": False}
+            tif.write(**{**options, **(odd if z == 4 else {})})
+    fails(tmp_path / "a.tif", says, "save it as one stack anew")
+
+
+@pytest.mark.parametrize("codes", [False, True])
+def test_pages_written_one_by_one_may_be_packed_each_in_its_way_but_white_at_one_end(tmp_path, codes):
+    for name, option in (("a", {"compression": "zlib"}), ("b", {"photometric": "miniswhite"})):
+        with tifffile.TiffWriter(tmp_path / f"{name}.tif") as tif:
+            for z, plane in enumerate(volume()):
+                tif.write(**{"data": plane, "photometric": "minisblack", **(option if z == 2 else {})})
+    same(tmp_path / "a.tif", volume(), codes=codes)
+    if codes:
+        same(tmp_path / "b.tif", volume(), codes=True)
+    else:
+        fails(tmp_path / "b.tif", "differ in which end is white")
+
+
+def test_masks_and_thumbnails_beside_the_pages_do_not_count(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        for plane in volume():
+            tif.write(plane, photometric="minisblack", metadata=None, contiguous=False)
+        tif.write(volume((9, 7)) > 60, photometric="mask", subfiletype=4, metadata=None)
+        tif.write(volume((3, 2)), photometric="minisblack", subfiletype=1, metadata=None)
+    same(tmp_path / "a.tif", volume())
+
+
+def test_a_palette_is_applied_if_it_is_grey_and_is_no_image_if_not(tmp_path):
+    down = np.tile(np.arange(255, -1, -1, dtype="u2") * 257, (3, 1))
+    colours = np.arange(768, dtype="u2").reshape(3, 256) * 80
+    write_tiff(tmp_path / "a.tif", volume(), photometric="palette", colormap=down)
+    same(tmp_path / "a.tif", 255 - volume())
+    same(tmp_path / "a.tif", volume(), codes=True)
+    write_tiff(tmp_path / "b.tif", volume(), photometric="palette", colormap=colours)
+    fails(tmp_path / "b.tif", "has a palette of colours")
+    same(tmp_path / "b.tif", volume(), codes=True)
+    tifffile.imwrite(
+        tmp_path / "c.tif", volume((9, 7)), imagej=True, photometric="palette", colormap=colours, metadata={}
+    )
+    assert "false colours" in same(tmp_path / "c.tif", volume((1, 9, 7))[0][None]).notes[0]
+
+
+@pytest.mark.parametrize("unit, nm", [("nanometers", 1), ("angstroms", 0.1), ("\\u212B", 0.1), ("furlong", None)])
+def test_units_by_other_names_and_such_as_are_none(tmp_path, unit, nm):
+    metadata = {"axes": "ZYX", "unit": unit, "spacing": 30}
+    tifffile.imwrite(tmp_path / "a.tif", volume(), imagej=True, resolution=(1 / 8, 1 / 8), metadata=metadata)
+    source = open_image(tmp_path / "a.tif")
+    assert source.voxel_size == (nm and pytest.approx((30 * nm, 8 * nm, 8 * nm)))
+    assert [f"its unit {unit} is not a length" in note for note in source.notes] == ([] if nm else [True])
+
+
+def test_sizes_that_are_no_numbers_are_told_and_the_pixels_read(tmp_path):
+    sizes = {f"PhysicalSize{a}": 0.125 for a in "ZYX"}
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", volume(), ome=True, photometric="minisblack", metadata={"axes": "ZYX", **sizes}
+    )
+    content = (tmp_path / "a.ome.tif").read_bytes()
+    (tmp_path / "a.ome.tif").write_bytes(content.replace(b'PhysicalSizeX="0.125"', b'PhysicalSizeX="a lot"'))
+    source = same(tmp_path / "a.ome.tif", volume())
+    assert source.voxel_size is None and "voxel size is not understood" in source.notes[0]
+
+
+def test_an_orientation_is_told_and_not_applied(tmp_path):
+    write_tiff(tmp_path / "a.tif", volume((9, 7)), extratags=[(274, 3, 1, 6, True)])
+    assert "its orientation (6) is not applied" in same(tmp_path / "a.tif", volume((1, 9, 7))[0][None]).notes[0]

@@ -48,7 +48,7 @@ def test_ome_zarr_levels_axes_and_units(tmp_path, version):
     assert same(tmp_path / "a.ome.zarr", fine).voxel_size == (50, 10, 20)
     assert same(tmp_path / "a.ome.zarr", fine[:, ::2, ::2], level=1).voxel_size == (50, 20, 40)
     assert same(tmp_path / "a.ome.zarr" / "scale1", fine[:, ::2, ::2]).voxel_size == (50, 20, 40)
-    fails(tmp_path / "a.ome.zarr", "has 2 level(s) (scale0, scale1), `level: 2` was asked for", level=2)
+    fails(tmp_path / "a.ome.zarr", "has 2 level(s) (scale0, scale1), `level: 2` was requested", level=2)
 
 
 def test_ome_zarr_with_channel_and_time(tmp_path):
@@ -56,7 +56,7 @@ def test_ome_zarr_with_channel_and_time(tmp_path):
     write_ome_zarr(tmp_path / "a.zarr", [data], [(1, 1, 2, 1, 1)], "0.4", "tczyx", base_scale=[1, 1, 8, 4, 4])
     assert same(tmp_path / "a.zarr", data[0, 0]).voxel_size == (16, 4, 4)
     write_ome_zarr(tmp_path / "b.zarr", [volume((2, 4, 9, 7))], [(1, 1, 1, 1)], axes="czyx")
-    fails(tmp_path / "b.zarr", "has 2 channels, SCCS takes grey images")
+    fails(tmp_path / "b.zarr", "has 2 channels, SCCS needs greyscale images")
 
 
 def test_ome_zarr_axis_order_is_the_files(tmp_path):
@@ -78,14 +78,14 @@ def test_zarr_groups(tmp_path):
     write_zarr(tmp_path / "a.zarr" / "em", volume())
     same(tmp_path / "a.zarr", volume())
     write_zarr(tmp_path / "a.zarr" / "labels", volume())
-    fails(tmp_path / "a.zarr", "several arrays and none named", "em, labels")
+    fails(tmp_path / "a.zarr", "several arrays, none chosen", "em, labels")
     same(f"{tmp_path}/a.zarr:/em", volume())
     zarr.create_group(str(tmp_path / "b.zarr"))
     write_ome_zarr(tmp_path / "b.zarr" / "em", [volume((4, 10, 8)), volume((4, 5, 4))], [(8, 4, 4), (8, 8, 8)])
     write_zarr(tmp_path / "b.zarr" / "em" / "labels" / "mito", volume((4, 10, 8), seed=1))
     assert same(tmp_path / "b.zarr", volume((4, 5, 4)), level=1).voxel_size == (8, 8, 8)  # its labels do not count
     write_ome_zarr(tmp_path / "b.zarr" / "sem", [volume()], [(1, 1, 1)])
-    fails(tmp_path / "b.zarr", "several arrays and none named", "<one of: em, sem>")
+    fails(tmp_path / "b.zarr", "several arrays, none chosen", "<one of: em, sem>")
     fails(tmp_path / "a.zarr" / "em2", f"did you mean {tmp_path}/a.zarr/em?")
 
 
@@ -222,14 +222,14 @@ def test_a_level_outside_of_the_container_is_refused(tmp_path, level):
     text = json.loads(file.read_text())
     text["attributes"]["ome"]["multiscales"][0]["datasets"][0]["path"] = level.format(folder=tmp_path)
     file.write_text(json.dumps(text))
-    fails(tmp_path / "a.zarr", "outside of it")
+    fails(tmp_path / "a.zarr", "outside it")
 
 
 def test_a_level_that_is_not_there_and_an_offset_alone_are_told(tmp_path):
     write_ome_zarr(tmp_path / "a.zarr", [volume()], [(1, 1, 1), (1, 2, 2)])
-    fails(tmp_path / "a.zarr", "scale1: the image's metadata names this level, which is not there", level=1)
+    fails(tmp_path / "a.zarr", "scale1: the image's metadata lists this level, but it is missing", level=1)
     write_zarr(tmp_path / "b.zarr", volume(), attributes={"offset": [1, 2, 3]})
-    assert "`offset` stands without a `resolution`" in same(tmp_path / "b.zarr", volume()).notes[0]
+    assert "`offset` has no `resolution`" in same(tmp_path / "b.zarr", volume()).notes[0]
 
 
 def test_sizes_that_are_missing_or_those_of_no_image_are_unknown_and_said(tmp_path):
@@ -239,9 +239,38 @@ def test_sizes_that_are_missing_or_those_of_no_image_are_unknown_and_said(tmp_pa
     assert "its unit parsec is not a length" in source.notes[0]
     write_ome_zarr(tmp_path / "huge.zarr", [data], [(1e300, 2, 2)])
     assert (source := same(tmp_path / "huge.zarr", data)).voxel_size is None
-    assert "that of no image" in source.notes[0]
+    assert "is implausible" in source.notes[0]
     write_ome_zarr(tmp_path / "none.zarr", [data], [(4, 2, 2)], "0.4")
     attributes = json.loads((tmp_path / "none.zarr" / ".zattrs").read_text())
     del attributes["multiscales"][0]["datasets"][0]["coordinateTransformations"]
     (tmp_path / "none.zarr" / ".zattrs").write_text(json.dumps(attributes))
     assert same(tmp_path / "none.zarr", data).voxel_size is None
+
+
+@pytest.mark.parametrize(
+    "attributes, size",
+    [
+        ({"pixelResolution": {"unit": "um", "dimensions": [0.008, 0.009, 0.05]}}, (50, 9, 8)),
+        ({"pixelResolution": [8, 9, 50]}, None),
+        ({"transform": {"axes": ["z", "y", "x"], "scale": ["a", 1, 1]}}, None),
+    ],
+)
+def test_sizes_as_n5_viewer_writes_them_and_such_as_make_no_sense(tmp_path, attributes, size):
+    write_zarr(tmp_path / "a.zarr", volume(), 2, attributes=attributes)
+    source = same(tmp_path / "a.zarr", volume())
+    assert source.voxel_size == size and bool(source.notes) == (size is None)
+
+
+@pytest.mark.parametrize("edit", [{"datasets": None}, {"datasets": [1]}, {"datasets": [{"path": 0}]}])
+def test_damaged_metadata_of_ome_is_told(tmp_path, edit):
+    write_ome_zarr(tmp_path / "a.zarr", [volume()], [(4, 2, 2)], "0.4")
+    file = tmp_path / "a.zarr" / ".zattrs"
+    image = json.loads(file.read_text())["multiscales"][0]
+    file.write_text(json.dumps({"multiscales": [{**image, **edit}]}))
+    fails(tmp_path / "a.zarr", "its OME metadata is damaged", "fix .zattrs or zarr.json")
+
+
+def test_transformations_that_make_no_sense_are_told_and_the_pixels_read(tmp_path):
+    write_ome_zarr(tmp_path / "a.zarr", [volume()], [("a", 2, 2)], "0.4")
+    source = same(tmp_path / "a.zarr", volume())
+    assert source.voxel_size is None and "voxel size is not understood" in source.notes[0]
