@@ -52,7 +52,7 @@ def test_label_images(folder, trained, fails, labels, says):  # noqa: F811
         ("0,0,0,nucleus\n", "line 1: no column 'z'; write the line z,y,x,class above the points"),
         ("z,y,x,class\n0,a,0,nucleus\n", "line 2: y is 'a', but coordinates are whole numbers of voxels"),
         ("z,y,x,class\n0,1,nan,nucleus\n", "line 2: x is 'nan'"),
-        ("z,y,x,class\n0,1\n", "line 2: 2 values under 4 columns"),
+        ("z,y,x,class\n0,1\n", "line 2: 2 values for 4 columns"),
         ("z,y,x,class\n0,1,1,9\n", "line 2: class 9 has no name"),
         ("z,y,x,class\n0,1,1,nucleus\n0,500,1,rest\n", "a label at z=0 y=500 x=1 lies outside the image of shape"),
         ("z,y,x,class\n0,1,1,\n", "touch no superpixel"),
@@ -116,7 +116,7 @@ def test_clusters_that_cannot_be_split_or_merged(folder, fails):  # noqa: F811
     fails(["split", run, 9, "--into", 2], "no cluster 9; the run has 0, 1, 2, 3")
     fails(["merge", run, 1], "give two or more different clusters")
     fails(["merge", run, 1, 1], "different clusters")
-    fails(["split", run, 1, "--into", 254], "more than 255 numbers")
+    fails(["split", run, 1, "--into", 254], "exceeds the 255 cluster numbers")
     assert go("merge", run, 0, 1) == 0
     fails(["split", run, 1, "--into", 2], "no cluster 1; the run has 0, 2, 3")
     fails(["name", run / "nowhere", "1=x"], "no such run folder")

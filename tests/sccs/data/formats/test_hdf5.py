@@ -171,7 +171,7 @@ def test_a_link_to_another_file_is_the_image_where_there_is_no_other(tmp_path):
         file["em"] = h5py.ExternalLink("b.h5", "/d")
     same(tmp_path / "a.h5", volume())
     (tmp_path / "b.h5").unlink()
-    fails(tmp_path / "a.h5", "/em: leads to b.h5:/d, where there is nothing")
+    fails(tmp_path / "a.h5", "/em: links to b.h5:/d, which does not exist")
 
 
 def test_a_virtual_dataset_of_virtual_ones_whose_pixels_are_gone(tmp_path):

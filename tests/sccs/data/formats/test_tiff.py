@@ -198,7 +198,7 @@ def test_units_of_imagej(tmp_path, per, says, expected):
     source = open_image(tmp_path / "a.tif")
     assert source.voxel_size == (expected and pytest.approx(expected))
     told = says.get("zunit") == "pixel" or (expected is not None and "spacing" not in says)
-    assert ["distance of slices" in note for note in source.notes] == [True] * told
+    assert ["`voxel_size`" in note for note in source.notes] == [True] * told
 
 
 def test_a_lone_slice_of_imagej_is_as_thick_as_its_pixels(tmp_path):
