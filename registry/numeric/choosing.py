@@ -11,21 +11,13 @@ CANDIDATES = 10  # per chosen point, among the most doubtful
 
 
 def spread(points: np.ndarray, kinds: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Up to n of the points (N, d), in ascending order: those nearest to the centres of k-means cells; used without
-    prior knowledge.
+    """Up to n of the points (N, d), those nearest to the centres of n cells; used without prior knowledge.
 
-    kinds: (N,) int, such as clusters. Each kind gets the same number of cells, or as many as it has points, so that
-    rare kinds get more than their share. Lots decide which kind gets one more.
+    kinds: (N,) int, such as clusters. In the k-means that makes the cells, a kind's weight is the root of its number of
+    points, so that rare kinds get more cells than their share.
     """
     _, at, count = np.unique(kinds, return_inverse=True, return_counts=True)
-    cells, lots = np.zeros(len(count), np.int64), np.random.default_rng(seed).permutation(len(count))
-    while (missing := min(n, len(points)) - cells.sum()) > 0:
-        cells[lots[cells[lots] < count[lots]][:missing]] += 1
-    found = [np.zeros(0, np.int64)]
-    for kind, m in enumerate(cells):
-        members = np.flatnonzero(at == kind)
-        found.append(members[nearest_to_centres(points[members], int(m), seed)])
-    return np.sort(np.concatenate(found))
+    return nearest_to_centres(points, n, seed, 1 / np.sqrt(count[at]))
 
 
 def doubtful(points: np.ndarray, P: np.ndarray, doubt: np.ndarray, n: int, seed: int) -> np.ndarray:
@@ -49,7 +41,7 @@ def doubtful(points: np.ndarray, P: np.ndarray, doubt: np.ndarray, n: int, seed:
 
 def nearest_to_centres(points: np.ndarray, n: int, seed: int, weights: np.ndarray | None = None) -> np.ndarray:
     """The points (N, d) nearest to the centres of n cells of k-means, each once, in ascending order."""
-    n = min(n, len(np.unique(points, axis=0))) if n else 0
+    n = min(n, len(np.unique(points, axis=0)))
     if not n:
         return np.zeros(0, np.int64)
     centres, cells, _ = kmeans(points.astype(np.float32), n, seed, n_init=1, weights=weights)

@@ -82,11 +82,6 @@ class Coordinates:
             columns.append(_walked(graph, project(graph.feature - m, W), hops))
         return torch.cat(columns, 1).cpu().numpy()
 
-    def tempered(self, points: np.ndarray) -> np.ndarray:
-        """Coordinates (n, u len(hops)), as `of` gives them, times the roots of their deviations: halfway between those
-        as they are, which hide small classes, and those of one deviation, which are mostly noise."""
-        return points * np.sqrt(self.deviation_).ravel()
-
     def get_state(self) -> dict[str, np.ndarray]:
         """`mean`, `weights`, `deviation`, `sample`."""
         return {"mean": self.mean_, "weights": self.weights_, "deviation": self.deviation_, "sample": self.sample_}
