@@ -20,6 +20,7 @@ PAPER = {
 PAPER_K = {6: 0.559, 7: 0.798, 8: 0.816, 9: 0.761}  # Table 2, average DSC
 UNSUPERVISED = (
     "sccs_plus",
+    "sccs_plus_fine",  # of more clusters, so no match for the others
     "sccs_plus_mae",
     "sccs_fast",
     "sccs",
