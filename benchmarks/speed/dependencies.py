@@ -28,6 +28,8 @@ from benchmarks.pages import commit
 COMMAND = "python -m benchmarks.speed.dependencies"
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = {
+    "ncempy": "ncempy.io.dm",
+    "pylibczirw": "pylibCZIrw.czi",
     "scikit-image": "skimage",
     "scikit-learn": "sklearn",
     "pyyaml": "yaml",
