@@ -49,7 +49,7 @@ def test_runs_stand_side_by_side_with_mappings_classes_use_and_time(tmp_path, ca
     assert first["DSC train"] == first["nucleus"] == first["DSC oracle (upper bound)"] == "1.000"
     assert second["nucleus"] == f"{2 * 80 / 180:.3f}" == second["DSC without rest"]
     assert first["clusters used test"] == "2" and first["s/FOV"] == "1.375"
-    assert "by the mapping train" in out
+    assert "use the mapping train" in out
     assert len({len(line) for line in out.splitlines() if line.startswith("|")}) == 1  # aligned in a terminal
 
 
@@ -144,5 +144,5 @@ def test_a_class_that_is_named_like_a_column_takes_no_place(tmp_path, capsys):
 def test_the_table_replaces_no_folder(tmp_path):
     run = make_run(tmp_path / "a", 0, wrong=0)
     (tmp_path / "images").mkdir()
-    with pytest.raises(UserError, match="images: a folder"):
+    with pytest.raises(UserError, match="images: is a folder"):
         main([run], str(tmp_path / "images"))

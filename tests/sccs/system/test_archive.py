@@ -39,7 +39,7 @@ def test_odd_names(tmp_path, name):
 
 def test_a_file_that_is_a_folder_as_well(tmp_path):
     make(tmp_path / "a.zip", {"model": b"x", "model/model.json": b"{}"})
-    refused(tmp_path / "a.zip", "'model' is a file and a folder")
+    refused(tmp_path / "a.zip", "'model' is both a file and a folder")
 
 
 def test_bombs(tmp_path, monkeypatch):

@@ -156,7 +156,7 @@ def test_a_file_replaces_no_folder_and_nothing_replaces_a_device(tmp_path):
     (tmp_path / "images" / "z0.tif").write_text("raw")
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "out").symlink_to("/proc/self/fd/1")  # as /dev/stdout
-    for name, said in (("images", "a folder"), ("pipe", "a pipe"), ("out", "a device")):
+    for name, said in (("images", "a folder"), ("pipe", "a device, pipe or socket"), ("out", "a device")):
         with pytest.raises(UserError, match=said):
             write_text(tmp_path / name, "new")
     assert (tmp_path / "images" / "z0.tif").read_text() == "raw"
