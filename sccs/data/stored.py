@@ -46,6 +46,7 @@ _NO_CODEC = re.compile(
     r"(?:codec not available: |Unknown codec: )[\"']*([\w.-]+)|[\"']([\w.-]+)[\"'] is not registered"
 )
 _DIGITS = re.compile(r"\d+")
+TO_GREY = "convert it to grey (Fiji: Image > Type > 8-bit)"
 LARGE_CHUNK = 1 << 24  # bytes; larger chunks are decoded one at a time, not in parallel
 COUNTED_CHUNKS = 100_000  # of an array with more, this many are checked, evenly spaced
 

@@ -33,7 +33,9 @@ class CZIArray(Stored):
         self.shape = tuple(int(end - first) for first, end in ends)
         kinds = {reader.get_channel_pixel_type(channel) for channel in range(*box.get("C", (0, 1)))}
         if len(kinds) > 1 or not kinds <= set(_TYPES):
-            raise UserError(f"{path}: has pixels of {', '.join(sorted(kinds))}, SCCS takes grey: export one channel")
+            raise UserError(
+                f"{path}: has pixels of {', '.join(sorted(kinds))}, SCCS needs greyscale images: export one channel"
+            )
         self.dtype = np.dtype(_TYPES[kinds.pop()])
         steps = _steps(reader.raw_metadata)
         self.scales = (None, None, *(steps.get(letter) for letter in "zyx"))

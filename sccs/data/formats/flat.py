@@ -15,9 +15,8 @@ from sccs.data.bounds import DEFLATED, MOST_FLAT, check_decoded, check_file
 from sccs.data.formats.dm import DM_SUFFIXES, DMArray
 from sccs.data.formats.tiff import TIFF_SUFFIXES, TURNED, TiffStack
 from sccs.data.lazy import LazyArray, check_type, resolve_axes
-from sccs.data.stored import Stored, gone, guarded, listed, natural, oddities
+from sccs.data.stored import TO_GREY, Stored, gone, guarded, listed, natural, oddities
 
-TO_GREY = "convert it to grey (Fiji: Image > Type > 8-bit)"
 _ORIENTATION = 274  # tag of EXIF; 1 is upright
 FLAT_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm")
 LAZY_SUFFIXES = (*TIFF_SUFFIXES, *DM_SUFFIXES)  # of slices that are read in parts

@@ -15,7 +15,7 @@ import numpy as np
 from registry.base import UserError
 from registry.requirements import pip_install
 from sccs.data.bounds import MOST_METADATA, MOST_SIDE, check_decoded, check_shape
-from sccs.data.stored import NoSuchLevel, Stored, length, listed, optional, read_plain
+from sccs.data.stored import TO_GREY, NoSuchLevel, Stored, length, listed, optional, read_plain
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 _LARGEST_PIXEL = 1e4  # nm; no electron microscope has pixels of 10 µm, but screens and printers have
@@ -157,10 +157,7 @@ class TiffStack(Stored):
         if tif.is_imagej:
             self.notes += ("ImageJ shows it in false colours: its values are taken as grey",)
             return None
-        raise UserError(
-            f"{self.path}: has a palette of colours, SCCS takes grey images: convert it to grey "
-            "(Fiji: Image > Type > 8-bit)"
-        )
+        raise UserError(f"{self.path}: has a colour palette, SCCS needs greyscale images: {TO_GREY}")
 
     def _announced(self, tif: Any) -> int:
         """Slices of a stack beyond 4 GB: ImageJ describes only the first, ahead of all pixels. If another program

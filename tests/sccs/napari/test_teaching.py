@@ -19,18 +19,18 @@ from sccs.recipe import history
 from sccs.steps import unpainted
 
 RECIPE = {
-    "features": "filters",
+    "features": "intensity",
     "graph": {"name": "superpixel", "pixels_per_superpixel": 64, "edges": "knn+adjacent", "neighbours": 4},
     "embedder": {"name": "lgc_principal", "u": 3, "hops": 1},
     "clusterer": {"name": "kmeans", "k": 4},
     "device": "cpu",
 }
-SHAPE = (5, 80, 159)  # three fields of view in a row, one for each third
+SHAPE = (5, 80, 150)  # two fields of view in a row
 
 
 def thirds(seed: int = 0) -> np.ndarray:
-    """(5, 80, 159) uint8: left, middle, right third of three greys, with noise."""
-    grey = np.array([60, 120, 190])[np.arange(159) // 53]
+    """(5, 80, 150) uint8: left, middle, right third of three greys, with noise."""
+    grey = np.array([60, 120, 190])[np.arange(150) // 50]
     return (grey + np.random.default_rng(seed).normal(0, 12, SHAPE)).clip(0, 255).astype(np.uint8)
 
 
@@ -72,12 +72,6 @@ def said(teaching: Teaching, z: int) -> list[str]:
     return [legend.names[int(plane[40, column])] for column in (25, 75, 125)]
 
 
-def shown(teaching: Teaching, z: int) -> set[str]:
-    """The classes of a slice."""
-    plane, legend = teaching.predict(z)
-    return {legend.names[int(code)] for code in np.unique(plane)}
-
-
 def test_a_slice_follows_the_strokes_and_others_learn_from_them(teaching):
     assert teaching.predict(0) is None and teaching.counts == {1: 0, 2: 0}
     assert teaching.stroke(0, strokes((20, 1)))
@@ -87,7 +81,7 @@ def test_a_slice_follows_the_strokes_and_others_learn_from_them(teaching):
     before = teaching.counts
     assert min(before.values()) > 0
     teaching.stroke(2, strokes((70, 3)))
-    assert said(teaching, 1)[::2] == ["class 1", "class 2"] and "class 3" in shown(teaching, 1)
+    assert said(teaching, 1) == ["class 1", "class 3", "class 2"]
     assert teaching.counts == {**before, 3: teaching.counts[3]} and teaching.counts[3] > 0
     assert not teaching.stroke(2, strokes((70, 3)))  # as it was
 

@@ -115,9 +115,7 @@ def test_numpy_on_a_full_disk_is_one_line_and_leaves_nothing(folder):
     def full(scratch):
         raise OSError("13107200 requested and 5324800 written")  # what np.save raises, without a number
 
-    with pytest.raises(
-        UserError, match="cannot write .*phantom-x, in the cache: No space left on device: free"
-    ):
+    with pytest.raises(UserError, match="cannot write .*phantom-x, in the cache: No space left on device: free"):
         kept_folder(folder / "phantom-x", full)
     assert list(folder.iterdir()) == []
 

@@ -289,7 +289,7 @@ def test_a_palette_is_applied_if_it_is_grey_and_is_no_image_if_not(tmp_path):
     same(tmp_path / "a.tif", 255 - volume())
     same(tmp_path / "a.tif", volume(), codes=True)
     write_tiff(tmp_path / "b.tif", volume(), photometric="palette", colormap=colours)
-    fails(tmp_path / "b.tif", "has a palette of colours")
+    fails(tmp_path / "b.tif", "has a colour palette")
     same(tmp_path / "b.tif", volume(), codes=True)
     tifffile.imwrite(
         tmp_path / "c.tif", volume((9, 7)), imagej=True, photometric="palette", colormap=colours, metadata={}
