@@ -155,12 +155,12 @@ def test_a_run_says_that_labels_took_part():
         (
             {"clusterer": {"name": "linear_probe", "k": 2}},
             True,
-            "clusterer.k: 2 is less than the 3 classes of the data",
+            "clusterer.k: 2 is less than the data's 3 classes",
         ),
         (
             {"clusterer": {"name": "class_scores", "k": 2}},
             True,
-            "clusterer.k: 2 is less than the 3 classes of the data",
+            "clusterer.k: 2 is less than the data's 3 classes",
         ),
     ],
 )
