@@ -11,7 +11,7 @@ import torch
 
 from registry.base import FeatureMap, Features, UserError
 from registry.numeric.areas import area_closings, area_openings
-from registry.numeric.compiled import at_once, compiled
+from registry.numeric.compiled import compiled
 from registry.numeric.smoothing import gaussian
 from registry.ranges import Count, Pixels, Scale
 
@@ -75,9 +75,7 @@ class Filters(Features):
             list(threads.map(lambda job: job[1](), sorted(jobs, key=lambda job: -job[0])))  # longest first
         if self.areas:
             _profile(levels, changed[area_openings], changed[area_closings], LEVELS, planes[scales + sides :])
-        values = np.empty((*image.shape, len(planes)), np.float32)
-        at_once(lambda rows: _beside(planes[:, rows], values[rows]), len(image))
-        return FeatureMap(values=values, step=1.0, offset=0.0, shape=image.shape)
+        return FeatureMap(values=planes.transpose(1, 2, 0), step=1.0, offset=0.0, shape=image.shape)
 
 
 def grey_levels(image: np.ndarray) -> np.ndarray:
@@ -166,13 +164,3 @@ def _profile(levels: np.ndarray, opened: np.ndarray, closed: np.ndarray, unit: f
                 planes[3 * i, y, x] = (level - low) / unit
                 planes[3 * i + 1, y, x] = (high - level) / unit
                 planes[3 * i + 2, y, x] = (low + high) / (2 * unit) - 3
-
-
-@compiled
-def _beside(planes: np.ndarray, values: np.ndarray) -> None:
-    """Planes (q, H, W) as the channels of `values` (H, W, q)."""
-    q, H, W = planes.shape
-    for y in range(H):
-        for x in range(W):
-            for k in range(q):
-                values[y, x, k] = planes[k, y, x]

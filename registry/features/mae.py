@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from registry.base import FeatureMap, Features, TensorMap, UserError
 from registry.mae.checkpoint import checkpoint_path, read_checkpoint, weights_hash
 from registry.mae.network import Encoder
+from registry.mae.precision import Precision, uses_bfloat16
 from registry.mae.windows import Known, windowed, windowed_batch
 from registry.ranges import Batch, Depth, Pixels, Width
 
@@ -29,7 +30,7 @@ class MAE(Features):
     stride: px between windows, a multiple of `patch`; if windows overlap (40), their tokens are averaged.
     normalize: `token` standardises each token over its channels (the group's later code); `none` does not.
     precision: `bfloat16` computes in mixed precision: about twice as fast on CPUs with native support, far slower on
-    those that must emulate it. `auto`: bfloat16 if `multiplies_bfloat16`, else float32.
+    those that must emulate it. `auto`: bfloat16 if `registry.mae.precision.multiplies_bfloat16`, else float32.
     batch: windows at once. layer: use the plain output of this many blocks; null: of all, after the final LayerNorm.
 
     The image is padded by reflection at its right and lower edge until windows cover it. Token (i, j) is centred on
@@ -49,7 +50,7 @@ class MAE(Features):
         batch: Batch = 7,
         layer: Depth | None = None,
         normalize: Literal["none", "token"] = "none",
-        precision: Literal["float32", "bfloat16", "auto"] = "float32",
+        precision: Precision = "float32",
     ):
         self.checkpoint = checkpoint
         self.window = window
@@ -118,7 +119,7 @@ class MAE(Features):
             return self._load()(windows, layer=self.layer).float()
 
     def _mixed(self) -> bool:
-        return self.precision == "bfloat16" or (self.precision == "auto" and multiplies_bfloat16(self.device))
+        return uses_bfloat16(self.precision, self.device)
 
     def fingerprint(self) -> str:
         """Hash of the weights; with `auto` also the chosen precision, as several machines may share a cache."""
@@ -166,14 +167,6 @@ class MAE(Features):
                     module.to(kind)  # once, instead of for every batch by autocast
             self._encoder.eval()
         return self._encoder.to(self.device)
-
-
-def multiplies_bfloat16(device: str) -> bool:
-    """Whether the device multiplies bfloat16 matrices natively: supporting GPUs, and CPUs with AMX."""
-    if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    known = getattr(torch.cpu, "_is_amx_tile_supported", None)  # PyTorch has no public name for it
-    return known is not None and bool(known())
 
 
 def standardised(values: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ import torch
 
 from registry.base import FeatureMap, UserError, chunks
 from registry.features.mae import MAE, standardised
+from registry.mae.precision import Precision
 from registry.ranges import Batch, Depth, Pixels, Width
 
 
@@ -38,7 +39,7 @@ class Maester(MAE):
         batch: Batch = 64,
         layer: Depth | None = None,
         normalize: Literal["none", "token"] = "none",
-        precision: Literal["float32", "bfloat16", "auto"] = "float32",
+        precision: Precision = "float32",
     ):
         super().__init__(
             checkpoint=checkpoint,

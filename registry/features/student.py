@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import torch
 
 from registry.base import FeatureMap, Features, TensorMap
 from registry.mae.checkpoint import STUDENT, checkpoint_path, read_checkpoint, weights_hash
+from registry.mae.precision import Precision, uses_bfloat16
 from registry.mae.student import STEP, Student, features, fused
 from registry.ranges import Width
 
@@ -22,16 +21,12 @@ class StudentFeatures(Features):
     checkpoint: "bundled" (see registry/mae/weights/student_vem.md) or a file written by distillation.
     width, q: must be those of the checkpoint. `device`: of the net.
     precision: `bfloat16` takes about half the time on CPUs with native support (AMX, AVX512_BF16) and on GPUs, and is
-    far slower on those that must emulate it. Features differ by less than a hundredth of their deviation.
+    far slower on those that must emulate it. Features differ by less than a hundredth of their deviation. `auto`
+    (default): bfloat16 if `registry.mae.precision.multiplies_bfloat16`, else float32.
     """
 
     def __init__(
-        self,
-        *,
-        checkpoint: str = "bundled",
-        width: Width = 32,
-        q: Width = 192,
-        precision: Literal["float32", "bfloat16"] = "float32",
+        self, *, checkpoint: str = "bundled", width: Width = 32, q: Width = 192, precision: Precision = "auto"
     ):
         self.checkpoint = checkpoint
         self.width = width
@@ -52,9 +47,10 @@ class StudentFeatures(Features):
         return [TensorMap(values, float(STEP), (STEP - 1) / 2)]
 
     def fingerprint(self) -> str:
+        """Hash of the weights; with `auto` also the chosen precision, as several machines may share a cache."""
         if self._hash is None:
             self._hash = weights_hash(self.get_state())
-        return self._hash
+        return f"{self._hash} bfloat16" if self.precision == "auto" and self._kind == torch.bfloat16 else self._hash
 
     def get_state(self) -> dict[str, np.ndarray]:
         """The stored weights (half precision stays half), so that a saved run needs no checkpoint file."""
@@ -67,12 +63,13 @@ class StudentFeatures(Features):
         self._weights, self._student, self._hash = dict(state), None, None
 
     def _load(self) -> Student:
-        if self._student is None:
-            self._student = fused(Student(width=self.width, out=self.q))
+        if self._student is None or self._student.last.weight.dtype != self._kind:
+            student = fused(Student(width=self.width, out=self.q))
             weights = {name: torch.from_numpy(value).float() for name, value in self.get_state().items()}
-            self._student.load_state_dict(weights)
-        return self._student.to(self.device, self._kind)
+            student.load_state_dict(weights)
+            self._student = student.to(dtype=self._kind)
+        return self._student.to(self.device)
 
     @property
     def _kind(self) -> torch.dtype:
-        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+        return torch.bfloat16 if uses_bfloat16(self.precision, self.device) else torch.float32

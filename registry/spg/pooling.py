@@ -51,7 +51,7 @@ def pool(features: FeatureMap | FeatureStack, regions: np.ndarray) -> np.ndarray
         return np.concatenate([pool(each, regions) for each in features.maps], axis=1)
     h, w, q = features.values.shape
     if features.step == 1 and features.offset == 0 and regions.shape == (h, w):
-        return _pool_pixels(features.values.reshape(h * w, q), regions.ravel())
+        return _pool_pixels(features.values, regions)
     V = features.values.astype(np.float64).reshape(h * w, q)  # squares are subtracted below
     centre = V.reshape(h, w, q).mean(axis=(0, 1))
     V -= centre
@@ -158,35 +158,44 @@ def _mean_and_deviation(
 
 
 def _pool_pixels(V: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """The same if every pixel is a token: V (H W, q), regions (H W,)."""
-    share = 1 / np.bincount(regions)
-    q, centre = V.shape[1], V.mean(axis=0, dtype=np.float64)
-    pooled = np.empty((len(share), 2, q), np.float32)
+    """The same if every pixel is a token: V (H, W, q), regions (H, W)."""
+    planes = V.transpose(2, 0, 1)
+    if planes.strides[2] != planes.itemsize:  # channels beside one another
+        planes = np.ascontiguousarray(planes)
+    area = np.bincount(regions.ravel())
+    pooled = np.empty((len(area), 2, len(planes)), np.float32)
+    centre = planes[:, ::16, ::16].mean(axis=(1, 2), dtype=np.float64)  # squares are subtracted
 
     def moments_of(channels: slice) -> None:
-        pooled[:, :, channels] = _moments_of_pixels(V, channels.start, channels.stop, centre, regions, share)
+        _moments_of_pixels(planes[channels], centre[channels], regions, area, pooled[:, :, channels])
 
-    at_once(moments_of, q, 16)  # so many channels' sums fit into a processor's cache
-    return pooled.reshape(-1, 2 * q)
+    at_once(moments_of, len(planes))
+    return pooled.reshape(len(area), -1)
 
 
 @compiled
 def _moments_of_pixels(
-    V: np.ndarray, first: int, end: int, centre: np.ndarray, regions: np.ndarray, share: np.ndarray
-) -> np.ndarray:
-    """Mean and deviation (n, 2, end - first) of some channels over the pixels of each region: V (H W, q), regions
-    (H W,); share (n,), one over the region's pixels; centre (q,), near which the values lie."""
-    q, near = end - first, centre[first:end]
-    sums = np.zeros((len(share), 2, q))
-    for p in range(len(regions)):
-        weight, values = share[regions[p]], V[p, first:end]
-        mean, square = sums[regions[p], 0], sums[regions[p], 1]
-        for k in range(q):
-            value = np.float64(values[k])
-            mean[k] += weight * value
-            square[k] += weight * ((value - near[k]) * (value - near[k]))
-    for r in range(len(share)):
-        for k in range(q):
-            apart = sums[r, 0, k] - near[k]
-            sums[r, 1, k] = np.sqrt(max(sums[r, 1, k] - apart * apart, 0.0))
-    return sums
+    planes: np.ndarray, centre: np.ndarray, regions: np.ndarray, area: np.ndarray, pooled: np.ndarray
+) -> None:
+    """Fill `pooled` (n, 2, q) with mean and deviation of planes (q, H, W) over the pixels of each region: regions
+    (H, W); area (n,), px; centre (q,), near which the values lie."""
+    q, H, W = planes.shape
+    for k in range(q):
+        near = centre[k]
+        sums, squares = np.zeros(len(area)), np.zeros(len(area))
+        for y in range(H):
+            values, labels = planes[k, y], regions[y]
+            x = 0
+            while x < W:  # adjacent pixels of one region, whose sums stay in registers
+                region = labels[x]
+                first, second = sums[region], squares[region]
+                while x < W and labels[x] == region:
+                    apart = np.float64(values[x]) - near
+                    first += apart
+                    second += apart * apart
+                    x += 1
+                sums[region], squares[region] = first, second
+        for r in range(len(area)):
+            mean = sums[r] / area[r]
+            pooled[r, 0, k] = mean + near
+            pooled[r, 1, k] = np.sqrt(max(squares[r] / area[r] - mean * mean, 0.0))

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from registry.base import UserError
-from registry.features import mae
 from registry.features.mae import MAE
+from registry.mae import precision as precisions
 from tests.registry.tiny_mae import PART, images, locating_part, made_up_mae, save
 
 
@@ -47,7 +47,7 @@ def test_mixed_precision_is_close(checkpoint):
 
 @pytest.mark.parametrize("native, as_if", [(True, "bfloat16"), (False, "float32")])
 def test_auto_is_mixed_only_where_the_processor_does_it_by_itself(checkpoint, monkeypatch, native, as_if):
-    monkeypatch.setattr(mae, "multiplies_bfloat16", lambda device: native)
+    monkeypatch.setattr(precisions, "multiplies_bfloat16", lambda device: native)
     image = images(1, 40)[0].numpy()
     chosen, same, other = (
         MAE(checkpoint=checkpoint, **PART, precision=precision)
@@ -55,24 +55,17 @@ def test_auto_is_mixed_only_where_the_processor_does_it_by_itself(checkpoint, mo
     )
     assert np.array_equal(chosen.extract(image).values, same.extract(image).values)
     assert not np.array_equal(chosen.extract(image).values, other.extract(image).values)
-    monkeypatch.setattr(mae, "multiplies_bfloat16", lambda device: not native)  # moved to another device
+    monkeypatch.setattr(precisions, "multiplies_bfloat16", lambda device: not native)  # moved to another device
     assert np.array_equal(chosen.extract(image).values, other.extract(image).values)
 
 
 def test_machines_that_share_a_cache_do_not_share_features_of_another_precision(checkpoint, monkeypatch):
     prints = set()
     for native in (True, False):
-        monkeypatch.setattr(mae, "multiplies_bfloat16", lambda device: native)
+        monkeypatch.setattr(precisions, "multiplies_bfloat16", lambda device: native)
         prints.add(MAE(checkpoint=checkpoint, **PART, precision="auto").fingerprint())
     assert len(prints) == 2
     assert MAE(checkpoint=checkpoint, **PART).fingerprint() in prints
-
-
-def test_the_processor_is_asked(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True, raising=False)
-    assert mae.multiplies_bfloat16("cpu") is True
-    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
-    assert mae.multiplies_bfloat16("cpu") is False
 
 
 def test_fingerprint_follows_the_weights(tmp_path, model, checkpoint):

@@ -6,6 +6,7 @@ import torch
 
 from registry.base import UserError
 from registry.features.student import StudentFeatures
+from registry.mae import precision as precisions
 from registry.mae.checkpoint import STUDENT, weights_hash, write_checkpoint
 from registry.mae.student import Student, fused
 from tests.registry.tiny_mae import made_up_mae, save
@@ -41,6 +42,34 @@ def test_a_saved_part_needs_no_file(checkpoint):
 def test_half_precision_is_close():
     single, half = (StudentFeatures(precision=kind).extract(image()).values for kind in ("float32", "bfloat16"))
     assert half.dtype == np.float32 and 0 < np.abs(half - single).mean() < 0.01 * single.std()
+
+
+@pytest.mark.parametrize("native, as_if, other", [(True, "bfloat16", "float32"), (False, "float32", "bfloat16")])
+def test_auto_follows_the_processor_and_says_so_to_the_cache(monkeypatch, native, as_if, other):
+    monkeypatch.setattr(precisions, "multiplies_bfloat16", lambda device: native)
+    parts = {kind: StudentFeatures(precision=kind) for kind in ("auto", as_if, other)}
+    values = {kind: part.extract(image()).values for kind, part in parts.items()}
+    assert np.array_equal(values["auto"], values[as_if]) and not np.array_equal(values["auto"], values[other])
+    first = parts["auto"].fingerprint()
+    monkeypatch.setattr(precisions, "multiplies_bfloat16", lambda device: not native)  # moved to another device
+    assert np.array_equal(parts["auto"].extract(image()).values, values[other])
+    assert parts["auto"].fingerprint() != first
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_neither_threads_nor_the_rest_of_the_image_change_a_feature(precision):
+    part, threads = StudentFeatures(precision=precision), torch.get_num_threads()
+    whole = image(256, 320)
+    try:
+        found = []
+        for number in (1, 2, 3):
+            torch.set_num_threads(number)
+            found.append(part.extract(whole).values)
+    finally:
+        torch.set_num_threads(threads)
+    assert all(np.array_equal(each, found[0]) for each in found[1:])
+    inner = part.extract(whole[64:].copy()).values  # 64 px, the receptive field, are lost at the border
+    assert np.array_equal(inner[16:], found[0][32:])
 
 
 def test_the_bundled_student_is_there():

@@ -152,16 +152,8 @@ def test_a_run_says_that_labels_took_part():
             "embedder.u: 5000 coordinates, but the largest",
         ),
         ({"embedder": {"name": "eigsh", "u": 5000}}, False, "embedder.u: 5000 coordinates, but the largest"),
-        (
-            {"clusterer": {"name": "linear_probe", "k": 2}},
-            True,
-            "clusterer.k: 2 is less than the data's 3 classes",
-        ),
-        (
-            {"clusterer": {"name": "class_scores", "k": 2}},
-            True,
-            "clusterer.k: 2 is less than the data's 3 classes",
-        ),
+        ({"clusterer": {"name": "linear_probe", "k": 2}}, True, "clusterer.k: 2 is less than the data's 3 classes"),
+        ({"clusterer": {"name": "class_scores", "k": 2}}, True, "clusterer.k: 2 is less than the data's 3 classes"),
     ],
 )
 def test_numbers_that_only_graphs_can_tell(monkeypatch, options, supervised, said):
