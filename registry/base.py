@@ -17,9 +17,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-if TYPE_CHECKING:  # types that parts exchange; at run time nothing is imported upwards, and torch not at all
+if TYPE_CHECKING:  # types that parts exchange; at run time nothing is imported upwards, nor what takes long
+    import numpy as np
     import torch
     from torch import Tensor
 
@@ -158,6 +157,7 @@ class Features(Part):
     def extract_batch(self, images: Tensor) -> list[TensorMap]:
         """Features of several FOVs (B, H, W) float32, on their device: the maps of a stack, or one. By default from
         `extract`, on the CPU. Overrides must return the values of `extract`, up to rounding."""
+        import numpy as np
         import torch
 
         found = [self.extract(image) for image in images.cpu().numpy()]

@@ -385,6 +385,28 @@ def strokes(results: Path) -> str:
     return sourced(markdown(["strokes", *NAMES.values()], rows), said)
 
 
+def _differing(results: Path, kind: str) -> str:
+    """By system, the share of pixels that a kind of process labels differently."""
+    table = results / "processors" / "processors.csv"
+    shares: dict[str, list[float]] = {}
+    for row in lines(table):
+        if row["process"] == kind:
+            shares.setdefault(row["system"], []).append(100 * float(row["share"]))
+    each = "; ".join(f"`{system}` {np.mean(v):.2f} % ({min(v):.2f} to {max(v):.2f})" for system, v in shares.items())
+    return f"{each}. Means and ranges over the real sets and seeds ({Origin.read(table)})."
+
+
+def precision(results: Path) -> str:
+    """What computing features in bfloat16 changes."""
+    return paragraph(f"Pixels that change their cluster in bfloat16: {_differing(results, 'in bfloat16')}")
+
+
+def processors(results: Path) -> str:
+    """What another processor changes."""
+    share = _differing(results, "without AVX-512")
+    return paragraph(f"Pixels that change their cluster if the same processor computes without AVX-512: {share}")
+
+
 QUOTES: dict[str, Callable[[Path], str]] = {
     "summary": summary,
     "table1": table1,
@@ -404,6 +426,8 @@ QUOTES: dict[str, Callable[[Path], str]] = {
     "suggesting": suggesting,
     "fine": fine,
     "students": students,
+    "precision": precision,
+    "processors": processors,
     "plus": plus,
     "leads": lambda results: _leads(results, "leads"),
     "halves": lambda results: _leads(results, "halves"),

@@ -12,13 +12,12 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
-
 from sccs.system.exits import flush
 from sccs.system.files import unwritable, write_text
 from sccs.system.text import BREAKS, printable
 
 if TYPE_CHECKING:
+    import numpy as np
     from tqdm import tqdm
 
 # Parts cannot import sccs, so they log to their package's standard logger; a run's log handles both.
@@ -156,15 +155,15 @@ class RunLog:
     def histogram(self, tag: str, values: np.ndarray, step: int) -> None:
         """A histogram of all `values` for TensorBoard."""
         if self._board is not None:
-            self._board.add_histogram(tag, np.asarray(values), step)
+            self._board.add_histogram(tag, values, step)
 
     def embedding(self, tag: str, points: np.ndarray, names: Sequence[str], pictures: np.ndarray) -> None:
         """Points (n, u) for TensorBoard's projector, with names and pictures (n, side, side, 3) uint8."""
         if self._board is not None and len(points):
             from torch import from_numpy
 
-            shown = from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))).float() / 255
-            self._board.add_embedding(np.asarray(points), list(names), shown, 0, tag)
+            shown = from_numpy(pictures.transpose(0, 3, 1, 2).copy()).float() / 255
+            self._board.add_embedding(points, list(names), shown, 0, tag)
 
     def hparams(self, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """TensorBoard's table of runs: settings (a resolved recipe, nested keys joined by dots) and final numbers."""

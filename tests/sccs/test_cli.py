@@ -332,6 +332,11 @@ def test_imports_are_light(code):
     assert not loaded_by(code) & HEAVY
 
 
+def test_help_does_without_numpy():
+    """Importing it takes half of the command's time."""
+    assert "numpy" not in loaded_by("from sccs.cli import main; main(['--help'])")
+
+
 def test_a_recipe_that_is_only_read_does_without_dgl():
     """It imports pandas; both take a third of the time of `sccs show`. (`dgl.graphbolt`, our stub, is always there.)"""
     assert not loaded_by("from sccs.cli import main; main(['show', 'sccs'])") & {"pandas", "faiss"}
