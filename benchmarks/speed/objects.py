@@ -114,7 +114,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     text = f"{notes}\n\n{markdown(HEADER, lines)}"
     _picture(args.sizes, peaks, times, args.out / "objects.png")
-    print(publish(args.out, "objects", "Time and memory of sccs objects", Origin.here(COMMAND), text, HEADER, lines))
+    given = f" --sizes {' '.join(f'{size:g}' for size in args.sizes)} --workers {args.workers}" + " --split" * args.split
+    origin = Origin.here(COMMAND + given)
+    print(publish(args.out, "objects", "Time and memory of sccs objects", origin, text, HEADER, lines))
     return 0
 
 

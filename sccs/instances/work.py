@@ -502,22 +502,38 @@ class Work:
         what[ids > 0] = 0
         n = len(self.store.load(f"{stage}/{block}")["count"])
         grey = np.zeros((0, 0, 0), np.uint8) if self.image is None else np.asarray(self.image[area])
-        far = np.zeros((len(self.to), 1, 1, 1), np.float32)
-        near = far if self.precision else far[:0]
-        if self.to and n:
+        others = [
+            index for index, code in enumerate(self.to.values()) if code != list(self.classes.values())[int(number)]
+        ]
+        far = near = np.zeros((0, 1, 1, 1), np.float32)
+        if others and n:
             factor = self._factor
             cell = tuple(slice(s.start // f, -(-s.stop // f)) for s, f in zip(area, factor))
-            far = np.stack([self.store.kept(f"far/{index}")[cell] for index in range(len(self.to))])
+            far = np.stack([self.store.kept(f"far/{index}")[cell] for index in others])
             if self.precision:
-                wide, core = self.blocks.around(area, [math.ceil(self.reach / edge) for edge in self.edges])
-                codes = np.asarray(self._codes[wide])
-                near = np.stack([distances(codes == code, self.edges)[core] for code in self.to.values()])
+                near = self._near(area, local, others)
         corner, factors = np.array([s.start for s in area]), np.array(self._factor)
         middle = np.array(self.blocks.shape) // 2
-        sums, steps, shade, close, away = loops.measure(
+        sums, steps, shade, *least = loops.measure(
             local, n, ids, what, len(self.to) + 2, corner - middle, grey, near, far, corner % factors, factors
         )
+        close, away = (np.full((n, len(self.to)), np.inf) for _ in range(2))
+        for whole, found in zip((close, away), least):
+            whole[:, others[: found.shape[1]]] = found
         self.store.save(f"{number}/measure/{block}", sums=sums, steps=steps, shade=shade, close=close, away=away)
+
+    def _near(self, area: Box, local: np.ndarray, others: Sequence[int]) -> np.ndarray:
+        """Distances (t, Z, Y, X) of a block's voxels to some classes of `to`, exact up to `reach` where there are
+        objects, by their labels `local` (Z, Y, X), and inf elsewhere."""
+        near = np.full((len(others), *local.shape), np.inf, np.float32)
+        there = [np.flatnonzero(local.any(tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+        box = tuple(slice(int(at[0]), int(at[-1]) + 1) for at in there)
+        inner = tuple(slice(side.start + b.start, side.start + b.stop) for side, b in zip(area, box))
+        wide, core = self.blocks.around(inner, [math.ceil(self.reach / edge) for edge in self.edges])
+        codes, wanted = np.asarray(self._codes[wide]), list(self.to.values())
+        for t, index in enumerate(others):
+            near[(t, *box)] = distances(codes == wanted[index], self.edges)[core]
+        return near
 
     def _do_number(self, number: str, _: int) -> None:
         """Measurements of objects over all blocks; which to keep, and their numbers, in the order of first voxels."""
