@@ -114,8 +114,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     text = f"{notes}\n\n{markdown(HEADER, lines)}"
     _picture(args.sizes, peaks, times, args.out / "objects.png")
-    given = f" --sizes {' '.join(f'{size:g}' for size in args.sizes)} --workers {args.workers}" + " --split" * args.split
-    origin = Origin.here(COMMAND + given)
+    given = ["--sizes", *(f"{size:g}" for size in args.sizes), "--workers", str(args.workers)]
+    origin = Origin.here(" ".join([COMMAND, *given, *(["--split"] if args.split else [])]))
     print(publish(args.out, "objects", "Time and memory of sccs objects", origin, text, HEADER, lines))
     return 0
 
