@@ -532,7 +532,7 @@ class Work:
         wide, core = self.blocks.around(inner, [math.ceil(self.reach / edge) for edge in self.edges])
         codes, wanted = np.asarray(self._codes[wide]), list(self.to.values())
         for t, index in enumerate(others):
-            near[(t, *box)] = distances(codes == wanted[index], self.edges)[core]
+            near[t][box] = distances(codes == wanted[index], self.edges)[core]
         return near
 
     def _do_number(self, number: str, _: int) -> None:
