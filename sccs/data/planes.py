@@ -10,6 +10,7 @@ import numpy as np
 
 from registry.base import UserError
 from sccs.data.lazy import SLAB_BYTES, VolumeArray, basic_key
+from sccs.system.files import full_temporary
 
 Plane = Literal["xy", "xz", "yz"]
 ORDERS = {"xy": (0, 1, 2), "xz": (1, 0, 2), "yz": (2, 0, 1)}  # axes of (Z, Y, X): across, rows, columns
@@ -102,16 +103,21 @@ def restored(planes: Iterable[np.ndarray], shape: Sequence[int], plane: Plane) -
     """Label planes (H, W) uint8 of a stack -> slices (Y, X) of the volume `shape` (Z, Y, X), in order.
 
     xy planes pass through. Others are first collected in a temporary file, as every slice needs all of them, and then
-    read a few slices at a time. Raises OSError if the disk is full.
+    read a few slices at a time. Raises UserError if the disk with that file is full.
     """
     if plane == "xy":
         yield from planes
         return
     across, rows, columns = turn(shape, plane)  # rows are along z
     at_once = max(1, SLAB_BYTES // 4 // (across * columns))
-    with tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile(buffering=0) as file:  # nameless, so that nothing is left if the command is killed
         for labels in planes:
-            file.write(np.ascontiguousarray(labels, np.uint8).data)
+            rest = np.ascontiguousarray(labels, np.uint8).data.cast("B")
+            try:
+                while rest:
+                    rest = rest[file.write(rest) :]
+            except OSError as error:
+                raise full_temporary(error) from error
         for first in range(0, rows, at_once):
             slab = np.zeros((across, min(at_once, rows - first), columns), np.uint8)
             for index in range(across):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -44,7 +43,7 @@ from sccs.inference.workers import import_distributed
 from sccs.model import batches
 from sccs.model.model import Model
 from sccs.system.apart import check_apart
-from sccs.system.files import atomic_path
+from sccs.system.files import atomic_path, temporary_folder
 from sccs.system.lock import held
 from sccs.system.log import bar, say, say_error
 
@@ -253,10 +252,10 @@ def taught_meaning(model: Model, probabilities: bool = False) -> tuple[Classes, 
 
 def _steps(model: Model) -> str:
     """Digest of the user's edits to the model, so that blocks of two states are never mixed."""
-    with tempfile.TemporaryDirectory(prefix="sccs-") as folder:
-        model.keep_made(Path(folder))
+    with temporary_folder() as folder:
+        model.keep_made(folder)
         digest = hashlib.sha256()
-        for file in sorted(Path(folder).iterdir()):
+        for file in sorted(folder.iterdir()):
             digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from sccs.sharing.card import data_name
 from sccs.sharing.encoder import OPSET, SMALLEST, Network, export_onnx, network_of
 from sccs.system import archive
 from sccs.system.apart import check_apart
-from sccs.system.files import atomic_path, write_text
+from sccs.system.files import atomic_path, temporary_folder, write_text
 from sccs.system.lock import held
 from sccs.system.log import say
 
@@ -69,8 +68,7 @@ def package(run: str | os.PathLike[str], out: Path, licence: str | None, authors
     except ImportError as error:
         raise UserError(f"--bioimage needs bioimageio.spec: {pip_install('bioimageio.spec')} ({error})") from None
     model = Model.load(run, "cpu")
-    with tempfile.TemporaryDirectory(prefix="sccs-") as scratch, atomic_path(out) as temporary:
-        folder = Path(scratch)
+    with atomic_path(out) as temporary, temporary_folder() as folder:
         said = export_onnx(model.features, folder / "encoder.onnx", maps=True)
         network = network_of(model.features, maps=True)
         _tensors(network, folder)

@@ -19,7 +19,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -39,7 +38,7 @@ from sccs.sharing.card import ENCODER, card
 from sccs.sharing.encoder import export_onnx
 from sccs.system import archive
 from sccs.system.apart import check_apart
-from sccs.system.files import atomic_path, write_json, write_text
+from sccs.system.files import atomic_path, temporary_folder, write_json, write_text
 from sccs.system.lock import held
 from sccs.system.log import say
 from sccs.system.text import BREAKS, printable
@@ -87,11 +86,11 @@ def export(
             )
         model = Model.load(run, "cpu")  # never export a model that does not load
         zipped = out.suffix.lower() == ".zip"
-        with tempfile.TemporaryDirectory(prefix="sccs-") if zipped else nullcontext(scratch) as folder:
-            said = _fill(Path(folder), source, run, model, onnx, licence, authors)
-            archive.seal(Path(folder))
+        with temporary_folder() if zipped else nullcontext(scratch) as folder:
+            said = _fill(folder, source, run, model, onnx, licence, authors)
+            archive.seal(folder)
             if zipped:
-                archive.pack(Path(folder), scratch)
+                archive.pack(folder, scratch)
     return said
 
 

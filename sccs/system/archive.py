@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import struct
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -22,6 +21,7 @@ from typing import IO, Any
 import registry
 from registry.base import UserError
 from sccs.system import bounds
+from sccs.system.files import temporary_folder
 from sccs.system.text import UNPRINTABLE
 
 SUMS = "SHA256SUMS"
@@ -45,9 +45,9 @@ def opened(run: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(run)
     if path.is_file():
-        with tempfile.TemporaryDirectory(prefix="sccs-") as scratch:
-            _unpack(path, Path(scratch))
-            yield Path(scratch)
+        with temporary_folder() as scratch:
+            _unpack(path, scratch)
+            yield scratch
         return
     whole = path.parent if path.name == "model" else path
     if is_export(whole) and (found := damage(whole)) is not None:

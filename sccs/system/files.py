@@ -36,6 +36,7 @@ DENIED = (
 # Libraries that write without Python: their text quotes the system's error, or says that a part was not written.
 _SAID = re.compile("|".join(map(re.escape, map(os.strerror, FULL))))
 _CUT = re.compile(r"\d+ requested and \d+ written|FileStream.Write incomplete")  # NumPy, DGL
+PROBE = 1 << 16  # bytes: more than what a full disk has left, as a rule
 TEMPORARY = re.compile(r"\.[0-9a-f]{8}([-+])(.+)", re.DOTALL)  # -: being written; +: replaced, about to be removed
 
 
@@ -129,6 +130,53 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         remove(temporary)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for files that are removed when the block ends, where TMPDIR says.
+
+    Raises UserError if none can be made, or if the block failed because the disk with it is full.
+    """
+    import tempfile
+
+    try:
+        made = tempfile.TemporaryDirectory(prefix="sccs-")
+    except OSError as error:
+        raise UserError(
+            f"no folder for temporary files: {error.strerror}; set TMPDIR to one that is writable"
+        ) from error
+    with made as name:
+        try:
+            yield Path(name)
+        except UserError:
+            raise
+        except Exception as error:
+            if disk_fault(error) in [*map(os.strerror, FULL[:2])] and not _has_room(Path(name)):
+                raise full_temporary(error) from error
+            raise
+
+
+def full_temporary(error: BaseException) -> UserError:
+    """The error that says that the disk for temporary files is full, and what to do."""
+    import tempfile
+
+    return UserError(
+        f"{tempfile.gettempdir()}: {disk_fault(error) or error}: free some space there, or set TMPDIR to a folder on "
+        "another disk"
+    )
+
+
+def _has_room(folder: Path) -> bool:
+    """Whether a file of `PROBE` bytes fits in."""
+    probe = folder / "probe"
+    try:
+        probe.write_bytes(bytes(PROBE))
+    except OSError:
+        return False
+    finally:
+        remove(probe)
+    return True
 
 
 def _is_of(error: Exception, path: Path) -> bool:

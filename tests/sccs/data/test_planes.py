@@ -1,6 +1,9 @@
 """Planes of the three axes: what is read, what is refused, and that results come back as (Z, Y, X)."""
 
+import errno
+import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -178,3 +181,16 @@ def test_planes_go_to_both_versions_of_ome_zarr(cells, tmp_path, version):
     assert group.metadata.zarr_format == (3 if version == "0.5" else 2)
     image = group.attrs["ome"] if version == "0.5" else group.attrs["multiscales"][0]
     assert image["version"] == version
+
+
+def test_a_full_disk_for_temporary_files_is_said(monkeypatch):
+    class Full(io.BytesIO):
+        def __init__(self, buffering):
+            super().__init__()
+
+        def write(self, data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", Full)
+    with pytest.raises(UserError, match="No space left on device: free some space there, or set TMPDIR"):
+        list(restored([np.zeros((3, 4), np.uint8)], (3, 2, 4), "xz"))

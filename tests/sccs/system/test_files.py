@@ -11,12 +11,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from registry.base import UserError
+from sccs.system import files
 from sccs.system.files import (
     atomic_path,
     check_place,
     check_text_place,
     clear_remains,
     disk_fault,
+    temporary_folder,
     write_bytes,
     write_json,
     write_text,
@@ -99,6 +101,39 @@ def test_a_real_limit_on_the_size_of_files(tmp_path, disk_of):
     with disk_of(1000), pytest.raises(UserError, match="File too large"), atomic_path(tmp_path / "b") as scratch:
         save_file({"a": np.zeros(5000)}, scratch)
     assert not list(tmp_path.iterdir())
+
+
+def no_space() -> OSError:
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_for_temporary_files_is_named_in_place_of_the_output(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "small"))
+    (tmp_path / "small").mkdir()
+    monkeypatch.setattr(files, "_has_room", lambda folder: False)
+    with (
+        pytest.raises(UserError, match=r"small: No space left on device: free some space there, or set TMPDIR to"),
+        atomic_path(tmp_path / "out.zip"),
+        temporary_folder() as folder,
+    ):
+        assert folder.parent == tmp_path / "small"
+        raise no_space()
+    assert not list((tmp_path / "small").iterdir()) and [path.name for path in tmp_path.iterdir()] == ["small"]
+
+
+def test_a_full_disk_for_the_output_is_not_taken_for_that_of_temporary_files(tmp_path):
+    with (
+        pytest.raises(UserError, match=r"cannot write .*out.zip: No space left on device"),
+        atomic_path(tmp_path / "out.zip"),
+        temporary_folder(),
+    ):
+        raise no_space()
+
+
+def test_no_place_for_temporary_files_is_said(monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", "/proc/self/fdinfo")
+    with pytest.raises(UserError, match="no folder for temporary files: .*set TMPDIR"), temporary_folder():
+        pass
 
 
 def test_faults_of_what_is_read_meanwhile_keep_their_own_name(tmp_path):
