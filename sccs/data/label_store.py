@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from itertools import islice, product
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -157,11 +157,14 @@ def cells(chunk: Sequence[int]) -> list[int]:
 
 
 def halve_box(before: Any, here: Any, step: Sequence[int], area: Sequence[slice]) -> None:
-    """Fill `area` of a level's array from the array of the level before it."""
-    source = tuple(slice(side.start * s, min(side.stop * s, n)) for side, s, n in zip(area, step, before.shape))
-    labels = before[source]
-    if (labels != here.fill_value).any():
-        here[tuple(area)] = halve(labels, step)
+    """Fill `area` of a level's array, which begins with a chunk, from the array of the level before it, chunk by
+    chunk."""
+    for corner in product(*(range(side.start, side.stop, n) for side, n in zip(area, here.chunks))):
+        piece = tuple(slice(c, min(c + n, side.stop)) for c, n, side in zip(corner, here.chunks, area))
+        source = tuple(slice(side.start * s, min(side.stop * s, n)) for side, s, n in zip(piece, step, before.shape))
+        labels = before[source]
+        if (labels != here.fill_value).any():
+            here[piece] = halve(labels, step)
 
 
 def _multiscale(

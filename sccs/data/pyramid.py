@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from registry.numeric.compiled import compiled
+
 EMPTY = 255  # label of voxels that were not segmented
 CHUNK = (32, 320, 320)  # voxels, at most
 SMALLEST_LEVEL = 512  # px; the first level with no longer side is the last
@@ -55,14 +57,32 @@ def pyramid(shape: Sequence[int], voxel_size: Sequence[float] | None = None) -> 
 
 
 def halve(labels: np.ndarray, step: Sequence[int]) -> np.ndarray:
-    """The most frequent label of each cell of `step` voxels; in a tie, the first voxel's."""
-    padded = np.pad(labels, [(0, -n % s) for n, s in zip(labels.shape, step)], mode="edge")
-    voxels = [padded[z :: step[0], y :: step[1], x :: step[2]] for z, y, x in np.ndindex(*step)]
-    best, most = voxels[0].copy(), np.zeros(voxels[0].shape, np.uint8)
-    for voxel in voxels:
-        votes = np.zeros(best.shape, np.uint8)
-        for other in voxels:
-            votes += voxel == other
-        better = votes > most
-        best[better], most[better] = voxel[better], votes[better]
+    """The most frequent label of each cell of `step` voxels; in a tie, the first voxel's. Cells that reach beyond the
+    array (Z, Y, X) repeat its last voxels."""
+    best = np.empty(grid(labels.shape, step), labels.dtype)
+    _most_frequent(np.ascontiguousarray(labels), *step, best)
     return best
+
+
+@compiled
+def _most_frequent(labels: np.ndarray, dz: int, dy: int, dx: int, best: np.ndarray) -> None:
+    Z, Y, X = labels.shape
+    voxels = np.empty(dz * dy * dx, labels.dtype)
+    for a in range(best.shape[0]):
+        for b in range(best.shape[1]):
+            for c in range(best.shape[2]):
+                n = 0
+                for z in range(a * dz, (a + 1) * dz):
+                    for y in range(b * dy, (b + 1) * dy):
+                        for x in range(c * dx, (c + 1) * dx):
+                            voxels[n] = labels[min(z, Z - 1), min(y, Y - 1), min(x, X - 1)]
+                            n += 1
+                most = 0
+                for i in range(n):
+                    votes = 0
+                    for j in range(n):
+                        votes += voxels[i] == voxels[j]
+                    if votes > most:
+                        most, best[a, b, c] = votes, voxels[i]
+                    if 2 * most >= n:  # no other has more
+                        break

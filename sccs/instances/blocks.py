@@ -10,7 +10,7 @@ import numpy as np
 
 from sccs.data.pyramid import CHUNK, box, grid
 
-BLOCK = (64, 320, 640)  # voxels
+BLOCK = (64, 320, 320)  # voxels
 Box = tuple[slice, ...]  # half-open, of a volume (Z, Y, X)
 
 

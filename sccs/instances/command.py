@@ -19,6 +19,7 @@ from sccs.inference.partial import check_partial, check_same, partial_folder
 from sccs.inference.source import absolute
 from sccs.inference.workers import import_distributed
 from sccs.instances import job as jobs
+from sccs.instances.blocks import make_blocks
 from sccs.instances.classes import chosen, stored_names, voxels_of
 from sccs.instances.export import check_formats, write_formats, write_meshes
 from sccs.instances.page import write_page
@@ -195,7 +196,7 @@ def _settings(path: str, source: ImageSource, options: Options) -> dict[str, Any
         "translation": list(source.translation),
         "image": options.image and absolute(options.image),
         "image_level": options.level,
-        "block": options.block and list(options.block),
+        "block": list(make_blocks(source.shape, options.block).block),  # also the default, which may change
         "ome": options.ome or "0.5",
         "wishes": {
             "classes": classes,
