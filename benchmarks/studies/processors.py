@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Percent of the pixels of the training images whose cluster differs from that of the process that the model "
         "was trained in, ± standard deviation over seeds.\n\n"
     ) + markdown(["system", "process", *args.data, "mean"], rows)
-    origin = Origin.here(f"{COMMAND} --systems {' '.join(args.systems)}", args.seeds)
+    origin = Origin.here(f"{COMMAND} --systems {' '.join(args.systems)}", seeds=args.seeds)
     heads = ["system", "process", "set", "seed", "share"]
     print(publish(args.out, "processors", "The same model on other processors", origin, text, heads, values))
     return 0
