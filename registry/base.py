@@ -35,7 +35,7 @@ class FeatureMap:
     """Dense features of one FOV on a regular grid of tokens, and where that grid lies on the pixels.
 
     Shapes
-        values: (h, w, q) float32. Token (i, j) is centred on pixel (offset + step * i, offset + step * j).
+        values: (h, w, q) float32, possibly a view of planes. Token (i, j) is centred on pixel (offset + step * i, offset + step * j).
         shape: (H, W) of the FOV; the grid covers it (``offset + step * (h - 1) + step / 2 >= H - 1``).
 
     The feature of pixel (y, x) is the bilinear interpolation of `values` at ((y - offset) / step,
@@ -162,10 +162,10 @@ class Features(Part):
 
         found = [self.extract(image) for image in images.cpu().numpy()]
         stacks = [each.maps if isinstance(each, FeatureStack) else (each,) for each in found]
+        together = [np.ascontiguousarray(np.stack([each.values for each in maps])) for maps in zip(*stacks)]
         return [
-            TensorMap(torch.from_numpy(np.stack([each.values for each in maps])).to(images.device), step, offset)
-            for maps in zip(*stacks)
-            for step, offset in [(maps[0].step, maps[0].offset)]
+            TensorMap(torch.from_numpy(values).to(images.device), each.step, each.offset)
+            for values, each in zip(together, stacks[0])
         ]
 
     def on_cpu(self) -> list[str]:

@@ -52,6 +52,15 @@ def test_a_constant_offset_of_features_does_not_cost_precision():
     assert far[:, 2:] == pytest.approx(near[:, 2:], abs=2e-3)
 
 
+def test_channels_may_be_planes_or_a_part_of_larger_ones():
+    rng = np.random.default_rng(4)
+    planes = rng.normal(size=(5, 24, 30)).astype(np.float32)
+    regions = np.repeat(np.arange(4), 5)[:, None].repeat(20, 1)
+    view = planes[:, 2:22, 7:27].transpose(1, 2, 0)
+    found = pool(FeatureMap(view, 1.0, 0.0, (20, 20)), regions)
+    assert np.array_equal(found, pool(FeatureMap(view.copy(order="C"), 1.0, 0.0, (20, 20)), regions))
+
+
 def test_a_stack_is_pooled_map_by_map_and_says_where_one_ends():
     rng = np.random.default_rng(2)
     coarse = FeatureMap(rng.normal(size=(4, 4, 3)).astype(np.float32), 5.0, 2.0, (20, 20))
