@@ -35,7 +35,8 @@ class FeatureMap:
     """Dense features of one FOV on a regular grid of tokens, and where that grid lies on the pixels.
 
     Shapes
-        values: (h, w, q) float32, possibly a view of planes. Token (i, j) is centred on pixel (offset + step * i, offset + step * j).
+        values: (h, w, q) float32, possibly a view of planes. Token (i, j) is centred on pixel
+            (offset + step * i, offset + step * j).
         shape: (H, W) of the FOV; the grid covers it (``offset + step * (h - 1) + step / 2 >= H - 1``).
 
     The feature of pixel (y, x) is the bilinear interpolation of `values` at ((y - offset) / step,
