@@ -88,7 +88,9 @@ def test_a_resumed_run_ends_with_the_same_bits(block, tmp_path):
 def test_a_run_leaves_a_student_that_the_part_takes(block, tmp_path):
     facts = pretrain({"pretrain": block}, tmp_path / "run", "cpu", 0, False, tmp_path)
     assert facts["steps"] == 12 and np.isfinite(facts["held_out_loss"])
-    part = StudentFeatures(checkpoint=str(tmp_path / "run" / "model" / "student.safetensors"), width=4, q=8)
+    part = StudentFeatures(
+        checkpoint=str(tmp_path / "run" / "model" / "student.safetensors"), width=4, q=8, precision="float32"
+    )
     assert part.extract(np.zeros((33, 41), np.float32)).values.shape == (9, 11, 8)
     assert part.fingerprint() == facts["sha256"]
     card = (tmp_path / "run" / "model" / "student.md").read_text()
