@@ -22,11 +22,21 @@ NAMES = {
         f"registry.{name}": f"registry.numeric.{name}"
         for name in ("areas", "centroids", "compiled", "nearest", "projection", "smoothing")
     },
-    **{f"sccs.{name}": f"sccs.inference.{name}" for name in ("depth", "segment", "stitch")},
+    **{f"sccs.{name}": f"sccs.inference.{name}" for name in ("block_job", "depth", "segment", "stitch")},
     **{f"sccs.{name}": f"sccs.evaluation.{name}" for name in ("compare", "continuity", "naming")},
-    **{f"sccs.{name}": f"sccs.system.{name}" for name in ("cache", "colours", "device", "files", "log")},
-    **{f"sccs.{name}": f"sccs.training.{name}" for name in ("pretrain", "trainer")},
-    "sccs.export": "sccs.sharing.export",
+    **{
+        f"sccs.{name}": f"sccs.system.{name}"
+        for name in ("archive", "cache", "colours", "device", "files", "lock", "log")
+    },
+    **{f"sccs.{name}": f"sccs.training.{name}" for name in ("checkpoint", "pretrain", "team", "trainer")},
+    **{f"sccs.{name}": f"sccs.sharing.{name}" for name in ("bioimage", "encoder", "export")},
+    **{f"sccs.{name}": f"sccs.recipe.{name}" for name in ("listing", "located")},
+    **{
+        f"sccs.data.format_{name}": f"sccs.data.formats.{name}"
+        for name in ("flat", "hdf5", "mrc", "n5", "tiff", "zarr")
+    },
+    "sccs.blocks": "sccs.inference.blocks and sccs.data.pyramid",
+    "sccs.survey": "sccs.data.survey",
     "sccs.figures": "sccs.report.views",
 }
 
@@ -46,7 +56,11 @@ class Forwarder:
             DeprecationWarning,
             stacklevel=2,
         )
-        module = importlib.import_module(new)
+        module, *others = map(importlib.import_module, new.split(" and "))
+        if others:
+            known = {name: value for part in (*others, module) for name, value in vars(part).items()}
+            module = ModuleType(spec.name)
+            module.__dict__.update({**known, "__name__": spec.name, "__spec__": spec})
         spec.loader_state = module.__spec__
         return module
 

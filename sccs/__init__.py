@@ -44,6 +44,7 @@ def _check_registry() -> None:
 
 _leave_working_folder()
 _check_registry()
+importlib.import_module("registry")  # with it, old module names of sccs work, too
 
 
 def __getattr__(name: str) -> Any:

@@ -67,4 +67,18 @@ def objects(results: Path) -> str:
     return f"{found}\n\n{paragraph(f'{Origin.read(table)}.')}"
 
 
-QUOTES: dict[str, Callable[[Path], str]] = {"memory": memory, "seams": seams, "depth": depth, "objects": objects}
+def objects_time(results: Path) -> str:
+    """Time and memory of `sccs objects` by the size of the volume."""
+    table = results / "objects" / "objects.csv"
+    heads = ["volume, GiB", "shape (z, y, x)", "objects", "peak memory, GiB", "CPU seconds", "CPU seconds a GiB"]
+    rows = [[row[head] for head in heads] for row in lines(table)]
+    return f"{markdown(heads, rows)}\n\n{paragraph(f'{Origin.read(table)}; synthetic class maps, distances included.')}"
+
+
+QUOTES: dict[str, Callable[[Path], str]] = {
+    "memory": memory,
+    "seams": seams,
+    "depth": depth,
+    "objects": objects,
+    "objects_time": objects_time,
+}
