@@ -75,10 +75,24 @@ def objects_time(results: Path) -> str:
     return f"{markdown(heads, rows)}\n\n{paragraph(f'{Origin.read(table)}; synthetic class maps, distances included.')}"
 
 
+def soak(results: Path) -> str:
+    """What killed, crowded and stopped commands came to."""
+    table = results / "soak" / "soak.csv"
+    rows = lines(table)
+    counts = {kind: sum(row["trial"] == kind for row in rows) for kind in ("killed", "full", "together")}
+    wrong = sum(bool(row["wrong"]) for row in rows)
+    return paragraph(
+        f"{counts['killed']} commands killed at a random moment, {counts['full']} on a disk that filled up, "
+        f"{counts['together']} trials of eight at once: {wrong or 'none'} ended with anything lost, wrong or left over "
+        f"([each command](../benchmarks/results/soak/soak.md); {Origin.read(table)})."
+    )
+
+
 QUOTES: dict[str, Callable[[Path], str]] = {
     "memory": memory,
     "seams": seams,
     "depth": depth,
     "objects": objects,
     "objects_time": objects_time,
+    "soak": soak,
 }
