@@ -42,6 +42,7 @@ MODULES = {
     "bioimageio-spec": "bioimageio.spec",
     "ome-zarr-models": "ome_zarr_models",
     "mkdocs-material": "material",
+    "import-linter": "importlinter",
 }
 WHY = {
     "numpy": "arrays; what everything else speaks",
@@ -234,9 +235,10 @@ def page() -> str:
         known |= new
         total = sum(size(each) or 0 for each in new)
         took = _import_time(name, empty)
+        shown = "never" if name.startswith("types-") else "fails here" if took is None else f"{took:.2f}"
         rows.append(
             f"| {group} | {requirement.name} {metadata.version(name)} | {own / 1e6:.1f} | {total / 1e6:.1f} | "
-            f"{'fails here' if took is None else f'{took:.2f}'} | {why} |"
+            f"{shown} | {why} |"
         )
     start = seconds("import sccs.arguments; sccs.arguments.build_parser().format_help()")
     assert start is not None
