@@ -290,6 +290,7 @@ def expect(state: Mapping[str, np.ndarray], shapes: Mapping[str, Sequence[int | 
 
     A letter stands for any length, the same wherever it occurs.
 
+    >>> import numpy as np
     >>> expect({"centroids": np.zeros((8, 12)), "mean": np.zeros(3)}, {"centroids": (8, "u"), "mean": ("u",)})
     Traceback (most recent call last):
     ValueError: mean has the shape (3,) where (12,) is due
