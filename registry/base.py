@@ -108,6 +108,7 @@ class Part:
 
     supervised = False
     parts: tuple[Part, ...] = ()  # parts of the same role that this one combines
+    holds_parts: str | None = None  # the argument that holds their blocks, or names
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The arguments by name, like scikit-learn's estimators; `sklearn.base.clone` works on parts."""

@@ -317,8 +317,10 @@ def students(results: Path) -> str:
         found.setdefault((row["system"], row["features"]), {}).setdefault(row["seed"], []).append(float(row["dsc"]))
     rows = []
     for system in dict.fromkeys(system for system, _ in found):
-        mae, student = (np.array([np.mean(each) for each in found[system, of].values()]) for of in ("MAE", "student"))
-        rows.append([f"`{system}`", *(short_sd(values.tolist()) for values in (mae, student, mae - student))])
+        kinds = (*students_study.KINDS, students_study.HALVED)
+        mae, student, halved = (np.array([np.mean(each) for each in found[system, of].values()]) for of in kinds)
+        shown = (mae, student, mae - student, halved, student - halved)
+        rows.append([f"`{system}`", *(short_sd(values.tolist()) for values in shown)])
     said = f"{Origin.read(table)}; mean DSC of the real sets on halves of the training images, ± deviation over seeds."
     answers, origin = _quick(results, "table1")
     pairs = [
@@ -326,7 +328,7 @@ def students(results: Path) -> str:
         for pair in (("sccs", "sccs_fast"), ("sccs_plus_mae", "sccs_plus"))
     ]
     tested = f"On test images, mean of the real sets: {'; '.join(pairs)} (commit {', '.join(origin.commits)})."
-    table_of = markdown(["system", "MAE", "student", "lost"], rows)
+    table_of = markdown(["system", "MAE", "student", "lost", "student in bfloat16", "lost by that"], rows)
     return f"{paragraph(said)}\n\n{table_of}\n\n{paragraph(_around(results))}\n\n{paragraph(tested)}"
 
 

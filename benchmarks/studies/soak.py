@@ -433,8 +433,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.together > 1:
             soak.together(args.together)
     limit = f" --minutes {args.minutes:g}" if args.minutes < float("inf") else ""
-    origin = Origin.here(f"{COMMAND} --kills {args.kills} --full {args.full} --together {args.together}{limit}")
-    text = f"Seed {args.seed}. Each trial: see the script.\n\n{page(soak.rows)}"
+    given = f"--kills {args.kills} --full {args.full} --together {args.together}{limit} --seed {args.seed}"
+    origin = Origin.here(f"{COMMAND} {given}")
+    text = f"Each trial: see the script.\n\n{page(soak.rows)}"
     heads = ["trial", "command", "when", "wrong"]
     print(publish(args.out, "soak", "Killed, crowded, full", origin, text, heads, soak.rows))
     return 0

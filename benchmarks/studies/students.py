@@ -12,6 +12,8 @@ scored. Writes OUT/students.md and OUT/students.csv.
 differs from it. A set of a few places has few halves, and one cluster more or less in the nucleus moves its score by
 .05: one setting is one draw. Writes OUT/around.md and OUT/around.csv instead.
 
+The student is measured in float32, and once more in bfloat16, in which it computes where the processor multiplies it.
+
 --hops: the same at the settings HOPS, by which the number of propagations of recipes/sccs_plus.yaml and
 recipes/sccs_plus_fine.yaml was chosen. Writes OUT/hops.md and OUT/hops.csv instead.
 """
@@ -40,6 +42,8 @@ from sccs.system.exits import guard
 COMMAND = "python -m benchmarks.studies.students"
 SYSTEMS = ("kmeans", "sccs", "sccs_plus")
 MAE = "{name: mae, stride: 80}"
+KINDS = ("MAE", "student")  # of features; the student computes in float32
+HALVED = "student in bfloat16"
 Settings = dict[str, tuple[int, ...]]  # keys of the recipe and their values, in all combinations
 BySet = dict[str, dict[tuple[str, int, int, int], list[float]]]  # set: (features, *setting): DSC for each seed
 AROUND: Settings = {
@@ -52,14 +56,15 @@ HOPS: Settings = {"graph.pixels_per_superpixel": (100,), "embedder.hops": (4, 6,
 
 def features(checkpoint: str) -> dict[str, dict[str, str]]:
     """Of each system and teacher or student: the override of its features."""
-    student = f"{{name: student, checkpoint: {checkpoint}}}"
+    student = f"{{name: student, checkpoint: {checkpoint}, precision: %s}}"
+    kinds = {"MAE": MAE, "student": student % "float32", HALVED: student % "bfloat16"}
     block = job("sccs_plus", "phantom", 0).pipeline.recipe.features.block()
     filters = next(part for part in block["of"] if isinstance(part, dict) and part["name"] == "filters")
     given = "{" + ", ".join(f"{key}: {value}" for key, value in filters.items()) + "}"
     return {
         system: {
             name: f"features={{name: concat, of: [{part}, {given}]}}" if system == "sccs_plus" else f"features={part}"
-            for name, part in (("MAE", MAE), ("student", student))
+            for name, part in kinds.items()
         }
         for system in SYSTEMS
     }
@@ -85,9 +90,10 @@ def around_set(
     torch.set_num_threads(1)
     found = {}
     pixels, hops, ks = settings.values()
-    for name, override in features(checkpoint)["sccs_plus"].items():
+    overrides = features(checkpoint)["sccs_plus"]
+    for name in KINDS:
         for px in pixels:
-            given = [override, f"graph.pixels_per_superpixel={px}"]
+            given = [overrides[name], f"graph.pixels_per_superpixel={px}"]
             views = seen_of(views_of(data, given))
             for h, k in product(hops, ks):
                 changed = [*given, f"embedder.hops={h}", f"clusterer={{name: kmeans, k: {k}}}"]
@@ -101,7 +107,7 @@ def hops_table(by_set: BySet) -> str:
     """A row for each setting and kind of features."""
     rows = []
     ((px,), hops, ks) = HOPS.values()
-    for k, h, name in product(ks, hops, ("MAE", "student")):
+    for k, h, name in product(ks, hops, KINDS):
         each = [found[name, px, h, k] for found in by_set.values()]
         rows.append([str(k), str(h), name, *map(mean_sd, each), mean_sd(np.mean(each, 0))])
     return (
@@ -116,7 +122,7 @@ def around_table(by_set: BySet) -> str:
     settings = list(next(iter(by_set.values())))
     for k in (*AROUND["clusterer.k"], None):
         means = {}
-        for name in ("MAE", "student"):
+        for name in KINDS:
             chosen = [s for s in settings if s[0] == name and k in (None, s[3])]
             # (sets, settings, seeds)
             values = np.array([[each[s] for s in chosen] for each in by_set.values()])
@@ -169,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = {key: {data: each[key] for data, each in zip(args.data, by_set)} for key in by_set[0]}
     rows = []
     for system in SYSTEMS:
-        means = {name: np.mean(list(found[system, name].values()), 0) for name in ("MAE", "student")}
+        means = {name: np.mean(list(found[system, name].values()), 0) for name in (*KINDS, HALVED)}
         for name, mean in means.items():
             lost = "" if name == "MAE" else mean_sd(means["MAE"] - mean)
             rows.append([system, name, *(mean_sd(each) for each in found[system, name].values()), mean_sd(mean), lost])

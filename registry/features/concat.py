@@ -25,6 +25,7 @@ class Concat(Features):
     """
 
     parts: tuple[Features, ...] = ()
+    holds_parts = "of"
 
     def __init__(self, *, of: list[Any] = ["mae", "filters"], seed: Seed | None = None):
         self.of = of

@@ -502,9 +502,8 @@ class Work:
         what[ids > 0] = 0
         n = len(self.store.load(f"{stage}/{block}")["count"])
         grey = np.zeros((0, 0, 0), np.uint8) if self.image is None else np.asarray(self.image[area])
-        others = [
-            index for index, code in enumerate(self.to.values()) if code != list(self.classes.values())[int(number)]
-        ]
+        own = list(self.classes.values())[int(number)]
+        others = [index for index, code in enumerate(self.to.values()) if code != own]
         far = near = np.zeros((0, 1, 1, 1), np.float32)
         if others and n:
             factor = self._factor

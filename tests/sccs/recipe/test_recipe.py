@@ -82,3 +82,11 @@ def test_a_recipe_of_pretraining_alone_needs_no_parts():
     recipe = load_recipe(write("pretrain:\n  steps: many\n"))
     with pytest.raises(UserError, match=r"^r.yaml:2: pretrain.steps: got 'many'; expected an integer"):
         recipe.validate("pretrain", Block)
+
+
+def test_a_resolved_recipe_has_the_defaults_of_parts_within_parts():
+    """Or a stored model would follow a default that changes."""
+    text = "extends: sccs\nfeatures: {name: concat, of: [student, {name: filters, sigmas: [2.0]}]}\n"
+    student, filters = load_recipe(write(text)).resolved()["features"]["of"]
+    assert student == {"name": "student", "checkpoint": "bundled", "width": 32, "q": 192, "precision": "auto"}
+    assert filters == {"name": "filters", "sigmas": [2.0], "sides": [], "areas": []}
