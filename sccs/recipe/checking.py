@@ -12,7 +12,7 @@ from pydantic import BaseModel
 import registry
 from registry.base import UserError
 from registry.registry import canonical, suggestion
-from sccs.recipe.located import TOLD, Node, branches, check, raise_first, show, unknown_key
+from sccs.recipe.located import TOLD, Node, branches, check, from_python, raise_first, show, unknown_key
 from sccs.recipe.merging import named
 from sccs.recipe.recipe import Choice, Recipe
 from sccs.recipe.schema import TOP_LEVEL, WEIGHTS, Evaluation, General, Train
@@ -117,8 +117,10 @@ def _data(node: Node) -> tuple[dict | None, list[str]]:
     return (None if instance is None else {"name": name, **instance.model_dump(warnings=False)}), problems
 
 
-def _choice(role: str, node: Node, unread: bool) -> tuple[Choice | None, list[str]]:
-    name, problems = _block_name(node, role, registry.available(role))
+def _choice(role: str, node: Node, unread: bool, *within: str) -> tuple[Choice | None, list[str]]:
+    """`node`: the block of a part; `within`: the steps below `role` to one that another part holds."""
+    path = (role, *within)
+    name, problems = _block_name(node, ".".join(path), registry.available(role))
     if problems:
         return None, problems
     if unread and canonical(name) not in map(canonical, registry.available(role)):  # of a plug-in not imported
@@ -126,19 +128,22 @@ def _choice(role: str, node: Node, unread: bool) -> tuple[Choice | None, list[st
     try:
         name, model = registry.resolve(role, name), registry.schema(role, name)
     except UserError as error:
-        return None, [f"{node.value['name'].place}: {role}.name: {error}"]
+        return None, [f"{node.value['name'].place}: {'.'.join(path)}.name: {error}"]
     options = _without_name(node)
     for key, info in model.model_fields.items():
         value = options.child(key)
         if value is not None and (Path in branches(info.annotation) or _is_weights_file(key, value)):
             options.value[key] = Node(_absolute(value.value, value.place.base), value.place)
-        for part in value.value if value is not None and isinstance(value.value, list) else ():  # `of` of `concat`
-            for option, inner in part.value.items() if isinstance(part.value, dict) else ():
-                if _is_weights_file(option, inner):
-                    part.value[option] = Node(_absolute(inner.value, inner.place.base), inner.place)
-    instance, problems = check(model, options, (role,))
-    kwargs = None if instance is None else {key: getattr(instance, key) for key in model.model_fields}
-    return (None if kwargs is None else Choice(role, name, kwargs, node)), problems
+    instance, problems = check(model, options, path)
+    if instance is None:
+        return None, problems
+    kwargs = {key: getattr(instance, key) for key in model.model_fields}
+    if holder := getattr(registry.get(role, name), "holds_parts", None):
+        held = options.child(holder) or from_python(kwargs[holder], node.place)
+        found = [_choice(role, named(part), unread, *within, holder, str(i)) for i, part in enumerate(_items(held))]
+        problems = [problem for _, each in found for problem in each]
+        kwargs[holder] = [choice.block() for choice, _ in found if choice]
+    return Choice(role, name, kwargs, node), problems
 
 
 def _block_name(node: Node, block: str, names: Iterable[str]) -> tuple[str, list[str]]:

@@ -18,7 +18,8 @@ READ = ("image", "labels", "checkpoint", "teacher")  # keys of a recipe that nam
 
 @dataclass
 class Choice:
-    """A part that the recipe names, with all of its arguments, including defaults."""
+    """A part that the recipe names, with all of its arguments, including defaults, also of parts within it
+    (`features.of`), so that a stored recipe stays what it was if a default changes."""
 
     role: str
     name: str
@@ -36,22 +37,8 @@ class Choice:
             raise UserError(f"{at.place}: {error}") from error
 
     def block(self) -> dict[str, Any]:
-        """The part as a recipe would write it, with every option, also of the parts within it (`features.of`), so that
-        a stored recipe stays what it was if a default changes."""
-        return _with_defaults(self.role, self.name, self.kwargs)
-
-
-def _with_defaults(role: str, name: str, options: dict[str, Any]) -> dict[str, Any]:
-    within = getattr(registry.get(role, name), "holds_parts", None)
-    if within is None:
-        return {"name": name, **options}
-    filled = []
-    for each in options[within]:
-        block = {"name": each} if isinstance(each, str) else dict(each)
-        inner = block.pop("name")
-        defaults = registry.schema(role, inner).model_construct().model_dump()
-        filled.append(_with_defaults(role, inner, {**defaults, **block}))
-    return {"name": name, **options, within: filled}
+        """The part as a recipe would write it, with every option."""
+        return {"name": self.name, **self.kwargs}
 
 
 @dataclass

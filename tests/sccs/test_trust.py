@@ -177,6 +177,13 @@ def test_show_runs_no_plugin_and_says_so(place, capsys, monkeypatch):
     assert Path("ran").exists() and "not imported" not in capsys.readouterr().out
 
 
+def test_show_leaves_a_part_within_a_part_as_written_if_its_plugin_is_not_imported(place, capsys):
+    path = own("within")
+    assert command(["show", str(path), "--set", "features={name: concat, of: [evil_within, intensity]}"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["features"]["of"] == [{"name": "evil_within"}, {"name": "intensity"}]
+    assert not Path("ran").exists()
+
+
 def test_show_still_tells_of_mistakes_in_what_is_known(place, fails):
     path = own("mistaken")
     fails(["show", path, "--set", "clusterer.kk=3"], "clusterer.kk", "unknown key")

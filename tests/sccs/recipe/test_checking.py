@@ -43,7 +43,8 @@ def test_a_checkpoint_file_is_relative_and_a_checkpoint_name_is_not():
 def test_weights_of_a_part_within_concat_are_relative_to_the_recipe_as_well():
     text = "extends: sccs_plus\nfeatures: {of: [{name: mae, checkpoint: w.safetensors}, filters]}\n"
     of = load_recipe(write(text, "a/r.yaml")).features.kwargs["of"]
-    assert of == [{"name": "mae", "checkpoint": str(Path.cwd() / "a/w.safetensors")}, "filters"]
+    assert [block["name"] for block in of] == ["mae", "filters"]
+    assert of[0]["checkpoint"] == str(Path.cwd() / "a/w.safetensors")
     assert load_recipe(write("pretrain: {checkpoint: bundled}\n")).pretrain["checkpoint"] == "bundled"
 
 
@@ -81,6 +82,32 @@ MISTAKES = [
     ("features: toy", "features: 3", "r.yaml:2: features: got 3, expected a name or a block; available: mae, "),
     ("features: toy", "features: [toy]", 'r.yaml:2: features: got ["toy"], expected a name or a block; available: mae'),
     ("features: toy", "features: {name: 3}", "r.yaml:2: features.name: got 3, expected a name; available: mae, "),
+    # parts within parts
+    (
+        "features: toy",
+        "features:\n  name: concat\n  of:\n  - intensity\n  - filter",
+        "r.yaml:6: features.of.1.name: unknown features 'filter'; did you mean 'filters'? available: mae, ",
+    ),
+    (
+        "features: toy",
+        "features:\n  name: concat\n  of:\n  - intensity\n  - name: filters\n    sigma: 2",
+        "r.yaml:7: features.of.1.sigma: unknown key; did you mean 'sigmas'? allowed: sigmas, sides, areas",
+    ),
+    (
+        "features: toy",
+        "features: {name: concat, of: [intensity, 3]}",
+        "r.yaml:2: features.of.1: got 3, expected a name",
+    ),
+    (
+        "features: toy",
+        "features: {name: concat, of: [intensity, {nam: filters}]}",
+        "r.yaml:2: features.of.1.name: missing; available: mae, ",
+    ),
+    (
+        "features: toy",
+        "features: {name: concat, of: [mae, {name: concat, of: [mae, {name: filters, sides: [a]}]}]}",
+        "r.yaml:2: features.of.1.of.1.sides.0: got 'a'; expected an integer",
+    ),
     # types and values
     ("k: 4", "k: '4'", "r.yaml:7: clusterer.k: got '4'; expected an integer"),
     ("k: 4", "k: true", "r.yaml:7: clusterer.k: got true; expected an integer"),
