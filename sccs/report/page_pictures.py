@@ -164,7 +164,7 @@ def cluster_cards(seen: RunView, shown: list[SliceView], album: Album) -> list[d
 
     If the page has no room for all pictures, the most common clusters come first.
     """
-    share = seen.metrics.get("cluster_share", {})
+    share = {part: each for part, each in seen.metrics.get("cluster_share", {}).items() if sum(each) > 0}
     made = []
     count = max(3, min(SPOTS, MOST_SPOTS // seen.k))
     alike, colours = most_alike(shown, seen.k), cluster_colours(seen.k)

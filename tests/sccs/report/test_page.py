@@ -281,6 +281,13 @@ def test_a_folder_without_run_is_the_users_mistake(tmp_path):
         write_report(tmp_path)
 
 
+@pytest.mark.parametrize("slices, parts", [(2, ["train", "test"]), (0, ["train"])])
+def test_a_cluster_has_shares_of_the_parts_that_there_are(run_folder, slices, parts):
+    html = write_report(run_folder(slices=slices)).read_text()
+    tables = re.findall(r'<table class="share">(.*?)</table>', html, re.DOTALL)
+    assert tables and all(re.findall(r'<th scope="row">(\w+)</th>', table) == parts for table in tables)
+
+
 @pytest.mark.browser
 def test_the_page_in_a_browser(run_folder, tmp_path):
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
