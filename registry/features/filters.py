@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
-import torch
 
 from registry.base import FeatureMap, Features, UserError
 from registry.numeric.areas import area_closings, area_openings
-from registry.numeric.compiled import compiled
+from registry.numeric.compiled import at_once, compiled
 from registry.numeric.smoothing import gaussian
 from registry.ranges import Count, Pixels, Scale
 
@@ -71,8 +69,8 @@ class Filters(Features):
             levels = grey_levels(smooth)
             change = lambda how: changed.update({how: how(levels, self.areas)})  # noqa: E731
             jobs += [(8.0, partial(change, how)) for how in (area_openings, area_closings)]
-        with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-            list(threads.map(lambda job: job[1](), sorted(jobs, key=lambda job: -job[0])))  # longest first
+        jobs.sort(key=lambda job: -job[0])  # longest first
+        at_once(lambda part: jobs[part.start][1](), len(jobs), 1)
         if self.areas:
             _profile(levels, changed[area_openings], changed[area_closings], LEVELS, planes[scales + sides :])
         return FeatureMap(values=planes.transpose(1, 2, 0), step=1.0, offset=0.0, shape=image.shape)

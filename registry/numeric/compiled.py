@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 
@@ -34,14 +36,34 @@ def compiled(function: Callable) -> Callable:
 
 def at_once(function: Callable[[slice], None], length: int, size: int | None = None) -> None:
     """Call `function` concurrently with slices of range(length), of `size` each or one per torch thread. NumPy, SciPy
-    and compiled loops release the GIL.
+    and compiled loops release the GIL. Helper threads stay for the next call; within one of them, slices take turns.
     """
     import torch  # here, so that loops compile without it
 
-    size = size or -(-length // torch.get_num_threads())
-    parts = [slice(start, min(start + size, length)) for start in range(0, length, max(size, 1))]
-    if len(parts) == 1:
-        function(parts[0])
-        return
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        list(threads.map(function, parts))
+    count = 1 if getattr(_this, "helps", False) else torch.get_num_threads()
+    size = max(size or -(-length // count), 1)
+    parts = iter([slice(start, min(start + size, length)) for start in range(0, length, size)])
+
+    def work() -> None:
+        for part in parts:
+            function(part)
+
+    helpers = [_helpers().submit(work) for _ in range(min(count, -(-length // size)) - 1)]
+    try:
+        work()
+    finally:
+        wait(helper for helper in helpers if not helper.cancel())
+    for helper in helpers:
+        if not helper.cancelled():
+            helper.result()
+
+
+_this = threading.local()
+
+
+@functools.lru_cache
+def _helpers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count(), initializer=lambda: setattr(_this, "helps", True))
+
+
+os.register_at_fork(after_in_child=_helpers.cache_clear)  # threads do not survive a fork

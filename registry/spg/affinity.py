@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from registry.base import GraphBuilder, UserError, expect
-from registry.numeric.compiled import compiled
+from registry.numeric.compiled import at_once, compiled
 from registry.numeric.memory import check_pairs
 from registry.spg.graphs import Nodes, RegionGraph
 from registry.spg.propagation import Propagation
@@ -95,27 +95,36 @@ def _select(
 
 
 def squared_lengths(X: torch.Tensor, i: torch.Tensor, j: torch.Tensor, rows: int = 256) -> torch.Tensor:
-    """||x_i - x_j||^2 (E,) of pairs i, j (E,) of X (n, d), in portions that fit into a processor's cache."""
+    """||x_i - x_j||^2 (E,) of pairs i, j (E,) of X (n, d); on a GPU for `rows` pairs at a time."""
     if X.device.type != "cpu":
         parts = zip(i.split(rows), j.split(rows))
         return torch.cat([(X.index_select(0, a) - X.index_select(0, b)).square_().sum(1) for a, b in parts])
-    lengths, squares = X.new_empty(len(i)), X.new_empty(min(rows, len(i)), X.shape[1])
-    for start in range(0, len(i), rows):
-        part = slice(start, min(start + rows, len(i)))
-        room = squares[: part.stop - start]
-        _squared_differences(X.numpy(), i[part].numpy(), j[part].numpy(), room.numpy())
-        torch.sum(room, 1, out=lengths[part])
+    lengths = X.new_empty(len(i))
+    arrays = X.numpy(), i.numpy(), j.numpy(), lengths.numpy()
+    at_once(lambda part: _squared_lengths(arrays[0], *(each[part] for each in arrays[1:])), len(i))
     return lengths
 
 
 @compiled
-def _squared_differences(X: np.ndarray, i: np.ndarray, j: np.ndarray, squares: np.ndarray) -> None:
-    """Fill `squares` (E, d) with (x_i - x_j)^2, channel by channel, of pairs i, j (E,) of X (n, d)."""
+def _squared_lengths(X: np.ndarray, i: np.ndarray, j: np.ndarray, lengths: np.ndarray) -> None:
+    """Fill `lengths` (E,) with the squared distances of pairs i, j (E,) of X (n, d), summed in sixteen lanes, which
+    suits vector instructions."""
+    d = X.shape[1]
+    lanes = np.empty(16, np.float32)
     for e in range(len(i)):
-        one, other, line = X[i[e]], X[j[e]], squares[e]
-        for k in range(X.shape[1]):
+        one, other = X[i[e]], X[j[e]]
+        lanes[:] = 0
+        for start in range(0, d - 15, 16):
+            for k in range(16):
+                apart = one[start + k] - other[start + k]
+                lanes[k] += apart * apart
+        for k in range(d - d % 16, d):
             apart = one[k] - other[k]
-            line[k] = apart * apart
+            lanes[k % 16] += apart * apart
+        total = np.float32(0)
+        for k in range(16):
+            total += lanes[k]
+        lengths[e] = total
 
 
 class AffinityGraph(GraphBuilder):

@@ -52,9 +52,9 @@ def pool(features: FeatureMap | FeatureStack, regions: np.ndarray) -> np.ndarray
     h, w, q = features.values.shape
     if features.step == 1 and features.offset == 0 and regions.shape == (h, w):
         return _pool_pixels(features.values, regions)
-    V = features.values.astype(np.float64).reshape(h * w, q)  # squares are subtracted below
-    centre = V.reshape(h, w, q).mean(axis=(0, 1))
-    V -= centre
+    values = features.values.reshape(h * w, q)
+    centre = values[::16].mean(axis=0)  # squares are subtracted below
+    V = values - centre
     (i, fy), (j, fx) = (
         cells(length, tokens, features.step, features.offset) for length, tokens in zip(regions.shape, (h, w))
     )

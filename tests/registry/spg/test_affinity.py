@@ -241,6 +241,9 @@ def test_of_equally_near_nodes_the_first():
         assert same.tolist() == [[1, 2], [0, 2], [0, 1], [0, 1]]
 
 
-def test_lengths_by_blocks_are_the_lengths():
-    X, (i, j) = torch.randn(50, 6), torch.randint(50, (2, 333))
-    assert torch.equal(squared_lengths(X, i, j, rows=100), (X[i] - X[j]).square().sum(1))
+@pytest.mark.parametrize("d", [1, 6, 16, 37, 384])
+def test_lengths_are_those_of_the_differences(d):
+    X, (i, j) = torch.randn(50, d), torch.randint(50, (2, 333))
+    expected = (X[i] - X[j]).double().square().sum(1).float()
+    torch.testing.assert_close(squared_lengths(X, i, j), expected, rtol=1e-6, atol=0)
+    assert len(squared_lengths(X, i[:0], j[:0])) == 0
