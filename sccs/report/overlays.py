@@ -12,6 +12,8 @@ from sccs.system.colours import PALE, REST, WRONG, cluster_colours, colourise, r
 
 OUTLINE = "#ffd24a"
 
+WIDEST_BASIS = 600  # px of one basis in a mosaic
+
 
 def grey(image: np.ndarray) -> np.ndarray:
     """(H, W) -> (H, W, 3) uint8 (see `to_grey`)."""
@@ -85,12 +87,15 @@ def _heat(values: np.ndarray) -> np.ndarray:
     inside = values[np.isfinite(values)]
     low, high = np.percentile(inside, [2, 98]) if inside.size else (0.0, 0.0)
     scaled = np.clip((values - low) / (high - low), 0, 1) if high > low else np.full(values.shape, 0.5)
-    return 255 * colormaps["Spectral_r"](np.nan_to_num(scaled, nan=0.5))[..., :3]
+    colours = 255 * colormaps["Spectral_r"](np.arange(256))[:, :3].astype(np.float32)
+    return colours[np.minimum(256 * np.nan_to_num(scaled, nan=0.5), 255).astype(np.uint8)]
 
 
 def basis_mosaic(Z: np.ndarray, regions: np.ndarray, columns: int = 4) -> np.ndarray:
-    """The bases of highest variance side by side as one RGB image; Z (n, u), regions (H, W), -1: no superpixel."""
-    Z = np.nan_to_num(np.asarray(Z, dtype=np.float64))
+    """The bases of highest variance side by side as one RGB image, each of at most `WIDEST_BASIS` px; Z (n, u), regions
+    (H, W), -1: no superpixel."""
+    step = -(-max(regions.shape) // WIDEST_BASIS)
+    Z, regions = np.nan_to_num(np.asarray(Z, dtype=np.float64)), regions[::step, ::step]
     shown = np.sort(np.argsort(-Z.var(axis=0), kind="stable")[:SHOWN_BASES])
     tiles = [_heat(np.append(Z[:, column], np.nan)[regions]).astype(np.uint8) for column in shown]
     tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)

@@ -134,7 +134,7 @@ def slice_pictures(view: SliceView, seen: RunView, album: Album) -> dict[str, An
                 "full": album.add(f"{view.key}_{name}", rgb),
                 "about": about,
             }
-            for name, rgb, about in each
+            for name, rgb, about in ((name, np.asarray(reduced(rgb, WIDEST)), about) for name, rgb, about in each)
         ]
 
     return {

@@ -62,6 +62,8 @@ def test_basis_mosaic_shows_at_most_twelve(view):
     out = basis_mosaic(np.random.default_rng(0).normal(size=(n, 30)), view.regions)
     assert out.shape == (3 * 96, 4 * 112, 3)
     assert basis_mosaic(np.zeros((n, 1)), view.regions).shape == (96, 4 * 112, 3)
+    large = view.regions.repeat(20, 0).repeat(20, 1)  # 1920 x 2240
+    assert basis_mosaic(np.zeros((n, 1)), large).shape == (480, 4 * 560, 3)
 
 
 def test_overlays_have_the_image_shape(view):
