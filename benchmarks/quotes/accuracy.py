@@ -275,6 +275,13 @@ def few_labels(results: Path) -> str:
     """What a few labels give."""
     table = results / "quick" / "few_labels.csv"
     said = f"{Origin.read(table)}. Mean DSC of the real sets, test images, ± standard deviation over draws of labels."
+    if times := few_labels_table.read_times(table):
+        side = few_labels_table.SIDE
+        rest = ", ".join(f"{row} {value:.1f} s" for row, value in times.items() if row != "SCCS")
+        said += (
+            f" Fitting again and predicting {side:,} x {side:,} px, with nodes and pixel features at "
+            f"hand: SCCS {times['SCCS']:.2f} s, {rest}."
+        )
     return sourced(few_labels_table.by_budget(few_labels_table.read(table)), said)
 
 

@@ -130,7 +130,7 @@ def training(results: Path) -> str:
 def targets(results: Path) -> str:
     """What was aimed at, and what was measured."""
     seconds, _ = _timing(results)
-    sccs, fast, maester = (seconds[name] for name in ("sccs", "sccs_fast", "maester"))
+    sccs, fast, plus, maester = (seconds[name] for name in ("sccs", "sccs_fast", "sccs_plus", "maester"))
     stages = np.median(sccs, axis=0)
     graphs = scaling.read(results / "quick" / "scaling.csv")
     nearest = min((n for n, kind in graphs if kind != "all"), key=lambda n: abs(n - scaling.PAPER_NODES))
@@ -140,7 +140,7 @@ def targets(results: Path) -> str:
     rows = [
         ["a FOV, `sccs`", "1.8 s", f"{_total(sccs):.2f} s", _reached(_total(sccs) <= 1.8)],
         ["its features", "1.3 s", f"{stages[0]:.2f} s", _reached(stages[0] <= 1.3)],
-        ["its graph", ".4 s", f"{stages[1]:.2f} s", _reached(stages[1] <= 0.4)],
+        ["its graph", ".4 s, aim .06 s", f"{stages[1]:.3f} s", _reached(stages[1] <= 0.06)],
         [
             "its embedding and clustering",
             ".02 s",
@@ -148,7 +148,8 @@ def targets(results: Path) -> str:
             _reached(stages[2] + stages[3] <= 0.02),
         ],
         ["MAESTER / `sccs`", "137.6, aim 300", f"{ratio:.0f}", _reached(ratio >= 300)],
-        ["a FOV, `sccs_fast`", "aim .15 s", f"{_total(fast):.2f} s", _reached(_total(fast) <= 0.15)],
+        ["a FOV, `sccs_fast`", "aim .15 s", f"{_total(fast):.3f} s", _reached(_total(fast) <= 0.15)],
+        ["a FOV, `sccs_plus`", "aim .30 s", f"{_total(plus):.3f} s", _reached(_total(plus) <= 0.30)],
         ["MAESTER / `sccs_fast`", "aim 1,500", f"{quick:.0f}", _reached(quick >= 1500)],
         [f"quickest solver / embedding, {nearest:,} nodes", "20", f"{alone:.1f}", _reached(alone >= 20)],
         ["the same with the building of the operator", "", f"{whole:.1f}", ""],

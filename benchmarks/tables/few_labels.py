@@ -264,6 +264,12 @@ def read(path: Path) -> Found:
     return {(e["row"], e["set"], int(e["draw"]), int(e["labels"])): float(e["value"]) for e in lines}
 
 
+def read_times(path: Path) -> dict[str, float]:
+    """Seconds by row, in a CSV of this script."""
+    with open(path, newline="") as file:
+        return {line["row"]: float(line["value"]) for line in csv.DictReader(file) if line["labels"] == "seconds"}
+
+
 def page(found: Found, times: dict[str, float], system: str) -> str:
     """The text of OUT/few_labels.md."""
     rows = list(dict.fromkeys(row for row, *_ in found))
