@@ -66,4 +66,5 @@ def _helpers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count(), initializer=lambda: setattr(_this, "helps", True))
 
 
-os.register_at_fork(after_in_child=_helpers.cache_clear)  # threads do not survive a fork
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_helpers.cache_clear)  # threads do not survive a fork
