@@ -46,8 +46,8 @@ HEADS: dict[str, dict[str, Any]] = {  # of label_spreading, by the name in the t
     "the same, classes by their sizes: `label_spreading`": {},
 }
 RULES: dict[str, Rule | None] = {  # of what to label next, by the name in the table; None: at random
-    "as many of each cluster, then by doubt": lambda *asked: of_each_cluster(*asked),
-    "k-means weighed by clusters, then by doubt: `sccs suggest`": telling,
+    "as many of each cluster, then by doubt: `sccs suggest`": telling,
+    "k-means weighed by clusters, then by doubt": lambda *asked: weighed(*asked),
     "as they come": None,
 }
 DRAWS = {"class by class": drawn, "as they come": lambda truth, n, seed: anywhere(truth, n * (truth.max() + 1), seed)}
@@ -85,21 +85,16 @@ def measured(data: str, draws: int) -> Iterator[Score]:
                         yield name, labels, data, half, draw, n, taught.score_of(known)
 
 
-def of_each_cluster(
+def weighed(
     coordinates: Coordinates, points: np.ndarray, kinds: np.ndarray, P: np.ndarray | None, n: int, seed: int
 ) -> np.ndarray:
-    """Another first choice than that of `telling`: as many of each cluster, by k-means within it, in all coordinates,
-    each times the root of its deviation."""
+    """Another first choice than that of `telling`: k-means over all clusters, in which a cluster's weight is the root
+    of its number of nodes."""
     if P is not None:
         return telling(coordinates, points, kinds, P, n, seed)
-    soft = points * np.sqrt(coordinates.deviation_).ravel()
     _, at, count = np.unique(kinds, return_inverse=True, return_counts=True)
-    cells, lots = np.zeros(len(count), np.int64), np.random.default_rng(seed).permutation(len(count))
-    while (missing := min(n, len(points)) - cells.sum()) > 0:
-        cells[lots[cells[lots] < count[lots]][:missing]] += 1
-    members = [np.flatnonzero(at == kind) for kind in np.flatnonzero(cells)]
-    found = [own[nearest_to_centres(soft[own], m, seed)] for own, m in zip(members, cells[cells > 0])]
-    return np.sort(np.concatenate(found))
+    last = points[:, -coordinates.u :] * coordinates.deviation_[-1]
+    return nearest_to_centres(last, n, seed, 1 / np.sqrt(count[at]))
 
 
 def of_rules(data: str, draws: int) -> Iterator[Score]:

@@ -11,13 +11,19 @@ CANDIDATES = 10  # per chosen point, among the most doubtful
 
 
 def spread(points: np.ndarray, kinds: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Up to n of the points (N, d), those nearest to the centres of n cells; used without prior knowledge.
+    """Up to n of the points (N, d), in ascending order; used without prior knowledge.
 
-    kinds: (N,) int, such as clusters. In the k-means that makes the cells, a kind's weight is the root of its number of
-    points, so that rare kinds get more cells than their share.
+    kinds: (N,) int, such as clusters. k-means divides each kind into cells, as many as every other kind or as it has
+    points, so that rare kinds get more than their share; the point nearest to each centre is taken. Chance decides
+    which kinds get one more.
     """
     _, at, count = np.unique(kinds, return_inverse=True, return_counts=True)
-    return nearest_to_centres(points, n, seed, 1 / np.sqrt(count[at]))
+    cells, order = np.zeros(len(count), np.int64), np.random.default_rng(seed).permutation(len(count))
+    while (missing := min(n, len(points)) - cells.sum()) > 0:
+        cells[order[cells[order] < count[order]][:missing]] += 1
+    members = [np.flatnonzero(at == kind) for kind in np.flatnonzero(cells)]
+    found = [own[nearest_to_centres(points[own], m, seed)] for own, m in zip(members, cells[cells > 0])]
+    return np.sort(np.concatenate([np.zeros(0, np.int64), *found]))
 
 
 def doubtful(points: np.ndarray, P: np.ndarray, doubt: np.ndarray, n: int, seed: int) -> np.ndarray:

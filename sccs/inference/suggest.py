@@ -91,12 +91,12 @@ def telling(
     """Up to n nodes whose labels would help most, given their coordinates `points` and clusters `kinds` (N,).
 
     P: (N, C) probabilities of the taught classes; they give the most doubtful nodes, rare classes before frequent ones,
-    spread over appearances. None, if nothing was taught: nodes spread over appearances and clusters.
+    spread over appearances. None, if nothing was taught: equally many of each cluster, spread over appearances.
     """
-    last, deviation = points[:, -coordinates.u :], coordinates.deviation_[-1]
+    soft = points * np.sqrt(coordinates.deviation_).ravel()
     if P is None:
-        return spread(last * deviation, kinds, n, seed)
-    return doubtful(last * np.sqrt(deviation), P, doubt(P), n, seed)
+        return spread(soft, kinds, n, seed)
+    return doubtful(soft[:, -coordinates.u :], P, doubt(P), n, seed)
 
 
 def _looked_at(model: Model, volumes: Sequence[Volume]):  # type: ignore[no-untyped-def]  # yields seven values

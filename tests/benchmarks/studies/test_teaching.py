@@ -28,10 +28,10 @@ def test_rules_of_suggestions_are_compared_in_a_table_of_their_own():
     assert f"| {rule} | 0.030 | 0.100 | 0.300 | 1.000 |" in teaching.table(found, "as suggested", teaching.RULES)
 
 
-def test_every_cluster_has_as_many_as_any_other_or_all_that_it_has():
+def test_the_other_rule_weighs_clusters_by_the_roots_of_their_sizes():
     coordinates = SimpleNamespace(u=1, deviation_=np.ones((2, 1), np.float32))
-    kinds = np.repeat([0, 1, 2], [200, 2, 40])
-    points = (np.random.default_rng(0).normal(size=(242, 2)) + 100 * kinds[:, None]).astype(np.float32)
-    for n, each in ((12, [2, 5, 5]), (4, [1, 1, 2]), (2, [1, 1])):
-        chosen = teaching.of_each_cluster(coordinates, points, kinds, None, n, 0)
-        assert sorted(c for c in np.bincount(kinds[chosen]) if c) == each and len(np.unique(chosen)) == n
+    rng = np.random.default_rng(0)
+    kinds = np.repeat([0, 1], [90, 10])
+    points = np.stack([rng.normal(size=100), 9.0 * kinds + rng.normal(size=100)], 1).astype(np.float32)
+    chosen = teaching.weighed(coordinates, points, kinds, None, 2, 0)
+    assert kinds[chosen].tolist() == [0, 1]

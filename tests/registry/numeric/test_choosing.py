@@ -11,12 +11,13 @@ def far_apart(counts: list[int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]
     return np.random.default_rng(seed).normal(size=(len(kinds), 2)) + 100 * kinds[:, None], kinds
 
 
-def test_rare_kinds_have_more_than_their_share():
-    points, kinds = far_apart([90, 10])
-    assert kinds[spread(points, kinds, 2, 0)].tolist() == [0, 1]
-    points = np.random.default_rng(0).normal(size=(1000, 2))
-    kinds = (points[:, 0] > 1.6).astype(int)  # one in twenty
-    assert kinds[spread(points, kinds, 20, 0)].sum() > kinds[spread(points, 0 * kinds, 20, 0)].sum()
+def test_every_kind_has_as_many_points_as_any_other_or_all_that_it_has():
+    points, kinds = far_apart([200, 2, 40])
+    chosen = spread(points, kinds, 12, 0)
+    assert np.bincount(kinds[chosen]).tolist() == [5, 2, 5] and len(np.unique(chosen)) == 12
+    assert sorted(np.bincount(kinds[spread(points, kinds, 4, 0)])) == [1, 1, 2]
+    assert len(np.unique(kinds[spread(points, kinds, 2, 0)])) == 2
+    assert (spread(points, kinds, 12, 0) == chosen).all() and (spread(points, kinds, 12, 1) != chosen).any()
 
 
 def test_of_few_points_all_are_chosen_and_of_equal_ones_one():
