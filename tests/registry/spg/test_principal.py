@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from registry.spg.graphs import RegionGraph
 from registry.spg.principal import Coordinates
 from tests.registry.parts.small import without_edges
 
@@ -45,3 +46,18 @@ def test_the_state_makes_it_again_and_another_is_refused(make_graph):
     with pytest.raises(ValueError, match="mean"):
         Coordinates(3, (0,)).set_state(found.get_state())
     assert torch.isfinite(torch.from_numpy(found.of(make_graph(n=1)))).all()
+
+
+def test_they_do_not_depend_on_the_number_of_threads():
+    X = np.random.default_rng(0).normal(size=(3000, 384)).astype(np.float32) * np.linspace(1, 3, 384, dtype=np.float32)
+    n, i = len(X), np.arange(len(X))
+    graph = RegionGraph.from_edges(np.zeros((1, 1)), X, np.ones(n), np.zeros((n, 2)), i, i, np.ones(n))
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(Coordinates(hops=(0, 1)).fit([graph]).get_state())
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert all(np.array_equal(found[0][name], other[name]) for other in found[1:] for name in other)
