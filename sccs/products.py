@@ -27,6 +27,7 @@ from sccs.inference.segment import taught_meaning
 from sccs.model.model import STAGES
 from sccs.pipeline import Pipeline
 from sccs.report.crops import thumbnails
+from sccs.report.drawing import reduced
 from sccs.report.overlays import basis_mosaic, cluster_overlay
 from sccs.report.page import refresh
 from sccs.report.views import SliceView
@@ -38,6 +39,7 @@ from sccs.system.log import RunLog
 TIMED_FOVS = 3  # number of FOVs timed by stage, without the cache
 VIEWS = {"test": 6, "train": 2}  # slices kept for figures and report, spread over the volumes
 PROJECTED = 500  # superpixels per view in TensorBoard's projector
+LOGGED = 1200  # px of a picture in TensorBoard
 MOST_NODES = 50_000  # of a FOV with its own k-means; a pixel graph has more
 UNSEGMENTED = EMPTY  # in <volume>_clusters.tif: slices and margins that the recipe leaves out, constant FOVs
 
@@ -190,7 +192,8 @@ def _write_clusters(
         view = view_of(pipeline, volume, z, part, dataset, found)
         view.save(out / "figures" / "data")
         projected(view, log)
-        log.image(f"{part}/{view.key}/clusters", cluster_overlay(view, pipeline.k), 0)
+        clusters = np.asarray(reduced(cluster_overlay(view, pipeline.k), LOGGED))
+        log.image(f"{part}/{view.key}/clusters", clusters, 0)
         log.image(f"{part}/{view.key}/bases", basis_mosaic(view.bases, view.regions), 0)
 
     planes = segment_volume(pipeline, volume, counted, drawn=shown, draw=draw, done=done)

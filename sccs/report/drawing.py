@@ -16,8 +16,10 @@ from sccs.system.text import BREAKS, UNPRINTABLE, printable
 if TYPE_CHECKING:
     from jinja2 import Template
     from matplotlib.figure import Figure
+    from PIL.Image import Image
 
 INK = "#333333"
+WIDEST_PANEL = 800  # px of an image in a panel, more than a figure shows; matplotlib reduces larger ones slowly
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **kw: Any) -> tuple[Figure, np.ndarray]:
@@ -80,11 +82,20 @@ def to_svg(figure: Figure, name: str) -> str:
     return re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
 
 
+def reduced(rgb: np.ndarray, widest: int) -> Image:
+    """(H, W, 3) uint8 as an image of at most `widest` px on its longer side."""
+    from PIL import Image
+
+    image = Image.fromarray(rgb)
+    image.thumbnail((widest, widest), Image.Resampling.LANCZOS, reducing_gap=1)
+    return image
+
+
 def show(axis: Any, image: np.ndarray | None, title: str = "") -> None:
     """Draw an image (H, W, 3), or nothing, below its title, without axes."""
     axis.set_axis_off()
     if image is not None:
-        axis.imshow(image, interpolation="antialiased")
+        axis.imshow(np.asarray(reduced(image, WIDEST_PANEL)), interpolation="antialiased")
     if title:
         axis.set_title(title, fontsize=9, color=INK)
 

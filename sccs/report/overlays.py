@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -76,19 +77,30 @@ def _frame(out: np.ndarray, y: int, x: int, height: int, width_px: int, width: i
 
 def basis_map(view: SliceView, column: int, alpha: float = 0.72) -> np.ndarray:
     """Heat map of one spectral basis over the image (Figure 2). `column` counts the stored ones, 0..len(columns)-1."""
-    values = view.paint(np.nan_to_num(view.bases[:, column]), outside=np.nan)
-    return (alpha * _heat(values) + (1 - alpha) * grey(view.image)).astype(np.uint8)
+    # per superpixel, then painted: floats per pixel would take several times as long
+    tint = np.append(_heat(np.nan_to_num(view.bases[:, column]), view.areas), [_heat_colours()[128]], axis=0)
+    tint = np.rint(256 * alpha * tint).astype(np.uint16)
+    below = np.arange(256) * round(256 * (1 - alpha))
+    return ((tint[view.regions] + below.astype(np.uint16)[to_grey(view.image)][..., None]) >> 8).astype(np.uint8)
 
 
-def _heat(values: np.ndarray) -> np.ndarray:
-    """(H, W) -> (H, W, 3) in 0..255: blue at the 2nd percentile of the pixels or lower, red at the 98th or higher."""
+def _heat(values: np.ndarray, areas: np.ndarray) -> np.ndarray:
+    """Colours (n, 3) in 0..255 of superpixels with `values` (n,) and `areas` (n,) in pixels: blue at the 2nd percentile
+    of the pixels or lower, red at the 98th or higher."""
+    low = high = 0.0
+    if areas.any():
+        order = np.argsort(values, kind="stable")
+        reached = np.cumsum(areas[order])
+        low, high = values[order[np.searchsorted(reached, reached[-1] * np.array([0.02, 0.98]))]].tolist()
+    scaled = np.clip((values - low) / (high - low), 0, 1) if high > low else np.full(len(values), 0.5)
+    return _heat_colours()[np.minimum(256 * scaled, 255).astype(np.uint8)]
+
+
+@functools.cache
+def _heat_colours() -> np.ndarray:
     from matplotlib import colormaps
 
-    inside = values[np.isfinite(values)]
-    low, high = np.percentile(inside, [2, 98]) if inside.size else (0.0, 0.0)
-    scaled = np.clip((values - low) / (high - low), 0, 1) if high > low else np.full(values.shape, 0.5)
-    colours = 255 * colormaps["Spectral_r"](np.arange(256))[:, :3].astype(np.float32)
-    return colours[np.minimum(256 * np.nan_to_num(scaled, nan=0.5), 255).astype(np.uint8)]
+    return 255 * colormaps["Spectral_r"](np.arange(256))[:, :3].astype(np.float32)
 
 
 def basis_mosaic(Z: np.ndarray, regions: np.ndarray, columns: int = 4) -> np.ndarray:
@@ -97,7 +109,9 @@ def basis_mosaic(Z: np.ndarray, regions: np.ndarray, columns: int = 4) -> np.nda
     step = -(-max(regions.shape) // WIDEST_BASIS)
     Z, regions = np.nan_to_num(np.asarray(Z, dtype=np.float64)), regions[::step, ::step]
     shown = np.sort(np.argsort(-Z.var(axis=0), kind="stable")[:SHOWN_BASES])
-    tiles = [_heat(np.append(Z[:, column], np.nan)[regions]).astype(np.uint8) for column in shown]
+    areas = np.bincount(regions[regions >= 0], minlength=len(Z))
+    tints = (np.append(_heat(Z[:, column], areas), [_heat_colours()[128]], axis=0) for column in shown)
+    tiles = [tint.astype(np.uint8)[regions] for tint in tints]
     tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)
     return np.concatenate([np.concatenate(tiles[i : i + columns], 1) for i in range(0, len(tiles), columns)])
 

@@ -10,7 +10,7 @@ import base64
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -19,7 +19,7 @@ from sccs.evaluation.scores import scores
 from sccs.evaluation.tables import confusion
 from sccs.report.charts import agreement_curve, cluster_use_chart, dsc_bars, loss_curves, rule_title, share_curves
 from sccs.report.crops import CROP, cluster_crops, cluster_grey, cluster_place, most_alike
-from sccs.report.drawing import to_svg
+from sccs.report.drawing import reduced, to_svg
 from sccs.report.figures import RunView
 from sccs.report.overlays import (
     as_scored,
@@ -36,9 +36,6 @@ from sccs.report.page_tables import percent
 from sccs.report.views import SliceView
 from sccs.system.colours import cluster_colours
 from sccs.system.files import atomic_path, remove
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 SHOWN_SLICES = 6
 WIDEST = 900  # px of the files next to the page; larger pictures are reduced
@@ -240,12 +237,3 @@ def picture_uri(rgb: np.ndarray, widest: int = WIDEST, quality: int = 66) -> str
     buffer = io.BytesIO()
     reduced(rgb, widest).save(buffer, "WEBP", quality=quality)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def reduced(rgb: np.ndarray, widest: int) -> Image:
-    """(H, W, 3) uint8 as an image of at most `widest` px on its longer side."""
-    from PIL import Image
-
-    image = Image.fromarray(rgb)
-    image.thumbnail((widest, widest), Image.Resampling.LANCZOS)
-    return image

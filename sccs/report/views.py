@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -125,6 +126,11 @@ class SliceView:
     def title(self) -> str:
         """Its name in pictures."""
         return f"{self.volume}, z = {self.z}"
+
+    @functools.cached_property
+    def areas(self) -> np.ndarray:
+        """Pixels of each superpixel, (n,)."""
+        return np.bincount(self.regions[self.regions >= 0], minlength=len(self.clusters))
 
     def paint(self, per_region: np.ndarray, outside: float = -1) -> np.ndarray:
         """Values per superpixel (n,) -> pixels (H, W)."""

@@ -22,6 +22,7 @@ FURTHER = [  # a spread over what a screen shows, each far from the paper's colo
     *("#a9ff96", "#466a12", "#2d3dbe", "#f9601f", "#92194f", "#17a9cb"),
 ]
 IGNORED = "#ffffff"
+MOST_CODES = 1 << 16  # of a table of colours
 PALE, WRONG = "#f4f4f0", "#d6204e"
 EYES = np.array(  # linear RGB as normal, protanopic and deuteranopic eyes see it (Machado et al. 2009, severity 1)
     [
@@ -164,9 +165,19 @@ def colourise(
         if image.shape != labels.shape:
             raise ValueError(f"colourise: labels are {labels.shape}, the image is {image.shape}; they must agree")
         below = np.repeat(to_grey(image)[..., None], 3, axis=2)
-    out = below.astype(np.float32)
-    for code in np.unique(labels):
-        if int(code) in codes:
-            where = labels == code
-            out[where] = (1 - alpha) * out[where] + alpha * np.array(rgb(codes[int(code)]), dtype=np.float32)
-    return np.rint(out).astype(np.uint8)
+    found, place = _codes_of(labels)
+    coloured = np.array([int(code) in codes for code in found], bool)
+    tint = np.array([rgb(codes.get(int(code), IGNORED)) for code in found], np.float32).reshape(-1, 3)
+    # by code, then by pixel
+    keep = np.where(coloured, 1 - alpha, 1).astype(np.float32)
+    add = np.where(coloured[:, None], alpha * tint + np.float32(0.5), 0)
+    return (below * keep[place][..., None] + add[place]).astype(np.uint8)
+
+
+def _codes_of(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Codes (m,), and the index of each pixel's code among them; those of a narrow range are not sorted."""
+    low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
+    if labels.dtype.kind in "iu" and high - low < MOST_CODES:
+        return np.arange(low, high + 1), labels.astype(np.int64) - low
+    found, place = np.unique(labels, return_inverse=True)
+    return found, place.reshape(labels.shape)
