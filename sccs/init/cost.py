@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MEMORY = 0.5  # share of the free memory that training graphs may take
 WITHIN = 1.5  # factor by which a run may be faster or slower than estimated
+DRAWING = 2.5  # time to draw a slice and to put it into the report, per time to segment its pixels once
 GRAPHS = 0.4  # share of the time that may go into training graphs
 
 
@@ -29,6 +30,7 @@ def measure(pipeline: Pipeline, found: Found) -> tuple[Cost, RegionGraph]:
     """Measure one FOV of the slice of highest contrast in every part, without the cache; also returns its graph."""
     import torch
 
+    begun, start = time.process_time(), time.perf_counter()
     z = found.look.busiest
     y, x = (((n - min(n, FOV)) // 2, (n - min(n, FOV)) // 2 + min(n, FOV)) for n in found.source.shape[1:])
     volume = Volume(
@@ -46,15 +48,16 @@ def measure(pipeline: Pipeline, found: Found) -> tuple[Cost, RegionGraph]:
     pipeline.embedder.fit([graph])
     with torch.no_grad():
         pipeline.clusterer.fit([graph], [pipeline.embedder.embed(graph)])
-    start = time.perf_counter()
+    first = time.perf_counter()
     pipeline.graph.connect(nodes)
-    connect = time.perf_counter() - start
+    connect = time.perf_counter() - first
     # the faster of two: other programs only add time
     seconds = min(sum(pipeline.segment_fov(image).seconds.values()) for _ in range(2))
     arrays = sum(array.nbytes for array in nodes.to_arrays().values())
     # besides its nodes, a graph stores ends, affinity, normalised weights and the sparse matrix of its edges
     edges = graph.affinity.numel() * (2 * 8 + 4 + 4 + 8 + 4)
-    return Cost(image.size, nodes.n, seconds, connect, arrays + edges, arrays, peak_memory()), graph
+    begun += max(0.0, first - start - seconds)  # compiled code and models are loaded with the first FOV
+    return Cost(image.size, nodes.n, seconds, connect, begun, arrays + edges, arrays, peak_memory()), graph
 
 
 def peak_memory() -> int:
@@ -96,12 +99,13 @@ def span(seconds: float) -> str:
 
 def say_cost(plan: Plan, cost: Cost, volumes: list[Found], free: int, device: str, folder: Path) -> list[str]:
     """Lines on the time, memory and disk space for the run and for segmenting everything, from one measured FOV."""
-    from sccs.products import TIMED_FOVS
+    from sccs.products import TIMED_FOVS, VIEWS
 
     each = cost.seconds / cost.pixels
     learnt, segmented = plan.pixels("train") * each, plan.seen("test") * each
     # training slices are segmented, too, and a few FOVs are timed for the report
     again = plan.seen("train") * each + plan.fovs("train") * cost.connect + (TIMED_FOVS + 1) * cost.seconds
+    drawn = DRAWING * plan.drawn(VIEWS) * each
     whole = sum(found.source.shape[0] * overlapping(found.source.shape[1:], FOV).seen for found in volumes)
     memory = cost.peak + plan.fovs("train") * cost.graph_bytes
     fovs = plan.fovs("train") + plan.fovs("test")
@@ -111,9 +115,9 @@ def say_cost(plan: Plan, cost: Cost, volumes: list[Found], free: int, device: st
     return [
         f"measured here, on {device}: {cost.seconds:.2f} s for a field of view of {cost.pixels / 1e6:.2f} megapixels "
         f"({cost.nodes} superpixels)",
-        f"time of this run: {span(learnt + cost.fit + segmented + again)}: {plan.fovs('train')} FOVs to train "
-        f"on {clock(learnt)}, training {clock(cost.fit)}, {plan.segmented()} FOVs to segment "
-        f"{clock(segmented + again)}",
+        f"time of this run: {span(cost.start + learnt + cost.fit + segmented + again + drawn)}: starting "
+        f"{clock(cost.start)}, {plan.fovs('train')} FOVs to train on {clock(learnt)}, training {clock(cost.fit)}, "
+        f"{plan.segmented()} FOVs to segment {clock(segmented + again)}, pictures and report {clock(drawn)}",
         f"memory: about {memory / 2**30:.1f} GiB of {free / 2**30:.1f} GiB free",
         f"disk: labels up to {labels / 2**30:.2g} GiB before compression, cache about {cache / 2**30:.2g} GiB "
         f"({fovs} FOVs; SCCS_CACHE=off disables it), {room / 2**30:.0f} GiB free",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass
 
 from sccs.data.survey import Found
@@ -17,7 +17,7 @@ FOV = 560  # px, longest side of a field of view
 class Cost:
     """The cost of one FOV of `pixels` px.
 
-    seconds: in total; connect: in `connect` alone. graph_bytes, cache_bytes, nodes: bytes of a training graph in memory
+    seconds: in total; connect: in `connect` alone; start: before the first FOV, once in a process. graph_bytes, cache_bytes, nodes: bytes of a training graph in memory
     and in the cache, and its nodes. peak: peak memory of this process in bytes.
     """
 
@@ -25,6 +25,7 @@ class Cost:
     nodes: int
     seconds: float
     connect: float
+    start: float
     graph_bytes: int
     cache_bytes: int
     peak: int
@@ -71,6 +72,16 @@ class Plan:
     def pixels(self, part: str) -> int:
         """Pixels of `part`, "train" or "test"."""
         return sum(self._depth(part, entry) * math.prod(entry.shape[1:]) for entry in getattr(self, part))
+
+    def drawn(self, views: Mapping[str, int]) -> int:
+        """Pixels of the slices that a run draws, `views` of each part at most."""
+        shown = 0
+        for part, count in views.items():
+            entries: list[Entry] = getattr(self, part)
+            for entry in entries:
+                depth = min(self._depth(part, entry), max(1, count // len(entries)))
+                shown += depth * math.prod(entry.shape[1:])
+        return shown
 
     def _depth(self, part: str, entry: Entry) -> int:
         return min(entry.shape[0], self.slices or entry.shape[0]) if part == "test" else entry.shape[0]
