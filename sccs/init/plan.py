@@ -17,8 +17,9 @@ FOV = 560  # px, longest side of a field of view
 class Cost:
     """The cost of one FOV of `pixels` px.
 
-    seconds: in total; connect: in `connect` alone; start: before the first FOV, once in a process. graph_bytes, cache_bytes, nodes: bytes of a training graph in memory
-    and in the cache, and its nodes. peak: peak memory of this process in bytes.
+    seconds: in total; connect: in `connect` alone; start: before the first FOV, once in a process. graph_bytes,
+    cache_bytes, nodes: bytes of a training graph in memory and in the cache, and its nodes. peak: peak memory of this
+    process in bytes.
     """
 
     pixels: int

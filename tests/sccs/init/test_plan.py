@@ -7,7 +7,9 @@ from sccs.init.cost import Cost
 from sccs.init.plan import make_plan
 from tests.sccs.survey_files import volume
 
-COST = Cost(pixels=10_000, nodes=100, seconds=1.0, connect=0.1, graph_bytes=1000, cache_bytes=500, peak=10**8)
+COST = Cost(
+    pixels=10_000, nodes=100, seconds=1.0, connect=0.1, start=5.0, graph_bytes=1000, cache_bytes=500, peak=10**8
+)
 
 
 def test_the_plan_keeps_within_graphs_and_time(tmp_path):
