@@ -73,6 +73,9 @@ def _add_look_arguments(parser: argparse.ArgumentParser) -> None:
         help="voxel size in nm at the finest level, if the file does not give it",
     )
     parser.add_argument("--axes", help="order of the image's axes, such as ZYX, if the file does not give it")
+    parser.add_argument(
+        "--no-mask", dest="mask", action="store_false", help="use empty background as well, instead of masking it"
+    )
     add_device_argument(parser, default="auto, the first GPU if there is one")
 
 

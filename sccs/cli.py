@@ -60,6 +60,7 @@ def _init(args: argparse.Namespace) -> None:
         voxel_size=args.voxel_size,
         level=args.level,
         minutes=args.minutes,
+        mask=args.mask,
         device=args.device or "auto",
     )
 
@@ -70,7 +71,7 @@ def _auto(args: argparse.Namespace) -> None:
     from sccs.run import run
     from sccs.system.log import say
 
-    look = {name: getattr(args, name) for name in ("overwrite", "axes", "voxel_size", "level", "minutes")}
+    look = {name: getattr(args, name) for name in ("overwrite", "axes", "voxel_size", "level", "minutes", "mask")}
     recipe = init(args.input, args.recipe, device=args.device or "auto", **look)
     report = run(load_recipe(recipe, [], None, args.device), Path(args.out) if args.out else None)
     say(f"report: {report}\nnext: name the clusters in it; its commands segment and teach")

@@ -78,6 +78,7 @@ class Pipeline(Model):
             "k": self.k,
             "classes": {str(code): name for code, name in dataset.classes.items()},
             "ignore": dataset.ignore,
+            "masked": any(volume.mask is not None for volume in dataset.train),
         }
         features, graph = self.name_of("features"), self.name_of("graph")
         log.info(f"{count_fovs(dataset)} training FOVs; features: {features}, graph: {graph}")

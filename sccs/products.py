@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from sccs.evaluation.tables import confusion
 from sccs.inference.blocks import Fields, overlapping, separate
 from sccs.inference.labels import Classes, Slice, look_up, segment_slice
 from sccs.inference.segment import taught_meaning
+from sccs.model.fovs import training_fovs
 from sccs.model.model import STAGES
 from sccs.pipeline import Pipeline
 from sccs.report.crops import thumbnails
@@ -259,7 +261,7 @@ def segment_volume(
             clusters = found.plane() if shown is None else found.plane()[..., 0]
             plane[y0 : y0 + volume.shape[1], x0 : x0 + volume.shape[2]] = clusters
             counted.add(volume, z, clusters)
-            if found.results:
+            if found.results and (clusters != UNSEGMENTED).any():
                 draw(z, found)
         yield plane
 
@@ -303,16 +305,9 @@ def view_of(pipeline: Pipeline, volume: Volume, z: int, part: str, dataset: Data
 
 @torch.no_grad()
 def time_stages(pipeline: Pipeline, dataset: Dataset) -> dict:
-    """Seconds per FOV by stage: medians over a few test FOVs (else training FOVs), without the cache."""
-    volumes = dataset.test or dataset.train
-    images = []
-    for volume in volumes:
-        for fov in volume.fovs():
-            images.append(fov.image)
-            if len(images) == TIMED_FOVS:
-                break
-        if len(images) == TIMED_FOVS:
-            break
+    """Seconds per FOV by stage: medians over a few FOVs, those of test volumes first, without the cache."""
+    fovs = training_fovs([*dataset.test, *dataset.train])
+    images = [fov.image for fov in islice(fovs, TIMED_FOVS)]
     seconds = [pipeline.segment_fov(image).seconds for image in [images[0], *images]][1:]  # the first is a warm-up
     stages = {stage: float(np.median([each[stage] for each in seconds])) for stage in STAGES}
     return {

@@ -165,6 +165,7 @@ class Preview:
         self.log = log
 
     def __call__(self, step: int, pipeline: Pipeline, graph: RegionGraph, fov: FOV) -> None:
+        import numpy as np
         import torch
 
         from sccs.report.overlays import basis_mosaic
@@ -175,7 +176,7 @@ class Preview:
             self.log.image("anchor/bases", basis_mosaic(Z.cpu().numpy(), graph.regions), step)
             clusterer = pipeline.clusterer
             if clusterer.trainable and clusterer.begun:
-                clusters = clusterer.predict(graph, Z).argmax(1).cpu().numpy()[graph.regions]
+                clusters = np.append(clusterer.predict(graph, Z).argmax(1).cpu().numpy(), -1)[graph.regions]
                 picture = colourise(clusters, cluster_colours(pipeline.k), fov.image, 0.6)
                 self.log.image("anchor/clusters", picture, step)
 

@@ -27,7 +27,7 @@ from sccs.inference.sparse import ClassNames, Points, is_table, read_image, read
 from sccs.inference.suggest import Suggestion, suggestions
 from sccs.model import folder
 from sccs.model.edits import Edits
-from sccs.model.fovs import training_fovs
+from sccs.model.fovs import pooled, training_fovs
 from sccs.model.model import Model
 from sccs.model.teacher import Teacher
 from sccs.pipeline import Pipeline
@@ -317,7 +317,7 @@ def _points(model: Pipeline, dataset: Dataset, cluster: int) -> np.ndarray:
     found = []
     for fov in training_fovs(dataset.train):
         if fov.image.min() < fov.image.max():
-            graph = model.build(fov.image)
+            graph = model.graph.connect(pooled(model, fov)).to(model.device)
             Z = model.embedder.embed(graph)
             found.append(Z.cpu().numpy()[model.assign(graph, Z) == cluster])
     points = np.concatenate(found)

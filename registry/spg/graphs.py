@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,7 +22,7 @@ class Nodes:
     """The regions of one FOV and their properties, before any training-set statistics.
 
     Shapes
-        regions: (H, W) int32, labels 0 .. n_s - 1, none missing.
+        regions: (H, W) int32, labels 0 .. n_s - 1, none missing; -1 outside of a mask (`within`).
         feature: (n_s, d) float32, d = 2q: mean, then population standard deviation over the region's pixels.
         area: (n_s,) float32, pixels. centroid: (n_s, 2) float32, (y, x) in pixels.
         touching: (2, m) int64, pairs i < j of regions that share a pixel edge.
@@ -42,6 +42,21 @@ class Nodes:
     def n(self) -> int:
         """Nodes, n_s."""
         return len(self.feature)
+
+    def within(self, inside: np.ndarray) -> Nodes:
+        """The nodes with at least half of their pixels `inside` (H, W) bool; the regions of all others become -1."""
+        kept = 2 * np.bincount(self.regions[inside], minlength=self.n) >= self.area
+        number = np.where(kept, np.cumsum(kept) - 1, -1).astype(self.regions.dtype)
+        touching = self.touching[:, kept[self.touching].all(0)]
+        return replace(
+            self,
+            regions=number[self.regions],
+            feature=self.feature[kept],
+            area=self.area[kept],
+            centroid=self.centroid[kept],
+            touching=number[touching].astype(self.touching.dtype),
+            grey=None if self.grey is None else self.grey[kept],
+        )
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """The known fields by name, for files."""

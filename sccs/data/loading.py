@@ -76,6 +76,9 @@ def _volumes(block: VolumesBlock, base: Path, min_side: int) -> Dataset:
                     entry.labels, base, f"{key}.labels", axes, entry.voxel_size, entry.labels_level, codes=True
                 )
                 voxel_size = voxel_size or stated
+            mask, mask_path = None, "mask"
+            if entry.mask is not None:
+                mask, mask_path, _ = _open(entry.mask, base, f"{key}.mask", None, None, None, codes=True)
             parts[part].append(
                 Volume(
                     names[part, position],
@@ -83,6 +86,8 @@ def _volumes(block: VolumesBlock, base: Path, min_side: int) -> Dataset:
                     path=path,
                     labels=labels,
                     labels_path=labels_path,
+                    mask=mask,
+                    mask_path=mask_path,
                     voxel_size=voxel_size,
                     codes=codes,
                     region=entry.region,
@@ -92,6 +97,8 @@ def _volumes(block: VolumesBlock, base: Path, min_side: int) -> Dataset:
                     plane=block.plane,
                 )
             )
+    if parts["train"] and not any(volume.mask is None or volume.count_fovs() for volume in parts["train"]):
+        raise UserError("data.train: the masks leave no field of view to train on (0: left out, anything else: used)")
     return Dataset("volumes", parts["train"], parts["test"], block.classes, block.ignore, block.anchor)
 
 

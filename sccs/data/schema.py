@@ -64,6 +64,7 @@ class VolumeEntry(Block):
 
     image: Image
     labels: Image | None = None
+    mask: Image | None = None  # 0: neither trained on nor segmented; of the image's shape, or coarser
     name: str | None = None  # default: the image file's stem
     voxel_size: tuple[float, float, float] | None = None  # (z, y, x) nm; default: the file's
     axes: str | None = None

@@ -17,6 +17,7 @@ import numpy as np
 from registry.base import UserError
 from sccs.data.borders import border
 from sccs.data.lazy import LazyArray, VolumeArray
+from sccs.data.mask import Mask
 from sccs.data.planes import Plane, axes_of, check_plane, turn, turn_back, turned
 from sccs.data.schema import Region
 from sccs.data.stored import listed, looks_unsigned
@@ -29,6 +30,7 @@ SAMPLED_PIXELS = 1 << 26  # of a sampled slice; larger slices contribute evenly 
 # the bounds below applies: their outermost pixels lie 0.49 TAILS ranges out, 5.6 deviations from the mean; medians of
 # slices differ by 0.52 deviations, deviations by a factor of 1.23; at most 2.0 % of a slice's pixels share a value.
 JUDGED = 1 << 18  # px by which a slice is judged
+LEAST_INSIDE = 0.1  # share of a FOV within the mask, to train on it
 EMPTY = 0.999  # share of equal pixels from which a slice contains no image
 TAILS = (0.005, 0.995)  # quantiles; their distance is the normal range,
 FAR_OUT = 5.0  # and pixels more than so many ranges beyond are excluded from mean and deviation
@@ -54,6 +56,7 @@ class FOV:
     z: int
     y: int
     x: int
+    inside: np.ndarray | None = None  # (H, W) bool, where the mask is not 0; None: no mask
 
     @property
     def key(self) -> str:
@@ -96,6 +99,8 @@ class Volume:
         name: unique in the data set; names output files.
         image: (Z, Y, X) array-like that reads by basic slices; `path` names it in messages.
         labels: the same with class codes, or None.
+        mask: the same, or coarser (`sccs.data.mask`): where it is 0, nothing is trained on or segmented. FOVs with less
+            than `LEAST_INSIDE` inside are left out of training.
         region: part of the image to use; default all.
         max_slices: number of evenly spaced slices of the region to use; None: all.
         min_side: the shortest side that the features can work on (px).
@@ -122,6 +127,8 @@ class Volume:
         path: str = "image",
         labels: VolumeArray | None = None,
         labels_path: str = "labels",
+        mask: VolumeArray | None = None,
+        mask_path: str = "mask",
         voxel_size: Sequence[float] | None = None,
         codes: LabelCodes = LabelCodes(),
         region: Region = Region(),
@@ -166,6 +173,8 @@ class Volume:
                 f"{min_side} x {min_side} px; {mend}"
             )
         self.z_slices = evenly(across, max_slices)
+        origin = turn_back(self.origin, plane)
+        self.mask = None if mask is None else Mask(mask, self.file_shape, origin, mask_path, plane)
         self.notes: list[str] = [*getattr(image, "notes", ())]
         self.mean, self.std = statistics or self._statistics(evenly(across, SAMPLED_SLICES))
         if statistics is None:
@@ -198,11 +207,14 @@ class Volume:
         return self._read_labels(z, 0, self.shape[1])
 
     def fovs(self) -> Iterator[FOV]:
-        """Every FOV of every used slice: slice by slice, row by row."""
+        """Every FOV of every used slice that the mask does not leave out: slice by slice, row by row."""
         whole = self.shape[1] * self.shape[2] <= PLANE_AT_ONCE
         for z in self.z_slices:
             top, bottom = 0, 0
             for tile in self.tiles:
+                inside = self._inside(z, tile)
+                if not _used(inside):
+                    continue
                 if tile.y1 > bottom:
                     top, bottom = tile.y0, self.shape[1] if whole else tile.y1
                     image, labels = self._read(z, top, bottom), self._read_labels(z, top, bottom)
@@ -214,7 +226,19 @@ class Volume:
                     z,
                     tile.y0,
                     tile.x0,
+                    inside,
                 )
+
+    def count_fovs(self) -> int:
+        """Number of `fovs`."""
+        if self.mask is None:
+            return len(self.z_slices) * len(self.tiles)
+        return sum(_used(self._inside(z, tile)) for z in self.z_slices for tile in self.tiles)
+
+    def _inside(self, z: int, tile: Tile) -> np.ndarray | None:
+        if self.mask is None:
+            return None
+        return self.mask(z - self.origin[0], slice(tile.y0, tile.y1), slice(tile.x0, tile.x1))
 
     def read_window(self, z: int, y: slice, x: slice) -> np.ndarray:
         """Part of slice z, rows y and columns x of the region -> (h, w) float32, standardised."""
@@ -432,6 +456,11 @@ def voxel_mismatch(here: Sequence[float] | None, trained: Sequence[float] | None
         f"the image has {here[-1]:.4g} nm pixels, the model was trained at {trained[-1]:.4g} nm: "
         "expect worse results; choose another resolution level or rescale the image"
     )
+
+
+def _used(inside: np.ndarray | None) -> bool:
+    """Whether to train on a FOV, by its mask."""
+    return inside is None or bool(inside.mean() >= LEAST_INSIDE)
 
 
 def evenly(items: Sequence[T], count: int | None) -> list[T]:

@@ -29,12 +29,13 @@ from pydantic import Field
 
 from registry.base import UserError
 from sccs.data.label_store import cells, create_probabilities, create_store, halve_box, import_zarr, open_level
+from sccs.data.mask import Mask
 from sccs.data.pyramid import EMPTY, Level, box, grid, pyramid
 from sccs.data.volumes import Volume
 from sccs.inference.blocks import Place, Plan, make_plan
 from sccs.inference.labels import Classes, label_fovs, look_up, sharing
 from sccs.inference.partial import MEND, partial_folder
-from sccs.inference.source import Mask, open_mask, open_volume
+from sccs.inference.source import open_mask, open_volume
 from sccs.inference.stitch import stitched
 from sccs.inference.workers import cluster, on_cluster
 from sccs.model.model import Model

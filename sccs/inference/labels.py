@@ -13,10 +13,10 @@ from typing import Protocol
 
 import numpy as np
 
+from sccs.data.mask import Inside
 from sccs.data.pyramid import EMPTY
 from sccs.data.volumes import PLANE_AT_ONCE, Volume
 from sccs.inference.blocks import Fields, Place, Span, overlapping
-from sccs.inference.source import Inside
 from sccs.inference.stitch import stitched
 from sccs.model.model import Model, Segmented
 from sccs.model.teacher import doubt
@@ -149,7 +149,8 @@ class Slice:
         numbers = {place: np.full(labels.shape, -1, np.int32) for place, labels in self.labels.items()}
         offset = 0
         for place, result in self.results.items():
-            numbers[place] = result.graph.regions + np.int32(offset)
+            inside = self.labels[place] != EMPTY
+            numbers[place] = np.where(inside, result.graph.regions + np.int32(offset), np.int32(-1))
             offset += result.graph.n
         return self.plane(numbers)
 
@@ -179,9 +180,9 @@ def segment_slice(
 ) -> Slice:
     """Segment slice z of the file, FOV by FOV, with their `results` if requested. done() is called after each.
 
-    mask, keep: as for `label_fovs`. shown: what to show of a taught model.
+    mask, keep: as for `label_fovs`; None: the volume's own mask, if it has one. shown: what to show of a taught model.
     """
-    found = Slice(fields)
+    found, mask = Slice(fields), mask or volume.mask
     with sharing(model, len(fields)):
         each = label_fovs(model, volume, mask, z - volume.origin[0], views(volume, z, fields), keep)
         for place, found.labels[place], result in each:

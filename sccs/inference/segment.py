@@ -188,6 +188,8 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
     )
     _check_apart(run, input, output, options.mask, files_of(source))
     warn_of_voxels(source.voxel_size, trained)
+    if model.info.get("masked") and options.mask is None:
+        say_error(f"{run} was trained within masks; without --mask, empty background gets the labels of tissue, too")
     shown, table = None, np.arange(model.k, dtype=np.uint8)
     if options.probabilities is not None or (options.classes and model.taught is not None):
         shown, legend = taught_meaning(model, options.probabilities is not None)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from registry.base import UserError
-from sccs.data.planes import Plane, turn, turned
+from sccs.data.mask import Inside, Mask
+from sccs.data.planes import Plane, turn
 from sccs.data.readers import ImageSource, expand, level_sizes, open_image
 from sccs.data.schema import Region
 from sccs.data.volumes import Volume, voxel_mismatch
@@ -127,35 +126,6 @@ def say_absent(source: ImageSource, region: Sequence[Sequence[int]]) -> None:
         say_error(f"{source.path}: {said} of the chunks in the region were never written and read as the fill value")
 
 
-Inside = Callable[[int, slice, slice], np.ndarray]  # slice z, rows, columns of the region -> (h, w) bool
-
-
-class Mask:
-    """Where to segment, read in voxels of the region from an image that may be coarser.
-
-    array, shape, origin: (z, y, x) of the file, as the mask, the image and the region have them.
-    """
-
-    def __init__(self, array: Any, shape: Sequence[int], origin: Sequence[int], path: str, plane: Plane = "xy"):
-        self.array, self.origin = turned(array, plane), turn(origin, plane)
-        factors = [max(1, round(n / m)) for n, m in zip(shape, array.shape)]
-        if any(abs(n - m * f) >= f for n, m, f in zip(shape, array.shape, factors)):
-            raise UserError(
-                f"--mask {path}: has shape {tuple(array.shape)} (z, y, x), but the image has {tuple(shape)}; it "
-                "must have the same shape, or be coarser by integer factors"
-            )
-        self.factors = turn(factors, plane)
-
-    def __call__(self, z: int, y: slice, x: slice) -> np.ndarray:
-        """(h, w) bool of a window of slice z, rows y, columns x of the plane."""
-        index = []
-        for axis, (start, stop) in enumerate(((z, z + 1), (y.start, y.stop), (x.start, x.stop))):
-            at = (np.arange(start, stop) + self.origin[axis]) // self.factors[axis]
-            index.append(np.minimum(at, self.array.shape[axis] - 1))
-        part = self.array[index[0][0], index[1][0] : index[1][-1] + 1, index[2][0] : index[2][-1] + 1] != 0
-        return part[index[1] - index[1][0]][:, index[2] - index[2][0]]
-
-
 def open_mask(settings: Mapping[str, Any], plane: Plane = "xy") -> Mask | None:
     """The mask in a job's settings, or None. Raises UserError if its shape does not fit."""
     if settings["mask"] is None:
@@ -164,7 +134,8 @@ def open_mask(settings: Mapping[str, Any], plane: Plane = "xy") -> Mask | None:
         settings["input"], axes=settings["axes"], voxel_size=settings["voxel_size"], level=settings["level"]
     )
     mask = open_image(settings["mask"], codes=True)
-    return Mask(mask.array, source.shape, [start for start, _ in settings["region"]], settings["mask"], plane)
+    origin = [start for start, _ in settings["region"]]
+    return Mask(mask.array, source.shape, origin, f"--mask {settings['mask']}", plane)
 
 
 def by_planes(mask: Inside, shape: Sequence[int], kept: int) -> Inside:

@@ -55,7 +55,7 @@ def suggestions(model: Model, volumes: Sequence[Volume], n: int) -> list[Suggest
     taught, seed = model.taught, model.recipe.seed
     coordinates = taught.teacher.head.coordinates_ if taught else Coordinates().fit(graphs)
     each = [coordinates.of(graph) for graph in graphs]
-    inside = np.concatenate([_written(graph, y, x) for _, _, graph, y, x, _ in found])
+    inside = np.concatenate([_written(graph, volume, z, y, x) for volume, z, graph, y, x, _ in found])
     points, kinds = np.concatenate(each), np.concatenate(assignments)
     doubts = None
     if taught is None:
@@ -116,12 +116,15 @@ def _looked_at(model: Model, volumes: Sequence[Volume]):  # type: ignore[no-unty
                 yield volume, z, graph, y, x, model.assign(graph, model.embedder.embed(graph)), image
 
 
-def _written(graph: RegionGraph, y: Span, x: Span) -> np.ndarray:
-    """(n_s,) bool: the nodes whose centre the FOV writes."""
+def _written(graph: RegionGraph, volume: Volume, z: int, y: Span, x: Span) -> np.ndarray:
+    """(n_s,) bool: the nodes whose centre the FOV writes, within the volume's mask."""
     at = graph.centroid.cpu().numpy()
     inside = np.ones(graph.n, bool)
     for axis, span in enumerate((y, x)):
         inside &= (at[:, axis] >= span.start - span.low) & (at[:, axis] < span.stop - span.low)
+    if volume.mask is not None:
+        tissue = volume.mask(z - volume.origin[0], slice(y.low, y.high), slice(x.low, x.high))
+        inside &= tissue[tuple(at.astype(int).T)]
     return inside
 
 

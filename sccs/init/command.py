@@ -9,14 +9,18 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from registry.base import UserError
 from registry.numeric.memory import free_memory
 from sccs.data.loading import stem
 from sccs.data.readers import expand
-from sccs.data.survey import survey
+from sccs.data.survey import Found, survey
+from sccs.data.writers import write_labels
 from sccs.init import recipe
+from sccs.init.background import MOST_PIXELS, find_tissue
 from sccs.init.cost import measure, most_graphs, say_cost, time_training
-from sccs.init.plan import make_plan
+from sccs.init.plan import Plan, make_plan
 from sccs.system.apart import check_apart
 from sccs.system.files import check_place, write_text
 from sccs.system.lock import held
@@ -33,11 +37,13 @@ def init(
     level: int | None = None,
     minutes: float = 30,
     device: str = "auto",
+    mask: bool = True,
 ) -> Path:
     """Inspect the image or folder `given`, write a recipe to `out` (default: its name with .yaml), and print both.
 
     minutes: about how long the run may take. axes, voxel_size, level: as in a recipe's `data.train`; voxel_size
-    (z, y, x) nm describes the finest level. Raises UserError if the data cannot be used or `out` exists.
+    (z, y, x) nm describes the finest level. mask: find empty background, and write masks that leave it out. Raises
+    UserError if the data cannot be used or `out` exists.
     """
     from sccs.pipeline import Pipeline
 
@@ -62,9 +68,40 @@ def init(
     plan = make_plan(volumes, most_graphs(pipeline, cost, free, minutes), cost, minutes)
     cost.fit = time_training(pipeline, graph, plan.fovs("train"))
     said = say_cost(plan, cost, volumes, free, pipeline.device, path.parent)
+    masks = _masks(plan, path) if mask else []
     with held(path, "sccs init"):
-        if os.path.lexists(path) and not overwrite:  # meanwhile
-            raise UserError(f"{path}: already exists; choose another name with --out, or pass --overwrite")
+        for each in (path, *(file for file, _, _ in masks)):
+            if os.path.lexists(each) and not overwrite:
+                raise UserError(f"{each}: already exists; choose another name with --out, or pass --overwrite")
+            check_place(each, folder=False)
+            check_apart(each, {"INPUT": [expand(given)]}, within=False)
+        for file, found, tissue in masks:
+            say(_write_mask(file, found, tissue))
         write_text(path, recipe.recipe_text(plan, volumes, notes, said, path.parent, axes, minutes))
     say("\n".join([*said, f"recipe: {path}", f"next: sccs run {path}"]))
     return path
+
+
+def _masks(plan: Plan, path: Path) -> list[tuple[Path, Found, np.ndarray]]:
+    """The masks that the plan's volumes need, as files beside the recipe; the plan's entries name them."""
+    volumes = list({id(entry.found): entry.found for entry in plan.train + plan.test}.values())
+    masks: list[tuple[Path, Found, np.ndarray]] = []
+    for found in volumes:
+        tissue = find_tissue(found, MOST_PIXELS // len(volumes))
+        if tissue is not None:
+            number = f"_{len(masks) + 1}" if len(volumes) > 1 else ""
+            masks.append((path.with_name(f"{path.stem}_mask{number}.tif"), found, tissue))
+    for entry in plan.train + plan.test:
+        entry.mask = next((str(file) for file, found, _ in masks if found is entry.found), None)
+    return masks
+
+
+def _write_mask(file: Path, found: Found, tissue: np.ndarray) -> str:
+    """Write a mask; returns what to tell of it."""
+    step = -(-found.source.shape[0] // len(tissue))
+    size = None if found.voxel_size is None else (step * found.voxel_size[0], *found.voxel_size[1:])
+    write_labels(file, tissue, tissue.shape, size, names={0: "background", 1: "tissue"}, overwrite=True)
+    return (
+        f"{found.path}: {1 - tissue.mean():.0%} looks like empty background, which would take clusters of its own; "
+        f"{file} masks it (look at it, edit it, or pass --no-mask)"
+    )

@@ -39,6 +39,7 @@ class Entry:
 
     found: Found
     region: dict[str, list[int]]
+    mask: str | None = None  # path of the mask, if the volume has one
 
     @property
     def shape(self) -> tuple[int, int, int]:

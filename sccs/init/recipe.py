@@ -96,6 +96,10 @@ def _entry(entry: Entry, folder: Path, axes: str | None) -> list[str]:
         lines.append(("axes", axes, ""))
     if found.level is not None:
         lines.append(("level", found.level, found.chosen_for))
+    if entry.mask is not None:
+        lines.append(
+            ("mask", shown_path(entry.mask, folder), "leaves out empty background; without this line it stays")
+        )
     if entry.region:
         lines.append(("region", entry.region, f"{_times(entry.shape)} of {_times(found.source.shape)} voxels"))
     written = []

@@ -17,6 +17,12 @@ def training_fovs(volumes: Iterable[Volume]) -> Iterator[FOV]:
     return (fov for volume in volumes for fov in volume.fovs())
 
 
+def pooled(model: Parts, fov: FOV) -> Nodes:
+    """The nodes of a FOV, from the cache if they are there, within the volume's mask if it has one."""
+    nodes = model.pool(fov.image)
+    return nodes if fov.inside is None else nodes.within(fov.inside)
+
+
 class TrainingImages:
     """The images (H, W) of all training FOVs, read again in each iteration over them."""
 
@@ -48,7 +54,7 @@ def class_positions(fov: FOV, classes: Mapping[int, str]) -> np.ndarray:
 
 def label_counts(graph: RegionGraph | Nodes, positions: np.ndarray, C: int) -> np.ndarray:
     """Pixels (n_s, C) int64 of each class in each node, from positions (H, W) of `class_positions`."""
-    seen = positions >= 0
+    seen = (positions >= 0) & (graph.regions >= 0)
     cells = graph.regions[seen].astype(np.int64) * C + positions[seen]
     return np.bincount(cells, minlength=graph.n * C).reshape(graph.n, C)
 

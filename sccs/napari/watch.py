@@ -34,7 +34,7 @@ class WatchedVolume(Volume):
         self.watch = watch
 
     def fovs(self) -> Iterator[FOV]:
-        total = len(self.z_slices) * len(self.tiles)
+        total = self.count_fovs()
         for done, fov in enumerate(super().fovs()):
             self.watch(done, total, "")
             yield fov

@@ -18,7 +18,7 @@ from sccs.recipe.recipe import Choice, Recipe
 from sccs.recipe.schema import TOP_LEVEL, WEIGHTS, Evaluation, General, Train
 from sccs.system.archive import TRUST, of_a_model, trusted
 
-PATH_KEYS = ("image", "labels", "root")  # keys of `data` and `pretrain` blocks that contain paths
+PATH_KEYS = ("image", "labels", "mask", "root")  # keys of `data` and `pretrain` blocks that contain paths
 WEIGHTS_KEYS = ("checkpoint", "teacher")  # keys that may contain a path, which ends in one of
 WEIGHTS_FILE = (".safetensors", ".pth")  # or else a name
 

@@ -13,7 +13,7 @@ from registry.base import UserError
 from sccs.recipe.located import M, Node, check, plain, raise_first
 from sccs.recipe.schema import Evaluation, Train
 
-READ = ("image", "labels", "checkpoint", "teacher")  # keys of a recipe that name its input files
+READ = ("image", "labels", "mask", "checkpoint", "teacher")  # keys of a recipe that name its input files
 
 
 @dataclass

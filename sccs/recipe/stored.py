@@ -64,6 +64,7 @@ class About(Stored):
     k: Annotated[int, Field(ge=1, le=255)] | None = None
     classes: dict[str, str] = {}
     ignore: int | None = None
+    masked: bool = False
     agreement: float | None = None
     export: Export = Export()
 

@@ -26,7 +26,7 @@ from registry.spg.graphs import Nodes, RegionGraph
 from sccs.data import load_dataset
 from sccs.data.volumes import FOV, Dataset
 from sccs.model import folder as model_folder
-from sccs.model.fovs import check_labels, class_positions, fit_features, label_counts, training_fovs
+from sccs.model.fovs import check_labels, class_positions, fit_features, label_counts, pooled, training_fovs
 from sccs.model.model import Model
 from sccs.recipe import Recipe, load_recipe
 from sccs.recipe.stored import Stored, parse_json, read_resolved
@@ -233,18 +233,17 @@ class _Source:
 
     def _walk(self, model: Model, dataset: Dataset) -> Iterator[tuple[str, FOV, RegionGraph]]:
         splits = {"train": dataset.train, "test": dataset.test}
-        total = sum(len(volume.z_slices) * len(volume.tiles) for volumes in splits.values() for volume in volumes)
+        total = sum(volume.count_fovs() for volumes in splits.values() for volume in volumes)
         nodes: list[Nodes] = []
         if self.weights is None:
             fit_features(model, dataset)
-            nodes += [model.pool(fov.image) for fov in training_fovs(dataset.train)]
+            nodes += [pooled(model, fov) for fov in training_fovs(dataset.train)]
             model.graph.fit(nodes)
         known = iter(nodes)  # training FOVs come first
         with bar(total, "graphs", "FOV") as shown:
             for split, volumes in splits.items():
                 for fov in training_fovs(volumes):
-                    pooled = next(known, None) or model.pool(fov.image)
-                    yield split, fov, model.graph.connect(pooled)
+                    yield split, fov, model.graph.connect(next(known, None) or pooled(model, fov))
                     shown.update(1)
 
 

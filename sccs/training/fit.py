@@ -14,7 +14,7 @@ from registry.base import UserError
 from registry.spg.dgl_adapter import dgl
 from registry.spg.graphs import Nodes, RegionGraph
 from sccs.data.volumes import FOV, Dataset
-from sccs.model.fovs import anchor_score, fit_features, node_labels, training_fovs
+from sccs.model.fovs import anchor_score, fit_features, node_labels, pooled, training_fovs
 from sccs.model.model import Model
 from sccs.system.cache import report_growth
 from sccs.system.log import RunLog
@@ -77,7 +77,7 @@ def _pool_all(model: Model, dataset: Dataset, log: RunLog) -> tuple[list[str], l
     with log.progress(count_fovs(dataset), "features and graphs") as bar:
         for fov in training_fovs(dataset.train):
             keys.append(fov.key)
-            nodes.append(model.pool(fov.image))
+            nodes.append(pooled(model, fov))
             scores.append(anchor_score(fov, dataset.anchor))
             if len(scores) == 1 or scores[-1] > max(scores[:-1]):
                 anchor = replace(fov, labels=None)
@@ -87,7 +87,7 @@ def _pool_all(model: Model, dataset: Dataset, log: RunLog) -> tuple[list[str], l
 
 def count_fovs(dataset: Dataset) -> int:
     """Number of training FOVs of a data set."""
-    return sum(len(volume.z_slices) * len(volume.tiles) for volume in dataset.train)
+    return sum(volume.count_fovs() for volume in dataset.train)
 
 
 def check_batch(batch: int, dataset: Dataset) -> None:

@@ -149,3 +149,38 @@ def test_auto_looks_trains_and_says_where_the_report_is(cells, small_parts, caps
     assert main(["auto", "cells/a.tif", "--recipe", "other.yaml", "--out", "again"]) == 0
     assert opened == [(cells.parent / "again" / "report.html").as_uri()]
     assert main(["auto", "cells/a.tif", "--overwrite", "--out", "third", "--no-open"]) == 0 and len(opened) == 1
+
+
+def test_empty_background_gets_a_mask_that_the_recipe_names_and_the_run_heeds(
+    tmp_path, monkeypatch, small_parts, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    image = volume(depth=2, shape=(96, 208))
+    image[:, :, 104:] = np.random.default_rng(1).normal(230, 4, (2, 96, 104)).clip(0, 255)
+    tifffile.imwrite("cell.tif", image, photometric="minisblack")
+    assert main(["init", "cell.tif", "--voxel-size", "40", "8", "8"]) == 0
+    said = capsys.readouterr().out
+    assert "looks like empty background" in said and "cell_mask.tif" in said
+    written = open_image("cell_mask.tif", codes=True)
+    mask = np.asarray(written.array[:, :, :])
+    assert mask.shape == image.shape and not mask[:, :, 128:].any() and mask[:, :, :80].all()
+    assert written.voxel_size == (40, 8, 8)
+    assert load_recipe("cell.yaml").data["train"][0]["mask"][-13:] == "cell_mask.tif"
+    assert main(["run", "cell.yaml", "--out", "run", "--set", *FAST]) == 0
+    labels = tifffile.imread("run/segmentation/cell_clusters.tif")
+    assert ((labels == 255) == (mask == 0)).all()
+    assert main(["init", "cell.tif", "--out", "all.yaml", "--no-mask"]) == 0
+    assert "mask" not in yaml.safe_load((tmp_path / "all.yaml").read_text())["data"]["train"][0]
+
+
+def test_a_mask_that_is_there_is_kept_unless_it_may_be_replaced(tmp_path, monkeypatch, small_parts):
+    monkeypatch.chdir(tmp_path)
+    image = volume(depth=1, shape=(96, 208))
+    image[:, :, 104:] = 255
+    tifffile.imwrite("cell.tif", image, photometric="minisblack")
+    (tmp_path / "cell_mask.tif").write_text("mine")
+    with pytest.raises(UserError, match="cell_mask.tif: already exists; choose another name with --out"):
+        init("cell.tif")
+    assert (tmp_path / "cell_mask.tif").read_text() == "mine" and not (tmp_path / "cell.yaml").exists()
+    init("cell.tif", overwrite=True)
+    assert not tifffile.imread("cell_mask.tif")[..., 128:].any()
