@@ -10,6 +10,7 @@ import numpy as np
 from benchmarks.pages import Origin, markdown, named
 from benchmarks.quotes import lines, paragraph, sourced
 from benchmarks.speed import engine, scaling
+from benchmarks.speed import estimates as estimated
 from benchmarks.speed import throughput as throughputs
 from benchmarks.speed import whole as images
 from benchmarks.speed.timing import PAPER, PAPER_NODES, PAPER_RATIO
@@ -217,6 +218,13 @@ def beside(results: Path) -> str:
     return sourced(engine.table(list(found.values()), commits["base"], commits["here"]), said)
 
 
+def estimates(results: Path) -> str:
+    """What `sccs init` says that a run takes, and what it takes."""
+    path = results / "quick" / "estimates.csv"
+    rows = [list(row.values()) for row in lines(path)]
+    return sourced(estimated.table(rows), f"{Origin.read(path)}; cache empty, no labels.")
+
+
 def throughput(results: Path) -> str:
     """What people can count with, by number of processes."""
     path = results / "quick" / "throughput.csv"
@@ -232,6 +240,7 @@ def whole(results: Path) -> str:
 
 QUOTES: dict[str, Callable[[Path], str]] = {
     "timing": timing,
+    "estimates": estimates,
     "throughput": throughput,
     "whole": whole,
     "ratios": ratios,
