@@ -6,8 +6,16 @@ Third parties add parts with an entry point ``role.name = module:Class`` in the 
 module that a recipe lists under ``plugins:`` (`registry.registry` tells how).
 """
 
+import os
+
 from registry import moved  # noqa: F401  # old module names keep working
 from registry.registry import Registry
+
+# OpenMP's threads wait for one another by spinning. Beside other programs they spin on the core that the awaited thread
+# needs, and all takes several times as long (benchmarks/speed/beside.py); so they soon sleep. libgomp reads this when
+# torch or FAISS loads it.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # image (H, W) -> dense features (h, w, q) on a regular grid
 FEATURES = {
