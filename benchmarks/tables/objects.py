@@ -3,20 +3,21 @@
     python -m benchmarks.tables.objects [--sets phantom cdeep3m] [--draws 3] [--min-size 500] [--set a.b=c ...]
                                         [--runs DIR] [--out benchmarks/results/objects]
 
-A row is a set, a class and a way to class maps: `8 clusters`: those of the packaged recipe, mapped to classes on the
+The system is `sccs_plus`. A row is a set, a class and a way to class maps: `8 clusters`: mapped to classes on the
 training labels as a person would name them; `32 clusters`: the same; `30 clicks a class`: the run of 8 clusters after
 `sccs teach` with one pixel of each of 30 superpixels a class, drawn from the training labels as
 `benchmarks.tables.few_labels` draws them, anew for each of `--draws`. Objects of a class are its connected components
 (26 neighbours) of `--min-size` voxels or more, in the class map and in the reference labels alike: the sets have no
-instances of their own. cdeep3m is real (slices 12 to 19 are tested on, not every second), the phantom synthetic
-(32 x 400 x 400 voxels are tested on). Runs are kept in `--runs` (OUT/runs), and used again. Writes
-OUT/objects_found.md and .csv.
+instances of their own. `cleaned`: class maps are smoothed and holes filled before (`CLEAN`, chosen on training slices of
+both sets). cdeep3m is real (slices 12 to 19 are tested on, not every second), the phantom synthetic (32 x 400 x 400
+voxels are tested on). Runs are kept in `--runs` (OUT/runs), and used again. Writes OUT/objects_found.md and .csv.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import math
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
+import yaml
 
 import sccs
 from benchmarks.pages import Origin, markdown, mean_sd, named, publish
@@ -39,10 +41,15 @@ from sccs.recipe import load_recipe
 from sccs.steps import teach
 from sccs.system.colours import REST
 from sccs.system.exits import guard
-from sccs.system.files import atomic_path
+from sccs.system.files import atomic_path, write_text
 
 COMMAND = "python -m benchmarks.tables.objects"
-RECIPES = {"phantom": "sccs", "cdeep3m": "cdeep3m"}
+SYSTEM = "sccs_plus"
+RECIPES = {"phantom": "sccs", "cdeep3m": "cdeep3m"}  # whose data are used
+CLEAN = {
+    "smooth": 2.0,
+    "fill": math.inf,
+}  # voxels; `sccs objects --smooth 2 --fill all` where the voxel size is unknown
 SLICES = {  # every slice of what is tested on
     "phantom": ["data.test_slices=null", "data.shapes=[[8,400,400],[8,400,400],[32,400,400]]"],
     "cdeep3m": ["data.test.0.region.z=[12,20]"],
@@ -50,27 +57,30 @@ SLICES = {  # every slice of what is tested on
 CLUSTERS = {8: [], 32: ["clusterer.k=32"]}
 CLICKS = 30  # superpixels of each class
 MEASURES = ["F1 > .5", "F1 > .7", "F1 > .9", "PQ", "split", "merge"]
-HEADER = ["set", "class", "classes from", "draw", "objects", "reference", *MEASURES]
+HEADER = ["set", "class", "classes from", "draw", "cleaned", "objects", "reference", *MEASURES]
 
 
-def options_of(name: str, k: int, changes: Sequence[str]) -> list[str]:
-    """What a set's recipe is changed by."""
-    return [*CLUSTERS[k], *SLICES[name], *changes]
+def recipe_of(name: str, runs: Path) -> str:
+    """The recipe of the system on a set; written into `runs`."""
+    data = load_recipe(RECIPES[name], SLICES[name]).resolved()["data"]
+    path = runs / f"{name}.yaml"
+    write_text(path, yaml.safe_dump({"extends": SYSTEM, "data": data}))
+    return str(path)
 
 
 def run_of(name: str, k: int, changes: Sequence[str], runs: Path) -> Path:
     """The run of a set with k clusters; it is made where it lacks."""
-    run, options = runs / f"{name}-{k}", options_of(name, k, changes)
+    run, options = runs / f"{name}-{k}", [*CLUSTERS[k], *changes]
     if not (run / "metrics.json").exists():
-        command = [sys.executable, "-m", "sccs.run", RECIPES[name], "--out", str(run)]
+        command = [sys.executable, "-m", "sccs.run", recipe_of(name, runs), "--out", str(run)]
         resume = ["--resume"] if (run / "resolved.yaml").exists() else []
         subprocess.run([*command, *resume, *(["--set", *options] if options else [])], check=True)
     return run
 
 
-def data_of(name: str, changes: Sequence[str]) -> Dataset:
+def data_of(name: str, changes: Sequence[str], runs: Path) -> Dataset:
     """A set as its runs have it."""
-    recipe = load_recipe(RECIPES[name], options_of(name, 8, changes))
+    recipe = load_recipe(recipe_of(name, runs), changes)
     assert recipe.data is not None  # as the packaged recipes have it
     return load_dataset(recipe.data, Path.cwd(), recipe.seed)
 
@@ -102,7 +112,7 @@ def taught_run(name: str, draw: int, changes: Sequence[str], runs: Path) -> Path
         with atomic_path(taught) as scratch:
             shutil.copytree(run, scratch)
             with open(scratch / "clicks.csv", "w", newline="") as file:
-                found = clicks(Pipeline.load(run), data_of(name, changes), CLICKS, draw)
+                found = clicks(Pipeline.load(run), data_of(name, changes, runs), CLICKS, draw)
                 csv.writer(file).writerows([("image", "z", "y", "x", "class"), *found])
             teach(scratch, [str(scratch / "clicks.csv")], anew=True)
     return taught
@@ -129,30 +139,38 @@ def class_maps(run: Path, dataset: Dataset) -> Iterator[tuple[np.ndarray, np.nda
 
 
 def rows(run: Path, dataset: Dataset, least: int) -> Iterator[list[str]]:
-    """Of each class of a run but the rest: its name, how many objects, and `MEASURES`."""
+    """Of each class of a run but the rest: its name, whether cleaned, how many objects, and `MEASURES`."""
     for found, labels in class_maps(run, dataset):
         known = labels != 255
         for code, title in dataset.classes.items():
             if title.lower() in REST or not (labels == code).any():
                 continue
-            ours, theirs = (sccs.objects((each == code) & known, min_size=least, to=[])[0] for each in (found, labels))
-            scores = instance_scores(ours, theirs)
-            f1 = [scores["at"][t]["f1"] for t in (0.5, 0.7, 0.9)]
-            values = [*f1, scores["panoptic_quality"], scores["split"], scores["merge"]]
-            counts = [str(scores["found"]), str(scores["reference"])]
-            yield [title, *counts, *(f"{value:.6g}" for value in values)]
+            theirs, _ = sccs.objects((labels == code) & known, min_size=least, to=[])
+            for cleaned, wishes in (("no", {}), ("yes", CLEAN)):
+                ours = np.zeros(labels.shape, np.uint32)
+                if ((found == code) & known).any():
+                    classes = {title: code}
+                    masked = np.where(known, found, 255).astype(np.uint8)
+                    ours, _ = sccs.objects(masked, classes=classes, min_size=least, to=[], **wishes)
+                scores = instance_scores(np.where(known, ours, 0), theirs)
+                f1 = [scores["at"][t]["f1"] for t in (0.5, 0.7, 0.9)]
+                values = [*f1, scores["panoptic_quality"], scores["split"], scores["merge"]]
+                counts = [str(scores["found"]), str(scores["reference"])]
+                yield [title, cleaned, *counts, *(f"{value:.6g}" for value in values)]
 
 
 def table(lines: Sequence[Sequence[str]]) -> str:
     """The rows of a CSV of this script, means over draws."""
     found: dict[tuple[str, ...], list[Sequence[str]]] = {}
     for line in lines:
-        found.setdefault(tuple(line[:3]), []).append(line[4:])
+        found.setdefault((*line[:3], line[4]), []).append(line[5:])
     shown = []
-    for (data, title, way), measured in found.items():
+    for (data, title, way, cleaned), measured in found.items():
         objects, reference, *values = zip(*measured)
         counts = [f"{np.mean([int(each) for each in column]):.0f}" for column in (objects, reference)]
-        shown.append([named(data), title, way, *counts, *(mean_sd(list(map(float, column))) for column in values)])
+        shown.append(
+            [named(data), title, way, cleaned, *counts, *(mean_sd(list(map(float, column))) for column in values)]
+        )
     return markdown([head for head in HEADER if head != "draw"], shown)
 
 
@@ -161,8 +179,8 @@ def page(lines: Sequence[Sequence[str]], least: int, changes: Sequence[str]) -> 
     draws = len({line[3] for line in lines if line[3]})
     changed = f" Changed: {' '.join(changes)}." if changes else ""
     return (
-        f"Objects are connected components of {least} voxels or more, of class maps and labels alike, in test images; "
-        f"clicks: means ± standard deviations of {draws} draws.{changed} PQ: panoptic quality; split, merge: "
+        f"Class maps of `{SYSTEM}`. Objects are connected components of {least} voxels or more, of class maps and "
+        f"labels alike, in test images; cleaned: smoothed over {CLEAN['smooth']:g} voxels, holes filled; clicks: means ± standard deviations of {draws} draws.{changed} PQ: panoptic quality; split, merge: "
         f"variation of information, bits.\n\n{table(lines)}"
     )
 
@@ -179,8 +197,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     lines = []
     for name in args.sets:
-        dataset = data_of(name, args.set)
-        for way, draw, run in ways(name, args.draws, args.set, args.runs or args.out / "runs"):
+        runs = args.runs or args.out / "runs"
+        dataset = data_of(name, args.set, runs)
+        for way, draw, run in ways(name, args.draws, args.set, runs):
             for title, *measured in rows(run, dataset, args.min_size):
                 lines.append([name, title, way, draw, *measured])
                 print(*lines[-1], sep=", ", flush=True)

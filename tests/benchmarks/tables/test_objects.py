@@ -53,24 +53,28 @@ def test_a_map_like_the_labels_has_all_objects_and_one_of_other_slices_has_not(d
     found = np.full(volume.file_shape, 255, np.uint8)
     found[2:6, 4:-4, 6:-2] = volume.labels[2:6, 4:-4, 6:-2]
     tifffile.imwrite(place, found)
-    rows = {title: measured for title, *measured in table.rows(tmp_path, dataset, 10)}
+    rows = {title: measured for title, cleaned, *measured in table.rows(tmp_path, dataset, 10) if cleaned == "no"}
     assert set(rows) == {"nucleus", "granules"}
     assert rows["nucleus"] == ["1", "1", "1", "1", "1", "1", "0", "0"]
+    found[3, 30:32, 50:52] = 0  # a hole, which is filled
+    tifffile.imwrite(place, found)
+    cleaned = {title: measured for title, cleaned, *measured in table.rows(tmp_path, dataset, 10) if cleaned == "yes"}
+    assert cleaned["nucleus"][:3] == ["1", "1", "1"]
     found[2:6] = np.roll(found[2:6], 1, axis=0)
     tifffile.imwrite(place, found)
-    rows = {title: measured for title, *measured in table.rows(tmp_path, dataset, 10)}
+    rows = {title: measured for title, cleaned, *measured in table.rows(tmp_path, dataset, 10) if cleaned == "no"}
     assert rows["nucleus"][3:5] == ["0", "0"]
 
 
 def test_draws_are_one_row_and_a_set_is_said_to_be_synthetic():
     lines = [
-        ["phantom", "nucleus", "8 clusters", "", "3", "2", "0.8", "0.5", "0", "0.4", "0.1", "0.2"],
-        ["phantom", "nucleus", "30 clicks a class", "0", "3", "2", "0.8", "0.5", "0", "0.4", "0.1", "0.2"],
-        ["phantom", "nucleus", "30 clicks a class", "1", "5", "2", "0.6", "0.5", "0", "0.4", "0.1", "nan"],
+        ["phantom", "nucleus", "8 clusters", "", "no", "3", "2", "0.8", "0.5", "0", "0.4", "0.1", "0.2"],
+        ["phantom", "nucleus", "30 clicks a class", "0", "no", "3", "2", "0.8", "0.5", "0", "0.4", "0.1", "0.2"],
+        ["phantom", "nucleus", "30 clicks a class", "1", "no", "5", "2", "0.6", "0.5", "0", "0.4", "0.1", "nan"],
     ]
     first, second = table.table(lines).splitlines()[2:]
-    assert first.startswith("| phantom (synthetic) | nucleus | 8 clusters | 3 | 2 | 0.800 |")
+    assert first.startswith("| phantom (synthetic) | nucleus | 8 clusters | no | 3 | 2 | 0.800 |")
     assert second.startswith(
-        "| phantom (synthetic) | nucleus | 30 clicks a class | 4 | 2 | 0.700 ± 0.141 | 0.500 ± 0.000"
+        "| phantom (synthetic) | nucleus | 30 clicks a class | no | 4 | 2 | 0.700 ± 0.141 | 0.500 ± 0.000"
     )
     assert "2 draws" in table.page(lines, 500, [])
