@@ -8,8 +8,8 @@ training labels as a person would name them; `32 clusters`: the same; `30 clicks
 `sccs teach` with one pixel of each of 30 superpixels a class, drawn from the training labels as
 `benchmarks.tables.few_labels` draws them, anew for each of `--draws`. Objects of a class are its connected components
 (26 neighbours) of `--min-size` voxels or more, in the class map and in the reference labels alike: the sets have no
-instances of their own. `cleaned`: class maps are smoothed and holes filled before (`CLEAN`, chosen on training slices of
-both sets). cdeep3m is real (slices 12 to 19 are tested on, not every second), the phantom synthetic (32 x 400 x 400
+instances of their own. `cleaned`: class maps are smoothed and holes filled before (`CLEAN`, chosen on training slices
+of both sets). cdeep3m is real (slices 12 to 19 are tested on, not every second), the phantom synthetic (32 x 400 x 400
 voxels are tested on). Runs are kept in `--runs` (OUT/runs), and used again. Writes OUT/objects_found.md and .csv.
 """
 
@@ -180,7 +180,8 @@ def page(lines: Sequence[Sequence[str]], least: int, changes: Sequence[str]) -> 
     changed = f" Changed: {' '.join(changes)}." if changes else ""
     return (
         f"Class maps of `{SYSTEM}`. Objects are connected components of {least} voxels or more, of class maps and "
-        f"labels alike, in test images; cleaned: smoothed over {CLEAN['smooth']:g} voxels, holes filled; clicks: means ± standard deviations of {draws} draws.{changed} PQ: panoptic quality; split, merge: "
+        f"labels alike, in test images; cleaned: smoothed over {CLEAN['smooth']:g} voxels, holes filled; clicks: "
+        f"means ± standard deviations of {draws} draws.{changed} PQ: panoptic quality; split, merge: "
         f"variation of information, bits.\n\n{table(lines)}"
     )
 
