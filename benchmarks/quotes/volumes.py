@@ -67,6 +67,13 @@ def objects(results: Path) -> str:
     return f"{found}\n\n{paragraph(f'{Origin.read(table)}.')}"
 
 
+def objects_shapes(results: Path) -> str:
+    """What is measured on objects, beside the labels."""
+    table = results / "objects" / "objects_found.csv"
+    found = objects_table.shapes_table([list(row.values()) for row in lines(table)])
+    return f"{found}\n\n{paragraph(f'{Origin.read(table)}.')}"
+
+
 def objects_time(results: Path) -> str:
     """Time and memory of `sccs objects` by the size of the volume."""
     table = results / "objects" / "objects.csv"
@@ -93,6 +100,7 @@ QUOTES: dict[str, Callable[[Path], str]] = {
     "seams": seams,
     "depth": depth,
     "objects": objects,
+    "objects_shapes": objects_shapes,
     "objects_time": objects_time,
     "soak": soak,
 }

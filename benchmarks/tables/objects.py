@@ -22,6 +22,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,9 @@ SLICES = {  # every slice of what is tested on
 CLUSTERS = {8: [], 32: ["clusterer.k=32"]}
 CLICKS = 30  # superpixels of each class
 MEASURES = ["F1 > .5", "F1 > .7", "F1 > .9", "PQ", "split", "merge"]
+SHAPES = ["share", "diameter, px", "sphericity"]  # share of the voxels, then medians over objects
 HEADER = ["set", "class", "classes from", "draw", "cleaned", "objects", "reference", *MEASURES]
+HEADER += [name for shape in SHAPES for name in (shape, f"reference {shape}")]
 
 
 def recipe_of(name: str, runs: Path) -> str:
@@ -145,25 +148,47 @@ def rows(run: Path, dataset: Dataset, least: int) -> Iterator[list[str]]:
         for code, title in dataset.classes.items():
             if title.lower() in REST or not (labels == code).any():
                 continue
-            theirs, _ = sccs.objects((labels == code) & known, min_size=least, to=[])
+            theirs, reference = sccs.objects((labels == code) & known, min_size=least, to=[])
             for cleaned, wishes in (("no", {}), ("yes", CLEAN)):
-                ours = np.zeros(labels.shape, np.uint32)
+                ours, measured = np.zeros(labels.shape, np.uint32), reference[:0]
                 if ((found == code) & known).any():
                     classes = {title: code}
                     masked = np.where(known, found, 255).astype(np.uint8)
-                    ours, _ = sccs.objects(masked, classes=classes, min_size=least, to=[], **wishes)
+                    ours, measured = sccs.objects(masked, classes=classes, min_size=least, to=[], **wishes)
                 scores = instance_scores(np.where(known, ours, 0), theirs)
+                shapes = zip(*(_shapes(each, known.sum()) for each in (measured, reference)))
                 f1 = [scores["at"][t]["f1"] for t in (0.5, 0.7, 0.9)]
-                values = [*f1, scores["panoptic_quality"], scores["split"], scores["merge"]]
+                values = [*f1, scores["panoptic_quality"], scores["split"], scores["merge"], *chain(*shapes)]
                 counts = [str(scores["found"]), str(scores["reference"])]
                 yield [title, cleaned, *counts, *(f"{value:.6g}" for value in values)]
 
 
-def table(lines: Sequence[Sequence[str]]) -> str:
-    """The rows of a CSV of this script, means over draws."""
+def _shapes(objects: Any, voxels: int) -> tuple[float, ...]:
+    """`SHAPES` of a table of objects."""
+    return objects["voxels"].sum() / voxels, objects["diameter_px"].median(), objects["sphericity"].median()
+
+
+def shapes_table(lines: Sequence[Sequence[str]]) -> str:
+    """What is measured on cleaned objects, means over draws, beside the labels."""
     found: dict[tuple[str, ...], list[Sequence[str]]] = {}
     for line in lines:
-        found.setdefault((*line[:3], line[4]), []).append(line[5:])
+        if line[4] == "yes":
+            found.setdefault((line[0], line[1], line[2]), []).append(line[5:])
+    rows = []
+    for (data, title, way), measured in found.items():
+        of = dict(zip(HEADER[5:], np.array(measured, float).mean(0)))
+        pairs = [(of["objects"], of["reference"], 0)]
+        pairs += [(of[shape], of[f"reference {shape}"], digits) for shape, digits in zip(SHAPES, (3, 0, 2))]
+        shown = (f"{ours:.{digits}f} ({theirs:.{digits}f})" for ours, theirs, digits in pairs)
+        rows.append([named(data), title, way, *shown])
+    return markdown(["set", "class", "classes from", "objects", *SHAPES], rows)
+
+
+def table(lines: Sequence[Sequence[str]]) -> str:
+    """The rows of a CSV of this script, means over draws: how well objects are found."""
+    found: dict[tuple[str, ...], list[Sequence[str]]] = {}
+    for line in lines:
+        found.setdefault((*line[:3], line[4]), []).append(line[5 : 7 + len(MEASURES)])
     shown = []
     for (data, title, way, cleaned), measured in found.items():
         objects, reference, *values = zip(*measured)
@@ -171,7 +196,7 @@ def table(lines: Sequence[Sequence[str]]) -> str:
         shown.append(
             [named(data), title, way, cleaned, *counts, *(mean_sd(list(map(float, column))) for column in values)]
         )
-    return markdown([head for head in HEADER if head != "draw"], shown)
+    return markdown([head for head in HEADER[: 7 + len(MEASURES)] if head != "draw"], shown)
 
 
 def page(lines: Sequence[Sequence[str]], least: int, changes: Sequence[str]) -> str:
@@ -182,7 +207,8 @@ def page(lines: Sequence[Sequence[str]], least: int, changes: Sequence[str]) -> 
         f"Class maps of `{SYSTEM}`. Objects are connected components of {least} voxels or more, of class maps and "
         f"labels alike, in test images; cleaned: smoothed over {CLEAN['smooth']:g} voxels, holes filled; clicks: "
         f"means ± standard deviations of {draws} draws.{changed} PQ: panoptic quality; split, merge: "
-        f"variation of information, bits.\n\n{table(lines)}"
+        f"variation of information, bits.\n\n{table(lines)}\n\nCleaned objects, in brackets those of the labels: "
+        f"share of the voxels, medians of diameter and sphericity over objects.\n\n{shapes_table(lines)}"
     )
 
 

@@ -55,7 +55,8 @@ def test_a_map_like_the_labels_has_all_objects_and_one_of_other_slices_has_not(d
     tifffile.imwrite(place, found)
     rows = {title: measured for title, cleaned, *measured in table.rows(tmp_path, dataset, 10) if cleaned == "no"}
     assert set(rows) == {"nucleus", "granules"}
-    assert rows["nucleus"] == ["1", "1", "1", "1", "1", "1", "0", "0"]
+    assert rows["nucleus"][:8] == ["1", "1", "1", "1", "1", "1", "0", "0"]
+    assert rows["nucleus"][8::2] == rows["nucleus"][9::2]  # shapes, beside those of the labels
     found[3, 30:32, 50:52] = 0  # a hole, which is filled
     tifffile.imwrite(place, found)
     cleaned = {title: measured for title, cleaned, *measured in table.rows(tmp_path, dataset, 10) if cleaned == "yes"}
@@ -67,10 +68,42 @@ def test_a_map_like_the_labels_has_all_objects_and_one_of_other_slices_has_not(d
 
 
 def test_draws_are_one_row_and_a_set_is_said_to_be_synthetic():
+    shapes = ["0.1", "0.2", "30", "40", "0.8", "0.9"]
+    way = "30 clicks a class"
     lines = [
-        ["phantom", "nucleus", "8 clusters", "", "no", "3", "2", "0.8", "0.5", "0", "0.4", "0.1", "0.2"],
-        ["phantom", "nucleus", "30 clicks a class", "0", "no", "3", "2", "0.8", "0.5", "0", "0.4", "0.1", "0.2"],
-        ["phantom", "nucleus", "30 clicks a class", "1", "no", "5", "2", "0.6", "0.5", "0", "0.4", "0.1", "nan"],
+        ["phantom", "nucleus", "8 clusters", "", "no", "3", "2", "0.8", "0.5", "0", "0.4", "0.1", "0.2", *shapes],
+        [
+            "phantom",
+            "nucleus",
+            "30 clicks a class",
+            "0",
+            "no",
+            "3",
+            "2",
+            "0.8",
+            "0.5",
+            "0",
+            "0.4",
+            "0.1",
+            "0.2",
+            *shapes,
+        ],
+        [
+            "phantom",
+            "nucleus",
+            "30 clicks a class",
+            "1",
+            "no",
+            "5",
+            "2",
+            "0.6",
+            "0.5",
+            "0",
+            "0.4",
+            "0.1",
+            "nan",
+            *shapes,
+        ],
     ]
     first, second = table.table(lines).splitlines()[2:]
     assert first.startswith("| phantom (synthetic) | nucleus | 8 clusters | no | 3 | 2 | 0.800 |")
@@ -78,3 +111,8 @@ def test_draws_are_one_row_and_a_set_is_said_to_be_synthetic():
         "| phantom (synthetic) | nucleus | 30 clicks a class | no | 4 | 2 | 0.700 ± 0.141 | 0.500 ± 0.000"
     )
     assert "2 draws" in table.page(lines, 500, [])
+    lines[1][4] = lines[2][4] = "yes"
+    shown = table.shapes_table(lines).splitlines()[2:]
+    assert shown == [
+        "| phantom (synthetic) | nucleus | 30 clicks a class | 4 (2) | 0.100 (0.200) | 30 (40) | 0.80 (0.90) |"
+    ]
