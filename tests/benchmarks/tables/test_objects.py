@@ -68,43 +68,13 @@ def test_a_map_like_the_labels_has_all_objects_and_one_of_other_slices_has_not(d
 
 
 def test_draws_are_one_row_and_a_set_is_said_to_be_synthetic():
-    shapes = ["0.1", "0.2", "30", "40", "0.8", "0.9"]
-    way = "30 clicks a class"
-    lines = [
-        ["phantom", "nucleus", "8 clusters", "", "no", "3", "2", "0.8", "0.5", "0", "0.4", "0.1", "0.2", *shapes],
-        [
-            "phantom",
-            "nucleus",
-            "30 clicks a class",
-            "0",
-            "no",
-            "3",
-            "2",
-            "0.8",
-            "0.5",
-            "0",
-            "0.4",
-            "0.1",
-            "0.2",
-            *shapes,
-        ],
-        [
-            "phantom",
-            "nucleus",
-            "30 clicks a class",
-            "1",
-            "no",
-            "5",
-            "2",
-            "0.6",
-            "0.5",
-            "0",
-            "0.4",
-            "0.1",
-            "nan",
-            *shapes,
-        ],
-    ]
+    shapes, way = ["0.1", "0.2", "30", "40", "0.8", "0.9"], "30 clicks a class"
+    measured = {
+        ("8 clusters", ""): ["3", "2", "0.8", "0.5", "0", "0.4", "0.1", "0.2"],
+        (way, "0"): ["3", "2", "0.8", "0.5", "0", "0.4", "0.1", "0.2"],
+        (way, "1"): ["5", "2", "0.6", "0.5", "0", "0.4", "0.1", "nan"],
+    }
+    lines = [["phantom", "nucleus", *drawn, "no", *numbers, *shapes] for drawn, numbers in measured.items()]
     first, second = table.table(lines).splitlines()[2:]
     assert first.startswith("| phantom (synthetic) | nucleus | 8 clusters | no | 3 | 2 | 0.800 |")
     assert second.startswith(
