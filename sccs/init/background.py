@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sccs.data.survey import Found
+from sccs.data.lazy import VolumeArray
 
 CELL = 16  # px; brightness and smoothness are judged in cells of this side
 FLOOR = 5  # percentile of the cells' deviations that stands for the noise
@@ -19,16 +19,17 @@ MOST_SLICES = 64  # to look at; slices between have the mask of the nearest one
 MOST_PIXELS = 1 << 28  # to look at
 
 
-def find_tissue(found: Found, most: int = MOST_PIXELS) -> np.ndarray | None:
-    """Where a volume has tissue: (m, Y, X) uint8, 1 or 0; None if too little of it is background, or if a slice has
-    more than `most` px. m: slices, as few as `most` allows; `sccs.data.mask` reads them as a coarser image."""
-    Z, Y, X = found.source.shape
+def find_tissue(image: VolumeArray, most: int = MOST_PIXELS) -> np.ndarray | None:
+    """Where a volume (Z, Y, X) has tissue: (m, Y, X) uint8, 1 or 0; None if too little of it is background, or if a
+    slice has more than `most` px. m: slices, as few as `most` allows; `sccs.data.mask` reads them as a coarser image.
+    """
+    Z, Y, X = image.shape
     step = slices_apart(Z, min(MOST_SLICES, most // (Y * X)))
     if not step:
         return None
     empty = []
     for z in range(0, Z, step):
-        empty.append(_empty(*_cells(found, min(z + step // 2, Z - 1))))
+        empty.append(_empty(*_cells(image, min(z + step // 2, Z - 1))))
     if np.mean(empty) < LEAST:
         return None
     rows, columns = (np.minimum(np.arange(n) // CELL, cells - 1) for n, cells in zip((Y, X), empty[0].shape))
@@ -48,14 +49,14 @@ def slices_apart(Z: int, most: int) -> int:
     return 0
 
 
-def _cells(found: Found, z: int) -> tuple[np.ndarray, np.ndarray]:
+def _cells(image: VolumeArray, z: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation (h, w) of the cells of a slice; rows and columns beyond the last whole cell are left out."""
-    _, Y, X = found.source.shape
+    _, Y, X = image.shape
     means, deviations = [], []
     rows = max(1, (1 << 24) // (X * CELL)) * CELL  # at once
     for top in range(0, Y - Y % CELL, rows):
         bottom = min(top + rows, Y - Y % CELL)
-        band = np.asarray(found.source.array[z, top:bottom, : X - X % CELL]).astype(np.float32)
+        band = np.asarray(image[z, top:bottom, : X - X % CELL]).astype(np.float32)
         band = band.reshape((bottom - top) // CELL, CELL, X // CELL, CELL)
         means.append(band.mean((1, 3), dtype=np.float64))
         deviations.append(band.std((1, 3), dtype=np.float64))

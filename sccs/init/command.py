@@ -87,7 +87,7 @@ def _masks(plan: Plan, path: Path) -> list[tuple[Path, Found, np.ndarray]]:
     volumes = list({id(entry.found): entry.found for entry in plan.train + plan.test}.values())
     masks: list[tuple[Path, Found, np.ndarray]] = []
     for found in volumes:
-        tissue = find_tissue(found, MOST_PIXELS // len(volumes))
+        tissue = find_tissue(found.source.array, MOST_PIXELS // len(volumes))
         if tissue is not None:
             number = f"_{len(masks) + 1}" if len(volumes) > 1 else ""
             masks.append((path.with_name(f"{path.stem}_mask{number}.tif"), found, tissue))

@@ -18,7 +18,7 @@ def tissue(depth=1, shape=(320, 400), seed=0):
 
 def found(folder, image):
     tifffile.imwrite(folder / "image.tif", image.clip(0, 255).astype(np.uint8), photometric="minisblack")
-    return examine(str(folder / "image.tif"))
+    return examine(str(folder / "image.tif")).source.array
 
 
 def with_background(image, where, seed=1):
