@@ -11,9 +11,12 @@ def test_a_set_of_tissue_alone_has_no_mask():
 
 
 def test_what_is_found_is_masked_and_its_share_is_told(monkeypatch):
-    tissue = np.ones((24, 560, 560), np.uint8)
-    tissue[:, :, 420:] = 0
-    monkeypatch.setattr(masks, "find_tissue", lambda image: tissue)
+    def tissue(image):
+        found = np.ones(image.shape, np.uint8)
+        found[:, :, image.shape[2] * 3 // 4 :] = 0
+        return found
+
+    monkeypatch.setattr(masks, "find_tissue", tissue)
     dataset, share = masks.training_images("phantom", True)
     assert share == 0.25 and all(volume.mask is not None for volume in dataset.train)
     assert masks.training_images("phantom", False)[1] == 0
