@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.pages import Origin, markdown, named
 from benchmarks.quotes import lines, paragraph, sourced
+from benchmarks.speed import beside as besides
 from benchmarks.speed import engine, scaling
 from benchmarks.speed import estimates as estimated
 from benchmarks.speed import throughput as throughputs
@@ -225,6 +226,13 @@ def estimates(results: Path) -> str:
     return sourced(estimated.table(rows), f"{Origin.read(path)}; cache empty, no labels.")
 
 
+def beside(results: Path) -> str:
+    """A FOV beside other programs."""
+    path = results / "quick" / "beside.csv"
+    rows = [list(row.values()) for row in lines(path)]
+    return sourced(besides.table(rows), f"{Origin.read(path)}; seconds a FOV, medians (ranges) of rounds.")
+
+
 def throughput(results: Path) -> str:
     """What people can count with, by number of processes."""
     path = results / "quick" / "throughput.csv"
@@ -240,6 +248,7 @@ def whole(results: Path) -> str:
 
 QUOTES: dict[str, Callable[[Path], str]] = {
     "timing": timing,
+    "beside": beside,
     "estimates": estimates,
     "throughput": throughput,
     "whole": whole,

@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.pages import Origin, markdown, mean_sd, named
 from benchmarks.quotes import lines, paragraph
+from benchmarks.studies import masks as masks_study
 from benchmarks.tables import objects as objects_table
 
 HALO = "40"  # px, as `sccs segment` has it
@@ -74,6 +75,13 @@ def objects_shapes(results: Path) -> str:
     return f"{found}\n\n{paragraph(f'{Origin.read(table)}.')}"
 
 
+def masks(results: Path) -> str:
+    """What masks of empty background are worth on training images."""
+    table = results / "choosing" / "masks.csv"
+    found = masks_study.table([list(row.values()) for row in lines(table)])
+    return f"{found}\n\n{paragraph(f'{Origin.read(table)}.')}"
+
+
 def objects_time(results: Path) -> str:
     """Time and memory of `sccs objects` by the size of the volume."""
     table = results / "objects" / "objects.csv"
@@ -100,6 +108,7 @@ QUOTES: dict[str, Callable[[Path], str]] = {
     "seams": seams,
     "depth": depth,
     "objects": objects,
+    "masks": masks,
     "objects_shapes": objects_shapes,
     "objects_time": objects_time,
     "soak": soak,
