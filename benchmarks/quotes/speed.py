@@ -226,7 +226,7 @@ def estimates(results: Path) -> str:
     return sourced(estimated.table(rows), f"{Origin.read(path)}; cache empty, no labels.")
 
 
-def beside(results: Path) -> str:
+def beside_others(results: Path) -> str:
     """A FOV beside other programs."""
     path = results / "quick" / "beside.csv"
     rows = [list(row.values()) for row in lines(path)]
@@ -248,7 +248,7 @@ def whole(results: Path) -> str:
 
 QUOTES: dict[str, Callable[[Path], str]] = {
     "timing": timing,
-    "beside": beside,
+    "beside_others": beside_others,
     "estimates": estimates,
     "throughput": throughput,
     "whole": whole,
