@@ -179,7 +179,7 @@ def shapes_table(lines: Sequence[Sequence[str]]) -> str:
         of = dict(zip(HEADER[5:], np.array(measured, float).mean(0)))
         pairs = [(of["objects"], of["reference"], 0)]
         pairs += [(of[shape], of[f"reference {shape}"], digits) for shape, digits in zip(SHAPES, (3, 0, 2))]
-        shown = (f"{ours:.{digits}f} ({theirs:.{digits}f})" for ours, theirs, digits in pairs)
+        shown = (f"{ours:.{digits}f} ({theirs:.{digits}f})".replace("nan", "-") for ours, theirs, digits in pairs)
         rows.append([named(data), title, way, *shown])
     return markdown(["set", "class", "classes from", "objects", *SHAPES], rows)
 
