@@ -168,6 +168,12 @@ def _shapes(objects: Any, voxels: int) -> tuple[float, ...]:
     return objects["voxels"].sum() / voxels, objects["diameter_px"].median(), objects["sphericity"].median()
 
 
+def _mean(values: np.ndarray) -> float:
+    """Of those that are numbers; NaN if none is: sphericity where the border cuts all objects."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else math.nan
+
+
 def shapes_table(lines: Sequence[Sequence[str]]) -> str:
     """What is measured on cleaned objects, means over draws, beside the labels."""
     found: dict[tuple[str, ...], list[Sequence[str]]] = {}
@@ -176,7 +182,7 @@ def shapes_table(lines: Sequence[Sequence[str]]) -> str:
             found.setdefault((line[0], line[1], line[2]), []).append(line[5:])
     rows = []
     for (data, title, way), measured in found.items():
-        of = dict(zip(HEADER[5:], np.array(measured, float).mean(0)))
+        of = {name: _mean(column) for name, column in zip(HEADER[5:], np.array(measured, float).T)}
         pairs = [(of["objects"], of["reference"], 0)]
         pairs += [(of[shape], of[f"reference {shape}"], digits) for shape, digits in zip(SHAPES, (3, 0, 2))]
         shown = (f"{ours:.{digits}f} ({theirs:.{digits}f})".replace("nan", "-") for ours, theirs, digits in pairs)
