@@ -92,17 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                         print(*rows[-1], sep=", ", flush=True)
     text = "Other programs count for ever. Medians and ranges of rounds in which the two ways take turns."
     origin = Origin.here(f"{COMMAND} {' '.join(sys.argv[1:] if argv is None else argv)}".strip())
-    print(
-        publish(
-            args.out,
-            "beside",
-            "A field of view beside other programs",
-            origin,
-            f"{text}\n\n{table(rows)}",
-            HEADER,
-            rows,
-        )
-    )
+    text = f"{text}\n\n{table(rows)}"
+    print(publish(args.out, "beside", "A field of view beside other programs", origin, text, HEADER, rows))
     return 0
 
 

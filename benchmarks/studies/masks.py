@@ -35,8 +35,7 @@ def training_images(data: str, masked: bool) -> tuple[Dataset, float]:
     of = job(SYSTEM, data, 0, "quick")
     dataset = load_dataset(expanded(of.recipe["data"]), Path.cwd(), 0, of.pipeline.min_side)
     for volume in dataset.train:
-        tissue = find_tissue(volume.image)
-        if masked and tissue is not None:
+        if masked and (tissue := find_tissue(volume.image)) is not None:
             volume.mask = Mask(tissue, volume.file_shape, volume.origin, volume.path)
     inside = [
         volume.mask(z - volume.origin[0], slice(0, volume.shape[1]), slice(0, volume.shape[2])).mean()

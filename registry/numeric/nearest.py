@@ -14,8 +14,7 @@ round more coarsely.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any
 
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 
 from registry.base import UserError
+from registry.numeric.threads import single
 from registry.requirements import faiss_install
 
 CHUNK = 1 << 20  # numbers worked on at once
@@ -114,16 +114,10 @@ def scale(largest: float) -> float:
     return 2.0 ** -int(np.clip(np.frexp(largest)[1], -100, 1000))
 
 
-@contextmanager
-def one_thread(faiss: ModuleType) -> Iterator[None]:
+def one_thread(faiss: ModuleType) -> AbstractContextManager[None]:
     """Run FAISS on one thread: few centroids are not worth sharing, and on a busy machine waiting threads turned a
     search of 0.1 ms into 10 ms. This also keeps labels independent of the number of threads."""
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(threads)
+    return single(faiss.omp_get_max_threads, faiss.omp_set_num_threads)
 
 
 def slices(n: int, width: int) -> list[slice]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
 from registry.base import expect
 from registry.numeric.projection import project
+from registry.numeric.threads import single
 from registry.spg.graphs import RegionGraph
 
 TINY = 1e-24
@@ -36,17 +36,6 @@ def directions(scatter: torch.Tensor, u: int) -> tuple[torch.Tensor, torch.Tenso
     return values, vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread of torch: several sum parts of a product in an order that depends on their number."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 class Coordinates:
     """Principal coordinates of the nodes' features after several numbers of walks: (n_s, u len(hops)) float32.
 
@@ -62,7 +51,8 @@ class Coordinates:
     def __init__(self, u: int = 24, hops: Sequence[int] = (0, 2, 6)):
         self.u, self.hops = u, tuple(hops)
 
-    @one_thread()
+    # several threads sum parts of a product in an order that depends on their number
+    @single(torch.get_num_threads, torch.set_num_threads)
     def fit(self, graphs: Sequence[RegionGraph]) -> Coordinates:
         """Fit to all nodes of the graphs, without labels; the same for any number of threads."""
         means, weights, deviations = [], [], []

@@ -18,9 +18,17 @@ def training_fovs(volumes: Iterable[Volume]) -> Iterator[FOV]:
 
 
 def pooled(model: Parts, fov: FOV) -> Nodes:
-    """The nodes of a FOV, from the cache if they are there, within the volume's mask if it has one."""
+    """The nodes of a FOV, from the cache if they are there, within the volume's mask if it has one. Raises UserError if
+    the mask leaves none."""
     nodes = model.pool(fov.image)
-    return nodes if fov.inside is None else nodes.within(fov.inside)
+    if fov.inside is None:
+        return nodes
+    if not (kept := nodes.within(fov.inside)).n:
+        raise UserError(
+            f"{fov.volume}: the mask leaves no superpixel of the field of view {fov.key}: half of one must lie inside; "
+            "use a mask of larger areas"
+        )
+    return kept
 
 
 class TrainingImages:
