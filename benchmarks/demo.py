@@ -1,4 +1,4 @@
-"""The end of `make demo`: labels that stand for a person's clicks, the organelles that SCCS makes of them, what next.
+"""The end of `make demo`: simulated clicks, the organelles that SCCS finds with them, and what to do next.
 
 `python -m benchmarks.demo RUN`: a run on the embedded phantom, whose labels are known, is taught `CLICKS` pixels of
 each class of its training images; picture and scores are of its test images.

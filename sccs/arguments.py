@@ -246,7 +246,7 @@ def _objects(parser: argparse.ArgumentParser) -> None:
     written.add_argument("--mesh-format", choices=("ply", "obj"), default="ply", help="(default: ply)")
     written.add_argument("--simplify", type=float, metavar="NM", help="simplify surfaces with an error of at most NM")
     parser.add_argument(
-        "--block", type=_positive, nargs=3, metavar=("Z", "Y", "X"), help="block size in voxels (default: 64 320 640)"
+        "--block", type=_positive, nargs=3, metavar=("Z", "Y", "X"), help="block size in voxels (default: 64 320 320)"
     )
     _add_crew_arguments(parser)
 

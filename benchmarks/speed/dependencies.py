@@ -45,8 +45,8 @@ MODULES = {
     "import-linter": "importlinter",
 }
 WHY = {
-    "numpy": "arrays; what everything else speaks",
-    "scipy": "filters, sparse eigensolvers, Hungarian matching, components: code that one must not write anew",
+    "numpy": "arrays, which all other packages use",
+    "scipy": "filters, sparse eigensolvers, Hungarian matching, components: code that should not be rewritten",
     "torch": "the MAE, trained parts, GPU; replaces hand-written gradients and kernels",
     "dgl": "every superpixel graph is a DGLGraph, from the builder on; anyone's DGL layer works on it",
     "pandas": "the tables of `sccs objects`; dgl imports it without declaring it",
@@ -62,7 +62,7 @@ WHY = {
     "safetensors": "models without pickle, readable anywhere; replaces a file format of our own",
     "tifffile": "TIFF of every kind: BigTIFF, OME, ImageJ, pyramids",
     "pillow": "PNG, JPEG, BMP, PGM, and pictures in the report",
-    "tensorboard": "losses and pictures while a run goes on",
+    "tensorboard": "losses and pictures during a run",
     "faiss-cpu": "nearest centroids and k-means, in every run that clusters",
     "faiss-gpu-cu12": "the same on a GPU",
     "zarr": "OME-Zarr and Zarr, local or not",
@@ -86,39 +86,42 @@ WHY = {
     "pytest-xdist": "tests in several processes at once",
     "hypothesis": "property tests of readers, tiling and mapping",
     "mkdocs": "the documentation site, from the Markdown that the checkout is read in; fails at a dead link",
-    "mkdocs-material": "its looks and its search, which work from a disk",
-    "mkdocstrings": "its API pages from docstrings, without an import; replaces pdoc, whose pages stood apart",
+    "mkdocs-material": "its theme and search, which also work from local files",
+    "mkdocstrings": (
+        "its API pages from docstrings, without importing the code; replaces pdoc, whose pages were separate"
+    ),
     "dask": "work shared between processes and machines, lazy arrays; replaces a scheduler of our own",
     "distributed": "the scheduler of Dask for several machines",
     "onnx": "the encoder as a file that other runtimes read",
-    "onnxscript": "what torch.onnx.export writes the file with",
+    "onnxscript": "torch.onnx.export needs it to write the file",
     "onnxruntime": "checks the exported encoder against torch",
     "bioimageio-spec": "the Zoo's own description and validator",
-    "napari": "the viewer that the plug-in lives in",
+    "napari": "the viewer that hosts the plug-in",
     "npe2": "the plug-in's manifest",
     "ome-zarr-models": "public validator of OME-Zarr in our tests",
 }
 BY_HAND = {
     "locks on outputs": (
-        "filelock | the operating system frees a dead command's lock at once, on every machine that sees it; ours had "
-        "to watch a file for a minute. Ours still: who holds the lock, and no file left behind"
+        "filelock | the operating system frees a dead command's lock at once, on every machine that sees it; our own "
+        "code had to watch a file for a minute. Still our own: naming the holder, and leaving no file behind"
     ),
     "progress bars": (
-        "tqdm | one kind for all commands. The lines in log.txt, one every tenth, are ours: tqdm redraws one line"
+        "tqdm | the same bars in all commands. The lines in log.txt, one per tenth, are our own: tqdm redraws one line"
     ),
     "N5": "tensorstore | reads it lazily, with all codecs; zarr-python 3 no longer reads it",
     "HTML": "jinja2 | one template, which escapes what it is given",
     "MRC": (
-        "by hand, 49 lines | mrcfile takes IMOD's unsigned bytes for signed ones, refuses headers without the word "
-        "MAP unless told to be permissive, and reads compressed files, which ours does not, into memory as a whole. "
-        "Modes, byte orders and extended headers are no different. It writes what our tests read"
+        "by hand, 49 lines | mrcfile reads IMOD's unsigned bytes as signed ones, refuses headers without the word MAP"
+        " unless told to be permissive, and reads compressed files, which our reader does not accept, into memory as "
+        "a whole. It handles modes, byte orders and extended headers equally well. Our tests read files that it "
+        "writes"
     ),
     "OME-Zarr: metadata, pyramid of labels": (
-        "by hand, on zarr | many processes fill a store block by block, in bounded memory, and go on after a kill. "
+        "by hand, on zarr | many processes fill a store block by block, in bounded memory, and resume after a kill. "
         "ome-zarr 0.18 has names, colours and both versions, but writes one Dask graph, with the nearest voxels. "
-        "ngff-zarr 0.50 takes the most frequent label, but cuts off edges that fill no cell, and writes no "
-        "`image-label`. yaozarrs 0.3 makes empty stores with it, of 0.5 alone, and computes no levels. "
-        "ome-zarr-models checks ours in the tests"
+        "ngff-zarr 0.50 takes the most frequent label, but cuts off edges that do not fill a cell, and writes no "
+        "`image-label`. yaozarrs 0.3 creates empty stores with it, for 0.5 only, and computes no levels. The tests "
+        "check our files with ome-zarr-models"
     ),
     "colours": (
         "by hand, 128 lines | grey values of clusters are even steps, so that a grey print tells them apart; classes "
@@ -126,23 +129,23 @@ BY_HAND = {
         "over all of colour space"
     ),
     "files that appear whole": (
-        "by hand, 93 lines | atomicwrites is no longer kept, and replaces files, not folders, which a Zarr store is"
+        "by hand, 93 lines | atomicwrites is no longer maintained, and replaces files, but not folders such as a Zarr"
+        " store"
     ),
     "cache of features and graphs": (
-        "by hand, on safetensors | joblib and diskcache pickle, and joblib's key knows the code of one function; ours "
-        "knows that of all modules that a part imports"
+        "by hand, on safetensors | joblib and diskcache use pickle, and joblib's key covers the code of one function;"
+        " ours covers all modules that a part imports"
     ),
     "exports with hashes": (
-        "by hand, on zipfile | `sha256sum -c` checks them; BagIt would add files that nobody who loads a model looks "
-        "for"
+        "by hand, on zipfile | `sha256sum -c` checks them; BagIt would add files that loading a model does not need"
     ),
     "places of mistakes in recipes": (
-        "by hand, on PyYAML and pydantic | PyYAML knows the places, pydantic the mistakes; we found nothing that "
-        "joins the two over `extends` and `--set`"
+        "by hand, on PyYAML and pydantic | PyYAML knows the places, pydantic the mistakes; we found no library that "
+        "combines the two across `extends` and `--set`"
     ),
     "registry of parts": (
-        "by hand, on entry points | a table of names, and `importlib.metadata` for the parts of others; registries by "
-        "decorator know a part only when it is imported"
+        "by hand, on entry points | a table of names, and `importlib.metadata` for other people's parts; registries "
+        "by decorator know a part only when it is imported"
     ),
     "SLIC, openings by area": (
         "by hand, compiled by Numba | equal to scikit-image, in a fraction of the time ([speed.md](speed.md))"
@@ -249,9 +252,9 @@ def page() -> str:
             "",
             f"Written by `{COMMAND} --write`. MB: the package's own installed files. New MB: with",
             "what it needs beyond the rows above. Seconds: processor time of the import in a fresh process, "
-            "the less of",
-            f"two, with all that it draws in (Python {platform.python_version()}; commit {commit()}). A CUDA build of "
-            "torch is larger.",
+            "the smaller of",
+            f"two, with everything that it imports (Python {platform.python_version()}; commit {commit()}). A CUDA "
+            "build of torch is larger.",
             "",
             "| group | package | MB | new MB | import, s | why it, and what it replaces |",
             "|---|---|---|---|---|---|",
@@ -259,7 +262,8 @@ def page() -> str:
             "",
             f"All that is installed here: {whole / 1e6:.0f} MB. `sccs --help` imports none of them and takes "
             f"{max(start - empty, 0):.2f} s.",
-            "Everything beyond the core is an extra: without it, what needs it names the pip command.",
+            "Everything beyond the core is an extra. If one is missing, the command that needs it prints the pip "
+            "command.",
             "",
             by_hand(),
             "",
