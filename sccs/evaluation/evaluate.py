@@ -157,5 +157,5 @@ def _notes(train: np.ndarray, test: np.ndarray, class_names: Sequence[str], supe
         notes.append("no labels in the test volumes: nothing to score there")
     missing = [name for name, count in zip(class_names, train.sum(0)) if not count]
     if train.any() and missing:
-        notes.append(f"no training pixel is labelled {', '.join(missing)}: only oracle and named can assign it")
+        notes.append(f"classes without training labels: {', '.join(missing)}; only oracle and named can assign them")
     return notes

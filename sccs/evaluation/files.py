@@ -204,7 +204,7 @@ def read_metrics(run: Path) -> dict[str, Any]:
         raise UserError(f"{run}: no metrics.json; is this a run folder, and did the run finish? (sccs run --resume)")
     text = bounds.read_text(path, bounds.JSON)
     if "clusters_used" not in parse_json(text, path, dict[str, Any], AGAIN):
-        raise UserError(f"{run}: has no clusters and is probably a pre-training; give a run that segmented images")
+        raise UserError(f"{run}: has no clusters and is probably a pre-training run; give a run that segmented images")
     return parse_json(text, path, Metrics, AGAIN).model_dump(exclude_unset=True)
 
 

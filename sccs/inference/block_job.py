@@ -237,8 +237,8 @@ class Job:
         return UserError(f"{self.folder}: the unfinished segmentation is damaged ({reason}); {MEND}")
 
     def check(self) -> None:
-        """Mark blocks as unfinished if their labels do not match their checksum. Raises UserError if more than blocks
-        is lost."""
+        """Mark blocks as unfinished if their labels do not match their checksum. Raises UserError if more than
+        blocks was lost."""
         again = 0
         for stage in self.stages:
             self._place(Task(stage, 0))
@@ -283,7 +283,7 @@ class Job:
                 array, shape = self.level(level), self.levels[level].shape
                 area = self.plan.box(task.number) if level == 0 else box(shape, self._cells, task.number)
             if array.shape != shape or array.dtype != np.uint8:
-                raise ValueError(f"{array.dtype} {array.shape} where uint8 {shape} is due")
+                raise ValueError(f"expected uint8 {shape}, found {array.dtype} {array.shape}")
         except DAMAGE as error:
             raise self._damaged(error) from None
         return array, area
@@ -437,9 +437,9 @@ def carry_out(
 
 @contextmanager
 def kept(folder: str) -> Iterator[None]:
-    """If the work ends early, say where it is."""
+    """If the work ends early, print where the finished part is."""
     try:
         yield
     except BaseException:
-        say_error(f"{folder} has the finished part; --resume continues")
+        say_error(f"{folder} contains the finished part; pass --resume to continue")
         raise

@@ -131,7 +131,7 @@ class Plan(Fields):
 
     @property
     def count(self) -> int:
-        """Of blocks."""
+        """Number of blocks."""
         return math.prod(grid(self.shape, self.block))
 
     @property

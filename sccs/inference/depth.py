@@ -54,10 +54,10 @@ def segment_slices(
 ) -> Iterator[np.ndarray]:
     """Labels (Y, X) uint8 of every used slice of a volume, as `sccs.inference.labels.segment_slices`, with depth.
 
-    What is `shown` of a taught model uses only its slice's graph; depth changes the clusters underneath.
+    For a taught model, what is `shown` depends only on the slice's graph; depth changes the clusters underneath.
 
     Slices are neighbours if they are so in the file; up to `reach` on either side are joined, field of view by field of
-    view. Memory contains the graphs of 2 reach + 1 slices. Raises UserError as `check_depth` does.
+    view. The graphs of 2 reach + 1 slices are in memory. Raises UserError as `check_depth` does.
     """
     check_depth(model, weight)
     builder = model.graph

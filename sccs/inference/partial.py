@@ -24,12 +24,12 @@ def check_partial(output: str | os.PathLike, resume: bool, overwrite: bool, cont
     folder = partial_folder(output)
     if os.path.lexists(folder) and not _is_ours(folder, content):
         raise UserError(
-            f"{folder}: named like an unfinished segmentation, but is not one: move it away, or choose another OUTPUT"
+            f"{folder}: named like unfinished work, but is something else; move it away, or choose another output"
         )
     if folder.exists() and not (resume or overwrite):
         raise UserError(
-            f"{folder}: an unfinished segmentation; pass --resume to continue it, --overwrite to start "
-            "over, or choose another OUTPUT"
+            f"{folder}: contains unfinished work; pass --resume to continue it, --overwrite to start "
+            "over, or choose another output"
         )
 
 
@@ -39,11 +39,11 @@ def _is_ours(folder: Path, content: Collection[str]) -> bool:
 
 
 def check_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raises UserError if a resumed segmentation would mix two kinds of blocks."""
+    """Raises UserError if resumed work would mix two kinds of blocks."""
     changed = [key for key in now if before.get(key) != now[key]]
     if changed:
         key = changed[0]
         raise UserError(
-            f"--resume: {key} is {now[key]}, but the segmentation was started with {before.get(key)}; resume "
-            "with its own options, or pass --overwrite to start over"
+            f"--resume: {key} is {now[key]}, but the unfinished work was started with {before.get(key)}; use the "
+            "original options, or pass --overwrite to start over"
         )

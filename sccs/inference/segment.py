@@ -156,7 +156,7 @@ def _check_beside(probabilities: str, output: str) -> None:
     """Raises UserError if one of the two would lie inside the other, even if that does not exist yet."""
     one, other = (Path(os.path.realpath(each)) for each in (probabilities, output))
     if one in other.parents or other in one.parents:
-        raise UserError(f"--probabilities {probabilities}: overlaps with OUTPUT: choose a name beside {output}")
+        raise UserError(f"--probabilities {probabilities}: overlaps with OUTPUT {output}; choose a separate path")
 
 
 def _check_apart(run: str, input: str, output: str, mask: str | None, companions: Sequence[str] = ()) -> None:
@@ -174,7 +174,7 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
     if options.depth is not None:
         depth.check_depth(model, options.depth)
     if model.device != "cpu" and (left := batches.on_cpu(model)):
-        say_error(f"{model.device}: these stay on the CPU: {', '.join(left)}")
+        say_error(f"{model.device}: steps that stay on the CPU: {', '.join(left)}")
     entries = {cluster: entry for cluster, entry in model.names.items() if cluster < model.k}
     if options.probabilities is not None and model.taught is None:
         raise UserError(
@@ -189,7 +189,7 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
     _check_apart(run, input, output, options.mask, files_of(source))
     warn_of_voxels(source.voxel_size, trained)
     if model.info.get("masked") and options.mask is None:
-        say_error(f"{run} was trained within masks; without --mask, empty background gets the labels of tissue, too")
+        say_error(f"{run} was trained within masks; without --mask, empty background is labelled as tissue, too")
     shown, table = None, np.arange(model.k, dtype=np.uint8)
     if options.probabilities is not None or (options.classes and model.taught is not None):
         shown, legend = taught_meaning(model, options.probabilities is not None)

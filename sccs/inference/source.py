@@ -38,7 +38,7 @@ def open_level(
     """
     if level == "auto":
         if voxel_size is not None:
-            raise UserError("--level auto uses the voxel sizes in the file; with --voxel-size give --level L")
+            raise UserError("--level auto uses the voxel sizes in the file; with --voxel-size, give --level L instead")
         level = _nearest_level(input, axes, trained, min_side, plane)
     assert not isinstance(level, str)
     return open_image(input, axes=axes, voxel_size=voxel_size, level=level), level

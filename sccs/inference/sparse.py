@@ -50,7 +50,7 @@ class ClassNames:
                 return position
         if len(self.names) == MOST_CLUSTERS - 1:
             raise UserError(
-                f"{where}: {name!r} would be class {MOST_CLUSTERS}, but a run can be taught at most {MOST_CLUSTERS - 1}"
+                f"{where}: {name!r} is one class too many: a run can be taught at most {MOST_CLUSTERS - 1} classes"
             )
         self.names.append(name)
         return len(self.names) - 1
@@ -213,7 +213,7 @@ def placed(points: Points, volumes: Sequence[Volume]) -> Iterator[Placed]:
         shape = volumes[0].file_shape
         whole = all(0 <= at < side for at, side in zip((z, y, x), shape))
         why = (
-            "outside the run's region: to teach there use --image, which takes the whole image"
+            "outside the run's region; to label there, pass the whole image with --image"
             if whole
             else f"outside the image of shape {shape}"
         )

@@ -75,8 +75,8 @@ def on_cluster(client: Any, function: Callable[[Task], Task], tasks: Sequence[Ta
         raise UserError(f"a worker lacks a package ({error}); install this version of sccs where workers run") from None
     except distributed.KilledWorker as error:
         raise UserError(
-            f"{ALLOWED_FAILURES} workers died on the same block ({error}); perhaps they lack memory. Finished "
-            "blocks are kept: fix the cause and pass --resume"
+            f"{ALLOWED_FAILURES} workers died on the same block ({error}), perhaps for lack of memory; finished "
+            "blocks are kept: fix the cause, then pass --resume"
         ) from None
     finally:
         client.cancel(futures)

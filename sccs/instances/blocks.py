@@ -24,7 +24,7 @@ class Blocks:
 
     @property
     def count(self) -> int:
-        """Of blocks."""
+        """Number of blocks."""
         return math.prod(grid(self.shape, self.block))
 
     def box(self, number: int) -> Box:

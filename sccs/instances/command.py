@@ -100,7 +100,7 @@ def check_output(out: Path, overwrite: bool) -> None:
     if not overwrite:
         raise UserError(f"{out}: already exists; choose another name, or pass --overwrite")
     if out.is_symlink() or not (out / jobs.ABOUT).is_file():
-        raise UserError(f"{out}: not written by `sccs objects`, so it is not overwritten: choose another name")
+        raise UserError(f"{out}: not written by `sccs objects`, so it will not be replaced; choose another name")
 
 
 def import_packages() -> None:
@@ -109,7 +109,7 @@ def import_packages() -> None:
         import cc3d  # noqa: F401
         import edt  # noqa: F401
     except ImportError as error:
-        raise UserError(f"objects need more packages: {pip_install('connected-components-3d', 'edt')}") from error
+        raise UserError(f"sccs objects needs more packages: {pip_install('connected-components-3d', 'edt')}") from error
 
 
 def class_map_of(path: str) -> str:
@@ -185,7 +185,7 @@ def _settings(path: str, source: ImageSource, options: Options) -> dict[str, Any
     def spelt(wished: Sequence[str], option: str) -> list[str]:
         for name in wished:
             if known and name.lower() not in known:
-                raise UserError(f"{option} {name}: no class has that name; there are {', '.join(known.values())}")
+                raise UserError(f"{option} {name}: no class has that name; the classes are {', '.join(known.values())}")
         return [known.get(name.lower(), name) for name in wished]
 
     return {

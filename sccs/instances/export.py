@@ -43,7 +43,7 @@ def check_formats(formats: Sequence[str], mesh: str | None) -> None:
 
 
 def write_formats(work: Work, result: Path, formats: Sequence[str], settings: Mapping[str, Any]) -> None:
-    """Write the requested formats next to the Zarr store, which is removed unless requested, too."""
+    """Write the requested formats next to the Zarr store, which is removed unless it is also requested."""
     for number, name in enumerate(work.classes):
         labels = work.store.open(work.result(f"{number}/"))
         if "tiff" in formats:

@@ -199,7 +199,7 @@ def _begun(job: Job, resumed: bool) -> Iterator[None]:
         if isinstance(error, UserError) and not resumed and not (job.folder / "result" / RESULT).exists():
             shutil.rmtree(job.folder)
         else:
-            say_error(f"{job.folder} has the finished part; --resume continues")
+            say_error(f"{job.folder} contains the finished part; pass --resume to continue")
         raise
 
 

@@ -63,7 +63,7 @@ def _told(value: Any) -> str:
 
 def _card(row: Mapping[Any, Any]) -> dict[str, str]:
     fraction = next(value for name, value in row.items() if name.endswith("_fraction"))
-    dense = next((f", {value:.3g} a {name[-3:-1]}{'³' if name[-1] == '3' else '²'}" for name, value in row.items()
+    dense = next((f", {value:.3g} per {name[-3:-1]}{'³' if name[-1] == '3' else '²'}" for name, value in row.items()
                   if name.startswith("objects_per")), "")  # fmt: skip
     note = f"{fraction:.1%} of the image{dense}; {row['touching_border']} touch its border"
     return {"name": row["class"], "value": f"{row['objects']:,}", "note": note}

@@ -38,15 +38,15 @@ class Memory:
         self.tables[name] = columns
 
     def load(self, name: str) -> dict[str, np.ndarray]:
-        """A table that was kept."""
+        """A table stored by `save`."""
         return self.tables[name]
 
     def keep(self, name: str, array: np.ndarray) -> None:
-        """Keep an array that is read alone from now on."""
+        """Keep an array that will only be read from now on."""
         self.arrays[name] = array
 
     def kept(self, name: str) -> np.ndarray:
-        """Such an array."""
+        """An array stored by `keep`."""
         return self.arrays[name]
 
 
@@ -78,7 +78,7 @@ class Folder:
             np.savez(path, **columns)  # type: ignore[arg-type]  # columns are no options
 
     def load(self, name: str) -> dict[str, np.ndarray]:
-        """A table that was kept."""
+        """A table stored by `save`."""
         try:
             with np.load(self._path(name + ".npz"), allow_pickle=False) as table:
                 return dict(table)
@@ -86,12 +86,12 @@ class Folder:
             raise self.damaged(error) from None
 
     def keep(self, name: str, array: np.ndarray) -> None:
-        """Keep an array that is read alone from now on."""
+        """Keep an array that will only be read from now on."""
         with atomic_path(self._path(name + ".npy")) as path:
             np.save(path, array)
 
     def kept(self, name: str) -> np.ndarray:
-        """Such an array, memory-mapped from its file."""
+        """An array stored by `keep`, memory-mapped from its file."""
         try:
             return np.load(self._path(name + ".npy"), mmap_mode="r", allow_pickle=False)
         except DAMAGE as error:

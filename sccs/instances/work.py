@@ -116,7 +116,7 @@ class Work:
         if self.wishes.classes is None:
             chosen = {names.get(code, f"label_{code}"): code for code in present.tolist() if 0 < code < NOTHING}
             if not chosen:
-                raise UserError(f"{self.path}: contains no class except {there}; choose with --class")
+                raise UserError(f"{self.path}: contains no classes, only {there}; choose one with --class")
             if len(chosen) > 64 and not names:
                 raise UserError(
                     f"{self.path}: {len(chosen)} distinct values and no names, so probably not a class map; if it is, "
@@ -126,7 +126,7 @@ class Work:
         found = {name: code for name, code in self.wishes.classes.items() if self.histogram[code]}
         for name, code in self.wishes.classes.items():
             if name not in found and not (self.wishes.absent and found):
-                raise UserError(f"{self.path}: class {name} ({code}) does not occur; there are {there}")
+                raise UserError(f"{self.path}: class {name} ({code}) does not occur; the file contains {there}")
         return found
 
     @functools.cached_property
@@ -450,7 +450,7 @@ class Work:
             if max(factor := self._factors(area)) > 1:
                 say_error(
                     f"{self.path}: the object at z, y, x = {', '.join(str(s.start) for s in area)} is split in cells "
-                    f"of {' x '.join(map(str, factor))} voxels: its box has {math.prod(sizes(area)):,}"
+                    f"of {' x '.join(map(str, factor))} voxels, as its box has {math.prod(sizes(area)):,} voxels"
                 )
         keys = np.concatenate([np.stack([t["object"], t["part"]], 1) for t in self._tables(f"{number}/pieces")])
         found = np.unique(keys, axis=0, return_inverse=True)[1].ravel() if len(keys) else np.zeros(0)

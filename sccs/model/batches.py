@@ -65,7 +65,7 @@ def segment(model: Model, images: Sequence[np.ndarray]) -> list[Segmented]:
     H, W = images[0].shape
     if len(images) == 1:
         raise UserError(
-            f"{model.device}: out of memory with one field of view of {H} x {W} px; free the device, or pass "
+            f"{model.device}: out of memory with one field of view of {H} x {W} px; free its memory, or pass "
             "--device cpu"
         )
     half = len(images) // 2

@@ -79,12 +79,12 @@ class Edits:
         """
         first = self.clusters
         if first + into - 1 > MOST_CLUSTERS:
-            raise UserError(f"--into {into}: with {first} clusters, that exceeds the {MOST_CLUSTERS} cluster numbers")
+            raise UserError(f"--into {into}: {first} of {MOST_CLUSTERS} cluster numbers are taken; split into fewer")
         try:
             centroids = kmeans(points.astype(np.float32), into, seed)[0].astype(np.float32)
         except UserError:
             raise UserError(
-                f"cluster {cluster} has {len(points)} superpixels, too few distinct ones to split it into {into}"
+                f"--into {into}: too few of the {len(points)} superpixels of cluster {cluster} differ; split into fewer"
             ) from None
         return self._and(Edit(of=[cluster], to=[cluster, *range(first, first + into - 1)]), centroids)
 

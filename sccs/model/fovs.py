@@ -25,8 +25,8 @@ def pooled(model: Parts, fov: FOV) -> Nodes:
         return nodes
     if not (kept := nodes.within(fov.inside)).n:
         raise UserError(
-            f"{fov.volume}: the mask leaves no superpixel of the field of view {fov.key}: half of one must lie inside; "
-            "use a mask of larger areas"
+            f"{fov.volume}: the mask leaves no superpixel of the field of view {fov.key}, as half of one must lie "
+            "inside; use a mask with larger areas"
         )
     return kept
 

@@ -51,7 +51,7 @@ class Parts:
     def _part(self, role: str) -> Any:
         choice = getattr(self.recipe, role)
         if choice is None:
-            raise UserError(f"{self.recipe.name}: the recipe names no `{role}`; `sccs list {role}` shows the choice")
+            raise UserError(f"{self.recipe.name}: the recipe names no `{role}`; `sccs list {role}` lists the choices")
         part = choice.build()
         if getattr(part, "seed", 0) is None:
             part.seed = self.recipe.seed

@@ -29,7 +29,7 @@ class Fields(widgets.Container):
         self._add_objects()
         self._add_saving()
         self.cancel_button = widgets.PushButton(text="Cancel", enabled=False)
-        self.status = widgets.Label(value="open an image, or File > Open Sample > SCCS")
+        self.status = widgets.Label(value="open an image, or choose File > Open Sample > SCCS")
         self.extend([self.cancel_button, self.status])
         self.status.native.setWordWrap(True)
         self.status.native.setMinimumSize(200, 60)
@@ -71,10 +71,16 @@ class Fields(widgets.Container):
         )
         self.clusters = widgets.SpinBox(label="clusters", value=8, min=2, max=255)
         self.slices = widgets.SpinBox(
-            label="slices", value=4, min=1, max=10_000, tooltip="to train on, evenly spaced; they must fit into memory"
+            label="slices",
+            value=4,
+            min=1,
+            max=10_000,
+            tooltip="number of evenly spaced slices to train on; they must fit into memory",
         )
-        self.fov = widgets.SpinBox(label="field of view", value=560, min=16, max=100_000, tooltip="px")
-        self.changes = widgets.LineEdit(label="changes", tooltip="to the recipe, as for sccs run --set: a.b=c d.e=f")
+        self.fov = widgets.SpinBox(label="field of view", value=560, min=16, max=100_000, tooltip="side in px")
+        self.changes = widgets.LineEdit(
+            label="changes", tooltip="recipe values to change, as for sccs run --set: a.b=c d.e=f"
+        )
         self.runs = widgets.FileEdit(
             label="save runs in", mode=FileDialogMode.EXISTING_DIRECTORY, value=Path("runs").absolute() / "napari"
         )
@@ -103,7 +109,9 @@ class Fields(widgets.Container):
         self.class_button = widgets.PushButton(text="Add")
         self.suggest_button = widgets.PushButton(text="Suggest", tooltip="find the superpixels most worth labelling")
         self.next_button = widgets.PushButton(text="Next", tooltip="go to the next suggestion", enabled=False)
-        self.undo_button = widgets.PushButton(text="Undo", tooltip="undo the last stroke, or else the run's last step")
+        self.undo_button = widgets.PushButton(
+            text="Undo", tooltip="undo the last stroke; without one, the run's last step"
+        )
         self.keep_button = widgets.PushButton(text="Teach", tooltip="teach the run, and segment the whole image")
         fields = [
             self.paint_button,
@@ -115,7 +123,7 @@ class Fields(widgets.Container):
         self._page("Paint", fields, self.class_table, 1)
 
     def _add_objects(self) -> None:
-        self.of_class = widgets.LineEdit(label="class", value="all", tooltip="class whose objects to find")
+        self.of_class = widgets.LineEdit(label="class", value="all", tooltip="name of a class, or all")
         self.least = widgets.LineEdit(label="min size", value="0", tooltip="in voxels, nm3 or um3: 500, 1e6nm3")
         self.split = widgets.CheckBox(text="split objects at necks")
         self.fill = widgets.CheckBox(text="fill holes")

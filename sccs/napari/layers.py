@@ -84,7 +84,7 @@ def given(layer: Any, level: int, region: str, size: tuple[float, ...] | None) -
     from sccs.inference.source import parse_region, whole_region
 
     if layer.rgb:
-        raise UserError(f"{layer.name}: is a colour image, but SCCS needs greyscale: split or convert it")
+        raise UserError(f"{layer.name}: is a colour image, but SCCS needs greyscale; split or convert it")
     finest, array = (layer.data[0], layer.data[level]) if layer.multiscale else (layer.data, layer.data)
     scale, translate = np.array(layer.scale, float), np.array(layer.translate, float)
     factor = np.array([_factor(n, m) for n, m in zip(finest.shape, array.shape)])

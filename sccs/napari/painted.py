@@ -58,7 +58,7 @@ class Painted:
     # ----------------------------------------------------------------------------------------------------- classes
     def add(self, name: str, code: int | None = None) -> int:
         """Add a class and return its code, the next free one if the requested one is taken. Raises UserError as
-        `rename`, and if no codes are left."""
+        `rename` does, and if no codes are left."""
         free = [c for c in (code, *CODES) if c in CODES and c not in self.classes]
         if not free:
             raise UserError(f"there are already {len(self.classes)} classes, the most that a label image can have")
@@ -143,7 +143,7 @@ class Painted:
             places, codes = arrays["places"], arrays["codes"]
             whole = np.array((1, *found.shape)[-3:])
             if places.shape != (len(codes), 3) or not ((places >= 0) & (places < whole)).all():
-                raise ValueError("places outside of the image")
+                raise ValueError("places outside the image")
             if not set(np.unique(codes).tolist()) <= set(found.classes) <= set(CODES):
                 raise ValueError("codes without a class")
             for z in np.unique(places[:, 0]).tolist():

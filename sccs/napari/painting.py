@@ -89,7 +89,7 @@ class Painting:
                 self.layer.events.set_data.connect(self._painted)
                 self.layer.brush_size = 8
                 self.layer.mode = "paint"
-                self.host.status.value = "paint a stroke of at least two classes; the slice is then predicted"
+                self.host.status.value = "paint at least two classes, one stroke of each; SCCS then predicts the slice"
                 self.refresh()
                 self.pick(next(iter(teaching.painted.classes)))
                 self.host.show_clusters()
@@ -333,7 +333,7 @@ class Painting:
 
             return work, done
 
-        self.host.start("taking back", prepare)
+        self.host.start("undoing", prepare)
 
     def keep(self) -> None:
         """Teach the run the strokes, as one step of its history, and segment the whole image with it."""
@@ -343,7 +343,7 @@ class Painting:
             self.host.complain(UserError(TOO_FEW if self.going else "press Paint first, then paint"))
 
     def take_in(self) -> None:
-        """Teach the run its unknown strokes; in a job's thread."""
+        """Teach the run the strokes that it does not know yet; in a job's thread."""
         self._finish()
         teaching = self.teaching
         if teaching is None or teaching.model is not self.host.session.model or teaching.model.taught is None:

@@ -160,7 +160,7 @@ class Session:
         was taught, else clusters.
 
         Returns the levels of its pyramid, lazy Zarr arrays, finest first, and the meaning of its labels. An existing
-        file is replaced when the new one is complete. Raises UserError as `segment`.
+        file is replaced when the new one is complete. Raises UserError as `segment` does.
         """
         from sccs.data.label_store import open_level, write_store
         from sccs.data.pyramid import pyramid
@@ -278,7 +278,7 @@ class Session:
 
     def classes(self) -> tuple[np.ndarray, Legend]:
         """The image as class codes, uint8 in its shape: by the teacher, else by the names of clusters. Raises
-        UserError as `class_table`."""
+        UserError as `class_table` does."""
         if self.clusters is None:
             raise UserError("there are no clusters yet: segment an image first")
         if self.taught is not None:

@@ -89,7 +89,7 @@ class SCCS(Fields):
         """The form's choice of what to work on. Raises UserError."""
         layer = self.image.value
         if layer is None:
-            raise UserError("there is no image layer: open an image, or File > Open Sample > SCCS")
+            raise UserError("there is no image layer: open an image, or choose File > Open Sample > SCCS")
         size: tuple[float, ...] | None
         try:
             size = tuple(float(length) for length in self.voxels.value.replace(",", " ").split()) or None
@@ -285,7 +285,7 @@ class SCCS(Fields):
             self.viewer.layers.selection.active = self.cluster_layer
 
     def show_only(self, *shown: napari.layers.Labels | None) -> None:
-        """Hide all other layers of ours that cover the image."""
+        """Hide all our other layers that cover the image."""
         ours = self.preview_layer, self.cluster_layer, self.class_layer, self.stored_layer, self.painting.answer
         for layer in ours:
             if layer is not None:

@@ -119,7 +119,7 @@ def slice_pictures(view: SliceView, seen: RunView, album: Album) -> dict[str, An
         score = _slice_score(truth, predicted, names, rest)
     alone = unsynchronised_overlay(view)
     if alone is not None:
-        about = "each FOV alone, not synchronised: colours may change their meaning"
+        about = "each FOV alone, not synchronised: colours may change meaning from FOV to FOV"
         more.append(("k-means alone", alone, about))
     bases = [(f"basis {int(number_) + 1}", basis_map(view, column), "") for column, number_ in enumerate(view.columns)]
 

@@ -69,7 +69,7 @@ def facts(
     made = []
     agreement = seen.metrics.get("agreement")
     if agreement is not None:
-        note = "share of the training nodes with the cluster of the head's teacher"
+        note = "share of the training nodes for which the head agrees with its teacher"
         made.append({"name": "agreement", "value": percent(agreement), "note": note})
     if "total" in timing:
         where = environment.get("gpu") or environment.get("device") or "unknown device"

@@ -184,7 +184,7 @@ class SliceView:
             arrays["clusters"] = arrays["clusters"].astype(np.int64)
             found = cls(**about.model_dump(include=set(Kept.model_fields)), **{"labels": None, **arrays})
             if path.name != f"{found.key}.npz":
-                raise ValueError(f"it is of {found.key}")
+                raise ValueError(f"it contains {found.key}")
         except (*UNREADABLE, SyntaxError, TypeError, MemoryError) as error:
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(f"{path}: damaged ({reason}); {AGAIN}") from None

@@ -94,8 +94,8 @@ def network_of(features: Features, maps: bool = False) -> Network:
             exact.set_state(part.get_state())
             return _of_mae(exact, maps) if isinstance(exact, MAE) else _of_student(exact, maps)
     raise UserError(
-        f"the model has no MAE encoder or student, its features are {type(features).__name__}: ONNX supports mae, "
-        "maester, student, and concat with one of these; leave --onnx out"
+        f"the model has no MAE encoder or student (its features are {type(features).__name__}); ONNX supports mae, "
+        "maester, student, and concat with one of these; leave out --onnx or --bioimage"
     )
 
 
@@ -192,7 +192,7 @@ def export_onnx(features: Features, path: Path, maps: bool = False) -> str:
         if not difference <= TOLERANCE * np.abs(expected).max():
             raise UserError(
                 f"the ONNX {network.name} differs from torch by {difference:.2g} (values up to "
-                f"{np.abs(expected).max():.2g}), so it was not written; try other versions than onnx "
+                f"{np.abs(expected).max():.2g}), so it was not written; try versions other than onnx "
                 f"{onnx.__version__}, onnxscript {onnxscript.__version__}, onnxruntime "
                 f"{onnxruntime.__version__}"
             )

@@ -66,7 +66,7 @@ def main(
         archive.check_output(path, overwrite)
         check_apart(path, {"RUN": [run]}, within=archive.is_export(run))
         said = export(run, path, onnx=onnx, licence=licence, authors=authors)
-    say("\n".join([f"{out}: {len(said)} files, loads with sccs.load and sccs segment", *filter(None, said.values())]))
+    say("\n".join([f"{out}: {len(said)} files; load it with sccs.load or sccs segment", *filter(None, said.values())]))
 
 
 def export(
@@ -81,7 +81,7 @@ def export(
     with archive.opened(run) as source, atomic_path(out) as scratch:
         if (source / "model" / "mae.safetensors").is_file():
             raise UserError(
-                f"{run}: is a pre-training; its checkpoint is the single file model/mae.safetensors: copy that, or "
+                f"{run}: is a pre-training run; its checkpoint is the single file model/mae.safetensors: copy that, or "
                 "train a run with it (features.checkpoint) and export the run"
             )
         model = Model.load(run, "cpu")  # never export a model that does not load

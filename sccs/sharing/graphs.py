@@ -42,7 +42,7 @@ FORMAT = 1  # of the folder
 GRAPHS, FACTS, REGIONS = "graphs.bin", "graphs.json", "regions.npz"
 FILES = {GRAPHS, FACTS, REGIONS}
 MADE_FROM = ("seed", "data", "features", "graph")  # keys of a recipe that the graphs depend on
-MEND = "make them again (sccs graphs --overwrite)"
+MEND = "rebuild them with `sccs graphs --overwrite`"
 
 
 class Place(Stored):
@@ -70,7 +70,7 @@ class SuperpixelGraphs(dgl.data.DGLDataset):
     source: a recipe (file, packaged name, dict), whose features and graph part are fitted to its training FOVs; or the
     folder of a finished run, whose data and fitted parts are used. None: only read.
     overrides: ``a.b=c``, as after ``--set``; for a run, only `data` and `device`.
-    force_reload: make them again, and replace those in the folder. transform: applied to a DGLGraph at each access.
+    force_reload: rebuild them, and replace those in the folder. transform: applied to a DGLGraph at each access.
 
     A graph has the node data `feature` (n_s, 2q), as the embedder gets it, `area` (n_s,), px, `centroid` (n_s, 2),
     (y, x) in px, `grey` (n_s,), and, for FOVs with labels, `labels` (n_s, C), the shares of the classes among the
@@ -149,7 +149,7 @@ class SuperpixelGraphs(dgl.data.DGLDataset):
             if other := [key for key in MADE_FROM if now[key] != then.get(key)]:
                 raise UserError(
                     f"{self.folder}: the graphs there were made with another `{other[0]}`; choose another name, or "
-                    "make them again (--overwrite, force_reload=True)"
+                    "rebuild them (--overwrite, force_reload=True)"
                 )
         return True
 

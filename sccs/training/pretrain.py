@@ -1,5 +1,5 @@
-"""Pre-training on any volumes, without labels, by the recipe's `pretrain` block: of a masked autoencoder, or of a
-student, if the block names a `teacher`.
+"""Pre-train a masked autoencoder, or a student if the block names a `teacher`, by the recipe's `pretrain` block, on
+any volumes, without labels.
 
     python -m sccs.run recipes/mae.yaml --out DIR
     python -m sccs.run recipes/distil.yaml --out DIR

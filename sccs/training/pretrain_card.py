@@ -15,7 +15,7 @@ def encoder_card(facts: Mapping[str, Any], settings: Pretrain) -> str:
         "# Masked autoencoder for volume EM",
         "",
         "Encoder of a masked autoencoder, trained without labels; weights in half precision, safetensors.",
-        "The decoder is omitted: features only need the encoder, and both together would exceed 10 MB.",
+        "The decoder is omitted, as features need only the encoder.",
         "",
         "| fact | value |",
         "|---|---|",

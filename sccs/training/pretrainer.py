@@ -147,7 +147,7 @@ class Pretraining(ABC):
         )
         if {n: v.shape for n, v in saved.items()} != {n: v.shape for n, v in self.model.state_dict().items()}:
             raise UserError(
-                f"{path}: the interrupted run has another pretrain.architecture; resume with its own recipe"
+                f"{path}: the interrupted run has another pretrain.architecture; resume it with the original recipe"
             )
         self.done, self.seconds = int(facts["done"]), float(facts["seconds"])
         self.model.load_state_dict(saved)

@@ -61,8 +61,9 @@ class Trainer:
     """Adam over the parameters of the trainable parts, one graph per iteration (paper: lr .01, batch 1, 6,000).
 
     graphs: the training spGs. anchor: index of the anchor graph. options: the recipe's `train` block.
-    checkpoints: folder, or None for none. On the CPU, a resumed run gives the same bits as an uninterrupted one: the
-    order of graphs is a function of seed and epoch, and the full state of parts, optimiser and random numbers is saved.
+    checkpoints: their folder; None: save none. On the CPU, a resumed run gives the same bits as an uninterrupted one:
+    the order of graphs is a function of seed and epoch, and the full state of parts, optimiser and random numbers is
+    saved.
     Raises UserError as `check_length` does.
     """
 
@@ -246,7 +247,8 @@ class Trainer:
             self._restore(found.arrays)
         except (KeyError, ValueError, RuntimeError) as error:  # arrays have other names or shapes than this code writes
             raise UserError(
-                f"{found.path}: of another version of sccs ({str(error).splitlines()[0]}); train again with --overwrite"
+                f"{found.path}: saved by another version of sccs ({str(error).splitlines()[0]}); train again with "
+                "--overwrite"
             ) from None
         self.step = int(found.facts["step"])
         tell(f"resumed at iteration {self.step} from {found.path.name}{said(damaged)}")

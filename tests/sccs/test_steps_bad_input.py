@@ -116,7 +116,7 @@ def test_clusters_that_cannot_be_split_or_merged(folder, fails):  # noqa: F811
     fails(["split", run, 9, "--into", 2], "no cluster 9; the run has 0, 1, 2, 3")
     fails(["merge", run, 1], "give two or more different clusters")
     fails(["merge", run, 1, 1], "different clusters")
-    fails(["split", run, 1, "--into", 254], "exceeds the 255 cluster numbers")
+    fails(["split", run, 1, "--into", 254], "of 255 cluster numbers are taken")
     assert go("merge", run, 0, 1) == 0
     fails(["split", run, 1, "--into", 2], "no cluster 1; the run has 0, 2, 3")
     fails(["name", run / "nowhere", "1=x"], "no such run folder")

@@ -125,5 +125,5 @@ def test_another_folder_named_like_an_unfinished_segmentation_is_kept(tmp_path):
     (tmp_path / "a.ome.zarr.partial").mkdir()
     (tmp_path / "a.ome.zarr.partial" / "mine").write_text("mine")
     for resume, overwrite in ((False, False), (True, False), (False, True)):
-        with pytest.raises(UserError, match="named like an unfinished segmentation"):
+        with pytest.raises(UserError, match="named like unfinished work"):
             check_partial(tmp_path / "a.ome.zarr", resume, overwrite, block_job.CONTENT)

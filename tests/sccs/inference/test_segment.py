@@ -52,10 +52,10 @@ def test_a_stopped_job_goes_on_and_loses_nothing(run, scene, tmp_path, monkeypat
     total = 3 * 3 * 4  # slices, rows, columns
     monkeypatch.setattr(block_job, "label_fovs", Counted(18))
     assert command(["segment", run, scene[0], str(out), "--block", "1", "1", "999"]) == 130
-    assert not out.exists() and "--resume continues" in capsys.readouterr().err
+    assert not out.exists() and "pass --resume to continue" in capsys.readouterr().err
     monkeypatch.setattr(block_job, "label_fovs", Counted())
     for options, word in (
-        ([], "an unfinished segmentation; pass --resume"),
+        ([], "contains unfinished work; pass --resume"),
         (["--resume", "--halo", "20"], "halo is 20"),
     ):
         assert command(["segment", run, scene[0], str(out), "--block", "1", "1", "999", *options]) == 2

@@ -256,7 +256,7 @@ def test_planes_leave_out_what_the_mask_does_and_what_is_empty(run, tmp_path, mo
         (dict(mask="a.tif", region="0:2,:,:"), None),
         (dict(mask="small.tif"), "coarser by integer factors"),
         (dict(level="auto"), "does not give its voxel size"),
-        (dict(level="auto", voxel_size=(16, 8, 8)), "with --voxel-size give --level L"),
+        (dict(level="auto", voxel_size=(16, 8, 8)), "with --voxel-size, give --level L"),
         (dict(output="b.tif", workers=2), "name it .ome.zarr"),
         (dict(output="b.tif", resume=True), "name it .ome.zarr"),
         (dict(plane="xz", voxel_size=(8, 8, 8), workers=2), "leave out --block, --workers"),

@@ -51,5 +51,7 @@ def test_what_is_no_table(content, says, tmp_path):
 
 def test_more_classes_than_a_run_is_taught(tmp_path):
     (tmp_path / "p.csv").write_text("z,y,x,class\n" + "".join(f"0,1,{i},c{i}\n" for i in range(300)))
-    with pytest.raises(UserError, match="line 256: 'c254' would be class 255, but a run can be taught at most 254"):
+    with pytest.raises(
+        UserError, match="line 256: 'c254' is one class too many: a run can be taught at most 254 classes"
+    ):
         read_table(tmp_path / "p.csv", ClassNames({}))

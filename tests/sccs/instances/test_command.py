@@ -126,7 +126,7 @@ def test_an_error_of_ours_keeps_what_is_done(place, fails, monkeypatch, capsys):
 
     monkeypatch.setattr(Work, "do", full)
     assert main(["objects", "labels.tif", "out"]) == 2
-    assert "--resume continues" in capsys.readouterr().err
+    assert "pass --resume to continue" in capsys.readouterr().err
     fails(["objects", "labels.tif", "out"], "unfinished")
     monkeypatch.undo()
     os.chdir(place)
@@ -176,7 +176,10 @@ def test_a_run_with_one_class_map(place, fails):
     [
         (["labels.tif", "out", "--class", "golgi"], "has no class named 'golgi' (it names 0 unrecognized, 1 granules"),
         (["plain.tif", "out", "--class", "golgi"], "it names none); give --class golgi=CODE"),
-        (["labels.tif", "out", "--class", "golgi=7"], "class golgi (7) does not occur; there are 0 unrecognized"),
+        (
+            ["labels.tif", "out", "--class", "golgi=7"],
+            "class golgi (7) does not occur; the file contains 0 unrecognized",
+        ),
         (["labels.tif", "out", "--class", "1", "granules"], "is chosen twice"),
         (["labels.tif", "out", "--class", "300"], "class codes are 0 to 254"),
         (["labels.tif", "out", "--to", "golgi"], "--to golgi: no class has that name"),

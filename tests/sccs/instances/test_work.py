@@ -96,7 +96,7 @@ def test_objects_inside_of_a_class_and_the_largest_are_kept():
         (np.full((3, 4, 5), 300, np.int32), "slices 0 to 2 have 300: class codes are 0 to 255"),
         (np.full((3, 4, 5), -1, np.int32), "have -1"),
         (np.zeros((3, 4, 5), np.float32), "values are float32"),
-        (np.zeros((3, 4, 5), np.uint8), "contains no class except 0"),
+        (np.zeros((3, 4, 5), np.uint8), "contains no classes, only 0"),
         (np.arange(250, dtype=np.uint8).reshape(5, 5, 10), "not a class map"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -107,7 +107,7 @@ def test_labels_that_are_no_classes(labels, words):
 
 
 def test_a_class_that_is_not_there():
-    with pytest.raises(UserError, match=r"class golgi \(7\) does not occur; there are 0, 1, 2"):
+    with pytest.raises(UserError, match=r"class golgi \(7\) does not occur; the file contains 0, 1, 2"):
         found(blobs(), classes={"golgi": 7})
 
 

@@ -128,7 +128,7 @@ def test_an_absent_package_is_said_with_the_command(model, tmp_path, fails, monk
 def test_features_without_an_mae_are_refused():
     from registry.features.intensity import Intensity
 
-    with pytest.raises(UserError, match="no MAE encoder or student, its features are Intensity"):
+    with pytest.raises(UserError, match=r"no MAE encoder or student \(its features are Intensity\)"):
         encoder.network_of(Intensity())
 
 

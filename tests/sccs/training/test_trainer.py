@@ -335,5 +335,5 @@ def test_training_starts_anew_where_every_checkpoint_is_damaged(graphs, tmp_path
 
 def test_a_checkpoint_of_other_arrays_is_said_in_one_line(graphs, tmp_path):
     write_tensors(step_file(tmp_path, 40), {"embedder.other": np.ones(3)}, {"step": "40"})
-    with pytest.raises(UserError, match="step_00000040.safetensors: of another version of sccs"):
+    with pytest.raises(UserError, match="step_00000040.safetensors: saved by another version of sccs"):
         make(graphs, tmp_path).run(resume=True)
