@@ -40,9 +40,11 @@ def _is_ours(folder: Path, content: Collection[str]) -> bool:
 
 def check_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raises UserError if resumed work would mix two kinds of blocks."""
-    changed = [key for key in now if before.get(key) != now[key]]
-    if changed:
-        key = changed[0]
+    for key in now:
+        if before.get(key) == now[key]:
+            continue
+        if isinstance(now[key], Mapping) and isinstance(before.get(key), Mapping):
+            check_same(before[key], now[key])
         raise UserError(
             f"--resume: {key} is {now[key]}, but the unfinished work was started with {before.get(key)}; use the "
             "original options, or pass --overwrite to start over"

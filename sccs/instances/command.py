@@ -207,7 +207,7 @@ def _settings(path: str, source: ImageSource, options: Options) -> dict[str, Any
             "bridge": options.bridge,
             "fill": None if math.isinf(fill) else fill,
             "split": depth,
-            "least": voxels_of(options.min_size, "--min-size", size, flat),
+            "min_size": voxels_of(options.min_size, "--min-size", size, flat),
             "largest": options.largest,
             "inside": spelt(options.inside, "--inside"),
             "absent": not options.classes,
@@ -247,7 +247,7 @@ def _write(job: jobs.Job, out: str, options: Options) -> None:
 def _left_out(work: Work) -> Iterator[str]:
     for number, name in enumerate(work.classes):
         if left := int(work.table(number)["left_out"][0]):
-            yield f"{name}: {left} objects left out by --min-size, --largest or --inside"
+            yield f"{name}: {left} object{'s' if left > 1 else ''} left out by --min-size, --largest or --inside"
 
 
 def _notes(work: Work, table: pandas.DataFrame) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -67,7 +68,7 @@ class Edited:
         shape = (1,) * (3 - labels.ndim) + labels.shape
         size = None if voxel_size is None else tuple(map(float, voxel_size))
         grey = None if image is None else image.reshape(shape)
-        wishes = Wishes(classes=dict(classes), least=1)
+        wishes = Wishes(classes=dict(classes), min_size=1)
         work = Known(labels.reshape(shape), Memory(), wishes, size, grey, shape)
         work.known = {name: np.ascontiguousarray(each.reshape(shape), np.uint32) for name, each in found.items()}
         carry_out_here(work)
@@ -84,6 +85,8 @@ class Edited:
         Raises UserError if `out` exists, or, with `overwrite`, is not such a folder.
         """
         out = Path(out).expanduser()
+        if not overwrite and os.path.lexists(out):
+            raise UserError(f"{out}: already exists; choose another folder, or pass overwrite=True")
         check_output(out, overwrite)
         if len(set(map(file_name, self.found))) < len(self.found):
             raise UserError(f"{out}: two classes would have the same file name; rename one")

@@ -88,7 +88,7 @@ def objects(
         bridge=bridge,
         fill=fill,
         split=depth,
-        least=min_size,
+        min_size=min_size,
         largest=largest,
         inside=inside,
     )

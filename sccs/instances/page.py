@@ -25,6 +25,18 @@ COLOURS = 12
 WIDEST = 1024  # px of a picture
 DRAWN = 60  # largest objects of a class, whose surfaces are drawn
 DRAWN_CELLS = 40_000  # voxels of the box of one of them
+SETTINGS = {  # in the page; by the name in objects.json: the option, and what None means
+    "classes": ("--class", "all that occur"),
+    "to": ("--to", "the other classes"),
+    "smooth": ("--smooth", ""),
+    "bridge": ("--bridge", ""),
+    "fill": ("--fill", "all"),
+    "split": ("--split", "no"),
+    "min_size": ("--min-size", ""),
+    "largest": ("--largest", "all"),
+    "inside": ("--inside", "anywhere"),
+    "connectivity": ("--connectivity", ""),
+}
 
 
 def write_page(
@@ -50,15 +62,17 @@ def write_page(
         statistics=STATISTICS,
         tables=[_table(row, objects) for row in summary.to_dict("records")],
         charts=[(name, to_svg(figure, f"c{n}")) for n, (name, figure) in enumerate(_charts(work, objects))],
-        settings=[(name, _told(value)) for name, value in settings["wishes"].items() if name != "names"],
+        settings=[(shown, _told(settings["wishes"][name], none)) for name, (shown, none) in SETTINGS.items()],
     )
     write_text(result / "report.html", html)
 
 
-def _told(value: Any) -> str:
+def _told(value: Any, none: str) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} = {code}" for name, code in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else "no" if value is None else str(value)
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or none
+    return none if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _card(row: Mapping[Any, Any]) -> dict[str, str]:

@@ -58,7 +58,7 @@ class Wishes:
 
     classes: name -> code, None: all present. to: names of the classes to measure contacts and distances to, None: the
     others. connectivity: 6, 18 or 26. smooth: radius. bridge: slices. fill: the largest hole, inf: any. split: depth of
-    a peak, None: no splitting. least: the smallest object. largest: how many to keep. inside: names of classes that
+    a peak, None: no splitting. min_size: the smallest object. largest: how many to keep. inside: names of classes that
     more than half of an object's surface must touch, or it is dropped. absent: skip classes that do not occur, instead
     of raising an error.
     """
@@ -71,7 +71,7 @@ class Wishes:
     bridge: int = 0
     fill: float = 0.0
     split: float | None = None
-    least: float = 0.0
+    min_size: float = 0.0
     largest: int | None = None
     inside: Sequence[str] = ()
     absent: bool = False
@@ -136,7 +136,8 @@ class Work:
         wished = [*(self.classes if self.wishes.to is None else self.wishes.to), *self.wishes.inside]
         for name in wished:
             if name not in named or not self.histogram[named[name]]:
-                raise UserError(f"{self.path}: class {name} does not occur; there are {', '.join(named)}")
+                there = ", ".join(known for known, code in named.items() if self.histogram[code])
+                raise UserError(f"{self.path}: class {name} does not occur; the file contains {there}")
         return {name: named[name] for name in dict.fromkeys(wished)}
 
     # ------------------------------------------------------------------------------------------------------ stages
@@ -553,7 +554,7 @@ class Work:
                 close = table["close"]
                 there = np.where(close <= self.reach, close, np.maximum(there, self.reach))
             np.minimum.at(distance, at, there)
-        kept = total >= self.wishes.least
+        kept = total >= self.wishes.min_size
         if self.wishes.inside:
             wished = [list(self.to).index(name) + 2 for name in self.wishes.inside]
             area = steps @ step_areas(self.edges, self.blocks.shape)

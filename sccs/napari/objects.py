@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import napari
@@ -167,6 +169,9 @@ class Objects:
             if not str(self.host.objects_output.value).strip(". "):
                 raise UserError("enter a folder to save to")
             out, overwrite, found = str(self.host.objects_output.value), self.host.objects_overwrite.value, self._held()
+
+            if not overwrite and os.path.lexists(Path(out).expanduser()):
+                raise UserError(f"{out}: already exists; choose another name, or tick `replace`")
 
             def work(watch: Watch) -> Edited:
                 edited: Edited = self._again(found)

@@ -142,8 +142,8 @@ def _train(trainer: Pretraining, state: Path, run_log: RunLog) -> float | None:
     """Train to the end of the schedule; returns the loss on the held-out crops, None without any."""
     settings, team = trainer.settings, trainer.team
     held_out = team.together(trainer.sampler.held_out)
-    if held_out is None and team.rank == 0:
-        run_log.warning("no held-out loss: every volume is narrower than four windows, or pretrain.held_out is 0")
+    if held_out is None and settings.held_out and team.rank == 0:
+        run_log.warning("no held-out loss: every volume is narrower than four windows")
     losses: list[float] = []
     score = None
     thousandths = round(1000 * trainer.progress)

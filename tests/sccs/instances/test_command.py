@@ -64,6 +64,8 @@ def test_labels_tables_and_a_page(place, whole, capsys):
     assert (
         "granules" in page and "<svg" in page and "data:image/webp" in page and "http://" not in page.split("<svg")[0]
     )
+    settings = page.split('id="settings"')[1]
+    assert '<th scope="row">--fill</th><td class="text">all</td>' in settings and "--min-size" in settings
     assert json.loads(Path("out/objects.json").read_text())["classes"] == {"granules": 1, "nucleus": 2}
     assert not [name for name in os.listdir(".") if "partial" in name or ".lock" in name]
 
@@ -111,7 +113,7 @@ def test_killed_it_goes_on_and_does_damaged_blocks_again(place, whole, capsys, a
     if after > 1:
         shutil.rmtree("out.partial/work/0/holes/c")
     run(*arguments, "--resume")
-    assert ("are damaged and will be computed again" in capsys.readouterr().err) == (after > 1)
+    assert ("damaged blocks will be computed again" in capsys.readouterr().err) == (after > 1)
     check_same("out", whole)
     assert not Path("out.partial").exists()
 
@@ -130,7 +132,8 @@ def test_an_error_of_ours_keeps_what_is_done(place, fails, monkeypatch, capsys):
     fails(["objects", "labels.tif", "out"], "unfinished")
     monkeypatch.undo()
     os.chdir(place)
-    fails(["objects", "labels.tif", "out", "--min-size", "9", "--resume"], "--resume: wishes")
+    again = ["objects", "labels.tif", "out", "--min-size", "9", "--resume"]
+    fails(again, "--resume: min_size is 9.0, but the unfinished work was started with 0.0")
     run("labels.tif", "out", "--resume")
 
 

@@ -55,7 +55,7 @@ def test_a_folder_as_the_command_writes_it(tmp_path):
     assert np.array_equal(source.array[:], edited.found["b"])
     assert source.voxel_size == pytest.approx(EDGES) and source.translation == pytest.approx((1, 2, 3))
     assert len(pandas.read_csv(tmp_path / "out" / "objects.csv")) == len(edited.table)
-    with pytest.raises(UserError, match="already exists"):
+    with pytest.raises(UserError, match="already exists.*overwrite=True"):
         edited.write(tmp_path / "out")
     edited.write(tmp_path / "out", overwrite=True)
     (tmp_path / "mine").mkdir()

@@ -388,7 +388,7 @@ def test_objects_are_found_gone_to_deleted_merged_and_saved(viewer, widget, pain
     saved = pandas.read_csv(tmp_path / "objects" / "objects.csv")
     assert len(saved) == n - 1 and saved["voxels"].min() == 1
     widget.objects.save()
-    assert "already exists" in finish(widget)
+    assert "already exists; choose another name, or tick `replace`" in finish(widget)
 
 
 # ------------------------------------------------------------------------------------- slices, regions, large images
