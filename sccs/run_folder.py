@@ -56,7 +56,7 @@ def newest(base: Path = Path("runs")) -> Path:
     """The newest run in `base`, by the time in its name. Raises UserError if there is none."""
     found = [path.parent for pattern in ("*", "*/*") for path in base.glob(f"{pattern}/resolved.yaml")]
     if not found:
-        raise UserError(f"{LATEST}: no run in {base.absolute()} yet; give the run's folder instead")
+        raise UserError(f"{LATEST}: there is no run in {base.absolute()} yet; give the run's folder instead")
     return max(found, key=lambda run: (re.findall(r"\d{8}-\d{6}", run.name)[-1:], run.name))
 
 
