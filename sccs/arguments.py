@@ -62,7 +62,7 @@ def _add_look_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="FOLDER_OR_VOLUME", help="an image, or a folder of volumes or slices")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing recipe")
     parser.add_argument(
-        "--minutes", type=float, default=30, metavar="N", help="how long the run may take (default: 30)"
+        "--minutes", type=float, default=30, metavar="N", help="how long the run may take, in minutes (default: 30)"
     )
     parser.add_argument("--level", type=_natural, metavar="L", help="resolution level (default: chosen by pixel size)")
     parser.add_argument(
@@ -121,7 +121,7 @@ def _segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--probabilities",
         metavar="OUT.ome.zarr",
-        help="also write the class probabilities of a taught run, one channel per class (0 to 255) and a last one for "
+        help="also write the class probabilities of a taught run: one channel per class (0 to 255), then one for "
         "uncertainty; OUTPUT then contains classes",
     )
     _segment_work(parser)
@@ -212,7 +212,7 @@ def _objects(parser: argparse.ArgumentParser) -> None:
         const="auto",
         type=_depth,
         metavar="NM",
-        help="split objects at necks that are at least NM thinner in radius (default of NM: two voxel edges)",
+        help="split objects at necks whose radius is at least NM smaller (default of NM: two voxel edges)",
     )
     tidy.add_argument("--min-size", default="0", metavar="SIZE", help="drop smaller objects: 500 (voxels), 1e6nm3")
     tidy.add_argument("--largest", type=_positive, metavar="N", help="keep the N largest objects of each class")
@@ -243,7 +243,9 @@ def _objects(parser: argparse.ArgumentParser) -> None:
         choices=("object", "class"),
         help="write surfaces: one per object or per class",
     )
-    written.add_argument("--mesh-format", choices=("ply", "obj"), default="ply", help="(default: ply)")
+    written.add_argument(
+        "--mesh-format", choices=("ply", "obj"), default="ply", help="file format of the surfaces (default: ply)"
+    )
     written.add_argument("--simplify", type=float, metavar="NM", help="simplify surfaces with an error of at most NM")
     parser.add_argument(
         "--block", type=_positive, nargs=3, metavar=("Z", "Y", "X"), help="block size in voxels (default: 64 320 320)"
@@ -332,7 +334,7 @@ def _teach(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--head",
         metavar="NAME",
-        help="what to train: label_spreading (default), sparse_trees, sparse_logistic, or a plug-in's head",
+        help="classifier to train: label_spreading (default), sparse_trees, sparse_logistic, or a plug-in's head",
     )
     parser.add_argument("--anew", action="store_true", help="forget all earlier labels")
     add_device_argument(parser, default="auto, the first GPU if there is one")
@@ -340,15 +342,15 @@ def _teach(parser: argparse.ArgumentParser) -> None:
 
 def _suggest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of a finished run")
-    parser.add_argument("-n", type=_positive, default=20, metavar="N", help="how many (default: 20)")
-    parser.add_argument("--image", metavar="FILE", help="image to look at (default: the run's training images)")
-    parser.add_argument("--out", metavar="FILE.csv", help="write the table there (default: print it)")
+    parser.add_argument("-n", type=_positive, default=20, metavar="N", help="number of superpixels (default: 20)")
+    parser.add_argument("--image", metavar="FILE", help="image to suggest from (default: the run's training images)")
+    parser.add_argument("--out", metavar="FILE.csv", help="write the table to this file (default: print it)")
     parser.add_argument(
         "--page",
         nargs="?",
         const="",
         metavar="FILE.html",
-        help="write a page with a picture of each superpixel, to label there (default: RUN/suggestions.html)",
+        help="write a page that shows each superpixel, on which to label them (default: RUN/suggestions.html)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing table or page")
     add_device_argument(parser, default="auto, the first GPU if there is one")
@@ -356,14 +358,16 @@ def _suggest(parser: argparse.ArgumentParser) -> None:
 
 def _split(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of a finished run")
-    parser.add_argument("cluster", type=_natural, metavar="CLUSTER", help="its number")
-    parser.add_argument("--into", type=_several, required=True, metavar="N", help="how many clusters, 2 or more")
+    parser.add_argument("cluster", type=_natural, metavar="CLUSTER", help="number of the cluster")
+    parser.add_argument("--into", type=_several, required=True, metavar="N", help="number of parts, 2 or more")
     add_device_argument(parser, default="auto, the first GPU if there is one")
 
 
 def _merge(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of a finished run")
-    parser.add_argument("clusters", type=_natural, nargs="+", metavar="CLUSTER", help="two or more; the first stays")
+    parser.add_argument(
+        "clusters", type=_natural, nargs="+", metavar="CLUSTER", help="two or more numbers; the first one is kept"
+    )
     add_device_argument(parser, default="auto, the first GPU if there is one")
 
 
@@ -377,7 +381,7 @@ def _history(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", nargs="?", choices=LISTS)
+    parser.add_argument("what", nargs="?", choices=LISTS, help="what to list (default: everything)")
 
 
 def _show(parser: argparse.ArgumentParser) -> None:
@@ -414,7 +418,7 @@ COMMANDS = {
 
 
 class Parser(argparse.ArgumentParser):
-    """Quotes arguments without their control characters."""
+    """An argument parser whose error messages escape control characters."""
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(message))
@@ -459,5 +463,5 @@ def _several(text: str) -> int:
 
 def _natural(text: str) -> int:
     if not text.isdecimal() or len(text) > DIGITS:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number >= 0 of {DIGITS} digits at most")
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number >= 0 with at most {DIGITS} digits")
     return int(text)

@@ -74,7 +74,7 @@ def _auto(args: argparse.Namespace) -> None:
     look = {name: getattr(args, name) for name in ("overwrite", "axes", "voxel_size", "level", "minutes", "mask")}
     recipe = init(args.input, args.recipe, device=args.device or "auto", **look)
     report = run(load_recipe(recipe, [], None, args.device), Path(args.out) if args.out else None)
-    say(f"report: {report}\nnext: name the clusters in it; its commands segment and teach")
+    say(f"report: {report}\nnext: open the report and name the clusters; it lists the commands to segment and teach")
     if args.open and sys.stdout.isatty():
         import webbrowser
 

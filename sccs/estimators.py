@@ -86,7 +86,7 @@ class KMeans(ClusterMixin, BaseEstimator):
     If two centres are equally near within single precision, either may be returned (`registry.numeric.nearest`).
 
     Parameters
-        n_clusters, n_init, iterations: clusters, restarts, Lloyd iterations of each.
+        n_clusters, n_init, iterations: number of clusters, of restarts, and of Lloyd iterations per restart.
         random_state: as everywhere in scikit-learn.
 
     Attributes

@@ -71,7 +71,7 @@ def remake_products(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog
 
 
 def write_taught(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog) -> dict:
-    """Write <volume>_classes.tif of every volume by the pipeline's teacher, scores and report; returns the metrics."""
+    """Write <volume>_classes.tif of every volume from the pipeline's teacher, scores, report; returns the metrics."""
     assert pipeline.taught is not None  # checked by the caller
     counts = {part: Counts(len(pipeline.taught.names), dataset) for part in VIEWS}
     with log.progress(_fovs(pipeline, dataset), "classes") as bar:

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def command(args: argparse.Namespace) -> int:
-    """Execute the arguments of `sccs.arguments.add_run_arguments`; print what to look at, and return 0."""
+    """Execute the arguments of `sccs.arguments.add_run_arguments`; print the path of the result, and return 0."""
     out = Path(args.out) if args.out else None
     with launched_team() as team:
         recipe = team.together(lambda: load_recipe(args.recipe, args.set, args.seed, args.device))
@@ -59,11 +59,11 @@ def run(
 
     team: the processes that share the work; all call this, but only the first reads and writes the folder.
 
-    Raises UserError, before anything is written or removed, if recipe, parts, data or folder do not fit, or if
+    Raises UserError, before anything is written or removed, if recipe, parts, data or folder are unsuitable, or if
     another command is writing the folder.
     """
     if out is None and resume:
-        raise UserError("--resume: give the run to continue with --out")
+        raise UserError("--resume needs --out: give the folder of the run to continue")
     if team.size > 1 and recipe.pretrain is None:
         raise UserError(
             f"{recipe.name}: only recipes with a `pretrain` block can use several processes; start it without torchrun"
@@ -105,7 +105,7 @@ def prepare_training(recipe: Recipe) -> Work:
     from sccs.training.trainer import check_length
 
     if recipe.data is None:
-        raise UserError(f"{recipe.name}: the recipe has no `data` block; see `sccs list datasets`")
+        raise UserError(f"{recipe.name}: the recipe has no `data` block; add one (see `sccs list datasets`)")
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
     pipeline = Pipeline(recipe)
@@ -141,7 +141,7 @@ def train_and_segment(pipeline: Pipeline, dataset: Dataset, out: Path, resume: b
 
 
 def prepare_pretraining(recipe: Recipe, device: str, team: Team = ALONE) -> Work:
-    """The same for a recipe with a `pretrain` block."""
+    """As `prepare_training`, for a recipe with a `pretrain` block."""
     from sccs.training.pretrain import carry_out, check_batch, prepare
     from sccs.training.pretrain_settings import settings_of
 

@@ -43,9 +43,9 @@ def new_folder(recipe: Recipe) -> Path:
             folder.mkdir(parents=True)
         except FileExistsError:
             if not os.path.lexists(folder):  # then a parent is not a folder
-                raise UserError(f"{folder.parent} cannot be made: a file is in its way; give --out") from None
+                raise UserError(f"cannot create {folder.parent}: a file is in the way; give another --out") from None
         except NotADirectoryError:
-            raise UserError(f"{folder.parent} cannot be made: a file is in its way; give --out") from None
+            raise UserError(f"cannot create {folder.parent}: a file is in the way; give another --out") from None
         except OSError as error:
             raise unwritable(folder, error) from error
         else:
@@ -56,7 +56,7 @@ def newest(base: Path = Path("runs")) -> Path:
     """The newest run in `base`, by the time in its name. Raises UserError if there is none."""
     found = [path.parent for pattern in ("*", "*/*") for path in base.glob(f"{pattern}/resolved.yaml")]
     if not found:
-        raise UserError(f"{LATEST}: there is no run in {base.absolute()} yet; name the run's folder")
+        raise UserError(f"{LATEST}: there is no run in {base.absolute()} yet; give the run's folder instead")
     return max(found, key=lambda run: (re.findall(r"\d{8}-\d{6}", run.name)[-1:], run.name))
 
 
@@ -65,7 +65,9 @@ def check_folder(out: Path, resume: bool, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out takes a folder")
     if out.is_dir() and any(out.iterdir()) and not (resume or overwrite):
-        raise UserError(f"{out} already exists; pass --resume to continue it, --overwrite, or another --out")
+        raise UserError(
+            f"{out} already exists; pass --resume to continue it, --overwrite to replace it, or another --out"
+        )
     if out.is_dir() and any(out.iterdir()) and not (out / "resolved.yaml").is_file():
         raise UserError(f"{out} is not empty and not a run folder (no resolved.yaml); give another --out")
     if resume and not (out / "resolved.yaml").is_file():
@@ -101,13 +103,15 @@ def _flat(value: Any, path: str = "") -> dict[str, object]:
 def prepare_folder(recipe: Recipe, out: Path, device: str, resume: bool) -> None:
     """Write recipe.yaml (verbatim), resolved.yaml and environment.json. Unless resuming, remove an old run's files.
 
-    If writing fails, nothing new is left behind. Raises UserError, and changes nothing, where something else has
-    the name of a file or folder of the run.
+    If writing fails, nothing new is left behind. Raises UserError, and changes nothing, if something else has
+    the name of one of the run's files or folders.
     """
     new = not (out / "resolved.yaml").exists()
     for name in FOLDERS:
         if os.path.lexists(out / name) and not (out / name).is_dir():
-            raise UserError(f"{out / name}: a file or a dead link, where a run has a folder: move it away")
+            raise UserError(
+                f"{out / name}: is a file or a broken link, but a run has a folder of this name: move it away"
+            )
     for name in (*OUTCOMES, *KEPT):
         check_place(out / name, folder=False)
     if not resume:

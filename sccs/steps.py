@@ -58,7 +58,7 @@ def teach(
     anew: bool = False,
     device: str = "auto",
 ) -> Teacher:
-    """`sccs teach RUN LABELS…`: learn from a few labels, and print which.
+    """`sccs teach RUN LABELS…`: teach a run its classes from a few labels, and print how many each class has.
 
     labels: label images, or tables of points z,y,x,class. image: the labelled image; None takes the run's image of
     the same shape. names: "CODE=NAME" or "CODE=NAME:#rrggbb" for codes in label images. head: a clusterer that
@@ -89,11 +89,11 @@ def teach(
 
 
 def paint(run: str | Path, model: Pipeline, image: str, make: Callable[[Teacher | None], Teacher]) -> Teacher:
-    """Make what was painted on `image` in a viewer the run's teacher, as one step that replaces earlier painting.
+    """Turn what was painted on `image` in a viewer into the run's teacher, as one step that replaces earlier painting.
 
-    `model`, the run's, uses this teacher from then on.
+    The run's `model` uses this teacher from then on.
 
-    make(teacher without painting, or None) returns the new teacher, which is also returned here.
+    make(teacher without painting, or None) returns the new teacher, which this function also returns.
 
     Raises UserError, without changing anything, if `make` does, or if the run was retrained since the model was
     loaded.
@@ -102,7 +102,7 @@ def paint(run: str | Path, model: Pipeline, image: str, make: Callable[[Teacher 
     with held(run, "napari", wait=BRIEFLY):
         read_metrics(run)
         if folder.digest(run / "model") != model.weights:
-            raise UserError(f"{run}: the run was retrained since it was opened; open it again")
+            raise UserError(f"{run}: the run has been retrained since you opened it; open it again")
         teacher = make(unpainted(run))
         behind = history.is_behind(run)
         _take(run, read_state(run), f"{PAINT} {shlex.quote(image)}", teacher)
@@ -215,8 +215,8 @@ def suggest(
 
     They lie in the run's training images, or in `image`. The table, z,y,x,class,image with an empty `class`, is printed
     or written to the file `out`; fill in the classes and pass it to `sccs teach RUN TABLE`. page: an HTML file with a
-    picture of each superpixel, which saves such a table; "" stands for the run's suggestions.html, which the report
-    then links to. Nothing else in the run changes.
+    picture of each superpixel, which saves such a table; "" means the run's suggestions.html, to which the
+    report then links. Nothing else in the run changes.
 
     Raises UserError if the run is unfinished or the images are missing.
     """
@@ -227,7 +227,7 @@ def suggest(
     volumes = given or run_data(run, model).train
     outputs = [each for each in (out, page) if each]
     if len(set(map(os.path.realpath, outputs))) < len(outputs):
-        raise UserError(f"{out}: given for both the table and the page; choose another name for one of them")
+        raise UserError(f"{out}: given as both --out and --page; choose another name for one of them")
     for each in outputs:
         _check_free(run, each, overwrite, [volume.path for volume in volumes])
     found = suggestions(model, volumes, n)
@@ -240,7 +240,7 @@ def suggest(
         return found
     with held(out, "sccs suggest"):
         write_text(Path(out), text)
-    say(f"{out}: {len(found)} places; fill in the column `class`, then `sccs teach {run} {out}`")
+    say(f"{out}: {len(found)} places; fill in the column `class`, then run `sccs teach {run} {out}`")
     return found
 
 
@@ -255,7 +255,7 @@ def _ask(run: Path, model: Pipeline, page: str, found: Sequence[Suggestion], ima
     if own:
         with held(run / "report.html", "sccs suggest", wait=10 * BRIEFLY):
             write_report(run)
-    say(f"{page}: {len(found)} places; open it, label them, save answers.csv, then `sccs teach {run} answers.csv`")
+    say(f"{page}: {len(found)} places; open it, label them, save answers.csv, then run `sccs teach {run} answers.csv`")
 
 
 def _check_free(run: Path, out: str, overwrite: bool, images: Sequence[str]) -> None:
@@ -278,13 +278,13 @@ def tell_history(run: str | Path) -> list[history.Step]:
     run = Path(run)
     read_metrics(run)
     found = history.steps(run)
-    lines = [f"{step.number:3d}  {step.when or 'not yet a step':19s}  {step.command}" for step in found]
+    lines = [f"{step.number:3d}  {step.when or 'not recorded yet':19s}  {step.command}" for step in found]
     if history.is_behind(run):
         say_error(f"{run}: segmentation and report do not show the last step yet; the next step updates them")
     say(
         "\n".join(map(printable, lines))
         if found
-        else f"{run}: no steps yet; `sccs name`, `split`, `merge` and `teach` are steps"
+        else f"{run}: no steps yet; `sccs name`, `split`, `merge` and `teach` record steps"
     )
     return found
 
@@ -336,7 +336,7 @@ def _remake(run: Path, dataset: Dataset, device: str) -> None:
 def show(run: str | Path, device: str = "auto") -> None:
     """Update what names alone do not determine: <volume>_classes.tif, scores and report of a taught run.
 
-    If the last step was cut off, update everything.
+    If the last step was interrupted, update everything.
     """
     run = Path(run)
     if (behind := history.is_behind(run)) or read_state(run).teacher is not None:
@@ -439,7 +439,9 @@ def run_data(run: Path, model: Model) -> Dataset:
     """The run's own images. Raises UserError if it was not trained on files, or if they no longer exist."""
     data = read_resolved(run)[0].get("data")
     if data is None:
-        raise UserError(f"{run}: cannot find its images, as it was trained on arrays, not files")
+        raise UserError(
+            f"{run}: trained on arrays, so its images are not on disk; train it on files, or pass --image to teach"
+        )
     _, recipe, _ = folder.read(run, run)
     block = load_recipe({**recipe, "data": data}).data
     assert block is not None  # as there is one

@@ -1,4 +1,4 @@
-"""Borders of one value around the image of a slice, as programs that align stacks leave them."""
+"""Borders of one value around the image in a slice, as left by programs that align stacks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ FEW = 32  # px along the edges that may be alike by chance
 
 
 def border(pixels: np.ndarray, first: bool = True, last: bool = True) -> np.ndarray | None:
-    """Which pixels (H, W) of a slice belong to its border: those that are, from an edge on along a row or a column, all
-    of the least value that occurs; or of the largest, if that is all of a row or a column at an edge. None: there is
-    no border, or nothing else.
+    """Which pixels (H, W) of a slice belong to its border: runs of the smallest value that start at an edge and follow
+    a row or column; or runs of the largest value, if it fills a whole row or column at an edge. None if there is no
+    border, or nothing but border.
 
-    first, last: whether the first and the last row are at an edge of the slice; a band of it may have neither.
+    first, last: whether the first and the last row are at an edge of the slice; a band of a slice may have neither.
     """
     edges = [pixels[:, 0], pixels[:, -1], *([pixels[0]] if first else []), *([pixels[-1]] if last else [])]
     joined = np.concatenate(edges)

@@ -33,7 +33,7 @@ def check_shape(path: str, shape: Sequence[int], slice_shape: Sequence[int] = ()
         said = " x ".join(map(str, sides))
         raise UserError(
             f"{path}: its header claims {said} voxels, more than any volume has (at most {MOST_SIDE:,} along an "
-            f"axis, {MOST_SLICE:.1g} in a slice, {MOST_VOXELS:.1g} in all): the header is damaged, write the file again"
+            f"axis, {MOST_SLICE:.1g} in a slice, {MOST_VOXELS:.1g} in all): the header is damaged; write the file again"
         )
 
 
@@ -42,7 +42,7 @@ def check_decoded(path: str, what: str, shape: Sequence[int], itemsize: int, mos
     sides = [int(n) for n in shape]
     said = " x ".join(map(str, sides))
     if sides and min(sides) < 1:
-        raise UserError(f"{path}: its header claims {what} of {said}: it is damaged, write the file again")
+        raise UserError(f"{path}: its header claims {what} of {said}: it is damaged; write the file again")
     if math.prod(sides) * itemsize > most:
         raise UserError(
             f"{path}: {what} of {said} values takes {math.prod(sides) * itemsize / 2**30:.3g} GiB to decode, more than "

@@ -20,7 +20,7 @@ def as_volume(
     fov: int | str = 560,
     min_side: int = WINDOW,
 ) -> Volume:
-    """A file or an array (Z, Y, X) or (Y, X) as a Volume; any object with a shape that reads by slices will do.
+    """A file or an array (Z, Y, X) or (Y, X) as a Volume; any object that has a shape and can be sliced will do.
 
     voxel_size: nm, (z, y, x) or one number, for arrays and for files that do not give it. A file's volume is
     named after it. Raises UserError for anything else.
@@ -55,7 +55,7 @@ def as_volume(
 
 
 def as_dataset(given: Any, voxel_size: Sequence[float] | float | None, min_side: int) -> Dataset:
-    """One or several of these as the training volumes of a data set. Raises UserError as `as_volume` does."""
+    """One or several files, arrays or Volumes as the training volumes of a data set. Raises as `as_volume` does."""
     one = isinstance(given, (str, os.PathLike, Volume)) or hasattr(given, "shape")
     many: Iterable[Any] = [given] if one else given
     volumes: list[Volume] = []

@@ -1,7 +1,7 @@
 """OME-Zarr label images, filled by many processes, or slice by slice by one: `labels/<kind>` with its pyramid, in a
 group that is itself an image.
 
-The top group shows the finest level, too, so that every viewer can open the store, whether or not it knows labels.
+The top group shows the finest level, too, so that every viewer can open the store, whether or not it supports labels.
 Unwritten voxels are 255 and take no space.
 """
 
@@ -46,8 +46,8 @@ def create_store(
     colours: Mapping[int, Sequence[int]] = {},
     about: Mapping[str, Any] = {},
 ) -> None:
-    """Create an empty store of labels, kind "clusters" or "classes", in OME-Zarr `version` "0.5" or "0.4"; of several
-    kinds, the top group shows the first. `fill`: value of unwritten voxels.
+    """Create an empty store of labels, kind "clusters" or "classes", in OME-Zarr `version` "0.5" or "0.4". With
+    several kinds, the top group shows the first. `fill`: value of unwritten voxels.
 
     voxel_size, translation: (z, y, x) nm of the finest level's voxels, and of its first voxel's centre (in voxels
     if the size is None). names, colours: label -> name, and label -> (r, g, b). about: stored under `sccs`.
@@ -133,7 +133,7 @@ def write_store(
 ) -> None:
     """Write slices (Y, X) uint8, taken one at a time, to a store with its pyramid, atomically.
 
-    shape: (Z, Y, X). store: the arguments of `create_store`. Memory contains one layer of chunks (a few slices, if
+    shape: (Z, Y, X). store: the arguments of `create_store`. Keeps one layer of chunks in memory (a few slices, if
     slices are large). Raises UserError if `path` cannot be written.
     """
     path = check_output(path, overwrite)

@@ -241,10 +241,10 @@ def resolve_axes(given: str | None, stored: Stored) -> str:
         axes = "?" * (len(shape) - 2) + "yx"
     if len(axes) != max(len(shape), 2):
         raise UserError(
-            f"{stored.path}: names {len(axes)} axes ({axes}), but has {len(shape)}: fix its metadata, or give `axes`"
+            f"{stored.path}: its metadata names {len(axes)} axes ({axes}), not {len(shape)}: fix it, or give `axes`"
         )
     if twice := [letter for letter in "zyx" if axes.count(letter) > 1]:
-        raise UserError(f"{stored.path}: names the axis {twice[0]} twice ({axes}): fix its metadata, or give `axes`")
+        raise UserError(f"{stored.path}: its metadata names axis {twice[0]} twice ({axes}): fix it, or give `axes`")
     if len(shape) < 2:
         raise UserError(f"{stored.path}: has shape {shape}: an image needs two or three axes")
     letters = "".join("." if a not in "zyx" and n == 1 else a for a, n in zip(axes, shape))
@@ -257,13 +257,13 @@ def resolve_axes(given: str | None, stored: Stored) -> str:
     if channels:
         colour = " (RGB)" if channels == 3 else " (RGBA)" if channels == 4 else ""
         raise UserError(
-            f"{stored.path}: has {channels} channels{colour}, SCCS needs greyscale images: convert it to grey "
+            f"{stored.path}: has {channels} channels{colour}, but SCCS needs greyscale images: convert it to grey "
             f"(Fiji: Image > Type > 8-bit), or set `axes:` if they are slices (shape {shape})"
         )
     if len(others) > 1:
         raise UserError(
             f"{stored.path}: has shape {shape}, axes {axes.replace('?', '-')}: more than one axis besides y and x; "
-            "save one volume of it, or set `axes:` (letters of zyxcts, all but z, y, x of size 1)"
+            "save one volume of it, or set `axes:` (letters of zyxcts; axes other than z, y, x must have size 1)"
         )
     return "".join(a if a in "yx." else "z" for a in letters)
 
@@ -271,7 +271,7 @@ def resolve_axes(given: str | None, stored: Stored) -> str:
 def _user_axes(given: str, stored: Stored) -> str:
     letters, shape = given.lower(), stored.shape
     if set(letters) - set("zyxcts") or len(set(letters)) != len(letters) or not {"y", "x"} <= set(letters):
-        raise UserError(f"{stored.path}: axes {given!r}: write each axis once, letters of zyxcts, y and x among them")
+        raise UserError(f"{stored.path}: axes {given!r}: write each axis once, as letters of zyxcts, including y and x")
     for droppable in "sctz":  # a file may omit axes of size 1
         if len(letters) > len(shape):
             letters = letters.replace(droppable, "")
@@ -301,7 +301,7 @@ def stored_voxel_size(stored: Stored, letters: str) -> tuple[float, float, float
     if not {"z", "y", "x"} <= set(found):
         if {"y", "x"} <= set(found):
             stored.notes += (
-                f"it gives pixels of {found['y']:g} x {found['x']:g} nm, but no distance of slices: give `voxel_size`",
+                f"it gives pixels of {found['y']:g} x {found['x']:g} nm, but no slice spacing: give `voxel_size`",
             )
         return None
     z, y, x = (float(f"{found[a]:.9g}") for a in "zyx")

@@ -65,7 +65,7 @@ def _volumes(block: VolumesBlock, base: Path, min_side: int) -> Dataset:
         for position, entry in enumerate(getattr(block, part)):
             key = f"data.{part}.{position}"
             if entry.labels is not None and not block.classes:
-                raise UserError(f"{key}.labels: labels are given, but data.classes is empty")
+                raise UserError(f"{key}.labels: given, but data.classes is empty; name the label codes there")
             image, path, voxel_size = _open(
                 entry.image, base, f"{key}.image", entry.axes, entry.voxel_size, entry.level
             )
@@ -98,7 +98,7 @@ def _volumes(block: VolumesBlock, base: Path, min_side: int) -> Dataset:
                 )
             )
     if parts["train"] and not any(volume.mask is None or volume.count_fovs() for volume in parts["train"]):
-        raise UserError("data.train: the masks leave no field of view to train on (0: left out, anything else: used)")
+        raise UserError("data.train: the masks leave no field of view to train on; only nonzero pixels are used")
     return Dataset("volumes", parts["train"], parts["test"], block.classes, block.ignore, block.anchor)
 
 

@@ -14,10 +14,10 @@ Inside = Callable[[int, slice, slice], np.ndarray]  # slice z, rows, columns of 
 
 
 class Mask:
-    """What to use of a region, read in its voxels from an image that may be coarser; 0: nothing.
+    """The part of a region to use, read from a mask image that may be coarser than the region; 0 leaves a voxel out.
 
-    array, shape, origin: (z, y, x) of the file, as the mask, the image and the region have them. path: of the mask, for
-    messages. Raises UserError if the shapes do not fit.
+    array: the mask; shape: of the image; origin: of the region; all in the file's order (z, y, x). path: the mask's,
+    for messages. Raises UserError if the shapes do not fit.
     """
 
     def __init__(self, array: VolumeArray, shape: Sequence[int], origin: Sequence[int], path: str, plane: Plane = "xy"):
@@ -25,8 +25,8 @@ class Mask:
         factors = [max(1, round(n / m)) for n, m in zip(shape, array.shape)]
         if any(abs(n - m * f) >= f for n, m, f in zip(shape, array.shape, factors)):
             raise UserError(
-                f"{path}: has shape {tuple(array.shape)} (z, y, x), but the image has {tuple(shape)}; it "
-                "must have the same shape, or be coarser by integer factors"
+                f"{path}: has shape {tuple(array.shape)} (z, y, x), but the image has {tuple(shape)}; "
+                "a mask must have the same shape, or be coarser by integer factors"
             )
         self.factors = turn(tuple(factors), plane)
 

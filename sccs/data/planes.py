@@ -23,7 +23,7 @@ def axes_of(plane: Plane) -> str:
 
 
 def turn(values: Sequence, plane: Plane) -> tuple:
-    """Three things in the order (z, y, x) -> (across, rows, columns) of the plane."""
+    """Three values in the order (z, y, x) -> (across, rows, columns) of the plane."""
     return tuple(values[axis] for axis in ORDERS[plane])
 
 

@@ -16,7 +16,7 @@ SMALLEST_LEVEL = 512  # px; the first level with no longer side is the last
 
 
 def grid(shape: Sequence[int], block: Sequence[int]) -> tuple[int, ...]:
-    """Blocks along each axis."""
+    """Number of blocks along each axis."""
     return tuple(math.ceil(n / b) for n, b in zip(shape, block))
 
 

@@ -107,7 +107,7 @@ def open_image(
     size = voxel_size_of(voxel_size, location)
     stored = _open_stored(location, level, codes)
     if level is not None and not stored.has_levels and level != 0:
-        raise UserError(f"{stored.path}: has no levels, `level: {level}` was requested: leave it out")
+        raise UserError(f"{stored.path}: has no levels, but `level: {level}` was requested: leave it out")
     check_type(stored)
     check_shape(stored.path, stored.shape)
     letters = resolve_axes(axes, stored)
@@ -155,7 +155,7 @@ def expand(path: str | os.PathLike) -> str:
             "(`rclone mount`), and give the path on this machine"
         )
     if "\0" in text:
-        raise UserError(f"{text!r}: a path has no NUL character: check it")
+        raise UserError(f"{text!r}: a path cannot contain a NUL character: check it")
     if os.path.lexists(text):  # $ and ~ are letters of its name
         return text
 
@@ -228,9 +228,9 @@ def _open_stored(location: str, level: int | None, codes: bool) -> Stored:
         return guarded(location, lambda: DMArray(location))
     if suffix in CZI_SUFFIXES:
         return guarded(location, lambda: CZIArray(location))
-    mend = ", unpack it first" if suffix in (".zip", ".gz", ".tar", ".7z", ".bz2", ".xz") else ""
+    mend = " (unpack it first)" if suffix in (".zip", ".gz", ".tar", ".7z", ".bz2", ".xz") else ""
     raise UserError(
-        f"{location}: unknown image format {suffix or 'without suffix'!r}{mend}: SCCS reads {_KNOWN}; save others as "
+        f"{location}: unknown image format {suffix or '(no suffix)'}{mend}: SCCS reads {_KNOWN}; save others as "
         "TIFF with Fiji"
     )
 
@@ -246,7 +246,7 @@ def _check_content(path: str, suffix: str) -> None:
         return
     (right, *_), said = kinds[0]
     raise UserError(
-        f"{path}: {said} by its content, not by its suffix: rename it, or give a link, "
+        f"{path}: is {said}, but its suffix says otherwise: rename it, or link to it with "
         f"`ln -s {shlex.quote(os.path.abspath(path))} {shlex.quote(Path(path).stem + right)}`"
     )
 
@@ -284,5 +284,5 @@ def _require(path: str) -> None:
         raise UserError(f"{path}: {file} is a file, not a folder: {mend}")
     names = os.listdir(missing.parent) if missing.parent.is_dir() else []
     close = difflib.get_close_matches(missing.name, names, n=1, cutoff=0.4)
-    hint = f"did you mean {missing.parent / close[0]}?" if close else f"check the path, {missing} does not exist"
+    hint = f"did you mean {missing.parent / close[0]}?" if close else f"check the path; {missing} does not exist"
     raise UserError(f"{path}: no such file or folder: {hint}")

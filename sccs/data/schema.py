@@ -77,10 +77,10 @@ class VolumeEntry(Block):
     @classmethod
     def _safe(cls, name: str | None) -> str | None:
         if name is not None and not re.fullmatch(r"[\w.+-]+", name):
-            raise ValueError("a volume's name may contain only letters, digits and . _ + - (it names files)")
+            raise ValueError("a volume's name may contain only letters, digits and . _ + - (it is part of file names)")
         if name is not None and len(name.encode()) > LONGEST_NAME:
             raise ValueError(
-                f"a volume's name has at most {LONGEST_NAME} bytes (it names files), not {len(name.encode())}"
+                f"a volume's name has {len(name.encode())} bytes, more than {LONGEST_NAME} (it is part of file names)"
             )
         return name
 
@@ -88,7 +88,7 @@ class VolumeEntry(Block):
     @classmethod
     def _positive(cls, size: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
         if size is not None and not LEAST_VOXEL <= min(size) <= max(size) <= MOST_VOXEL:
-            raise ValueError(f"voxel sizes are positive numbers of nm, from {LEAST_VOXEL:g} to {MOST_VOXEL:g}")
+            raise ValueError(f"voxel sizes must be positive numbers in nm, from {LEAST_VOXEL:g} to {MOST_VOXEL:g}")
         return size
 
 
@@ -114,11 +114,11 @@ class VolumesBlock(Block):
     @model_validator(mode="after")
     def _codes(self) -> VolumesBlock:
         if len(set(self.classes.values())) < len(self.classes):
-            raise ValueError(f"classes: names are not unique: {list(self.classes.values())} (merge joins codes)")
+            raise ValueError(f"classes: names are not unique: {list(self.classes.values())}; join codes with `merge`")
         for code, name in self.classes.items():
             if len(name) > LONGEST_CLASS or UNPRINTABLE.search(name):
                 raise ValueError(
-                    f"classes: the name of {code} is longer than {LONGEST_CLASS} characters or has unprintable ones"
+                    f"classes: the name of {code} must have at most {LONGEST_CLASS} characters, all printable"
                 )
             if not 0 <= code <= MOST_CODE:
                 free = next((c for c in range(MOST_CODE) if c not in {*self.classes, self.ignore}), MOST_CODE)
@@ -130,7 +130,7 @@ class VolumesBlock(Block):
             raise ValueError(f"ignore: code {self.ignore} is also a class, {self.classes[self.ignore]!r}")
         for code, target in self.merge.items():
             if target not in self.classes and target != self.ignore:
-                raise ValueError(f"merge: {code} goes to {target}, which is neither a class nor `ignore`")
+                raise ValueError(f"merge: {code} maps to {target}, which is neither a class nor `ignore`")
         return self
 
 
@@ -158,7 +158,7 @@ class PhantomBlock(Block):
 
 
 class BetasegBlock(Block):
-    """BetaSeg as published; `root` is the folder that the zip was unpacked in."""
+    """BetaSeg as published; `root` is the folder into which the zip was unpacked."""
 
     name: Literal["betaseg"] = "betaseg"
     root: str

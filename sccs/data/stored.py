@@ -135,7 +135,7 @@ class ChunkFolder(Stored):
             if not os.path.exists(file) and _changed_at(os.path.dirname(file), self.path) > self.since:
                 raise UserError(
                     f"{self.path}: chunk {os.path.relpath(file, self.path)} is missing and its folder changed while "
-                    "the image was being read: wait until nothing deletes or writes it, and start again"
+                    "the image was being read: make sure that no other program writes or deletes it, and start again"
                 )
         return block
 
@@ -189,8 +189,8 @@ def gone(path: str) -> UserError:
 def read_plain(path: str, dtype: np.dtype, offset: int, shape: tuple[int, ...], spans: tuple[slice, ...]) -> np.ndarray:
     """A region of an uncompressed array.
 
-    It is read, not mapped: if the disk disappears or the file is cut, a read fails, but a mapped page kills the
-    process.
+    It is read, not mapped: if the disk disappears or the file is truncated, a read raises an error, whereas a mapped
+    page would kill the process.
     """
     out = np.empty([span.stop - span.start for span in spans], dtype)
     whole = len(shape)  # axes from here on are contiguous
@@ -222,7 +222,7 @@ def nanometres(unit: Any) -> float | None:
 
 
 def length(stored: Stored, unit: Any) -> float | None:
-    """`nanometres`, with a note where a unit is stated that is no length."""
+    """`nanometres`, with a note if a unit is given that is not a length."""
     factor = nanometres(unit)
     said = str(unit or "").strip()
     note = f"its unit {said[:40]} is not a length that SCCS knows: give `voxel_size`"
@@ -232,12 +232,12 @@ def length(stored: Stored, unit: Any) -> float | None:
 
 
 def optional(stored: Stored, read: Callable[[], Any]) -> Any:
-    """What `read` finds of voxel size and place; None, with a note, where what the file says of them makes no sense:
-    no reason to refuse its pixels."""
+    """The voxel size and position that `read` finds; None, with a note, if the file's metadata makes no sense, as its
+    pixels can still be used."""
     try:
         return read()
     except (ValueError, TypeError, LookupError, AttributeError) as error:
-        stored.notes += (f"what it says of its voxel size is not understood ({error}): give `voxel_size`",)
+        stored.notes += (f"its voxel size is not understood ({error}): give `voxel_size`",)
         return None
 
 
@@ -260,8 +260,8 @@ def level_name(path: str, level: int | None, names: Sequence[str]) -> str:
     """The name of a pyramid's level; None is the finest. Raises UserError for a level outside `path`."""
     number = level or 0
     if not 0 <= number < len(names):
-        levels = f"has {len(names)} level(s) ({listed(names)})" if names else "has no levels, its metadata lists none"
-        raise NoSuchLevel(f"{path}: {levels}, `level: {number}` was requested")
+        levels = f"has {len(names)} level(s) ({listed(names)})" if names else "has no levels in its metadata"
+        raise NoSuchLevel(f"{path}: {levels}, but `level: {number}` was requested")
     if os.path.isabs(names[number]) or ".." in names[number].replace("\\", "/").split("/"):
         raise UserError(
             f"{path}: its metadata lists the level {names[number]!r}, which is outside it: fix its metadata"
@@ -289,7 +289,7 @@ def _unreadable(where: str, error: Exception) -> UserError:
         return gone(where)
     if isinstance(error, OSError) and error.errno is not None and error.strerror and error.filename is not None:
         return UserError(f"{where}: cannot be read ({error.strerror}): check the disk and the permissions")
-    return UserError(f"{where}: cannot be read, the file is truncated or damaged ({reason[:200]}): copy it again")
+    return UserError(f"{where}: cannot be read; the file is truncated or damaged ({reason[:200]}): copy it again")
 
 
 def missing_codec(where: str, codec: str, package: str | None = None) -> UserError:
@@ -317,7 +317,7 @@ def natural(name: str) -> list:
 
 
 def oddities(names: Sequence[str]) -> list[str]:
-    """What to tell of the names of slices: numbers around each gap, numbers that occur twice, names unlike the rest."""
+    """Remarks on the names of slices: numbers on either side of a gap, repeated numbers, names unlike the rest."""
     bare = [os.path.basename(name) for name in names]
     kind = {name: _DIGITS.sub("0", name.lower()) for name in bare}
     kinds = Counter(kind.values())
@@ -326,14 +326,14 @@ def oddities(names: Sequence[str]) -> list[str]:
         return []
     notes = []
     if strange := [name for name in bare if kind[name] != usual]:
-        notes.append(f"of {len(names)} slices, some are named unlike the others: {listed(strange, 3)}")
+        notes.append(f"some of the {len(names)} slices are named unlike the others: {listed(strange, 3)}")
     fields = [_DIGITS.findall(name) for name in bare if kind[name] == usual]
     varying = [column for column in zip(*fields) if len(set(column)) == len(fields)]
     if not varying:
         return notes
     numbers = sorted(map(int, varying[0]))
     if twice := sorted(number for number, times in Counter(numbers).items() if times > 1):
-        return [*notes, f"slices of the same number: {listed(map(str, twice), 3)}"]
+        return [*notes, f"slices with the same number: {listed(map(str, twice), 3)}"]
     steps = [b - a for a, b in itertools.pairwise(numbers)]
     least = min(steps, default=1)
     holes = [f"{a} and {b}" for a, b, step in zip(numbers, numbers[1:], steps) if step > least]

@@ -232,7 +232,7 @@ def slices_of(files: Sequence[str]) -> tuple[list[list[str]], str | None]:
         if len(found) == 1:
             chosen = found[0]
             break
-    what = f"{names[0]} to {names[-1]}: more than one number differs, so channels, tiles or samples"
+    what = f"{names[0]} to {names[-1]}: more than one number differs, so probably channels, tiles or samples"
     if chosen is None:
         return [[file] for file in files], f"{what}; each is taken as a separate image"
     groups: dict[tuple, list[str]] = {}
@@ -271,7 +271,7 @@ def examine(
     sizes = [source.voxel_size for source in sources]
     if voxel_size is not None:
         sizes = [_scaled(voxel_size, sources[0].shape, source.shape) for source in sources]
-    chosen, why = level, "asked for"
+    chosen, why = level, "as requested"
     if level is None:
         chosen, why = choose_level(sizes, [source.shape for source in sources])
     source = sources[chosen or 0]

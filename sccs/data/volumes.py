@@ -83,7 +83,7 @@ class LabelCodes:
             strange = np.unique(raw[~named])
             listed = ", ".join(map(str, strange[:20])) + (f" and {len(strange) - 20} more" if len(strange) > 20 else "")
             raise UserError(
-                f"{path}: label codes {listed} are neither in data.classes nor data.ignore; "
+                f"{path}: label codes {listed} are in neither data.classes nor data.ignore; "
                 "name them, or map them with data.merge"
             )
         codes = raw.astype(np.int32)
@@ -153,10 +153,10 @@ class Volume:
             start, stop, *step = getattr(region, axis) or (0, size)
             if step and axis != axes[0]:
                 raise UserError(
-                    f"{path}: region {axis}: a step leaves rows out of {plane} planes; write [{start}, {stop}]"
+                    f"{path}: region {axis}: a step would skip pixels of {plane} planes; write [{start}, {stop}]"
                 )
             if stop > size:
-                raise UserError(f"{path}: region {axis}: [{start}, {stop}] is out of range, the image has {size}")
+                raise UserError(f"{path}: region {axis}: [{start}, {stop}] is out of range; the image has {size}")
             ranges.append(range(start, stop, *step))
         across, rows, columns = ranges
         self.origin = across.start, rows.start, columns.start
@@ -304,14 +304,15 @@ class Volume:
         kind = getattr(self.image, "dtype", seen[sample[0]].dtype).kind  # arrays that only read by slices may lack it
         if kind in "iu" and max(-joined.low, joined.high) > EXACT:
             raise UserError(
-                f"{self.path}: values of up to {joined.high:.6g}: beyond {EXACT:.2g}, neighbouring values "
-                "are equal in double precision; subtract the smallest value and save 16 or 32 bits"
+                f"{self.path}: values reach {joined.high:.6g}, but beyond {EXACT:.2g} double precision rounds "
+                "neighbouring values to one; subtract the smallest value and save as 16 or 32 bits"
             )
         if joined.low >= joined.high or joined.spread == 0:
             if bordered:
                 return self._statistics(sample, borders=False)
             raise UserError(
-                f"{self.path}: the image is constant ({joined.mean:g}) in the region; nothing can be segmented"
+                f"{self.path}: the image is constant ({joined.mean:g}) in the region; check the file, or choose "
+                "another region"
             )
         low, high = ordinary(np.concatenate([seen[z] for z in kept]))
         if joined.low < low or joined.high > high:
@@ -453,7 +454,7 @@ def voxel_mismatch(here: Sequence[float] | None, trained: Sequence[float] | None
     if here is None or trained is None or 1 / MISMATCH < here[-1] / trained[-1] < MISMATCH:
         return None
     return (
-        f"the image has {here[-1]:.4g} nm pixels, the model was trained at {trained[-1]:.4g} nm: "
+        f"the image has {here[-1]:.4g} nm pixels, but the model was trained at {trained[-1]:.4g} nm: "
         "expect worse results; choose another resolution level or rescale the image"
     )
 

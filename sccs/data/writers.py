@@ -73,7 +73,7 @@ def write_labels(
         write = _write_tiff if path.suffix.lower() in TIFF_SUFFIXES else _write_zarr
         write(temporary, checked, shape, voxel_size, names, colours)
         if next(checked, None) is not None:
-            raise ValueError(f"more slices than the {shape[0]} announced")
+            raise ValueError(f"more slices than the expected {shape[0]}")
 
 
 def _checked(slices: Iterable[np.ndarray], shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
@@ -81,14 +81,14 @@ def _checked(slices: Iterable[np.ndarray], shape: tuple[int, int, int]) -> Itera
     for count, labels in enumerate(slices, start=1):
         labels = np.asarray(labels)
         if labels.shape != shape[1:]:
-            raise ValueError(f"slice {count - 1} has shape {labels.shape}, {shape[1:]} was announced")
+            raise ValueError(f"slice {count - 1} has shape {labels.shape}, expected {shape[1:]}")
         if labels.dtype != np.uint8:
             if labels.dtype.kind not in "biu" or labels.min() < 0 or labels.max() > 255:
-                raise ValueError(f"slice {count - 1} ({labels.dtype}): labels are integers in 0..255")
+                raise ValueError(f"slice {count - 1} ({labels.dtype}): labels must be integers in 0..255")
             labels = labels.astype(np.uint8)
         yield np.ascontiguousarray(labels)
     if count < shape[0]:
-        raise ValueError(f"{count} slices, {shape[0]} were announced")
+        raise ValueError(f"got {count} slices, expected {shape[0]}")
 
 
 def _write_tiff(

@@ -1,6 +1,6 @@
 """Empty background (resin, the space around cells, padding): found without labels, and left out by a mask.
 
-Background is bright, as nothing in it took up stain, and as smooth as noise allows, over more than a few micrometres.
+Background is bright, as nothing in it took up stain, as smooth as the noise allows, and wider than a few micrometres.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def find_tissue(image: VolumeArray, most: int = MOST_PIXELS) -> np.ndarray | Non
 
 
 def slices_apart(Z: int, most: int) -> int:
-    """The smallest step so that every step-th of Z slices are at most `most`, and are read as coarser by that factor; 0
-    if there is none.
+    """The smallest step that keeps at most `most` of Z slices, and by which a mask of these slices is read as coarser;
+    0 if there is none.
 
     >>> [slices_apart(*each) for each in ((1, 64), (64, 64), (100, 64), (1000, 64), (10, 0))]
     [1, 1, 2, 16, 0]

@@ -39,10 +39,12 @@ def init(
     device: str = "auto",
     mask: bool = True,
 ) -> Path:
-    """Inspect the image or folder `given`, write a recipe to `out` (default: its name with .yaml), and print both.
+    """Inspect the image or folder `given`, and write a recipe to `out` (default: its name with .yaml).
+
+    Prints what it found and what a run will cost. Returns the recipe's path.
 
     minutes: about how long the run may take. axes, voxel_size, level: as in a recipe's `data.train`; voxel_size
-    (z, y, x) nm describes the finest level. mask: find empty background, and write masks that leave it out. Raises
+    (z, y, x) nm describes the finest level. mask: find empty background, and write masks that exclude it. Raises
     UserError if the data cannot be used or `out` exists.
     """
     from sccs.pipeline import Pipeline
@@ -102,6 +104,6 @@ def _write_mask(file: Path, found: Found, tissue: np.ndarray) -> str:
     size = None if found.voxel_size is None else (step * found.voxel_size[0], *found.voxel_size[1:])
     write_labels(file, tissue, tissue.shape, size, names={0: "background", 1: "tissue"}, overwrite=True)
     return (
-        f"{found.path}: {1 - tissue.mean():.0%} looks like empty background, which would take clusters of its own; "
-        f"{file} masks it (look at it, edit it, or pass --no-mask)"
+        f"{found.path}: {1 - tissue.mean():.0%} looks like empty background, which would use up clusters; "
+        f"{file} masks it (check or edit this file, or pass --no-mask)"
     )

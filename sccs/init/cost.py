@@ -61,7 +61,7 @@ def measure(pipeline: Pipeline, found: Found) -> tuple[Cost, RegionGraph]:
 
 
 def peak_memory() -> int:
-    """Peak memory of this process in bytes; where the system does not say, a gibibyte, which is about right."""
+    """Peak memory of this process in bytes; 1 GiB, a typical value, where the system does not report it."""
     try:
         import resource
     except ImportError:  # Windows

@@ -15,7 +15,7 @@ PLAIN = 1.5  # ratio of pixel sizes from which we warn
 
 
 def describe(found: Found, axes: str | None = None) -> list[str]:
-    """What the user should know of a volume: a line of facts, then remarks."""
+    """What the user should know about a volume: a line of facts, then remarks."""
     source, look = found.source, found.look
     size = f"voxels {_times(found.voxel_size)} nm" if found.voxel_size else "voxel size not in the file"
     order = (axes or source.array.stored.axes or "?" * len(source.array.stored.shape)).upper()
@@ -98,7 +98,7 @@ def _entry(entry: Entry, folder: Path, axes: str | None) -> list[str]:
         lines.append(("level", found.level, found.chosen_for))
     if entry.mask is not None:
         lines.append(
-            ("mask", shown_path(entry.mask, folder), "leaves out empty background; without this line it stays")
+            ("mask", shown_path(entry.mask, folder), "excludes empty background; remove this line to include it")
         )
     if entry.region:
         lines.append(("region", entry.region, f"{_times(entry.shape)} of {_times(found.source.shape)} voxels"))

@@ -26,7 +26,7 @@ WEIGHTS_FILE = (".safetensors", ".pth")  # or else a name
 def checked(root: Node, path: Path | None, label: str, import_plugins: bool = True) -> Recipe:
     """Check a merged recipe against all schemas; `path`: its file, None for a dict; `label`: its name in messages.
 
-    import_plugins: if False, import only plug-ins that the user trusts regardless; parts of others stay as written.
+    import_plugins: if False, import only plug-ins that the user already trusts; parts of others stay as written.
     Raises UserError for the first mistake, with file, line and dotted path, and the number of further ones.
     """
     unknown = [key for key in root.value if key not in TOP_LEVEL]

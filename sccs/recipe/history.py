@@ -96,7 +96,7 @@ def take_back(run: Path) -> Step:
     """Undo the last step and return it. Raises UserError if there is none."""
     known = steps(run)
     if not known:
-        raise UserError(f"{run}: there is no step to undo; `sccs name`, `split`, `merge` and `teach` are steps")
+        raise UserError(f"{run}: no step to undo; `sccs name`, `split`, `merge` and `teach` record steps")
     last = known[-1]
     if last.command == BY_HAND:
         _write(run, last.model_copy(update={"when": _now()}), None)
@@ -118,7 +118,7 @@ def catch_up(run: Path) -> None:
 
 
 def is_behind(run: Path) -> bool:
-    """Whether a step was cut off before images and report showed it."""
+    """Whether a step was interrupted before images and report showed it."""
     return (run / FOLDER / BEHIND).exists()
 
 

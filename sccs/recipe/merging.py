@@ -52,7 +52,7 @@ def with_parents(root: Node, path: Path | None, chain: tuple[Path, ...] = ()) ->
     if parent is None:
         return root
     if not isinstance(parent.value, str):
-        raise UserError(f"{parent.place}: extends: names one parent recipe, not {show(parent.plain())}")
+        raise UserError(f"{parent.place}: extends: must name one parent recipe, not {show(parent.plain())}")
     chain = (*chain, Path(os.path.realpath(path))) if path else chain
     if len(chain) > bounds.PARENTS:
         raise UserError(f"{parent.place}: extends: more than {bounds.PARENTS} recipes extend one another")

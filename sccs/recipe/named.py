@@ -136,7 +136,7 @@ def checked_name(text: str, where: str) -> str:
     """The name, stripped. Raises UserError, with its place `where`, if no figure could show it."""
     name = text.strip()
     if any("\ud800" <= letter <= "\udfff" for letter in name):  # bytes that Python could not read as text
-        raise UserError(f"{where}: not text in the encoding of this terminal: set LC_ALL=C.UTF-8 and begin anew")
+        raise UserError(f"{where}: not valid in this terminal's encoding: set LC_ALL=C.UTF-8 and start again")
     if len(name) > LONGEST_CLASS or UNPRINTABLE.search(name):
         raise UserError(f"{where}: a name must have at most {LONGEST_CLASS} characters, all printable")
     return name

@@ -18,8 +18,8 @@ READ = ("image", "labels", "mask", "checkpoint", "teacher")  # keys of a recipe 
 
 @dataclass
 class Choice:
-    """A part that the recipe names, with all of its arguments, including defaults, also of parts within it
-    (`features.of`), so that a stored recipe stays what it was if a default changes."""
+    """A part that the recipe names, with all of its arguments, including defaults and those of parts within it
+    (`features.of`), so that a stored recipe does not change if a default does."""
 
     role: str
     name: str
@@ -104,7 +104,7 @@ class Recipe:
         for key, text in _texts(self.resolved()):
             path = os.path.expanduser(os.path.expandvars(text))
             if key in READ and os.path.isabs(path):  # else a name, such as `bundled`
-                found.setdefault(f"what `{key}` names", []).append(path)
+                found.setdefault(f"the recipe's `{key}`", []).append(path)
         return found
 
 

@@ -41,7 +41,7 @@ def check_apart(
                     if number == own:
                         raise _refusal(output, f"is {what}, {path}")
                     if own is not None and os.path.isdir(os.path.realpath(written)) and own in _chain(place):
-                        raise _refusal(output, f"holds {what}, {path}")
+                        raise _refusal(output, f"contains {what}, {path}")
                     if number in above and (within or is_store):
                         raise _refusal(output, f"lies in {what}, {path}")
 

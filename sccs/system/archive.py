@@ -41,7 +41,7 @@ UNREADABLE = (
 def opened(run: str | os.PathLike[str]) -> Iterator[Path]:
     """The folder of a run or an export (temporary for a zip). An export's hashes are checked.
 
-    Raises UserError that names a missing or damaged file, or if the file is not such a zip.
+    Raises UserError if a file is missing or damaged, which the message names, or if `run` is another kind of file.
     """
     path = Path(run)
     if path.is_file():
@@ -123,7 +123,7 @@ def _unpack(path: Path, folder: Path) -> None:
         listings = [name for name in archive.namelist() if re.fullmatch(rf"([^/]+/)?{SUMS}", name)]
         listing = archive.open(listings[0]).read(bounds.SUMS) if len(listings) == 1 else b""
     except UNREADABLE as error:
-        raise UserError(f"{path}: not a readable zip ({error}); give a run, or an export by `sccs export`") from None
+        raise UserError(f"{path}: not a readable zip ({error}); give a run's folder or an export") from None
     if not listing:
         raise UserError(f"{path}: not written by `sccs export`: it has no {SUMS}")
     top = listings[0].removesuffix(SUMS)
@@ -191,7 +191,7 @@ def _damaged(path: Path, name: str, why: object) -> UserError:
 def check_output(out: Path, overwrite: bool) -> None:
     """Raises UserError if `out` exists; with `overwrite`, only if it is not an export."""
     if out.suffix.lower() in (".onnx", ".safetensors", ".tar", ".gz", ".tgz", ".tif"):
-        raise UserError(f"{out}: an export is a folder or a zip: name it without {out.suffix}, or *.zip")
+        raise UserError(f"{out}: an export is a folder or a zip: name it without {out.suffix}, or with .zip")
     if not os.path.lexists(out):
         return
     if not overwrite:
@@ -203,7 +203,7 @@ def check_output(out: Path, overwrite: bool) -> None:
         for path in out.rglob("*"):
             if path.is_file() and path.relative_to(out).as_posix() not in known:
                 raise UserError(
-                    f"{out}: contains {path.name}, which no export wrote and would be lost: choose another name"
+                    f"{out}: contains {path.name}, which no export wrote and which would be lost: choose another name"
                 )
     elif out.suffix.lower() != ".zip":
         raise UserError(f"{out}: a file that is not a zip is never overwritten: choose another name")

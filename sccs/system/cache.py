@@ -68,7 +68,7 @@ def cache_size() -> int:
     text = os.environ.get(SIZE) or DEFAULT_SIZE
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
     if match is None or match[2] not in UNITS:
-        raise UserError(f"{SIZE}={text}: not a size; write a number of GiB, or one with its unit: 500 MB, 20 GiB")
+        raise UserError(f"{SIZE}={text}: not a size; write a number of GiB, or a number with its unit, such as 500 MB")
     return int(float(match[1]) * UNITS[match[2]])
 
 
@@ -269,7 +269,7 @@ class Entry:
 
 
 def entries(folder: Path) -> list[Entry]:
-    """All entries written by SCCS, including temporary files of killed runs; other files are not ours."""
+    """All entries written by SCCS, including temporary files of killed runs; other files are ignored."""
     found = []
     for kind, path in _paths(folder):
         with suppress(OSError):  # removed meanwhile

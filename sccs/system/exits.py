@@ -162,7 +162,7 @@ def _gone() -> str | None:
     try:
         os.getcwd()
     except FileNotFoundError:
-        return "the working folder was deleted or moved: change to one that is there (cd) and begin anew"
+        return "the working folder was deleted or moved: change to an existing one (cd) and start again"
     return None
 
 

@@ -134,9 +134,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder for files that are removed when the block ends, where TMPDIR says.
+    """A temporary folder, below TMPDIR if it is set, that is removed when the block ends.
 
-    Raises UserError if none can be made, or if the block failed because the disk with it is full.
+    Raises UserError if none can be created, or if the block failed because its disk is full.
     """
     import tempfile
 
@@ -144,7 +144,7 @@ def temporary_folder() -> Iterator[Path]:
         made = tempfile.TemporaryDirectory(prefix="sccs-")
     except OSError as error:
         raise UserError(
-            f"no folder for temporary files: {error.strerror}; set TMPDIR to one that is writable"
+            f"cannot create a temporary folder: {error.strerror}; set TMPDIR to a writable folder"
         ) from error
     with made as name:
         try:
@@ -226,7 +226,7 @@ def move_into_place(temporary: Path, path: Path) -> None:
 
 
 def clear_remains(path: str | os.PathLike[str]) -> None:
-    """Remove remains of killed commands next to `path`, and inside it down to the second level.
+    """Remove what killed commands left next to `path`, and inside it down to the second level.
 
     A folder that a killed command had moved aside is restored. Nothing else may be writing `path`.
     """

@@ -103,7 +103,7 @@ def _opened(path: Path) -> tuple[int, bool]:
     Raises UserError if it is not our lock, such as a poetry.lock, which must not be overwritten.
     """
     if os.path.lexists(path) and not (path.is_file() and not path.is_symlink() and _is_ours(path)):
-        raise UserError(f"{path}: named like a lock of sccs, but is not one: move it, or choose another OUTPUT")
+        raise UserError(f"{path}: named like a lock file of sccs, but is not one: move it, or choose another OUTPUT")
     link = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | link, 0o666), True

@@ -41,7 +41,6 @@ def environment(device: str) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's name, as the system tells it."""
     """The processor's name, as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

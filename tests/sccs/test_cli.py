@@ -385,7 +385,7 @@ def test_numbers_of_any_length_are_answered(text, capsys):
     with pytest.raises(SystemExit):
         cli.main(["split", "run", text, "--into", "2"])
     error = capsys.readouterr().err
-    assert "is not a whole number >= 0 of 18 digits at most" in error and len(error) < 500
+    assert "is not a whole number >= 0 with at most 18 digits" in error and len(error) < 500
 
 
 def test_regions_of_any_length_are_answered():

@@ -187,7 +187,7 @@ def test_pixels_of_another_size_are_warned_of(caplog):
         model.segment(three_greys(1), voxel_size=(50, 5, 5))
         assert not caplog.records
         model.segment(three_greys(1), voxel_size=(50, 20, 20))
-    assert "20 nm pixels, the model was trained at 5 nm" in caplog.text
+    assert "20 nm pixels, but the model was trained at 5 nm" in caplog.text
 
 
 def test_warnings_of_graphs_are_said_once(model):

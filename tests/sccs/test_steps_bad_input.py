@@ -174,7 +174,7 @@ def test_suggestions_take_the_place_of_no_image(folder, trained, fails, option):
     fails([*suggest, "--image", trained / "a.tif", option, folder / "a.tif"], "is not a text file")
     fails([*suggest, option, folder / "run" / "classes.yaml"], "lies in RUN")
     assert (folder / "a.tif").read_bytes() == before
-    fails([*suggest, "--out", folder / "x", "--page", folder / "x"], "given for both the table and the page")
+    fails([*suggest, "--out", folder / "x", "--page", folder / "x"], "given as both --out and --page")
 
 
 @pytest.mark.parametrize("key, value", [("weights", np.float16), ("weights", np.inf), ("mean", np.nan)])

@@ -47,9 +47,10 @@ def plain(stored: Stored, attributes: Mapping[str, Any]) -> None:
     """Set axes, `scales` and `translations` from the attributes of an array that is not an OME image.
 
     axes: `_ARRAY_DIMENSIONS` (xarray), `axis_names` (funlib). Size: `transform` (OpenOrganelle), `voxel_size` or
-    `resolution` (funlib, CREMI, Neuroglancer), nm unless `units` says otherwise, in the order of the axes, of all of
-    them or of those of space alone; with them `offset`, in the same unit, of the first voxel. `element_size_um`
-    (ilastik, Fiji): (z, y, x), whatever axes there are; `pixelResolution` (N5 viewer): (x, y, z), with its unit.
+    `resolution` (funlib, CREMI, Neuroglancer), nm unless `units` says otherwise, in the order of the axes, either
+    all of them or only the spatial ones; `offset`, in the same unit, is the position of the first voxel.
+    `element_size_um` (ilastik, Fiji): (z, y, x), whatever the axes; `pixelResolution` (N5 viewer): (x, y, z), with its
+    unit.
     """
     attributes = {key: listed_attribute(value) for key, value in attributes.items()}
     for key in ("_ARRAY_DIMENSIONS", "axis_names"):
@@ -58,7 +59,7 @@ def plain(stored: Stored, attributes: Mapping[str, Any]) -> None:
     transform = attributes.get("transform")
     resolution = attributes.get("pixelResolution")
     if isinstance(resolution, list) and not attributes.keys() & {"transform", "resolution", "voxel_size"}:
-        stored.notes += ("its attribute `pixelResolution` is in no known unit: it is ignored, give `voxel_size`",)
+        stored.notes += ("its attribute `pixelResolution` has no known unit and is ignored: give `voxel_size`",)
     if isinstance(resolution, Mapping) and not isinstance(transform, Mapping):
         sizes, factor = resolution["dimensions"], length(stored, resolution.get("unit"))
         stored.named_scales = {a: float(s) * factor for a, s in zip("xyz", sizes)} if factor else None
@@ -123,7 +124,7 @@ def set_transform(stored: Stored, transform: Mapping[str, Any]) -> None:
 
 
 def listed_attribute(value: Any) -> Any:
-    """An attribute as JSON would hold it: those of HDF5 are arrays, and texts are bytes."""
+    """An attribute as JSON would hold it: HDF5 returns arrays, and texts as bytes."""
     value = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
     if isinstance(value, bytes):
         return value.decode(errors="replace")
@@ -158,7 +159,7 @@ def _space(stored: Stored, count: int) -> list[int] | None:
 
 def _odd(stored: Stored, key: str, values: Sequence[float]) -> None:
     count = f"{len(values)} values for {len(stored.shape)} axes"
-    stored.notes += (f"its attribute `{key}` has {count}: it is ignored, give `voxel_size`",)
+    stored.notes += (f"its attribute `{key}` has {count} and is ignored: give `voxel_size`",)
 
 
 # ------------------------------------------------------------------------------------------------------------- OME

@@ -1,4 +1,4 @@
-"""ZEISS's CZI, by ZEISS's own library."""
+"""ZEISS's CZI, read with ZEISS's own library."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class CZIArray(Stored):
         kinds = {reader.get_channel_pixel_type(channel) for channel in range(*box.get("C", (0, 1)))}
         if len(kinds) > 1 or not kinds <= set(_TYPES):
             raise UserError(
-                f"{path}: has pixels of {', '.join(sorted(kinds))}, SCCS needs greyscale images: export one channel"
+                f"{path}: has pixels of {', '.join(sorted(kinds))}, but SCCS needs greyscale images: export one channel"
             )
         self.dtype = np.dtype(_TYPES[kinds.pop()])
         steps = _steps(reader.raw_metadata)

@@ -50,8 +50,8 @@ def _only_image(path: str, tags: dict[str, Any]) -> tuple[str, int]:
     kinds = {key[: -len(".DataType")]: int(kind) for key, kind in tags.items() if key.endswith(ends)}
     images = {prefix: kind for prefix, kind in kinds.items() if kind != _RGB and f"{prefix}.Dimensions.2" in tags}
     if not images:
-        what = "only images in colour" if _RGB in kinds.values() else "no image"
-        raise UserError(f"{path}: contains {what}, but SCCS needs greyscale: export it from DigitalMicrograph as TIFF")
+        what = "only colour images" if _RGB in kinds.values() else "no image"
+        raise UserError(f"{path}: contains {what}: export a greyscale image from DigitalMicrograph as TIFF")
     if len(images) > 1:
         sizes = listed(" x ".join(str(n) for n in _counted(tags, f"{p}.Dimensions.", "")) for p in images)
         raise UserError(f"{path}: contains {len(images)} images ({sizes}): export the one that you want as TIFF")

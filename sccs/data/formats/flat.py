@@ -38,7 +38,7 @@ class FlatImages(Stored):
         if odd is not None:
             raise UserError(
                 f"{files[odd]}: is {kinds[odd][0]} {kinds[odd][1]}, but {count} of {len(files)} images beside it are "
-                f"{usual[0]} {usual[1]}: slices of a volume must be alike; fix it or move it away"
+                f"{usual[0]} {usual[1]}: all slices must have the same size and type; fix it or move it away"
             )
         self.shape, self.dtype = (len(files), *usual[0]), np.dtype(usual[1])
         self.notes = (*oddities(files), *_turned(files[0]))
@@ -75,8 +75,8 @@ def folder_images(folder: str) -> list[str]:
     for image in images:
         if (other := stems.setdefault(os.path.splitext(image)[0], image)) != image:
             raise UserError(
-                f"{folder}: holds {os.path.basename(other)} and {os.path.basename(image)}, one slice twice: move one "
-                f"kind away, or give a pattern ({os.path.join(folder, '*' + Path(other).suffix)})"
+                f"{folder}: contains one slice twice, {os.path.basename(other)} and {os.path.basename(image)}: move "
+                f"one kind away, or give a pattern ({os.path.join(folder, '*' + Path(other).suffix)})"
             )
     return images
 
@@ -91,13 +91,13 @@ def _flat_kind(file: str) -> tuple[tuple[int, int], str]:
         return array.shape[1:], str(array.dtype)
     if Path(file).suffix.lower() not in FLAT_SUFFIXES:
         raise UserError(
-            f"{file}: not a 2-D image format that SCCS knows: slices are TIFF, DM3, DM4, PNG, JPEG, BMP or PGM"
+            f"{file}: not a 2-D image format that SCCS knows: slices must be TIFF, DM3, DM4, PNG, JPEG, BMP or PGM"
         )
     with _pillow(file) as image:
         bands = len(image.getbands())
         if bands > 1:
             colour = f"{bands} channels ({image.mode})"
-            raise UserError(f"{file}: has {colour}, SCCS needs greyscale images: {TO_GREY}")
+            raise UserError(f"{file}: has {colour}, but SCCS needs greyscale images: {TO_GREY}")
         if (frames := getattr(image, "n_frames", 1)) > 1:
             raise UserError(f"{file}: an animation of {frames} images: save each as a file, or all as a TIFF stack")
         kind = {"1": "uint8", "L": "uint8", "P": "uint8", "I": "int32", "F": "float32"}.get(image.mode, "uint16")
@@ -106,7 +106,7 @@ def _flat_kind(file: str) -> tuple[tuple[int, int], str]:
     if Path(file).suffix.lower() == ".png" and math.prod(shape) // 8 > DEFLATED * size:
         raise UserError(
             f"{file}: its header claims {shape[0]} x {shape[1]} px, too many for its {size} bytes: it is "
-            "truncated or damaged, copy it again"
+            "truncated or damaged; copy it again"
         )
     check_decoded(file, "an image", shape, np.dtype(kind).itemsize, MOST_FLAT)
     return shape, kind
@@ -140,7 +140,7 @@ def _grey(image: Any, file: str) -> Any:
     """Grey values of an image with a grey palette. Raises UserError for a palette of colours."""
     shown = np.reshape(image.getpalette("RGB"), (-1, 3))[np.unique(image)]
     if (shown != shown[:, :1]).any():
-        raise UserError(f"{file}: has a colour palette, SCCS needs greyscale images: {TO_GREY}")
+        raise UserError(f"{file}: has a colour palette, but SCCS needs greyscale images: {TO_GREY}")
     return image.convert("L")
 
 

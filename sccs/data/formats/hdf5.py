@@ -40,7 +40,9 @@ class HDF5Array(Stored):
             dataset = root[name]
             self.inside, self.path = name, f"{file}:{name}"
             if dataset.shape is None:
-                raise UserError(f"{self.path}: an empty dataset, without a shape: name another, or write the file anew")
+                raise UserError(
+                    f"{self.path}: an empty dataset, without a shape: name another, or write the file again"
+                )
             self.shape, self.dtype, self.chunks = dataset.shape, dataset.dtype, dataset.chunks
             self.sign = _true_type(root, name, dataset.dtype)
             self.dtype = self.sign or dataset.dtype
@@ -114,7 +116,7 @@ def _check_elsewhere(path: str, dataset: Any, h5py: Any, depth: int = 8) -> None
     depth: how often virtual datasets may be made of virtual ones.
     """
     if depth == 0:
-        raise UserError(f"{path}: virtual datasets of virtual ones without end: name one that holds pixels")
+        raise UserError(f"{path}: its virtual datasets lead to ever more virtual ones: name one that contains pixels")
     file = dataset.file.filename
     folder = os.path.dirname(os.path.abspath(file))
     for name, offset, size in dataset.external or ():

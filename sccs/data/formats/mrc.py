@@ -80,7 +80,7 @@ class MRCArray(Stored):
         spans = slice(first, first + rows), slice(0, flat[1])
         unsigned = looks_unsigned(read_plain(self.path, self.dtype, self.offset, flat, spans))
         if unsigned:
-            self.notes += ("its values are read as unsigned: as signed, which its header says, they would jump",)
+            self.notes += ("its values are read as unsigned: read as signed, as its header says, they would jump",)
         return unsigned
 
     def read(self, spans: tuple[slice, ...]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""N5, as OpenOrganelle publishes it; zarr-python 3 does not read it, tensorstore does."""
+"""N5, as OpenOrganelle publishes it; zarr-python 3 does not read it, but tensorstore does."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def is_n5(folder: str) -> bool:
 class N5Array(ChunkFolder):
     """A dataset of an N5 container, or one level (s0, s1, ...) of a group, as OpenOrganelle publishes them.
 
-    N5 writes its axes fastest first, (x, y, z): they are turned here into (z, y, x), as with every other format.
+    N5 writes its axes fastest first, (x, y, z): they are reversed here to (z, y, x), as in every other format.
     """
 
     def __init__(self, path: str, level: int | None):
@@ -106,7 +106,7 @@ class N5Array(ChunkFolder):
         if "compressionType" in attributes:  # before version 2
             attributes.setdefault("compression", {"type": attributes["compressionType"]})
         if lacks := [key for key in _PIXELS if key not in attributes]:
-            raise UserError(f"{self.metadata}: has no {', '.join(lacks)}: it is damaged, copy it anew")
+            raise UserError(f"{self.metadata}: has no {', '.join(lacks)}: it is damaged; copy it again")
         spec = {
             "driver": "n5",
             "kvstore": {"driver": "file", "path": os.path.join(os.path.abspath(self.path), "")},

@@ -26,15 +26,15 @@ _AGREED = {
     257: "height",
     258: "depth",
     259: "compression",
-    _WHITE: "which end is white",
+    _WHITE: "photometric interpretation",
     277: "channels",
     317: "predictor",
 }
 _MOST_TAGS = 1 << 16  # bytes of tags of a page that are looked at
-_ONE_STACK = "save it as one stack anew (Fiji: File > Save As)"
+_ONE_STACK = "save it again as one stack (Fiji: File > Save As)"
 _ONE = (258, 259, 277, 317)  # are 1 where they are not stated
 _SUBFILE = 254  # what a page is: 0 an image, else a thumbnail or a mask
-TURNED = "its orientation ({}) is not applied: turn the image itself, if need be"
+TURNED = "its orientation ({}) is not applied: rotate the image itself if necessary"
 
 # tifffile logs oddities of a file; here they either raise one UserError or do not matter.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -96,7 +96,7 @@ class TiffStack(Stored):
             if tif.is_ome:
                 _check_ome(self.path, tif.ome_metadata or "")
             if not tif.series:
-                raise UserError(f"{self.path}: contains no image, the file is truncated or damaged: copy it again")
+                raise UserError(f"{self.path}: contains no image; the file is truncated or damaged: copy it again")
             series = self._series(tif)
         except Exception as error:
             tif.close()
@@ -125,7 +125,7 @@ class TiffStack(Stored):
         count = len(series[0].levels)
         if len(series) > 1 or not 0 <= self.level < count:
             raise NoSuchLevel(
-                f"{self.path}: has {count} level(s), `level: {self.level}` was requested: 0 is the finest"
+                f"{self.path}: has {count} level(s), but `level: {self.level}` was requested: 0 is the finest"
             )
         return [series[0].levels[self.level]]
 
@@ -140,7 +140,7 @@ class TiffStack(Stored):
         announced = self._announced(tif) if tif.is_imagej else 1
         if end > size or announced * math.prod(self.page) > math.prod(self.shape):
             said = f" of {announced}" if announced > 1 else ""
-            raise UserError(f"{self.path}: truncated TIFF, the file ends before its last slice{said}: copy it again")
+            raise UserError(f"{self.path}: truncated TIFF, which ends before its last slice{said}: copy it again")
 
     def _check_alike(self, agreed: set[int]) -> None:
         """Raises UserError for pages that differ in one of these tags."""
@@ -157,7 +157,7 @@ class TiffStack(Stored):
         if tif.is_imagej:
             self.notes += ("ImageJ shows it in false colours: its values are taken as grey",)
             return None
-        raise UserError(f"{self.path}: has a colour palette, SCCS needs greyscale images: {TO_GREY}")
+        raise UserError(f"{self.path}: has a colour palette, but SCCS needs greyscale images: {TO_GREY}")
 
     def _announced(self, tif: Any) -> int:
         """Slices of a stack beyond 4 GB: ImageJ describes only the first, ahead of all pixels. If another program
@@ -295,7 +295,7 @@ def _check_pages(path: str) -> set[tuple]:
         following, seen = int.from_bytes(head[at : at + offset_size], order), set()
         while following:
             if following in seen:
-                raise UserError(f"{path}: its list of pages forms a loop: the file is damaged, write it again")
+                raise UserError(f"{path}: its list of pages forms a loop: the file is damaged; write it again")
             seen.add(following)
             stream.seek(following)
             count = stream.read(count_size)
@@ -308,7 +308,7 @@ def _check_pages(path: str) -> set[tuple]:
                     f"{path}: has more than {MOST_SIDE:,} pages, more than any volume has slices: write it again"
                 )
             if following >= size or len(count) < count_size or len(after) < offset_size:
-                raise UserError(f"{path}: truncated TIFF, the file ends before its last slice: copy it again")
+                raise UserError(f"{path}: truncated TIFF, which ends before its last slice: copy it again")
             kinds |= _kind([tags[i : i + tag_size] for i in range(0, len(tags), tag_size)], order, offset_size)
             following = int.from_bytes(after, order)
     return kinds

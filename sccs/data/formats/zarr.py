@@ -61,7 +61,7 @@ class ZarrArray(ChunkFolder):
         dataset = next(d for d in image["datasets"] if d["path"].strip("/") == names)
         axes = ome_axes(image, len(self.shape))
         if len(axes) != len(self.shape):
-            raise UserError(f"{self.path}: its metadata names {len(axes)} axes, its shape is {self.shape}: fix them")
+            raise UserError(f"{self.path}: its metadata names {len(axes)} axes, but its shape is {self.shape}: fix it")
         self.axes = "".join(
             {"channel": "c", "time": "t"}.get(str(a.get("type")), str(a["name"])[:1].lower()) for a in axes
         )
@@ -115,7 +115,7 @@ def _multiscale(attributes: Any, path: str) -> dict | None:
     except (LookupError, TypeError):
         pass
     raise UserError(
-        f"{path}: its OME metadata is damaged, `multiscales` has no `datasets` that each have a `path`: fix .zattrs or "
+        f"{path}: its OME metadata is damaged (`multiscales` lacks `datasets` that each have a `path`): fix .zattrs or "
         "zarr.json, or give the path of an array inside it"
     )
 

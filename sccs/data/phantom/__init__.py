@@ -1,18 +1,18 @@
-"""The embedded data set: seeded synthetic volume EM of pancreatic beta-like cells, with exact labels.
+"""The built-in data set: seeded synthetic volume EM of pancreatic beta-like cells, with exact labels.
 
 Every structure is defined in 3-D (distances to surfaces, level sets of smooth fields), so that slices along any axis
 are coherent. Sizes in this package are in voxels of 16 nm, after FIB-SEM of high-pressure frozen mouse beta cells
 (Mueller et al. 2021, J. Cell Biol., "BetaSeg"): a granule is 17 to 22 px across (270 to 350 nm), a mitochondrion 21 to
-31 px (340 to 500 nm). Of the cell's area about .13 is nucleus, .18 granules, .12 mitochondria. The picture is built as
-one would stain it (cytoplasm, nucleus, membranes, organelles, each with its texture, 0 = black, 1 = white) and then
-imaged as a FIB-SEM does (blur, shading, curtains, drift, noise).
+31 px (340 to 500 nm). Of the cell's area about .13 is nucleus, .18 granules, .12 mitochondria. The specimen is
+painted as if stained (cytoplasm, nucleus, membranes, organelles, each with its texture, 0 = black, 1 = white) and then
+imaged as a FIB-SEM would (blur, shading, curtains, drift, noise).
 
 Grey values overlap on purpose: euchromatin, mitochondrial matrix and much of the cytoplasm differ in texture more than
-in grey value. k-means on features of the bundled MAE scores about as the paper's k-means does on real cells, k-means on
-grey values clearly less (`benchmarks/studies/phantom.py`).
+in grey value. k-means on features of the bundled MAE scores about as high as the paper's k-means on real cells; k-means
+on grey values scores clearly lower (`benchmarks/studies/phantom.py`).
 
 Results must not depend on the machine: whatever may differ in its last bits (sums, sines) is evaluated in float64
-and rounded later, the rest is plain arithmetic, and every volume draws from a seed sequence of its own.
+and rounded later, the rest is plain arithmetic, and every volume has its own seed sequence.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def make_phantom(
     """Synthetic volumes `phantom_c1`, `phantom_c2`, ...; with the default shapes c1 to c3 train and c4 tests.
 
     Volume i depends on `seed`, i and its own shape only. A cell fills each volume of 500 px or more (Y, X); smaller
-    volumes show a part of a cell that holds nucleus and cytoplasm. Structures are drawn in voxels: `voxel_nm` is
+    volumes show a part of a cell with nucleus and cytoplasm. Structures are drawn in voxels: `voxel_nm` is
     what the volumes state as their voxel size and changes nothing else.
 
     Raises UserError for a shape that is not three numbers of at least 4 px, a bad seed or voxel size.

@@ -39,7 +39,7 @@ def paint_confounders(scene: Scene) -> None:
 
 
 def paint_granules(scene: Scene) -> None:
-    """Granules until they fill their share of the cell, or no room is found; each lies close to something else."""
+    """Paint granules until they fill their share of the cell, or no room is left; each lies close to something else."""
     goal = scene.stain.granule_fraction * np.count_nonzero(scene.cell < 0.5)
     rng, filled = scene.rng, 0
     for _ in range(ROUNDS):
@@ -85,7 +85,7 @@ def _paint_granule(scene: Scene, centre: np.ndarray, radius: float) -> int:
 
 
 def paint_vesicles(scene: Scene) -> None:
-    """Small clear vesicles in what room is left."""
+    """Paint small clear vesicles in the remaining room."""
     s, rng = scene.stain, scene.rng
     for _ in range(int(1.4e-3 * np.count_nonzero(scene.free))):
         radius = rng.uniform(1.8, 4.2)

@@ -9,7 +9,7 @@ from sccs.data.phantom.scene import MITOCHONDRIA, Scene
 
 
 def paint_mitochondria(scene: Scene) -> None:
-    """Mitochondria until they fill their share of the cell, or no room is found."""
+    """Paint mitochondria until they fill their share of the cell, or no room is left."""
     goal = scene.stain.mitochondria_fraction * np.count_nonzero(scene.cell < 0.5)
     attempts = 300 + int(2e-4 * scene.grey.size)
     filled = 0

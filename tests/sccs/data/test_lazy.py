@@ -87,7 +87,7 @@ def test_axes_given_by_the_user(tmp_path, axes, shape, turn):
     "axes, says",
     [
         ("zyy", "write each axis once"),
-        ("zy", "y and x among them"),
+        ("zy", "including y and x"),
         ("zyxw", "letters of zyxcts"),
         ("yx", "do not fit its shape (4, 9, 7)"),
         ("cyx", "axis c has size 4"),

@@ -96,7 +96,12 @@ def codes():
             Region(),
             "20 x 90 px .z, x. is smaller than a window of 80 x 80 px; use a larger region",
         ),
-        ((90, 90, 90), CUBES, Region(z=[0, 90, 2]), r"region z: a step leaves rows out of xz planes; write \[0, 90\]"),
+        (
+            (90, 90, 90),
+            CUBES,
+            Region(z=[0, 90, 2]),
+            r"region z: a step would skip pixels of xz planes; write \[0, 90\]",
+        ),
     ],
 )
 def test_what_planes_cannot_show_is_refused(shape, voxel_size, region, words):

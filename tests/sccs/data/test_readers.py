@@ -99,7 +99,7 @@ def test_variables_and_home(tmp_path, monkeypatch):
 )
 def test_rgb(tmp_path, suffix, mode, says):
     Image.new(mode, (9, 7)).save(tmp_path / f"a.{suffix}")
-    fails(tmp_path / f"a.{suffix}", f"a.{suffix}: has {says}, SCCS needs greyscale images: convert it to grey")
+    fails(tmp_path / f"a.{suffix}", f"a.{suffix}: has {says}, but SCCS needs greyscale images: convert it to grey")
 
 
 def test_check_slice():
@@ -128,7 +128,7 @@ def test_unknown_formats(tmp_path):
 def test_a_level_of_a_file_without_levels(tmp_path):
     write_hdf5(tmp_path / "a.h5", volume())
     same(tmp_path / "a.h5", volume(), level=0)
-    fails(tmp_path / "a.h5", "has no levels, `level: 1` was requested", level=1)
+    fails(tmp_path / "a.h5", "has no levels, but `level: 1` was requested", level=1)
 
 
 @pytest.mark.parametrize("name, package", [("a.h5", "h5py"), ("a.zarr", "zarr"), ("a.n5", "tensorstore")])
@@ -191,7 +191,7 @@ def test_a_name_that_is_there_is_taken_as_it_is(tmp_path, name):
 @pytest.mark.parametrize(
     "write, name, says",
     [
-        (write_hdf5, "a.ims", "an HDF5 file by its content, not by its suffix"),
+        (write_hdf5, "a.ims", "is an HDF5 file, but its suffix says otherwise"),
         (write_mrc, "a.ccp4", "an MRC file"),
         (write_tiff, "a b.lsm", "/a b.lsm' 'a b.tif'`"),
         (lambda path, data: Image.fromarray(data[0]).save(path, "png"), "a.tif", "a PNG file"),
@@ -199,4 +199,4 @@ def test_a_name_that_is_there_is_taken_as_it_is(tmp_path, name):
 )
 def test_a_file_under_another_suffix_is_told_what_it_is(tmp_path, write, name, says):
     write(tmp_path / name, volume())
-    assert "damaged" not in fails(tmp_path / name, says, "rename it, or give a link, `ln -s ")
+    assert "damaged" not in fails(tmp_path / name, says, "rename it, or link to it with `ln -s ")

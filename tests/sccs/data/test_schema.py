@@ -16,7 +16,7 @@ from tests.sccs.data.own_volumes import load, picture, refused
         ({"fov": "half"}, "data.fov"),
         ({"classes": {0: "a", 1: "a"}}, "not unique"),
         ({"classes": {0: "a"}, "ignore": 0}, "ignore: code 0 is also a class"),
-        ({"classes": {0: "a"}, "merge": {6: 5}}, "merge: 6 goes to 5"),
+        ({"classes": {0: "a"}, "merge": {6: 5}}, "merge: 6 maps to 5"),
         ({"max_train_slices": 0}, "data.max_train_slices"),
         ({"name": "volume"}, "no data set 'volume'; one of phantom, betaseg, volumes"),
         ({"anchor": "volume:0:0:7"}, "data.anchor: .*'volume:0:0:7'.*is written like volume:0:0:0"),
@@ -59,4 +59,6 @@ def test_names_of_classes_fit_into_a_legend(name):
 
 @pytest.mark.parametrize("size", [[0, 1, 1], [1e308, 1e-300, 5]])
 def test_voxels_have_a_size_that_files_can_say(size):
-    refused("voxel sizes are positive numbers of nm, from 0.001 to 1e\\+09", [{"image": picture(), "voxel_size": size}])
+    refused(
+        "voxel sizes must be positive numbers in nm, from 0.001 to 1e\\+09", [{"image": picture(), "voxel_size": size}]
+    )

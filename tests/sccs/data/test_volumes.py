@@ -96,7 +96,7 @@ def test_unknown_label_codes_are_all_listed():
     labels = codes()
     labels[0, 0, 0], labels[4, 5, 5] = 9, 200
     refused(
-        r"data\.test\.0\.labels: label codes 9, 200 are neither",
+        r"data\.test\.0\.labels: label codes 9, 200 are in neither",
         [{"image": picture()}],
         [{"image": picture(), "labels": labels}],
         classes=CLASSES,
@@ -145,7 +145,7 @@ def test_nan_pixels_are_refused_when_loaded_and_when_read():
 @pytest.mark.parametrize(
     "region, message",
     [
-        ({"y": [0, 201]}, r"region y: \[0, 201\] is out of range, the image has 200"),
+        ({"y": [0, 201]}, r"region y: \[0, 201\] is out of range; the image has 200"),
         ({"z": [4, 9]}, "region z"),
         ({"y": [50, 50]}, "region.*y: .* is not"),
         ({"x": [0, 100, 2]}, "region.*x: .* is not"),
@@ -269,7 +269,7 @@ def test_values_far_from_0_are_told_apart(dtype, offset):
 
 
 def test_integers_beyond_double_precision_are_refused():
-    with pytest.raises(UserError, match="neighbouring values are equal in double precision; subtract"):
+    with pytest.raises(UserError, match="double precision rounds neighbouring values to one; subtract"):
         Volume("v", blurred().astype("u8") + np.uint64(2**60))
 
 

@@ -125,11 +125,11 @@ def broken_off(labels):
     "slices, error, match",
     [
         (broken_off, RuntimeError, "fell over"),
-        (lambda v: v[:1], ValueError, "1 slices, 3 were announced"),
-        (lambda v: np.concatenate([v, v]), ValueError, "more slices than the 3 announced"),
+        (lambda v: v[:1], ValueError, "got 1 slices, expected 3"),
+        (lambda v: np.concatenate([v, v]), ValueError, "more slices than the expected 3"),
         (lambda v: v[:, :4], ValueError, r"slice 0 has shape \(4, 6\)"),
-        (lambda v: v.astype(int) + 256, ValueError, "labels are integers in 0..255"),
-        (lambda v: v.astype(float), ValueError, "labels are integers in 0..255"),
+        (lambda v: v.astype(int) + 256, ValueError, "labels must be integers in 0..255"),
+        (lambda v: v.astype(float), ValueError, "labels must be integers in 0..255"),
     ],
 )
 def test_a_failure_leaves_nothing_and_keeps_the_old(target, slices, error, match):

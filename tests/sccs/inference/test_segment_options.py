@@ -49,7 +49,7 @@ def test_the_store_is_valid_and_keeps_transforms_names_and_colours(run, pyramid,
     shutil.copytree(run, named)
     (named / "classes.yaml").write_text("clusters:\n  1: {name: nucleus, colour: '#ff0000'}\n")
     segment(str(named), str(pyramid), str(out), region="1:2,:,10:", ome=version)
-    assert "4 nm pixels, the model was trained at 8 nm" in capsys.readouterr().err
+    assert "4 nm pixels, but the model was trained at 8 nm" in capsys.readouterr().err
     group = validated(out, version)
     label = group["labels/clusters"].attrs.asdict()
     label = label["ome"] if version == "0.5" else label

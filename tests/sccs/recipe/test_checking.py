@@ -163,7 +163,11 @@ MISTAKES = [
         "r.yaml:2: extends: recipe 'scs' not found: neither a file nor a "
         "packaged recipe; did you mean 'sccs'? packaged: ",
     ),
-    ("data: phantom", "data: phantom\nextends: [a, b]", 'r.yaml:2: extends: names one parent recipe, not ["a", "b"]'),
+    (
+        "data: phantom",
+        "data: phantom\nextends: [a, b]",
+        'r.yaml:2: extends: must name one parent recipe, not ["a", "b"]',
+    ),
     (
         "data: phantom",
         "data: phantom\nplugins: [not_there]",

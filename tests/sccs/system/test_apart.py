@@ -35,13 +35,13 @@ def data(tmp_path, monkeypatch) -> Path:
         ("slices/new.tif", "slices", "lies in INPUT"),
         ("linked/new.tif", "slices", "lies in INPUT"),
         ("linked/deeper/new.tif", "slices", "lies in INPUT"),
-        ("slices", "slices/z0.tif", "holds INPUT"),
-        ("linked", "slices/z0.tif", "holds INPUT"),
-        ("slices", "slices/*.tif", "holds INPUT"),
+        ("slices", "slices/z0.tif", "contains INPUT"),
+        ("linked", "slices/z0.tif", "contains INPUT"),
+        ("slices", "slices/*.tif", "contains INPUT"),
         ("slices/z0.tif", "slices/*.tif", "part of INPUT"),
         ("slices/z2.tif", "slices/*.tif", "part of INPUT"),
         ("slices/z2.tif", "**/z*.tif", "part of INPUT"),
-        ("a.zarr", "a.zarr/em/s0", "holds INPUT"),
+        ("a.zarr", "a.zarr/em/s0", "contains INPUT"),
         ("a.zarr/em", "a.zarr/em/s0", "INPUT"),
         ("a.zarr/labels.ome.zarr", "a.zarr/em/s0", "lies in INPUT"),
         ("stored/labels.ome.zarr", "a.zarr", "lies in INPUT"),
@@ -79,12 +79,12 @@ def test_what_may_lie_in_a_folder_may_not_lie_in_a_store(data):
 
 
 def test_what_is_written_beside_the_output_counts_too(data):
-    with pytest.raises(UserError, match="^b.zarr: holds the mask, .*z0.tif"):
+    with pytest.raises(UserError, match="^b.zarr: contains the mask, .*z0.tif"):
         check_apart("b.zarr", {"INPUT": ["raw.tif"], "the mask": ["slices/z0.tif"]}, beside=["slices"])
 
 
 def test_a_way_through_a_folder_that_is_about_to_be_made_hides_nothing(data):
     with pytest.raises(UserError, match="is INPUT"):
         check_apart("new/../raw.tif", {"INPUT": ["raw.tif"]})
-    with pytest.raises(UserError, match="holds INPUT"):
+    with pytest.raises(UserError, match="contains INPUT"):
         check_apart("new/../a.zarr", {"INPUT": ["a.zarr/em/s0"]})

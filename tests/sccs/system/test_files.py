@@ -132,7 +132,7 @@ def test_a_full_disk_for_the_output_is_not_taken_for_that_of_temporary_files(tmp
 
 def test_no_place_for_temporary_files_is_said(monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", "/proc/self/fdinfo")
-    with pytest.raises(UserError, match="no folder for temporary files: .*set TMPDIR"), temporary_folder():
+    with pytest.raises(UserError, match="cannot create a temporary folder: .*set TMPDIR"), temporary_folder():
         pass
 
 

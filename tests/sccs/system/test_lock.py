@@ -251,7 +251,7 @@ def test_what_is_no_lock_but_has_its_name_is_left_as_it_is(tmp_path, put):
     path = lock_file(tmp_path / "poetry")
     put(path)
     before = path.lstat()
-    with pytest.raises(UserError, match="poetry.lock: named like a lock of sccs"), held(tmp_path / "poetry"):
+    with pytest.raises(UserError, match="poetry.lock: named like a lock file of sccs"), held(tmp_path / "poetry"):
         pass
     assert path.lstat() == before and (tmp_path / "precious").read_text() == "precious"
     assert sorted(os.listdir(tmp_path)) == ["poetry.lock", "precious"]

@@ -108,7 +108,7 @@ def test_init_finds_stacks_and_series(tmp_path):
     "given, says",
     [
         ({"array": IMAGE, "more": [IMAGE[0]]}, "contains 2 images .*6 x 5 x 4, 6 x 5"),
-        ({"array": IMAGE[0, 0]}, "no image|only images in colour"),
+        ({"array": IMAGE[0, 0]}, "no image|only colour images"),
     ],
 )
 def test_files_without_one_image_are_one_line(tmp_path, given, says):

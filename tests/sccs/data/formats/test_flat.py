@@ -72,7 +72,7 @@ def test_damaged_png(tmp_path):
     (tmp_path / "a.png").write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError) as caught:
         open_image(tmp_path / "a.png").array[0]
-    said(caught, "a.png: cannot be read, the file is truncated or damaged")
+    said(caught, "a.png: cannot be read; the file is truncated or damaged")
 
 
 def test_a_png_whose_second_half_is_zeros_is_told(tmp_path):
@@ -103,13 +103,13 @@ def test_a_palette_gives_grey_values_labels_keep_their_codes_and_colours_are_ref
 def test_one_slice_in_two_files_is_told(tmp_path):
     write_slices(tmp_path / "em", volume((3, 9, 7)))
     Image.fromarray(volume((9, 7))).save(tmp_path / "em" / "s_1.jpg")
-    fails(tmp_path / "em", "holds s_1.jpg and s_1.png, one slice twice", "give a pattern")
+    fails(tmp_path / "em", "contains one slice twice, s_1.jpg and s_1.png", "give a pattern")
     same(tmp_path / "em" / "*.png", volume((3, 9, 7)))
 
 
 @pytest.mark.parametrize(
     "more, told",
-    [("s_1 (copy).png", "named unlike the others: s_1 (copy).png"), ("s_01.png", "slices of the same number: 1")],
+    [("s_1 (copy).png", "named unlike the others: s_1 (copy).png"), ("s_01.png", "slices with the same number: 1")],
 )
 def test_a_slice_that_is_probably_none_is_told(tmp_path, more, told):
     write_slices(tmp_path / "em", volume((3, 9, 7)))

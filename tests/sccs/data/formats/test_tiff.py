@@ -81,7 +81,7 @@ def test_levels_of_a_pyramidal_tiff(tmp_path):
         tif.write(fine[::2, ::2], subfiletype=1, **options)
     assert same(tmp_path / "a.ome.tif", fine[None]).voxel_size == (4, 4, 4)
     assert same(tmp_path / "a.ome.tif", fine[None, ::2, ::2], level=1).voxel_size == (8, 8, 8)
-    fails(tmp_path / "a.ome.tif", "has 2 level(s), `level: 2` was requested", level=2)
+    fails(tmp_path / "a.ome.tif", "has 2 level(s), but `level: 2` was requested", level=2)
 
 
 @pytest.mark.parametrize("shape", [(4, 9, 7, 3), (9, 7, 3), (3, 9, 7)])
@@ -127,7 +127,7 @@ def test_damaged_pixels(tmp_path):
     array[0]
     with pytest.raises(UserError) as caught:
         array[1]
-    said(caught, "a.tif, slice z=1: cannot be read, the file is truncated or damaged")
+    said(caught, "a.tif, slice z=1: cannot be read; the file is truncated or damaged")
 
 
 def test_images_of_different_kinds_in_one_tiff(tmp_path):
@@ -246,7 +246,7 @@ def test_a_compression_that_nothing_knows_is_told_when_the_file_is_opened(tmp_pa
     "odd, says",
     [
         ({"compression": "zlib"}, "its pages differ in compression"),
-        ({"photometric": "miniswhite"}, "its pages differ in which end is white"),
+        ({"photometric": "miniswhite"}, "its pages differ in photometric interpretation"),
         ({"data": volume((9, 7), "u2")}, "its pages differ in depth"),
         ({"data": volume((8, 7))}, "its pages differ in height"),
         ({"rowsperstrip": 2}, "its pages differ in strips or tiles"),
@@ -257,7 +257,7 @@ def test_a_page_unlike_the_others_is_told_not_decoded_as_they_are(tmp_path, odd,
         for z, plane in enumerate(volume((12, 9, 7))):
             options = {"data": plane, "photometric": "minisblack", "metadata": None, "contiguous": False}
             tif.write(**{**options, **(odd if z == 4 else {})})
-    fails(tmp_path / "a.tif", says, "save it as one stack anew")
+    fails(tmp_path / "a.tif", says, "save it again as one stack")
 
 
 @pytest.mark.parametrize("codes", [False, True])
@@ -270,7 +270,7 @@ def test_pages_written_one_by_one_may_be_packed_each_in_its_way_but_white_at_one
     if codes:
         same(tmp_path / "b.tif", volume(), codes=True)
     else:
-        fails(tmp_path / "b.tif", "differ in which end is white")
+        fails(tmp_path / "b.tif", "differ in photometric interpretation")
 
 
 def test_masks_and_thumbnails_beside_the_pages_do_not_count(tmp_path):

@@ -48,7 +48,7 @@ def test_ome_zarr_levels_axes_and_units(tmp_path, version):
     assert same(tmp_path / "a.ome.zarr", fine).voxel_size == (50, 10, 20)
     assert same(tmp_path / "a.ome.zarr", fine[:, ::2, ::2], level=1).voxel_size == (50, 20, 40)
     assert same(tmp_path / "a.ome.zarr" / "scale1", fine[:, ::2, ::2]).voxel_size == (50, 20, 40)
-    fails(tmp_path / "a.ome.zarr", "has 2 level(s) (scale0, scale1), `level: 2` was requested", level=2)
+    fails(tmp_path / "a.ome.zarr", "has 2 level(s) (scale0, scale1), but `level: 2` was requested", level=2)
 
 
 def test_ome_zarr_with_channel_and_time(tmp_path):
@@ -56,7 +56,7 @@ def test_ome_zarr_with_channel_and_time(tmp_path):
     write_ome_zarr(tmp_path / "a.zarr", [data], [(1, 1, 2, 1, 1)], "0.4", "tczyx", base_scale=[1, 1, 8, 4, 4])
     assert same(tmp_path / "a.zarr", data[0, 0]).voxel_size == (16, 4, 4)
     write_ome_zarr(tmp_path / "b.zarr", [volume((2, 4, 9, 7))], [(1, 1, 1, 1)], axes="czyx")
-    fails(tmp_path / "b.zarr", "has 2 channels, SCCS needs greyscale images")
+    fails(tmp_path / "b.zarr", "has 2 channels, but SCCS needs greyscale images")
 
 
 def test_ome_zarr_axis_order_is_the_files(tmp_path):
@@ -105,7 +105,7 @@ def test_damaged_zarr_chunk(tmp_path, zarr_format, content):
     np.testing.assert_array_equal(array[0], volume()[0])
     with pytest.raises(UserError) as caught:
         array[3]
-    said(caught, "a.zarr, slice z=3: cannot be read, the file is truncated or damaged")
+    said(caught, "a.zarr, slice z=3: cannot be read; the file is truncated or damaged")
 
 
 def test_damaged_zarr_metadata(tmp_path):
