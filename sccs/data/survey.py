@@ -23,7 +23,7 @@ from sccs.data.formats.tiff import TIFF_SUFFIXES
 from sccs.data.formats.zarr import is_zarr
 from sccs.data.loading import stem
 from sccs.data.readers import ImageSource, expand, open_image
-from sccs.data.stored import looks_unsigned, natural
+from sccs.data.stored import NoSuchLevel, looks_unsigned, natural
 from sccs.data.tiler import WINDOW as LEAST
 from sccs.data.volumes import drift, evenly, ordinary, stride
 
@@ -290,9 +290,7 @@ def _levels(path: str, axes: str | None) -> list[ImageSource]:
     while sources[0].array.stored.has_levels:
         try:
             sources.append(open_image(path, axes=axes, level=len(sources)))
-        except UserError as error:
-            if "level" not in str(error):
-                raise
+        except NoSuchLevel:
             break
     return sources
 

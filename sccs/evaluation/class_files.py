@@ -54,7 +54,9 @@ def cluster_files(run: Path) -> dict[Path, ImageSource]:
     for path in sorted((run / FOLDER).glob(f"*{CLUSTERS}")):
         found[path] = open_image(path, codes=True)
         if found[path].dtype != np.uint8:
-            raise UserError(f"{path}: holds {found[path].dtype}, but clusters are uint8: copy it again, or remove it")
+            raise UserError(
+                f"{path}: has dtype {found[path].dtype}, but clusters are uint8: copy it again, or remove it"
+            )
     return found
 
 

@@ -21,7 +21,8 @@ MOST_PIXELS = 1 << 28  # to look at
 
 def find_tissue(image: VolumeArray, most: int = MOST_PIXELS) -> np.ndarray | None:
     """Where a volume (Z, Y, X) has tissue: (m, Y, X) uint8, 1 or 0; None if too little of it is background, or if a
-    slice has more than `most` px. m: slices, as few as `most` allows; `sccs.data.mask` reads them as a coarser image.
+    slice has more than `most` px. m: slices, as many as `most` and `MOST_SLICES` allow; `sccs.data.mask` reads them as
+    a coarser image.
     """
     Z, Y, X = image.shape
     step = slices_apart(Z, min(MOST_SLICES, most // (Y * X)))

@@ -77,9 +77,16 @@ def init(
                 raise UserError(f"{each}: already exists; choose another name with --out, or pass --overwrite")
             check_place(each, folder=False)
             check_apart(each, {"INPUT": [expand(given)]}, within=False)
-        for file, found, tissue in masks:
-            say(_write_mask(file, found, tissue))
-        write_text(path, recipe.recipe_text(plan, volumes, notes, said, path.parent, axes, minutes))
+        new = [file for file, _, _ in masks if not os.path.lexists(file)]
+        try:
+            told = [_write_mask(*each) for each in masks]
+            write_text(path, recipe.recipe_text(plan, volumes, notes, said, path.parent, axes, minutes))
+        except BaseException:
+            for file in new:
+                file.unlink(missing_ok=True)
+            raise
+    for line in told:
+        say(line)
     say("\n".join([*said, f"recipe: {path}", f"next: sccs run {path}"]))
     return path
 

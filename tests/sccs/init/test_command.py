@@ -1,4 +1,4 @@
-"""`sccs init`: what it says, which recipe it writes, that the recipe runs, and what odd input is answered with."""
+"""`sccs init`: what it says, which recipe it writes, that the recipe runs, and how it reports unusual input."""
 
 import numpy as np
 import pytest
@@ -184,3 +184,16 @@ def test_a_mask_that_is_there_is_kept_unless_it_may_be_replaced(tmp_path, monkey
     assert (tmp_path / "cell_mask.tif").read_text() == "mine" and not (tmp_path / "cell.yaml").exists()
     init("cell.tif", overwrite=True)
     assert not tifffile.imread("cell_mask.tif")[..., 128:].any()
+
+
+def test_a_recipe_that_cannot_be_written_leaves_no_mask(tmp_path, monkeypatch, small_parts):
+    def full(*_):
+        raise OSError(28, "No space left on device", "cell.yaml")
+
+    monkeypatch.chdir(tmp_path)
+    image = volume(depth=1, shape=(96, 208))
+    image[:, :, 104:] = 255
+    tifffile.imwrite("cell.tif", image, photometric="minisblack")
+    monkeypatch.setattr("sccs.init.command.write_text", full)
+    assert main(["init", "cell.tif"]) == 2
+    assert [each.name for each in tmp_path.glob("cell*")] == ["cell.tif"]
