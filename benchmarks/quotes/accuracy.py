@@ -51,7 +51,11 @@ def summary(results: Path) -> str:
         ("", "`sccs_plus`, the default of `sccs init`", answers.over_real("sccs_plus")),
         ("name 32 clusters", "`sccs_plus_fine`", answers.over_real(FINE)),
         *taught,
-        ("label all training images", "linear probe", by_clicks("linear probe (supervised)", -1)),
+        (
+            "label all training images",
+            "linear probe on the features of `sccs_plus`",
+            by_clicks("linear probe (supervised)", -1),
+        ),
     ]
     ahead, _ = _difference(answers, "sccs", "kmeans")
     galleries = {k: by_clicks(f"{k} clusters, named from galleries", 0) for k in (8, 32)}
@@ -114,7 +118,11 @@ def reading(results: Path) -> str:
             for group, found in groups.items()
         ).removeprefix("as good: ")
         + ". With labels: "
-        + ", ".join(f"{label} {short(mean[label])}" for label in SUPERVISED if label in mean)
+        + ", ".join(
+            f"{label}{' on the features of `sccs`' * (label == 'linear_probe')} {short(mean[label])}"
+            for label in SUPERVISED
+            if label in mean
+        )
         + "."
     )
     return paragraph(said)
@@ -134,7 +142,7 @@ def agreement(results: Path) -> str:
         if least:
             by_set = ", ".join(f"{data} {100 * share:.1f} %" for data, share in least.items())
             said.append(f"at the size `{size}` {by_set} ({Origin.read(table)})")
-    return paragraph(f"Least of all seeds: {'; '.join(said) or 'not measured'}.")
+    return paragraph(f"Lowest agreement of any seed: {'; '.join(said) or 'not measured'}.")
 
 
 def losses(results: Path) -> str:
@@ -264,11 +272,11 @@ def maester(results: Path) -> str:
         if "features.central=16" in origin.notes
         else "MAESTER's accuracy above was measured with its recipe"
     )
-    said += ", its time with the published `central: 4` (19,600 windows for 560 × 560 px)."
+    said += ", and its time with the published `central: 4` (19,600 windows for 560 × 560 px)."
     if not (results / "quick" / "maester.csv").exists():
         return paragraph(f"{said} The accuracy of 4 has not been measured yet (`python -m benchmarks.tables maester`).")
     answers, origin = _quick(results, "maester")
-    return sourced(text.by_system(answers), f"{said} Both: {origin}.")
+    return sourced(text.by_system(answers), f"{said} Accuracy of both: {origin}.")
 
 
 def few_labels(results: Path) -> str:
@@ -279,8 +287,8 @@ def few_labels(results: Path) -> str:
         side = few_labels_table.SIDE
         rest = ", ".join(f"{row} {value:.1f} s" for row, value in times.items() if row != "SCCS")
         said += (
-            f" Fitting again and predicting {side:,} x {side:,} px, with nodes and pixel features at "
-            f"hand: SCCS {times['SCCS']:.2f} s, {rest}."
+            f" Refitting and predicting {side:,} x {side:,} px, with nodes and pixel features "
+            f"precomputed: SCCS {times['SCCS']:.2f} s, {rest}."
         )
     return sourced(few_labels_table.by_budget(few_labels_table.read(table)), said)
 
@@ -335,7 +343,7 @@ def students(results: Path) -> str:
         for pair in (("sccs", "sccs_fast"), ("sccs_plus_mae", "sccs_plus"))
     ]
     tested = f"On test images, mean of the real sets: {'; '.join(pairs)} (commit {', '.join(origin.commits)})."
-    table_of = markdown(["system", "MAE", "student", "lost", "student in bfloat16", "lost by that"], rows)
+    table_of = markdown(["system", "MAE", "student", "lost", "student in bfloat16", "lost by bfloat16"], rows)
     return f"{paragraph(said)}\n\n{table_of}\n\n{paragraph(_around(results))}\n\n{paragraph(tested)}"
 
 

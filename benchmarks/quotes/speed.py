@@ -71,8 +71,8 @@ def ratios(results: Path) -> str:
     seconds, _ = _timing(results)
     maester = _total(seconds["maester"])
     return paragraph(
-        f"So SCCS is {maester / _total(seconds['sccs']):.0f} times faster than MAESTER here (paper: {PAPER_RATIO}), "
-        f"`sccs_fast` {maester / _total(seconds['sccs_fast']):.0f} times. {_scaling(results)}"
+        f"SCCS is {maester / _total(seconds['sccs']):,.0f} times as fast as MAESTER here (paper: {PAPER_RATIO} times), "
+        f"`sccs_fast` {maester / _total(seconds['sccs_fast']):,.0f} times. {_scaling(results)}"
     )
 
 
@@ -230,7 +230,7 @@ def beside_others(results: Path) -> str:
     """A FOV beside other programs."""
     path = results / "quick" / "beside.csv"
     rows = [list(row.values()) for row in lines(path)]
-    return sourced(besides.table(rows), f"{Origin.read(path)}; seconds a FOV, medians (ranges) of rounds.")
+    return sourced(besides.table(rows), f"{Origin.read(path)}; seconds per FOV, medians (ranges) of rounds.")
 
 
 def throughput(results: Path) -> str:

@@ -85,7 +85,7 @@ def masks(results: Path) -> str:
 def objects_time(results: Path) -> str:
     """Time and memory of `sccs objects` by the size of the volume."""
     table = results / "objects" / "objects.csv"
-    heads = ["volume, GiB", "shape (z, y, x)", "objects", "peak memory, GiB", "CPU seconds", "CPU seconds a GiB"]
+    heads = ["volume, GiB", "shape (z, y, x)", "objects", "peak memory, GiB", "CPU seconds", "CPU seconds per GiB"]
     rows = [[row[head] for head in heads] for row in lines(table)]
     return f"{markdown(heads, rows)}\n\n{paragraph(f'{Origin.read(table)}; synthetic class maps, distances included.')}"
 

@@ -33,7 +33,7 @@ COMMAND = "python -m benchmarks.speed.objects"
 TARGET = 1.0  # GiB
 KINDS = ((1, 32, (6, 12)), (2, 96, (24, 34)))  # code, voxels of a cell, radii
 HEADER = [
-    "volume, GiB", "shape (z, y, x)", "objects", "peak memory, GiB", "CPU seconds", "CPU seconds a GiB", "seconds",
+    "volume, GiB", "shape (z, y, x)", "objects", "peak memory, GiB", "CPU seconds", "CPU seconds per GiB", "seconds",
 ]  # fmt: skip
 
 
