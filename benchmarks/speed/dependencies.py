@@ -4,8 +4,9 @@
     python -m benchmarks.speed.dependencies --write  # writes docs/decisions.md
 
 Names come from setup.cfg, sizes from the files that pip installed (the package alone, and with what it needs beyond the
-packages that stand above it in the table), times from fresh processes (processor time, the less of two, less an empty
-one's: it hardly depends on what else runs). The reasons are ours: `WHY`, and `BY_HAND` for what we write ourselves.
+packages above it in the table), times from fresh processes (CPU time, the smaller of two, minus that of an empty
+process, so that other work hardly affects it). The reasons are written by hand: `WHY`, and `BY_HAND` for what we write
+ourselves.
 """
 
 from __future__ import annotations
@@ -45,24 +46,24 @@ MODULES = {
     "import-linter": "importlinter",
 }
 WHY = {
-    "numpy": "arrays; what everything else speaks",
-    "scipy": "filters, sparse eigensolvers, Hungarian matching, components: code that one must not write anew",
+    "numpy": "arrays, which everything else exchanges",
+    "scipy": "filters, sparse eigensolvers, Hungarian matching, components: code not worth rewriting",
     "torch": "the MAE, trained parts, GPU; replaces hand-written gradients and kernels",
-    "dgl": "every superpixel graph is a DGLGraph, from the builder on; anyone's DGL layer works on it",
+    "dgl": "every superpixel graph is a DGLGraph from the start, so any DGL layer works on it",
     "pandas": "the tables of `sccs objects`; dgl imports it without declaring it",
-    "numba": "compiles the few loops over pixels (SLIC, pooling); replaces a compiled extension of our own",
+    "numba": "compiles the few loops over pixels (SLIC, pooling); replaces our own compiled extension",
     "scikit-image": "label tools, and the SLIC that ours must equal",
-    "scikit-learn": "k-means++ seeds, logistic regression, interface of estimators; replaces solvers of our own",
-    "pydantic": "checks recipes against signatures and says where they are wrong; replaces a validator of our own",
+    "scikit-learn": "k-means++ seeds, logistic regression, the estimator interface; replaces our own solvers",
+    "pydantic": "checks recipes against signatures and says where they are wrong; replaces our own validator",
     "pyyaml": "reads recipes, with the line of each value",
     "tqdm": "the progress bars of all commands",
-    "filelock": "locks of the operating system, on files; replaces one of our own",
-    "matplotlib": "figures and inline SVG charts; replaces a drawing library of our own",
+    "filelock": "file locks of the operating system; replaces our own lock",
+    "matplotlib": "figures and inline SVG charts; replaces our own drawing library",
     "jinja2": "the template of report.html",
-    "safetensors": "models without pickle, readable anywhere; replaces a file format of our own",
+    "safetensors": "models without pickle, readable anywhere; replaces our own file format",
     "tifffile": "TIFF of every kind: BigTIFF, OME, ImageJ, pyramids",
     "pillow": "PNG, JPEG, BMP, PGM, and pictures in the report",
-    "tensorboard": "losses and pictures while a run goes on",
+    "tensorboard": "losses and images during a run",
     "faiss-cpu": "nearest centroids and k-means, in every run that clusters",
     "faiss-gpu-cu12": "the same on a GPU",
     "zarr": "OME-Zarr and Zarr, local or not",
@@ -70,7 +71,7 @@ WHY = {
     "connected-components-3d": "connected components of 3-D masks, several times as fast as SciPy's",
     "edt": "distances in anisotropic voxels, to split objects and between classes; several times as fast as SciPy's",
     "zmesh": "closed surfaces of objects, simplified within an error; replaces marching cubes and a simplifier",
-    "pyarrow": "Parquet tables of objects, where it is installed",
+    "pyarrow": "Parquet tables of objects, if it is installed",
     "h5py": "HDF5",
     "ncempy": "the headers of Gatan's DM3 and DM4",
     "pylibczirw": "ZEISS's CZI, by ZEISS",
@@ -85,39 +86,39 @@ WHY = {
     "pytest-timeout": "ends a test that hangs",
     "pytest-xdist": "tests in several processes at once",
     "hypothesis": "property tests of readers, tiling and mapping",
-    "mkdocs": "the documentation site, from the Markdown that the checkout is read in; fails at a dead link",
-    "mkdocs-material": "its looks and its search, which work from a disk",
-    "mkdocstrings": "its API pages from docstrings, without an import; replaces pdoc, whose pages stood apart",
-    "dask": "work shared between processes and machines, lazy arrays; replaces a scheduler of our own",
+    "mkdocs": "the documentation site, from the Markdown that the checkout is read in; fails on dead links",
+    "mkdocs-material": "its theme and search, which also work offline",
+    "mkdocstrings": "its API pages from docstrings, without an import; replaces pdoc, whose pages were a separate site",
+    "dask": "work shared between processes and machines, lazy arrays; replaces our own scheduler",
     "distributed": "the scheduler of Dask for several machines",
-    "onnx": "the encoder as a file that other runtimes read",
-    "onnxscript": "what torch.onnx.export writes the file with",
+    "onnx": "the encoder as a file for other runtimes",
+    "onnxscript": "required by torch.onnx.export",
     "onnxruntime": "checks the exported encoder against torch",
-    "bioimageio-spec": "the Zoo's own description and validator",
-    "napari": "the viewer that the plug-in lives in",
+    "bioimageio-spec": "the BioImage Model Zoo's description format and validator",
+    "napari": "the viewer that hosts the plug-in",
     "npe2": "the plug-in's manifest",
     "ome-zarr-models": "public validator of OME-Zarr in our tests",
 }
 BY_HAND = {
     "locks on outputs": (
         "filelock | the operating system frees a dead command's lock at once, on every machine that sees it; ours had "
-        "to watch a file for a minute. Ours still: who holds the lock, and no file left behind"
+        "to watch a file for a minute. Still ours: naming the lock's holder, and leaving no file behind"
     ),
     "progress bars": (
         "tqdm | one kind for all commands. The lines in log.txt, one every tenth, are ours: tqdm redraws one line"
     ),
     "N5": "tensorstore | reads it lazily, with all codecs; zarr-python 3 no longer reads it",
-    "HTML": "jinja2 | one template, which escapes what it is given",
+    "HTML": "jinja2 | one template, which escapes its input",
     "MRC": (
-        "by hand, 49 lines | mrcfile takes IMOD's unsigned bytes for signed ones, refuses headers without the word "
-        "MAP unless told to be permissive, and reads compressed files, which ours does not, into memory as a whole. "
-        "Modes, byte orders and extended headers are no different. It writes what our tests read"
+        "by hand, 49 lines | mrcfile takes IMOD's unsigned bytes for signed ones, rejects headers without the word "
+        "MAP unless it is permissive, and loads compressed files, which ours does not read, into memory as a whole. "
+        "Modes, byte orders and extended headers are the same. It writes the files that our tests read"
     ),
     "OME-Zarr: metadata, pyramid of labels": (
-        "by hand, on zarr | many processes fill a store block by block, in bounded memory, and go on after a kill. "
-        "ome-zarr 0.18 has names, colours and both versions, but writes one Dask graph, with the nearest voxels. "
-        "ngff-zarr 0.50 takes the most frequent label, but cuts off edges that fill no cell, and writes no "
-        "`image-label`. yaozarrs 0.3 makes empty stores with it, of 0.5 alone, and computes no levels. "
+        "by hand, on zarr | many processes fill a store block by block, in bounded memory, and resume after a kill. "
+        "ome-zarr 0.18 has names, colours and both versions, but writes one Dask graph, by nearest neighbour. "
+        "ngff-zarr 0.50 takes the most frequent label, but crops edges that do not fill a cell, and writes no "
+        "`image-label`. yaozarrs 0.3 writes it, but only empty stores of version 0.5, without computing levels. "
         "ome-zarr-models checks ours in the tests"
     ),
     "colours": (
@@ -126,35 +127,35 @@ BY_HAND = {
         "over all of colour space"
     ),
     "files that appear whole": (
-        "by hand, 93 lines | atomicwrites is no longer kept, and replaces files, not folders, which a Zarr store is"
+        "by hand, 93 lines | atomicwrites is unmaintained, and replaces files but not folders, such as a Zarr store"
     ),
     "cache of features and graphs": (
-        "by hand, on safetensors | joblib and diskcache pickle, and joblib's key knows the code of one function; ours "
-        "knows that of all modules that a part imports"
+        "by hand, on safetensors | joblib and diskcache pickle, and joblib's key covers the code of one function; ours "
+        "covers all modules that a part imports"
     ),
     "exports with hashes": (
-        "by hand, on zipfile | `sha256sum -c` checks them; BagIt would add files that nobody who loads a model looks "
-        "for"
+        "by hand, on zipfile | `sha256sum -c` checks them; BagIt would add files that nobody needs to load a model"
     ),
     "places of mistakes in recipes": (
-        "by hand, on PyYAML and pydantic | PyYAML knows the places, pydantic the mistakes; we found nothing that "
-        "joins the two over `extends` and `--set`"
+        "by hand, on PyYAML and pydantic | PyYAML knows the places, pydantic the mistakes; we found no library "
+        "that combines them across `extends` and `--set`"
     ),
     "registry of parts": (
-        "by hand, on entry points | a table of names, and `importlib.metadata` for the parts of others; registries by "
-        "decorator know a part only when it is imported"
+        "by hand, on entry points | a table of names, and `importlib.metadata` for third-party parts; registries by "
+        "decorator know a part only once it is imported"
     ),
     "SLIC, openings by area": (
         "by hand, compiled by Numba | equal to scikit-image, in a fraction of the time ([speed.md](speed.md))"
     ),
     "tiles, halos, seams": (
-        "by hand | libraries for tiles blend overlapping scores; clusters are labels, which do not blend"
+        "by hand | tiling libraries blend overlapping scores; clusters are labels, which do not blend"
     ),
 }
 
 
 def listed() -> list[tuple[str, Requirement]]:
-    """(group, requirement) of setup.cfg: "core", then each extra, a package only where it is named first."""
+    """(group, requirement) of setup.cfg: "core", then each extra; a package is listed only once, where it is named
+    first."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     groups = {"core": setup["options"]["install_requires"], **setup["options.extras_require"]}
@@ -170,7 +171,7 @@ def listed() -> list[tuple[str, Requirement]]:
 
 
 def size(name: str) -> int | None:
-    """Bytes of a package's files; None where it is not installed."""
+    """Bytes of a package's files; None if it is not installed."""
     try:
         files = metadata.files(name) or []
     except metadata.PackageNotFoundError:
@@ -194,7 +195,7 @@ def needs(name: str, found: set[str] | None = None) -> set[str]:
 
 
 def seconds(code: str) -> float | None:
-    """Processor time of a fresh process that runs `code`, the less of two; None where it fails."""
+    """CPU time of a fresh process that runs `code`, the smaller of two; None if it fails."""
     times = []
     for _ in range(2):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -208,13 +209,13 @@ def seconds(code: str) -> float | None:
 
 def _import_time(name: str, empty: float) -> float | None:
     module = MODULES.get(name, name.replace("-", "_"))
-    # the way that the project imports it: DGL through its adapter
+    # as the project imports it: DGL through its adapter
     took = seconds("from registry.spg.dgl_adapter import dgl; dgl.graph" if name == "dgl" else f"import {module}")
     return None if took is None else max(0.0, took - empty)
 
 
 def by_hand() -> str:
-    """The section on what no library does for us, and why; and on what one does instead."""
+    """The section on what we write by hand, on what a library does, and on the reasons."""
     rows = (f"| {what} | {choice_and_why} |" for what, choice_and_why in BY_HAND.items())
     return "\n".join(["## By hand or by a library", "", "| what | choice | why |", "|---|---|---|", *rows])
 
@@ -248,18 +249,17 @@ def page() -> str:
             "# Dependencies: what each replaces and costs",
             "",
             f"Written by `{COMMAND} --write`. MB: the package's own installed files. New MB: with",
-            "what it needs beyond the rows above. Seconds: processor time of the import in a fresh process, "
-            "the less of",
-            f"two, with all that it draws in (Python {platform.python_version()}; commit {commit()}). A CUDA build of "
+            "what it needs beyond the rows above. Seconds: CPU time of the import in a fresh process, the smaller of",
+            f"two, with everything it imports (Python {platform.python_version()}; commit {commit()}). A CUDA build of "
             "torch is larger.",
             "",
-            "| group | package | MB | new MB | import, s | why it, and what it replaces |",
+            "| group | package | MB | new MB | import, s | why, and what it replaces |",
             "|---|---|---|---|---|---|",
             *rows,
             "",
-            f"All that is installed here: {whole / 1e6:.0f} MB. `sccs --help` imports none of them and takes "
+            f"Total installed here: {whole / 1e6:.0f} MB. `sccs --help` imports none of them and takes "
             f"{max(start - empty, 0):.2f} s.",
-            "Everything beyond the core is an extra: without it, what needs it names the pip command.",
+            "Everything beyond the core is an extra: if one is missing, the error gives the pip command.",
             "",
             by_hand(),
             "",
