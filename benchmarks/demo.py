@@ -1,7 +1,7 @@
 """The end of `make demo`: simulated clicks, the organelles that SCCS finds with them, and what to do next.
 
-`python -m benchmarks.demo RUN`: a run on the embedded phantom, whose labels are known, is taught `CLICKS` pixels of
-each class of its training images; picture and scores are of its test images.
+`python -m benchmarks.demo RUN` teaches a run on the embedded phantom, whose labels are known, with `CLICKS` pixels of
+each class from its training images. The picture and the scores are of its test images.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def clicks(dataset: Dataset, seed: int = 0) -> str:
 
 
 def main(run: Path) -> None:
-    """Teach the run, and say where the picture is and what to do next."""
+    """Teach the run, then print where the picture is and what to do next."""
     dataset = steps.run_data(run, Pipeline.load(run))
     table = run / "clicks.csv"
     table.write_text(clicks(dataset))
     steps.teach(run, [str(table)])
     scores = json.loads((run / "metrics.json").read_text())["test"]["taught"]
     each = ", ".join(f"{name} {measures['dsc']:.2f}" for name, measures in scores["classes"].items())
-    say(f"\nOrganelles of test images, after {CLICKS} labelled pixels of each class: DSC {each}.")
+    say(f"\nOrganelles in the test images, after {CLICKS} labelled pixels of each class: DSC {each}.")
     say(f"picture  {(run / 'figures' / 'figure3_comparison.png').absolute()}")
     say(f"report   {(run / 'report.html').absolute()}\n")
     say("Next: sccs auto YOUR_IMAGE        look at it, train on it, open its report")

@@ -1,11 +1,11 @@
-"""What all tables share: one system on one data set with one seed, carried out, kept, and not carried out again.
+"""Shared by all tables: run one system on one data set with one seed, keep the result, and never run it twice.
 
 A `Job` is a recipe's system with the `data` block and the rest class of a set's recipe: one configuration per system
 for all sets. A finished job is a JSON file in OUT/runs, under a name that holds a hash of the resolved recipe, the
 features' checkpoint and the code that the system uses, so that no table mixes two configurations of a system.
 
-Sizes: `full` is every recipe as it stands. `quick` keeps methods, features, graphs and k, and shortens what `QUICK` and
-`QUICK_DATA` say: fewer slices of thick volumes, shorter trainings, coarser grids where a system has one.
+Sizes: `full` uses every recipe unchanged. `quick` keeps methods, features, graphs and k, and shortens what `QUICK` and
+`QUICK_DATA` list: fewer slices of thick volumes, shorter trainings, coarser grids for the systems that have one.
 """
 
 from __future__ import annotations
@@ -76,8 +76,9 @@ QUICK_DATA = {
 
 @dataclass
 class Job:
-    """One system on one set with one seed; `noise`: degradations (kind, strength) of test images, scored besides;
-    `rest`: the set's class that the second mean leaves out, None where its name tells (`sccs.evaluation.tables`)."""
+    """One system on one set with one seed; `noise`: degradations (kind, strength) of test images, which are scored as
+    well; `rest`: the set's class that the second mean leaves out, None if its name is enough to tell
+    (`sccs.evaluation.tables`)."""
 
     system: str
     data: str
@@ -90,13 +91,13 @@ class Job:
 
     @property
     def file(self) -> str:
-        """Its name in OUT/runs."""
+        """The name of the job's file in OUT/runs."""
         key = fingerprint(self.configuration, self.recipe["data"], list(self.noise), self.rest)[:10]
         return f"{self.data}-{self.system}-s{self.seed}-{key}.json"
 
 
 def shortened(rows: Sequence[tuple[str, Sequence[str]]], size: str) -> str:
-    """What a size changes in systems, each with overrides of its own, in words; empty where nothing."""
+    """A sentence on what a size changes in systems, given (system, its overrides); empty if it changes nothing."""
     shared: dict[str, list[str]] = {}
     for system, overrides in rows:
         given = {option.partition("=")[0] for option in overrides}
@@ -104,7 +105,7 @@ def shortened(rows: Sequence[tuple[str, Sequence[str]]], size: str) -> str:
         if changed and system not in (names := shared.setdefault(" ".join(changed), [])):
             names.append(system)
     listed = "; ".join(f"`{options}` for {', '.join(names)}" for options, names in shared.items())
-    return f"The size `quick` has {listed}." if listed else ""
+    return f"Size `quick` uses {listed}." if listed else ""
 
 
 def phantom(side: int, depth: int = 4, train_slices: int = 1, test_slices: int = 1) -> dict[str, Any]:
@@ -132,7 +133,7 @@ def job(
     pipeline = Pipeline.from_recipe(own)
     parts = {key: value for key, value in pipeline.recipe.resolved().items() if key not in ELSEWHERE}
     configuration = fingerprint(parts, pipeline.features.fingerprint(), _code(pipeline))[:10]
-    # where the images lie on this machine is no part of what they are
+    # the images' location on this machine does not identify them
     text = json.dumps(own["data"])
     for variable in ("SCCS_DATA", "BETASEG_ROOT"):
         if os.environ.get(variable):
@@ -142,16 +143,16 @@ def job(
 
 
 def _code(pipeline: Pipeline) -> str:
-    """Hash of the code that the four parts and the frame run."""
+    """Hash of the code of the four parts and of the frame."""
     parts = [part for role in registry.ROLES for part in (getattr(pipeline, role), *getattr(pipeline, role).parts)]
     return code_of({type(part).__module__ for part in parts} | set(FRAME))
 
 
-# ------------------------------------------------------------------------------------------------------- carrying out
+# ------------------------------------------------------------------------------------------------------------ running
 def result_of(job: Job, store: Path) -> dict[str, Any]:
-    """The job's result: from `store`/runs, else carried out now and kept there, with its first test slice beside it.
+    """The job's result, from `store`/runs if it is there; else run the job, and keep its result and first test slice.
 
-    A system that a set is nothing for (UserError) has a result with the reason under `failed`, which is not kept.
+    If the system cannot run on the set (UserError), the result has the reason under `failed`, and is not kept.
     """
     path = store / "runs" / job.file
     if not path.exists():
@@ -166,7 +167,7 @@ def result_of(job: Job, store: Path) -> dict[str, Any]:
 
 
 def carry_out(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Train (without labels, but for systems that say so), segment train and test volumes, score.
+    """Train (without labels, except for systems that declare them), segment the training and test volumes, and score.
 
     Returns the result, and the first test slice as arrays (Y, X): `image` uint8, `labels` int32, `clusters` uint8.
     """
@@ -199,7 +200,7 @@ def carry_out(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
         "fragments": test.fragments,
         "mapping": metrics["mapping"]["train"],
         "test": metrics["test"],
-        # for choices among systems, which test labels may not make
+        # for choices among systems, which must not use test labels
         "train_images": _scored(job, dataset, train, train)["test"]["train"]["mean"]["dsc"],
         "per_image": metrics["per_image"],
         "consistency": metrics["consistency"],
@@ -224,7 +225,7 @@ def _first_slice(dataset: Dataset, test: Segmentation) -> dict[str, np.ndarray]:
 
 
 def expanded(block: dict[str, Any]) -> dict[str, Any]:
-    """The inverse of what `job` did to the folders of the sets."""
+    """Undo what `job` did to the folders of the sets."""
     text = json.dumps(block)
     for variable in ("SCCS_DATA", "BETASEG_ROOT"):
         if os.environ.get(variable):
@@ -234,8 +235,8 @@ def expanded(block: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class Segmentation:
-    """Of several volumes: confusion tables by FOV, pixels per cluster (k,), clusters in use per volume, how many
-    connected pieces of one cluster there are per megapixel, and the first slice (Y, X)."""
+    """The segmentation of several volumes: confusion tables by FOV, pixels per cluster (k,), clusters in use per
+    volume, connected pieces of one cluster per megapixel, and the first slice (Y, X)."""
 
     tables: dict[str, np.ndarray]
     pixels: np.ndarray

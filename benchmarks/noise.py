@@ -1,9 +1,9 @@
 """Degraded test images (paper, Appendix Table 3): five kinds of noise, each at several strengths, drawn slice by slice.
 
-Strengths are in units of the volume's own standard deviation where noise is added, so that one strength means the same
-for 8- and 16-bit images: it is the deviation of what is added (gaussian), the deviation that shot noise has at the mean
-intensity (poisson), the share of pixels set to the darkest or brightest 0.1 % (salt_and_pepper), the deviation of a
-Gaussian in px (blur), or the factor of contrast about the mean (contrast).
+Where noise is added, strengths are in units of the volume's own standard deviation, so that a strength means the same
+for 8- and 16-bit images. A strength is the deviation of the added noise (gaussian), the deviation of the shot noise at
+the mean intensity (poisson), the share of pixels set to the darkest or brightest 0.1 % (salt_and_pepper), the deviation
+of a Gaussian in px (blur), or the factor of contrast about the mean (contrast).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LEVELS = {
 
 
 def noise_levels(size: str) -> list[tuple[str, float]]:
-    """Kinds and strengths of the table of noise; `quick` leaves out the weakest of each kind."""
+    """Kinds and strengths in the noise table; `quick` leaves out the weakest of each kind."""
     return [(kind, level) for kind, levels in LEVELS.items() for level in (levels[1:] if size == "quick" else levels)]
 
 
@@ -76,14 +76,14 @@ def degrade(
         return np.where(draw < strength / 2, low, np.where(draw < strength, high, plane))
     if kind == "blur":
         return gaussian_filter(plane, strength, mode="reflect")
-    # less contrast, at the depth of an 8-bit camera: what falls between two grey values is lost
+    # less contrast, at the depth of an 8-bit camera: differences below one grey value are lost
     step = (high - low) / 255
     return np.round(((plane - mean) * strength + mean) / step) * step
 
 
 def degraded(volume: Volume, kind: str, strength: float) -> Volume:
-    """The same region, slices, labels and FOVs of a volume with degraded images, standardised anew as such images
-    would be."""
+    """The same region, slices, labels and FOVs of a volume with degraded images, re-standardised as such images would
+    be."""
     middle = np.asarray(volume.image[volume.z_slices[len(volume.z_slices) // 2]], np.float32)
     low, high = (float(v) for v in np.quantile(middle, (0.001, 0.999)))
     noisy = copy.copy(volume)

@@ -1,4 +1,4 @@
-"""What every script writes: a page in Markdown, a CSV of all measurements, and as JSON what they are of."""
+"""The output of every script: a page in Markdown, a CSV of all measurements, and their origin as JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CODE = ("sccs", "registry", "recipes", "benchmarks", ":!benchmarks/results")
 
 @cache
 def commit() -> str:
-    """Short hash of the checkout's commit, with "+" where its code differs; "unknown" where Git cannot tell."""
+    """Short hash of the checkout's commit, with "+" if the code differs from it; "unknown" if Git cannot tell."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
@@ -41,7 +41,7 @@ def describe(machine: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Origin:
-    """What measurements are of: the command that made them, machines, commits, seeds where there are several; notes:
+    """The origin of measurements: the command that made them, machines, commits, and seeds if there are several. notes:
     sentences on what was shortened."""
 
     command: str
@@ -52,16 +52,16 @@ class Origin:
 
     @classmethod
     def here(cls, command: str, device: str = "cpu", seeds: Sequence[int] = ()) -> Origin:
-        """Of this machine and checkout."""
+        """The origin of measurements made now, on this machine and with this checkout."""
         return cls(command, [describe(environment(device))], [commit()], seeds)
 
     @classmethod
     def read(cls, table: Path) -> Origin:
-        """Of a CSV that `publish` or `write_csv` wrote."""
+        """The origin of a CSV that `publish` or `write_csv` wrote."""
         return cls(**json.loads(table.with_suffix(".json").read_text()))
 
     def write(self, table: Path) -> None:
-        """Beside a CSV."""
+        """Write the origin as JSON, beside a CSV."""
         write_json(table.with_suffix(".json"), asdict(self))
 
     def __str__(self) -> str:
@@ -70,12 +70,12 @@ class Origin:
 
 
 def named(data: str) -> str:
-    """A set as pages name it: the phantom is said to be synthetic."""
+    """The name of a set on pages, which says that the phantom is synthetic."""
     return "phantom (synthetic)" if data == "phantom" else data
 
 
 def mean_sd(values: Sequence[float | None]) -> str:
-    """ "0.481 ± 0.012" over seeds; "-" without any value."""
+    """ "0.481 ± 0.012" over seeds; "-" if there is no value."""
     known = [v for v in values if v is not None and np.isfinite(v)]
     if not known:
         return "-"
@@ -97,8 +97,8 @@ def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def publish(
     out: Path, name: str, title: str, origin: Origin, text: str, heads: Sequence[str], rows: Sequence[Sequence[Any]]
 ) -> Path:
-    """Write OUT/NAME.md with title, origin and text, OUT/NAME.csv with every measurement, and the origin as JSON;
-    return the path of the page."""
+    """Write OUT/NAME.md with title, origin and text, OUT/NAME.csv with every measurement, and the origin as JSON.
+    Returns the path of the page."""
     write_text(out / f"{name}.md", f"# {title}\n\n{origin}. {text}\n")
     with atomic_path(out / f"{name}.csv") as scratch, open(scratch, "w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([heads, *rows])

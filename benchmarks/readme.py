@@ -1,7 +1,7 @@
-"""Numbers in README.md and docs, from benchmarks/results: writes what stands between the marks, or checks it.
+"""Numbers in README.md and docs, from benchmarks/results: write the text between the marks, or check it.
 
     python -m benchmarks.readme           fill the marked places
-    python -m benchmarks.readme --check   change nothing; say what differs, and end with code 2
+    python -m benchmarks.readme --check   change nothing; print what differs, and exit with code 2
 
 A marked place is `<!-- numbers: NAME -->`, lines, `<!-- /numbers -->`; `benchmarks/quotes` has a function for each
 NAME.
@@ -33,14 +33,15 @@ def pages(root: Path) -> list[Path]:
 
 
 def filled(page: Path, results: Path) -> str:
-    """The page with its marked places written anew. Raises UserError for an unknown name, and for a mark alone."""
+    """The page with its marked places updated. Raises UserError for an unknown name, and for a mark without its
+    counterpart."""
     text = page.read_text()
 
     def place(found: re.Match[str]) -> str:
         begin, name, _, end = found.groups()
         if name not in QUOTES:
             raise UserError(
-                f"{page}:{_line(text, found.start())}: numbers: {name} is unknown; there are {', '.join(QUOTES)}"
+                f"{page}:{_line(text, found.start())}: numbers: {name} is unknown; use one of {', '.join(QUOTES)}"
             )
         return f"{begin}\n{QUOTES[name](results)}\n\n{end}"
 
@@ -49,7 +50,7 @@ def filled(page: Path, results: Path) -> str:
         alone = next(
             m for m in MARK.finditer(text) if not any(p.start() <= m.start() < p.end() for p in PLACE.finditer(text))
         )
-        raise UserError(f"{page}:{_line(text, alone.start())}: a mark of numbers without the other")
+        raise UserError(f"{page}:{_line(text, alone.start())}: numbers: the opening or the closing mark is missing")
     return new
 
 
@@ -58,7 +59,7 @@ def _line(text: str, position: int) -> int:
 
 
 def differences(root: Path, results: Path) -> Iterator[str]:
-    """A line for each marked place that is not what the CSVs give: page, line, what stands there and what should."""
+    """A line for each marked place that differs from the CSVs: page, line, the text there and the text expected."""
     for page in pages(root):
         text, new = page.read_text(), filled(page, results)
         for is_, should in zip(PLACE.finditer(text), PLACE.finditer(new)):
@@ -73,14 +74,14 @@ def differences(root: Path, results: Path) -> Iterator[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
-    parser.add_argument("--check", action="store_true", help="change nothing, say what differs")
+    parser.add_argument("--check", action="store_true", help="change nothing, print what differs")
     parser.add_argument("--root", type=Path, default=ROOT, help="folder of README.md and docs")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results")
     args = parser.parse_args(argv)
     if args.check:
         if found := list(differences(args.root, args.results)):
             print(*found, sep="\n")
-            raise UserError(f"{len(found)} places differ from {args.results}; `{COMMAND}` writes them")
+            raise UserError(f"{len(found)} places differ from {args.results}; run `{COMMAND}` to update them")
         return 0
     for page in pages(args.root):
         if (new := filled(page, args.results)) != page.read_text():

@@ -3,7 +3,7 @@
 A part is a class with keyword-only typed arguments (`registry.base` has the four protocols); its recipe block is
 checked against that signature. Parts are imported only when a recipe names them, so this page costs nothing to load.
 Third parties add parts with an entry point ``role.name = module:Class`` in the group ``sccs.components``, or with a
-module that a recipe lists under ``plugins:`` (`registry.registry` tells how).
+module that a recipe lists under ``plugins:`` (see `registry.registry`).
 """
 
 import os
@@ -11,9 +11,9 @@ import os
 from registry import moved  # noqa: F401  # old module names keep working
 from registry.registry import Registry
 
-# OpenMP's threads wait for one another by spinning. Beside other programs they spin on the core that the awaited thread
-# needs, and all takes several times as long (benchmarks/speed/beside.py); so they soon sleep. libgomp reads this when
-# torch or FAISS loads it.
+# OpenMP's threads spin while they wait for one another. When other programs run, they spin on the core that the awaited
+# thread needs, and everything takes several times as long (benchmarks/speed/beside.py). This setting sends them to
+# sleep soon. libgomp reads it when torch or FAISS loads libgomp.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
@@ -74,7 +74,7 @@ CLUSTERER = {
     "kmeans": ("registry.clusterer.kmeans:KMeans", "k-means over the nodes of all training graphs"),
     "minibatch_kmeans": (
         "registry.clusterer.minibatch_kmeans:MiniBatchKMeans",
-        "the same with mini-batches, for very many nodes (Han et al. 2022)",
+        "k-means by mini-batches, for very many nodes (Han et al. 2022)",
     ),
     "segment_kmeans": (
         "registry.clusterer.segment_kmeans:SegmentKMeans",

@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # types that parts exchange; at run time nothing is imported upwards, nor what takes long
+if TYPE_CHECKING:  # types that parts exchange; at run time nothing is imported upwards, and nothing slow
     import numpy as np
     import torch
     from torch import Tensor
@@ -148,8 +148,8 @@ class Features(Part):
     """Role `features`: image (H, W) float32, standardised per volume -> FeatureMap (h, w, q)."""
 
     def fit(self, images: Iterable[np.ndarray]) -> None:
-        """Learn from training FOVs, each (H, W) float32; may iterate over them more than once. Most parts have nothing
-        to learn. A supervised one also takes ``labels``: for each image (H, W) int32, the position of each pixel's
+        """Fit to the training FOVs, each (H, W) float32; may iterate over them more than once. Most parts have nothing
+        to fit. A supervised one also takes ``labels``: for each image (H, W) int32, the position of each pixel's
         class among the classes of the data set, -1 without a label."""
 
     def extract(self, image: np.ndarray) -> FeatureMap | FeatureStack:

@@ -83,7 +83,9 @@ class Registry:
         new = Entry(name, target, description or _first_line(target), plugin or "registered from Python")
         old = self._entries[role].setdefault(canonical(name), new)
         if old.address != new.address:
-            raise UserError(f"{role} {name!r} from {new.address} ({new.plugin}): the name is taken by {old.address}")
+            raise UserError(
+                f"{role} {name!r} from {new.address} ({new.plugin}): the name is taken by {old.address}; choose another"
+            )
 
     def is_loaded(self, module: str) -> bool:
         """Whether this process has imported that plug-in."""

@@ -1,4 +1,4 @@
-"""How to install missing packages, by name and tested range; never our own name, which another package uses."""
+"""How to install missing packages, by name and tested range; never the name sccs, which another package uses."""
 
 from __future__ import annotations
 

@@ -17,12 +17,12 @@ def lines(path: Path) -> list[dict[str, str]]:
 
 
 def paragraph(text: str) -> str:
-    """The text in lines as the pages have them."""
+    """The text, wrapped like the pages."""
     return "\n".join(textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False))
 
 
 def sourced(table: str, source: str) -> str:
-    """A table, and below it what it was measured with."""
+    """A table, with its source below."""
     return f"{table}\n\n{paragraph(source)}"
 
 

@@ -1,4 +1,4 @@
-"""Quotes of scores: tables, and sentences whose orders are computed. `results`: the folder benchmarks/results."""
+"""Quotes of scores: tables, and sentences whose rankings are computed. `results`: the folder benchmarks/results."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _quick(results: Path, name: str) -> tuple[Answers, Origin]:
 
 
 def summary(results: Path) -> str:
-    """What README shows: mean DSC of the real sets by what a person gives, and how to read it."""
+    """The summary in README: mean DSC of the real sets by how much a person labels, and how to read it."""
     answers, one = _quick(results, "table1")
     clicks = few_labels_table.read(results / "quick" / "few_labels.csv")
     two = Origin.read(results / "quick" / "few_labels.csv")
@@ -89,7 +89,7 @@ def table1(results: Path) -> str:
 
 
 def _difference(answers: Answers, one: str, other: str) -> tuple[float, float]:
-    """How far the mean of the real sets of `one` is ahead of that of `other`, and the larger deviation over seeds."""
+    """The lead of `one` over `other` in the mean of the real sets, and the larger of their deviations over seeds."""
     scores = [answers.over_real(label) for label in (one, other)]
     return float(np.mean(scores[0]) - np.mean(scores[1])), max(
         float(np.std(s, ddof=1)) if len(s) > 1 else 0 for s in scores
@@ -97,7 +97,7 @@ def _difference(answers: Answers, one: str, other: str) -> tuple[float, float]:
 
 
 def reading(results: Path) -> str:
-    """What Table 1 shows: who is first, who is equal with SCCS."""
+    """What Table 1 shows: which system is first, and which equal SCCS."""
     answers, _ = _quick(results, "table1")
     mean = {row.label: float(np.mean(s)) for row in answers.rows if (s := answers.over_real(row.label))}
     order = sorted((label for label in mean if label not in (*SUPERVISED, FINE)), key=lambda label: -mean[label])
@@ -112,7 +112,7 @@ def reading(results: Path) -> str:
         f"On the mean of the real sets `{order[0]}` is first among the systems without labels "
         f"({short(mean[order[0]])}), {short(mean[order[0]] - mean[order[1]])} ahead of `{order[1]}`. First by set: "
         + ", ".join(f"{data} `{label}`" for data, label in wins.items())
-        + f". The paper's system, `sccs`, reaches {short_sd(answers.over_real('sccs'))}. As good, within {EQUAL}: "
+        + f". The paper's system, `sccs`, reaches {short_sd(answers.over_real('sccs'))}. Equal within {EQUAL}: "
         + "; ".join(
             f"{'as good' if group == 'equal' else group}: {', '.join(found) or 'none'}"
             for group, found in groups.items()
@@ -129,7 +129,7 @@ def reading(results: Path) -> str:
 
 
 def agreement(results: Path) -> str:
-    """Of the head of SCCS with the centroids that taught it, on training nodes."""
+    """Agreement of SCCS's head with the centroids that taught it, on training nodes."""
     said = []
     for size in ("quick", "full"):
         table = results / size / "table1.csv"
@@ -146,7 +146,7 @@ def agreement(results: Path) -> str:
 
 
 def losses(results: Path) -> str:
-    """Which systems without a network are ahead of SCCS, by set."""
+    """The systems without a network that are ahead of SCCS, by set."""
     answers, origin = _quick(results, "table1")
     said = []
     for data in answers.sets:
@@ -265,7 +265,7 @@ def supervised(results: Path) -> str:
 
 
 def maester(results: Path) -> str:
-    """MAESTER's windows: of which the accuracy is, and of which the time."""
+    """The windows that MAESTER's accuracy and time were measured with."""
     _, origin = _quick(results, "table1")
     said = (
         "MAESTER's accuracy above was measured with `central: 16`"
@@ -301,7 +301,7 @@ def teaching(results: Path) -> str:
 
 
 def suggesting(results: Path) -> str:
-    """Which labels tell a head most, on training images."""
+    """Which labels help a head most, on training images."""
     path = results / "teaching" / "suggesting.csv"
     found = teaching_study.table(teaching_study.read(path), "as suggested", teaching_study.RULES)
     return sourced(found, f"{Origin.read(path)}. Mean DSC over classes and sets.")
@@ -318,7 +318,7 @@ def fine(results: Path) -> str:
     scores = [f"{name} {short_sd(answers.over_real(label))}" for name, label in labels.items()]
     probe = short_sd(answers.over_real("linear_probe on both features (supervised)"))
     return paragraph(
-        "Mean of the real sets with 32 clusters in place of 8, before `sccs_plus` took the student: "
+        "Mean of the real sets with 32 clusters instead of 8, before `sccs_plus` used the student: "
         f"{', '.join(scores)}; "
         f"the linear probe on these features, with labels, {probe} ({origin}; [study](study_plus.md))."
     )
@@ -393,17 +393,15 @@ def study(results: Path) -> str:
 
 
 def strokes(results: Path) -> str:
-    """How teaching goes on one slice, stroke by stroke."""
+    """Teaching on one slice, stroke by stroke."""
     table = results / "teaching" / "strokes.csv"
     rows = [[row["strokes"], *(f"{float(row[name]):.2f}" for name in NAMES.values())] for row in lines(table)]
-    said = (
-        f"Dice on the slice that is painted; strokes are simulated, where the result is wrong ({Origin.read(table)})."
-    )
+    said = f"Dice on the painted slice; simulated strokes where the result is wrong ({Origin.read(table)})."
     return sourced(markdown(["strokes", *NAMES.values()], rows), said)
 
 
 def _differing(results: Path, kind: str) -> str:
-    """By system, the share of pixels that a kind of process labels differently."""
+    """For each system, the share of pixels that a kind of process labels differently."""
     table = results / "processors" / "processors.csv"
     shares: dict[str, list[float]] = {}
     for row in lines(table):

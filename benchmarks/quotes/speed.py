@@ -46,7 +46,7 @@ def _digits(value: float) -> str:
 
 
 def timing(results: Path) -> str:
-    """Seconds of a field of view."""
+    """Seconds per field of view."""
     seconds, nodes = _timing(results)
     rows = []
     for name, label in SHOWN.items():
@@ -82,7 +82,7 @@ def _scaling(results: Path) -> str:
 
 
 def eigensolvers(results: Path) -> str:
-    """The embedding against eigensolvers, and growth."""
+    """The embedding against eigensolvers, and how its time grows."""
     table = results / "quick" / "scaling.csv"
     graphs = scaling.read(table)
     sparse = [(n, int(row["entries"])) for row in lines(table) if row["edges"] != "all" for n in [int(row["nodes"])]]
@@ -105,7 +105,10 @@ def eigensolvers(results: Path) -> str:
     )
     if full := [timed for (_, kind), timed in graphs.items() if kind == "all"]:
         alone, whole, *_ = scaling.times_as_fast(full[0], "lgc")
-        said += f" On a graph of all pairs: {alone:.1f} times the quickest solver, {whole:.1f} with the operator."
+        said += (
+            f" On a graph of all pairs, the embedding is {alone:.1f} times as fast as the quickest solver, "
+            f"{whole:.1f} times with the operator."
+        )
     return paragraph(said)
 
 
@@ -118,19 +121,19 @@ def _training(results: Path) -> dict[str, np.ndarray]:
 
 
 def training(results: Path) -> str:
-    """Seconds of trainings."""
+    """Training times."""
     seconds = _training(results)
     sccs = seconds["sccs"]
     origin = Origin.read(results / "quick" / "training.csv")
     return paragraph(
         f"6,000 iterations of `sccs` take {np.median(sccs):.1f} s ({sccs.min():.1f} to {sccs.max():.1f}; the paper: "
         f"6 h on an RTX 2080 Ti); `sccs_plus` fits in {np.median(seconds['sccs_plus']):.1f} s. The MAE does "
-        f"{1 / np.median(seconds['mae']):.2f} steps of 8 crops a second. {origin}."
+        f"{1 / np.median(seconds['mae']):.2f} steps of 8 crops per second. {origin}."
     )
 
 
 def targets(results: Path) -> str:
-    """What was aimed at, and what was measured."""
+    """Targets and measurements."""
     seconds, _ = _timing(results)
     sccs, fast, plus, maester = (seconds[name] for name in ("sccs", "sccs_fast", "sccs_plus", "maester"))
     stages = np.median(sccs, axis=0)
@@ -142,19 +145,19 @@ def targets(results: Path) -> str:
     rows = [
         ["a FOV, `sccs`", "1.8 s", f"{_total(sccs):.2f} s", _reached(_total(sccs) <= 1.8)],
         ["its features", "1.3 s", f"{stages[0]:.2f} s", _reached(stages[0] <= 1.3)],
-        ["its graph", ".4 s, aim .06 s", f"{stages[1]:.3f} s", _reached(stages[1] <= 0.06)],
+        ["its graph", ".4 s, goal .06 s", f"{stages[1]:.3f} s", _reached(stages[1] <= 0.06)],
         [
             "its embedding and clustering",
             ".02 s",
             f"{stages[2] + stages[3]:.4f} s",
             _reached(stages[2] + stages[3] <= 0.02),
         ],
-        ["MAESTER / `sccs`", "137.6, aim 300", f"{ratio:.0f}", _reached(ratio >= 300)],
-        ["a FOV, `sccs_fast`", "aim .15 s", f"{_total(fast):.3f} s", _reached(_total(fast) <= 0.15)],
-        ["a FOV, `sccs_plus`", "aim .30 s", f"{_total(plus):.3f} s", _reached(_total(plus) <= 0.30)],
-        ["MAESTER / `sccs_fast`", "aim 1,500", f"{quick:.0f}", _reached(quick >= 1500)],
+        ["MAESTER / `sccs`", "137.6, goal 300", f"{ratio:.0f}", _reached(ratio >= 300)],
+        ["a FOV, `sccs_fast`", "goal .15 s", f"{_total(fast):.3f} s", _reached(_total(fast) <= 0.15)],
+        ["a FOV, `sccs_plus`", "goal .30 s", f"{_total(plus):.3f} s", _reached(_total(plus) <= 0.30)],
+        ["MAESTER / `sccs_fast`", "goal 1,500", f"{quick:.0f}", _reached(quick >= 1500)],
         [f"quickest solver / embedding, {nearest:,} nodes", "20", f"{alone:.1f}", _reached(alone >= 20)],
-        ["the same with the building of the operator", "", f"{whole:.1f}", ""],
+        ["the same, including building the operator", "", f"{whole:.1f}", ""],
         ["training, 6,000 iterations", "10 min", f"{train:.1f} s", _reached(train <= 600)],
     ]
     origins = {str(Origin.read(results / "quick" / f"{name}.csv")) for name in ("timing", "scaling", "training")}
@@ -201,14 +204,14 @@ def areas(results: Path) -> str:
         seconds.setdefault(row["set"], {}).setdefault(method, []).append(float(row["seconds"]))
     listed = "; ".join(
         f"{named(data)} {np.median(by['ours']):.3f} s, scikit-image with its tree shared "
-        f"{np.median(by['scikit-image, one tree']):.1f} s, as it comes {np.median(by['scikit-image']):.1f} s"
+        f"{np.median(by['scikit-image, one tree']):.1f} s, unmodified {np.median(by['scikit-image']):.1f} s"
         for data, by in seconds.items()
     )
     return paragraph(f"Openings and closings by area of a FOV: {listed} ({Origin.read(table)}).")
 
 
 def beside(results: Path) -> str:
-    """This version beside the last one without DGL and FAISS in its runs."""
+    """This version against the last one whose runs used neither DGL nor FAISS."""
     path = results / "quick" / "engine.csv"
     found, commits = dict[str, dict[str, dict[str, float]]](), dict[str, str]()
     for line in lines(path):
@@ -220,21 +223,21 @@ def beside(results: Path) -> str:
 
 
 def estimates(results: Path) -> str:
-    """What `sccs init` says that a run takes, and what it takes."""
+    """The time of a run that `sccs init` estimates, and the time it takes."""
     path = results / "quick" / "estimates.csv"
     rows = [list(row.values()) for row in lines(path)]
     return sourced(estimated.table(rows), f"{Origin.read(path)}; cache empty, no labels.")
 
 
 def beside_others(results: Path) -> str:
-    """A FOV beside other programs."""
+    """A FOV while other programs run."""
     path = results / "quick" / "beside.csv"
     rows = [list(row.values()) for row in lines(path)]
     return sourced(besides.table(rows), f"{Origin.read(path)}; seconds per FOV, medians (ranges) of rounds.")
 
 
 def throughput(results: Path) -> str:
-    """What people can count with, by number of processes."""
+    """Throughput and cost by number of processes."""
     path = results / "quick" / "throughput.csv"
     rows = [list(row.values()) for row in lines(path)]
     return sourced(throughputs.table(rows, throughputs.PRICE), f"{Origin.read(path)}.")

@@ -28,7 +28,7 @@ def memory(results: Path) -> str:
 
 
 def seams(results: Path) -> str:
-    """How often labels differ across borders, over how often they do elsewhere."""
+    """How often labels differ across borders, relative to elsewhere."""
     table = results / "segment" / "seams.csv"
     ways = {"FOVs side by side": ("0", "cut straight"), "halo of 40 px, cut straight": (HALO, "cut straight")}
     ways["as `sccs segment` does"] = (HALO, "stitched")
@@ -62,21 +62,21 @@ def depth(results: Path) -> str:
 
 
 def objects(results: Path) -> str:
-    """How well objects are found, from several ways to classes."""
+    """How well objects are found, for several ways to get classes."""
     table = results / "objects" / "objects_found.csv"
     found = objects_table.table([list(row.values()) for row in lines(table)])
     return f"{found}\n\n{paragraph(f'{Origin.read(table)}.')}"
 
 
 def objects_shapes(results: Path) -> str:
-    """What is measured on objects, beside the labels."""
+    """Measurements of objects, next to those of the labels."""
     table = results / "objects" / "objects_found.csv"
     found = objects_table.shapes_table([list(row.values()) for row in lines(table)])
     return f"{found}\n\n{paragraph(f'{Origin.read(table)}.')}"
 
 
 def masks(results: Path) -> str:
-    """What masks of empty background are worth on training images."""
+    """The effect of masks of empty background on training images."""
     table = results / "choosing" / "masks.csv"
     found = masks_study.table([list(row.values()) for row in lines(table)])
     return f"{found}\n\n{paragraph(f'{Origin.read(table)}.')}"
@@ -91,7 +91,7 @@ def objects_time(results: Path) -> str:
 
 
 def soak(results: Path) -> str:
-    """What killed, crowded and stopped commands came to."""
+    """The outcome of commands that were killed, run at once, or stopped by a full disk."""
     table = results / "soak" / "soak.csv"
     rows = lines(table)
     counts = {kind: sum(row["trial"] == kind for row in rows) for kind in ("killed", "full", "together")}

@@ -1,11 +1,11 @@
-"""Is this checkout slower than another commit? Both in turns; ends with code 1 where a stage takes 10 % longer.
+"""Is this checkout slower than another commit? Runs both in turns; exits with code 1 if a stage takes 10 % longer.
 
     python -m benchmarks.speed.alarm COMMIT [--limit 1.1] [--rounds 5] [--systems sccs_plus sccs_fast] [--quick]
                                      [--out benchmarks/results/quick]
 
-COMMIT is laid out in a temporary folder and run by the interpreter of this command. Each turn is a fresh process of one
-thread, and every other round begins with this checkout. CPU seconds are compared, not those of the clock, so that a
-busy machine raises no alarm; the ratio of a stage is the median over rounds. Stages: features, graph, and embedding
+COMMIT is checked out into a temporary folder and run by this command's interpreter. Each turn is a fresh process with
+one thread, and every other round begins with this checkout. CPU time is compared, not wall-clock time, so that a busy
+machine raises no alarm; the ratio of a stage is the median over rounds. Stages: features, graph, and embedding
 with clustering, of a field of view of 560 px. --quick: `sccs_plus` alone, three rounds. Writes OUT/alarm.md and .csv.
 """
 
@@ -30,13 +30,13 @@ COMMAND = "python -m benchmarks.speed.alarm"
 CHILD = Path(__file__).with_name("alarm_child.py")
 LIMIT = 1.1
 BOTH = ("base", "here")
-SHORT = 0.02  # s: of a stage that takes less, noise decides
+SHORT = 0.02  # s: below this, a stage's time is mostly noise
 
 Rounds = Sequence[Mapping[str, Mapping[str, float]]]  # CPU seconds of each round, by "base" or "here", and by stage
 
 
 def turn(folder: Path, systems: Sequence[str], scratch: Path) -> dict[str, float]:
-    """CPU seconds by "system stage" of one process in a checkout. Raises UserError where it fails."""
+    """CPU seconds by "system stage" of one process in a checkout. Raises UserError if it fails."""
     variables = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
     variables |= {"NUMBA_CACHE_DIR": str(scratch / "numba"), "PYTHONPYCACHEPREFIX": str(scratch / "bytecode")}
     command = [sys.executable, str(CHILD), *systems]
@@ -48,7 +48,7 @@ def turn(folder: Path, systems: Sequence[str], scratch: Path) -> dict[str, float
 
 
 def ratios(rounds: Rounds) -> dict[str, float]:
-    """Of this checkout over the other, by stage: medians over rounds."""
+    """CPU time of this checkout over the other's, by stage: medians over rounds."""
     return {
         stage: float(np.median([each["here"][stage] / each["base"][stage] for each in rounds]))
         for stage in rounds[0]["here"]
@@ -56,7 +56,7 @@ def ratios(rounds: Rounds) -> dict[str, float]:
 
 
 def slower(rounds: Rounds, limit: float = LIMIT) -> list[str]:
-    """Stages whose ratio is above `limit`, but for those that take less than `SHORT` in both."""
+    """Stages whose ratio is above `limit`, except those that take less than `SHORT` in both checkouts."""
     return [
         stage
         for stage, ratio in ratios(rounds).items()
@@ -67,8 +67,8 @@ def slower(rounds: Rounds, limit: float = LIMIT) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Raises UserError for a commit that is unknown or cannot be run."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
-    parser.add_argument("commit", help="what Git takes for a commit, such as HEAD~5")
-    parser.add_argument("--limit", type=float, default=LIMIT, help="ratio from which on a stage is too slow")
+    parser.add_argument("commit", help="any name that Git resolves to a commit, such as HEAD~5")
+    parser.add_argument("--limit", type=float, default=LIMIT, help="ratio above which a stage is too slow")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--systems", nargs="+", default=["sccs_plus", "sccs_fast"])
     parser.add_argument("--quick", action="store_true", help="sccs_plus alone, three rounds")
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         added = [*git, "add", "--quiet", "--detach", str(scratch / "base"), args.commit]
         done = subprocess.run(added, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise UserError(f"{args.commit}: {(done.stderr.strip().splitlines() or ['Git cannot lay it out'])[-1]}")
+            raise UserError(f"{args.commit}: {(done.stderr.strip().splitlines() or ['Git cannot check it out'])[-1]}")
         try:
             both = {"base": scratch / "base", "here": ROOT}
             for name, place in both.items():  # compiles
@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     origin = Origin.here(f"{COMMAND} {args.commit}{' --quick' if args.quick else ''}")
     heads = ["stage", "checkout", "round", "CPU seconds"]
-    print(publish(args.out, "alarm", "This checkout beside another commit", origin, text, heads, rows))
+    print(publish(args.out, "alarm", "This checkout against another commit", origin, text, heads, rows))
     for stage in late:
         print(f"{stage}: {found[stage]:.2f} times the CPU time at {args.commit}; the limit is {args.limit:g}")
     return 1 if late else 0

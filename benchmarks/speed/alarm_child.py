@@ -1,8 +1,8 @@
-"""One turn of `benchmarks.speed.alarm` in a process and a checkout of its own: prints a line of JSON, CPU seconds.
+"""One turn of `benchmarks.speed.alarm`, in its own process and checkout: prints a line of JSON with CPU seconds.
 
     python alarm_child.py sccs_plus ...
 
-Started with the checkout as working folder and on Python's path.
+The checkout must be the working folder and on Python's path.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BRIEF = ["train.iterations=20", "clusterer.warmup=10"]
 
 
 def main() -> None:
-    """Train each system on a small image, and time the stages of a field of view; the least of several times."""
+    """Train each system on a small image, and time the stages of a field of view; the smallest of several times."""
     import numpy as np
     import torch
     from scipy.ndimage import gaussian_filter
@@ -28,7 +28,7 @@ def main() -> None:
     import sccs
     from sccs.pipeline import Pipeline
 
-    assert Path(sccs.__file__).is_relative_to(Path.cwd()), f"{sccs.__file__} is not of {Path.cwd()}"
+    assert Path(sccs.__file__).is_relative_to(Path.cwd()), f"{sccs.__file__} is not below {Path.cwd()}"
     torch.set_num_threads(1)
     noise = gaussian_filter(np.random.default_rng(0).normal(size=(560, 560)), 2)
     image = (noise / noise.std()).astype(np.float32)

@@ -1,10 +1,10 @@
-"""Openings and closings by area: `registry.numeric.areas` against scikit-image, the same numbers.
+"""Openings and closings by area: `registry.numeric.areas` against scikit-image, with identical results.
 
     python -m benchmarks.speed.areas [--data platelet hela cdeep3m vnc phantom] [--areas 100 400 1600 6400 25600]
                                      [--repeats 5] [--out benchmarks/results/quick]
 
-One FOV of each set, smoothed and cut into 256 levels as `features: filters` does. Methods take turns. Writes
-OUT/areas.md and .csv; ends with an error if the numbers differ.
+One FOV of each set, smoothed and quantised to 256 levels as in `features: filters`. Methods take turns. Writes
+OUT/areas.md and .csv; ends with an error if the results differ.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         levels = levels_of(data)
         answers = [method(levels, args.areas) for method in METHODS.values()]  # warms up, too
         if not all(np.array_equal(answer, answers[0]) for answer in answers):
-            raise UserError(f"{data}: the methods' numbers differ")
+            raise UserError(f"{data}: the methods' results differ")
         seconds: dict[str, list[float]] = {name: [] for name in METHODS}
         for _ in range(args.repeats):
             for name, method in METHODS.items():
@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(rows[-1], flush=True)
     text = (
         f"Seconds for openings and closings by {', '.join(map(str, args.areas))} px, medians of {args.repeats}, one "
-        "thread, methods in turn; all give the same numbers.\n\n"
+        "thread, methods in turn; all give the same results.\n\n"
         + markdown(["FOV", "px", *METHODS, "one tree / ours"], rows)
     )
     heads = ["set", "method", "round", "seconds"]

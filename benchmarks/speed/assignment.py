@@ -3,11 +3,11 @@
     python -m benchmarks.speed.assignment [--points 10000 ... 100000000] [--dimensions 12 192] [--k 8] [--repeats 3]
                                           [--device cpu|cuda] [--out benchmarks/results/quick]
 
-Synthetic points (normal, one blob per centroid). More points than fit into `--block` (a million) are sent as blocks of
-that size, one after the other, each the same memory: 10^8 points of 192 dimensions are 72 GiB, and no method keeps more
-than a block. Methods take turns. `wrong`: points whose label differs from plain distances in double precision (first
-block); all four work in single precision, so it may be a point that lies between two centroids. Above 10^6 points the
-time of one round; below medians. Writes OUT/assignment.md and .csv.
+Synthetic points (normal, one blob per centroid). More points than `--block` (a million) are sent as blocks of that
+size, one after the other, all in the same memory: 10^8 points of 192 dimensions are 72 GiB, and no method holds more
+than one block. Methods take turns. `wrong`: points whose label differs from plain distances in double precision (first
+block); all four work in single precision, so such a point may lie between two centroids. Above 10^6 points, times are
+of one round, otherwise medians. Writes OUT/assignment.md and .csv.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Seconds per field of view beside other programs, with OpenMP's way of waiting as SCCS sets it and as libgomp has it.
+"""Seconds per field of view while other programs run, with OpenMP waiting as SCCS sets it, and as by default.
 
     python -m benchmarks.speed.beside [--systems sccs_fast sccs_plus] [--busy 0 1 2] [--rounds 3] [--fovs 20]
                                       [--out benchmarks/results/quick]
 
-Each measurement is a process of its own, on one 560 x 560 FOV of the synthetic phantom; the two ways take turns. Beside
-it, `--busy` processes count for ever. Needs a machine that is quiet otherwise. Writes OUT/beside.md and .csv.
+Each measurement is a separate process, on one 560 x 560 FOV of the synthetic phantom; the two ways take turns.
+Meanwhile, `--busy` processes run an endless loop. Needs an otherwise idle machine. Writes OUT/beside.md and .csv.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from benchmarks.pages import Origin, markdown, publish
 from sccs.system.exits import guard
 
 COMMAND = "python -m benchmarks.speed.beside"
-WAYS = {"ours": "1000", "libgomp's": "300000"}  # GOMP_SPINCOUNT; libgomp's default, unless told otherwise
+WAYS = {"ours": "1000", "libgomp's": "300000"}  # GOMP_SPINCOUNT: ours, and libgomp's default
 HEADER = ["system", "other programs", "waiting", "seconds"]
 
 
 def child(system: str, fovs: int) -> None:
-    """Print the median seconds of a FOV."""
+    """Print the median seconds per FOV."""
     from benchmarks.speed.timing import SIDE, field_of_view, trained
 
     pipeline, image = trained(system), field_of_view(SIDE)
@@ -38,7 +38,7 @@ def child(system: str, fovs: int) -> None:
 
 @contextmanager
 def busy(count: int) -> Iterator[None]:
-    """Processes that count for ever, meanwhile."""
+    """Run `count` endless loops, each in its own process, within the block."""
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield
@@ -49,7 +49,7 @@ def busy(count: int) -> Iterator[None]:
 
 
 def measured(system: str, way: str, fovs: int) -> float:
-    """Seconds of a FOV, in a process of its own."""
+    """Seconds per FOV, in a separate process."""
     command = [sys.executable, "-m", "benchmarks.speed.beside", "--child", system, "--fovs", str(fovs)]
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     environment |= {"GOMP_SPINCOUNT": WAYS[way], "SCCS_CACHE": "off"}
@@ -57,7 +57,7 @@ def measured(system: str, way: str, fovs: int) -> float:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Of the rows of the CSV: medians and ranges of rounds, and the ratio of the medians."""
+    """The CSV's rows as a table: medians and ranges of rounds, and the ratio of the medians."""
     found: dict[tuple[str, str], dict[str, list[float]]] = {}
     for system, others, way, seconds in rows:
         found.setdefault((system, others), {}).setdefault(way, []).append(float(seconds))
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--systems", nargs="+", default=["sccs_fast", "sccs_plus"])
     parser.add_argument("--busy", type=int, nargs="+", default=[0, 1, 2], help="other programs")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--fovs", type=int, default=20, help="for the median of a process")
+    parser.add_argument("--fovs", type=int, default=20, help="FOVs per process, whose median counts")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))
     args = parser.parse_args(argv)
@@ -90,10 +90,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                     for way in WAYS:
                         rows.append([system, str(others), way, f"{measured(system, way, args.fovs):.4f}"])
                         print(*rows[-1], sep=", ", flush=True)
-    text = "Other programs count for ever. Medians and ranges of rounds in which the two ways take turns."
+    text = "Other programs run an endless loop. Medians and ranges of rounds in which the two ways take turns."
     origin = Origin.here(f"{COMMAND} {' '.join(sys.argv[1:] if argv is None else argv)}".strip())
     text = f"{text}\n\n{table(rows)}"
-    print(publish(args.out, "beside", "A field of view beside other programs", origin, text, HEADER, rows))
+    print(publish(args.out, "beside", "A field of view while other programs run", origin, text, HEADER, rows))
     return 0
 
 

@@ -4,8 +4,9 @@
     python -m benchmarks.speed.dependencies --write  # writes docs/decisions.md
 
 Names come from setup.cfg, sizes from the files that pip installed (the package alone, and with what it needs beyond the
-packages that stand above it in the table), times from fresh processes (processor time, the less of two, less an empty
-one's: it hardly depends on what else runs). The reasons are ours: `WHY`, and `BY_HAND` for what we write ourselves.
+packages above it in the table), times from fresh processes (CPU time, the smaller of two, minus that of an empty
+process, so that other work hardly affects it). The reasons are written by hand: `WHY`, and `BY_HAND` for what we write
+ourselves.
 """
 
 from __future__ import annotations
@@ -48,18 +49,18 @@ WHY = {
     "numpy": "arrays, which all other packages use",
     "scipy": "filters, sparse eigensolvers, Hungarian matching, components: code that should not be rewritten",
     "torch": "the MAE, trained parts, GPU; replaces hand-written gradients and kernels",
-    "dgl": "every superpixel graph is a DGLGraph, from the builder on; anyone's DGL layer works on it",
+    "dgl": "every superpixel graph is a DGLGraph from the start, so any DGL layer works on it",
     "pandas": "the tables of `sccs objects`; dgl imports it without declaring it",
-    "numba": "compiles the few loops over pixels (SLIC, pooling); replaces a compiled extension of our own",
+    "numba": "compiles the few loops over pixels (SLIC, pooling); replaces our own compiled extension",
     "scikit-image": "label tools, and the SLIC that ours must equal",
-    "scikit-learn": "k-means++ seeds, logistic regression, interface of estimators; replaces solvers of our own",
-    "pydantic": "checks recipes against signatures and says where they are wrong; replaces a validator of our own",
+    "scikit-learn": "k-means++ seeds, logistic regression, the estimator interface; replaces our own solvers",
+    "pydantic": "checks recipes against signatures and says where they are wrong; replaces our own validator",
     "pyyaml": "reads recipes, with the line of each value",
     "tqdm": "the progress bars of all commands",
-    "filelock": "locks of the operating system, on files; replaces one of our own",
-    "matplotlib": "figures and inline SVG charts; replaces a drawing library of our own",
+    "filelock": "file locks of the operating system; replaces our own lock",
+    "matplotlib": "figures and inline SVG charts; replaces our own drawing library",
     "jinja2": "the template of report.html",
-    "safetensors": "models without pickle, readable anywhere; replaces a file format of our own",
+    "safetensors": "models without pickle, readable anywhere; replaces our own file format",
     "tifffile": "TIFF of every kind: BigTIFF, OME, ImageJ, pyramids",
     "pillow": "PNG, JPEG, BMP, PGM, and pictures in the report",
     "tensorboard": "losses and pictures during a run",
@@ -70,7 +71,7 @@ WHY = {
     "connected-components-3d": "connected components of 3-D masks, several times as fast as SciPy's",
     "edt": "distances in anisotropic voxels, to split objects and between classes; several times as fast as SciPy's",
     "zmesh": "closed surfaces of objects, simplified within an error; replaces marching cubes and a simplifier",
-    "pyarrow": "Parquet tables of objects, where it is installed",
+    "pyarrow": "Parquet tables of objects, if it is installed",
     "h5py": "HDF5",
     "ncempy": "the headers of Gatan's DM3 and DM4",
     "pylibczirw": "ZEISS's CZI, by ZEISS",
@@ -109,7 +110,7 @@ BY_HAND = {
         "tqdm | the same bars in all commands. The lines in log.txt, one per tenth, are our own: tqdm redraws one line"
     ),
     "N5": "tensorstore | reads it lazily, with all codecs; zarr-python 3 no longer reads it",
-    "HTML": "jinja2 | one template, which escapes what it is given",
+    "HTML": "jinja2 | one template, which escapes its input",
     "MRC": (
         "by hand, 49 lines | mrcfile reads IMOD's unsigned bytes as signed ones, refuses headers without the word MAP"
         " unless told to be permissive, and reads compressed files, which our reader does not accept, into memory as "
@@ -151,13 +152,14 @@ BY_HAND = {
         "by hand, compiled by Numba | equal to scikit-image, in a fraction of the time ([speed.md](speed.md))"
     ),
     "tiles, halos, seams": (
-        "by hand | libraries for tiles blend overlapping scores; clusters are labels, which do not blend"
+        "by hand | tiling libraries blend overlapping scores; clusters are labels, which do not blend"
     ),
 }
 
 
 def listed() -> list[tuple[str, Requirement]]:
-    """(group, requirement) of setup.cfg: "core", then each extra, a package only where it is named first."""
+    """(group, requirement) of setup.cfg: "core", then each extra; a package is listed only once, where it is named
+    first."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     groups = {"core": setup["options"]["install_requires"], **setup["options.extras_require"]}
@@ -173,7 +175,7 @@ def listed() -> list[tuple[str, Requirement]]:
 
 
 def size(name: str) -> int | None:
-    """Bytes of a package's files; None where it is not installed."""
+    """Bytes of a package's files; None if it is not installed."""
     try:
         files = metadata.files(name) or []
     except metadata.PackageNotFoundError:
@@ -197,7 +199,7 @@ def needs(name: str, found: set[str] | None = None) -> set[str]:
 
 
 def seconds(code: str) -> float | None:
-    """Processor time of a fresh process that runs `code`, the less of two; None where it fails."""
+    """CPU time of a fresh process that runs `code`, the smaller of two; None if it fails."""
     times = []
     for _ in range(2):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -211,13 +213,13 @@ def seconds(code: str) -> float | None:
 
 def _import_time(name: str, empty: float) -> float | None:
     module = MODULES.get(name, name.replace("-", "_"))
-    # the way that the project imports it: DGL through its adapter
+    # as the project imports it: DGL through its adapter
     took = seconds("from registry.spg.dgl_adapter import dgl; dgl.graph" if name == "dgl" else f"import {module}")
     return None if took is None else max(0.0, took - empty)
 
 
 def by_hand() -> str:
-    """The section on what no library does for us, and why; and on what one does instead."""
+    """The section on what we write by hand, on what a library does, and on the reasons."""
     rows = (f"| {what} | {choice_and_why} |" for what, choice_and_why in BY_HAND.items())
     return "\n".join(["## By hand or by a library", "", "| what | choice | why |", "|---|---|---|", *rows])
 
@@ -256,11 +258,11 @@ def page() -> str:
             f"two, with everything that it imports (Python {platform.python_version()}; commit {commit()}). A CUDA "
             "build of torch is larger.",
             "",
-            "| group | package | MB | new MB | import, s | why it, and what it replaces |",
+            "| group | package | MB | new MB | import, s | why, and what it replaces |",
             "|---|---|---|---|---|---|",
             *rows,
             "",
-            f"All that is installed here: {whole / 1e6:.0f} MB. `sccs --help` imports none of them and takes "
+            f"Total installed here: {whole / 1e6:.0f} MB. `sccs --help` imports none of them and takes "
             f"{max(start - empty, 0):.2f} s.",
             "Everything beyond the core is an extra. If one is missing, the command that needs it prints the pip "
             "command.",

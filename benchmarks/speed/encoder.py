@@ -1,12 +1,12 @@
-"""The MAE's encoder by what runs it: torch, torch.compile, ONNX Runtime, OpenVINO; single precision and bfloat16.
+"""The MAE's encoder in several runtimes: torch, torch.compile, ONNX Runtime, OpenVINO; single precision and bfloat16.
 
     python -m benchmarks.speed.encoder [--side 560] [--repeats 9] [--out benchmarks/results/quick]
 
 The windows of one 560 x 560 FOV (49 of 80 x 80 px, in the recipe's batches), bundled weights, as many threads as torch
-has. The ways take turns; compiling comes before the clock and stands beside. bfloat16 is autocast in torch and an
-execution hint in OpenVINO; ONNX Runtime has none on CPUs. Difference: the largest of a token value from torch's in
-single precision, over the deviation of token values. Ways whose package is not installed are left out, and the page
-says so. Writes OUT/encoder.md and .csv.
+has. The ways take turns; compilation is not included in the times and has its own column. bfloat16 is autocast in torch
+and an execution hint in OpenVINO; ONNX Runtime does not have it on CPUs. Difference: the largest of a token value from
+torch's in single precision, over the deviation of token values. Runtimes whose package is not installed are left out,
+and the page says so. Writes OUT/encoder.md and .csv.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""This checkout beside another: seconds of a field of view, of a training, of commands, in turns.
+"""This checkout against another, in turns: seconds of a field of view, of a training, and of commands.
 
     python -m benchmarks.speed.engine --base FOLDER [--base-python FILE] [--rounds 5] [--iterations 6000] [--fovs 7]
                                       [--graphs 4] [--side 560] [--out benchmarks/results/quick]
 
-FOLDER is a checkout of another commit, run by its own interpreter (FOLDER/.venv/bin/python unless told); this one is
-run by the interpreter of the command. Each turn is a fresh process; the two take turns, and every other round begins
-with this one. A round before the first fills the caches, a folder for each checkout. Recipe `sccs` on the synthetic
+FOLDER is a checkout of another commit, run by its own interpreter (FOLDER/.venv/bin/python by default); this one is run
+by this command's interpreter. Each turn is a fresh process; the two take turns, and every other round begins
+with this one. A warm-up round fills the caches, one folder for each checkout. Recipe `sccs` on the synthetic
 phantom: a field of view after a training (median of several, from features to clusters), `train.iterations` on cached
 graphs in a process that has imported everything, and the first training of a process with its imports. Commands: the
 whole process. Ratios are medians over rounds of this checkout's seconds over the other's. Writes
@@ -39,7 +39,7 @@ LIMITS = {"a field of view": 1.05, "training": 1.2, "training, with imports": 1.
 
 @dataclass
 class Checkout:
-    """A folder with `sccs` in it, the interpreter that runs it, and a cache of its own."""
+    """A folder with `sccs` in it, the interpreter that runs it, and its own cache."""
 
     name: str
     folder: Path
@@ -47,9 +47,9 @@ class Checkout:
     cache: Path
 
     def run(self, *arguments: str) -> tuple[float, str]:
-        """Seconds and output of a process. Raises UserError where it fails."""
+        """Seconds and output of a process. Raises UserError if it fails."""
         variables = {**os.environ, "PYTHONPATH": str(self.folder), "SCCS_CACHE": str(self.cache)}
-        variables.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode: both are to have it
+        variables.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode, so both must have it
         variables["PYTHONPYCACHEPREFIX"] = str(self.cache / "bytecode")
         start = time.perf_counter()
         done = subprocess.run(
@@ -62,7 +62,7 @@ class Checkout:
         return seconds, done.stdout
 
     def turn(self, wanted: dict[str, int]) -> dict[str, float]:
-        """Seconds by what was done."""
+        """Seconds by action."""
         seconds = json.loads(self.run(str(CHILD), json.dumps(wanted))[1].splitlines()[-1])
         return {**seconds, **{name: self.run("-m", "sccs", *options)[0] for name, options in COMMANDS.items()}}
 
@@ -73,7 +73,7 @@ def _commit(folder: Path) -> str:
     return done.stdout.strip() or "unknown"
 
 
-Rounds = Sequence[Mapping[str, Mapping[str, float]]]  # seconds of each round, by "base" or "here", and by what was done
+Rounds = Sequence[Mapping[str, Mapping[str, float]]]  # seconds of each round, by "base" or "here", and by action
 
 
 def table(rounds: Rounds, base: str, here: str) -> str:
@@ -99,13 +99,13 @@ def table(rounds: Rounds, base: str, here: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line. Raises UserError where the other checkout cannot be run."""
+    """The command line. Raises UserError if the other checkout cannot be run."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--base", type=Path, required=True, metavar="FOLDER", help="checkout of another commit")
     parser.add_argument("--base-python", type=Path, metavar="FILE", help="its interpreter")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--iterations", type=int, default=6000)
-    parser.add_argument("--fovs", type=int, default=7, help="times that the field of view is segmented")
+    parser.add_argument("--fovs", type=int, default=7, help="how often the field of view is segmented")
     parser.add_argument("--graphs", type=int, default=4)
     parser.add_argument("--side", type=int, default=560, help="px of a slice")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))
@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     python = (args.base_python or folder / ".venv" / "bin" / "python").absolute()
     for needed in (folder / "sccs" / "pipeline.py", python):
         if not needed.exists():
-            raise UserError(f"--base: {needed} is not there; give a checkout, and its interpreter by --base-python")
+            raise UserError(f"--base: {needed} does not exist; give a checkout, and its interpreter by --base-python")
     wanted = {key: getattr(args, key) for key in ("iterations", "fovs", "graphs", "side")}
     rounds: list[dict[str, dict[str, float]]] = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -138,9 +138,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     origin = Origin.here(f"{COMMAND} --base CHECKOUT_OF_{base}{options}")
     heads = ["what", "checkout", "commit", "round", "seconds"]
-    text = f"Medians (ranges) of {len(rounds)} rounds in which the two take turns, each in a process of its own."
+    text = f"Medians (ranges) of {len(rounds)} rounds in which the two take turns, each in its own process."
     text += f"\n\n{table(rounds, base, commit())}"
-    print(publish(args.out, "engine", "Beside another checkout", origin, text, heads, rows))
+    print(publish(args.out, "engine", "This checkout against another", origin, text, heads, rows))
     return 0
 
 

@@ -1,9 +1,9 @@
-"""One turn of `benchmarks.speed.engine` in a process and a checkout of its own: prints a line of JSON, its seconds.
+"""One turn of `benchmarks.speed.engine`, in its own process and checkout: prints a line of JSON with its seconds.
 
     python engine_child.py '{"iterations": 6000, "fovs": 7, "side": 560, "graphs": 4}'
 
-Started with the checkout as working folder and on Python's path. Uses what the checkouts of before spGs were DGLGraphs
-have, too: `Pipeline.from_recipe`, `fit`, `seconds`, `segment_fov`.
+The checkout must be the working folder and on Python's path. Uses only what checkouts have that predate DGLGraphs:
+`Pipeline.from_recipe`, `fit`, `seconds`, `segment_fov`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def main() -> None:
     from sccs.pipeline import Pipeline
 
     imports = time.perf_counter() - start
-    assert Path(sccs.__file__).is_relative_to(Path.cwd()), f"{sccs.__file__} is not of {Path.cwd()}"
+    assert Path(sccs.__file__).is_relative_to(Path.cwd()), f"{sccs.__file__} is not below {Path.cwd()}"
     iterations, side = wanted["iterations"], wanted["side"]
     options = [f"train.iterations={iterations}", f"clusterer.warmup={iterations * 3 // 4}"]
     block = {

@@ -1,9 +1,9 @@
-"""What `sccs init` says that a run will take, and what `sccs run` then takes, on images of all sets.
+"""The time that `sccs init` estimates for a run, and the time that `sccs run` then takes, on images of all sets.
 
     python -m benchmarks.speed.estimates [--data platelet hela cdeep3m vnc phantom] [--minutes 2]
                                          [--out benchmarks/results/quick]
 
-Each command is a process of its own, with an empty cache; the recipe is the one that `sccs init --minutes MINUTES`
+Each command is a separate process, with an empty cache; the recipe is the one that `sccs init --minutes MINUTES`
 writes for the set's first training volume. Labels are not used. Writes OUT/estimates.md and .csv.
 """
 
@@ -69,7 +69,7 @@ def measured(data: str, minutes: float) -> list[str]:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Of the rows of the CSV."""
+    """The CSV's rows as a table."""
     lines = []
     for data, fovs, least, most, took in rows:
         middle = (float(least) * float(most)) ** 0.5
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for data in args.data:
         rows.append(measured(data, args.minutes))
         print(*rows[-1], sep=", ", flush=True)
-    text = f"The range is a factor of {WITHIN:g} to both sides of the estimate. Cache empty, no labels."
+    text = f"The range extends by a factor of {WITHIN:g} to both sides of the estimate. Cache empty, no labels."
     origin = Origin.here(f"{COMMAND} {' '.join(sys.argv[1:] if argv is None else argv)}".strip())
     print(publish(args.out, "estimates", "Estimates of sccs init", origin, f"{text}\n\n{table(rows)}", HEADER, rows))
     return 0

@@ -1,10 +1,10 @@
-"""All that a GPU does for SCCS, against the same on the CPU of the machine, in a few minutes. Runs without a GPU, too.
+"""Everything that a GPU does for SCCS, against the machine's CPU, in a few minutes. Also runs without a GPU.
 
     python -m benchmarks.speed.gpu [--device auto|cpu|cuda] [--side 560] [--fovs 8] [--repeats 5] [--points 1000000]
                                    [--out benchmarks/results/quick]
 
-Synthetic phantom. `sccs`, `sccs_fast` (both with `graph.slic: grid`) and `sccs_plus` are trained on the CPU, shortly,
-and loaded on the device, where they work by tensors (sccs/model/batches.py); so they do where the device is the CPU.
+Synthetic phantom. `sccs`, `sccs_fast` (both with `graph.slic: grid`) and `sccs_plus` are trained briefly on the CPU and
+loaded on the device, where they run as tensor operations (sccs/model/batches.py), even if the device is the CPU.
 
   parity       tokens of the encoder (float32, bfloat16), superpixels, coordinates, clusters: tensors against CPU
   stages       seconds per FOV by stage, one FOV after the other, CPU and tensors in turn
@@ -13,8 +13,8 @@ and loaded on the device, where they work by tensors (sccs/model/batches.py); so
   encoder      the MAE alone, by FOVs in a batch and precision: seconds per FOV
   operators    propagation (CSR, dense), k-means assignment (FAISS, on the GPU if its build can)
 
-Writes OUT/gpu.md and .csv. Without a GPU the device is the CPU, the report says so, and seconds are those of the
-processor (but for `stages`), as other work disturbs them least.
+Writes OUT/gpu.md and .csv. Without a GPU, the device is the CPU, the report says so, and seconds are CPU time (except
+in `stages`), which other work disturbs least.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Clock:
         self.now = time.process_time if device == "cpu" else time.perf_counter
 
     def seconds(self, call: Callable[[], Any]) -> list[float]:
-        """Seconds of each call, until the device is done; one more call comes first and is not timed."""
+        """Seconds of each call, until the device is done. A first call is not timed."""
         values = []
         for _ in range(self.repeats + 1):  # the first warms up
             self._wait()
@@ -137,7 +137,7 @@ def _encoders(device: str) -> dict[str, MAE]:
 
 
 def _grey(image: np.ndarray) -> tuple[np.ndarray, int]:
-    """What superpixels are made of, and how many."""
+    """The image that superpixels are computed from, and their number."""
     return np.clip(image / 6 + 0.5, 0, 1).astype(np.float32), max(1, round(image.size / 100))
 
 
@@ -201,7 +201,7 @@ def _steps(fovs: Sequence[np.ndarray], pair: tuple[Pipeline, Pipeline], clock: C
     rows = [row for name, each in found.items() for where in each for row in _rows(f"steps {where}", name, each[where])]
     heads = list(found["features"])
     lines = [[name, *(f"{np.median(each[where]):.4f}" for where in heads)] for name, each in found.items()]
-    note = "`nodes to graph` has the neighbours, touching regions, affinity and, on the CPU, the DGLGraph in it."
+    note = "`nodes to graph` includes the neighbours, touching regions, affinity and, on the CPU, the DGLGraph."
     return "## Each step: seconds per FOV by FOVs in a batch\n\n" + markdown(
         ["step", *heads], lines
     ) + f"\n\n{note}", rows
@@ -316,7 +316,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _throughput(fovs, encoders, clock),
         _operators(fovs[0], loaded["sccs"][0], args.points, clock),
     ]
-    title = "GPU" if device != "cpu" else "GPU script, run on the CPU (no GPU at hand)"
+    title = "GPU" if device != "cpu" else "GPU script, run on the CPU (no GPU available)"
     sections_text = "\n\n".join(section for section, _ in sections)
     text = f"Synthetic phantom; medians of {args.repeats}.\n\n{sections_text}"
     origin = Origin.here(f"{COMMAND} --device {args.device}", device)

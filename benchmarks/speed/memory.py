@@ -1,13 +1,14 @@
-"""Peak memory of `sccs segment` against the size of the volume, from made-up OME-Zarr volumes.
+"""Peak memory of `sccs segment` against the size of the volume, on synthetic OME-Zarr volumes.
 
     python -m benchmarks.speed.memory [--sizes 0.1 0.25 0.5 1 2 4 8] [--textured 32] [--workers N] [--run RUN]
                                       [--folder DIR] [--out benchmarks/results/segment]
 
 Volumes are uint8 of GiB `--sizes`, four times as high and wide as deep, in chunks of 64 x 256 x 256. Every block is
-read, and statistics are taken as always, but only `--textured` fields of view hold noise and go through the model; each
-other one is of one grey, a grey of its own, and is left empty, so that the run ends in minutes. Time is therefore that
-of reading and writing, and no measure of segmentation. Memory is the resident set of the process with all its children
-(pages that they share count for each), looked at every 50 ms. Without --run, SCCS is trained for a few steps first.
+read, and statistics are computed as usual, but only `--textured` fields of view hold noise and go through the model.
+Each of the others has a single grey value, different from the rest, and is left empty, so that the run ends in minutes.
+Times are therefore those of reading and writing, not of segmentation. Memory is the resident set of the process with
+all its children (shared pages count for each), sampled every 50 ms. Without --run, SCCS is trained for a few steps
+first.
 Writes OUT/memory.md, memory.csv and memory.png. Needs psutil.
 """
 
@@ -51,7 +52,7 @@ def shape_of(size: float) -> tuple[int, int, int]:
 
 
 def create_volume(path: Path, shape: tuple[int, int, int]) -> Any:
-    """The Zarr array, uint8 and without content, of a new OME-Zarr of 16 nm."""
+    """The Zarr array, uint8 and empty, of a new OME-Zarr of 16 nm."""
     import zarr
 
     scale = {"type": "scale", "scale": [16.0] * 3}
@@ -159,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(*lines[-1], sep=", ", flush=True)
     notes = (
         f"Synthetic volumes, mostly empty: {args.textured} fields of view go through the model, all others are "
-        f"read and left out, so that seconds say nothing of segmentation. {args.workers} worker"
+        f"read and left out, so that seconds do not measure segmentation. {args.workers} worker"
         f"{'s' if args.workers > 1 else ''}. Largest over smallest peak: {max(peaks) / min(peaks):.2f}; target: "
         f"flat, at most {TARGET:g} GiB."
     )

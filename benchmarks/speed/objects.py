@@ -1,13 +1,13 @@
-"""Time and peak memory of `sccs objects` against the size of the volume, from made-up class maps.
+"""Time and peak memory of `sccs objects` against the size of the volume, on synthetic class maps.
 
     python -m benchmarks.speed.objects [--sizes 0.1 1 8] [--split] [--workers N] [--folder DIR]
                                        [--out benchmarks/results/objects]
 
 Class maps are uint8 OME-Zarr of GiB `--sizes` at 16 nm, four times as high and wide as deep: balls of 6 to 12 voxels
 ("granules", one in each cell of 32 voxels, so that neighbours touch here and there) and larger ones ("mitochondria", 24
-to 34 voxels, in cells of 96). Measured are all columns, with contacts and distances between the two. Memory is the
-resident set of the process with all its children, looked at every 50 ms; CPU seconds are theirs as well, user and
-system. Writes OUT/objects.md, objects.csv and objects.png. Needs psutil.
+to 34 voxels, in cells of 96). All columns are measured, including contacts and distances between the two. Memory is the
+resident set of the process with all its children, sampled every 50 ms; CPU seconds are also theirs, user and system.
+Writes OUT/objects.md, objects.csv and objects.png. Needs psutil.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--sizes", type=float, nargs="+", default=[0.1, 1, 8], help="GiB")
-    parser.add_argument("--split", action="store_true", help="part objects that touch")
+    parser.add_argument("--split", action="store_true", help="split objects that touch")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="where volumes are made and removed (default: a temporary folder)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/objects"))
@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"Synthetic class maps of two classes; objects that touch are {'split' if args.split else 'not split'}. "
         f"{args.workers} worker{'s' if args.workers > 1 else ''}. Largest over smallest peak: "
         f"{max(peaks) / min(peaks):.2f}; target: flat, at most {TARGET:g} GiB a process, CPU seconds linear. "
-        "Seconds are those of the clock; other work on the machine counts."
+        "Seconds are wall-clock time, which other work on the machine increases."
     )
     text = f"{notes}\n\n{markdown(HEADER, lines)}"
     _picture(args.sizes, peaks, times, args.out / "objects.png")

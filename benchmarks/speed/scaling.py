@@ -4,21 +4,21 @@
                                        [--out benchmarks/results/quick]
 
 Synthetic graphs: nodes on a grid, 384 features each (smooth random fields and noise), joined to their ten nearest in
-features and to their four neighbours in the grid, as the recipes' graphs are. At 3,000 nodes also with all pairs
-joined, as the paper's graphs are. Twelve coordinates each. Building the normalised affinity from the list of edges,
-which everything needs, and the embedding are timed one by one.
+features and to their four neighbours in the grid, as the recipes' graphs are. At 3,000 nodes, also with all pairs
+joined, as in the paper. Twelve coordinates each. Building the normalised affinity from the list of edges, which every
+method needs, is timed separately from the embedding.
 
-  lgc             384 -> 96 -> 48 -> 12, three propagations (the paper's network; its weights do not matter to time)
+  lgc             384 -> 96 -> 48 -> 12, three propagations (the paper's network; its weights do not affect the time)
   lgc_principal   384 -> 12, six propagations (recipe sccs_plus_mae)
   eigsh           ARPACK on Â in double precision, to machine precision: the reference
   eigsh float32   the same in single precision, to single precision
   lobpcg          from a random block, relative residual 1e-4, at most 200 iterations
   eigh            dense, up to 3,000 nodes
 
-Methods take turns, round by round (`eigh` once), each after a pause in which the threads of the one before go to sleep;
-up to 3,000 nodes each is called four times in a row. Memory: growth of the peak of a process of its own. Residual: the
+Methods take turns, round by round (`eigh` once), each after a pause in which the previous method's threads go to sleep;
+up to 3,000 nodes, each is called four times in a row. Memory: growth of the peak of a separate process. Residual: the
 largest |Â z - lambda z| of a solver's columns. The embedding is compared with the reference and with the quickest
-solver, by itself and with the building of the operator. Writes OUT/scaling.md, .csv and .png.
+solver, with and without building the operator. Writes OUT/scaling.md, .csv and .png.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def method(name: str) -> Method:
         if name != "lobpcg":
             return eigsh(M, U, which="LA", v0=start[:, 0])
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the table says how far it came
+            warnings.simplefilter("ignore")  # the table reports the residual
             return lobpcg(M, start, largest=True, tol=1e-4, maxiter=200)
 
     return Method(matrix, solve)
@@ -158,7 +158,7 @@ def _residual(graph: RegionGraph, values: np.ndarray, vectors: np.ndarray) -> fl
 
 
 def _peak(name: str, graph: RegionGraph, queue: Queue[float]) -> None:
-    """Linux: the mark of the highest memory use is set back before, and read afterwards."""
+    """Linux: resets the peak of memory use before the call, and reads it afterwards."""
     how, status = method(name), Path("/proc/self/status")
     how.solve(how.build(made_graph(400)))  # imports
     Path("/proc/self/clear_refs").write_text("5")
@@ -190,7 +190,7 @@ def growth(edges: Sequence[float], seconds: Sequence[float]) -> float:
 
 @dataclass
 class Timed:
-    """Of one graph and method: (build, solve) seconds of each call, and the residual of a solver."""
+    """Measurements of one graph and method: (build, solve) seconds of each call, and the residual of a solver."""
 
     seconds: list[tuple[float, float]] = field(default_factory=list)
     residual: float | None = None
@@ -215,7 +215,8 @@ def read(path: Path) -> Graphs:
 
 
 def times_as_fast(timed: dict[str, Timed], name: str) -> list[float]:
-    """Of an embedding: against the quickest solver alone and with the operator, then against the reference likewise."""
+    """How many times as fast an embedding is: against the quickest solver, alone and with the operator, then against
+    the reference, likewise."""
     alone = {key: each.medians[1] for key, each in timed.items()}
     whole = {key: each.medians.sum() for key, each in timed.items()}
     solvers = [key for key in timed if key not in OURS]
@@ -227,14 +228,14 @@ def times_as_fast(timed: dict[str, Timed], name: str) -> list[float]:
 
 
 def in_words(graphs: Graphs, nodes: Sequence[int]) -> str:
-    """How `lgc` compares at some sizes of sparse graphs (the nearest there are), a sentence each."""
+    """How `lgc` compares at some sizes of sparse graphs (the nearest available), one sentence each."""
     sizes = {min((n for n, kind in graphs if kind != "all"), key=lambda n: abs(n - wanted)): None for wanted in nodes}
     said = []
     for n in sizes:
         quickest, with_operator, reference, reference_with_operator = times_as_fast(graphs[n, "knn+adjacent"], "lgc")
         said.append(
             f"At {n:,} nodes the embedding (`lgc`) is {quickest:.1f} times as fast as the quickest solver and "
-            f"{reference:.1f} times as fast as Lanczos in double precision; with the building of the operator from the "
+            f"{reference:.1f} times as fast as Lanczos in double precision; including building the operator from the "
             f"edges, {with_operator:.1f} and {reference_with_operator:.1f} times."
         )
     return " ".join(said)
@@ -288,7 +289,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--nodes", type=int, nargs="+", default=[1000, 3000, 10_000, 30_000, 100_000])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument(
-        "--memory", action=argparse.BooleanOptionalAction, default=True, help="a process for each number"
+        "--memory", action=argparse.BooleanOptionalAction, default=True, help="measure memory, one process each"
     )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))
     args = parser.parse_args(argv)
@@ -338,7 +339,7 @@ def _page(args: argparse.Namespace, lines: list[list[str]], curves: Curves, grap
     exponents = {name: growth(*zip(*points)) for name, points in curves.items() if len(points) > 2}
     return (
         f"Synthetic graphs. Median of {args.repeats} "
-        f"rounds ({MORE} calls a round up to {PAPER_NODES:,} nodes) in which the methods take turns; seconds, MiB.\n\n"
+        f"rounds ({MORE} calls per round up to {PAPER_NODES:,} nodes); the methods take turns; seconds, MiB.\n\n"
         + markdown(heads, lines)
         + "\n\nTime of the embedding grows with the number of entries to the power of "
         + ", ".join(f"{value:.2f} ({name})" for name, value in exponents.items())

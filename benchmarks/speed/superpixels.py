@@ -4,10 +4,11 @@ same labels), and of `registry.spg.slic_grid`.
     python -m benchmarks.speed.superpixels [--data platelet hela ...] [--pixels 100] [--repeats 3]
                                            [--out benchmarks/results/quick]
 
-Labelled slices (at most four FOVs a set) of the sets in SCCS_DATA, otherwise of the synthetic phantom. Boundary recall:
+Labelled slices (at most four FOVs per set) of the sets in SCCS_DATA, or else of the synthetic phantom. Boundary recall:
 share of label borders with a border of superpixels at most 2 px away. Undersegmentation error (Neubert and Protzel
-2012): pixels of superpixels that leak out of a label, counted on the smaller side. Achievable accuracy: pixels right
-if every superpixel had its best label. Methods take turns on each FOV. Writes OUT/superpixels.md and .csv.
+2012): pixels of superpixels that leak out of a label, counted on the smaller side. Achievable accuracy: share of pixels
+that are right if every superpixel gets its best label. Methods take turns on each FOV. Writes OUT/superpixels.md and
+.csv.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def quality(regions: np.ndarray, labels: np.ndarray, scored: np.ndarray) -> tupl
 
 
 def _labelled(data: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Image (H, W), labels (H, W) and where they count, of at most FOVS fields of view."""
+    """Image (H, W), labels (H, W) and where they count, for at most FOVS fields of view."""
     block = load_recipe("sccs" if data == "phantom" else data, QUICK_DATA.get(data, [])).data
     assert block is not None
     dataset = load_dataset(block, Path.cwd(), 0)

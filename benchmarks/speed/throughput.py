@@ -1,13 +1,13 @@
-"""Seconds per field of view, Mpx/s, GB/h and what a teravoxel costs, for 1 to N processes, N the machine's cores.
+"""Seconds per field of view, Mpx/s, GB/h and the cost of a teravoxel, for 1 to N processes on N cores.
 
     python -m benchmarks.speed.throughput [--systems sccs sccs_fast sccs_plus] [--processes 1 2 ...] [--seconds 30]
                                           [--price 0.05] [--quick] [--out benchmarks/results/quick]
 
-Processes share the cores evenly (cores / processes threads each), load a shortly trained model, begin together, and
+Processes share the cores evenly (cores / processes threads each), load a briefly trained model, start together, and
 segment fields of view of 560 px of the phantom for `--seconds`. Pixels are those that a field of view adds to a
-large slice, 480 x 480 where it sees 560 x 560, so that overlaps are paid for. GB are of bytes, one a voxel.
---price: of a core for an hour, in any currency; the default is about what clouds ask. --quick: `sccs_fast` and
-`sccs_plus`, 1 and N processes, 8 seconds. Writes OUT/throughput.md and .csv.
+large slice, 480 x 480 where it sees 560 x 560, so that overlaps count as cost. GB are of uint8 voxels, one byte each.
+--price: of a core for an hour, in any currency; the default is about what cloud providers charge. --quick: `sccs_fast`
+and `sccs_plus`, 1 and N processes, 8 seconds. Writes OUT/throughput.md and .csv.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ HEADER = ["system", "processes", "cores", "fields of view", "seconds", "per seco
 
 
 def _work(model: str, fov: np.ndarray, threads: int, seconds: float, begin: Any, results: Any) -> None:
-    """In a process of its own: put (fields of view, seconds) into `results`."""
+    """Runs in a separate process: put (fields of view, seconds) into `results`."""
     import torch
 
     torch.set_num_threads(threads)
@@ -52,8 +52,8 @@ def _work(model: str, fov: np.ndarray, threads: int, seconds: float, begin: Any,
 
 
 def measure(model: Path, fov: np.ndarray, processes: int, cores: int, seconds: float) -> list[tuple[int, float]]:
-    """Fields of view and seconds of each of several processes that work at once."""
-    spawned = multiprocessing.get_context("spawn")  # as workers are started, too
+    """Fields of view and seconds of each of several processes that run at once."""
+    spawned = multiprocessing.get_context("spawn")  # workers are also started this way
     begin, results = spawned.Barrier(processes), spawned.Queue()
     arguments = (str(model), fov, max(1, cores // processes), seconds, begin, results)
     started = [spawned.Process(target=_work, args=arguments) for _ in range(processes)]
@@ -66,7 +66,7 @@ def measure(model: Path, fov: np.ndarray, processes: int, cores: int, seconds: f
 
 
 def costs(per_second: float, cores: int, price: float) -> dict[str, float]:
-    """What people ask for, of so many fields of view a second on so many cores."""
+    """The usual figures for so many fields of view per second on so many cores."""
     pixels = per_second * ADDED
     hours = 1e12 / pixels / 3600
     return {
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--systems", nargs="+", default=["sccs", "sccs_fast", "sccs_plus"])
     parser.add_argument("--processes", type=int, nargs="+", help="default: 1, 2, 4 ... and the machine's cores")
-    parser.add_argument("--seconds", type=float, default=30, help="that processes work at once")
+    parser.add_argument("--seconds", type=float, default=30, help="how long the processes run at once")
     parser.add_argument("--price", type=float, default=PRICE, help="of a core for an hour")
     parser.add_argument("--quick", action="store_true", help="two systems, 1 and N processes, 8 seconds")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))
@@ -117,9 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 rows.append([system, processes, cores, sum(done for done, _ in found), f"{took:.3f}", f"{rate:.5f}"])
                 print(*rows[-1], sep=", ", flush=True)
     origin = Origin.here(f"{COMMAND}{' --quick' if args.quick else ''} --price {args.price:g}")
-    text = (
-        f"Of {SIDE} x {SIDE} px each, {ADDED:,} of which are new in a large slice; a core costs {args.price:g} an hour."
-    )
+    text = f"Of {SIDE} x {SIDE} px each, {ADDED:,} of which are new in a large slice; a core-hour costs {args.price:g}."
     print(publish(args.out, "throughput", "Throughput", origin, f"{text}\n\n{table(rows, args.price)}", HEADER, rows))
     return 0
 

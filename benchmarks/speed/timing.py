@@ -1,13 +1,13 @@
-"""Seconds per 560 x 560 field of view by stage, and nodes of the graph, for SCCS and its rivals, side by side.
+"""Seconds per 560 x 560 field of view by stage, and nodes of the graph, for SCCS and its competitors.
 
     python -m benchmarks.speed.timing [--systems sccs ...] [--repeats 5] [--size quick|full] [--threads N]
                                       [--out benchmarks/results/SIZE]
 
 The image is a FOV of the synthetic phantom; its content hardly matters to any stage. Systems take turns, round by
-round, so that a busy machine slows all of them alike; medians and ranges are reported. MAESTER sends every pixel
+round, so that a busy machine slows all of them equally; medians and ranges are reported. MAESTER sends every pixel
 through the encoder: `full` times it once over the whole FOV, `quick` over a corner of 160 x 160 px, in proportion to
-its passes (and says so). Trainings before the clock are as short as they can be: nothing timed depends on them.
-Writes OUT/timing.md, .csv and .png. The paper's times are of an RTX 2080 Ti.
+its passes (and says so). Trainings, which are not timed, are as short as possible: no time depends on them.
+Writes OUT/timing.md, .csv and .png. The paper's times were measured on an RTX 2080 Ti.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ SHORT = {
 
 
 def trained(system: str) -> Pipeline:
-    """A model of the phantom, trained as shortly as can be."""
+    """A model of the phantom, trained as briefly as possible."""
     pipeline = Pipeline.from_recipe(system, SHORT.get(system, []))
     side = CORNER if system == "maester" else SIDE
     return pipeline.fit(load_dataset(phantom(side), Path.cwd(), 0, pipeline.min_side))
 
 
 def field_of_view(side: int) -> np.ndarray:
-    """Of the phantom, (side, side) float32, standardised."""
+    """A field of view of the phantom, (side, side) float32, standardised."""
     return next(load_dataset(phantom(side), Path.cwd(), 0).test[0].fovs()).image
 
 

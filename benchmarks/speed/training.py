@@ -1,12 +1,12 @@
-"""Seconds that trainings take: SCCS and SCCS+ on graphs that are there already, and steps of the MAE.
+"""Training times: SCCS and SCCS+ on graphs that already exist, and steps of the MAE.
 
     python -m benchmarks.speed.training [--graphs 8] [--side 560] [--iterations 6000] [--repeats 3] [--steps 20]
                                         [--out benchmarks/results/quick]
 
-Graphs of synthetic phantom slices, 560 x 560 px each. `sccs` is trained for the paper's 6,000 iterations as its recipe
-has it; the seconds are those of the training alone (nodes come from the cache, and the time that graphs took stands
-beside). `sccs_plus` fits instead. MAE: steps per second of recipes/mae.yaml's architecture with 8 crops a step, the
-first two left out. Writes OUT/training.md and .csv.
+Graphs of synthetic phantom slices, 560 x 560 px each. `sccs` is trained for the paper's 6,000 iterations, as in its
+recipe; seconds are of the training alone (nodes come from the cache, and the time of the graphs has its own column).
+`sccs_plus` is fitted instead. MAE: steps per second of the architecture in recipes/mae.yaml with 8 crops per step,
+without the first two. Writes OUT/training.md and .csv.
 """
 
 from __future__ import annotations

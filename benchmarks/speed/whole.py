@@ -1,12 +1,13 @@
-"""`sccs segment` on whole images: a volume with two workers, and slices of growing sides, to OME-Zarr.
+"""`sccs segment` on whole images: a volume with two workers, and slices of increasing size, to OME-Zarr.
 
     python -m benchmarks.speed.whole [--gib 8] [--sides 2500 5000 10000 20000] [--textured 0] [--workers 2]
                                      [--system sccs_fast] [--folder DIR] [--quick] [--out benchmarks/results/segment]
 
-Images are uint8, of smooth noise repeated. --textured N: only N fields of view hold it, all others are of one grey,
-read and left out: such times are of reading, writing and stitching; 0: all hold it. --gib and --sides take 0 for none.
+Images are uint8, of repeated smooth noise. --textured N: only N fields of view hold noise; all others have one grey
+value, and are read and left out, so that times are of reading, writing and stitching. 0: all hold noise. --gib 0 and
+--sides 0 leave out the volume and the slices.
 --quick: a volume of 1/64 GiB, all of it textured, and sides to 20,000 px with 8 textured fields of view. Memory is the
-peak of the command with all its processes, and that over its workers. Writes OUT/whole.md and .csv.
+peak of the command with all its processes, also divided by its workers. Writes OUT/whole.md and .csv.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ HEADER = ["what", "z", "y", "x", "textured", "workers", "seconds", "peak, GiB"]
 
 
 def make_image(path: Path, shape: tuple[int, int, int], textured: int) -> int:
-    """Write it, and give the number of its textured fields of view."""
+    """Write the image. Returns the number of its textured fields of view."""
     from scipy.ndimage import gaussian_filter
 
     noise = gaussian_filter(np.random.default_rng(0).normal(size=(1024, 1024)), 2, mode="wrap")
@@ -42,7 +43,7 @@ def make_image(path: Path, shape: tuple[int, int, int], textured: int) -> int:
         depth = min(CHUNK[0], shape[0] - z)
         for i, span in enumerate(plan.y):
             rows = np.arange(span.start, span.stop)
-            first = (z * len(plan.y) + i * depth) * len(plan.x)  # fields of view before these, about
+            first = (z * len(plan.y) + i * depth) * len(plan.x)  # approximate number of fields of view before these
             part = np.empty((depth, len(rows), shape[2]), np.uint8)
             part[:] = tile[rows[:, None] % 1024, np.arange(shape[2]) % 1024]
             if textured:
@@ -53,7 +54,7 @@ def make_image(path: Path, shape: tuple[int, int, int], textured: int) -> int:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Of the rows of the CSV."""
+    """The CSV's rows as a table."""
     lines = []
     for what, z, y, x, textured, workers, seconds, peak in rows:
         pixels, each = int(z) * int(y) * int(x), float(peak) / int(workers)

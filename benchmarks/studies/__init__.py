@@ -1,1 +1,1 @@
-"""What choices are worth: `python -m benchmarks.studies.leads --help`."""
+"""What each design choice is worth: `python -m benchmarks.studies.leads --help`."""

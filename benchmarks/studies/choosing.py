@@ -2,8 +2,8 @@
 
     python -m benchmarks.studies.choosing    # writes docs/images/choosing_*.jpg and benchmarks/results/choosing
 
-SCCS+ learns from a slice each of phantom_c1 and phantom_c2, without labels; a slice of phantom_c4 is shown and scored.
-Clusters get their classes from the true labels of the training slices (mapping `train`), as in all tables.
+SCCS+ is trained, without labels, on one slice each of phantom_c1 and phantom_c2; a slice of phantom_c4 is shown and
+scored. Clusters get their classes from the true labels of the training slices (mapping `train`), as in all tables.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def tried(cells: Sequence[PhantomVolume], changes: list[str], nm: float) -> tupl
 
 
 def drawn(cells: Sequence[PhantomVolume], panels: dict[str, tuple[np.ndarray, np.ndarray, dict]]) -> Figure:
-    """Superpixels above, classes below, a column a setting; the truth at the right."""
+    """Superpixels above, classes below, one column per setting; the ground truth on the right."""
     colours = list(class_colours(list(CLASSES.values())).values())
     image, truth = cells[-1].image[Z][SHOWN], cells[-1].labels[Z][SHOWN]
     figure = Figure(figsize=(2.2 * (len(panels) + 1), 4.7), layout="constrained")
@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         [title, *(f"{float(found[title, what]):.2f}" for what in ("mean", *CLASSES.values()))]
         for title in dict.fromkeys(title for _, title, _, _ in rows)
     ]
-    said = f"Synthetic cells; one slice of {cells[-1].name}, which was not trained on.\n\n{markdown(heads, lines)}"
+    said = f"Synthetic cells; one slice of {cells[-1].name}, not used in training.\n\n{markdown(heads, lines)}"
     origin = Origin.here(COMMAND)
     publish(
         args.out,

@@ -1,7 +1,8 @@
 """A small convolutional net (0.5 M weights) that learns, without labels, to find a place of an image in another view.
 
-Views are turned, mirrored, scaled, brighter, noisier; a place is told from the other places of the batch (InfoNCE, van
-den Oord et al. 2018). It is no part of SCCS: its features show whether better features give better clusters.
+Views are rotated, mirrored, scaled, brightened and made noisier; a place is distinguished from the other places of the
+batch (InfoNCE, van den Oord et al. 2018). The net is not part of SCCS: it shows whether better features give better
+clusters.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class _Residual(nn.Module):
 
 
 class Net(nn.Module):
-    """Images (B, 1, H, W) to features (B, 128, H/4, W/4) of three scales; `head` to what is compared (B, 64, ...)."""
+    """Images (B, 1, H, W) to features (B, 128, H/4, W/4) of three scales; `head` maps these to
+    the compared vectors (B, 64, ...)."""
 
     def __init__(self, width: int = 24, out: int = 128, compared: int = 64):
         super().__init__()
@@ -44,7 +46,7 @@ class Net(nn.Module):
         self.head = nn.Sequential(_layer(out, out, 1), nn.Conv2d(out, compared, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Features of images, see above."""
+        """Features of the images, see the class."""
         fine = self.fine(x)
         middle = self.middle(fine)
         coarse = functional.interpolate(self.coarse(middle), size=middle.shape[2:], mode="bilinear")

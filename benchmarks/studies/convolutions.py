@@ -3,8 +3,8 @@
     python -m benchmarks.studies.convolutions [--data cdeep3m vnc] [--seeds 0] [--iterations 2000]
                                               [--out benchmarks/results/convolutions]
 
-No test image is used: scored as benchmarks/studies/study_sccs.py says. The head is that of `sccs`; of the iterations a
-quarter trains the embedding alone. Writes OUT/convolutions.md and OUT/convolutions.csv.
+No test image is used; scores are computed as in benchmarks/studies/study_sccs.py. The head is that of `sccs`; the first
+quarter of the iterations trains the embedding alone. Writes OUT/convolutions.md and OUT/convolutions.csv.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.studies.views import views_of
 from sccs.system.exits import guard
 
 COMMAND = "python -m benchmarks.studies.convolutions"
-OPTIONS = {  # of each class, as its authors or DGL's examples have them
+OPTIONS = {  # of each class, as used by its authors or in DGL's examples
     "GraphConv": {},
     "SGConv": {"k": 2},
     "TAGConv": {"k": 3},
@@ -75,9 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines.append([name, *dsc, f"{mean:.3f}", f"{spe:.4f}", f"{seconds:.0f}"])
         print(" | ".join(lines[-1]), flush=True)
     text = (
-        f"DSC: mean over classes on halves of the training images, as the study of `sccs` has it. L_spe: Eq. 2, mean "
-        f"over the training graphs, each by itself. Seconds of {args.iterations} iterations, of which the last three "
-        "quarters train the head, too.\n\n"
+        f"DSC: mean over classes on halves of the training images, as in the study of `sccs`. L_spe: Eq. 2, mean "
+        f"over the training graphs, each on its own. Seconds of {args.iterations} iterations, of which the last three "
+        "quarters also train the head.\n\n"
     ) + markdown(["embedder", *args.data, "mean DSC", "L_spe", "seconds"], lines)
     origin = Origin.here(COMMAND, seeds=args.seeds)
     heads = ["embedder", "set", "seed", "measure", "value"]

@@ -1,4 +1,4 @@
-"""Depth: does a link between neighbouring slices raise DSC and the consistency along z? Decides `sccs segment --depth`.
+"""Depth: do links between neighbouring slices raise DSC and consistency along z? Basis of `sccs segment --depth`.
 
     SCCS_DATA=DIR python -m benchmarks.studies.depth [--sets cdeep3m phantom] [--systems sccs_plus sccs]
                                                      [--seeds 0 1 2] [--out benchmarks/results/depth]
@@ -6,7 +6,7 @@
 Each system is trained slice by slice, as its recipe says (`sccs` with the quick length of the tables), on a few slices.
 Then neighbouring test slices are segmented in several ways: one by one; after averaging Z with that of overlapping
 regions of the slices next to it; with edges of several weights between the graphs of neighbouring slices. Clusters
-become classes by the mapping of the training slices, which know nothing of depth. Writes depth.md and depth.csv.
+become classes by the mapping of the training slices, which does not use depth. Writes depth.md and depth.csv.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _segment(
 
 
 def measure(system: str, data: str, seed: int) -> list[dict[str, Any]]:
-    """One training, and each way to segment the test volume with it: a row each."""
+    """Train once, and segment the test volume with that model in each way: one row per way."""
     own = load_recipe(system, QUICK.get(system, []), seed=seed, device="cpu").resolved()
     own["data"] = load_recipe("sccs" if data == "phantom" else data, SETS[data]).resolved()["data"]
     model = Pipeline.from_recipe(own)
@@ -187,7 +187,7 @@ def _page(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """The command line; the page is written anew after every training."""
+    """The command line; the page is rewritten after every training."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0])
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--systems", nargs="+", default=["sccs_plus", "sccs"])

@@ -1,23 +1,24 @@
-"""Leads for SCCS+ that are no part of it: what each is worth, by the labels of training images. No test image is used.
+"""Leads for SCCS+ that are not part of it: what each is worth, scored with the labels of training images alone.
 
     python -m benchmarks.studies.leads [--data platelet hela cdeep3m vnc phantom] [--leads N ...] [--seeds 0 1 2]
                                        [--halves] [--finetuned FOLDER] [--out benchmarks/results/leads]
                                        [--set a.b=c ...]
 
-Each lead changes one thing in recipes/sccs_plus_mae.yaml; most are no option of any part, and would become one if they
-paid. A trial ends with the head's teacher, from which the head hardly moves (`python -m benchmarks.tables plus`).
+Each lead changes one thing in recipes/sccs_plus_mae.yaml; most are not an option of any part, and would become one if
+they helped. A trial ends with the head's teacher, from which the head hardly deviates (`python -m benchmarks.tables
+plus`).
 
 Trained as the tables of size `quick` are, on one slice of each thick volume. Scored there, and, with the same mapping,
 on the further slices of the training part of cdeep3m, vnc and phantom. platelet and hela have one slice.
 
 Writes OUT/leads.md and OUT/leads.csv.
 
---halves: half of the places of the training part is trained on, and the other scored with that half's mapping; up to
-six divisions of a set. A place: a FOV's corner in all slices of a volume. Writes OUT/halves.md and OUT/halves.csv
+--halves: train on half of the places of the training part, and score the other half with the first half's mapping; up
+to six divisions of a set. A place: a FOV's corner in all slices of a volume. Writes OUT/halves.md and OUT/halves.csv
 instead.
 
---finetuned: folder with SET/model/mae.safetensors, the MAE trained on with that set's training slices (recipes/mae.yaml
-with `checkpoint: bundled`), for the lead `MAE fine-tuned on the set`.
+--finetuned: folder with SET/model/mae.safetensors, the MAE trained further on that set's training slices
+(recipes/mae.yaml with `checkpoint: bundled`), for the lead `MAE fine-tuned on the set`.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ Results = dict[str, dict[str, list[dict[str, float]]]]  # by lead and set, one f
 
 @dataclass(frozen=True)
 class Lead:
-    """What is changed, by stage; None: as in the recipe.
+    """The change, by stage; None: as in the recipe.
 
     overrides: of the recipe's features and graph. nodes(view) -> Nodes. weigh(graph, view) -> affinity (E,).
     project(X, seen, graphs) -> Z: features (n_s, d) of all FOVs, propagated, to coordinates (n_s, u).
@@ -106,7 +107,7 @@ LEADS = {
 
 
 def trial(lead: Lead, found: Views, seeds: Sequence[int]) -> list[dict[str, float]]:
-    """DSC on the FOVs trained on, on the further ones (or the same), and the gap of the latter, for each seed."""
+    """DSC on the FOVs used for training, on the further ones (or the same), and the gap of the latter, per seed."""
     changed = [o for o in lead.overrides if o.startswith("graph")]
     builder = job(SYSTEM, "phantom", 0, "quick", changed).pipeline.graph
     nodes = [lead.nodes(view) if lead.nodes else view.nodes for view in found.views]
@@ -148,7 +149,7 @@ def _chosen(numbers: Sequence[int] | None) -> dict[str, Lead]:
 
 
 def _results(chosen: dict[str, Lead], args: argparse.Namespace) -> Results:
-    """Every lead on every set; one that needs a fine-tuned MAE is left out where there is none."""
+    """Every lead on every set; one that needs a fine-tuned MAE is left out if there is none."""
     results: Results = {name: {} for name in chosen}
     for data in args.data:
         plain = views_of(data, args.overrides, SYSTEM)
@@ -218,10 +219,10 @@ def table(results: Results, sets: Sequence[str], halves: bool) -> str:
 
 def _page(args: argparse.Namespace, results: Results) -> str:
     which = (
-        "half of the places of the training part is trained on; sets and `mean`: the other half; up to "
+        "trained on half of the places of the training part; sets and `mean`: the other half; up to "
         f"{DIVISIONS} divisions of a set"
         if args.halves
-        else "sets and `mean`: slices of the training part that were not trained on, where a set has such "
+        else "sets and `mean`: slices of the training part that were not trained on, if a set has any "
         "(cdeep3m, vnc, phantom); `mean, trained on`: the images trained on"
     )
     return (

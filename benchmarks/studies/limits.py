@@ -5,13 +5,13 @@
                                                       [--set a.b=c ...]
 
 On training images alone, cut in halves by place as `python -m benchmarks.studies.leads --halves` does (up to three
-divisions of a set): one half is trained on, the other scored. For several node features: the linear probe on them, the
-probe on the coordinates Z (n_s, u), and 64, 32, 16 and 8 clusters of Z, each cluster mapped to a class by the labels of
-the half trained on. What the first loses to the second is the embedding's, to the third the clusters', from 64 to 8
-that of their number. Among the features are those of a small net that is trained here, on the images of both halves,
-without labels (benchmarks/studies/contrastive.py).
+divisions of a set): one half is used for training, the other is scored. For several node features: the linear probe on
+them, the probe on the coordinates Z (n_s, u), and 64, 32, 16 and 8 clusters of Z, each cluster mapped to a class by the
+labels of the half trained on. The drop from the first to the second is due to the embedding, that from the second to
+the third to clustering, and that from 64 to 8 clusters to their number. The features include those of a small net that
+is trained here, without labels, on the images of both halves (benchmarks/studies/contrastive.py).
 
---jobs: sets at a time, each in a process of one thread. Writes OUT/limits.md and OUT/limits.csv.
+--jobs: number of sets processed at once, each in a process with one thread. Writes OUT/limits.md and OUT/limits.csv.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ STAGES = ("probe on the features", "probe on Z", *(f"{k} clusters" for k in CLUS
 
 
 def _with_net(found: Views, steps: int, seed: int) -> Views:
-    """The views, the net's features as a third block of their nodes."""
+    """The views, with the net's features as a third block of their nodes."""
     grey = np.concatenate([view.image.ravel() for view in found.views])
     mean, deviation = grey.mean(), max(grey.std(), 1e-6)
     images = [torch.from_numpy((view.image - mean) / deviation).float()[None] for view in found.views]
@@ -89,7 +89,7 @@ def only(nodes: Nodes, blocks: Sequence[int]) -> Nodes:
 
 
 def _probed(values: Arrays, graphs: Sequence[RegionGraph], found: Views) -> Arrays:
-    """Classes (n_s,) by a linear probe that the first half's labels teach."""
+    """Classes (n_s,) by a linear probe trained on the first half's labels."""
     probe = LinearProbe(k=max(8, len(found.classes)))
     Z, seen = [torch.as_tensor(each) for each in values], found.seen
     probe.fit(graphs[:seen], Z[:seen], [view.counts for view in found.views[:seen]])
@@ -146,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", nargs="+", default=list(SETS), choices=SETS, metavar="SET")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of the clusters")
     parser.add_argument("--steps", type=int, default=800, help="of the net's training")
-    parser.add_argument("--jobs", type=int, default=1, help="sets at a time")
+    parser.add_argument("--jobs", type=int, default=1, help="number of sets processed at once")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/leads"))
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="a.b=c", dest="overrides")
     args = parser.parse_args(argv)

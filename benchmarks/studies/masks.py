@@ -1,10 +1,10 @@
-"""What a mask of empty background is worth, on training images alone: SCCS+ with the masks of `sccs init`, and without.
+"""What a mask of empty background is worth, on training images alone: SCCS+ with and without the masks of `sccs init`.
 
     python -m benchmarks.studies.masks [--data platelet hela cdeep3m vnc phantom] [--seeds 0 1 2]
                                        [--out benchmarks/results/choosing]
 
-Trained and scored on the same training images. Each cluster, and all that is masked, counts as the class that is most
-common in it. Sets without background of at least `sccs.init.background.LEAST` are left out; which are, is told. Writes
+Trained and scored on the same training images. Each cluster, and the masked area as a whole, counts as its most common
+class. Sets whose background covers less than `sccs.init.background.LEAST` are left out, and the page lists them. Writes
 OUT/masks.md and .csv.
 """
 
@@ -47,7 +47,7 @@ def training_images(data: str, masked: bool) -> tuple[Dataset, float]:
 
 
 def dice(data: str, dataset: Dataset, seed: int) -> dict[str, float]:
-    """Of each class, on the training images."""
+    """Dice of each class, on the training images."""
     pipeline = job(SYSTEM, data, seed, "quick").pipeline
     pipeline.fit(dataset)
     counts = np.zeros((256, len(dataset.classes)), np.int64)  # pixels by cluster and class

@@ -1,11 +1,12 @@
-"""How hard the synthetic phantom is: k-means on it, beside the paper's k-means on real beta cells, and its areas.
+"""How hard the synthetic phantom is: k-means on it, next to the paper's k-means on real beta cells, and the areas of
+its classes.
 
     python -m benchmarks.studies.phantom [--phantoms 0 1 2 3 4] [--seeds 0 1 2] [--out benchmarks/results/phantom]
                                          [--set a.b=c ...]
 
 Phantoms are seeds of the generator, seeds those of k-means. Three recipes without any graph network: `kmeans` (MAE
 features of superpixels), `intensity_kmeans` (grey values of superpixels), `raw_kmeans` (grey values of pixels). The
-phantom is calibrated by these alone. One slice of each training volume, the test slices of the recipe. Writes
+phantom was calibrated with these alone. One slice of each training volume, the test slices of the recipe. Writes
 OUT/calibration.md and OUT/calibration.csv.
 """
 
@@ -27,7 +28,7 @@ from sccs.system.exits import guard
 COMMAND = "python -m benchmarks.studies.phantom"
 SYSTEMS = ("kmeans", "intensity_kmeans", "raw_kmeans")
 FIRST = "nucleus, first test slice"
-# the paper: Table 1, k-means; areas of the cell as the issue gives them for BetaSeg
+# paper, Table 1, k-means; areas of the cell in BetaSeg, as given in the issue
 PAPER = {"unrecognized": 0.858, "nucleus": 0.803, "granules": 0.571, "mitochondria": 0.679}
 AREAS = {"unrecognized": 0.57, "nucleus": 0.13, "granules": 0.18, "mitochondria": 0.12}
 DATA = ["data.train_slices=1"]

@@ -4,9 +4,9 @@
                                                           [--systems sccs sccs_fast sccs_plus]
                                                           [--out benchmarks/results/processors]
 
-A system is trained in float32 on a set's training images at the length of the size `quick`. Processes that differ in
-one thing (KINDS) then segment these images with the saved model. Older processors are imitated on this one: PyTorch,
-oneDNN, OpenBLAS, NumPy, FAISS and Numba are told to do without the instructions that those lack. No test image is used.
+A system is trained in float32 on a set's training images, with the iterations of size `quick`. Processes that differ in
+one respect (KINDS) then segment these images with the saved model. Older processors are emulated on this one: PyTorch,
+oneDNN, OpenBLAS, NumPy, FAISS and Numba are told not to use the instructions that those lack. No test image is used.
 Writes OUT/processors.md and OUT/processors.csv.
 """
 
@@ -54,7 +54,7 @@ np.savez(sys.argv[1], *segmented(*sys.argv[2:]))
 
 
 def set_precision(pipeline: Pipeline, precision: str) -> None:
-    """Of the parts that make features."""
+    """Set the precision of the parts that compute features."""
     for part in (pipeline.features, *pipeline.features.parts):
         if hasattr(part, "precision"):
             part.precision = precision
@@ -69,7 +69,7 @@ def segmented(model: str, data: str, precision: str) -> list[np.ndarray]:
 
 
 def planes_of(model: Path, data: str, kind: str) -> list[np.ndarray]:
-    """The same in a process of the given kind, which finds nothing in a cache."""
+    """The same in a process of the given kind, with an empty cache."""
     precision, changed = KINDS[kind]
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "planes.npz"
@@ -81,12 +81,12 @@ def planes_of(model: Path, data: str, kind: str) -> list[np.ndarray]:
 
 
 def changed_share(one: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> float:
-    """Of the pixels of all planes, those whose clusters differ."""
+    """Share of the pixels of all planes whose clusters differ."""
     return float(np.mean(np.concatenate([(a != b).ravel() for a, b in zip(one, other, strict=True)])))
 
 
 def differing(system: str, data: str, seed: int) -> dict[str, float]:
-    """By kind of process: share of the pixels that it labels differently than the first."""
+    """By kind of process: share of the pixels that it labels differently from the first."""
     wanted = job(system, data, seed, "quick")
     pipeline = wanted.pipeline
     set_precision(pipeline, "float32")
@@ -116,8 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows.append([system, kind, *(mean_sd(each) for each in shares.values()), mean_sd(mean)])
             print(*rows[-1], flush=True)
     text = (
-        "Percent of the pixels of the training images whose cluster differs from that of the process that the model "
-        "was trained in, ± standard deviation over seeds.\n\n"
+        "Percentage of the pixels of the training images whose cluster differs from that in the process in which the "
+        "model was trained, ± standard deviation over seeds.\n\n"
     ) + markdown(["system", "process", *args.data, "mean"], rows)
     origin = Origin.here(f"{COMMAND} --systems {' '.join(args.systems)}", seeds=args.seeds)
     heads = ["system", "process", "set", "seed", "share"]

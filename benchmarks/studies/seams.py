@@ -1,14 +1,14 @@
-"""Seam rate of `sccs segment`: how often neighbouring pixels differ in label across the borders of fields of view, and
-how often inside of them, by halo and by how the fields of view are put together.
+"""Seam rate of `sccs segment`: how often neighbouring pixels have different labels across the borders of fields of
+view, and how often inside them, by halo and by the way in which fields of view are joined.
 
     [SCCS_DATA=DIR] python -m benchmarks.studies.seams [RUN IMAGE ...] [--data phantom vnc] [--system sccs_plus]
                                                        [--halo 0 20 40] [--slices 2] [--out benchmarks/results/segment]
 
-`--data` names sets of the tables: the system is trained on the set (quick length, without labels, seed 0), and applied
+`--data` names sets of the tables: the system is trained on the set (size `quick`, without labels, seed 0), and applied
 to its first test volume; the synthetic phantom has slices of 1200 x 1200 px here. RUN IMAGE is a trained run and a file
-that it is applied to. "Cut straight" puts each field of view's centre beside the next one's; "stitched" is what `sccs
+to apply it to. "Cut straight" puts each field of view's centre beside the next one's; "stitched" is what `sccs
 segment` does. Borders are where the owner of neighbouring pixels changes, as stitched. A ratio of 1 is parity: no step.
-Cost: pixels that go through the model for each pixel that is written, and what a slice takes to stitch. Writes
+Cost: pixels that go through the model per written pixel, and the time to stitch a slice. Writes
 OUT/seams.md and seams.csv.
 """
 
@@ -57,7 +57,7 @@ HEADER = [
 
 @dataclass
 class Subject:
-    """What is measured: a model, said in words by `trained`, on a volume."""
+    """The subject of a measurement: a model, described by `trained`, and a volume."""
 
     name: str
     trained: str
@@ -74,14 +74,14 @@ def of_set(data: str, system: str) -> Subject:
 
 
 def of_run(run: str, image: str) -> Subject:
-    """A trained run, and a file that it is applied to."""
+    """A trained run, and a file to apply it to."""
     model = Pipeline.load(run)
     volume = Volume("seams", open_image(image).array, path=image, fov=model.fov, min_side=model.min_side)
     return Subject(Path(image).parent.name + "/" + Path(image).name, Path(run).name, model, volume)
 
 
 def _put_together(found: Slice, halo: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Labels (Y, X) as stitched within `halo` px, the number of the FOV that each is of, seconds."""
+    """Labels (Y, X) as stitched within `halo` px, the FOV that each comes from, and seconds."""
     found = replace(found, fields=replace(found.fields, halo=halo))
     numbers = {place: np.full(part.shape, n) for n, (place, part) in enumerate(found.labels.items())}
     start = time.perf_counter()
@@ -91,7 +91,7 @@ def _put_together(found: Slice, halo: int) -> tuple[np.ndarray, np.ndarray, floa
 
 
 def rates(labels: np.ndarray, owner: np.ndarray) -> np.ndarray:
-    """Pairs across borders that differ, all of them; the same of pairs inside."""
+    """Pairs across borders: those that differ, and all; the same for pairs inside."""
     counts = np.zeros(4, np.int64)
     for axis in (0, 1):
         differ, border = (np.diff(each.astype(np.int64), axis=axis) != 0 for each in (labels, owner))
@@ -100,7 +100,7 @@ def rates(labels: np.ndarray, owner: np.ndarray) -> np.ndarray:
 
 
 def measure(subject: Subject, halos: Sequence[int], slices: int) -> list[list[str]]:
-    """Lines of the table: each halo, and each way to put FOVs together."""
+    """Lines of the table: each halo, and each way to join FOVs."""
     model, volume = subject.model, subject.volume
     used = evenly(volume.z_slices, slices)
     lines = []
@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/segment"))
     args = parser.parse_args(argv)
     if len(args.pairs) % 2 or not (args.pairs or args.data):
-        parser.error("give --data, or a run and an image, in turn")
+        parser.error("give --data, or pairs of a run and an image")
     lines = []
     for data in args.data:
         lines += measure(of_set(data, args.system), args.halo, args.slices)

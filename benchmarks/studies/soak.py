@@ -1,17 +1,18 @@
-"""Soak: commands killed at random moments, many at once, a disk that fills up. Is anything lost, wrong, or left?
+"""Soak test: commands killed at random moments, many at once, a full disk. Is anything lost, wrong, or left over?
 
     python -m benchmarks.studies.soak [--kills 100] [--full 20] [--together 8] [--minutes 25] [--seed 0]
                                       [--out benchmarks/results/soak]
 
-Small inputs, synthetic; every command that writes. Each is first carried out undisturbed. Killed: it is begun anew,
-gets SIGKILL at a random moment of the time that it took, and what a user would type then brings it to the end. Full: it
-runs on a disk (tmpfs) which a random share of what it writes fills; where none can be mounted, with files limited to
-that share (EFBIG). It has to say so in one line, with exit code 2; then the disk grows, and the command is brought to
-the end. In both cases results must be those of the undisturbed command, and no temporary file or lock may be left
-beside them. Together: the same command on the same output, several times at once: one is done, the others say who is at
-it; names of as many clusters: all are kept; as many runs on one cache, empty at first: all end with the same results.
-Each command is a process of its own, which a server that has imported SCCS forks: what is killed is work, not imports.
-minutes: no trial of the first two kinds begins after so many. Writes OUT/soak.md and .csv: a line for each trial.
+Small synthetic inputs; every command that writes. Each is first run undisturbed. Killed: it is started again, gets
+SIGKILL at a random moment of its run time, and is then completed with the command that a user would type. Full: it runs
+on a disk (tmpfs) that is full after a random share of the command's output; if none can be mounted, file sizes are
+limited to that share (EFBIG). It must report this in one line, with exit code 2; then the disk grows, and the command
+is completed. In both cases, results must equal those of the undisturbed command, and no temporary file or lock may be
+left next to them. Together: the same command on the same output, several times at once: one completes, the others name
+the process that holds the lock; names for as many clusters: all are kept; as many runs on one cache, empty at first:
+all end with the same results. Each command is a separate process, forked by a server that has imported SCCS, so that
+work is killed, not imports. minutes: no trial of the first two kinds starts after this time. Writes OUT/soak.md and
+.csv: a line for each trial.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ LEFT = (".????????-*", "*.lock", "*.partial")
 class Writer:
     """A command that writes.
 
-    start: its arguments, given the folder to work in. again: those that a user would give to bring it to the end.
-    results: patterns of what is compared. prepare: called with the empty folder.
+    start: its arguments, given the folder to work in. again: the arguments with which a user would complete it.
+    results: patterns of the compared files. prepare: called with the empty folder.
     """
 
     start: Callable[[Path], list[str]]
@@ -116,7 +117,7 @@ def writers(base: Path, parted: Path, image: Path, recipe: Path, points: Path, l
             return [name, str(at / "run"), *given]
 
         def again(at: Path) -> list[str]:
-            """The same step, or, where that counts already, any other: it draws what is not drawn yet."""
+            """The same step, or any other if it already counts: it draws what is not drawn yet."""
             before = 2 if after is split else 1
             counts = len(history.steps(at / "run")) != before
             return ["name", str(at / "run"), "0=nucleus"] if counts else start(at)
@@ -152,9 +153,9 @@ def writers(base: Path, parted: Path, image: Path, recipe: Path, points: Path, l
 
 
 def command(options: Sequence[str], folder: str, texts: str, limit: int | None) -> None:
-    """Carry out `sccs` with these options in this process, which works in `folder` and is nobody's child but ours.
+    """Run `sccs` with these options in this process, in `folder`, as a child of the soak test alone.
 
-    texts: files for what it prints, `texts`.out and .err. limit: bytes of a file.
+    texts: stem of the files for its output, `texts`.out and .err. limit: bytes of a file.
     """
     os.setsid()
     os.chdir(folder)
@@ -168,7 +169,7 @@ def command(options: Sequence[str], folder: str, texts: str, limit: int | None) 
 
 @dataclass
 class Begun:
-    """A command that was begun, and the file stem of what it prints."""
+    """A command that was started, and the stem of its output files."""
 
     process: multiprocessing.process.BaseProcess
     options: Sequence[str]
@@ -185,7 +186,7 @@ class Begun:
 
 
 def digest(folder: Path, patterns: Sequence[str]) -> str:
-    """Of names and content of the files that the patterns find."""
+    """Hash of names and contents of the files that match the patterns."""
     found = hashlib.sha256()
     for path in sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}):
         found.update(f"{path.relative_to(folder)}\n".encode())
@@ -195,7 +196,7 @@ def digest(folder: Path, patterns: Sequence[str]) -> str:
 
 
 def _content(path: Path) -> Iterator[bytes]:
-    """The bytes of a file; of those whose libraries leave order or padding open, names and bytes of the arrays."""
+    """The bytes of a file; for formats whose libraries do not fix order or padding, names and bytes of the arrays."""
     if path.suffix == ".safetensors":
         from safetensors.numpy import load_file
 
@@ -222,7 +223,7 @@ def left(folder: Path) -> list[str]:
 
 
 def said(done: subprocess.CompletedProcess[str]) -> str:
-    """What is wrong with how a refused command ended; nothing where all is well."""
+    """What is wrong with the way a rejected command ended; empty if nothing is."""
     errors = [line for line in done.stderr.splitlines() if line.startswith("sccs: error: ")]
     if "Traceback" in done.stderr:
         return f"exit code {done.returncode}, a traceback"
@@ -233,7 +234,7 @@ def said(done: subprocess.CompletedProcess[str]) -> str:
 
 
 class Soak:
-    """Trials in a scratch folder, with a finished run, a volume and a cache of its own."""
+    """Trials in a scratch folder, with a finished run, a volume and their own cache."""
 
     def __init__(self, scratch: Path, seed: int):
         self.scratch, self.random, self.rows = scratch, random.Random(seed), list[list[str]]()
@@ -268,7 +269,7 @@ class Soak:
             self.whole[name] = (seconds, _size(folder) - before, digest(folder, writer.results))
 
     def begin(self, options: Sequence[str], limit: int | None = None) -> Begun:
-        """The command in a process of its own. limit: bytes of a file."""
+        """Start the command in a separate process. limit: bytes of a file."""
         self.begun += 1
         texts = self.scratch / "texts" / str(self.begun)
         process = self.server.Process(target=command, args=(list(options), str(self.scratch), str(texts), limit))
@@ -276,17 +277,17 @@ class Soak:
         return Begun(process, options, texts)
 
     def run(self, options: Sequence[str], limit: int | None = None) -> subprocess.CompletedProcess[str]:
-        """The command to its end."""
+        """Run the command and wait for it."""
         return self.begin(options, limit).end()
 
     def must(self, options: Sequence[str]) -> None:
-        """Raises UserError where the command fails."""
+        """Run the command. Raises UserError if it fails."""
         done = self.run(options)
         if done.returncode:
             raise UserError(f"sccs {' '.join(options)}: exit code {done.returncode}: {done.stderr.strip()[-300:]}")
 
     def fresh(self, writer: Writer, folder: Path | None = None) -> Path:
-        """An empty folder, made ready for the command."""
+        """An empty folder, prepared for the command."""
         folder = folder or self.scratch / "work"
         if folder.exists() and not folder.is_mount():
             shutil.rmtree(folder)
@@ -295,12 +296,12 @@ class Soak:
         return folder
 
     def add(self, trial: str, name: str, when: str, wrong: str) -> None:
-        """A line of the table, printed too."""
+        """Add a line to the table, and print it."""
         self.rows.append([trial, name, when, wrong])
         print(*self.rows[-1], sep=" | ", flush=True)
 
     def brought_to_the_end(self, name: str, folder: Path) -> str:
-        """What is wrong after the command that goes on."""
+        """Complete the command. Returns what is wrong afterwards."""
         writer = self.writers[name]
         done = self.run(writer.again(folder))
         if done.returncode:
@@ -327,7 +328,7 @@ class Soak:
         with disk(self.scratch / "disk") as grow:
             folder = self.fresh(writer, self.scratch / "disk")
             if grow is not None:
-                grow(shutil.disk_usage(folder).used + SLACK + room)  # a disk is not shrunk to the last page
+                grow(shutil.disk_usage(folder).used + SLACK + room)  # a disk cannot be shrunk to the last page
                 with open(folder / "ballast", "wb", buffering=0) as ballast:
                     with suppress(OSError):  # it is full
                         while ballast.write(bytes(4096)):
@@ -337,21 +338,21 @@ class Soak:
                 grow(1 << 30)
             else:
                 done = self.run(writer.start(folder), room)
-            # a rest that fits all the same is no trial of a full disk, but has to be right
+            # if the output fits after all, the disk was not full, but the results must be right
             wrong = said(done) if done.returncode else ""
             wrong = wrong or self.brought_to_the_end(name, folder)
             how = "disk" if grow is not None else "files"
             self.add("full", name, f"{how} of {room} bytes, exit code {done.returncode}", wrong)
 
     def together(self, n: int) -> None:
-        """n processes at once, three ways."""
+        """Three trials of n processes at once."""
         for name in ("run", "segment, TIFF", "segment, OME-Zarr", "export", "graphs", "objects"):
             writer, folder = self.writers[name], self.fresh(self.writers[name])
             ended = self.at_once([writer.start(folder)] * n)
             done = sum(each.returncode == 0 for each in ended)
             wrong = next((text for each in ended if each.returncode and (text := said(each))), "")
             if done != 1:
-                wrong = wrong or f"{done} of {n} ended well"
+                wrong = wrong or f"{done} of {n} completed"
             elif digest(folder, writer.results) != self.whole[name][2]:
                 wrong = wrong or "other results"
             self.add("together", name, f"{n} on one output", wrong or ", ".join(left(folder)))
@@ -372,7 +373,7 @@ class Soak:
         self.add("together", "run", f"{n} on one cache", wrong or ("" if same else "other results"))
 
     def at_once(self, commands: Sequence[list[str]]) -> list[subprocess.CompletedProcess[str]]:
-        """All begun before any is waited for."""
+        """Start all, then wait for each."""
         return [each.end() for each in [self.begin(options) for options in commands]]
 
 
@@ -383,7 +384,7 @@ def _size(folder: Path) -> int:
 
 @contextmanager
 def disk(folder: Path) -> Iterator[Callable[[int], None] | None]:
-    """A tmpfs at `folder`, and what sets its size; None where none may be mounted."""
+    """A tmpfs at `folder`, and the function that sets its size; None if it cannot be mounted."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "soak", str(folder)], capture_output=True, check=False)
@@ -401,7 +402,7 @@ def disk(folder: Path) -> Iterator[Callable[[int], None] | None]:
 
 
 def page(rows: Sequence[Sequence[str]]) -> str:
-    """Counts by trial and command, and all that went wrong."""
+    """Counts by trial and command, and everything that went wrong."""
     kinds = list(dict.fromkeys((row[0], row[1]) for row in rows))
     lines = []
     for trial, name in kinds:
@@ -413,7 +414,7 @@ def page(rows: Sequence[Sequence[str]]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line. Raises UserError where an undisturbed command fails."""
+    """The command line. Raises UserError if an undisturbed command fails."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--full", type=int, default=20)
@@ -426,7 +427,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="sccs-soak-") as scratch:
         soak = Soak(Path(scratch), args.seed)
         names = list(soak.writers)
-        for i in range(max(args.kills, args.full)):  # in turns, so that time cuts both
+        for i in range(max(args.kills, args.full)):  # in turns, so that --minutes shortens both
             for trial, wished in ((soak.kill, args.kills), (soak.fill, args.full)):
                 if i < wished and time.monotonic() < end:
                     trial(names[i % len(names)])
@@ -435,9 +436,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     limit = f" --minutes {args.minutes:g}" if args.minutes < float("inf") else ""
     given = f"--kills {args.kills} --full {args.full} --together {args.together}{limit} --seed {args.seed}"
     origin = Origin.here(f"{COMMAND} {given}")
-    text = f"Each trial: see the script.\n\n{page(soak.rows)}"
+    text = f"The script describes each trial.\n\n{page(soak.rows)}"
     heads = ["trial", "command", "when", "wrong"]
-    print(publish(args.out, "soak", "Killed, crowded, full", origin, text, heads, soak.rows))
+    print(publish(args.out, "soak", "Killed, run at once, on a full disk", origin, text, heads, soak.rows))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The recipe's steps of SCCS+, and what leads put in their place: nodes, affinities, coordinates, clusters."""
+"""The steps of the SCCS+ recipe, and the alternatives of the leads: nodes, affinities, coordinates, clusters."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def by_kmeans(Z: Arrays, seen: int, seed: int) -> Arrays:
 
 
 def by_mixture(spherical: bool) -> Teacher:
-    """Clusters of the likeliest Gaussian of a mixture of equal shares."""
+    """Clusters by the most likely Gaussian of a mixture with equal shares."""
 
     def teach(Z: Arrays, seen: int, seed: int) -> Arrays:
         points = np.concatenate(Z[:seen])
@@ -81,7 +81,7 @@ def by_spectral(Z: Arrays, seen: int, seed: int, neighbours: int = 60, voters: i
 
 
 def discriminant(X: list[torch.Tensor], seen: int, shrink: float = 0.1, rounds: int = 10) -> Arrays:
-    """Discriminative k-means (Ye et al. 2007): k - 1 directions that part the clusters of the coordinates so far."""
+    """Discriminative k-means (Ye et al. 2007): k - 1 directions that separate the current clusters."""
     A = torch.cat(X[:seen]).double()
     mean = A.mean(0)
     A = A - mean
@@ -103,7 +103,7 @@ def discriminant(X: list[torch.Tensor], seen: int, shrink: float = 0.1, rounds: 
 
 
 def noise_whitened(X: list[torch.Tensor], seen: int, graphs: Sequence[RegionGraph], shrink: float = 10) -> Arrays:
-    """Minimum noise fraction (Green et al. 1988): principal directions once differences along edges are made white."""
+    """Minimum noise fraction (Green et al. 1988): principal directions after whitening the differences along edges."""
     width = X[0].shape[1]
     noise = torch.zeros(width, width, dtype=torch.float64)
     for graph in graphs[:seen]:
@@ -165,7 +165,7 @@ def equal_weights(graph: RegionGraph, view: View) -> torch.Tensor:
 
 
 def more_filters(responses: Callable[[np.ndarray], list[np.ndarray]]) -> Callable[[View], Nodes]:
-    """Further channels in the map of the classical filters."""
+    """Nodes with further channels in the map of the classical filters."""
 
     def nodes(view: View) -> Nodes:
         assert view.nodes.blocks is not None

@@ -1,11 +1,11 @@
-"""How many strokes it takes until the nucleus is one class: HeLa, with a simulated person who labels what is wrong.
+"""How many strokes it takes until the nucleus is one class: HeLa, with a simulated person who labels errors.
 
     SCCS_DATA=DIR python -m benchmarks.studies.strokes [--rounds 8] [--seed 0] [--out benchmarks/results/teaching]
                                                        [--picture docs/images/teach_hela.jpg]
 
-`sccs_plus` is trained on the slice, without labels. Then come three strokes per class at random places, and in each
-further round up to four per class in the middle of the largest areas that are still wrong. The slice that is painted is
-the slice that is scored: this shows how teaching goes, not how well it carries over to other images.
+`sccs_plus` is trained on the slice, without labels. The first round adds three strokes per class at random places; each
+further round adds up to four per class in the middle of the largest areas that are still wrong. The painted slice is
+also the scored one: this shows how teaching proceeds, not how well it generalises to other images.
 
 The image is slice 170 of EMPIAR-10478, archived under CC0. Writes OUT/strokes.md and OUT/strokes.csv, and the picture.
 """
@@ -43,7 +43,7 @@ def truth_of(labels: np.ndarray) -> np.ndarray:
 
 
 def stroke(painted: np.ndarray, truth: np.ndarray, y: int, x: int, length: int, angle: float) -> None:
-    """Paint (Y, X) along a line around (y, x), in the class that is there, and nowhere else."""
+    """Paint (Y, X) along a line around (y, x), in the true class at (y, x), and only where that class is."""
     half, code = WIDTH // 2, truth[y, x]
     for step in np.linspace(-length / 2, length / 2, max(2, length)):
         row, column = max(half, round(y + step * np.sin(angle))), max(half, round(x + step * np.cos(angle)))
@@ -123,8 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     figure.savefig(args.picture, dpi=150, pil_kwargs={"quality": 85})
     heads = ["round", "strokes", "painted px", *NAMES.values()]
     text = (
-        "Dice of the classes after each round of strokes, on the slice that is painted. The strokes are simulated and "
-        "fall on what is still wrong.\n\n" + markdown(heads, [list(map(str, row)) for row in rows])
+        "Dice of the classes after each round of strokes, on the painted slice. The strokes are simulated and fall on "
+        "areas that are still wrong.\n\n" + markdown(heads, [list(map(str, row)) for row in rows])
     )
     print(
         publish(

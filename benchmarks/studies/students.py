@@ -5,14 +5,14 @@
                                                         [--out benchmarks/results/students]
 
 No test image is used: as in `benchmarks.studies.study_sccs`, a system is trained on a set's training images, without
-labels, at the length of the size `quick`; then the mapping is fitted on half of their places, and the other half
+labels, with the iterations of size `quick`; then the mapping is fitted on half of their places, and the other half is
 scored. Writes OUT/students.md and OUT/students.csv.
 
 --around: `sccs_plus` alone, at settings around the recipe's (AROUND), by k-means, which teaches the head and hardly
-differs from it. A set of a few places has few halves, and one cluster more or less in the nucleus moves its score by
-.05: one setting is one draw. Writes OUT/around.md and OUT/around.csv instead.
+differs from it. A set with few places has few halves, and one cluster more or less in the nucleus moves its score by
+.05, so a single setting is only one sample. Writes OUT/around.md and OUT/around.csv instead.
 
-The student is measured in float32, and once more in bfloat16, in which it computes where the processor multiplies it.
+The student is measured in float32, and again in bfloat16, which it uses where the processor supports it natively.
 
 --hops: the same at the settings HOPS, by which the number of propagations of recipes/sccs_plus.yaml and
 recipes/sccs_plus_fine.yaml was chosen. Writes OUT/hops.md and OUT/hops.csv instead.
@@ -55,7 +55,7 @@ HOPS: Settings = {"graph.pixels_per_superpixel": (100,), "embedder.hops": (4, 6,
 
 
 def features(checkpoint: str) -> dict[str, dict[str, str]]:
-    """Of each system and teacher or student: the override of its features."""
+    """For each system, with teacher or student: the override of its features."""
     student = f"{{name: student, checkpoint: {checkpoint}, precision: %s}}"
     kinds = {"MAE": MAE, "student": student % "float32", HALVED: student % "bfloat16"}
     block = job("sccs_plus", "phantom", 0).pipeline.recipe.features.block()
@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", nargs="+", default=list(REAL), choices=REAL, metavar="SET")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--checkpoint", default="bundled", help="of the student")
-    parser.add_argument("--jobs", type=int, default=1, help="sets at a time, each in a process of one thread")
+    parser.add_argument("--jobs", type=int, default=1, help="number of sets processed at once, each with one thread")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--around", action="store_true", help="sccs_plus at the settings around the recipe's")
     which.add_argument("--hops", action="store_true", help="sccs_plus by the number of propagations")

@@ -3,8 +3,8 @@
     python -m benchmarks.studies.study_sccs [--data platelet hela cdeep3m vnc] [--seeds 0 1 2] [--variants N ...]
                                             [--out benchmarks/results/study_sccs]
 
-No test image is used. A system is trained on a set's training images, without labels, at the length of the size
-`quick`; then the mapping is fitted on half of their places, and the other half scored: the mean over many divisions
+No test image is used. A system is trained on a set's training images, without labels, with the iterations of size
+`quick`; then the mapping is fitted on half of their places, and the other half is scored: the mean over many divisions
 (benchmarks/studies/views.py). Writes OUT/table.md and OUT/table.csv.
 """
 
@@ -100,7 +100,7 @@ def trial(system: str, overrides: Sequence[str], found: Views, seed: int) -> dic
 
 
 def seen_of(found: Views) -> Views:
-    """The views trained on, alone."""
+    """Only the views used for training."""
     return Views(found.classes, found.views[: found.seen], found.seen)
 
 
@@ -152,8 +152,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     text = (
         "Mean DSC on training images, mean ± standard deviation over seeds: mapping `train` fitted on half of their "
-        f"places, the other half scored, up to {DIVISIONS} divisions of a set. agreement: share of the nodes to which "
-        "the head gives its teacher's cluster, least of sets and seeds.\n\n"
+        f"places, the other half scored, up to {DIVISIONS} divisions of a set. Agreement: share of the nodes to which "
+        "the head gives its teacher's cluster, minimum over sets and seeds.\n\n"
     ) + table(results)
     numbers = f" --variants {' '.join(map(str, args.variants))}" if args.variants else ""
     origin = Origin.here(COMMAND + numbers, seeds=args.seeds)

@@ -1,12 +1,12 @@
-"""Which head learns best from a few labels, and which labels tell it most: choices of `sccs teach` and `sccs suggest`,
-made on training images alone.
+"""Which head learns best from a few labels, and which labels help it most: the choices in `sccs teach` and `sccs
+suggest`, made on training images alone.
 
     python -m benchmarks.studies.teaching [--part heads|suggestions] [--draws 3] [--data platelet hela cdeep3m vnc]
 
 Labels are drawn in one half of the fields of view of a set's training images (two slices at most) and scored on the
 superpixels of the other half, both ways: mean DSC over classes. `class by class`: n superpixels of each class; `as they
-come`: the same number in all, whatever their class; `as suggested`: that number, of superpixels that a rule asks for, a
-third more each time. Writes benchmarks/results/teaching/teaching.md, .csv, .json; of suggestions suggesting.md, ...
+come`: the same number in all, whatever their class; `as suggested`: the same number, of superpixels that a rule asks
+for, a third more each time. Writes teaching.md, .csv, .json in benchmarks/results/teaching, or suggesting.md, ...
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from sccs.system.log import quiet_log
 
 COMMAND = "python -m benchmarks.studies.teaching"
 TITLE = "Which head learns best from a few labels"
-TEXT = "Training images alone: labels in one half, scores of the other, both ways; mean DSC over classes and sets."
-CLUSTERS = "clusterer={name: kmeans, k: 8}"  # what the clusterer of SCCS+ learns to imitate, without the learning
+TEXT = "Training images alone: labels in one half, scores on the other, both ways; mean DSC over classes and sets."
+CLUSTERS = "clusterer={name: kmeans, k: 8}"  # what the clusterer of SCCS+ learns to imitate, used directly
 ALIKE = {"prior": 0.0, "chosen": 0.0}  # all classes weigh the same
 HEADS: dict[str, dict[str, Any]] = {  # of label_spreading, by the name in the table
     "logistic regression": {"base": "logistic", "smooth": 0.0, **ALIKE},
@@ -55,7 +55,7 @@ Score = tuple[str, str, str, int, int, int, float]  # head or rule, labels, set,
 
 
 def halves(data: str) -> Iterator[Set]:
-    """Train in one half of the training images, score in the other; test images are not looked at."""
+    """Train on one half of the training images, score on the other; test images are not used."""
     of = job("sccs_plus", data, 0, "full", ["data.max_train_slices=2", CLUSTERS])
     dataset = load_dataset(expanded(of.recipe["data"]), Path.cwd(), 0, of.pipeline.min_side)
     dataset.test = []
@@ -88,8 +88,8 @@ def measured(data: str, draws: int) -> Iterator[Score]:
 def weighed(
     coordinates: Coordinates, points: np.ndarray, kinds: np.ndarray, P: np.ndarray | None, n: int, seed: int
 ) -> np.ndarray:
-    """Another first choice than that of `telling`: k-means over all clusters, in which a cluster's weight is the root
-    of its number of nodes."""
+    """An alternative to the first choice of `telling`: k-means over all clusters, with each cluster weighted by the
+    square root of its number of nodes."""
     if P is not None:
         return telling(coordinates, points, kinds, P, n, seed)
     _, at, count = np.unique(kinds, return_inverse=True, return_counts=True)
@@ -98,7 +98,7 @@ def weighed(
 
 
 def of_rules(data: str, draws: int) -> Iterator[Score]:
-    """Scores of a set by the rule that labels follow."""
+    """Scores of a set for each rule that chooses labels."""
     for half, here in enumerate(halves(data)):
         taught = Taught(here, "label_spreading", 0)
         for draw in range(draws):
@@ -146,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = [score for data in args.data for score in (measured if heads else of_rules)(data, args.draws)]
     tables = [table(found, way) for way in DRAWS] if heads else [table(found, "as suggested", RULES)]
     text = "\n\n".join([TEXT, *tables])
-    name, title = ("teaching", TITLE) if heads else ("suggesting", "Which labels tell a head most")
+    name, title = ("teaching", TITLE) if heads else ("suggesting", "Which labels help a head most")
     columns = ["head" if heads else "rule", "labels", "set", "half", "draw", "n", "dsc"]
     origin = Origin.here(" ".join([COMMAND, *(sys.argv[1:] if argv is None else argv)]), seeds=list(range(args.draws)))
     rows = [[*score[:-1], f"{score[-1]:.6f}"] for score in found]

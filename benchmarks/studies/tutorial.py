@@ -1,4 +1,4 @@
-"""Pictures of docs/tutorial.md, from a folder in which its commands were carried out.
+"""Pictures of docs/tutorial.md, from a folder in which its commands were run.
 
 python -m benchmarks.studies.tutorial FOLDER     # writes docs/images/tutorial_*.jpg
 """

@@ -38,7 +38,7 @@ class View:
 
 @dataclass
 class Views:
-    """Of one set: the FOVs trained on come first, `seen` of them."""
+    """The views of one set; the first `seen` are those used for training."""
 
     classes: list[str]
     views: list[View]
@@ -77,9 +77,9 @@ def views_of(data: str, overrides: Sequence[str], system: str = "sccs_plus") -> 
 
 
 def halves(found: Views, most: int = DIVISIONS) -> list[Views]:
-    """Up to `most` divisions of the FOVs by place: those of half of the places come first.
+    """Up to `most` divisions of the FOVs by place: those of one half of the places come first.
 
-    Raises UserError where there is a single place.
+    Raises UserError if there is only one place.
     """
     places = sorted({view.place for view in found.views})
     if len(places) < 2:
@@ -97,8 +97,8 @@ def halves(found: Views, most: int = DIVISIONS) -> list[Views]:
 
 
 def judged(clusters: Sequence[np.ndarray], found: Views, k: int) -> dict[str, float]:
-    """DSC of clusters (n_s,) of all FOVs, with the mapping of those trained on: `training` on these, `further` on the
-    others (the same where there are none), and the `gap` of the latter to a mapping for each image."""
+    """DSC of clusters (n_s,) of all FOVs, with the mapping of those used for training: `training` on these, `further`
+    on the others (the same if there are none), and the `gap` of the latter to a mapping for each image."""
     tables = []
     for assignment, view in zip(clusters, found.views):
         table = np.zeros((k, len(found.classes)), np.int64)

@@ -2,8 +2,8 @@
 
     python -m benchmarks.tables table1       DSC of every class and system (Table 1), five mappings side by side
     python -m benchmarks.tables appendix1    IoU, sensitivity, accuracy (Appendix Table 1)
-    python -m benchmarks.tables appendix2    supervised references beside SCCS (Appendix Table 2)
-    python -m benchmarks.tables consistency  one mapping for all images against a mapping of its own for each
+    python -m benchmarks.tables appendix2    supervised references against SCCS (Appendix Table 2)
+    python -m benchmarks.tables consistency  one mapping for all images against one for each image
     python -m benchmarks.tables table2       k = 6 to 9 (Table 2)
     python -m benchmarks.tables figure5      superpixels 2,000 to 4,000, bases u = 4 to 16 (Figure 5)
     python -m benchmarks.tables appendix3    noisy test images (Appendix Table 3)
@@ -14,11 +14,11 @@
     [--data platelet hela cdeep3m vnc phantom betaseg] [--systems ...] [--seeds 0 1 2] [--size quick|full]
     [--root FOLDER of BetaSeg] [--out FOLDER, default benchmarks/results/SIZE] [--set a.b=c ...] [--kept]
 
-Real sets are found through SCCS_DATA. Finished runs are kept in OUT/runs and not repeated (benchmarks/harness.py says
-what makes two runs the same), so that a command that was stopped goes on, tables share runs, and several commands may
-work on one OUT side by side; `--kept` makes the table of the runs that are there and runs nothing. Time and node
-counts: `python -m benchmarks.speed.timing`. Writes OUT/<table>.md, .csv and .png. The paper's own numbers are of
-BetaSeg, volume c4, and stand in a column of their own.
+Real sets are found through SCCS_DATA. Finished runs are kept in OUT/runs and not repeated (benchmarks/harness.py
+defines when two runs are the same), so that an interrupted command can be resumed, tables share runs, and several
+commands may work on one OUT at the same time; `--kept` makes the table from existing runs and runs nothing. Time and
+node counts: `python -m benchmarks.speed.timing`. Writes OUT/<table>.md, .csv and .png. The paper's own numbers are for
+BetaSeg, volume c4, and have a separate column.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Table:
     systems: Sequence[str]
     write: Callable[[Answers, argparse.Namespace], str]
     measures: Sequence[str] = ("dsc",)  # in the CSV
-    noisy: bool = False  # whether noisy test images are scored besides
+    noisy: bool = False  # whether noisy test images are scored as well
     data: Sequence[str] = SETS
     seeds: Sequence[int] = (0, 1, 2)
 
@@ -70,7 +70,7 @@ TABLES = {
     "figure5": Table("Figure 5", figure5_rows, ("sccs",), text.figure5),
     "appendix3": Table("Appendix Table 3", plain, ("sccs", "kmeans", "filters_kmeans"), text.appendix3, noisy=True),
     "plus": Table("What makes SCCS+", plus_rows, AROUND_PLUS, text.plus, ("dsc", "gap", "train_images")),
-    # the least pixels of the real sets: the published windows cost 2 CPU hours and more for each of the others
+    # the real set with the fewest pixels: the published windows take 2 CPU hours or more for each of the others
     "maester": Table(
         "MAESTER's windows", maester_rows, ("maester",), text.maester, data=("platelet", "cdeep3m"), seeds=(0,)
     ),
@@ -104,10 +104,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--systems", nargs="+", metavar="RECIPE")
     parser.add_argument("--seeds", nargs="+", type=int)
     parser.add_argument("--size", choices=("quick", "full"), default="quick")
-    parser.add_argument("--root", type=Path, help="folder that the BetaSeg archive was unpacked in")
+    parser.add_argument("--root", type=Path, help="folder of the unpacked BetaSeg archive")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="a.b=c", dest="overrides")
-    parser.add_argument("--kept", action="store_true", help="tables of the runs that are there; run nothing")
+    parser.add_argument("--kept", action="store_true", help="make the table from existing runs; run nothing")
     args = parser.parse_args(argv)
     args.out = args.out or Path("benchmarks/results") / args.size
     if args.root:
@@ -117,12 +117,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         args.data = list(TABLES[args.table].data) if os.environ.get("SCCS_DATA") else ["phantom"]
     for system in args.systems or ():
         if system not in packaged_recipes():
-            raise UserError(f"--systems: no recipe {system!r}; there are {', '.join(packaged_recipes())}")
+            raise UserError(f"--systems: no recipe {system!r}; use any of {', '.join(packaged_recipes())}")
     return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line. Raises UserError for an unknown system, and for --kept where no run is kept."""
+    """The command line. Raises UserError for an unknown system, and for --kept without any kept run."""
     args = _arguments(argv)
     table = TABLES[args.table]
     rows = table.rows(args.systems or table.systems, args.size)
@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--kept: {args.out / 'runs'} holds no run of this table; leave --kept out to run it")
     page = table.write(answers, args)
     if failures := answers.failures():
-        page += "\n\nNot to be had:\n\n" + "\n".join(f"- {failure}" for failure in failures)
+        page += "\n\nFailed:\n\n" + "\n".join(f"- {failure}" for failure in failures)
     write_text(args.out / f"{args.table}.md", f"{_header(args.table, answers, args)}\n\n{page}\n")
     write_csv(answers, args.out / f"{args.table}.csv", (*table.measures, *ALWAYS))
     answers.origin(_command(args.table, args), args.size).write(args.out / f"{args.table}.csv")

@@ -1,4 +1,4 @@
-"""What the runs of a table's rows gave: carried out or kept, asked for by row and set, and written as a CSV."""
+"""The results of a table's runs, new or kept: looked up by row and set, and written as a CSV."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Result = dict[str, Any]  # of one job (benchmarks.harness.carry_out)
 
 
 class Answers:
-    """Results of all rows, sets and seeds, asked for by label."""
+    """Results of all rows, sets and seeds, looked up by label."""
 
     def __init__(self, rows: Sequence[Row], results: Mapping[str, list[Result]]):
         self.rows, self.results = rows, results
@@ -47,7 +47,7 @@ class Answers:
         return next((r["classes"] for row in self.rows for r in self.of(row.label, data)), [])
 
     def rest(self, data: str) -> str | None:
-        """The class of a set that the mean without rest leaves out."""
+        """The rest class of a set, which the mean without rest leaves out."""
         return next((r["rest"] for row in self.rows for r in self.of(row.label, data)), None)
 
     def score(self, label: str, data: str, *, rule: str = "train", measure: str = "dsc", of: str = "mean") -> list[Any]:
@@ -59,19 +59,19 @@ class Answers:
         return values
 
     def over_real(self, label: str, value: Callable[[str], list[Any]] | None = None) -> list[float]:
-        """Means over the real sets of `value(set)` (the score by default), by seed; empty where a set lacks values."""
+        """Means over the real sets of `value(set)` (the score by default), by seed; empty if a set lacks values."""
         columns = [value(data) if value else self.score(label, data) for data in self.sets if data in REAL]
         if not all(columns) or len({len(c) for c in columns}) != 1 or any(None in c for c in columns):
             return []
         return [float(np.mean(c)) for c in zip(*columns)]
 
     def least_in_use(self, label: str) -> str:
-        """The fewest clusters that any run of a row uses in a test volume; "-" where nobody counted."""
+        """The smallest number of clusters that a run of a row uses in a test volume; "-" if it was not counted."""
         used = [used for r in self.of(label) for used in r.get("used_per_test_volume", ())]
         return str(min(used)) if used else "-"
 
     def origin(self, command: str, size: str) -> Origin:
-        """What the runs are of."""
+        """The origin of the runs."""
         runs = [run for label in self.results for run in self.of(label)]
         machines, commits = {describe(run["machine"]) for run in runs}, {run["commit"] for run in runs}
         notes = shortened([(row.system, row.overrides) for row in self.rows], size)
@@ -79,7 +79,7 @@ class Answers:
 
 
 def collect(rows: Sequence[Row], noise: Sequence[tuple[str, float]], args: argparse.Namespace) -> Answers:
-    """Results of all rows on the sets and seeds of the command line; with --kept, only of runs that are there."""
+    """Results of all rows on the sets and seeds of the command line; with --kept, only of existing runs."""
     results: dict[str, list[Result]] = {row.label: [] for row in rows}
     for data in args.data:
         for row in rows:
@@ -132,7 +132,7 @@ def _numbers(result: Result) -> Iterator[tuple[str, str, str, str, float | None]
         yield "clean", "oracle", "mean of images", key, value
     for key in ("training_seconds", "graph_seconds", "fragments", "train_images"):
         yield "clean", "", "", key, result[key]
-    if result.get("agreement") is not None:  # a head that a teacher teaches
+    if result.get("agreement") is not None:  # a head with a teacher
         yield "clean", "", "", "agreement", result["agreement"]
     yield "clean", "", "", "clusters_in_use", min(result["used_per_test_volume"])
     yield "clean", "", "", "nodes", float(np.mean(result["nodes"]))
@@ -142,7 +142,7 @@ def _numbers(result: Result) -> Iterator[tuple[str, str, str, str, float | None]
 
 
 def read_csv(path: Path) -> Answers:
-    """The results in a CSV of `write_csv`, with as much in each as the table's measures tell."""
+    """The results in a CSV of `write_csv`, as far as the table's measures cover them."""
     results: dict[tuple[str, str, str], Result] = {}
     rows: dict[str, Row] = {}
     with open(path, newline="") as file:

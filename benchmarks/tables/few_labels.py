@@ -1,27 +1,27 @@
-"""What a few labels give: SCCS's teachable head beside a forest on pixels, on the same labelled superpixels.
+"""What a few labels give: SCCS's teachable head against a forest on pixels, on the same labelled superpixels.
 
     python -m benchmarks.tables.few_labels [--data platelet hela cdeep3m vnc phantom] [--draws 5] [--size quick|full]
                                            [--system sccs_plus] [--out benchmarks/results/SIZE] [--no-times]
                                            [--parts heads rivals pixels] [--root FOLDER]
 
-Labelled superpixels are drawn from training images, n of each class, a new draw for each seed; what is scored are test
-images, mean DSC over classes, of pixels pooled over all test images; fields of view touch (the paper's protocol). All
-rows of a draw have the same labels, but for two kinds: error-driven clicks, where a simulated person starts with 3 a
-class and then labels superpixels that the picture shows wrong, and `suggested`, where the tool says which superpixels
-to label, knows no classes beforehand, and gets n times as many labels as there are classes; beside that the same number
-drawn regardless of class.
+Labelled superpixels are drawn from training images, n of each class, with a new draw for each seed. Test images are
+scored: mean DSC over classes, of pixels pooled over all test images; fields of view touch (the paper's protocol). All
+rows of a draw have the same labels, except for two kinds: error-driven clicks, where a simulated person starts with 3
+per class and then labels superpixels that are shown in the wrong class, and `suggested`, where the tool chooses the
+superpixels to label, without knowing the classes, and gets n times as many labels as there are classes. For comparison,
+the same number is drawn regardless of class.
 
 `--parts pixels` is the sparse protocol of ε-Seg: n random labelled pixels of each class and slice of the training
-volumes, Dice of all pixels of the test volumes together, without those outside of the cell (`--data betaseg --root
+volumes, Dice of all pixels of the test volumes together, except those outside the cell (`--data betaseg --root
 FOLDER`, or any other set). A superpixel counts as the class that most of its labelled pixels have.
 
 The forest on pixels is that of `skimage.future.TrainableSegmenter` (its functions `fit_segmenter` and
-`predict_segmenter`, which take several images) with pixels of the labelled superpixels, at most 20,000, its own
-multi-scale features or ilastik's default set. Named clusters: each gets the class that most of its labelled
-superpixels have, one without any that of the nearest cluster with some; `from galleries` is named by eight typical
-superpixels, nearest to the cluster's mean in spectral coordinates, as the report's gallery has them, which are a crop
-apart besides. Times: fitting again and predicting a slice of 2,000 x 2,000 px whose nodes and, for the forest, whose
-pixel features are there. Writes OUT/few_labels.md, .csv, .json.
+`predict_segmenter`, which take several images), fitted to at most 20,000 pixels of the labelled superpixels, with its
+own multi-scale features or ilastik's default set. Named clusters: each gets the class of most of its labelled
+superpixels; a cluster without any gets the class of the nearest cluster that has some. `from galleries`: clusters are
+named by eight typical superpixels, those nearest to the cluster's mean in spectral coordinates, as in the report's
+gallery, where they also lie at least a crop apart. Times: refitting, and predicting a slice of 2,000 x 2,000 px, with
+nodes and, for the forest, pixel features already computed. Writes OUT/few_labels.md, .csv, .json.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ SIDE, TILE = 2000, 500  # px of the slice that is timed, and of its FOVs
 
 
 class Taught:
-    """A head of the registry, with the points of all nodes at hand, as a person who clicks has it."""
+    """A head of the registry, with the points of all nodes precomputed, as in interactive labelling."""
 
     def __init__(self, here: Set, head: str, seed: int):
         self.here, self.C = here, len(here.classes)
@@ -95,8 +95,8 @@ class Taught:
         return self.here.dsc([P.argmax(1) for P in self.judged(self.here.test)])
 
     def errors(self, start: np.ndarray, truth: np.ndarray, seed: int) -> Iterator[tuple[int, np.ndarray]]:
-        """(n, labels) for each budget: a person labels, a tenth more each time, superpixels whose colour is wrong, the
-        larger the likelier."""
+        """(n, labels) for each budget: a person labels superpixels shown in the wrong class, a tenth more each time;
+        larger ones are likelier."""
         rng, labels = np.random.default_rng(seed), start.copy()
         area = np.concatenate([view.counts.sum(1) for view in self.here.train]).astype(float)
         for n in BUDGETS:
@@ -113,10 +113,11 @@ class Taught:
             yield n, labels
 
     def suggested(self, truth: np.ndarray, seed: int, rule: Rule = telling) -> Iterator[tuple[int, np.ndarray]]:
-        """(n, labels) for each budget: what the tool asks for, and a person answers where there is an answer.
+        """(n, labels) for each budget: the superpixels that the tool asks for, labelled by a person where they have a
+        class.
 
-        A third more each time, as `rule` says, which is that of `sccs suggest`. As long as all answers are of one
-        class, of which alone nothing can be taught, the tool is asked for more, and what is new is answered.
+        A third more each time, chosen by `rule`, by default that of `sccs suggest`. While all answers are of one class,
+        which is not enough to teach a head, the tool is asked for more, and the new ones are answered.
         """
         views = self.here.train
         coordinates, clusters = self.head.coordinates_, np.concatenate([view.clusters for view in views])
@@ -170,14 +171,14 @@ def measured(here: Set, draw: int) -> Iterator[Row]:
 
 
 def by_pixels(here: Set, draw: int) -> Iterator[Row]:
-    """The same with labelled pixels in place of superpixels, n of each class and slice."""
+    """The same with labelled pixels instead of superpixels, n of each class and slice."""
     taught = Taught(here, HEADS[0], draw)
     for n in BUDGETS:
         yield f"{HEADS[0]}, pixels of each class and slice", n, taught.score_of(drawn_pixels(here.train, n, draw))
 
 
 def kept(data: str, draw: int, args: argparse.Namespace, out: Path) -> tuple[Found, list[str]]:
-    """The rows of one set and draw, from OUT/runs where the same code has measured them before, and their commits."""
+    """The rows of one set and draw, from OUT/runs if the same code has measured them before, and their commits."""
     here: Set | None = None
     found: Found = {}
     commits = []
@@ -204,8 +205,8 @@ def kept(data: str, draw: int, args: argparse.Namespace, out: Path) -> tuple[Fou
 
 
 def seconds(system: str, data: str, size: str, rounds: int = 3) -> dict[str, float]:
-    """Least of a few times that fitting anew to 30 labels a class and predicting a slice of SIDE x SIDE px takes, the
-    set's first test image continued by reflection; its nodes, and the features of its pixels, are there."""
+    """The smallest of a few times to refit to 30 labels per class and predict a slice of SIDE x SIDE px, the set's
+    first test image continued by reflection. Its nodes, and the features of its pixels, are precomputed."""
     from skimage.future import predict_segmenter
 
     here = set_of(system, data, 0, size)

@@ -1,6 +1,7 @@
-"""Labelled superpixels, and what does without SCCS's head on the same: named clusters, linear probe, forests on pixels.
+"""Labelled superpixels, and the alternatives to SCCS's head on the same labels: named clusters, linear probe, forests
+on pixels.
 
-For `benchmarks.tables.few_labels`, whose page tells what the rows are.
+For `benchmarks.tables.few_labels`, which describes the rows.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ BUDGETS = (3, 10, 30, 100)  # labelled superpixels of each class
 Row = tuple[str, int, float]  # its name, labelled superpixels of each class (0: none; -1: all there are), DSC
 FINE = {8: "sccs_plus", 32: "sccs_plus_fine"}  # clusters to be named
 SPOTS = 8  # of each cluster, as in the report's gallery
-MOST_PIXELS = 20_000  # that a forest is fitted to; labelled superpixels have more
-FORESTS: dict[str, dict[str, Any]] = {  # as scikit-image's example has them, and as ilastik has
+MOST_PIXELS = 20_000  # to fit a forest to; labelled superpixels have more
+FORESTS: dict[str, dict[str, Any]] = {  # as in scikit-image's example, and as in ilastik
     "skimage": {"n_estimators": 50, "max_depth": 10},
     "ilastik": {"n_estimators": 100},
 }
@@ -35,8 +36,8 @@ FORESTS: dict[str, dict[str, Any]] = {  # as scikit-image's example has them, an
 
 @dataclass
 class View:
-    """A FOV: its graph, its image (H, W), the class of each pixel (H, W), -1 where none, pixels of each class in each
-    node (n_s, C), the cluster of each node and its spectral coordinates Z (n_s, u); its volume and slice."""
+    """A FOV: its graph, its image (H, W), the class of each pixel (H, W), -1 without a label, pixels of each class in
+    each node (n_s, C), the cluster of each node and its spectral coordinates Z (n_s, u); its volume and slice."""
 
     graph: RegionGraph
     image: np.ndarray
@@ -49,7 +50,7 @@ class View:
 
 @dataclass
 class Set:
-    """Of one data set with one seed: training and test views, names of classes, number of clusters."""
+    """One data set with one seed: training and test views, names of classes, number of clusters."""
 
     train: list[View]
     test: list[View]
@@ -68,7 +69,7 @@ class Set:
         return np.split(values, np.cumsum([view.graph.n for view in self.train])[:-1])
 
     def dsc(self, classes: Sequence[np.ndarray]) -> float:
-        """Mean DSC of a class for each node of each test view."""
+        """Mean DSC of predicted classes, one for each node of each test view."""
         table = np.zeros((len(self.classes), len(self.classes)), np.int64)
         for each, view in zip(classes, self.test):
             np.add.at(table, each, view.counts)
@@ -76,7 +77,7 @@ class Set:
 
 
 def mean_dsc(table: np.ndarray, classes: list[str]) -> float:
-    """Of pixels said to be of each class against what they are, (C, C)."""
+    """Mean DSC of a confusion table (C, C), predicted against true classes of pixels."""
     return float(scores(table, np.arange(len(classes)), classes)["mean"]["dsc"])
 
 
@@ -90,7 +91,7 @@ def views_of(pipeline: Any, fovs: Iterator[FOV], dataset: Dataset) -> Iterator[V
 
 
 def set_of(system: str, data: str, seed: int, size: str, overrides: Sequence[str] = ()) -> Set:
-    """Train the system on the set, without labels, and look at all of its images."""
+    """Train the system on the set, without labels, and compute the views of all of its images."""
     wanted = job(system, data, seed, size, overrides)
     pipeline = wanted.pipeline
     dataset = load_dataset(expanded(wanted.recipe["data"]), Path.cwd(), seed, pipeline.min_side)
@@ -103,8 +104,8 @@ def set_of(system: str, data: str, seed: int, size: str, overrides: Sequence[str
 
 # ------------------------------------------------------------------------------------------------------------- labels
 def drawn(truth: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """n nodes of each class at random, fewer where there are not as many; -1: not labelled. Larger draws of one seed
-    hold the smaller ones."""
+    """n nodes of each class at random, or all if there are fewer; -1: not labelled. Larger draws of one seed contain
+    the smaller ones."""
     rng = np.random.default_rng(seed)
     labels = np.full(len(truth), -1)
     for c in range(truth.max() + 1):
@@ -114,7 +115,7 @@ def drawn(truth: np.ndarray, n: int, seed: int) -> np.ndarray:
 
 
 def anywhere(truth: np.ndarray, total: int, seed: int) -> np.ndarray:
-    """As many nodes, whatever their class."""
+    """`total` nodes at random, regardless of class; -1: not labelled."""
     order = np.random.default_rng(seed).permutation(np.flatnonzero(truth >= 0))[:total]
     labels = np.full(len(truth), -1)
     labels[order] = truth[order]
@@ -122,8 +123,8 @@ def anywhere(truth: np.ndarray, total: int, seed: int) -> np.ndarray:
 
 
 def drawn_pixels(views: Sequence[View], n: int, seed: int) -> np.ndarray:
-    """Class of all nodes of the views; -1: not labelled. n pixels of each class and slice at random, fewer where there
-    are not as many, label the nodes that they are in: with the class of most of them, the first where it is even."""
+    """Class of all nodes of the views; -1: not labelled. n pixels of each class and slice at random, or all if there
+    are fewer, label the nodes that contain them, by majority; in a tie, the first class counts."""
     rng = np.random.default_rng(seed)
     found = [np.zeros_like(view.counts) for view in views]
     for slice_ in dict.fromkeys(view.slice for view in views):
@@ -140,7 +141,7 @@ def drawn_pixels(views: Sequence[View], n: int, seed: int) -> np.ndarray:
 
 # ------------------------------------------------------------------------------------------------------ named clusters
 def by_names(here: Set, mapping: np.ndarray) -> float:
-    """DSC of clusters with classes (k,); -1: no name, takes that of the nearest cluster that has one."""
+    """DSC of clusters with classes (k,); -1: no class, so that of the nearest cluster with one is used."""
     Z, clusters = (np.concatenate([getattr(view, key) for view in here.train]) for key in ("Z", "clusters"))
     centres = np.stack([Z[clusters == c].mean(0) if (clusters == c).any() else Z.mean(0) for c in range(here.k)])
     named_ = np.flatnonzero(mapping >= 0)
@@ -202,7 +203,7 @@ FEATURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"skimage": skimage_fe
 
 
 class Forest:
-    """A forest on pixels; features of all images are computed once, before any label is there."""
+    """A forest on pixels; features of all images are computed once, before there are any labels."""
 
     def __init__(self, here: Set, features: str):
         self.here, self.kind = here, features
@@ -216,9 +217,9 @@ class Forest:
 
         X, y = [], []
         for view, features, known in zip(self.here.train, self.train, self.here.parted(labels)):
-            of_pixel = np.append(known, -1)[view.graph.regions]  # -1 is the last: no region
+            of_pixel = np.append(known, -1)[view.graph.regions]  # -1 indexes the last entry: no region
             X.append(features[of_pixel >= 0])
-            y.append(of_pixel[of_pixel >= 0] + 1)  # 0 would be: not labelled
+            y.append(of_pixel[of_pixel >= 0] + 1)  # 0 would mean not labelled
         pixels, classes = np.concatenate(X), np.concatenate(y)
         kept = np.random.default_rng(seed).permutation(len(pixels))[:MOST_PIXELS]
         trees = RandomForestClassifier(**FORESTS[self.kind], n_jobs=torch.get_num_threads(), random_state=seed)
@@ -246,7 +247,7 @@ def probe(here: Set) -> float:
 
 
 def rivals(here: Set, data: str, draw: int, size: str, system: str) -> Iterator[Row]:
-    """Of one set and draw."""
+    """The rows without SCCS's head, for one set and draw."""
     labels = {n: drawn(here.truth, n, draw) for n in BUDGETS}
     for k, name in FINE.items():
         clusters = here if name == system else set_of(name, data, draw, size)

@@ -1,16 +1,16 @@
-"""How well objects are found: F1, panoptic quality and variation of information, from several ways to classes.
+"""How well objects are found: F1, panoptic quality and variation of information, for several ways to get class maps.
 
     python -m benchmarks.tables.objects [--sets phantom cdeep3m] [--draws 3] [--min-size 500] [--set a.b=c ...]
                                         [--runs DIR] [--out benchmarks/results/objects]
 
-The system is `sccs_plus`. A row is a set, a class and a way to class maps: `8 clusters`: mapped to classes on the
+The system is `sccs_plus`. A row is a set, a class and a way to get class maps: `8 clusters`: mapped to classes on the
 training labels as a person would name them; `32 clusters`: the same; `30 clicks a class`: the run of 8 clusters after
-`sccs teach` with one pixel of each of 30 superpixels a class, drawn from the training labels as
-`benchmarks.tables.few_labels` draws them, anew for each of `--draws`. Objects of a class are its connected components
+`sccs teach` with one pixel of each of 30 superpixels per class, drawn from the training labels as in
+`benchmarks.tables.few_labels`, anew for each of `--draws`. Objects of a class are its connected components
 (26 neighbours) of `--min-size` voxels or more, in the class map and in the reference labels alike: the sets have no
-instances of their own. `cleaned`: class maps are smoothed and holes filled before (`CLEAN`, chosen on training slices
-of both sets). cdeep3m is real (slices 12 to 19 are tested on, not every second), the phantom synthetic (32 x 400 x 400
-voxels are tested on). Runs are kept in `--runs` (OUT/runs), and used again. Writes OUT/objects_found.md and .csv.
+instance labels. `cleaned`: class maps are smoothed and holes filled first (`CLEAN`, chosen on training slices of both
+sets). cdeep3m is real (tested on all slices from 12 to 19, not on every second), the phantom synthetic (tested on 32 x
+400 x 400 voxels). Runs are kept in `--runs` (OUT/runs), and reused. Writes OUT/objects_found.md and .csv.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ from sccs.system.files import atomic_path, write_text
 
 COMMAND = "python -m benchmarks.tables.objects"
 SYSTEM = "sccs_plus"
-RECIPES = {"phantom": "sccs", "cdeep3m": "cdeep3m"}  # whose data are used
+RECIPES = {"phantom": "sccs", "cdeep3m": "cdeep3m"}  # recipes whose data are used
 CLEAN = {
     "smooth": 2.0,
     "fill": math.inf,
 }  # voxels; `sccs objects --smooth 2 --fill all` where the voxel size is unknown
-SLICES = {  # every slice of what is tested on
+SLICES = {  # every slice of the test part
     "phantom": ["data.test_slices=null", "data.shapes=[[8,400,400],[8,400,400],[32,400,400]]"],
     "cdeep3m": ["data.test.0.region.z=[12,20]"],
 }
@@ -72,7 +72,7 @@ def recipe_of(name: str, runs: Path) -> str:
 
 
 def run_of(name: str, k: int, changes: Sequence[str], runs: Path) -> Path:
-    """The run of a set with k clusters; it is made where it lacks."""
+    """The run of a set with k clusters; it is made if it does not exist."""
     run, options = runs / f"{name}-{k}", [*CLUSTERS[k], *changes]
     if not (run / "metrics.json").exists():
         command = [sys.executable, "-m", "sccs.run", recipe_of(name, runs), "--out", str(run)]
@@ -82,15 +82,15 @@ def run_of(name: str, k: int, changes: Sequence[str], runs: Path) -> Path:
 
 
 def data_of(name: str, changes: Sequence[str], runs: Path) -> Dataset:
-    """A set as its runs have it."""
+    """The data set of a set's runs."""
     recipe = load_recipe(recipe_of(name, runs), changes)
-    assert recipe.data is not None  # as the packaged recipes have it
+    assert recipe.data is not None  # true of the packaged recipes
     return load_dataset(recipe.data, Path.cwd(), recipe.seed)
 
 
 def clicks(model: Any, dataset: Dataset, n: int, draw: int) -> Iterator[tuple[str, int, int, int, str]]:
-    """Image, z, y, x and class of n clicks a class, or fewer where there are not as many superpixels of it, in training
-    fields of view: each the middle one of a superpixel's pixels of the class that most of it has."""
+    """Image, z, y, x and class of n clicks a class, or fewer if it does not have as many superpixels, in training
+    fields of view: each is the middle one of a superpixel's pixels of its most frequent class."""
     names, views, truth = list(dataset.classes.values()), [], []
     for volume in dataset.train:
         for fov in volume.fovs():
@@ -108,7 +108,7 @@ def clicks(model: Any, dataset: Dataset, n: int, draw: int) -> Iterator[tuple[st
 
 
 def taught_run(name: str, draw: int, changes: Sequence[str], runs: Path) -> Path:
-    """The run of 8 clusters, taught by a draw of clicks; it is made where it lacks."""
+    """The run of 8 clusters, taught by a draw of clicks; it is made if it does not exist."""
     taught = runs / f"{name}-{CLICKS}-clicks-{draw}"
     if not taught.exists():
         run = run_of(name, 8, changes, runs)
@@ -122,7 +122,7 @@ def taught_run(name: str, draw: int, changes: Sequence[str], runs: Path) -> Path
 
 
 def ways(name: str, draws: int, changes: Sequence[str], runs: Path) -> Iterator[tuple[str, str, Path]]:
-    """Each way to class maps, its draw ("" where nothing is drawn), and its run."""
+    """Each way to get class maps, its draw ("" if nothing is drawn), and its run."""
     for k in CLUSTERS:
         yield f"{k} clusters", "", run_of(name, k, changes, runs)
     for draw in range(draws):
@@ -142,7 +142,7 @@ def class_maps(run: Path, dataset: Dataset) -> Iterator[tuple[np.ndarray, np.nda
 
 
 def rows(run: Path, dataset: Dataset, least: int) -> Iterator[list[str]]:
-    """Of each class of a run but the rest: its name, whether cleaned, how many objects, and `MEASURES`."""
+    """For each class of a run except the rest: its name, whether cleaned, number of objects, and `MEASURES`."""
     for found, labels in class_maps(run, dataset):
         known = labels != 255
         for code, title in dataset.classes.items():
@@ -169,13 +169,13 @@ def _shapes(objects: Any, voxels: int) -> tuple[float, ...]:
 
 
 def _mean(values: np.ndarray) -> float:
-    """Of those that are numbers; NaN if none is: sphericity where the border cuts all objects."""
+    """Mean of the values that are not NaN; NaN if none is left, as for sphericity if the border cuts all objects."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else math.nan
 
 
 def shapes_table(lines: Sequence[Sequence[str]]) -> str:
-    """What is measured on cleaned objects, means over draws, beside the labels."""
+    """Measurements of cleaned objects, means over draws, next to those of the labels."""
     found: dict[tuple[str, ...], list[Sequence[str]]] = {}
     for line in lines:
         if line[4] == "yes":
@@ -223,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--sets", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--draws", type=int, default=3, help="of clicks")
-    parser.add_argument("--min-size", type=int, default=500, help="voxels of the smallest object")
+    parser.add_argument("--min-size", type=int, default=500, help="size of the smallest object, in voxels")
     parser.add_argument("--set", nargs="+", default=[], metavar="a.b=c", help="change values of the recipes")
     parser.add_argument("--runs", type=Path, help="where runs are kept (default: OUT/runs)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/objects"))

@@ -1,4 +1,4 @@
-"""Pictures beside the tables: bars, curves over a setting or over noise, one test slice as each system has it."""
+"""Pictures for the tables: bars, curves over a setting or over noise, one test slice as segmented by each system."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.tables.rows import SUPERVISED
 from sccs.report.drawing import INK, new_figure, save_png
 from sccs.system.colours import class_colours, cluster_colours, colourise
 
-ONE_SLICE = 4  # systems a row in the picture of one slice
+ONE_SLICE = 4  # systems per row in the picture of one slice
 
 
 def bars(answers: Answers, path: Path, title: str, values: Callable[[str, str], list[Any]]) -> None:
@@ -104,7 +104,7 @@ def noise_curves(answers: Answers, path: Path, size: str) -> None:
 
 
 def slice_picture(answers: Answers, data: str, path: Path, clusters: bool = False) -> None:
-    """The first test slice: image, labels, and what each system makes of it with the first seed: classes by mapping
+    """The first test slice: image, labels, and each system's segmentation with the first seed: classes by mapping
     `train`, or its clusters."""
     firsts = [(row.label, answers.of(row.label, data)[0]) for row in answers.rows if answers.of(row.label, data)]
     shown = [(label, result, np.load(result["slice"])) for label, result in firsts if Path(result["slice"]).is_file()]

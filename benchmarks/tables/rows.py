@@ -1,4 +1,4 @@
-"""What stands in the lines of the tables: systems, settings of one system, and the paper's numbers for them."""
+"""The rows of the tables: systems, settings of one system, and the paper's numbers for them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAPER = {
 PAPER_K = {6: 0.559, 7: 0.798, 8: 0.816, 9: 0.761}  # Table 2, average DSC
 UNSUPERVISED = (
     "sccs_plus",
-    "sccs_plus_fine",  # of more clusters, so no match for the others
+    "sccs_plus_fine",  # more clusters, so not comparable with the others
     "sccs_plus_mae",
     "sccs_fast",
     "sccs",
@@ -47,7 +47,7 @@ SUPERVISED = ("linear_probe", "segmenter", "vit")  # trained on the labels of th
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table: a system, its label there, what is changed in it."""
+    """A row of a table: its label, the system, and the changes to its recipe."""
 
     label: str
     system: str
@@ -55,7 +55,7 @@ class Row:
 
 
 def plain(systems: Sequence[str], size: str) -> list[Row]:
-    """A row for each system as its recipe stands."""
+    """A row for each system, with its recipe unchanged."""
     return [Row(system, system) for system in systems]
 
 
@@ -71,7 +71,7 @@ def k_rows(systems: Sequence[str], size: str) -> list[Row]:
 def figure5_rows(systems: Sequence[str], size: str) -> list[Row]:
     """Rows of Figure 5: numbers of superpixels, then of bases; `quick` has fewer of the former."""
     area, counts = 560 * 560, (2000, 3000, 4000) if size == "quick" else (2000, 2500, 3000, 3500, 4000)
-    # 3,000 superpixels and u = 12 are the recipe as it stands: no run of their own
+    # 3,000 superpixels and u = 12 are the recipe's own values, and need no separate run
     return [
         *(
             Row(f"superpixels {n}", s, (f"graph.pixels_per_superpixel={area / n:.2f}",) if n != 3000 else ())
@@ -83,7 +83,7 @@ def figure5_rows(systems: Sequence[str], size: str) -> list[Row]:
 
 
 def maester_rows(systems: Sequence[str], size: str) -> list[Row]:
-    """The published central tokens of a window, of which the timings are, and what the size `quick` has."""
+    """The published number of central tokens, to which the timings refer, and that of size `quick`."""
     return [Row(f"{s}, central: {n}", s, (f"features.central={n}",)) for s in systems for n in (16, 4)]
 
 
@@ -134,5 +134,5 @@ PLUS = (
 
 
 def plus_rows(systems: Sequence[str], size: str) -> list[Row]:
-    """Rows of PLUS whose system is asked for."""
+    """Rows of PLUS whose system is requested."""
     return [Row(label, system, overrides) for label, system, overrides in PLUS if system in systems]

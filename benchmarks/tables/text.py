@@ -1,4 +1,4 @@
-"""The text of each table, from what its runs gave; a table's pictures are drawn on the way."""
+"""The text of each table, from the results of its runs; also draws the table's pictures."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _by_set(answers: Answers, row: Row) -> list[str]:
 
 
 def _by_class(answers: Answers, data: str) -> list[str]:
-    """A set's part of Table 1: what stands above the table, and the table."""
+    """A set's part of Table 1: the text above the table, and the table."""
     classes = answers.classes(data)
     others = [rule + (" (upper bound)" if rule == "oracle" else "") for rule in MAPPINGS[1:]]
     lines = [
@@ -91,8 +91,8 @@ def _matched_by_image(answers: Answers) -> list[str]:
     if not lines:
         return []
     above = (
-        "The paper matches the clusters of `wo_nc_hm` with the ground truth of each test image. So matched "
-        "(an upper bound, which no image without labels can have):"
+        "The paper matches the clusters of `wo_nc_hm` with the ground truth of each test image. Matched in this "
+        "way (an upper bound, impossible without labels):"
     )
     return [above, markdown(["system", *map(named, answers.sets)], lines)]
 
@@ -119,7 +119,7 @@ def appendix1(answers: Answers, args: Namespace) -> str:
 
 
 def appendix2(answers: Answers, args: Namespace) -> str:
-    """Appendix Table 2: supervised references beside SCCS."""
+    """Appendix Table 2: supervised references compared with SCCS."""
     bars(answers, args.out / "appendix2.png", DSC, answers.score)
     return "Mean DSC over classes:\n\n" + supervised(answers)
 
@@ -141,7 +141,7 @@ def supervised(answers: Answers) -> str:
 
 def maester(answers: Answers, args: Namespace) -> str:
     """MAESTER's published windows and the quick ones."""
-    return "Mean DSC over classes, mapping `train`. The timings are of `central: 4`.\n\n" + by_system(answers)
+    return "Mean DSC over classes, mapping `train`. The timings refer to `central: 4`.\n\n" + by_system(answers)
 
 
 def consistency(answers: Answers, args: Namespace) -> str:
@@ -163,7 +163,7 @@ def consistency(answers: Answers, args: Namespace) -> str:
         lines.append([label, *cells, mean_sd(answers.over_real(label, lambda data: values(label, data)))])
     return (
         "Mean DSC per test FOV under two maps fitted on the test labels (upper bounds): one map for all images, and "
-        "a map of its own for each. The gap is what clusters lose by meaning another thing in each image.\n\n"
+        "one for each image. The gap is the loss from clusters whose meaning differs between images.\n\n"
         + markdown(["system", *sets, "gap, mean of real sets"], lines)
     )
 
@@ -216,7 +216,7 @@ def appendix3(answers: Answers, args: Namespace) -> str:
         text.append(f"{named(data)}:\n\n" + markdown(["system", "clean", *levels], lines))
     return (
         "Mean DSC over classes, mapping `train` fitted on clean training images; only test images are degraded, and "
-        "standardised anew. Strengths: benchmarks/noise.py.\n\n" + "\n\n".join(text)
+        "re-standardised. Strengths: benchmarks/noise.py.\n\n" + "\n\n".join(text)
     )
 
 
@@ -234,7 +234,7 @@ def smoothness(answers: Answers, args: Namespace) -> str:
     lines = [[row.label, *(cell(row.label, data) for data in answers.sets)] for row in answers.rows]
     return (
         "Mean DSC, mapping `train`, and connected pieces of one cluster per megapixel of the test slices: fewer "
-        "pieces are a smoother labelling.\n\n" + markdown(heads, lines)
+        "pieces mean a smoother labelling.\n\n" + markdown(heads, lines)
     )
 
 
@@ -242,8 +242,8 @@ def plus(answers: Answers, args: Namespace) -> str:
     """What each choice of SCCS+ is worth."""
     bars(answers, args.out / "plus.png", DSC, answers.score)
     return (
-        "Mean DSC over classes, mapping `train`: recipes/sccs_plus.yaml with one choice changed, and what lies "
-        "around it. Gap: what a map for each image by itself would add (table `consistency`). Training images: the "
+        "Mean DSC over classes, mapping `train`: recipes/sccs_plus.yaml with one choice changed, and related "
+        "systems. Gap: the gain from a separate map for each image (table `consistency`). Training images: the "
         "same DSC there, by which choices are made.\n\n" + by_choice(answers)
     )
 

@@ -19,7 +19,7 @@ from registry.spg.graphs import RegionGraph
 class DeepCut(Clusterer):
     """Z (n_s, u) -> P (n_s, k), rows of a softmax, by a network that `predict` trains on that graph alone.
 
-    F (n_s, q) are the node's features, Z or half of it. One graph convolution of F (symmetric normalisation,
+    F (n_s, q) are the node features: Z or half of it. One graph convolution of F (symmetric normalisation,
     self-loops; weights are the positive entries of W), ReLU for `ncut` or ELU for `cc`, ELU, linear, ELU, dropout,
     linear, softmax: S (n_s, k).
 
@@ -44,9 +44,8 @@ class DeepCut(Clusterer):
     cluster; use `graph.standardize: set` and a `length`. The code's single stage has 10 epochs, its second one 100.
     Measured on the phantom by the losses alone, without labels: of the decrease from the first step to 300 epochs,
     `ncut` reaches 17 % after 10 and 94 % after 100, `cc` 60 % and 97 %. With shorter features (14, the deviation 1 of
-    192 channels), `ncut` stays for some hundred epochs at its start, a plateau of the loss with all nodes in equal
-    parts in all clusters. The code reads clusters from the last step, with dropout; here they are read after it,
-    without.
+    192 channels), `ncut` stays on its initial plateau for some hundred epochs, with every node spread equally over all
+    clusters. The code reads clusters from the last step, with dropout; here they are read after it, without.
     """
 
     def __init__(

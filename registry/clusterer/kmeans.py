@@ -48,7 +48,7 @@ class KMeans(Clusterer):
             if getattr(self, name) < 1:
                 raise UserError(f"clusterer.{name}: {getattr(self, name)} must be at least 1")
         if self.max_points is not None and self.max_points < self.k:
-            raise UserError(f"clusterer.max_points: {self.max_points} is less than k={self.k}")
+            raise UserError(f"clusterer.max_points: {self.max_points} must be at least clusterer.k ({self.k})")
 
     def fit(self, graphs: Sequence[RegionGraph], embeddings: Sequence[torch.Tensor]) -> None:
         points = self._draw(graphs, embeddings)  # (N, u)

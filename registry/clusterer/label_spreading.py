@@ -24,8 +24,8 @@ class LabelSpreading(SparseHead):
     class, they are weighted m to n, m = `even`.
 
     Heads that treat all classes alike predict rare ones too often if labels were drawn class by class, and too seldom
-    if they were not. The classes' shares are estimated from unlabelled nodes, and P is multiplied by the share to the
-    power of prior r^2 - chosen (1 - r), where r is the number of a class's labels relative to the class with most.
+    if they were not. The classes' shares are estimated from unlabelled nodes, and P is multiplied by the share raised
+    to the power prior r^2 - chosen (1 - r), where r is the number of a class's labels relative to the class with most.
 
     With W = D^-1 A, the mean over neighbours: the error at labelled nodes, E_0, is spread by
     E <- correct W E + (1 - correct) E_0 and added, then P <- smooth W P + (1 - smooth) P_0. Labelled nodes are

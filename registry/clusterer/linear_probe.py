@@ -49,10 +49,10 @@ class LinearProbe(Clusterer):
         if counts.shape[1] > self.k:
             raise UserError(f"clusterer.k: {self.k} is less than the data's {counts.shape[1]} classes; increase it")
         if len(counts) < self.k:
-            raise UserError(f"clusterer.k: {self.k} is larger than the {len(counts)} training nodes")
+            raise UserError(f"clusterer.k: {self.k} is larger than the {len(counts)} training nodes; lower it")
         seen = counts.sum(1) > 0
         if not seen.any():
-            raise UserError("data.train: no training node has a labelled pixel, but linear_probe needs labels")
+            raise UserError("data.train: linear_probe needs labels, but no training node has any; add labels")
         X = np.concatenate([as_floats(Z) for Z in embeddings])[seen].astype(np.float64)
         y, weight = counts[seen].argmax(1), counts[seen].max(1)
         self.mean_ = X.mean(0).astype(np.float32)

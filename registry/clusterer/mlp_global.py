@@ -77,7 +77,7 @@ class MLPGlobal(Clusterer):
             if getattr(self, name) < 1:
                 raise UserError(f"clusterer.{name}: {getattr(self, name)} must be at least 1")
         if max_points < k:
-            raise UserError(f"clusterer.max_points: {max_points} is less than k={k}")
+            raise UserError(f"clusterer.max_points: {max_points} must be at least clusterer.k ({k})")
         self._head: _Head | None = None
 
     def fit(self, graphs: Sequence[RegionGraph], embeddings: Sequence[torch.Tensor]) -> None:

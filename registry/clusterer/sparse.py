@@ -44,7 +44,7 @@ class SparseHead(Clusterer):
     ) -> None:
         """labels: for each graph (n_s, C) int, the pixels of each class in each node; rows of zeros if unlabelled."""
         if (n := sum(graph.n for graph in graphs)) < self.k:
-            raise UserError(f"clusterer.k: {self.k} is larger than the {n} training nodes")
+            raise UserError(f"clusterer.k: {self.k} is larger than the {n} training nodes; lower it")
         self.begin_with(graphs)
         self.partial_fit(graphs, embeddings, labels)
 
@@ -72,10 +72,10 @@ class SparseHead(Clusterer):
         return self.coordinates_.of(graph)
 
     def learn(self, points: np.ndarray, classes: np.ndarray) -> None:
-        """Fit to exactly these labelled points (N, d) float32 of classes (N,) int64. Of equal points, the last one
-        counts. Raises UserError if there are none."""
+        """Fit to exactly these labelled points (N, d) float32 of classes (N,) int64. If a point occurs more than once,
+        its last class counts. Raises UserError if there are none."""
         if not len(points):
-            raise UserError("data.train: no training node has a labelled pixel, but this part needs labels")
+            raise UserError("data.train: this part needs labels, but no training node has any; add labels")
         _, last = np.unique(points[::-1], axis=0, return_index=True)
         kept = np.sort(len(points) - 1 - last)
         self.points_, self.classes_ = points[kept], classes[kept]

@@ -27,7 +27,7 @@ class DSM(Embedder):
     """Z (n_s, u): solutions of (D - W) v = lambda D v with the smallest lambda, without the constant one.
 
     W = max(F F^T, 0), F the node features at unit length: (n_s, n_s), for every pair of nodes, regardless of the
-    graph's edges. D are its row sums. DSM's code also divides W by its largest entry, which is 1.
+    graph's edges. D holds its row sums. DSM's code also divides W by its largest entry, which is 1.
 
     u: coordinates. DSM's code solves for 20 by default and for 5 in the commands of its VOC study, including the
     constant one, and groups them into 15 segments; 15 lies in between, with as many coordinates as segments.
@@ -99,7 +99,7 @@ def neighbours_by_grey(graph: RegionGraph) -> csr_matrix:
     from scipy.spatial import cKDTree
 
     if graph.grey is None:
-        raise UserError("embedder.colour_weight: the graph has no grey values of its nodes; set it to 0")
+        raise UserError("embedder.colour_weight: the nodes of this graph have no grey values; set it to 0")
     grey = np.clip(graph.grey.cpu().numpy() / 6 + 0.5, 0, 1)[:, None] * np.sqrt(3)
     place = graph.centroid.cpu().numpy() / np.maximum(np.array(graph.regions.shape) - 1, 1)
     n, found = graph.n, []

@@ -116,7 +116,7 @@ class Eigsh(Embedder):
             residual = np.linalg.norm(deflated(V) - V * values, axis=0).max()
             if residual > 1e-3:
                 warnings.warn(
-                    f"lobpcg stopped at a residual of {residual:.1g}; embedder.solver: eigsh is more exact",
+                    f"lobpcg stopped at a residual of {residual:.1g}; embedder.solver: eigsh is more accurate",
                     stacklevel=2,
                 )
         else:

@@ -24,7 +24,7 @@ class GNN(torch.nn.Module, Embedder):
     conv: the class, such as GraphConv, SGConv, TAGConv, ChebConv, APPNPConv, GCN2Conv, SAGEConv, GATv2Conv; any that
         takes node features and, optionally, edge weights.
     options: arguments of its constructor, ``{k: 3}``, the same in every layer; those without a default must be given.
-    Sizes, activation, normalisation and the layer's number are set here.
+    Sizes, activation, normalisation and the layer's number are set by this part.
     channels: widths of the hidden layers. u: spectral coordinates.
     activation: between layers, none after the last. `none` (the paper's network is linear), `relu`, `elu`, `tanh`.
     mu, orthogonality: of L_spe (`registry.spg.losses.spectral`), computed over the nodes of each graph separately.
@@ -105,7 +105,7 @@ class GNN(torch.nn.Module, Embedder):
         self._device = value
 
     def _try(self) -> None:
-        """Run the network on a graph of two nodes, so that DGL's objections to options show before anything runs."""
+        """Run the network on a graph of two nodes, so that DGL rejects wrong options before anything runs."""
         ones, ends = np.ones(2), ([0, 1, 0, 1], [1, 0, 0, 1])
         feature = np.ones((2, 2 * max([*self.channels, self.u])))
         graph = RegionGraph.from_edges([[0, 1]], feature, ones, np.zeros((2, 2)), *ends, np.ones(4))

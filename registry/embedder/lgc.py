@@ -68,7 +68,7 @@ class LGC(torch.nn.Module, Embedder):
         if u < 1 or any(c < 1 for c in channels):
             raise UserError(f"embedder: u = {u} and channels = {channels} must be at least 1")
         if bias and (columns == "shared" or scale not in ("graph", "none")):
-            raise UserError("embedder.bias: true goes with `columns: graph` and `scale: graph` or `none`")
+            raise UserError("embedder.bias: true needs `columns: graph`, and `scale: graph` or `none`")
         self.weights = torch.nn.ParameterList()
         self.biases = torch.nn.ParameterList()
         self.scale_: torch.Tensor

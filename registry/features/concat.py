@@ -119,5 +119,5 @@ def _built(block: Any, place: str) -> Features:
     except UserError as error:
         raise UserError(f"{place}: {error}") from None
     if part.supervised:
-        raise UserError(f"{place}: {block['name']} needs labels, which concat does not pass on")
+        raise UserError(f"{place}: {block['name']} needs labels, which concat does not pass on; use it alone")
     return part

@@ -59,7 +59,7 @@ class Maester(MAE):
             raise UserError(f"features.patch: {patch} must be odd, so that a token has a pixel at its centre")
         if not 1 <= central <= window // patch or (window // patch - central) % 2:
             raise UserError(
-                f"features.central: {central} tokens do not lie in the middle of {window // patch}; "
+                f"features.central: {central} tokens cannot be centred among {window // patch}; "
                 "MAESTER uses 4, and 16 is the fastest for windows of 80 px"
             )
 

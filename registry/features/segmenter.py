@@ -1,5 +1,5 @@
 """Supervised references: a vision transformer trained on labels, with a mask transformer (Segmenter, Strudel et al.
-2021) or a linear head (ViT, Dosovitskiy et al. 2021) over its tokens; own code."""
+2021) or a linear head (ViT, Dosovitskiy et al. 2021) over its tokens; our own implementation."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class MaskTransformer(nn.Module):
 
     def __init__(self, width: int, classes: int, depth: int = 2):
         super().__init__()
-        heads = math.gcd(width, max(1, width // 64))  # 64 channels a head, as Segmenter has
+        heads = math.gcd(width, max(1, width // 64))  # 64 channels per head, as in Segmenter
         self.classes = nn.Parameter(0.02 * torch.randn(classes, width))
         self.blocks = nn.ModuleList(Block(width, heads, 4) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
@@ -120,7 +120,7 @@ class Segmenter(Features):
         """
         pairs = [(image, label) for image, label in zip(images, labels) if (label >= 0).any()]
         if not pairs:
-            raise UserError("data.train: no training image has a labelled pixel, but segmenter needs labels")
+            raise UserError("data.train: segmenter needs labels, but no training image has any; add labels")
         self.classes_ = max(int(label.max()) for _, label in pairs) + 1
         weights, self.architecture_ = self._start()
         with torch.random.fork_rng(devices=[]):
@@ -243,7 +243,7 @@ class _Windows:
     def __init__(self, pairs: list[tuple[np.ndarray, np.ndarray]], side: int, rng: np.random.Generator):
         self.pairs, self.side, self.rng = pairs, side, rng
         if (least := min(min(image.shape) for image, _ in pairs)) < side:
-            raise UserError(f"features: segmenter needs {side} px, but a field of view has {least}; raise data.fov")
+            raise UserError(f"features: segmenter needs FOVs of at least {side} px, got {least}; raise data.fov")
         self.places: dict[int, list[tuple[int, np.ndarray]]] = {}  # class -> images with it, and its pixels there
         for number, (_, label) in enumerate(pairs):
             for position in np.unique(label[label >= 0]).tolist():

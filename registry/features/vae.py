@@ -1,4 +1,4 @@
-"""A variational autoencoder with metric learning on small patches, after Han et al. 2022; own code.
+"""A variational autoencoder with metric learning on small patches, after Han et al. 2022; our own implementation.
 
 Every patch is encoded by q_s semantic and q_t transformational dimensions. All are trained to reconstruct the patch
 (evidence lower bound), and the semantic ones, by metric learning, to agree for a patch and its transformed copies and
@@ -9,7 +9,7 @@ Symbols: n places in a batch, V views of each (the place itself and its transfor
 along a patch's side, q_s and q_t dimensions of the two subspaces.
 
 Sources: the paper's abstract, and the authors' published code for sizes, losses and transformations; none of it
-is copied. `VAE` describes what is theirs and what is not.
+is copied. The docstring of `VAE` says what is theirs and what differs.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class VAE(Features):
     shifted a little, rotated by any angle, scaled by .5 to 1.5, flipped, changed in contrast and brightness, with noise
     and a slight elastic distortion; Adam with AMSGrad; none of these transformations at inference.
 
-    Unlike there: 2-D patches of 32 px (theirs: cubes of 9 voxels, resampled to 16: 729 voxels in view, here 1,024
+    Differences: 2-D patches of 32 px (theirs: cubes of 9 voxels, resampled to 16: 729 voxels in view, here 1,024
     pixels), so four halvings instead of three; 16 to 128 channels instead of 128 to 512, and convolutions with stride
     2, an alternative in their code, instead of pooling; codes every `stride` px instead of at each voxel; ten times the
     learning rate, with cosine decay, for 800 steps of 32 places (theirs: 47,000 of 128), some 140 s on two CPU cores.
@@ -255,7 +255,7 @@ class VAE(Features):
         rng = np.random.default_rng(self.seed or 0)
         pieces = Pieces(images, rng, self._border())
         if not len(pieces.pixels):
-            raise UserError("data.train: no training image to learn features from; give at least one")
+            raise UserError("data.train: no training images to fit the VAE to; give at least one")
         encoder, decoder = self._build(Encoder).to(self.device), self._build(Decoder).to(self.device)
         weights = [*encoder.parameters(), *decoder.parameters()]
         optimizer = torch.optim.Adam(weights, lr=self.lr, amsgrad=True)

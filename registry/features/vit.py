@@ -120,19 +120,19 @@ def _read_dino(path: Path) -> dict[str, Tensor]:
     for what, names in (("lacks", wanted - weights.keys()), ("has", {*(weights.keys() - wanted), *others})):
         if names:
             raise UserError(
-                f"features.checkpoint: {path} is not a ViT of DINO's layout, it {what} {min(names)}"
-                f"{f' and {len(names) - 1} tensors more' if len(names) > 1 else ''}; {HOW}"
+                f"features.checkpoint: {path} is not a ViT of DINO's layout: it {what} {min(names)}"
+                f"{f' and {len(names) - 1} more tensors' if len(names) > 1 else ''}; use {HOW}"
             )
     projection, position = weights["patch_embed.proj.weight"], weights["pos_embed"]
     grid = position.shape[1] - 1 if position.ndim == 3 else 0
     if projection.ndim != 4 or projection.shape[1] != 3 or projection.shape[2] != projection.shape[3]:
         raise UserError(
             f"features.checkpoint: {path}: patches of shape {tuple(projection.shape[1:])}; a ViT of DINO's "
-            f"layout has square ones of 3 colours; {HOW}"
+            f"layout has square patches of 3 colours; use {HOW}"
         )
     if grid < 1 or round(grid**0.5) ** 2 != grid:
         raise UserError(
-            f"features.checkpoint: {path}: {grid} positions are not a square grid beside a class token; {HOW}"
+            f"features.checkpoint: {path}: {grid} positions are not a square grid with a class token; use {HOW}"
         )
     return weights
 
@@ -150,7 +150,7 @@ def _load(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the reader raises anything for other files
         reason = (str(error).splitlines() or [""])[0][:160]
-        raise UserError(f"features.checkpoint: {path} cannot be read as weights ({reason}); {HOW}") from None
+        raise UserError(f"features.checkpoint: {path} cannot be read as weights ({reason}); use {HOW}") from None
 
 
 # --------------------------------------------------------------------------------------------------------------- part
@@ -167,8 +167,8 @@ class ViT(Features):
     facet: `key`, the keys of all heads side by side (DSM, DeepCut), or `token`, the output of the block.
     layer: block to take them from, counted from 1; null: the last, with tokens after the final LayerNorm.
     heads: of the attention; null: one per 64 channels, as in all DINO models.
-    stride: px between patches, at most p; null: p, side by side. Half of it takes 4 times the tokens and 16 times the
-    attention.
+    stride: px between patches, at most p; null: p, side by side. Half of p gives 4 times as many tokens and 16 times
+    the attention.
 
     The image is extended by reflection until patches cover it. Token (i, j) is centred on pixel (offset + stride * i,
     offset + stride * j), with offset (p - 1) / 2 if patches lie side by side; if they overlap, they start
@@ -232,7 +232,7 @@ class ViT(Features):
     def _path(self) -> Path:
         """Path of the checkpoint. Raises UserError if there is none."""
         if not self.checkpoint:
-            raise UserError(f"features.checkpoint: none given; {HOW}")
+            raise UserError(f"features.checkpoint: none given; use {HOW}")
         expanded = os.path.expanduser(os.path.expandvars(self.checkpoint))
         if (variable := re.search(r"\$\{?(\w+)", expanded)) is not None:
             raise UserError(
@@ -240,7 +240,7 @@ class ViT(Features):
                 f"path of {HOW}"
             )
         if not Path(expanded).is_file():
-            raise UserError(f"features.checkpoint: no file {expanded}; {HOW}")
+            raise UserError(f"features.checkpoint: no file {expanded}; use {HOW}")
         return Path(expanded)
 
     def _load(self) -> VisionTransformer:
@@ -259,6 +259,6 @@ class ViT(Features):
             except RuntimeError as error:  # tensors whose shapes do not fit together
                 raise UserError(
                     f"features.checkpoint: {self.checkpoint}: not a ViT of DINO's layout "
-                    f"({str(error).splitlines()[-1].strip()}); {HOW}"
+                    f"({str(error).splitlines()[-1].strip()}); use {HOW}"
                 ) from None
         return self._network.to(self.device)

@@ -15,8 +15,8 @@ def area_openings(levels: np.ndarray, areas: Sequence[int]) -> np.ndarray:
     A pixel gets the highest level at which it lies in a 4-connected region of at least that level and that many pixels.
 
     One max-tree (Salembier et al. 1998), built by union-find (Najman & Couprie 2006), serves all areas. Equal to
-    `skimage.morphology.area_opening(levels, area)`, except where no level has such a large region, which keeps the
-    lowest level.
+    `skimage.morphology.area_opening(levels, area)`, except where no level has such a large region: there a pixel keeps
+    the lowest level.
     """
     return _openings(np.ascontiguousarray(levels, np.uint8), np.asarray(areas, np.int64))
 
@@ -43,8 +43,8 @@ def _openings(levels: np.ndarray, areas: np.ndarray) -> np.ndarray:
         for x in range(W):
             order[place[levels[y, x]]] = (y + 1) * wide + x + 1
             place[levels[y, x]] += 1
-    # From the highest pixel down, each becomes the parent of the regions beside it. `root` leads, by shortened ways, to
-    # the pixel that was last added to a region; `size` is right for the last pixel of each level of a region.
+    # From the highest pixel down, each becomes the parent of the regions beside it. `root` leads, by shortened paths,
+    # to the pixel that was last added to a region; `size` is right for the last pixel of each level of a region.
     parent, root, size = np.empty(len(f), np.int32), np.full(len(f), np.int32(-1)), np.ones(len(f), np.int32)
     for index in range(len(order) - 1, -1, -1):
         p = order[index]

@@ -13,9 +13,9 @@ CANDIDATES = 10  # per chosen point, among the most doubtful
 def spread(points: np.ndarray, kinds: np.ndarray, n: int, seed: int) -> np.ndarray:
     """Up to n of the points (N, d), in ascending order; used without prior knowledge.
 
-    kinds: (N,) int, such as clusters. k-means divides each kind into cells, as many as every other kind or as it has
-    points, so that rare kinds get more than their share; the point nearest to each centre is taken. Chance decides
-    which kinds get one more.
+    kinds: (N,) int, such as clusters. k-means divides every kind into the same number of cells, or into as many as it
+    has points, so that rare kinds get more than their share; the point nearest to each centre is taken. If n does not
+    divide evenly, chance decides which kinds get one cell more.
     """
     _, at, count = np.unique(kinds, return_inverse=True, return_counts=True)
     cells, order = np.zeros(len(count), np.int64), np.random.default_rng(seed).permutation(len(count))

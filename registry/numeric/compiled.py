@@ -36,7 +36,8 @@ def compiled(function: Callable) -> Callable:
 
 def at_once(function: Callable[[slice], None], length: int, size: int | None = None) -> None:
     """Call `function` concurrently with slices of range(length), of `size` each or one per torch thread. NumPy, SciPy
-    and compiled loops release the GIL. Helper threads stay for the next call; within one of them, slices take turns.
+    and compiled loops release the GIL. Helper threads are kept for the next call; inside a helper thread, slices run
+    one after the other.
     """
     import torch  # here, so that loops compile without it
 

@@ -1,4 +1,4 @@
-"""A library's number of threads, for a while."""
+"""Limits a library to one thread for the length of a block."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def single(get: Callable[[], int], put: Callable[[int], object]) -> Iterator[None]:
-    """One thread meanwhile. get, put: the library's functions that tell and set the number."""
+    """Use one thread within the block. get, put: the library's functions that read and set the number of threads."""
     threads = get()
     put(1)
     try:

@@ -38,7 +38,7 @@ class Trees:
         from sklearn import config_context
         from sklearn.ensemble import ExtraTreesClassifier
 
-        with config_context(assume_finite=True, skip_parameter_validation=True):  # checks, a hundred times over
+        with config_context(assume_finite=True, skip_parameter_validation=True):  # checks that would run once per tree
             forest = ExtraTreesClassifier(trees, min_samples_leaf=leaf, random_state=seed).fit(X, y, weight)
         found = [tree.tree_ for tree in forest.estimators_]
         roots = np.cumsum([0] + [tree.node_count for tree in found])[:-1].astype(np.int32)
@@ -77,8 +77,8 @@ class Trees:
     def from_state(cls, state: Mapping[str, np.ndarray], C: int, d: int) -> Trees:
         """Inverse of `get_state`, for C classes and points of d coordinates.
 
-        Raises ValueError for arrays that are not a valid forest, so that no file can make the loop leave them or not
-        end.
+        Raises ValueError for arrays that are not a valid forest, so that no file can make the loop read out of bounds
+        or run forever.
         """
         try:
             trees = cls(**state)

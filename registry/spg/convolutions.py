@@ -135,7 +135,7 @@ def find_convolution(name: str) -> type:
 
 
 def checked_options(cls: type, options: Mapping[str, Any]) -> None:
-    """Raises UserError for an option that is unknown, set by us, or missing."""
+    """Raises UserError for an option that is unknown, missing, or set by SCCS itself."""
     ours = {*_fixed(cls), *_size_names(cls), *(["layer"] if HABITS.get(cls.__name__, Habit()).numbered else [])}
     offered = {name: argument for name, argument in _arguments(cls).items() if name not in ours}
     listed = f"options of {cls.__name__}: {', '.join(offered) or 'none'}"

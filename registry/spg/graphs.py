@@ -166,9 +166,7 @@ class RegionGraph:
         grey: Numbers | None = None,
     ) -> RegionGraph:
         """Build from arrays, tensors or lists of any number type; shapes as for the class. Edges of weight zero are
-        dropped.
-
-        On the CPU.
+        dropped. The graph is on the CPU.
         """
         weight = torch.as_tensor(affinity, dtype=torch.float32).cpu()
         ends = [torch.as_tensor(value, dtype=torch.int64).cpu() for value in (src, dst)]

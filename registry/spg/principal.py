@@ -45,7 +45,7 @@ class Coordinates:
     u: coordinates for each number of walks. hops: the numbers of walks.
     Fitted, for each of `hops`: `mean_` (h, d), `weights_` (h, d, u), `deviation_` (h, u) float32; the last relative to
     the largest. Coordinates that so few features cannot fill are zero. `sample_` (m, u len(hops)) float32: coordinates
-    of `SAMPLE` of the nodes at even distances, or of all where there are fewer; empty where an older state has none.
+    of `SAMPLE` evenly spaced nodes, or of all if there are fewer; empty if an older state has none.
     """
 
     def __init__(self, u: int = 24, hops: Sequence[int] = (0, 2, 6)):

@@ -55,8 +55,9 @@ def _clusters(
 ) -> np.ndarray:
     """k-means over (y, x, grey): image (H, W) and centres (n, 3) float32 -> cluster of each pixel (H, W) int32.
 
-    A centre sees the pixels up to `reach` px away, and moves to the mean of its own after each iteration; one without
-    pixels is NaN from then on. weight: of squared px against squared grey. Bands of rows are assigned in parallel.
+    A centre sees the pixels up to `reach` px away, and moves to the mean of its own pixels after each iteration; one
+    without pixels is NaN from then on. weight: of squared px against squared grey. Bands of rows are assigned in
+    parallel.
     """
     nearest = np.full(image.shape, np.int32(-1))
 

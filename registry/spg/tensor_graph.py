@@ -155,7 +155,7 @@ def joined(
 
 
 def pool(features: TensorMap, regions: Tensor, area: Tensor, starts: Sequence[int]) -> Tensor:
-    """Mean, then population standard deviation of the features over each region: (n, 2q) float32, as
+    """Mean, then population standard deviation of the features over each region: (n, 2q) float32, as in
     `registry.spg.pooling.pool`. regions: (B, H, W), numbered consecutively; area: (n,) float64.
 
     Pixels of one region between the same four tokens form a group. With their bilinear weights w (4,), its mean is a

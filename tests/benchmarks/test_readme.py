@@ -67,7 +67,7 @@ def test_another_number_in_a_csv_is_told_too(copy, tmp_path, capsys):
     ("text", "words"),
     [
         ("a\n<!-- numbers: tabel1 -->\n<!-- /numbers -->\n", "README.md:2: numbers: tabel1 is unknown"),
-        ("a\nb\n<!-- numbers: table1 -->\n", "README.md:3: a mark of numbers without the other"),
+        ("a\nb\n<!-- numbers: table1 -->\n", "README.md:3: numbers: the opening or the closing mark is missing"),
     ],
 )
 def test_a_wrong_mark_is_one_line(tmp_path, capsys, text, words):
@@ -93,4 +93,4 @@ def test_orders_in_the_text_follow_the_scores(monkeypatch):
     text = accuracy.reading(RESULTS).replace("\n", " ")
     assert "`sccs_plus` is first among the systems without labels (.705), .180 ahead of `kmeans`" in text
     assert "ahead: sccs_plus (.705), kmeans (.525)" in text and "behind: maester (.400)" in text
-    assert "As good, within the larger of the two deviations over seeds: none" in text
+    assert "Equal within the larger of the two deviations over seeds: none" in text

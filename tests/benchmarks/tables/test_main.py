@@ -96,7 +96,7 @@ def test_kept_runs_make_a_table_and_others_are_left_out(out):
 
 def test_a_system_that_cannot_work_on_a_set_is_named_with_its_reason(out):
     text, _ = table(out, "table1", ["kmeans", "intensity_kmeans"], "graph.pixels_per_superpixel=20000")
-    assert "Not to be had" in text and "clusterer.k: 8 clusters" in text
+    assert "Failed:" in text and "clusterer.k: 8 clusters" in text
 
 
 def test_noise_is_put_on_test_images_only(out):

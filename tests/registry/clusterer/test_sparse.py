@@ -64,7 +64,7 @@ def test_one_class_alone_is_certain_and_none_is_the_users_mistake(name):
     head = registry.get("clusterer", name)(k=2)
     head.fit([graph], [None], [labels(truth, [5, 6])])
     assert (head.predict(graph, torch.zeros(1))[:, 0] == 1).all()
-    with pytest.raises(UserError, match="no training node has a labelled pixel"):
+    with pytest.raises(UserError, match="needs labels, but no training node has any"):
         head.fit([graph], [None], [labels(truth, [])])
     with pytest.raises(UserError, match="clusterer.k: 2 is less than the data's 3 classes"):
         head.partial_fit([graph], [None], [labels(truth, [5], C=3)])

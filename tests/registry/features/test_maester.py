@@ -77,7 +77,7 @@ def test_as_many_windows_are_encoded_as_passes_says(part, window, central):
 
 @pytest.mark.parametrize("central", [0, 3, 5, 18])
 def test_central_tokens_must_have_a_middle(central):
-    with pytest.raises(UserError, match=f"features.central: {central} tokens do not lie in the middle of 16"):
+    with pytest.raises(UserError, match=f"features.central: {central} tokens cannot be centred among 16"):
         Maester(central=central)
 
 

@@ -135,7 +135,7 @@ def test_bad_arguments_are_refused(arguments, message):
 
 def test_what_cannot_be_trained_is_refused():
     image, label = stripes()
-    with pytest.raises(UserError, match="^data.train: no training image has a labelled pixel"):
+    with pytest.raises(UserError, match="^data.train: segmenter needs labels, but no training image has any"):
         Segmenter(**SMALL).fit([image], [np.full_like(label, -1)])
     with pytest.raises(UserError, match="^features.depth: 15, but the checkpoint has 14 blocks"):
         Segmenter(depth=15).fit([image], [label])
@@ -149,5 +149,5 @@ def test_asked_before_it_is_fitted_it_says_so():
 
 
 def test_fields_of_view_smaller_than_what_it_learns_from_are_told():
-    with pytest.raises(UserError, match="needs 80 px, but a field of view has 50; raise data.fov"):
+    with pytest.raises(UserError, match="needs FOVs of at least 80 px, got 50; raise data.fov"):
         _Windows([stripes((50, 90))], 80, np.random.default_rng(0))

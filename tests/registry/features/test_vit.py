@@ -180,9 +180,9 @@ def test_state_makes_a_model_independent_of_the_file(tmp_path):
 @pytest.mark.parametrize(
     "checkpoint, words",
     [
-        ("", "none given; weights of DINO, a .pth file of github.com/facebookresearch/dino"),
+        ("", "none given; use weights of DINO, a .pth file of github.com/facebookresearch/dino"),
         ("${NO_SUCH_VARIABLE}/dino.pth", "the environment variable NO_SUCH_VARIABLE is not set"),
-        ("none.pth", "no file none.pth; weights of DINO"),
+        ("none.pth", "no file none.pth; use weights of DINO"),
     ],
 )
 def test_without_a_checkpoint_the_user_is_told_how_to_get_one(checkpoint, words):
@@ -202,13 +202,13 @@ def without(name):
     "content, words",
     [
         ("text", "cannot be read as weights"),
-        ([1, 2], "not a ViT of DINO's layout, it lacks"),
+        ([1, 2], "not a ViT of DINO's layout: it lacks"),
         (without("blocks.0.norm2.bias"), "it lacks blocks.0.norm2.bias;"),
         (without("cls_token"), "it lacks cls_token;"),
         ({**made_up_weights(), "blocks.0.ls1.gamma": torch.ones(16)}, "it has blocks.0.ls1.gamma;"),  # DINOv2
         ({**made_up_weights(), "register_tokens": torch.ones(1, 4, 16)}, "it has register_tokens;"),
         ({**made_up_weights(), "pos_embed": torch.zeros(1, 16, 16)}, "15 positions are not a square grid"),
-        ({**made_up_weights(), "patch_embed.proj.weight": torch.zeros(16, 1, 8, 8)}, "square ones of 3 colours"),
+        ({**made_up_weights(), "patch_embed.proj.weight": torch.zeros(16, 1, 8, 8)}, "square patches of 3 colours"),
         (
             {**made_up_weights(), "norm.bias": torch.zeros(17)},
             "not a ViT of DINO's layout .*size mismatch for norm.bias",
