@@ -1,9 +1,10 @@
-"""Extremely randomised trees as arrays: grown by scikit-learn, saved without pickle, evaluated by a compiled loop."""
+"""Extremely randomised trees as arrays: grown and evaluated by compiled loops, saved without pickle."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -31,35 +32,24 @@ class Trees:
     def grow(
         cls, X: np.ndarray, y: np.ndarray, C: int, weight: np.ndarray, *, trees: int, leaf: int, seed: int
     ) -> Trees:
-        """Grow a forest from points X (N, d) float32 of the classes y (N,) within 0 .. C - 1, with weights (N,).
+        """Grow a forest from points X (N, d) float32 of the classes y (N,) within 0 .. C - 1; weight (N,) above 0.
 
-        leaf: minimal number of points in a leaf. Every tree sees all points.
+        leaf: minimal number of points in a leaf. Every tree sees all points. A node tries sqrt(d) coordinates, each at
+        one random threshold, and takes the split of least Gini impurity (Geurts et al. 2006), as scikit-learn's
+        ExtraTreesClassifier does, which takes seven times as long for a few hundred points.
         """
-        from sklearn import config_context
-        from sklearn.ensemble import ExtraTreesClassifier
+        points = np.ascontiguousarray(X, np.float32), y.astype(np.int64), weight.astype(np.float64)
+        found: list[Any] = [None] * trees
 
-        with config_context(assume_finite=True, skip_parameter_validation=True):  # checks that would run once per tree
-            forest = ExtraTreesClassifier(trees, min_samples_leaf=leaf, random_state=seed).fit(X, y, weight)
-        found = [tree.tree_ for tree in forest.estimators_]
-        roots = np.cumsum([0] + [tree.node_count for tree in found])[:-1].astype(np.int32)
+        def some(part: slice) -> None:
+            for tree in range(trees)[part]:
+                found[tree] = _grown(*points, C, leaf, np.random.default_rng((seed, tree)))
 
-        def joined(name: str) -> np.ndarray:
-            return np.concatenate([getattr(tree, name) for tree in found])
-
-        inner = joined("children_left") >= 0
-        first = np.repeat(roots, [tree.node_count for tree in found])
-        left, right = (np.where(inner, joined(f"children_{side}") + first, 0) for side in ("left", "right"))
-        shares = joined("value")[:, 0]
-        value = np.zeros((len(shares), C), np.float32)
-        value[:, forest.classes_] = shares / shares.sum(1, keepdims=True)
-        return cls(
-            roots,
-            np.where(inner, joined("feature"), -1).astype(np.int32),
-            _rounded_down(joined("threshold")),
-            left.astype(np.int32),
-            right.astype(np.int32),
-            value,
-        )
+        at_once(some, trees)
+        first = np.cumsum([0] + [len(arrays[0]) for arrays in found])[:-1].astype(np.int32)
+        feature, threshold, left, right, value = (np.concatenate(arrays) for arrays in zip(*found))
+        first_of = np.where(feature >= 0, np.repeat(first, [len(arrays[0]) for arrays in found]), 0).astype(np.int32)
+        return cls(first, feature, threshold, left + first_of, right + first_of, value)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Shares (n, C) float32 of points (n, d) float32, the mean over all trees."""
@@ -97,10 +87,68 @@ class Trees:
         return trees
 
 
-def _rounded_down(threshold: np.ndarray) -> np.ndarray:
-    """float32 thresholds that split float32 values like the float64 ones: the largest not above them."""
-    rounded = threshold.astype(np.float32)
-    return np.where(rounded > threshold, np.nextafter(rounded, np.float32(-np.inf)), rounded)
+@compiled
+def _grown(
+    X: np.ndarray, y: np.ndarray, weight: np.ndarray, C: int, leaf: int, rng: np.random.Generator
+) -> tuple[np.ndarray, ...]:
+    """One tree: feature, threshold, left, right (nodes,) and value (nodes, C) as in `Trees`, from node 0 on."""
+    n, d = X.shape
+    feature, threshold = np.full(2 * n - 1, -1, np.int32), np.zeros(2 * n - 1, np.float32)
+    left, right = np.zeros(2 * n - 1, np.int32), np.zeros(2 * n - 1, np.int32)
+    value = np.zeros((2 * n - 1, C), np.float32)
+    order, coordinates = np.arange(n), np.arange(d)
+    open_ = np.empty((n, 3), np.int64)  # waiting nodes, and the part of `order` that reaches each
+    open_[0, 0], open_[0, 1], open_[0, 2], waiting, nodes = 0, 0, n, 1, 1
+    total, low_side = np.empty(C), np.empty(C)
+    while waiting:
+        waiting -= 1
+        node, low, high = open_[waiting, 0], open_[waiting, 1], open_[waiting, 2]
+        total[:] = 0
+        for i in range(low, high):
+            total[y[order[i]]] += weight[order[i]]
+        whole = total.sum()
+        value[node] = total / whole
+        best, chosen, cut, varied = -1.0, -1, np.float32(0), False
+        for tried in range(d if total.max() < whole and high - low >= 2 * leaf else 0):
+            if varied and tried >= np.int64(np.sqrt(d)):
+                break
+            swap = tried + np.int64(rng.random() * (d - tried))
+            f = coordinates[swap]
+            coordinates[swap], coordinates[tried] = coordinates[tried], f
+            least = most = X[order[low], f]
+            for i in range(low, high):
+                least, most = min(least, X[order[i], f]), max(most, X[order[i], f])
+            if least == most:
+                continue
+            varied = True
+            limit = np.float32(least + rng.random() * (most - least))
+            if limit >= most:
+                limit = least
+            low_side[:] = 0
+            count = 0
+            for i in range(low, high):
+                if X[order[i], f] <= limit:
+                    low_side[y[order[i]]] += weight[order[i]]
+                    count += 1
+            if min(count, high - low - count) < leaf:
+                continue
+            part = low_side.sum()
+            gain = (low_side**2).sum() / part + ((total - low_side) ** 2).sum() / (whole - part)
+            if gain > best:
+                best, chosen, cut = gain, f, limit
+        if chosen < 0:
+            continue
+        middle = low
+        for i in range(low, high):
+            point = order[i]
+            if X[point, chosen] <= cut:
+                order[i], order[middle] = order[middle], point
+                middle += 1
+        feature[node], threshold[node], left[node], right[node] = chosen, cut, nodes, nodes + 1
+        open_[waiting, 0], open_[waiting, 1], open_[waiting, 2] = nodes + 1, middle, high
+        open_[waiting + 1, 0], open_[waiting + 1, 1], open_[waiting + 1, 2] = nodes, low, middle
+        waiting, nodes = waiting + 2, nodes + 2
+    return feature[:nodes], threshold[:nodes], left[:nodes], right[:nodes], value[:nodes]
 
 
 @compiled
