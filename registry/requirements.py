@@ -19,7 +19,6 @@ def pip_install(*packages: str) -> str:
 
 def faiss_install() -> str:
     """The pip commands for FAISS: for the CPU, and for an NVIDIA GPU."""
-    """The two ways to install FAISS, for the CPU and for a GPU."""
     return f"{pip_install('faiss-cpu')}, or {pip_install('faiss-gpu-cu12')} for an NVIDIA GPU"
 
 

@@ -112,11 +112,11 @@ def reading(results: Path) -> str:
         f"On the mean of the real sets `{order[0]}` is first among the systems without labels "
         f"({short(mean[order[0]])}), {short(mean[order[0]] - mean[order[1]])} ahead of `{order[1]}`. First by set: "
         + ", ".join(f"{data} `{label}`" for data, label in wins.items())
-        + f". The paper's system, `sccs`, reaches {short_sd(answers.over_real('sccs'))}. Equal within {EQUAL}: "
+        + f". The paper's system, `sccs`, reaches {short_sd(answers.over_real('sccs'))}. "
         + "; ".join(
-            f"{'as good' if group == 'equal' else group}: {', '.join(found) or 'none'}"
+            f"{f'Equal within {EQUAL}' if group == 'equal' else group}: {', '.join(found) or 'none'}"
             for group, found in groups.items()
-        ).removeprefix("as good: ")
+        )
         + ". With labels: "
         + ", ".join(
             f"{label}{' on the features of `sccs`' * (label == 'linear_probe')} {short(mean[label])}"
