@@ -1,6 +1,6 @@
 """Pictures of docs/tutorial.md, from a folder in which its commands were run.
 
-python -m benchmarks.studies.tutorial FOLDER     # writes docs/images/tutorial_*.jpg
+python -m benchmarks.studies.tutorial FOLDER     # writes docs/images/tutorial_*.jpg and objects.jpg
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ import numpy as np
 import tifffile
 import zarr
 from matplotlib.figure import Figure
-from scipy.ndimage import binary_dilation, distance_transform_edt
+from mpl_toolkits.mplot3d.art3d import Poly3DCollection
+from scipy.ndimage import binary_dilation, distance_transform_edt, find_objects
 
 from benchmarks.pages import ROOT
+from sccs.instances.export import object_mesh
 from sccs.system.colours import class_colours, cluster_colours, colourise
 from sccs.system.exits import guard
 
 Z, SIDE, SPOTS = 13, 72, 6  # a slice that was trained on; px
+VOXEL, DRAWN = 16.0, 40  # nm; objects of each class
 GALLERIES = {0: "nucleus", 3: "granules", 5: "mitochondria", 1: "not named"}
 
 
@@ -64,6 +67,35 @@ def stages(panels: dict[str, np.ndarray]) -> Figure:
     return figure
 
 
+def in_colours(labels: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """A slice of objects, one colour per object."""
+    numbers = [int(n) for n in np.unique(labels) if n]
+    colours = cluster_colours(24)
+    return colourise(labels, {n: colours[7 * i % 24] for i, n in enumerate(numbers)}, image)
+
+
+def objects(kinds: dict[str, np.ndarray], image: np.ndarray) -> Figure:
+    """Objects (Z, Y, X) of each class: slice Z, and surfaces of the `DRAWN` largest."""
+    figure = Figure(figsize=(4.6 * (len(kinds) + 1), 4.6), layout="constrained")
+    colour = class_colours(list(kinds))
+    solid = figure.add_subplot(1, len(kinds) + 1, len(kinds) + 1, projection="3d")
+    for n, (name, labels) in enumerate(kinds.items(), 1):
+        axis = figure.add_subplot(1, len(kinds) + 1, n)
+        axis.imshow(in_colours(labels[Z], image), interpolation="none")
+        axis.set_title(name, fontsize=10)
+        axis.axis("off")
+        boxes, size = find_objects(labels), np.bincount(labels.ravel())
+        for number in np.argsort(-size[1:])[:DRAWN] + 1:
+            mesh = object_mesh(labels, number, boxes[number - 1], (VOXEL,) * 3, most=40_000)
+            surface = np.asarray(mesh.vertices)[np.asarray(mesh.faces)]
+            solid.add_collection3d(Poly3DCollection(surface, shade=True, facecolors=colour[name]))
+    depth, height, width = (n * VOXEL for n in labels.shape)
+    solid.set(xlim=(0, width), ylim=(height, 0), zlim=(depth, 0), xlabel="x, nm", ylabel="y, nm", zlabel="z, nm")
+    solid.set_aspect("equal")
+    solid.set_title(f"surfaces of the {DRAWN} largest of each", fontsize=10)
+    return figure
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser("python -m benchmarks.studies.tutorial", allow_abbrev=False)
@@ -75,7 +107,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     clusters = tifffile.imread(folder / "runs/cells/segmentation/phantom_c1_clusters.tif")[Z]
     named = tifffile.imread(folder / "c1_named.tif")[Z]
     taught = np.asarray(zarr.open(folder / "c1.ome.zarr", mode="r")["labels/classes/0"][Z])
-    mitochondria = np.asarray(zarr.open(folder / "c1_objects/objects.ome.zarr", mode="r")["labels/mitochondria/0"][Z])
+    labels = zarr.open(folder / "c1_objects/objects.ome.zarr", mode="r")["labels"]
+    kinds = {name: np.asarray(labels[f"{name}/0"]) for name in ("granules", "mitochondria")}
     colour = class_colours(["nucleus", "granules", "mitochondria", "cytoplasm", "outside"])
     by_name = dict(enumerate((colour["granules"], colour["mitochondria"], colour["nucleus"]), 1))
     truth = tifffile.imread(folder / "truth/phantom_c1.tif")[Z]
@@ -83,19 +116,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     by_teacher = dict(
         enumerate((colour[n] for n in ("cytoplasm", "granules", "mitochondria", "nucleus", "outside")), 1)
     )
-    numbers = [n for n in np.unique(mitochondria) if n]
     panels = {
         "image": image,
         "clusters": colourise(clusters, cluster_colours(8), image),
         "named": colourise(named, by_name, image),
         "taught": colourise(taught, by_teacher, image),
         "true classes": colourise(truth, by_truth | {255: colour["outside"]}, image),
-        "mitochondria, counted": colourise(
-            mitochondria, dict(zip(numbers, (cluster_colours(24)[(7 * i) % 24] for i in range(len(numbers))))), image
-        ),
+        "mitochondria, counted": in_colours(kinds["mitochondria"][Z], image),
     }
     stages(panels).savefig(args.pictures / "tutorial_stages.jpg", dpi=100, pil_kwargs={"quality": 82})
     galleries(image, clusters).savefig(args.pictures / "tutorial_gallery.jpg", dpi=100, pil_kwargs={"quality": 82})
+    objects(kinds, image).savefig(args.pictures / "objects.jpg", dpi=100, pil_kwargs={"quality": 82})
     return 0
 
 

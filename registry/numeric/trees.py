@@ -148,7 +148,13 @@ def _grown(
         open_[waiting, 0], open_[waiting, 1], open_[waiting, 2] = nodes + 1, middle, high
         open_[waiting + 1, 0], open_[waiting + 1, 1], open_[waiting + 1, 2] = nodes, low, middle
         waiting, nodes = waiting + 2, nodes + 2
-    return feature[:nodes], threshold[:nodes], left[:nodes], right[:nodes], value[:nodes]
+    return (  # copies, so that the rest is freed
+        feature[:nodes].copy(),
+        threshold[:nodes].copy(),
+        left[:nodes].copy(),
+        right[:nodes].copy(),
+        value[:nodes].copy(),
+    )
 
 
 @compiled
