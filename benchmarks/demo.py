@@ -1,6 +1,6 @@
 """The end of `make demo`: simulated clicks, the organelles that SCCS finds with them, and what to do next.
 
-`python -m benchmarks.demo RUN` teaches a run on the embedded phantom, whose labels are known, with `CLICKS` pixels of
+`python -m benchmarks.demo RUN` teaches a run on the bundled phantom, whose labels are known, with `CLICKS` pixels of
 each class from its training images. The picture and the scores are of its test images.
 """
 

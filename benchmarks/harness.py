@@ -167,7 +167,7 @@ def result_of(job: Job, store: Path) -> dict[str, Any]:
 
 
 def carry_out(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Train (without labels, except for systems that declare them), segment the training and test volumes, and score.
+    """Train (without labels, except for supervised systems), segment the training and test volumes, and score.
 
     Returns the result, and the first test slice as arrays (Y, X): `image` uint8, `labels` int32, `clusters` uint8.
     """

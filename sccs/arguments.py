@@ -212,7 +212,7 @@ def _objects(parser: argparse.ArgumentParser) -> None:
         const="auto",
         type=_depth,
         metavar="NM",
-        help="split objects at necks whose radius is at least NM smaller (default of NM: two voxel edges)",
+        help="split objects at necks whose radius is NM or more below the parts' (default of NM: two voxel edges)",
     )
     tidy.add_argument("--min-size", default="0", metavar="SIZE", help="drop smaller objects: 500 (voxels), 1e6nm3")
     tidy.add_argument("--largest", type=_positive, metavar="N", help="keep the N largest objects of each class")

@@ -43,9 +43,13 @@ def new_folder(recipe: Recipe) -> Path:
             folder.mkdir(parents=True)
         except FileExistsError:
             if not os.path.lexists(folder):  # then a parent is not a folder
-                raise UserError(f"cannot create {folder.parent}: a file is in the way; give another --out") from None
+                raise UserError(
+                    f"cannot create {folder.parent}: a file is in the way; choose a folder with --out"
+                ) from None
         except NotADirectoryError:
-            raise UserError(f"cannot create {folder.parent}: a file is in the way; give another --out") from None
+            raise UserError(
+                f"cannot create {folder.parent}: a file is in the way; choose a folder with --out"
+            ) from None
         except OSError as error:
             raise unwritable(folder, error) from error
         else:

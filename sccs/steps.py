@@ -440,7 +440,8 @@ def run_data(run: Path, model: Model) -> Dataset:
     data = read_resolved(run)[0].get("data")
     if data is None:
         raise UserError(
-            f"{run}: trained on arrays, so its images are not on disk; train it on files, or pass --image to teach"
+            f"{run}: trained on arrays (in napari or Python), so its images are not on disk; only `sccs teach` and "
+            "`sccs suggest` work without them, with --image; for all else, train a run on files"
         )
     _, recipe, _ = folder.read(run, run)
     block = load_recipe({**recipe, "data": data}).data

@@ -121,7 +121,7 @@ def _read_dino(path: Path) -> dict[str, Tensor]:
         if names:
             raise UserError(
                 f"features.checkpoint: {path} is not a ViT of DINO's layout: it {what} {min(names)}"
-                f"{f' and {len(names) - 1} more tensors' if len(names) > 1 else ''}; use {HOW}"
+                f"{f' and {len(names) - 1} more' if len(names) > 1 else ''}; use {HOW}"
             )
     projection, position = weights["patch_embed.proj.weight"], weights["pos_embed"]
     grid = position.shape[1] - 1 if position.ndim == 3 else 0

@@ -80,7 +80,8 @@ class VolumeEntry(Block):
             raise ValueError("a volume's name may contain only letters, digits and . _ + - (it is part of file names)")
         if name is not None and len(name.encode()) > LONGEST_NAME:
             raise ValueError(
-                f"a volume's name has {len(name.encode())} bytes, more than {LONGEST_NAME} (it is part of file names)"
+                f"a volume's name may have at most {LONGEST_NAME} bytes, not {len(name.encode())} (it is part of file "
+                "names)"
             )
         return name
 

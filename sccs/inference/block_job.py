@@ -248,7 +248,7 @@ class Job:
                     again += known
                     remove(self.folder / "done" / stage / name)
         if again:
-            say_error(f"{self.folder}: {again} damaged blocks will be computed again")
+            say_error(f"{self.folder}: {again} damaged block{'s' if again > 1 else ''} will be computed again")
 
     def _whole(self, task: Task) -> bool:
         array, area = self._place(task)

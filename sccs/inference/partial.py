@@ -38,14 +38,14 @@ def _is_ours(folder: Path, content: Collection[str]) -> bool:
     return folder.is_dir() and all(name in content or name.startswith(".") for name in os.listdir(folder))
 
 
-def check_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raises UserError if resumed work would mix two kinds of blocks."""
+def check_same(before: Mapping[str, Any], now: Mapping[str, Any], within: str | None = None) -> None:
+    """Raises UserError if resumed work would mix two kinds of blocks. within: the setting that contains these."""
     for key in now:
         if before.get(key) == now[key]:
             continue
         if isinstance(now[key], Mapping) and isinstance(before.get(key), Mapping):
-            check_same(before[key], now[key])
+            check_same(before[key], now[key], "" if within is None else f"{within}{key}.")
         raise UserError(
-            f"--resume: {key} is {now[key]}, but the unfinished work was started with {before.get(key)}; use the "
-            "original options, or pass --overwrite to start over"
+            f"--resume: {within or ''}{key} is {now[key]}, but the unfinished work was started with "
+            f"{before.get(key)}; use the original options, or pass --overwrite to start over"
         )

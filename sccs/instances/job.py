@@ -89,7 +89,7 @@ class Job:
                 again += 1
                 remove(self.marker(task))
         if again:
-            say_error(f"{self.folder}: {again} damaged blocks will be computed again")
+            say_error(f"{self.folder}: {again} damaged block{'s' if again > 1 else ''} will be computed again")
         return [task for task in tasks if not self.marker(task).exists()]
 
     def _whole(self, task: Task) -> bool:

@@ -72,7 +72,7 @@ def _told(value: Any, none: str) -> str:
         return ", ".join(f"{name} = {code}" for name, code in value.items())
     if isinstance(value, list):
         return ", ".join(map(str, value)) or none
-    return none if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+    return none if value is None else f"{value:.10g}" if isinstance(value, float) else str(value)
 
 
 def _card(row: Mapping[Any, Any]) -> dict[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 from registry.base import UserError
 from sccs.data.bounds import check_decoded, check_metadata
 from sccs.data.formats.attributes import name_axes, ome_axes, ome_transform, plain
-from sccs.data.stored import ChunkFolder, level_name, listed, missing_package, natural, optional
+from sccs.data.stored import ChunkFolder, NoSuchLevel, level_name, listed, missing_package, natural, optional
 
 _DEEPEST = 6  # levels of folders searched for an image below a group; links may form loops
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
@@ -39,7 +39,9 @@ class ZarrArray(ChunkFolder):
                 chosen = level_name(path, level, [d["path"] for d in image["datasets"]])
                 path = os.path.join(path, chosen)
                 if not os.path.isdir(path):
-                    raise UserError(f"{path}: the image's metadata lists this level, but it is missing: copy it again")
+                    raise NoSuchLevel(
+                        f"{path}: the image's metadata lists this level, but it is missing: copy it again"
+                    )
                 for name in _METADATA:
                     check_metadata(os.path.join(path, name))
             node = zarr.open_array(path, mode="r")
@@ -61,7 +63,9 @@ class ZarrArray(ChunkFolder):
         dataset = next(d for d in image["datasets"] if d["path"].strip("/") == names)
         axes = ome_axes(image, len(self.shape))
         if len(axes) != len(self.shape):
-            raise UserError(f"{self.path}: its metadata names {len(axes)} axes, but its shape is {self.shape}: fix it")
+            raise UserError(
+                f"{self.path}: its metadata names {len(axes)} axes, but its shape is {self.shape}: fix the metadata"
+            )
         self.axes = "".join(
             {"channel": "c", "time": "t"}.get(str(a.get("type")), str(a["name"])[:1].lower()) for a in axes
         )

@@ -1,4 +1,4 @@
-"""The built-in data set: seeded synthetic volume EM of pancreatic beta-like cells, with exact labels.
+"""The bundled data set: seeded synthetic volume EM of pancreatic beta-like cells, with exact labels.
 
 Every structure is defined in 3-D (distances to surfaces, level sets of smooth fields), so that slices along any axis
 are coherent. Sizes in this package are in voxels of 16 nm, after FIB-SEM of high-pressure frozen mouse beta cells

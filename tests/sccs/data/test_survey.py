@@ -1,6 +1,7 @@
 """What a folder holds: which volumes and levels, what their slices look like, and what is left out and said."""
 
 import json
+import shutil
 
 import pytest
 import tifffile
@@ -58,6 +59,13 @@ def test_the_level_nearest_to_the_pixels_of_the_features_is_taken(tmp_path):
         file.write(image[:, ::2, ::2], subfiletype=1)
     found = examine(str(tmp_path / "p.tif"), voxel_size=(40, 6, 6))
     assert (found.level, found.source.shape, found.voxel_size) == (1, (6, 200, 200), (40, 12, 12))
+
+
+def test_levels_that_were_not_copied_are_not_chosen(levels, tmp_path):
+    write_ome_zarr(tmp_path / "a.ome.zarr", levels, "0.5")
+    shutil.rmtree(tmp_path / "a.ome.zarr" / "1")  # the metadata still lists it
+    found = examine(str(tmp_path / "a.ome.zarr"))
+    assert len(found.levels) == 1 and found.source.shape == levels[0].shape
 
 
 def test_levels_smaller_than_a_window_are_not_chosen(levels, tmp_path):

@@ -62,7 +62,7 @@ def test_numbers_of_no_option_are_finite_either():
 def test_a_name_that_no_file_can_have(name):
     data = f"data: {{name: volumes, train: [{{image: a.tif, name: {name}}}]}}"
     said = error_of(write(BASE.replace("data: phantom", data)))
-    assert said.startswith("r.yaml:1: data.train.0.name: a volume's name has 300 bytes, more than 200")
+    assert said.startswith("r.yaml:1: data.train.0.name: a volume's name may have at most 200 bytes, not 300")
 
 
 def test_voxel_sizes_are_finite():
