@@ -59,5 +59,5 @@ def test_a_folder_as_the_command_writes_it(tmp_path):
         edited.write(tmp_path / "out")
     edited.write(tmp_path / "out", overwrite=True)
     (tmp_path / "mine").mkdir()
-    with pytest.raises(UserError, match="not overwritten"):
+    with pytest.raises(UserError, match="will not be replaced"):
         edited.write(tmp_path / "mine", overwrite=True)

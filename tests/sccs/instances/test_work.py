@@ -13,7 +13,7 @@ from tests.sccs.instances.maps import EDGES, blobs, in_order
 pytest.importorskip("cc3d")
 pytest.importorskip("edt")
 
-ALL = dict(split=10.0, fill=np.inf, bridge=2, smooth=10.0, least=5, largest=9, inside=["rest"], names={0: "rest"})
+ALL = dict(split=10.0, fill=np.inf, bridge=2, smooth=10.0, min_size=5, largest=9, inside=["rest"], names={0: "rest"})
 
 
 def found(labels, block=None, image=None, edges=EDGES, **wishes):

@@ -213,7 +213,7 @@ def test_what_cannot_be_taught_is_refused(session, teaching):
     teaching.stroke(0, strokes((20, 1), (120, 2)))
     weights = session.run / "model" / "clusterer.safetensors"
     weights.write_bytes(weights.read_bytes() + b" ")
-    with pytest.raises(UserError, match="was retrained"):
+    with pytest.raises(UserError, match="has been retrained"):
         teaching.keep()
 
 
