@@ -22,9 +22,9 @@ from sccs.instances.export import object_mesh
 from sccs.system.colours import class_colours, cluster_colours, colourise
 from sccs.system.exits import guard
 
-Z, SIDE, SPOTS = 13, 72, 6  # a slice that was trained on; px
+Z, SIDE, SPOTS = 12, 72, 6  # a slice that was trained on; px
 VOXEL, DRAWN = 16.0, 40  # nm; objects of each class
-GALLERIES = {0: "nucleus", 3: "granules", 5: "mitochondria", 1: "not named"}
+GALLERIES = {3: "nucleus", 2: "granules", 4: "mitochondria", 1: "not named"}
 
 
 def spots(image: np.ndarray, clusters: np.ndarray, cluster: int) -> list[np.ndarray]:
@@ -90,7 +90,7 @@ def objects(kinds: dict[str, np.ndarray], image: np.ndarray) -> Figure:
             surface = np.asarray(mesh.vertices)[np.asarray(mesh.faces)]
             solid.add_collection3d(Poly3DCollection(surface, shade=True, facecolors=colour[name]))
     depth, height, width = (n * VOXEL for n in labels.shape)
-    solid.set(xlim=(0, width), ylim=(height, 0), zlim=(depth, 0), xlabel="x, nm", ylabel="y, nm", zlabel="z, nm")
+    solid.set(xlim=(0, width), ylim=(height, 0), zlim=(depth, 0), xlabel="x, nm", ylabel="y, nm", zticks=[])
     solid.set_aspect("equal")
     solid.set_title(f"surfaces of the {DRAWN} largest of each", fontsize=10)
     return figure
