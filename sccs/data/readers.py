@@ -120,16 +120,15 @@ def open_image(
     )
 
 
-def level_sizes(path: str | os.PathLike, axes: str | None = None) -> list[tuple[float, float, float] | None]:
-    """Voxel size of every level of an image, (z, y, x) nm, finest first; an image without levels has one."""
-    first = open_image(path, axes=axes)
-    sizes = [first.voxel_size]
-    while first.array.stored.has_levels:
+def open_levels(path: str | os.PathLike, axes: str | None = None) -> list[ImageSource]:
+    """Every level of an image, finest first, up to the first that is missing; an image without levels has one."""
+    sources = [open_image(path, axes=axes)]
+    while sources[0].array.stored.has_levels:
         try:
-            sizes.append(open_image(path, axes=axes, level=len(sizes)).voxel_size)
+            sources.append(open_image(path, axes=axes, level=len(sources)))
         except NoSuchLevel:
             break
-    return sizes
+    return sources
 
 
 def files_of(source: ImageSource) -> list[str]:

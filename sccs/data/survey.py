@@ -22,8 +22,8 @@ from sccs.data.formats.npy import NPY_SUFFIXES
 from sccs.data.formats.tiff import TIFF_SUFFIXES
 from sccs.data.formats.zarr import is_zarr
 from sccs.data.loading import stem
-from sccs.data.readers import ImageSource, expand, open_image
-from sccs.data.stored import NoSuchLevel, looks_unsigned, natural
+from sccs.data.readers import ImageSource, expand, open_image, open_levels
+from sccs.data.stored import looks_unsigned, natural
 from sccs.data.tiler import WINDOW as LEAST
 from sccs.data.volumes import drift, evenly, ordinary, stride
 
@@ -265,7 +265,7 @@ def examine(
     path: str, *, axes: str | None = None, voxel_size: Sequence[float] | None = None, level: int | None = None
 ) -> Found:
     """Open a volume at the level that suits the features, and look at it."""
-    sources = _levels(path, axes)
+    sources = open_levels(path, axes)
     if level is not None:
         open_image(path, axes=axes, level=level)  # raises for a missing level
     sizes = [source.voxel_size for source in sources]
@@ -283,16 +283,6 @@ def _scaled(size: Sequence[float], finest: Sequence[int], shape: Sequence[int]) 
     """Voxel size (z, y, x) of a level, from the finest level's `size` and the shapes of both."""
     z, y, x = (float(f"{v * a / b:.6g}") for v, a, b in zip(size, finest, shape))
     return z, y, x
-
-
-def _levels(path: str, axes: str | None) -> list[ImageSource]:
-    sources = [open_image(path, axes=axes)]
-    while sources[0].array.stored.has_levels:
-        try:
-            sources.append(open_image(path, axes=axes, level=len(sources)))
-        except NoSuchLevel:
-            break
-    return sources
 
 
 def choose_level(

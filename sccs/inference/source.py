@@ -11,7 +11,7 @@ from typing import Any
 from registry.base import UserError
 from sccs.data.mask import Inside, Mask
 from sccs.data.planes import Plane, turn
-from sccs.data.readers import ImageSource, expand, level_sizes, open_image
+from sccs.data.readers import ImageSource, expand, open_image, open_levels
 from sccs.data.schema import Region
 from sccs.data.volumes import Volume, voxel_mismatch
 from sccs.inference.blocks import chosen_level
@@ -50,14 +50,13 @@ def _nearest_level(
     """The chosen level, which is printed; None for a file without levels."""
     if trained is None:
         raise UserError("--level auto: the voxel size of the run's training images is unknown; give --level L")
-    stated = level_sizes(input, axes)
-    sizes, count = [size for size in stated if size is not None], len(stated)
+    sources = open_levels(input, axes)
+    sizes, count = [each.voxel_size for each in sources if each.voxel_size is not None], len(sources)
     if len(sizes) < count:
         raise UserError(f"--level auto: {input} does not give its voxel size; give --level L and --voxel-size")
     levels = list(range(count))
     if count > 1:
-        shapes = [open_image(input, axes=axes, level=number).shape for number in levels]
-        levels = [number for number in levels if min(turn(shapes[number], plane)[1:]) >= min_side] or levels
+        levels = [number for number in levels if min(turn(sources[number].shape, plane)[1:]) >= min_side] or levels
     level = levels[chosen_level([sizes[number] for number in levels], trained)]
     note = "" if len(levels) == count else f", among levels with sides of at least {min_side} px"
     say(f"level {level} of {count}: {_nm(sizes[level])}, closest to the training images' {_nm(trained)}{note}")

@@ -91,14 +91,15 @@ def objects(labels: str, out: str, **options: Any) -> None:
         _objects(labels, out, wished)
 
 
-def check_output(out: Path, overwrite: bool) -> None:
-    """Raises UserError if `out` exists, or, with `overwrite`, was not written by this command."""
+def check_output(out: Path, overwrite: bool, remedy: str = "pass --overwrite") -> None:
+    """Raises UserError if `out` exists, or, with `overwrite`, was not written by this command. remedy: how the caller's
+    interface sets `overwrite`."""
     if out.suffix.lower() in (".tif", ".tiff", ".zarr", ".csv"):
         raise UserError(f"{out}: OUT is a folder for labels and tables: name it without {out.suffix}")
     if not os.path.lexists(out):
         return
     if not overwrite:
-        raise UserError(f"{out}: already exists; choose another name, or pass --overwrite")
+        raise UserError(f"{out}: already exists; choose another name, or {remedy}")
     if out.is_symlink() or not (out / jobs.ABOUT).is_file():
         raise UserError(f"{out}: not written by `sccs objects`, so it will not be replaced; choose another name")
 

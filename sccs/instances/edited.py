@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -85,9 +84,7 @@ class Edited:
         Raises UserError if `out` exists, or, with `overwrite`, is not such a folder.
         """
         out = Path(out).expanduser()
-        if not overwrite and os.path.lexists(out):
-            raise UserError(f"{out}: already exists; choose another folder, or pass overwrite=True")
-        check_output(out, overwrite)
+        check_output(out, overwrite, "pass overwrite=True")
         if len(set(map(file_name, self.found))) < len(self.found):
             raise UserError(f"{out}: two classes would have the same file name; rename one")
         size = self.work.voxel_size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from registry.base import UserError
 from sccs.instances.classes import NO_CLASS, voxels_of
+from sccs.instances.command import check_output
 from sccs.instances.edited import Edited
 from sccs.instances.memory import objects
 from sccs.napari import job
@@ -170,8 +170,7 @@ class Objects:
                 raise UserError("enter a folder to save to")
             out, overwrite, found = str(self.host.objects_output.value), self.host.objects_overwrite.value, self._held()
 
-            if not overwrite and os.path.lexists(Path(out).expanduser()):
-                raise UserError(f"{out}: already exists; choose another name, or tick `replace`")
+            check_output(Path(out).expanduser(), overwrite, "tick `replace`")
 
             def work(watch: Watch) -> Edited:
                 edited: Edited = self._again(found)
