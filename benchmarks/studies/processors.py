@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Percentage of the pixels of the training images whose cluster differs from that in the process in which the "
         "model was trained, ± standard deviation over seeds.\n\n"
     ) + markdown(["system", "process", *args.data, "mean"], rows)
-    origin = Origin.here(f"{COMMAND} --systems {' '.join(args.systems)}", seeds=args.seeds)
+    origin = Origin.here(" ".join([COMMAND, *(sys.argv[1:] if argv is None else argv)]), seeds=args.seeds)
     heads = ["system", "process", "set", "seed", "share"]
     print(publish(args.out, "processors", "The same model on other processors", origin, text, heads, values))
     return 0

@@ -19,7 +19,7 @@ import numpy as np
 from registry.base import UserError
 from registry.requirements import pip_install
 from sccs.data.pyramid import CHUNK, EMPTY, Level, box, grid, halve, pyramid
-from sccs.data.writers import LAYER_BYTES, check_output, image_label
+from sccs.data.writers import IN_PYTHON, LAYER_BYTES, check_output, image_label
 from sccs.system.files import atomic_path
 
 
@@ -136,7 +136,7 @@ def write_store(
     shape: (Z, Y, X). store: the arguments of `create_store`. Keeps one layer of chunks in memory (a few slices, if
     slices are large). Raises UserError if `path` cannot be written.
     """
-    path = check_output(path, overwrite)
+    path = check_output(path, overwrite, IN_PYTHON)
     levels = pyramid(shape, voxel_size)
     chunk = (min(CHUNK[0], shape[0], max(1, LAYER_BYTES // prod(shape[1:]))), *map(min, CHUNK[1:], shape[1:]))
     with atomic_path(path) as temporary:

@@ -23,8 +23,13 @@ LAYER_BYTES = 64 * 2**20
 _CHUNK = (32, 512, 512)
 
 
-def check_output(path: str | os.PathLike, overwrite: bool = False) -> Path:
+IN_PYTHON = "pass overwrite=True"
+
+
+def check_output(path: str | os.PathLike, overwrite: bool = False, remedy: str = "pass --overwrite") -> Path:
     """The output path, if it can be written: the suffix is known, and nothing exists there unless `overwrite`.
+
+    remedy: how the caller's interface replaces an output.
 
     Raises
         UserError: another suffix; the file exists, or is a folder that is not an OME-Zarr.
@@ -33,7 +38,7 @@ def check_output(path: str | os.PathLike, overwrite: bool = False) -> Path:
     if path.suffix.lower() not in TIFF_SUFFIXES + ZARR_SUFFIXES:
         raise UserError(f"{path}: unknown output format {path.suffix!r}: name it .tif, .tiff or .ome.zarr")
     if os.path.lexists(path) and not overwrite:
-        raise UserError(f"{path}: already exists; choose another name, or pass --overwrite")
+        raise UserError(f"{path}: already exists; choose another name, or {remedy}")
     check_place(path, folder=path.suffix.lower() in ZARR_SUFFIXES)
     if path.is_dir() and any(path.iterdir()) and not is_zarr(str(path)):
         raise UserError(f"{path}: a folder that is not a Zarr store is never replaced: choose another name")
@@ -63,7 +68,7 @@ def write_labels(
         ValueError: number or shape of slices does not match `shape`, or labels beyond 0..255; a TIFF one pixel
         wide, which its metadata cannot tell from one with a channel axis.
     """
-    path = check_output(path, overwrite)
+    path = check_output(path, overwrite, IN_PYTHON)
     shape = tuple(int(n) for n in shape)
     if len(shape) != 3 or min(shape) < 1:
         raise ValueError(f"shape {shape}: a volume has three axes (Z, Y, X), none of size 0")

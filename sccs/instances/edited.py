@@ -13,6 +13,7 @@ import numpy as np
 from registry.base import UserError
 from sccs.data.label_store import cells, create_store, halve_box, open_level
 from sccs.data.pyramid import box, grid, pyramid
+from sccs.data.writers import IN_PYTHON
 from sccs.instances.command import check_output
 from sccs.instances.job import ABOUT
 from sccs.instances.stores import RESULT, Memory
@@ -84,7 +85,7 @@ class Edited:
         Raises UserError if `out` exists, or, with `overwrite`, is not such a folder.
         """
         out = Path(out).expanduser()
-        check_output(out, overwrite, "pass overwrite=True")
+        check_output(out, overwrite, IN_PYTHON)
         if len(set(map(file_name, self.found))) < len(self.found):
             raise UserError(f"{out}: two classes would have the same file name; rename one")
         size = self.work.voxel_size

@@ -108,7 +108,7 @@ def test_ome_zarr_is_version_05_with_units_colours_and_names(tmp_path):
 def test_an_existing_output_is_refused_unless_told_otherwise(target):
     old, new = volume((2, 8, 6)), volume((2, 8, 6), seed=1)
     write_labels(target, old, old.shape)
-    with pytest.raises(UserError, match="already exists; choose another name, or pass --overwrite"):
+    with pytest.raises(UserError, match="already exists; choose another name, or pass overwrite=True"):
         write_labels(target, new, new.shape)
     np.testing.assert_array_equal(open_image(target).array[:], old)
     write_labels(target, new, new.shape, overwrite=True)
