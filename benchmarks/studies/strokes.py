@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,10 +60,12 @@ def first_places(truth: np.ndarray, rng: np.random.Generator) -> list[tuple[int,
     return places
 
 
-def wrong_places(truth: np.ndarray, seen: np.ndarray) -> list[tuple[int, int, int]]:
+def wrong_places(
+    truth: np.ndarray, seen: np.ndarray, codes: Iterable[int] = tuple(NAMES)
+) -> list[tuple[int, int, int]]:
     """(y, x, length) of up to four strokes in each class, in the middle of the largest areas that are wrong."""
     places = []
-    for code in NAMES:
+    for code in codes:
         depth = distance_transform_edt((truth == code) & (seen != code))
         for _ in range(4):
             y, x = map(int, np.unravel_index(depth.argmax(), depth.shape))

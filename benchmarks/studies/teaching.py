@@ -25,11 +25,12 @@ from benchmarks.harness import REAL, expanded, job
 from benchmarks.pages import ROOT, Origin, markdown, publish
 from benchmarks.tables.few_labels import Rule, Taught
 from benchmarks.tables.labelled import BUDGETS, Set, anywhere, drawn
-from registry.numeric.choosing import nearest_to_centres
+from registry.numeric.choosing import doubtful, nearest_to_centres
 from registry.spg.principal import Coordinates
 from sccs.data import load_dataset
 from sccs.inference.suggest import telling
 from sccs.model.fovs import node_labels, training_fovs
+from sccs.model.teacher import doubt
 from sccs.system.exits import guard
 from sccs.system.log import quiet_log
 
@@ -46,8 +47,9 @@ HEADS: dict[str, dict[str, Any]] = {  # of label_spreading, by the name in the t
     "the same, classes by their sizes: `label_spreading`": {},
 }
 RULES: dict[str, Rule | None] = {  # of what to label next, by the name in the table; None: at random
-    "as many of each cluster, then by doubt: `sccs suggest`": telling,
-    "k-means weighed by clusters, then by doubt": lambda *asked: weighed(*asked),
+    "as many of each cluster, then half by doubt, half by chance: `sccs suggest`": telling,
+    "as many of each cluster, then by doubt": lambda *asked: by_doubt(*asked),
+    "k-means weighed by clusters, then as `sccs suggest`": lambda *asked: weighed(*asked),
     "as they come": None,
 }
 DRAWS = {"class by class": drawn, "as they come": lambda truth, n, seed: anywhere(truth, n * (truth.max() + 1), seed)}
@@ -83,6 +85,16 @@ def measured(data: str, draws: int) -> Iterator[Score]:
                     for n in BUDGETS:
                         known = draw_from(here.truth, n, draw)
                         yield name, labels, data, half, draw, n, taught.score_of(known)
+
+
+def by_doubt(
+    coordinates: Coordinates, points: np.ndarray, kinds: np.ndarray, P: np.ndarray | None, n: int, seed: int
+) -> np.ndarray:
+    """An alternative to all later choices of `telling`: nothing by chance."""
+    if P is None:
+        return telling(coordinates, points, kinds, P, n, seed)
+    last = points[:, -coordinates.u :] * np.sqrt(coordinates.deviation_[-1])
+    return doubtful(last, P, doubt(P), n, seed)
 
 
 def weighed(

@@ -8,6 +8,7 @@ from registry.base import UserError
 from registry.numeric.kmeans import kmeans
 
 CANDIDATES = 10  # per chosen point, among the most doubtful
+RANDOM = 0.5  # share of the points chosen by chance once there are doubts (benchmarks/results/teaching/suggesting.md)
 
 
 def spread(points: np.ndarray, kinds: np.ndarray, n: int, seed: int) -> np.ndarray:
@@ -26,8 +27,18 @@ def spread(points: np.ndarray, kinds: np.ndarray, n: int, seed: int) -> np.ndarr
     return np.sort(np.concatenate([np.zeros(0, np.int64), *found]))
 
 
+def mixed(points: np.ndarray, P: np.ndarray, doubt: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Up to n of the points, in ascending order: a share `RANDOM` by chance, all others as `doubtful` chooses them.
+
+    Doubtful points lie between classes and say little about their bulk, whose points outnumber them.
+    """
+    first = doubtful(points, P, doubt, n - int(RANDOM * n), seed)
+    others = np.random.default_rng(seed).permutation(np.setdiff1d(np.arange(len(points)), first))
+    return np.sort(np.concatenate([first, others[: n - len(first)]]))
+
+
 def doubtful(points: np.ndarray, P: np.ndarray, doubt: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Up to n of the points (N, d) whose class is most informative, given probabilities P (N, C) and doubt (N,).
+    """Up to n of the points (N, d) whose classes are most in doubt, given probabilities P (N, C) and doubt (N,).
 
     Doubt counts more for rare classes. The points that count most are divided into n cells, and the first of each cell
     is taken.

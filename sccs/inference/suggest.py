@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from registry.numeric.choosing import doubtful, spread
+from registry.numeric.choosing import mixed, spread
 from registry.spg.graphs import RegionGraph
 from registry.spg.principal import Coordinates
 from sccs.data.planes import turn_back
@@ -90,13 +90,14 @@ def telling(
 ) -> np.ndarray:
     """Up to n nodes whose labels would help most, given their coordinates `points` and clusters `kinds` (N,).
 
-    P: (N, C) probabilities of the taught classes; they give the most doubtful nodes, rare classes before frequent ones,
-    spread over appearances. None, if nothing was taught: equally many of each cluster, spread over appearances.
+    P: (N, C) probabilities of the taught classes: half of the nodes are the most doubtful ones, rare classes before
+    frequent ones, spread over appearances; the other half is chosen by chance. None, if nothing was taught: equally
+    many of each cluster, spread over appearances.
     """
     soft = points * np.sqrt(coordinates.deviation_).ravel()
     if P is None:
         return spread(soft, kinds, n, seed)
-    return doubtful(soft[:, -coordinates.u :], P, doubt(P), n, seed)
+    return mixed(soft[:, -coordinates.u :], P, doubt(P), n, seed)
 
 
 def _looked_at(model: Model, volumes: Sequence[Volume]):  # type: ignore[no-untyped-def]  # yields seven values

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from registry.numeric.choosing import CANDIDATES, doubtful, spread
+from registry.numeric.choosing import CANDIDATES, doubtful, mixed, spread
 
 
 def far_apart(counts: list[int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -42,3 +42,15 @@ def test_doubt_about_a_rare_class_comes_first_and_from_different_places():
     assert doubtful(points, P, doubt, 1, 0)[0] in range(50, 60)
     chosen = doubtful(points, P, doubt, 2, 0)
     assert sorted(places[chosen]) == [1, 2] and CANDIDATES * 2 < 60
+
+
+def test_half_of_the_points_are_in_doubt_and_half_are_chosen_by_chance():
+    points, places = far_apart([50, 1000])
+    P = np.where(places[:, None] == 0, [0.5, 0.5], [0.98, 0.02])
+    doubt = np.where(places == 0, 1.0, 0.04)
+    chosen = mixed(points, P, doubt, 5, 0)
+    assert len(np.unique(chosen)) == 5 and (np.sort(chosen) == chosen).all()
+    assert set(doubtful(points, P, doubt, 3, 0)) <= set(chosen) and (places[chosen] == 1).sum() >= 1
+    assert (mixed(points, P, doubt, 5, 0) == chosen).all() and (mixed(points, P, doubt, 5, 1) != chosen).any()
+    assert mixed(points, P, doubt, 1, 0).tolist() == doubtful(points, P, doubt, 1, 0).tolist()
+    assert len(mixed(points[:4], P[:4], doubt[:4], 9, 0)) == 4
