@@ -64,15 +64,15 @@ def report(folder: Path, out: Path) -> None:
     browser = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if browser is None:
         raise UserError(f"no browser for the report: install one of {', '.join(CHROMIUM)}")
-    image, data = hela()[0], f"[{{image: '{hela()[0]}', voxel_size: {list(VOXEL)}}}]"
-    recipe = folder / "hela.yaml"
+    image, recipe = shutil.copy(hela()[0], folder / "hela.png"), folder / "hela.yaml"
+    data = f"[{{image: '{image}', voxel_size: {list(VOXEL)}}}]"
     write_text(recipe, f"extends: {ROOT / 'recipes/sccs_plus.yaml'}\ndata:\n  name: volumes\n  train: {data}\n")
     sccs("run", recipe, "--out", folder / "runs" / "hela")
     page, shot = folder / "runs" / "hela" / "report.html", folder / "report.png"
-    write_text(page, page.read_text().replace(f"{folder}/", "").replace(str(image.parent), "hela"))
-    words = ["--headless", "--no-sandbox", "--hide-scrollbars", f"--screenshot={shot}", "--window-size=1280,990"]
-    subprocess.run([browser, *words, f"file://{page}#clusters"], check=True, capture_output=True)
-    saved(np.asarray(Image.open(shot))[:903], out / "report.jpg")
+    write_text(page, page.read_text().replace(f"{folder}/", ""))
+    words = ["--headless", "--no-sandbox", "--hide-scrollbars", f"--screenshot={shot}", "--window-size=1280,1400"]
+    subprocess.run([browser, *words, f"file://{page}"], check=True, capture_output=True)
+    saved(np.asarray(Image.open(shot))[:1180], out / "report.jpg")
 
 
 def overview(folder: Path, out: Path) -> None:
@@ -241,6 +241,7 @@ def objects(folder: Path, out: Path) -> None:
     window.widget.split.value = window.widget.fill.value = True
     window.press("find", "objects")
     window.viewer.dims.set_current_step(0, 6)
+    window.widget.painting.layer.visible = False
     window.shot(out / "napari_objects.jpg")
 
 
