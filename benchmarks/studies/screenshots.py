@@ -32,7 +32,6 @@ from sccs.system.exits import guard
 from sccs.system.files import write_text
 
 COMMAND = "python -m benchmarks.studies.screenshots"
-PICTURES = ("report", "clusters", "paint", "objects", "overview")
 VOXEL = (50, 10, 10)  # nm, of the HeLa cell
 ROUNDS, SIZE = 8, (1500, 950)  # of strokes; px of a window
 ORGANELLES = {1: "nucleus", 2: "granules", 3: "mitochondria", 4: "cytoplasm"}
@@ -245,17 +244,19 @@ def objects(folder: Path, out: Path) -> None:
     window.shot(out / "napari_objects.jpg")
 
 
+MAKERS = {maker.__name__: maker for maker in (report, clusters, paint, objects, overview)}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
-    parser.add_argument("--only", nargs="+", default=list(PICTURES), choices=PICTURES, metavar="PICTURE")
+    parser.add_argument("--only", nargs="+", default=list(MAKERS), choices=MAKERS, metavar="PICTURE")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images", metavar="DIR")
     args = parser.parse_args(argv)
-    makers = {"report": report, "clusters": clusters, "paint": paint, "objects": objects, "overview": overview}
     args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, display():
         for name in args.only:
-            makers[name](Path(folder), args.out)
+            MAKERS[name](Path(folder), args.out)
     return 0
 
 

@@ -21,9 +21,7 @@ CLASSIC_TIFF_BYTES = 2**32 - 2**26
 # The slices of a Zarr chunk layer are collected before they are written, up to this many bytes.
 LAYER_BYTES = 64 * 2**20
 _CHUNK = (32, 512, 512)
-
-
-IN_PYTHON = "pass overwrite=True"
+IN_PYTHON = "pass overwrite=True"  # a remedy, see `check_output`
 
 
 def check_output(path: str | os.PathLike, overwrite: bool = False, remedy: str = "pass --overwrite") -> Path:

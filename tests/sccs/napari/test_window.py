@@ -13,6 +13,7 @@ import tifffile
 from scipy import ndimage
 
 import sccs.napari
+from benchmarks.studies import screenshots
 
 napari = pytest.importorskip(
     "napari", reason="needs napari and a Qt binding: pip install '.[napari]' 'napari[pyside6]'"
@@ -29,24 +30,8 @@ TINY = "clusterer.warmup=20 train.iterations={} embedder.channels=[4] embedder.u
 
 @pytest.fixture(scope="module")
 def display():
-    """The display that is there, else one of Xvfb's."""
-    if os.environ.get("DISPLAY"):
+    with screenshots.display():
         yield
-        return
-    reading, writing = os.pipe()
-    server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(writing), "-screen", "0", "1600x1200x24"],
-        pass_fds=[writing],
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        with pytest.MonkeyPatch.context() as patch, os.fdopen(reading) as number:
-            os.close(writing)
-            patch.setenv("DISPLAY", f":{number.readline().strip()}")
-            yield
-    finally:
-        server.terminate()
-        server.wait()
 
 
 @pytest.fixture(scope="module")
