@@ -276,7 +276,7 @@ def maester(results: Path) -> str:
     if not (results / "quick" / "maester.csv").exists():
         return paragraph(f"{said} The accuracy of 4 has not been measured yet (`python -m benchmarks.tables maester`).")
     answers, origin = _quick(results, "maester")
-    return sourced(text.by_system(answers), f"{said} Accuracy of both: {origin}.")
+    return sourced(text.by_system(answers), f"{said} Accuracy of both: {origin}. {text.maester_cuts(answers)}".strip())
 
 
 def few_labels(results: Path) -> str:

@@ -78,13 +78,17 @@ class Answers:
         return Origin(command, sorted(machines), sorted(commits), sorted({run["seed"] for run in runs}), notes)
 
 
-def collect(rows: Sequence[Row], noise: Sequence[tuple[str, float]], args: argparse.Namespace) -> Answers:
-    """Results of all rows on the sets and seeds of the command line; with --kept, only of existing runs."""
+def collect(
+    rows: Sequence[Row], noise: Sequence[tuple[str, float]], args: argparse.Namespace, cuts: Mapping[str, Sequence[str]]
+) -> Answers:
+    """Results of all rows on the sets and seeds of the command line, `cuts` applied to the data of the sets that they
+    name; with --kept, only of existing runs."""
     results: dict[str, list[Result]] = {row.label: [] for row in rows}
     for data in args.data:
         for row in rows:
             for seed in args.seeds:
-                wanted = job(row.system, data, seed, args.size, [*row.overrides, *args.overrides], noise)
+                changes = [*row.overrides, *cuts.get(data, ()), *args.overrides]
+                wanted = job(row.system, data, seed, args.size, changes, noise)
                 if args.kept and not (args.out / "runs" / wanted.file).exists():
                     continue
                 result = result_of(wanted, args.out)

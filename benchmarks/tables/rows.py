@@ -87,6 +87,12 @@ def maester_rows(systems: Sequence[str], size: str) -> list[Row]:
     return [Row(f"{s}, central: {n}", s, (f"features.central={n}",)) for s in systems for n in (16, 4)]
 
 
+# With the published windows, a FOV of 560 x 560 px takes a quarter of a CPU hour. Of these sets, one FOV of a training
+# slice and one of a test slice must do; platelet is small enough to be used whole.
+CUT = tuple(f"data.{part}.0.region.{axis}=[0, 560]" for part in ("train", "test") for axis in "yx")
+MAESTER_CUTS = {"cdeep3m": CUT, "vnc": CUT}
+
+
 SIDES, AREAS = ", sides: [3, 7, 15]", ", areas: [100, 400, 1600, 6400, 25600]"  # of sccs_plus
 FILTERS = "{name: filters%s}"
 PARTS = f"[student, {FILTERS}]"

@@ -1,9 +1,10 @@
 """Rows of the tables: settings of one system."""
 
 import numpy as np
+import pytest
 
 from benchmarks import harness
-from benchmarks.tables.rows import figure5_rows, k_rows, maester_rows
+from benchmarks.tables.rows import MAESTER_CUTS, figure5_rows, k_rows, maester_rows
 
 
 def test_settings_become_rows():
@@ -22,3 +23,13 @@ def test_maester_has_the_quick_windows_of_table_1_and_the_published_ones():
     }
     assert files["maester, central: 16"] == harness.job("maester", "phantom", 0, "quick").file
     assert files["maester, central: 4"] == harness.job("maester", "phantom", 0, "full", small).file
+
+
+@pytest.mark.parametrize("data", MAESTER_CUTS)
+def test_maesters_windows_are_measured_on_one_fov_of_a_large_set(data, monkeypatch, tmp_path):
+    """The cut reaches both parts of the set's data, and keeps what else is in their regions."""
+    monkeypatch.setenv("SCCS_DATA", str(tmp_path))
+    block = harness.job("maester", data, 0, "quick", MAESTER_CUTS[data]).recipe["data"]
+    for part in ("train", "test"):
+        region = block[part][0]["region"]
+        assert region["y"] == region["x"] == [0, block["fov"]] and region["z"]
