@@ -115,10 +115,12 @@ class LabelSpreading(SparseHead):
 
     def _known(self, points: np.ndarray) -> np.ndarray:
         """The class (n,) int64 of each of the points (n, d) that is labelled; -1 of others."""
-        known = {point.tobytes(): c for point, c in zip(self.points_, self.classes_)}
         classes = np.full(len(points), -1, np.int64)
-        for i in np.flatnonzero(np.isin(points[:, 0], self.points_[:, 0])):
-            classes[i] = known.get(points[i].tobytes(), -1)
+        first = np.sort(self.points_[:, 0])  # one coordinate tells most points apart
+        at = np.searchsorted(first, points[:, 0]).clip(max=len(first) - 1)
+        if len(alike := np.flatnonzero(first[at] == points[:, 0])):
+            known = {point.tobytes(): c for point, c in zip(self.points_, self.classes_)}
+            classes[alike] = [known.get(points[i].tobytes(), -1) for i in alike]
         return classes
 
     def _spread(self, graph: RegionGraph, start: torch.Tensor, share: float) -> torch.Tensor:
