@@ -13,6 +13,7 @@ from benchmarks.speed import beside as besides
 from benchmarks.speed import engine, scaling
 from benchmarks.speed import estimates as estimated
 from benchmarks.speed import throughput as throughputs
+from benchmarks.speed import trees as forests
 from benchmarks.speed import whole as images
 from benchmarks.speed.timing import PAPER, PAPER_NODES, PAPER_RATIO
 
@@ -210,6 +211,13 @@ def areas(results: Path) -> str:
     return paragraph(f"Openings and closings by area of a FOV: {listed} ({Origin.read(table)}).")
 
 
+def trees(results: Path) -> str:
+    """The trees of `sccs teach`, side by side with scikit-learn's."""
+    path = results / "quick" / "trees.csv"
+    rows = [list(row.values()) for row in lines(path)]
+    return sourced(forests.table(rows), f"{Origin.read(path)}; synthetic points, seconds, medians (ranges) of rounds.")
+
+
 def beside(results: Path) -> str:
     """This version against the last one whose runs used neither DGL nor FAISS."""
     path = results / "quick" / "engine.csv"
@@ -263,4 +271,5 @@ QUOTES: dict[str, Callable[[Path], str]] = {
     "encoder": encoder,
     "slic": slic,
     "areas": areas,
+    "trees": trees,
 }

@@ -152,8 +152,8 @@ BY_HAND = {
         "by hand, compiled by Numba | equal to scikit-image, in a fraction of the time ([speed.md](speed.md))"
     ),
     "trees that learn from a few labels": (
-        "by hand, compiled by Numba | scikit-learn takes about 1 ms per tree, however few the points, half of the "
-        "time between a stroke and its result; ours agree with its trees in the tests"
+        "by hand, compiled by Numba | scikit-learn spends most of the time on checks of its input, tree by tree "
+        "([speed.md](speed.md)); ours agree with its trees in the tests"
     ),
     "tiles, halos, seams": (
         "by hand | tiling libraries blend overlapping scores; clusters are labels, which do not blend"
