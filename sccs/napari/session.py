@@ -303,7 +303,7 @@ def save(
     The file appears when it is complete. Raises UserError for another suffix, for an existing file unless
     `overwrite`, and for invalid labels.
     """
-    path = check_output(Path(path).expanduser(), overwrite, "tick `replace`")
+    path = check_output(Path(path).expanduser(), overwrite, "tick `replace` (from Python: overwrite=True)")
     stack = as_stack(labels)
     if stack.dtype.kind not in "biu" or stack.min() < 0 or stack.max() > 255:
         raise UserError(f"{path}: labels are {stack.dtype} up to {stack.max()}, but must be integers from 0 to 255")
