@@ -126,20 +126,19 @@ def _compare(args: argparse.Namespace) -> int:
 
 def _name(args: argparse.Namespace) -> int:
     from sccs.evaluation.naming import main as name
+    from sccs.recipe.named import read_state
 
     if not args.names:
-        return name(args.run, args.names)
-    from sccs.evaluation.files import read_metrics
+        return name(args.run, args.names, _gone(args.run))
     from sccs.recipe.history import is_behind
-    from sccs.recipe.named import read_state
-    from sccs.report.page import read_everything, refresh
+    from sccs.report.page import refresh
+    from sccs.run_folder import check_finished
     from sccs.system.lock import BRIEFLY, held
     from sccs.system.log import say
 
     with held(args.run, "sccs name", wait=BRIEFLY):
-        read_metrics(Path(args.run))
-        read_everything(Path(args.run))  # save a name only if the report can be regenerated
-        code = name(args.run, args.names)
+        check_finished(Path(args.run), taught=True)
+        code = name(args.run, args.names, _gone(args.run))
         if read_state(Path(args.run)).teacher is not None or is_behind(Path(args.run)):
             from sccs.steps import show
 
@@ -147,6 +146,20 @@ def _name(args: argparse.Namespace) -> int:
     with held(Path(args.run, "report.html"), "sccs name", wait=10 * BRIEFLY):  # several take turns
         say(f"report: {refresh(Path(args.run))}")
     return code
+
+
+def _gone(run: str) -> list[int]:
+    """The run's clusters that were merged into others."""
+    from sccs.evaluation.files import read_metrics
+    from sccs.recipe.named import read_state
+
+    read_metrics(Path(run))  # first tells what is not a run
+    edits = read_state(Path(run)).edits
+    if edits is None:
+        return []
+    from sccs.model.edits import Edits  # heavy
+
+    return Edits.gone_of(Path(run, edits))
 
 
 def _teach(args: argparse.Namespace) -> None:

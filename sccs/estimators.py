@@ -9,6 +9,7 @@ Parts of a recipe (`registry`) also have `get_params` and `set_params`, and can 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,9 @@ class Segmenter(ClusterMixin, BaseEstimator):
     def fit(self, X: Any, y: None = None) -> Segmenter:
         """Train on one or several images; `y` is ignored."""
         k = [] if self.n_clusters is None else [f"clusterer.k={self.n_clusters}"]
-        model = Pipeline.from_recipe(self.recipe, [*self.options, *k], seed=self.seed, device=self.device)
+        seed = int(self.seed) if isinstance(self.seed, Integral) else self.seed  # NumPy's integers, too
+        given = self.options if isinstance(self.options, str) else [*(self.options or ()), *k]
+        model = Pipeline.from_recipe(self.recipe, given, seed=seed, device=self.device)
         self.pipeline_ = model.fit(X, voxel_size=self.voxel_size)
         return self
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from registry.base import UserError
-from sccs.data.given import as_dataset, as_volume
+from sccs.data.given import as_array, as_dataset, as_volume
 from sccs.data.planes import turn_back
 from sccs.data.volumes import Dataset, Volume, voxel_mismatch
 from sccs.evaluation.legend import taught_codes
 from sccs.inference.labels import Classes, Probabilities, Shown, look_up, segment_slices
 from sccs.inference.segment import named_meaning
-from sccs.inference.sparse import from_array, read_image
+from sccs.inference.sparse import from_array, named_codes, read_image
 from sccs.inference.teach import class_names, take, teach, touched
 from sccs.inference.teach import classes as named_classes
 from sccs.model.fovs import check_labels
@@ -114,6 +114,7 @@ class Pipeline(Model):
         return self._shown(volume, voxel_size, None)
 
     def _shown(self, volume: Any, voxel_size: Sequence[float] | float | None, shown: Shown | None) -> np.ndarray:
+        self.check_trained()
         whole = as_volume(volume, "volume", voxel_size, self.fov, self.min_side)
         if (note := voxel_mismatch(whole.voxel_size, self.info.get("voxel_size"))) is not None:
             logging.getLogger("sccs").warning(note)
@@ -143,16 +144,16 @@ class Pipeline(Model):
         single class, no labels, and labels outside the region.
         """
         whole = as_volume(image, "image", voxel_size, self.fov, self.min_side)
-        known = class_names(self, dict(classes or {}), anew)
+        self.check_trained()
+        codes = named_codes({} if classes is None else classes, "classes")
+        known = class_names(self, codes, anew)
         if isinstance(labels, (str, os.PathLike)):
             points = read_image(labels, known, whole.file_shape)
         else:
-            if len(labels.shape) == 2:
-                labels = np.asarray(labels)[None]
-            points = from_array(labels, known, "labels", whole.file_shape)
+            points = from_array(as_array(labels, "labels"), known, "labels", whole.file_shape)
         lesson = touched(self, [(points, [whole])], len(known.names))
         teacher = teach(self, lesson, named_classes(self, known), points.where, head=head, anew=anew)
-        teacher.codes |= dict(classes or {})
+        teacher.codes |= codes
         take(self, teacher)
         return self
 

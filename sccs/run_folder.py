@@ -104,13 +104,8 @@ def _flat(value: Any, path: str = "") -> dict[str, object]:
     return {path: value}
 
 
-def prepare_folder(recipe: Recipe, out: Path, device: str, resume: bool) -> None:
-    """Write recipe.yaml (verbatim), resolved.yaml and environment.json. Unless resuming, remove an old run's files.
-
-    If writing fails, nothing new is left behind. Raises UserError, and changes nothing, if something else has
-    the name of one of the run's files or folders.
-    """
-    new = not (out / "resolved.yaml").exists()
+def _check_places(out: Path) -> None:
+    """Raises UserError if something else has the name of one of a run's files or folders."""
     for name in FOLDERS:
         if os.path.lexists(out / name) and not (out / name).is_dir():
             raise UserError(
@@ -118,6 +113,33 @@ def prepare_folder(recipe: Recipe, out: Path, device: str, resume: bool) -> None
             )
     for name in (*OUTCOMES, *KEPT):
         check_place(out / name, folder=False)
+
+
+def check_finished(run: Path, taught: bool = False) -> None:
+    """Raises UserError, naming the file, unless the run is finished, and its scores and report can be made again.
+
+    A step is recorded only after this check, so that one that fails has changed nothing. taught: the teacher must be
+    readable, too; a step that replaces it mends a damaged one.
+    """
+    from sccs.evaluation.files import read_metrics
+    from sccs.evaluation.naming import TABLES, check_scored
+    from sccs.report.page import read_everything
+
+    read_metrics(run)
+    read_everything(run, taught)
+    if (run / TABLES).exists():
+        check_scored(run)
+    _check_places(run)
+
+
+def prepare_folder(recipe: Recipe, out: Path, device: str, resume: bool) -> None:
+    """Write recipe.yaml (verbatim), resolved.yaml and environment.json. Unless resuming, remove an old run's files.
+
+    If writing fails, nothing new is left behind. Raises UserError, and changes nothing, if something else has
+    the name of one of the run's files or folders.
+    """
+    new = not (out / "resolved.yaml").exists()
+    _check_places(out)
     if not resume:
         for name in FOLDERS:
             shutil.rmtree(out / name, ignore_errors=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,10 +24,10 @@ from sccs.evaluation.class_files import write_class_files
 from sccs.evaluation.files import read_metrics
 from sccs.evaluation.naming import parse_assignments, rescore
 from sccs.inference import teach as lessons
-from sccs.inference.sparse import ClassNames, Points, is_table, read_image, read_table, shape_of
+from sccs.inference.sparse import ClassNames, Points, is_table, named_codes, read_image, read_table, shape_of
 from sccs.inference.suggest import Suggestion, suggestions
 from sccs.model import folder
-from sccs.model.edits import Edits
+from sccs.model.edits import Edits, gone
 from sccs.model.fovs import pooled, training_fovs
 from sccs.model.model import Model
 from sccs.model.teacher import Teacher
@@ -37,6 +38,7 @@ from sccs.recipe.named import FILE, State, parse_state, read_state
 from sccs.recipe.stored import read_resolved
 from sccs.report.page import QUESTIONS, refresh, write_report
 from sccs.report.questions import Question, write_questions
+from sccs.run_folder import check_finished
 from sccs.system.apart import check_apart
 from sccs.system.files import check_text_place, write_text
 from sccs.system.lock import BRIEFLY, held
@@ -68,9 +70,10 @@ def teach(
     """
     run = Path(run)
     with held(run, "sccs teach", wait=BRIEFLY):
-        read_metrics(run)
+        check_finished(run)
         state, model = read_state(run), Pipeline.load(run, device, taught=not anew)
         codes, colours = parse_assignments(names)
+        codes = named_codes(codes, "--name")
         known = lessons.class_names(model, codes, anew)
         given = _given(run, model, labels, image, known)
         lesson = lessons.touched(model, given, len(known.names))
@@ -82,7 +85,8 @@ def teach(
         behind = history.is_behind(run)
         _take(run, state, command, teacher)
         lessons.take(model, teacher)
-        _draw(run, model, behind)
+        with _taken(run):
+            _draw(run, model, behind)
     nodes = sum(int((counts.sum(1) > 0).sum()) for counts in lesson.counts)
     say(f"{run}: {nodes} superpixels labelled (in every field of view that contains them); classes: {tally(teacher)}")
     return teacher
@@ -100,14 +104,15 @@ def paint(run: str | Path, model: Pipeline, image: str, make: Callable[[Teacher 
     """
     run = Path(run)
     with held(run, "napari", wait=BRIEFLY):
-        read_metrics(run)
+        check_finished(run)
         if folder.digest(run / "model") != model.weights:
             raise UserError(f"{run}: the run has been retrained since you opened it; open it again")
         teacher = make(unpainted(run))
         behind = history.is_behind(run)
         _take(run, read_state(run), f"{PAINT} {shlex.quote(image)}", teacher)
         lessons.take(model, teacher)
-        _draw(run, model, behind)
+        with _taken(run):
+            _draw(run, model, behind)
     return teacher
 
 
@@ -143,7 +148,8 @@ def split(run: str | Path, cluster: int, into: int, *, device: str = "auto") -> 
         if cluster in clusters:
             clusters |= dict.fromkeys(numbers, clusters[cluster])
         _take_edits(run, state, f"split {cluster} --into {into}", edits, clusters)
-        _remake(run, dataset, device)
+        with _taken(run):
+            _remake(run, dataset, device)
     say(f"{run}: cluster {cluster} is now {', '.join(map(str, numbers))}")
     return numbers
 
@@ -166,7 +172,8 @@ def merge(run: str | Path, clusters: Sequence[int], *, device: str = "auto") -> 
         if named:
             entries[clusters[0]] = named[0]
         _take_edits(run, state, f"merge {' '.join(map(str, clusters))}", edits, dict(sorted(entries.items())))
-        _remake(run, dataset, device)
+        with _taken(run):
+            _remake(run, dataset, device)
     say(f"{run}: merged {', '.join(map(str, clusters[1:]))} into cluster {clusters[0]}")
     return clusters[0]
 
@@ -178,7 +185,7 @@ def undo(run: str | Path, *, device: str = "auto") -> history.Step:
     """
     run = Path(run)
     with held(run, "sccs undo", wait=BRIEFLY):
-        read_metrics(run)
+        check_finished(run)
         before, known = read_state(run), history.steps(run)
         after = parse_state(known[-1].before, run / FILE) if known else before
         edited = after.edits != before.edits
@@ -187,16 +194,17 @@ def undo(run: str | Path, *, device: str = "auto") -> history.Step:
         history.fall_behind(run)
         step = history.take_back(run)
         said = f"{run}: undid step {step.number}, {printable(step.command)}"
-        if dataset is not None:
-            _remake(run, dataset, device)
-        else:
-            metrics = rescore(run)
-            if after.teacher is not None or behind:
-                _draw(run, Pipeline.load(run, device), behind)
+        with _taken(run):
+            if dataset is not None:
+                _remake(run, dataset, device)
             else:
-                write_class_files(run, metrics)
-                refresh(run)
-                history.catch_up(run)
+                metrics = rescore(run)
+                if after.teacher is not None or behind:
+                    _draw(run, Pipeline.load(run, device), behind)
+                else:
+                    write_class_files(run, metrics)
+                    refresh(run)
+                    history.catch_up(run)
     say(said)
     return step
 
@@ -221,7 +229,7 @@ def suggest(
     Raises UserError if the run is unfinished or the images are missing.
     """
     run = Path(run)
-    read_metrics(run)
+    (read_metrics if page is None else check_finished)(run)  # a page is linked to in the report
     model = Pipeline.load(run, device)
     given = [] if image is None else [as_volume(image, image, None, model.fov, model.min_side)]
     volumes = given or run_data(run, model).train
@@ -289,14 +297,25 @@ def tell_history(run: str | Path) -> list[history.Step]:
     return found
 
 
+@contextmanager
+def _taken(run: Path) -> Iterator[None]:
+    """Adds to a UserError that the step is recorded all the same."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(
+            f"{error} (the step took effect, see `sccs history {run}`; the next step updates segmentation and report)"
+        ) from error
+
+
 def _edited(run: Path, clusters: Sequence[int], device: str) -> tuple[State, Pipeline, Dataset]:
     """What a split or merge starts from. Raises UserError if a cluster does not exist."""
-    read_metrics(run)
+    check_finished(run)
     state, model = read_state(run), Pipeline.load(run, device)
-    gone = [c for edit in (model.edits.edits if model.edits else ()) if len(edit.to) == 1 for c in edit.of]
+    merged = gone(model.edits.edits) if model.edits else []
     for cluster in clusters:
-        if not 0 <= cluster < model.k or cluster in gone:
-            there = [c for c in range(model.k) if c not in gone]
+        if not 0 <= cluster < model.k or cluster in merged:
+            there = [c for c in range(model.k) if c not in merged]
             raise UserError(f"{run}: there is no cluster {cluster}; the run has {', '.join(map(str, there))}")
     return state, model, run_data(run, model)
 

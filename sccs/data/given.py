@@ -42,21 +42,37 @@ def as_volume(
         )
     from sccs.data.readers import voxel_size_of
 
+    array, size = as_array(given, name), voxel_size_of(voxel_size, name)
+    return Volume(name, array, path=name, voxel_size=size, fov=fov, min_side=min_side)
+
+
+def as_array(given: Any, name: str) -> Any:
+    """An array (Z, Y, X), lazy if `given` is; a tensor becomes NumPy's, an image (Y, X) a single slice, booleans 0 and
+    1. Raises UserError, with its `name`, for anything else."""
     if not hasattr(given, "shape"):
         raise UserError(f"{name}: a {type(given).__name__} is not an image; give a file's path or an array (Z, Y, X)")
-    if len(given.shape) not in (2, 3):
-        raise UserError(
-            f"{name}: an array of shape {tuple(given.shape)} is neither a volume (Z, Y, X) nor an image (Y, X)"
-        )
-    if len(given.shape) == 2:
-        given = np.asarray(given)[None]
-    size = voxel_size_of(voxel_size, name)
-    return Volume(name, given, path=name, voxel_size=size, fov=fov, min_side=min_side)
+    if isinstance(given, np.ma.MaskedArray):
+        raise UserError(f"{name}: is a masked array; fill it, and name what to leave out in a recipe (`data`, `mask`)")
+    if hasattr(given, "detach"):  # a torch tensor
+        given = given.detach().cpu().numpy()
+    shape = tuple(given.shape)
+    if len(shape) not in (2, 3):
+        raise UserError(f"{name}: an array of shape {shape} is neither a volume (Z, Y, X) nor an image (Y, X)")
+    if 0 in shape:
+        raise UserError(f"{name}: an array of shape {shape} has no pixels")
+    kind = np.dtype(getattr(given, "dtype", np.float32)).kind  # arrays that only read by slices may lack it
+    if kind not in "biufO":
+        raise UserError(f"{name}: pixels are {given.dtype}, but must be integers or real numbers; convert them")
+    if kind == "b":
+        given = np.asarray(given).astype(np.uint8)
+    return np.asarray(given)[None] if len(shape) == 2 else given
 
 
 def as_dataset(given: Any, voxel_size: Sequence[float] | float | None, min_side: int) -> Dataset:
     """One or several files, arrays or Volumes as the training volumes of a data set. Raises as `as_volume` does."""
     one = isinstance(given, (str, os.PathLike, Volume)) or hasattr(given, "shape")
+    if not one and not isinstance(given, Iterable):
+        raise UserError(f"a {type(given).__name__} is not an image; give files or arrays (Z, Y, X), one or a list")
     many: Iterable[Any] = [given] if one else given
     volumes: list[Volume] = []
     for i, volume in enumerate(many):

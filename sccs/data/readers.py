@@ -185,7 +185,7 @@ def voxel_size_of(value: Sequence[float] | float | None, path: str) -> tuple[flo
     try:
         given: Any = value if np.ndim(value) else [value] * 3
         numbers = tuple(float(v) for v in given)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = ()
     if len(numbers) != 3 or not all(LEAST_VOXEL <= v <= MOST_VOXEL for v in numbers):
         raise UserError(

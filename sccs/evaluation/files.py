@@ -13,7 +13,7 @@ from sccs.recipe.stored import Stored, parse_json, read_json
 from sccs.system import bounds
 from sccs.system.archive import is_export
 
-AGAIN = "run it again with --resume"
+AGAIN = "copy the run again, or repair it with `sccs run ... --resume`"
 Rule = MappingName | Literal["named", "taught"]
 Number = float | None  # null: undefined
 Pixels = Annotated[int, Field(ge=0, lt=2**53)]

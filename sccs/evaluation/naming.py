@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from sccs.recipe.named import (
 from sccs.recipe.stored import read_json
 from sccs.system.archive import read_text
 from sccs.system.colours import class_colours
-from sccs.system.files import write_json, write_text
+from sccs.system.files import check_place, write_json, write_text
 from sccs.system.log import say
 
 __all__ = ["FILE", "cluster_names", "read_names"]  # re-exported from sccs.recipe.named
@@ -50,11 +50,13 @@ TABLES = "tables.json"
 TAUGHT = "tables_taught.json"  # the same for the teacher, if labels exist
 
 
-def main(run: str | Path, assignments: Sequence[str]) -> int:
+def main(run: str | Path, assignments: Sequence[str], gone: Collection[int] = ()) -> int:
     """``sccs name RUN 3=nucleus 5=mitochondria:#00ff00``: name clusters, and print the names of all clusters.
 
     ``sccs name RUN classes.yaml`` takes the names from a file saved from the report. Without assignments it only
-    prints. Returns 0; raises UserError like `parse_assignments` and `name_clusters`.
+    prints. gone: clusters merged into others, which are neither named nor printed.
+
+    Returns 0; raises UserError like `parse_assignments` and `name_clusters`.
     """
     k = int(read_metrics(Path(run))["k"])
     if len(assignments) == 1 and Path(assignments[0]).suffix in (".yaml", ".yml") and "=" not in assignments[0]:
@@ -63,11 +65,15 @@ def main(run: str | Path, assignments: Sequence[str]) -> int:
             raise UserError(f"{assignments[0]}: names no cluster; type names into the report, and save it again")
     else:
         names, colours = parse_assignments(assignments, k)
+    for cluster in names:
+        if cluster in gone:
+            raise UserError(f"{cluster}={names[cluster]}: cluster {cluster} was merged into another: name that one")
     entries = name_clusters(Path(run), names, colours) if names else read_names(Path(run))
     say(
         "\n".join(
             f"{cluster:3d}  {entries[cluster]['colour'] if cluster in entries else '       '}  {name}"
             for cluster, name in enumerate(cluster_names(entries, k))
+            if cluster not in gone
         )
     )
     return 0
@@ -130,8 +136,8 @@ def name_clusters(run: Path, names: Mapping[int, str], colours: Mapping[int, str
         chosen.setdefault(entry["name"], entry["colour"])
     table = class_colours(list(dict.fromkeys(merged[c] for c in sorted(merged))), chosen)
     entries = {c: {"name": merged[c], "colour": table[merged[c]]} for c in sorted(merged)}
-    if (run / TABLES).exists() and state.teacher is None:
-        cluster_files(run)  # damaged ones are told before anything changes
+    if (run / TABLES).exists():
+        check_scored(run)
     said = [f"{c}={name}" + (f":{colours[c]}" if c in colours else "") for c, name in names.items()]
     history.take(run, f"name {' '.join(said)}", replace(state, clusters=entries))
     if (run / TABLES).exists():
@@ -187,10 +193,23 @@ def write_metrics(
     return rescore(run)
 
 
+def check_scored(run: Path) -> None:
+    """Raises UserError, naming the file, unless the run can be scored again and its classes written anew."""
+    _tables(run)
+    read_file(run, TAUGHT, TaughtTables)
+    cluster_files(run)
+    for name in ("metrics.json", TABLES, TAUGHT):
+        check_place(run / name, folder=False)
+
+
+def _tables(run: Path) -> dict[str, Any]:
+    return read_json(run / TABLES, Tables, AGAIN).model_dump(exclude_unset=True)
+
+
 def rescore(run: Path) -> dict[str, Any]:
     """Evaluate the run's tables again with its current names, rewrite `metrics.json`, and return it."""
     run = Path(run)
-    stored = read_json(run / TABLES, Tables, AGAIN).model_dump(exclude_unset=True)
+    stored = _tables(run)
     class_names, k = stored["class_names"], stored["k"]
     for part in ("train", "test"):
         tables = {key: np.array(table, np.int64) for key, table in stored[part].items()}

@@ -6,7 +6,8 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from sccs.recipe.named import checked_name
 from sccs.system import bounds
 
 UNLABELLED = (0, 255)  # in label images
+CODES = "class codes are 1 to 254"
 MOST_PIXELS = 1 << 26  # labelled pixels in all label images of a command
 COLUMNS = ("z", "y", "x", "class")
 
@@ -39,6 +41,8 @@ class ClassNames:
     def of_code(self, code: int, where: str) -> int:
         """Position of a code's class. Raises UserError, with its place `where`, for a code without a name."""
         if code not in self.codes:
+            if not 0 < code < 255:
+                raise UserError(f"{where}: {CODES}, not {code}")
             raise UserError(f"{where}: class {code} has no name; give it one with --name {code}=nucleus")
         return self.of_name(self.codes[code], where)
 
@@ -57,7 +61,23 @@ class ClassNames:
 
     def of_text(self, text: str, where: str) -> int:
         """Position of a class given by name or code."""
-        return self.of_code(int(text), where) if text.isdecimal() and len(text) < 4 else self.of_name(text, where)
+        code = re.fullmatch(r"([0-9]{1,3})(\.0+)?", text)  # pandas writes whole numbers beside gaps as 1.0
+        return self.of_code(int(code[1]), where) if code else self.of_name(text, where)
+
+
+def named_codes(codes: Mapping[Any, Any], where: str) -> dict[int, str]:
+    """Names by code, as the user gave them. Raises UserError, with their place `where`, for a code that no label image
+    can have, and for a name that is empty or no text."""
+    if not isinstance(codes, Mapping):
+        raise UserError(f"{where}: give a dict of names by code, such as {{1: 'nucleus'}}")
+    found = {}
+    for code, name in codes.items():
+        if not isinstance(code, (int, np.integer)) or not 0 < code < 255:
+            raise UserError(f"{where}: {CODES}, not {code!r}")
+        if not isinstance(name, str) or not name.strip():
+            raise UserError(f"{where}: code {code} has no name; give it one, such as nucleus")
+        found[int(code)] = checked_name(name, where)
+    return found
 
 
 @dataclass
@@ -98,7 +118,7 @@ def from_array(array: Any, names: ClassNames, where: str, shape: Sequence[int] |
         y, x = np.nonzero(seen)
         codes, at = np.unique(plane[seen], return_inverse=True)
         if codes[0] < 0 or codes[-1] > 254:
-            raise UserError(f"{where}: class codes are 1 to 254, not {codes[0] if codes[0] < 0 else codes[-1]}")
+            raise UserError(f"{where}: {CODES}, not {codes[0] if codes[0] < 0 else codes[-1]}")
         positions = np.array([names.of_code(int(code), where) for code in codes], np.int64)
         places.append(np.stack([np.full(len(y), z), y, x], 1))
         classes.append(positions[at])
@@ -121,7 +141,7 @@ def read_table(path: str | os.PathLike[str], names: ClassNames) -> dict[str, Poi
     rows = _rows(path)
     _, header = next(rows, (1, []))
     header = [cell.lower() for cell in header]
-    if wrong := [name for name in COLUMNS if header.count(name) != 1]:
+    if wrong := [name for name in (*COLUMNS, "image") if header.count(name) != (name in COLUMNS or name in header)]:
         count = "two columns" if wrong[0] in header else "no column"
         raise UserError(f"{path}: line 1: {count} {wrong[0]!r}; write the line z,y,x,class above the points")
     at = {name: header.index(name) for name in (*COLUMNS, "image") if name in header}

@@ -40,7 +40,7 @@ def touched(model: Model, lessons: Iterable[tuple[Points, Sequence[Volume]]], C:
         for here in placed(points, volumes):
             _touch(model, here, overlapping(here.volume.shape[1:], here.volume.fov), C, found)
     if not found.graphs:
-        raise UserError("the labels touch no superpixel: all label pixels are 0 or 255")
+        raise UserError("the labels touch no superpixel: none of them has a class (0 and 255 mean unlabelled)")
     return found
 
 
@@ -68,8 +68,8 @@ def seen_by(vertical: Span, horizontal: Span, y: np.ndarray, x: np.ndarray, clas
 
 
 def class_names(model: Model, codes: Mapping[int, str], anew: bool = False) -> ClassNames:
-    """Meaning of codes: of the run's data, of earlier labels, and `codes`, in this order. Classes taught before come
-    first, unless `anew`."""
+    """Meaning of codes: of the run's data, of earlier labels, and `codes` (from `named_codes`), in this order. Classes
+    taught before come first, unless `anew`."""
     of_data = {int(code): name for code, name in model.info.get("classes", {}).items()}
     if model.taught is None or anew:
         return ClassNames({**of_data, **codes})

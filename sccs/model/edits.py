@@ -34,6 +34,11 @@ class Edit(Stored):
     to: Annotated[list[Cluster], Field(min_length=1)]
 
 
+def gone(edits: Sequence[Edit]) -> list[int]:
+    """The clusters that were merged into others."""
+    return [cluster for edit in edits if len(edit.to) == 1 for cluster in edit.of]
+
+
 class Content(Stored):
     """edits.json. model: digest of the model's weights (`sccs.model.folder.digest`). k: its clusters."""
 
@@ -101,6 +106,11 @@ class Edits:
         write_arrays(stem.with_suffix(".safetensors"), arrays)
         content = Content(model=self.model, k=self.k, edits=list(self.edits))
         write_json(stem.with_suffix(".json"), content.model_dump())
+
+    @staticmethod
+    def gone_of(stem: Path) -> list[int]:
+        """The clusters that stored edits merged into others. Raises UserError for a missing or damaged file."""
+        return gone(read_json(stem.with_suffix(".json"), Content, MEND).edits)
 
     @classmethod
     def read(cls, stem: Path, k: int) -> Edits:

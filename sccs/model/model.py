@@ -19,7 +19,7 @@ from sccs.model.edits import Edits
 from sccs.model.parts import Parts
 from sccs.model.segmented import STAGES, Segmented
 from sccs.model.teacher import Taught, Teacher
-from sccs.recipe import Recipe, load_recipe
+from sccs.recipe import Recipe, history, load_recipe
 from sccs.recipe.named import FILE, State, read_state
 from sccs.system.archive import MODEL, opened
 from sccs.system.files import write_text
@@ -131,9 +131,28 @@ class Model(Parts):
         assert self.taught is not None  # checked by the caller
         return self.taught.blended(self.judge(result), result.assignment)
 
-    def save(self, where: Path) -> None:
-        """Save the model as safetensors and JSON: `where`/model.json and one file for each part."""
+    def check_trained(self) -> None:
+        """Raises UserError for a model that was neither trained nor loaded."""
+        if not self.info:
+            raise UserError("the model is not trained yet: call fit, or load a trained one with sccs.load")
+
+    def save(self, where: str | os.PathLike[str]) -> None:
+        """Save the model as safetensors and JSON: `where`/model.json and one file for each part.
+
+        Names, splits, merges and labels, if there are any, are saved for `load`: beside a folder called `model`, as in
+        a run, or in `where`. Raises UserError, without writing anything, for an untrained model, and where they would
+        replace the steps of a run.
+        """
+        self.check_trained()
+        where = Path(where)
+        home = where.parent if where.name == "model" else where
+        made = bool(self.names or self.edits or self.taught)
+        if made and (home / history.FOLDER).exists():
+            raise UserError(f"{home}: is a run with steps of its own; save to another folder")
         folder.write(where, self, self.info)
+        self.weights = folder.digest(where)
+        if made:
+            self.keep_made(home)
 
     @classmethod
     def load(
@@ -177,9 +196,11 @@ class Model(Parts):
         """Write the model's names, splits, merges and labels into a folder, for `load`."""
         state = State(self.names)
         if self.edits is not None:
+            self.edits = replace(self.edits, model=self.weights)
             self.edits.write(home / "edits")
             state = replace(state, edits="edits")
         if self.taught is not None:
+            self.taught.teacher.model = self.weights
             self.taught.teacher.write(home / "teacher")
             state = replace(state, teacher="teacher")
         write_text(home / FILE, state.text())

@@ -139,7 +139,7 @@ class Teacher:
         except (UserError, *MISFITS) as error:
             first = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(f"{path}: damaged ({first}); {MEND}") from None
-        codes = {int(code): name for code, name in content.codes.items() if code.isdecimal() and len(code) < 4}
+        codes = {int(code): name for code, name in content.codes.items() if code.isdecimal() and 0 < int(code) < 255}
         return cls(content.model, content.head, head, content.classes, content.labels, codes)
 
 

@@ -16,6 +16,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from registry.base import UserError
 from sccs.recipe.checking import checked
 from sccs.recipe.located import Node, Place, from_python, read_yaml
 from sccs.recipe.merging import find_recipe, override, with_parents
@@ -37,10 +38,14 @@ def load_recipe(
     if isinstance(source, Mapping):
         path, label = None, "recipe"
         root = from_python(source, Place("recipe", None, Path.cwd()))
+    elif not isinstance(source, (str, os.PathLike)):
+        raise UserError(f"a {type(source).__name__} is not a recipe; give a packaged recipe's name, a file or a dict")
     else:
         path = find_recipe(source)
         label, root = str(source), read_yaml(path)
     root = with_parents(root, path)
+    if isinstance(overrides, str) or not all(isinstance(option, str) for option in overrides):
+        raise UserError(f'changes to a recipe are a list, such as ["graph.kappa=3"], not {overrides!r}')
     for option in overrides:
         root = override(root, option)
     for key, value in (("seed", seed), ("device", device)):

@@ -26,6 +26,7 @@ from sccs.system.archive import read_text
 from sccs.system.files import atomic_path, remove, write_json, write_text
 
 FOLDER = "history"
+UNDONE = "undone"  # a file in the folder of an undone step
 BEHIND = "behind"  # a file that exists while images and report do not show the last step
 MEND = "copy the run again, or move its folder `history` away, which forgets all steps"
 BY_HAND = "edited by hand"
@@ -76,9 +77,7 @@ def take(run: Path, command: str, state: State, fill: Callable[[Path], None] | N
         _write(run, known[-1].model_copy(update={"when": _now()}), None)
     number, parent = _next(run), known[-1].number if known else None
     after = replace(state, history=number)
-    for spare in _numbers(run):
-        if spare > (parent or 0):  # undone, or of a killed command
-            remove(_path(run, spare))
+    _discard(run, parent or 0)
     step = Step(
         number=number, parent=parent, command=command, when=_now(), before=read_text(run, FILE), after=after.text()
     )
@@ -99,7 +98,9 @@ def take_back(run: Path) -> Step:
         raise UserError(f"{run}: no step to undo; `sccs name`, `split`, `merge` and `teach` record steps")
     last = known[-1]
     if last.command == BY_HAND:
+        _discard(run, last.number - 1)
         _write(run, last.model_copy(update={"when": _now()}), None)
+    write_text(_path(run, last.number) / UNDONE, "")
     if last.before is None:
         remove(run / FILE)
     else:
@@ -133,7 +134,9 @@ def _current(run: Path) -> int | None:
             return step.parent
     if text is not None:
         stated = read_state(run).history
-    return stated if stated in numbers else (numbers[-1] if numbers else None)
+    if stated in numbers:
+        return stated
+    return max((number for number in numbers if not (_path(run, number) / UNDONE).exists()), default=None)
 
 
 def _next(run: Path) -> int:
@@ -143,6 +146,13 @@ def _next(run: Path) -> int:
     if number >= LAST:
         raise UserError(f"{run / FOLDER}: there is no number after {number - 1}; {MEND}")
     return number
+
+
+def _discard(run: Path, after: int) -> None:
+    """Remove the steps after a number: undone, or of a killed command."""
+    for spare in _numbers(run):
+        if spare > after:
+            remove(_path(run, spare))
 
 
 def _numbers(run: Path) -> list[int]:

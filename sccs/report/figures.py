@@ -39,8 +39,8 @@ class RunView:
     cluster_labels: list[str]
 
 
-def read_run(run: Path) -> RunView:
-    """Read metrics.json, classes.yaml, model/model.json and figures/data of a run folder.
+def read_run(run: Path, taught: bool = True) -> RunView:
+    """Read metrics.json, classes.yaml, model/model.json and figures/data of a run folder; with `taught`, its teacher.
 
     Figures show the user's names (classes.yaml) if there are any, else the headline mapping. Raises UserError if the
     folder is not a run.
@@ -69,10 +69,10 @@ def read_run(run: Path) -> RunView:
         rule, classes = "named", [given.get(c) for c in range(k)]
         names += [name for name in dict.fromkeys(given.values()) if name not in names]
     chosen = {entry["name"]: entry["colour"] for entry in entries.values()}
-    if state.teacher is not None and (taught := _taught(run, state, k, views, names)):
+    if taught and state.teacher is not None and (known := _taught(run, state, k, views, names)):
         rule, classes = "taught", classes or [None] * k
-        chosen |= {name: colour for name, colour in taught.items() if colour is not None}
-        names += [name for name in taught if name not in names]
+        chosen |= {name: colour for name, colour in known.items() if colour is not None}
+        names += [name for name in known if name not in names]
     colours = class_colours(names, {n: chosen[m] for n in names for m in chosen if m.lower() == n.lower()})
     labels = cluster_names(entries, k)
     return RunView(k, views, rule if classes else None, classes, colours, metrics, labels)

@@ -57,9 +57,10 @@ class RunFiles:
     log: str
 
 
-def read_everything(run: Path) -> RunFiles:
-    """The files of a run folder. Raises UserError if it is not a run, and for the first damaged file."""
-    seen = read_run(run)
+def read_everything(run: Path, taught: bool = True) -> RunFiles:
+    """The files of a run folder; with `taught`, its teacher. Raises UserError if it is not a run, and for the first
+    damaged file."""
+    seen = read_run(run, taught)
     resolved, text = read_resolved(run) if (run / "resolved.yaml").exists() else ({}, "")
     return RunFiles(
         seen,

@@ -43,6 +43,8 @@ def opened(run: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises UserError if a file is missing or damaged, which the message names, or if `run` is another kind of file.
     """
+    if not isinstance(run, (str, os.PathLike)):
+        raise UserError(f"a {type(run).__name__} is not a model; give the folder of a run, or an export")
     path = Path(run)
     if path.is_file():
         with temporary_folder() as scratch:

@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 import sccs
 from registry.base import UserError
@@ -114,6 +115,10 @@ def test_one_superpixel_fov_can_be_segmented(model):
         (np.random.default_rng(0).random((12, 40)), "smaller than a window"),
         ([[1, 2], [3, 4]], "list is not an image"),
         ("nowhere.tif", "nowhere.tif"),
+        (np.zeros((0, 96, 100)), r"an array of shape \(0, 96, 100\) has no pixels"),
+        (np.ones((2, 96, 100), complex), "pixels are complex128, but must be integers or real numbers"),
+        (np.full((2, 96, 100), "a"), "pixels are <U1"),
+        (np.ma.masked_less(three_greys(), 70), "is a masked array; fill it"),
     ],
 )
 def test_arrays_that_cannot_be_segmented(model, array, message):
@@ -206,3 +211,73 @@ def test_warnings_of_graphs_are_said_once(model):
     warn_of_graphs(model, graphs, Log())
     assert len(Log.said) == 2 and all(text.startswith("5 of 5 graphs") for text in Log.said)
     assert "a:4:0:0, 104 of 200" in Log.said[0]
+
+
+def test_an_untrained_model_says_so_and_writes_nothing(tmp_path):
+    model = Pipeline.from_recipe(RECIPE)
+    for use in (
+        lambda: model.segment(three_greys()),
+        lambda: model.teach(three_greys(), three_greys()),
+        lambda: model.save(tmp_path / "model"),
+    ):
+        with pytest.raises(UserError, match="not trained yet: call fit"):
+            use()
+    assert not any(tmp_path.iterdir())
+
+
+def test_tensors_and_booleans_are_taken_like_arrays(model):
+    image = three_greys(5)
+    assert (model.segment(torch.from_numpy(image)) == model.segment(image)).all()
+    dark = image > 90
+    assert (model.segment(dark) == model.segment(dark.astype(np.uint8))).all()
+
+
+@pytest.mark.parametrize("given", [None, 3])
+def test_what_is_neither_image_nor_model_nor_recipe(model, given):
+    for use, says in (
+        (model.fit, "is not an image"),
+        (model.segment, "is not an image"),
+        (sccs.load, "is not a model"),
+        (Pipeline.from_recipe, "is not a recipe"),
+    ):
+        with pytest.raises(UserError, match=says):
+            use(given)
+
+
+def labelled(a: int = 1, b: int = 2) -> np.ndarray:
+    labels = np.zeros((2, 96, 100), np.uint8)
+    labels[0, 10:80, 10], labels[0, 10:80, 90] = a, b
+    return labels
+
+
+@pytest.mark.parametrize(
+    "labels, classes, says",
+    [
+        (labelled(), {300: "a", 1: "b"}, "classes: class codes are 1 to 254, not 300"),
+        (labelled(), {1.0: "a", 2: "b"}, "classes: class codes are 1 to 254, not 1.0"),
+        (labelled(), {1: "", 2: "b"}, "classes: code 1 has no name"),
+        (labelled(), {1: None, 2: "b"}, "classes: code 1 has no name"),
+        (labelled(), ["a", "b"], "classes: give a dict"),
+        ([1, 2], {1: "a"}, "labels: a list is not an image"),
+        (np.zeros((2, 96, 100), np.uint8), {1: "a"}, "touch no superpixel"),
+    ],
+)
+def test_labels_that_teach_nothing_change_nothing(model, labels, classes, says):
+    with pytest.raises(UserError, match=says):
+        model.teach(labels, three_greys(), classes=classes)
+    assert model.taught is None
+
+
+def test_what_a_model_was_taught_is_saved_with_it(tmp_path):
+    model = Pipeline.from_recipe(RECIPE).fit([three_greys()])
+    model.teach(torch.from_numpy(labelled()), three_greys(), classes={1: "left", 2: "right"})
+    for place in (str(tmp_path / "a" / "model"), tmp_path / "b"):
+        model.save(place)
+        model.save(place)  # again, in the same place
+    P = model.predict_proba(three_greys(3))
+    for place in (tmp_path / "a", tmp_path / "b"):
+        again = sccs.load(place)
+        assert again.classes_ == ["left", "right"] and (again.predict_proba(three_greys(3)) == P).all()
+    (tmp_path / "a" / "history").mkdir()
+    with pytest.raises(UserError, match="a run with steps of its own"):
+        model.save(tmp_path / "a" / "model")

@@ -8,6 +8,7 @@ import pytest
 import tifffile
 import yaml
 
+from registry.base import UserError
 from sccs.recipe.named import read_state
 from sccs.system.tensors import read_arrays, write_arrays
 from tests.sccs.test_steps import SHAPE, clicks, folder, go, scene, taught, teach, trained, write  # noqa: F401
@@ -222,3 +223,70 @@ def test_edits_that_do_not_fit_the_model(folder, trained, fails, edits):  # noqa
     path = folder / "run" / "history" / "0001" / "edits.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **edits}))
     fails(["segment", folder / "run", trained / "b.tif", folder / "o.tif"], "edits.json: ", "sccs undo", "`edits:`")
+
+
+@pytest.mark.parametrize("harm", ["cut", "folder"])
+@pytest.mark.parametrize(
+    "name", ["graphs.json", "environment.json", "tables.json", "tables_taught.json", "timing.json", "report.html"]
+)
+def test_a_step_on_a_damaged_run_changes_nothing(taught, trained, fails, name, harm):  # noqa: F811
+    """What a step would fail to update afterwards is told before it is recorded, so that repeating it is safe."""
+    run, path = taught / "run", taught / "run" / name
+    if harm == "folder":
+        path.unlink(missing_ok=True)
+        path.mkdir()
+    elif name == "report.html":
+        pytest.skip("it is only written")
+    else:
+        path.write_text('{"a": 1')
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    for step in (
+        ["undo", run],
+        ["merge", run, 0, 1],
+        ["split", run, 1, "--into", 2],
+        ["name", run, "1=other"],
+        ["teach", run, taught / "few.tif", "--image", trained / "a.tif"],
+        ["suggest", run, "--page"],
+    ):
+        fails(step, name)
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+
+
+def test_an_update_that_fails_after_a_step_says_that_the_step_counts(folder, fails, monkeypatch):  # noqa: F811
+    def full(*_):
+        raise UserError("no space left")
+
+    monkeypatch.setattr("sccs.steps.remake_products", full)
+    fails(["merge", folder / "run", 0, 1], "no space left (the step took effect", "sccs history")
+    monkeypatch.undo()
+    assert go("undo", folder / "run") == 0 and read_state(folder / "run").edits is None
+
+
+@pytest.mark.parametrize(
+    "names, says",
+    [
+        (["300=x", "2=y"], "--name: class codes are 1 to 254, not 300"),
+        (["255=x", "2=y"], "--name: class codes are 1 to 254, not 255"),
+        (["0=x"], "--name: class codes are 1 to 254, not 0"),
+        (["1=", "2=y"], "--name: code 1 has no name"),
+    ],
+)
+def test_names_of_codes_that_no_label_can_have(folder, trained, fails, names, says):  # noqa: F811
+    fails(["teach", folder / "run", folder / "few.tif", "--image", trained / "a.tif", "--name", *names], says)
+    assert not (folder / "run" / "history").exists()
+
+
+@pytest.mark.parametrize("code", [255, 300])
+def test_codes_in_a_table_that_no_label_can_have(folder, trained, fails, code):  # noqa: F811
+    (folder / "points.csv").write_text(f"z,y,x,class\n0,1,1,{code}\n")
+    says = f"line 2: class codes are 1 to 254, not {code}"
+    fails(["teach", folder / "run", folder / "points.csv", "--image", trained / "a.tif"], says)
+
+
+def test_a_merged_cluster_takes_no_name_and_is_not_listed(folder, fails, capsys):  # noqa: F811
+    run = folder / "run"
+    assert go("merge", run, 0, 1) == 0
+    fails(["name", run, "1=ghost"], "1=ghost: cluster 1 was merged into another")
+    capsys.readouterr()
+    assert go("name", run) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["0", "2", "3"]

@@ -132,3 +132,19 @@ def test_a_damaged_step_is_told_in_one_line(tmp_path, text, says):
     with pytest.raises(UserError, match=says) as error:
         history.steps(tmp_path)
     assert "step.json" in str(error.value) or "0001" in str(error.value)
+
+
+def test_an_undone_step_stays_undone_when_a_person_then_writes_the_file(tmp_path):
+    for text in ("a", "b", "c"):
+        name(tmp_path, 1, text)
+    history.take_back(tmp_path)
+    history.take_back(tmp_path)
+    (tmp_path / FILE).write_text("clusters:\n  0: {name: hand}\n")  # without its line `history`
+    assert commands(tmp_path) == ["name 1=a", history.BY_HAND]
+    assert history.take_back(tmp_path).command == history.BY_HAND and names(tmp_path) == {1: "a"}
+    assert commands(tmp_path) == ["name 1=a"]
+    name(tmp_path, 2, "d")
+    assert commands(tmp_path) == ["name 1=a", "name 2=d"]
+    (tmp_path / FILE).write_text("clusters:\n  0: {name: again}\n")
+    name(tmp_path, 3, "e")
+    assert commands(tmp_path) == ["name 1=a", "name 2=d", history.BY_HAND, "name 3=e"]
