@@ -309,7 +309,9 @@ def stored_voxel_size(stored: Stored, letters: str) -> tuple[float, float, float
 
 
 def stored_translation(stored: Stored, letters: str) -> tuple[float, float, float]:
-    """(z, y, x) nm from the origin to the first voxel; 0 if the file does not say."""
-    found = dict(zip(letters, stored.translations or ()))
-    z, y, x = (float(f"{found.get(a, 0.0):.9g}") for a in "zyx")
+    """(z, y, x) nm from the origin to the first voxel; 0 if the file does not say, or nothing that is a number."""
+    found = {a: t for a, t in zip(letters, stored.translations or ()) if a in "zyx"}
+    if any(not math.isfinite(t) for t in found.values()):
+        stored.notes += ("its translation is not a finite number and is ignored",)
+    z, y, x = (float(f"{t:.9g}") if math.isfinite(t := found.get(a, 0.0)) else 0.0 for a in "zyx")
     return z, y, x

@@ -39,6 +39,7 @@ DRIFT = 0.75  # of slice medians, in deviations of a slice, from which we warn
 CONTRAST = 2.0  # ratio of slice deviations from which we warn
 COARSE = 2.0**14  # mean over deviation from which single precision is too coarse
 HUGE = 1e30  # deviations beyond this, or below its inverse, need double precision, too
+LARGEST = 1e150  # double precision cannot hold squares of larger values, nor of those below its inverse
 EXACT = 2.0**53  # integers up to here are exact as double precision
 MISMATCH = 1.5  # ratio of voxel sizes from which we warn
 
@@ -282,6 +283,15 @@ class Volume:
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise UserError(f"{self.path}: slice z={z} has NaN or infinite pixels; replace them or leave the slice out")
 
+    def _check_reach(self, seen: Moments) -> None:
+        """Raises UserError for values whose squares double precision cannot hold."""
+        reach = max(-seen.low, seen.high)
+        if seen.low < seen.high and not 1 / LARGEST < reach < LARGEST:
+            raise UserError(
+                f"{self.path}: values reach {reach:.4g}, too {'large' if reach > 1 else 'small'} for double "
+                "precision; rescale them"
+            )
+
     def _statistics(self, sample: Sequence[int], borders: bool = True) -> tuple[float, float]:
         """Mean and deviation; borders: whether these are left out. Where nothing but one value is between them, they
         are the image."""
@@ -310,6 +320,7 @@ class Volume:
         if joined.low >= joined.high or joined.spread == 0:
             if bordered:
                 return self._statistics(sample, borders=False)
+            self._check_reach(joined)
             raise UserError(
                 f"{self.path}: the image is constant ({joined.mean:g}) in the region; check the file, or choose "
                 "another region"
@@ -323,6 +334,7 @@ class Volume:
                 for inner in [self._inner(pixels, top, bottom) if borders else None]
             )
             self._note(f"a few pixels lie far outside {low:.4g} to {high:.4g}: excluded from mean and deviation")
+        self._check_reach(joined)
         middle = kept[len(kept) // 2]
         if kind == "i" and looks_unsigned(np.asarray(self._raw(self.image, middle, *bands[0]))):
             self._note(

@@ -174,12 +174,12 @@ def _settings(path: str, source: ImageSource, options: Options) -> dict[str, Any
     classes, names = chosen(options.classes, names, path)
     for option, value in (("--smooth", options.smooth), ("--simplify", options.simplify)):
         if value is not None and not 0 <= value < 1e9:
-            raise UserError(f"{option} {value}: write a length in nm, 0 or more")
+            raise UserError(f"{option} {value}: write a length in nm, from 0 to below 1e9")
     depth = options.split
     if depth == "auto":
         depth = default_depth(size or (1.0, 1.0, 1.0), source.shape)
     if depth is not None and not 0 < float(depth) < 1e9:
-        raise UserError(f"--split {depth}: write a depth in nm above 0")
+        raise UserError(f"--split {depth}: write a depth in nm, above 0 and below 1e9")
     fill = math.inf if options.fill == "all" else voxels_of(options.fill, "--fill", size, flat)
     known = {name.lower(): name for name in [*names.values(), *(classes or {})]}
 

@@ -625,7 +625,8 @@ def step_areas(edges: Sequence[float] | np.ndarray, shape: Sequence[int]) -> np.
         turn = np.diff(angle[order], append=angle[order][0] + 2 * math.pi)
         share = np.zeros(len(steps))
         share[np.flatnonzero(used)[order]] = (turn + np.roll(turn, 1)) / (4 * math.pi)
-        each = np.where(used, math.pi * share * edges[plane[0]] * edges[plane[1]] / lengths, 0)
+        each = math.pi * share * edges[plane[0]] * edges[plane[1]]
+        each[used] /= lengths[used]  # elsewhere both are 0
     for step, area in zip(abs(steps), each):
         out[4 * step[0] + 2 * step[1] + step[2] - 1] = area
     return out

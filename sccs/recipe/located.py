@@ -94,8 +94,11 @@ def parse_yaml(text: str, place: Callable[[int], Place]) -> Node:
         mark = error.problem_mark or error.context_mark
         assert mark is not None  # MarkedYAMLError has one of the two
         raise UserError(f"{place(mark.line + 1)}: not valid YAML: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{place(1)}: not valid YAML: {' '.join(str(error).split())}") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise UserError(
+            f"{place(line)}: not valid YAML: contains the character {error.character:#04x}; remove it"
+        ) from error
     return Node(None, place(1)) if root is None else _convert(root, place, root.start_mark.line + 1, ())
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,10 +62,18 @@ def _as_written(figure: Figure) -> None:
             text.set_text(printable(written, BREAKS))
 
 
+@contextmanager
+def _any_letters() -> Iterator[None]:
+    """Names may have letters that the font lacks; they are drawn as boxes, without a warning for each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        yield
+
+
 def save_png(figure: Figure, path: Path, dpi: int = 110) -> Path:
     """Write the figure atomically, and return its path."""
     _as_written(figure)
-    with atomic_path(path) as scratch:
+    with atomic_path(path) as scratch, _any_letters():
         figure.savefig(scratch, dpi=dpi, facecolor="white")
     return Path(path)
 
@@ -74,7 +84,8 @@ def to_svg(figure: Figure, name: str) -> str:
 
     _as_written(figure)
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}):
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}
+    with matplotlib.rc_context(style), _any_letters():
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")

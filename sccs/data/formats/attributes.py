@@ -210,6 +210,8 @@ def ome_transform(
     unknown = [str(axis["unit"]) for axis, f in zip(axes, factors) if axis.get("unit") and not f and _is_space(axis)]
     if unknown and notes is not None:
         notes.append(f"its unit {unknown[0]} is not a length that SCCS knows: give `voxel_size`")
+    if notes is not None and any(s == 0 for s, axis in zip(scale, axes) if _is_space(axis)):
+        notes.append("its scale is 0 along an axis, which is ignored: give `voxel_size`")
     if strange or not steps:
         factors = [None] * len(axes)
         if strange and notes is not None:

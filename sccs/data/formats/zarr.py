@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,8 @@ def _multiscale(attributes: Any, path: str) -> dict | None:
 
     Raises UserError for one that names no arrays.
     """
-    images = (attributes.get("ome") or {}).get("multiscales") or attributes.get("multiscales")
+    ome = attributes.get("ome")
+    images = (ome.get("multiscales") if isinstance(ome, Mapping) else None) or attributes.get("multiscales")
     if not images:
         return None
     try:

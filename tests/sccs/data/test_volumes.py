@@ -300,3 +300,10 @@ def test_a_note_is_logged_once_and_not_by_workers(caplog):
     caplog.clear()
     Volume("v", image, statistics=(100.0, 20.0))
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("factor, kind", [(1e180, "large"), (1e-300, "small")])
+def test_values_whose_squares_are_no_numbers(factor, kind):
+    pixels = np.random.default_rng(0).random((1, 96, 96)) * factor
+    with pytest.raises(UserError, match=f"too {kind} for double precision; rescale"):
+        Volume("far", pixels, path="far.tif").std  # noqa: B018

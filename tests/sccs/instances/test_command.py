@@ -192,7 +192,7 @@ def test_a_run_with_one_class_map(place, fails):
         (["labels.tif", "out", "--min-size", "many"], "--min-size many: write voxels"),
         (["labels.tif", "out", "--min-size", "4nm2"], "--min-size 4nm2: write voxels"),
         (["plain.tif", "out", "--min-size", "4nm3"], "give --voxel-size, or use voxels"),
-        (["labels.tif", "out", "--split", "0"], "--split 0.0: write a depth in nm above 0"),
+        (["labels.tif", "out", "--split", "0"], "--split 0.0: write a depth in nm, above 0"),
         (["labels.tif", "out", "--smooth", "-1"], "--smooth -1.0: write a length"),
         (["labels.tif", "out.tif"], "OUT is a folder"),
         (["labels.tif", "full"], "already exists"),
