@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.harness import REAL
 from benchmarks.pages import Origin, markdown
 from benchmarks.quotes import lines, paragraph, short, short_sd, sourced
+from benchmarks.studies import iterations as iterations_study
 from benchmarks.studies import leads, study_sccs
 from benchmarks.studies import students as students_study
 from benchmarks.studies import teaching as teaching_study
@@ -347,6 +348,16 @@ def students(results: Path) -> str:
     return f"{paragraph(said)}\n\n{table_of}\n\n{paragraph(_around(results))}\n\n{paragraph(tested)}"
 
 
+def iterations(results: Path) -> str:
+    """What fewer iterations of SLIC cost, on training images."""
+    path = results / "iterations" / "iterations.csv"
+    said = (
+        f"{Origin.read(path)}; mean DSC on halves of the training images, ± deviation over seeds; *lost*: mean with "
+        f"{iterations_study.ITERATIONS[0]} iterations less this one."
+    )
+    return sourced(iterations_study.table(iterations_study.read(path)), said)
+
+
 def _around(results: Path) -> str:
     table = results / "students" / "around.csv"
     found: dict[str, list[float]] = {}  # of the MAE and of its student: over sets, settings and seeds
@@ -435,6 +446,7 @@ QUOTES: dict[str, Callable[[Path], str]] = {
     "noise": noise,
     "supervised": supervised,
     "maester": maester,
+    "iterations": iterations,
     "few_labels": few_labels,
     "teaching": teaching,
     "strokes": strokes,
