@@ -5,7 +5,7 @@
 
 Synthetic points of 72 coordinates, as a teacher sees a superpixel, and five classes. 40,000 superpixels are a slice of
 2,000 x 2,000 px. 100 trees, as many threads as torch has; methods take turns. Writes OUT/trees.md and .csv; ends with
-an error if the mean probabilities of the two differ by more than .02.
+an error if the mean probabilities of the two differ by more than .05.
 """
 
 from __future__ import annotations
