@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -102,7 +103,7 @@ def _opened(path: Path) -> tuple[int, bool]:
 
     Raises UserError if it is not our lock, such as a poetry.lock, which must not be overwritten.
     """
-    if os.path.lexists(path) and not (path.is_file() and not path.is_symlink() and _is_ours(path)):
+    if _is_other(path):
         raise UserError(f"{path}: named like a lock file of sccs, but is not one: move it, or choose another OUTPUT")
     link = getattr(os, "O_NOFOLLOW", 0)  # Windows has none
     try:
@@ -111,6 +112,15 @@ def _opened(path: Path) -> tuple[int, bool]:
         if not path.exists():
             raise
         return os.open(path, os.O_RDONLY | link), False
+
+
+def _is_other(path: Path) -> bool:
+    """Whether something that is no lock file has its name. One look tells: its last owner may remove it meanwhile."""
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:  # missing or inaccessible: opening it will tell
+        return False
+    return not (stat.S_ISREG(mode) and _is_ours(path))
 
 
 def _is_ours(path: Path) -> bool:

@@ -46,7 +46,7 @@ def calls(monkeypatch):
         ("sccs.evaluation.compare", "main"),
         ("sccs.evaluation.files", "read_metrics"),
         ("sccs.evaluation.naming", "main"),
-        ("sccs.report.page", "read_everything"),
+        ("sccs.run_folder", "check_finished"),
         ("sccs.report.page", "refresh"),
     ):
         stand_in(module, function)
@@ -231,11 +231,12 @@ def test_compare_and_name(calls):
     cli.main(["name", "run"])  # only prints: the report stays as it is
     assert calls == [
         ("sccs.evaluation.compare.main", (["a", "b"], "-"), {}),
+        ("sccs.run_folder.check_finished", (Path("run"),), {"taught": True}),
         ("sccs.evaluation.files.read_metrics", (Path("run"),), {}),
-        ("sccs.report.page.read_everything", (Path("run"),), {}),
-        ("sccs.evaluation.naming.main", ("run", ["3=nucleus", "5=mitochondria:#00ff00"]), {}),
+        ("sccs.evaluation.naming.main", ("run", ["3=nucleus", "5=mitochondria:#00ff00"], []), {}),
         ("sccs.report.page.refresh", (Path("run"),), {}),
-        ("sccs.evaluation.naming.main", ("run", []), {}),
+        ("sccs.evaluation.files.read_metrics", (Path("run"),), {}),
+        ("sccs.evaluation.naming.main", ("run", [], []), {}),
     ]
 
 

@@ -260,3 +260,20 @@ def test_what_is_no_lock_but_has_its_name_is_left_as_it_is(tmp_path, put):
 def test_the_root_of_a_disk_is_no_output():
     with pytest.raises(UserError, match="root of a disk"), held("/"):
         pass
+
+
+def test_a_lock_that_its_owner_removes_during_the_look_is_free(tmp_path, monkeypatch):
+    """Two commands that take turns: between two questions about the lock file, the other one may end."""
+    path = tmp_path / "out.lock"
+    look = os.lstat
+
+    def removed_after(asked, *args, **options):
+        found = look(asked, *args, **options)
+        if os.fspath(asked) == os.fspath(path):
+            path.unlink(missing_ok=True)
+        return found
+
+    path.write_text("")
+    monkeypatch.setattr(os, "lstat", removed_after)
+    with held(tmp_path / "out"):
+        pass
