@@ -150,10 +150,8 @@ def _name(args: argparse.Namespace) -> int:
 
 def _gone(run: str) -> list[int]:
     """The run's clusters that were merged into others."""
-    from sccs.evaluation.files import read_metrics
     from sccs.recipe.named import read_state
 
-    read_metrics(Path(run))  # first tells what is not a run
     edits = read_state(Path(run)).edits
     if edits is None:
         return []

@@ -229,7 +229,10 @@ def suggest(
     Raises UserError if the run is unfinished or the images are missing.
     """
     run = Path(run)
-    (read_metrics if page is None else check_finished)(run)  # a page is linked to in the report
+    if page is None:
+        read_metrics(run)
+    else:  # the report will link to it
+        check_finished(run)
     model = Pipeline.load(run, device)
     given = [] if image is None else [as_volume(image, image, None, model.fov, model.min_side)]
     volumes = given or run_data(run, model).train

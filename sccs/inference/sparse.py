@@ -141,7 +141,8 @@ def read_table(path: str | os.PathLike[str], names: ClassNames) -> dict[str, Poi
     rows = _rows(path)
     _, header = next(rows, (1, []))
     header = [cell.lower() for cell in header]
-    if wrong := [name for name in (*COLUMNS, "image") if header.count(name) != (name in COLUMNS or name in header)]:
+    needed = {**dict.fromkeys(COLUMNS, 1), "image": min(header.count("image"), 1)}
+    if wrong := [name for name, count in needed.items() if header.count(name) != count]:
         count = "two columns" if wrong[0] in header else "no column"
         raise UserError(f"{path}: line 1: {count} {wrong[0]!r}; write the line z,y,x,class above the points")
     at = {name: header.index(name) for name in (*COLUMNS, "image") if name in header}

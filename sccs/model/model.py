@@ -151,6 +151,10 @@ class Model(Parts):
             raise UserError(f"{home}: is a run with steps of its own; save to another folder")
         folder.write(where, self, self.info)
         self.weights = folder.digest(where)
+        if self.edits is not None:
+            self.edits = replace(self.edits, model=self.weights)
+        if self.taught is not None:
+            self.taught.teacher.model = self.weights
         if made:
             self.keep_made(home)
 
@@ -196,11 +200,9 @@ class Model(Parts):
         """Write the model's names, splits, merges and labels into a folder, for `load`."""
         state = State(self.names)
         if self.edits is not None:
-            self.edits = replace(self.edits, model=self.weights)
             self.edits.write(home / "edits")
             state = replace(state, edits="edits")
         if self.taught is not None:
-            self.taught.teacher.model = self.weights
             self.taught.teacher.write(home / "teacher")
             state = replace(state, teacher="teacher")
         write_text(home / FILE, state.text())

@@ -27,6 +27,7 @@ from sccs.inference.blocks import overlapping
 from sccs.inference.labels import Classes, Slice, segment_slice
 from sccs.inference.segment import taught_meaning
 from sccs.inference.teach import take
+from sccs.model.edits import gone
 from sccs.model.folder import digest
 from sccs.napari.watch import Watch, WatchedLog, WatchedVolume, unwatched, watched_iterations
 from sccs.recipe import load_recipe
@@ -256,6 +257,8 @@ class Session:
             raise UserError("the name is empty: enter one, such as nucleus")
         names, colours = parse_assignments([f"{cluster}={text}"], self.model.k)
         assert self.run is not None
+        if self.model.edits is not None and cluster in gone(self.model.edits.edits):
+            raise UserError(f"cluster {cluster} was merged into another: name that one")
         with held(self.run, "napari", wait=BRIEFLY):
             self.model.names = name_clusters(self.run, names, colours)
         if self.model.taught is not None:

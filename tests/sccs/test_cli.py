@@ -233,10 +233,8 @@ def test_compare_and_name(calls, monkeypatch):
     assert calls == [
         ("sccs.evaluation.compare.main", (["a", "b"], "-"), {}),
         ("sccs.run_folder.check_finished", (Path("run"),), {"taught": True}),
-        ("sccs.evaluation.files.read_metrics", (Path("run"),), {}),
         ("sccs.evaluation.naming.main", ("run", ["3=nucleus", "5=mitochondria:#00ff00"], []), {}),
         ("sccs.report.page.refresh", (Path("run"),), {}),
-        ("sccs.evaluation.files.read_metrics", (Path("run"),), {}),
         ("sccs.evaluation.naming.main", ("run", [], []), {}),
     ]
 

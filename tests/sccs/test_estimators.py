@@ -135,3 +135,7 @@ def test_dask_computes_no_more_than_a_layer_of_blocks():
     model = Pipeline.from_recipe(RECIPE).fit(greys())
     assert np.array_equal(model.segment(array), model.segment(greys(1)))
     assert sorted(computed) == sorted(2 * [(z, z + 1) for z in range(5)])  # once for mean and sd, once to segment
+
+
+def test_the_seed_may_be_a_numpy_integer():
+    assert Segmenter(RECIPE, seed=np.int64(2)).fit(greys()).pipeline_.recipe.seed == 2

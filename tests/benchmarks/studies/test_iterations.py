@@ -1,4 +1,4 @@
-"""The study of SLIC's iterations: training images only, what was seen is written, and read back."""
+"""The study of SLIC's iterations: training images only; every system and number has its scores, and a row."""
 
 from benchmarks.studies import iterations
 

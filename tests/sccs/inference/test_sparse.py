@@ -17,8 +17,9 @@ TABLE = 'z,y,x,class,image\n0,30,31,nucleus,"a, b"\n\n1,90,150,2,c\n'
         TABLE.replace(",", ";").replace("a; b", "a, b"),
         TABLE.replace(",", "\t").replace("a\t b", "a, b"),
         TABLE.replace('"\n', '",,\n'),
+        TABLE.replace(",2,", ",2.0,"),
     ],
-    ids=["plain", "mark and CRLF", "CR", "semicolons", "tabs", "empty cells"],
+    ids=["plain", "mark and CRLF", "CR", "semicolons", "tabs", "empty cells", "codes of pandas"],
 )
 def test_tables_of_any_spreadsheet(text, tmp_path):
     (tmp_path / "p.csv").write_bytes(text.encode())
@@ -36,6 +37,7 @@ def test_tables_of_any_spreadsheet(text, tmp_path):
     [
         (b"z,y,x,class\n0,1,1," + b"n" * 200_000, "line 2: not a valid table row (field larger"),
         (b"z,y,x,class,z\n0,1,1,a,9\n", "line 1: two columns 'z'"),
+        (b"z,y,x,class,image,image\n0,1,1,a,b,c\n", "line 1: two columns 'image'"),
         (b"z,y,x,class\n0,30,5,30,a\n", "line 2: 5 values for 4 columns"),
         ("z,y,x,class\n0,1,1,Zelle-ä\n".encode("latin-1"), "line 2, byte 0xe4); save the table as CSV in UTF-8"),
         (TABLE.encode("utf-16"), "save the table as CSV in UTF-8"),

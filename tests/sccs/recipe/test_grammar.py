@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import yaml
 
+from registry.base import UserError
 from sccs.recipe import load_recipe
 from tests.sccs.recipe.toys import BASE, error_of, write
 
@@ -36,3 +38,15 @@ def test_a_missing_recipe_and_one_that_cannot_be_read():
     assert error_of("binary.yaml").startswith("binary.yaml: cannot be read: ")
     Path("zero.yaml").write_bytes(b"a: \x00")
     assert error_of("zero.yaml").startswith("zero.yaml:1: not valid YAML: ")
+
+
+def test_a_control_character_is_told_with_its_line(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("extends: sccs\nseed: 1\ndescription: a\x01b\n")
+    assert "r.yaml:3: not valid YAML: contains the character 0x01" in error_of(path)
+
+
+def test_changes_that_are_no_list_of_texts():
+    for given in ("graph.kappa=3", [3]):
+        with pytest.raises(UserError, match="changes to a recipe are a list"):
+            load_recipe("sccs", given)

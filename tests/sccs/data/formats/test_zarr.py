@@ -274,3 +274,29 @@ def test_transformations_that_make_no_sense_are_told_and_the_pixels_read(tmp_pat
     write_ome_zarr(tmp_path / "a.zarr", [volume()], [("a", 2, 2)], "0.4")
     source = same(tmp_path / "a.zarr", volume())
     assert source.voxel_size is None and "voxel size is not understood" in source.notes[0]
+
+
+@pytest.mark.parametrize(
+    "steps, note",
+    [
+        ([{**SCALE, "scale": [50, 8, 0]}, SHIFT], "its scale is 0 along an axis"),
+        ([{**SCALE, "scale": [50, 8, None]}, SHIFT], "its voxel size, nan nm, is implausible"),
+        ([SCALE, {**SHIFT, "translation": [0, None, 80]}], "its translation is not a finite number"),
+        ([SCALE, {**SHIFT, "translation": [0, float("inf"), 80]}], "its translation is not a finite number"),
+    ],
+)
+def test_transformations_that_are_no_numbers_are_noted_and_reach_no_output(tmp_path, steps, note):
+    zarr = pytest.importorskip("zarr")
+    axes = [{"name": name, "type": "space", "unit": "nanometer"} for name in "zyx"]
+    image = {"version": "0.4", "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": steps}]}
+    zarr.create_group(str(tmp_path / "a.zarr"), zarr_format=2, attributes={"multiscales": [image]})
+    write_zarr(tmp_path / "a.zarr" / "0", volume(), zarr_format=2)
+    source = same(tmp_path / "a.zarr", volume())
+    assert any(note in each for each in source.notes) and np.isfinite(source.translation).all()
+
+
+def test_an_attribute_ome_of_another_kind_says_nothing(tmp_path):
+    zarr = pytest.importorskip("zarr")
+    write_zarr(tmp_path / "a.zarr", volume())
+    zarr.open(str(tmp_path / "a.zarr")).attrs["ome"] = "hi"
+    same(tmp_path / "a.zarr", volume())
