@@ -189,7 +189,7 @@ def _steps(fovs: Sequence[np.ndarray], pair: tuple[Pipeline, Pipeline], clock: C
             "superpixels, k-means": lambda: assigned(grey, count, part.compactness, part.slic_iterations),
             "superpixels, connected": lambda: connected(clusters, grey, smallest),
             "pooling": lambda: pool(features, nodes.regions),
-            "neighbours": lambda: nearest_pairs(X, part.neighbours),
+            "neighbours": lambda: nearest_pairs(X, part.neighbours, precision=part.precision),
             "nodes to graph": lambda: part.connect(nodes),
             "embedding": lambda: here.embedder.embed(graph),
             "clusters": lambda: here.as_clustered(graph, Z),

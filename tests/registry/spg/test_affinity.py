@@ -8,7 +8,14 @@ from registry.base import FeatureMap, UserError
 from registry.graph.patch import Patch
 from registry.graph.pixel import Pixel
 from registry.graph.superpixel import Superpixel, consecutive
-from registry.spg.affinity import nearest_pairs, pairwise_squared, squared_lengths
+from registry.spg.affinity import (
+    _nearest_on_device,
+    first_of_equals,
+    nearest_pairs,
+    pairwise_squared,
+    rounded,
+    squared_lengths,
+)
 from registry.spg.graphs import Nodes
 
 
@@ -239,6 +246,47 @@ def test_of_equally_near_nodes_the_first():
     for rows in (1, 2, 3, 4):  # within a block of nodes and between two
         same = nearest_pairs(torch.zeros(4, 3), 2, rows)[1].view(4, 2)
         assert same.tolist() == [[1, 2], [0, 2], [0, 1], [0, 1]]
+
+
+@pytest.mark.parametrize("n, d, far", [(1, 3, 0), (2, 1, 0), (130, 6, 1e3), (700, 37, 0), (600, 384, -5)])
+def test_rounded_neighbours_are_those_of_whole_numbers_everywhere(n, d, far, monkeypatch):
+    X = torch.from_numpy(np.random.default_rng(n).standard_t(4, (n, d)).astype(np.float32)) + far
+    whole = rounded(X)
+    assert torch.equal(whole, whole.round()) and whole.abs().max() <= 127
+    d2 = (whole[:, None].double() - whole[None]).square().sum(2)
+    m = min(10, n - 1)
+    expected = first_of_equals(d2).fill_diagonal_(torch.inf).topk(m, largest=False).indices
+    found = nearest_pairs(X, 10, precision="int8")[1].view(n, m)
+    assert torch.equal(found, expected)
+    for rows in (7, 64):
+        assert torch.equal(nearest_pairs(X, 10, rows, "int8")[1].view(n, m), expected)
+    monkeypatch.setattr("registry.spg.affinity._multiplies_int8", lambda: False)
+    assert torch.equal(nearest_pairs(X, 10, precision="int8")[1].view(n, m), expected)
+    on_device = torch.empty_like(expected)
+    if m:
+        _nearest_on_device(whole, 100, True, on_device)
+    assert torch.equal(on_device, expected)
+
+
+def test_rounded_neighbours_are_nearly_the_nearest_and_their_affinity_is_exact():
+    rng = np.random.default_rng(0)
+    X = torch.from_numpy((rng.standard_normal((900, 8)) @ rng.standard_normal((8, 96))).astype(np.float32))
+    exact, near = (nearest_pairs(X, 10, precision=each)[1].view(900, 10) for each in ("float32", "int8"))
+    assert 0.95 < (exact[:, :, None] == near[:, None]).any(2).float().mean() < 1
+    nodes, graphs = nodes_of(X.numpy()), []
+    for precision in ("float32", "int8"):
+        part = Superpixel(edges="knn", alpha=None, precision=precision)
+        part.fit([nodes])
+        graphs.append(part.connect(nodes))
+    assert not torch.equal(graphs[0].dst, graphs[1].dst)
+    for graph in graphs:
+        d2 = (graph.feature[graph.src] - graph.feature[graph.dst]).square().sum(1)
+        torch.testing.assert_close(graph.affinity, torch.exp(-d2 / part.kappa_))
+
+
+def test_equal_nodes_have_rounded_neighbours_too():
+    for value in (0.0, 3.5, 1e30):
+        assert nearest_pairs(torch.full((4, 3), value), 2, precision="int8")[1].tolist() == [1, 2, 0, 2, 0, 1, 0, 1]
 
 
 @pytest.mark.parametrize("d", [1, 6, 16, 37, 384])

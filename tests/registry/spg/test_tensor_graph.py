@@ -72,13 +72,14 @@ def test_means_and_deviations_are_those_of_the_cpu(step, offset, far):
     assert np.abs(found - np.concatenate(expected)).max() <= (1e-5 if not far else 2e-4)  # of 1000, single precision
 
 
+@pytest.mark.parametrize("precision", ["float32", "int8"])
 @pytest.mark.parametrize("sizes, m", [((1,), 3), ((4, 1, 9), 5), ((30, 41), 6)])
-def test_neighbours_are_those_of_each_field_of_view(sizes, m, monkeypatch):
+def test_neighbours_are_those_of_each_field_of_view(sizes, m, precision, monkeypatch):
     monkeypatch.setattr(tensor_graph, "NUMBERS", 500)  # a few rows at a time
     starts = np.cumsum([0, *sizes]).tolist()
     X = torch.randn(starts[-1], 4, generator=torch.Generator().manual_seed(0))
-    found = tensor_graph.nearest(X, starts, m)
-    expected = [nearest_pairs(X[a:b], m) + a for a, b in itertools.pairwise(starts)]
+    found = tensor_graph.nearest(X, starts, m, precision)
+    expected = [nearest_pairs(X[a:b], m, precision=precision) + a for a, b in itertools.pairwise(starts)]
     assert torch.equal(found, torch.cat(expected, 1).reshape(2, -1))
 
 
@@ -86,6 +87,7 @@ def test_neighbours_are_those_of_each_field_of_view(sizes, m, monkeypatch):
     "options",
     [
         {"slic": "grid"},
+        {"slic": "grid", "precision": "int8"},
         {"slic": "grid", "sigma": 1.0, "edges": "knn"},
         {"edges": "adjacent", "standardize": "node", "alpha": None},
         {"slic": "grid", "distance": "plain", "standardize": "none", "kappa": "neighbour"},

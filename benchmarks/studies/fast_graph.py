@@ -1,12 +1,12 @@
-"""How many iterations of SLIC the fast recipe needs, on training images.
+"""How coarse the graph of the fast recipe may be, on training images: iterations of SLIC, precision of neighbours.
 
-    SCCS_DATA=DIR python -m benchmarks.studies.iterations [--data platelet hela cdeep3m vnc] [--seeds 0 1 2 3 4]
-                                                          [--jobs 1] [--out benchmarks/results/iterations]
+    SCCS_DATA=DIR python -m benchmarks.studies.fast_graph [--data platelet hela cdeep3m vnc] [--seeds 0 1 2 3 4]
+                                                          [--jobs 1] [--out benchmarks/results/fast_graph]
 
 No test image is used: as in `benchmarks.studies.study_sccs`, a system is trained on a set's training images, without
 labels, with the iterations of size `quick`; then the mapping is fitted on half of their places, and the other half is
 scored. `kmeans` has the student's features, too: it differs less from seed to seed than `sccs_fast`. Writes
-OUT/iterations.md and .csv.
+OUT/fast_graph.md and .csv.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ from benchmarks.studies.study_sccs import seen_of, trial
 from benchmarks.studies.views import views_of
 from sccs.system.exits import guard
 
-COMMAND = "python -m benchmarks.studies.iterations"
+COMMAND = "python -m benchmarks.studies.fast_graph"
 SYSTEMS: dict[str, tuple[str, ...]] = {"sccs_fast": (), "kmeans": ("features=student",)}  # with their overrides
-ITERATIONS = (10, 7, 5, 3)
-Found = dict[tuple[str, int, str], list[float]]  # by system, iterations and set: DSC for each seed
+GRAPHS = *((n, "float32") for n in (10, 7, 5, 3)), (5, "int8")  # iterations and precision
+Found = dict[tuple[str, int, str, str], list[float]]  # by system, iterations, precision and set: DSC for each seed
 
 
 def of_set(data: str, seeds: Sequence[int]) -> Found:
     """All trials on one set."""
     torch.set_num_threads(1)
     found: Found = {}
-    for n in ITERATIONS:
-        views = seen_of(views_of(data, [*SYSTEMS["sccs_fast"], f"graph.slic_iterations={n}"], "sccs_fast"))
+    for n, precision in GRAPHS:
+        graph = [f"graph.slic_iterations={n}", f"graph.precision={precision}"]
+        views = seen_of(views_of(data, [*SYSTEMS["sccs_fast"], *graph], "sccs_fast"))
         for system, overrides in SYSTEMS.items():
-            found[system, n, data] = dsc = [trial(system, overrides, views, seed)["dsc"] for seed in seeds]
-            print(f"{data:9} {n:3} iterations  {system:10} {mean_sd(dsc)}", flush=True)
+            found[system, n, precision, data] = dsc = [trial(system, overrides, views, seed)["dsc"] for seed in seeds]
+            print(f"{data:9} {n:3} iterations, {precision:7}  {system:10} {mean_sd(dsc)}", flush=True)
     return found
 
 
 def table(found: Found) -> str:
-    """A row for each system and number of iterations, a column for each set."""
+    """A row for each system and graph, a column for each set."""
     sets = list(dict.fromkeys(data for *_, data in found))
     rows = []
     for system in SYSTEMS:
-        means = {n: np.mean([found[system, n, data] for data in sets], 0) for n in ITERATIONS}
-        for n, mean in means.items():
-            lost = mean_sd(means[ITERATIONS[0]] - mean) if n != ITERATIONS[0] else "-"
-            rows.append(
-                [f"`{system}`", str(n), *(mean_sd(found[system, n, data]) for data in sets), mean_sd(mean), lost]
-            )
-    return markdown(["system", "iterations", *sets, "mean", "lost"], rows)
+        means = {graph: np.mean([found[(system, *graph, data)] for data in sets], 0) for graph in GRAPHS}
+        for graph, mean in means.items():
+            lost = mean_sd(means[GRAPHS[0]] - mean) if graph != GRAPHS[0] else "-"
+            each = [mean_sd(found[(system, *graph, data)]) for data in sets]
+            rows.append([f"`{system}`", *map(str, graph), *each, mean_sd(mean), lost])
+    return markdown(["system", "iterations", "neighbours", *sets, "mean", "lost"], rows)
 
 
 def read(path: Path) -> Found:
@@ -66,7 +66,8 @@ def read(path: Path) -> Found:
     found: Found = {}
     with open(path, newline="") as file:
         for row in csv.DictReader(file):
-            found.setdefault((row["system"], int(row["iterations"]), row["set"]), []).append(float(row["dsc"]))
+            key = row["system"], int(row["iterations"]), row["neighbours"], row["set"]
+            found.setdefault(key, []).append(float(row["dsc"]))
     return found
 
 
@@ -76,22 +77,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", nargs="+", default=list(REAL), choices=REAL, metavar="SET")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/iterations"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/fast_graph"))
     args = parser.parse_args(argv)
     with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
         found = {key: dsc for each in pool.map(of_set, args.data, repeat(args.seeds)) for key, dsc in each.items()}
     text = (
         "Mean DSC over classes on halves of the training images that the mapping was not fitted on, ± standard "
-        f"deviation over seeds. *Lost*: mean with {ITERATIONS[0]} iterations less this one.\n\n{table(found)}"
+        f"deviation over seeds. *Lost*: mean of the first row less this one.\n\n{table(found)}"
     )
     origin = Origin.here(" ".join([COMMAND, *(sys.argv[1:] if argv is None else argv)]), seeds=args.seeds)
-    values = [
-        [system, n, data, seed, f"{value:.6f}"]
-        for (system, n, data), dsc in found.items()
-        for seed, value in zip(args.seeds, dsc)
-    ]
-    heads = ["system", "iterations", "set", "seed", "dsc"]
-    print(publish(args.out, "iterations", "Iterations of SLIC", origin, text, heads, values))
+    values = [[*key, seed, f"{value:.6f}"] for key, dsc in found.items() for seed, value in zip(args.seeds, dsc)]
+    heads = ["system", "iterations", "neighbours", "set", "seed", "dsc"]
+    print(publish(args.out, "fast_graph", "The graph of the fast recipe", origin, text, heads, values))
     return 0
 
 
