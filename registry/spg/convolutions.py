@@ -97,7 +97,7 @@ def convolutions() -> dict[str, type]:
 
 
 def _fits(name: str, cls: type) -> bool:
-    if not issubclass(cls, torch.nn.Module):
+    if not issubclass(cls, torch.nn.Module) or name.startswith("CuGraph"):  # of another library, for GPUs alone
         return False
     habit = HABITS.get(name, Habit())
     inputs = list(inspect.signature(cls.forward).parameters.values())[1:]

@@ -258,12 +258,12 @@ def resolve_axes(given: str | None, stored: Stored) -> str:
         colour = " (RGB)" if channels == 3 else " (RGBA)" if channels == 4 else ""
         raise UserError(
             f"{stored.path}: has {channels} channels{colour}, but SCCS needs greyscale images: convert it to grey "
-            f"(Fiji: Image > Type > 8-bit), or set `axes:` if they are slices (shape {shape})"
+            f"(Fiji: Image > Type > 8-bit), or give `axes` if they are slices (shape {shape})"
         )
     if len(others) > 1:
         raise UserError(
             f"{stored.path}: has shape {shape}, axes {axes.replace('?', '-')}: more than one axis besides y and x; "
-            "save one volume of it, or set `axes:` (letters of zyxcts; axes other than z, y, x must have size 1)"
+            "save one volume of it, or give `axes` (letters of zyxcts; axes other than z, y, x must have size 1)"
         )
     return "".join(a if a in "yx." else "z" for a in letters)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,10 +23,13 @@ class Legend:
     colours: dict[int, tuple[int, int, int]]
 
 
-def cluster_legend(entries: Mapping[int, Mapping[str, str]], k: int) -> Legend:
-    """Legend of files with cluster numbers. entries: from `sccs.evaluation.naming.read_names`."""
+def cluster_legend(entries: Mapping[int, Mapping[str, str]], k: int, gone: Collection[int] = ()) -> Legend:
+    """Legend of files with cluster numbers. entries: from `sccs.evaluation.naming.read_names`. gone: clusters that were
+    merged into others."""
     colours = {**dict(enumerate(cluster_colours(k))), **{c: entry["colour"] for c, entry in entries.items()}}
-    return Legend(dict(enumerate(cluster_names(entries, k))), {c: rgb(colour) for c, colour in colours.items()})
+    left = [cluster for cluster in range(k) if cluster not in gone]
+    names = cluster_names(entries, k)
+    return Legend({c: names[c] for c in left}, {c: rgb(colours[c]) for c in left})
 
 
 def class_legend(classes: Mapping[int, str], chosen: Mapping[str, str] | None = None) -> Legend:

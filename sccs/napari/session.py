@@ -266,7 +266,8 @@ class Session:
 
     def cluster_legend(self) -> Legend:
         """Names and colours of the clusters."""
-        return cluster_legend(self.names, self.model.k)
+        edits = self.model.edits
+        return cluster_legend(self.names, self.model.k, [] if edits is None else gone(edits.edits))
 
     def class_table(self) -> tuple[np.ndarray, Legend]:
         """Table (k,) uint8 from clusters to class codes, as `sccs segment --classes` writes them, and their meaning.

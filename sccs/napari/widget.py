@@ -479,8 +479,8 @@ class SCCS(Fields):
         )
 
     def _show_table(self) -> None:
-        names, legend, k = self.session.names, self.session.cluster_legend(), self.session.model.k
-        self.cluster.max = k - 1
+        names, legend = self.session.names, self.session.cluster_legend()
+        self.cluster.max = self.session.model.k - 1
         self.cluster_table.fill(
             Row(
                 cluster,
@@ -488,5 +488,5 @@ class SCCS(Fields):
                 names[cluster]["name"] if cluster in names else "",
                 (self.gallery or {}).get(cluster),
             )
-            for cluster in range(k)
+            for cluster in legend.colours
         )

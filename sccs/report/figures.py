@@ -118,4 +118,6 @@ def draw_all(run: Path, most: int = 4) -> list[Path]:
         figures["cluster_use"] = cluster_use_chart(seen.metrics["cluster_share"])
     if seen.metrics.get("test"):
         figures["dsc"] = dsc_bars(seen.metrics["test"], seen.colours, seen.metrics.get("headline"))
+    for name in {"figure3_comparison", "dsc"} - figures.keys():  # of names that were taken back
+        (folder / f"{name}.png").unlink(missing_ok=True)
     return [save_png(figure, folder / f"{name}.png") for name, figure in figures.items() if figure is not None]

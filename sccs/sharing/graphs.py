@@ -178,7 +178,9 @@ class SuperpixelGraphs(dgl.data.DGLDataset):
             raise UserError(f"{path}: damaged ({error}); {MEND}") from None
 
     def split(self, name: str) -> list[int]:
-        """Numbers of the graphs of the split `train` or `test`."""
+        """Numbers of the graphs of the split `train` or `test`. Raises UserError for another name."""
+        if name not in ("train", "test"):
+            raise UserError(f"split {name!r}: choose train or test")
         return [index for index, fov in enumerate(self.fovs) if fov["split"] == name]
 
     @property

@@ -70,6 +70,9 @@ def calls(monkeypatch):
         ["segment", "run", "a.tif", "b.tif", "--workers", "0"],
         ["segment", "run", "a.tif", "b.zarr", "--resume", "--overwrite"],
         ["run", "r.yaml", "--seed", "x"],
+        ["segment", "", "a.tif", "b.tif"],
+        ["segment", "run", "a.tif", "b.tif", "--mask", ""],
+        ["teach", "run", "a.tif", ""],
     ],
 )
 def test_wrong_arguments_exit_with_2(argv, capsys):

@@ -290,3 +290,13 @@ def test_a_merged_cluster_takes_no_name_and_is_not_listed(folder, fails, capsys)
     capsys.readouterr()
     assert go("name", run) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["0", "2", "3"]
+
+
+def test_a_merged_cluster_is_in_no_legend(folder, trained):  # noqa: F811
+    run, out = folder / "run", folder / "out.zarr"
+    assert go("merge", run, 0, 1) == 0
+    assert go("segment", run, trained / "a.tif", out) == 0
+    kept = [json.loads(path.read_text())["attributes"] for path in out.rglob("zarr.json")]
+    (label,) = [each["ome"]["image-label"] for each in kept if "image-label" in each.get("ome", {})]
+    assert sorted(each["label-value"] for each in label["properties"]) == [0, 2, 3, 255]
+    assert 1 not in [each["label-value"] for each in label["colors"]]

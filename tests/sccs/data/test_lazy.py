@@ -100,7 +100,7 @@ def test_axes_that_cannot_be(tmp_path, axes, says):
 
 def test_more_axes_than_a_volume_has(tmp_path):
     write_hdf5(tmp_path / "a.h5", volume((2, 4, 9, 7)))
-    fails(tmp_path / "a.h5", "has shape (2, 4, 9, 7)", "set `axes:`")
+    fails(tmp_path / "a.h5", "has shape (2, 4, 9, 7)", "give `axes`")
     write_hdf5(tmp_path / "b.h5", volume((1, 4, 9, 7)))
     same(tmp_path / "b.h5", volume((1, 4, 9, 7))[0])
 
@@ -116,7 +116,7 @@ def test_a_voxel_size_turns_with_the_axes(tmp_path):
 
 def test_rgb_in_formats_that_know_no_colours(tmp_path):
     write_hdf5(tmp_path / "a.h5", volume((9, 7, 3)))
-    fails(tmp_path / "a.h5", "has 3 channels (RGB)", "or set `axes:`")
+    fails(tmp_path / "a.h5", "has 3 channels (RGB)", "or give `axes`")
     same(tmp_path / "a.h5", volume((9, 7, 3)), axes="zyx")
 
 

@@ -29,6 +29,16 @@ def test_figures_of_a_run_without_labels(run_folder):
     assert not names & {"figure3_comparison.png", "dsc.png"}
 
 
+def test_figures_of_classes_go_when_the_classes_are_taken_back(run_folder):
+    run = run_folder(labelled=False)
+    name_clusters(run, {0: "nucleus"})
+    assert run / "figures" / "figure3_comparison.png" in draw_all(run)
+    name_clusters(run, {0: ""})
+    draw_all(run)
+    assert not (run / "figures" / "figure3_comparison.png").exists()
+    assert (run / "figures" / "figure4_overview.png").exists()
+
+
 def test_names_that_a_person_gave_come_before_the_headline_mapping(run_folder):
     run = run_folder()
     assert read_run(run).rule == "train"

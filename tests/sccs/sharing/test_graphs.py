@@ -88,6 +88,8 @@ def test_each_fov_of_both_splits_has_a_graph_and_its_place(saved):
         for z in (0, 1)
     ]
     assert graphs.split("train") == [0, 1, 2, 3] and graphs.split("test") == [4, 5]
+    with pytest.raises(UserError, match="split 'val': choose train or test"):
+        graphs.split("val")
 
 
 def test_the_graphs_are_those_that_a_model_of_the_recipe_makes(saved, run):
