@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -110,6 +111,7 @@ class RunLog:
             self.info("TensorBoard is not installed: curves go to metrics.jsonl only (pip install tensorboard)")
             return None
         purge = None if resume_step is None else resume_step + 1
+        shutil.rmtree(folder / "00000", ignore_errors=True)  # embeddings of a resumed run, written again at the end
         return SummaryWriter(log_dir=str(folder), purge_step=purge)
 
     def info(self, message: str) -> None:

@@ -141,6 +141,17 @@ def test_tensorboard_holds_scalars_images_and_hyper_parameters(tmp_path):
     assert metadata.read_text().split("\n")[:2] == ["cluster 0", "cluster 1"]
 
 
+def test_a_resumed_run_writes_its_embedding_again_without_a_warning(tmp_path, capsys):
+    pytest.importorskip("tensorboard")
+    import numpy as np
+
+    for names, step in ((["old", "x"], None), (["new", "x"], 3)):
+        with RunLog(tmp_path, resume=step is not None, resume_step=step) as log:
+            log.embedding("a/b", np.eye(2), names, np.zeros((2, 8, 8, 3), np.uint8))
+    (metadata,) = (tmp_path / "tensorboard").rglob("metadata.tsv")
+    assert metadata.read_text().startswith("new") and "warning" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("seconds, text", [(0.44, "0.4 s"), (12.3, "12 s"), (185, "3:05 min"), (3723, "1:02:03 h")])
 def test_clock(seconds, text):
     assert clock(seconds) == text
