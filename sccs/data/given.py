@@ -64,7 +64,7 @@ def as_array(given: Any, name: str) -> Any:
     if kind not in "biufO":
         raise UserError(f"{name}: pixels are {given.dtype}, but must be integers or real numbers; convert them")
     if kind == "b":
-        given = np.asarray(given).astype(np.uint8)
+        given = (given if hasattr(given, "astype") else np.asarray(given)).astype(np.uint8)  # Dask's is lazy
     return np.asarray(given)[None] if len(shape) == 2 else given
 
 

@@ -2,6 +2,7 @@
 
 import logging
 
+import dask.array as dask_array
 import numpy as np
 import pytest
 import tifffile
@@ -223,6 +224,15 @@ def test_an_untrained_model_says_so_and_writes_nothing(tmp_path):
         with pytest.raises(UserError, match="not trained yet: call fit"):
             use()
     assert not any(tmp_path.iterdir())
+
+
+def test_a_lazy_array_of_booleans_stays_lazy():
+    from sccs.data.given import as_array
+
+    stack = dask_array.from_array(np.eye(8, dtype=bool)[None].repeat(3, 0), chunks=(1, 8, 8))
+    found = as_array(stack, "stack")
+    assert isinstance(found, dask_array.Array) and found.dtype == np.uint8
+    assert np.array_equal(found[1].compute(), np.eye(8))
 
 
 def test_tensors_and_booleans_are_taken_like_arrays(model):
