@@ -8,7 +8,7 @@ import numpy as np
 
 from registry.base import FeatureMap, FeatureStack, UserError
 from registry.ranges import AboveOne, Count, Pixels
-from registry.spg.affinity import AffinityGraph, Edges, Kappa, Standardize
+from registry.spg.affinity import AffinityGraph, Edges, Kappa, Precision, Standardize
 from registry.spg.graphs import Nodes, region_geometry, region_means, touching_pairs
 from registry.spg.pooling import blocks, pool
 from registry.spg.propagation import Propagation
@@ -21,7 +21,8 @@ class Patch(AffinityGraph):
 
     cell: px along a side. 4 gives 19,600 nodes per 560 x 560 FOV, 6.53 times the spG's 3,000 (paper). `edges: all` then
         needs n_s^2 floats.
-    standardize, kappa, alpha, distance, edges, neighbours, propagation: see `registry.spg.affinity.AffinityGraph`.
+    standardize, kappa, alpha, distance, edges, neighbours, precision, propagation: see
+        `registry.spg.affinity.AffinityGraph`.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Patch(AffinityGraph):
         edges: Edges = "knn+adjacent",
         neighbours: Count = 10,
         propagation: Propagation = "auto",
+        precision: Precision = "float32",
     ):
         self.cell = cell
         self.standardize = standardize
@@ -44,6 +46,7 @@ class Patch(AffinityGraph):
         self.edges = edges
         self.neighbours = neighbours
         self.propagation = propagation
+        self.precision = precision
         if cell < 1:
             raise UserError(f"graph.cell: {cell} must be at least 1 pixel")
         self.check()

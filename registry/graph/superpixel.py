@@ -11,7 +11,7 @@ from pydantic import Field
 
 from registry.base import FeatureMap, FeatureStack, TensorMap, UserError
 from registry.ranges import AboveOne, Count
-from registry.spg.affinity import AffinityGraph, Edges, Kappa, Standardize
+from registry.spg.affinity import AffinityGraph, Edges, Kappa, Precision, Standardize
 from registry.spg.graphs import Nodes, region_geometry, region_means, touching_pairs
 from registry.spg.pieces import connected_batch
 from registry.spg.pooling import blocks, pool
@@ -36,7 +36,7 @@ class Superpixel(AffinityGraph):
     (`registry.spg.slic_grid`), tensor operations that also run on a GPU and give slightly different regions: they leak
     less, and at compactness 0.15 also follow more of the labels' borders (benchmarks/speed/superpixels.py).
     sigma: Gaussian smoothing before SLIC, in pixels. slic_iterations: of its k-means.
-    standardize, kappa, alpha, warmup_alpha, distance, edges, neighbours, propagation: see
+    standardize, kappa, alpha, warmup_alpha, distance, edges, neighbours, precision, propagation: see
         `registry.spg.affinity.AffinityGraph`.
     """
 
@@ -56,6 +56,7 @@ class Superpixel(AffinityGraph):
         neighbours: Count = 10,
         warmup_alpha: AboveOne | None = None,
         propagation: Propagation = "auto",
+        precision: Precision = "float32",
     ):
         self.pixels_per_superpixel = pixels_per_superpixel
         self.compactness = compactness
@@ -70,6 +71,7 @@ class Superpixel(AffinityGraph):
         self.neighbours = neighbours
         self.warmup_alpha = warmup_alpha
         self.propagation = propagation
+        self.precision = precision
         self.device = "cpu"
         if pixels_per_superpixel < 1:
             raise UserError(f"graph.pixels_per_superpixel: {pixels_per_superpixel} must be at least 1 (paper: 100)")

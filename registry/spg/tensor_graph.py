@@ -7,6 +7,7 @@ compare each with the CPU implementation (tests/registry/spg/test_tensor_graph.p
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from registry.base import TensorMap
-from registry.spg.affinity import AffinityGraph
+from registry.spg.affinity import AffinityGraph, Precision, first_of_equals, rounded
 from registry.spg.graphs import RegionGraph
 from registry.spg.pieces import touching
 from registry.spg.pooling import cells
@@ -144,7 +145,7 @@ def joined(
     X, n = part.scaled(features), len(features)
     pairs = []
     if "knn" in part.edges:
-        pairs.append(nearest(X, starts, part.neighbours))
+        pairs.append(nearest(X, starts, part.neighbours, part.precision))
     if "adjacent" in part.edges:
         pairs.append(touching(regions, n))
     rows = max(1, NUMBERS // X.shape[1])
@@ -155,7 +156,7 @@ def joined(
 
 
 def pool(features: TensorMap, regions: Tensor, area: Tensor, starts: Sequence[int]) -> Tensor:
-    """Mean, then population standard deviation of the features over each region: (n, 2q) float32, as
+    """Mean, then population standard deviation of the features over each region: (n, 2q) float32, as in
     `registry.spg.pooling.pool`. regions: (B, H, W), numbered consecutively; area: (n,) float64.
 
     Pixels of one region between the same four tokens form a group. With their bilinear weights w (4,), its mean is a
@@ -192,8 +193,10 @@ def pool(features: TensorMap, regions: Tensor, area: Tensor, starts: Sequence[in
     return torch.cat([mean + centre, (square - mean.square()).clamp(min=0).sqrt()], 1).float()
 
 
-def nearest(X: Tensor, starts: Sequence[int], m: int) -> Tensor:
-    """Pairs (2, E) int64 of each node and its m nearest others of the same FOV: X (n, d)."""
+def nearest(X: Tensor, starts: Sequence[int], m: int, precision: Precision = "float32") -> Tensor:
+    """Pairs (2, E) int64 of each node and its m nearest others of the same FOV: X (n, d); see `nearest_pairs`."""
+    if precision == "int8":
+        X = torch.cat([rounded(some) for some in X.split([b - a for a, b in itertools.pairwise(starts)])])
     sizes = torch.tensor(starts, device=X.device).diff()
     B, most = len(sizes), int(np.diff(starts).max())
     place = torch.arange(most, device=X.device)
@@ -206,6 +209,8 @@ def nearest(X: Tensor, starts: Sequence[int], m: int) -> Tensor:
     for rows in place.split(max(1, NUMBERS // (B * most))):
         # the node's own square is the same in its row
         d2 = torch.baddbmm(square[:, None], padded[:, rows], padded.transpose(1, 2), alpha=-2)
+        if precision == "int8":
+            d2 = first_of_equals(d2)
         d2[:, rows - rows[0], rows] = torch.inf
         least = d2.topk(min(m, most - 1), dim=2, largest=False)
         found.append(least.indices)
