@@ -7,7 +7,8 @@ Images are uint8, of repeated smooth noise. --textured N: only N fields of view 
 value, and are read and left out, so that times are of reading, writing and stitching. 0: all hold noise. --gib 0 and
 --sides 0 leave out the volume and the slices.
 --quick: a volume of 1/64 GiB, all of it textured, and sides to 20,000 px with 8 textured fields of view. Memory is the
-peak of the command with all its processes, also divided by its workers. Writes OUT/whole.md and .csv.
+peak of the command with all its processes, also divided by its workers. Writes OUT/whole.md and .csv, anew
+after each image.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from sccs.system.exits import guard
 
 COMMAND = "python -m benchmarks.speed.whole"
 FOV = 560
+TEXT = "Images of smooth noise; fields of view that are not textured are read and left out."
 HEADER = ["what", "z", "y", "x", "textured", "workers", "seconds", "peak, GiB"]
 
 
@@ -81,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sides = [(f"a slice of {side:,} px", (1, side, side), 1, 8 if args.quick else args.textured) for side in args.sides]
     gib = 1 / 64 if args.quick else args.gib
     volume = (f"a volume of {gib:.3g} GiB", shape_of(gib), args.workers, 0 if args.quick else args.textured)
+    origin = Origin.here(f"{COMMAND}{' --quick' if args.quick else ''}")
     rows = []
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         run, image, labels = (Path(folder) / name for name in ("run", "image.ome.zarr", "labels.ome.zarr"))
@@ -93,9 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             peak, seconds = peak_of([*map(str, command), "--workers", str(workers)])
             rows.append([what, *map(str, (*shape, held, workers)), f"{seconds:.1f}", f"{peak:.2f}"])
             print(*rows[-1], sep=", ", flush=True)
-    origin = Origin.here(f"{COMMAND}{' --quick' if args.quick else ''}")
-    text = "Images of smooth noise; fields of view that are not textured are read and left out."
-    print(publish(args.out, "whole", "Whole images", origin, f"{text}\n\n{table(rows)}", HEADER, rows))
+            publish(args.out, "whole", "Whole images", origin, f"{TEXT}\n\n{table(rows)}", HEADER, rows)
+    print(args.out / "whole.md")
     return 0
 
 
