@@ -33,7 +33,8 @@ def pairwise_squared(X: torch.Tensor, Y: torch.Tensor) -> torch.Tensor:
 
 def rounded(X: torch.Tensor) -> torch.Tensor:
     """X (..., n, d) minus the mean of the nodes, in whole multiples, at most 127, of a power of two near a sixteenth of
-    its root mean square: float32. Distances between nodes then err by less than a hundredth, and products are exact."""
+    its root mean square: float32. Products are exact. Distances err by about a hundredth, and by more for nodes so far
+    out that their coordinates are cut off."""
     X = X - X.mean(-2, keepdim=True)
     rms = X.square().mean((-2, -1), keepdim=True).sqrt().clamp(min=1e-30)
     return (X * torch.exp2(4 - rms.log2().round())).round_().clamp_(-127, 127)
