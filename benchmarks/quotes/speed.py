@@ -12,6 +12,7 @@ from benchmarks.quotes import lines, paragraph, sourced
 from benchmarks.speed import beside as besides
 from benchmarks.speed import engine, scaling
 from benchmarks.speed import estimates as estimated
+from benchmarks.speed import neighbours as near
 from benchmarks.speed import throughput as throughputs
 from benchmarks.speed import trees as forests
 from benchmarks.speed import whole as images
@@ -218,6 +219,13 @@ def trees(results: Path) -> str:
     return sourced(forests.table(rows), f"{Origin.read(path)}; synthetic points, seconds, medians (ranges) of rounds.")
 
 
+def neighbours(results: Path) -> str:
+    """Neighbours by features in float32 and rounded to eight bits."""
+    path = results / "quick" / "neighbours.csv"
+    rows = [list(row.values()) for row in lines(path)]
+    return sourced(near.table(rows), f"{Origin.read(path)}; seconds, medians (ranges) of rounds.")
+
+
 def beside(results: Path) -> str:
     """This version against the last one whose runs used neither DGL nor FAISS."""
     path = results / "quick" / "engine.csv"
@@ -271,5 +279,6 @@ QUOTES: dict[str, Callable[[Path], str]] = {
     "encoder": encoder,
     "slic": slic,
     "areas": areas,
+    "neighbours": neighbours,
     "trees": trees,
 }
