@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.harness import REAL
 from benchmarks.pages import Origin, markdown
 from benchmarks.quotes import lines, paragraph, short, short_sd, sourced
-from benchmarks.studies import fast_graph as fast_graph_study
+from benchmarks.studies import fast as fast_study
 from benchmarks.studies import leads, study_sccs
 from benchmarks.studies import students as students_study
 from benchmarks.studies import teaching as teaching_study
@@ -348,14 +348,14 @@ def students(results: Path) -> str:
     return f"{paragraph(said)}\n\n{table_of}\n\n{paragraph(_around(results))}\n\n{paragraph(tested)}"
 
 
-def fast_graph(results: Path) -> str:
-    """What a coarser graph costs, on training images."""
-    path = results / "fast_graph" / "fast_graph.csv"
+def fast(results: Path) -> str:
+    """What the shortcuts of `sccs_fast` cost, on training images."""
+    path = results / "fast" / "fast.csv"
     said = (
         f"{Origin.read(path)}; mean DSC on halves of the training images, ± deviation over seeds; *lost*: mean of the "
         "first row less this one."
     )
-    return sourced(fast_graph_study.table(fast_graph_study.read(path)), said)
+    return sourced(fast_study.table(fast_study.read(path)), said)
 
 
 def _around(results: Path) -> str:
@@ -446,7 +446,7 @@ QUOTES: dict[str, Callable[[Path], str]] = {
     "noise": noise,
     "supervised": supervised,
     "maester": maester,
-    "fast_graph": fast_graph,
+    "fast": fast,
     "few_labels": few_labels,
     "teaching": teaching,
     "strokes": strokes,

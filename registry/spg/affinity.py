@@ -12,6 +12,7 @@ from pydantic import Field
 from registry.base import GraphBuilder, UserError, expect
 from registry.numeric.compiled import at_once, compiled
 from registry.numeric.memory import check_pairs
+from registry.numeric.processor import multiplies_int8
 from registry.spg.graphs import Nodes, RegionGraph
 from registry.spg.propagation import Propagation
 
@@ -79,19 +80,13 @@ def _nearest_on_cpu(X: torch.Tensor, rows: int, whole: bool, nearest: torch.Tens
     nearest[:] = torch.arange(len(X))[:, None]
     least = np.full(nearest.shape, np.inf, np.float32)
     multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = torch.mm
-    if whole and _multiplies_int8():
+    if whole and multiplies_int8():
         X, multiply = X.to(torch.int8), torch._int_mm
     blocks = X.split(rows)
     for a, block in enumerate(blocks):
         for b in range(a, len(blocks)):  # so that every node is compared with the others in order
             product = multiply(block, blocks[b].T).numpy()
             _select(product, square, a * rows, b * rows, least, nearest.numpy())
-
-
-def _multiplies_int8() -> bool:
-    """Whether this CPU multiplies int8 matrices natively, in a quarter of the time; the result is the same. PyTorch has
-    no public names for either."""
-    return hasattr(torch, "_int_mm") and bool(getattr(torch.cpu, "_is_vnni_supported", bool)())
 
 
 @compiled

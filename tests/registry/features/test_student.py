@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from registry.base import UserError
 from registry.features.student import StudentFeatures
+from registry.mae import eight_bits
 from registry.mae import precision as precisions
 from registry.mae.checkpoint import STUDENT, weights_hash, write_checkpoint
 from registry.mae.student import Student, fused
+from registry.numeric.processor import multiplies_int8
 from tests.registry.tiny_mae import made_up_mae, save
 
 
@@ -19,6 +22,12 @@ def checkpoint(tmp_path):
     facts = {"architecture": {"width": 4, "out": 6}, "sha256": weights_hash(weights)}
     write_checkpoint(tmp_path / "student.safetensors", weights, facts, STUDENT)
     return str(tmp_path / "student.safetensors")
+
+
+@pytest.fixture
+def in_bytes():
+    if not multiplies_int8():
+        pytest.skip("this processor does not multiply bytes natively")
 
 
 def image(H=83, W=97):
@@ -56,7 +65,31 @@ def test_auto_follows_the_processor_and_says_so_to_the_cache(monkeypatch, native
     assert parts["auto"].fingerprint() != first
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_eight_bits_are_nearly_as_close_as_half_precision(in_bytes):
+    smooth = gaussian_filter(image(256, 320), 2)
+    smooth /= smooth.std()
+    single, half, eight = (
+        StudentFeatures(precision=kind).extract(smooth).values for kind in ("float32", "bfloat16", "int8")
+    )
+    apart = [np.sqrt(np.square((each - single) / single.std((0, 1))).mean()) for each in (half, eight)]
+    assert 0 < apart[0] < apart[1] < 0.05
+
+
+def test_where_bytes_are_not_quick_the_processor_decides_as_with_auto(monkeypatch):
+    monkeypatch.setattr(eight_bits, "multiplies_int8", lambda: False)
+    part, auto = StudentFeatures(precision="int8"), StudentFeatures()
+    assert np.array_equal(part.extract(image()).values, auto.extract(image()).values)
+    assert part.fingerprint() == auto.fingerprint()
+
+
+def test_the_cache_knows_eight_bits(in_bytes):
+    part = StudentFeatures(precision="int8")
+    assert part.fingerprint() != StudentFeatures().fingerprint()
+    part.device = "cuda"
+    assert "int8" not in part.fingerprint()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
 def test_neither_threads_nor_the_rest_of_the_image_change_a_feature(precision):
     part, threads = StudentFeatures(precision=precision), torch.get_num_threads()
     whole = image(256, 320)

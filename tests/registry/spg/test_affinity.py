@@ -260,7 +260,7 @@ def test_rounded_neighbours_are_those_of_whole_numbers_everywhere(n, d, far, mon
     assert torch.equal(found, expected)
     for rows in (7, 64):
         assert torch.equal(nearest_pairs(X, 10, rows, "int8")[1].view(n, m), expected)
-    monkeypatch.setattr("registry.spg.affinity._multiplies_int8", lambda: False)
+    monkeypatch.setattr("registry.spg.affinity.multiplies_int8", lambda: False)
     assert torch.equal(nearest_pairs(X, 10, precision="int8")[1].view(n, m), expected)
     on_device = torch.empty_like(expected)
     if m:
