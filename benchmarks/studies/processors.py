@@ -24,6 +24,7 @@ import numpy as np
 
 from benchmarks.harness import REAL, expanded, job
 from benchmarks.pages import ROOT, Origin, markdown, mean_sd, publish
+from registry.features.student import StudentFeatures
 from sccs.data import load_dataset
 from sccs.pipeline import Pipeline
 from sccs.system.exits import guard
@@ -45,6 +46,7 @@ KINDS: dict[str, tuple[str, dict[str, str]]] = {  # precision of the features, e
     "the same once more": ("float32", {}),
     "without AVX-512": ("float32", AVX2),
     "in bfloat16": ("bfloat16", {}),
+    "in eight bits": ("int8", {}),
 }
 CHILD = """
 import sys, numpy as np
@@ -54,9 +56,9 @@ np.savez(sys.argv[1], *segmented(*sys.argv[2:]))
 
 
 def set_precision(pipeline: Pipeline, precision: str) -> None:
-    """Set the precision of the parts that compute features."""
+    """Set the precision of the parts that compute features; eight bits only of a student, the MAE has none."""
     for part in (pipeline.features, *pipeline.features.parts):
-        if hasattr(part, "precision"):
+        if isinstance(part, StudentFeatures) or (hasattr(part, "precision") and precision != "int8"):
             part.precision = precision
 
 

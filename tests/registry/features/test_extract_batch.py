@@ -18,6 +18,7 @@ def parts(folder):
     yield MAE(checkpoint=file, **{**PART, "stride": 10}, normalize="token", batch=3)
     yield StudentFeatures()
     yield StudentFeatures(precision="bfloat16")
+    yield StudentFeatures(precision="int8")
     yield Concat(of=["student", {"name": "filters", "sigmas": [1.0]}])
     yield Intensity()
 
