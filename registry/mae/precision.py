@@ -9,9 +9,9 @@ import torch
 Precision = Literal["float32", "bfloat16", "auto"]
 
 
-def uses_bfloat16(precision: Precision, device: str) -> bool:
-    """Whether a part with this `precision` computes in bfloat16 on `device`."""
-    return precision == "bfloat16" or (precision == "auto" and multiplies_bfloat16(device))
+def uses_bfloat16(precision: Precision | Literal["int8"], device: str) -> bool:
+    """Whether a part with this `precision` computes in bfloat16 on `device`, where it computes in floating point."""
+    return precision == "bfloat16" or (precision in ("auto", "int8") and multiplies_bfloat16(device))
 
 
 def multiplies_bfloat16(device: str) -> bool:

@@ -8,6 +8,8 @@ image.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -52,7 +54,12 @@ class Student(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         fine = self.fine(images[:, None].contiguous(memory_format=torch.channels_last))
         middle = self.middle(fine)
-        near, coarse = torch.cat([F.avg_pool2d(fine, 2), middle], 1), self.coarse(middle)
+        return self.combined(F.avg_pool2d(fine, 2), middle, self.coarse(middle))
+
+    def combined(self, fine: Tensor, middle: Tensor, coarse: Tensor) -> Tensor:
+        """Features from the three scales (B, channels, h, w): `fine`, averaged, and `middle` at a quarter of the
+        resolution, `coarse` at an eighth."""
+        near = torch.cat([fine, middle], 1)
         convolution, *after = self.mix
         assert isinstance(convolution, nn.Conv2d)
         of_near, of_coarse = convolution.weight.tensor_split([near.shape[1]], 1)
@@ -81,7 +88,7 @@ def fused(student: Student) -> Student:
     return student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 
 
-def features(student: Student, image: Tensor) -> Tensor:
+def features(student: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
     """Image (H, W) of any size -> features (ceil(H/4), ceil(W/4), out); images (B, H, W) -> (B, ...)."""
     H, W = image.shape[-2:]
     padded = F.pad(image.view(-1, H, W), (0, -W % COARSEST, 0, -H % COARSEST), mode="reflect")

@@ -12,6 +12,7 @@ from pydantic import Field
 from registry.base import GraphBuilder, UserError, expect
 from registry.numeric.compiled import at_once, compiled
 from registry.numeric.memory import check_pairs
+from registry.numeric.processor import multiplies_int8
 from registry.spg.graphs import Nodes, RegionGraph
 from registry.spg.propagation import Propagation
 
@@ -33,7 +34,8 @@ def pairwise_squared(X: torch.Tensor, Y: torch.Tensor) -> torch.Tensor:
 
 def rounded(X: torch.Tensor) -> torch.Tensor:
     """X (..., n, d) minus the mean of the nodes, in whole multiples, at most 127, of a power of two near a sixteenth of
-    its root mean square: float32. Distances between nodes then err by less than a hundredth, and products are exact."""
+    its root mean square: float32. Products are exact. Distances err by about a hundredth, and by more for nodes so far
+    out that their coordinates are cut off."""
     X = X - X.mean(-2, keepdim=True)
     rms = X.square().mean((-2, -1), keepdim=True).sqrt().clamp(min=1e-30)
     return (X * torch.exp2(4 - rms.log2().round())).round_().clamp_(-127, 127)
@@ -78,19 +80,13 @@ def _nearest_on_cpu(X: torch.Tensor, rows: int, whole: bool, nearest: torch.Tens
     nearest[:] = torch.arange(len(X))[:, None]
     least = np.full(nearest.shape, np.inf, np.float32)
     multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = torch.mm
-    if whole and _multiplies_int8():
+    if whole and multiplies_int8():
         X, multiply = X.to(torch.int8), torch._int_mm
     blocks = X.split(rows)
     for a, block in enumerate(blocks):
         for b in range(a, len(blocks)):  # so that every node is compared with the others in order
             product = multiply(block, blocks[b].T).numpy()
             _select(product, square, a * rows, b * rows, least, nearest.numpy())
-
-
-def _multiplies_int8() -> bool:
-    """Whether this CPU multiplies int8 matrices natively, in a quarter of the time; the result is the same. PyTorch has
-    no public names for either."""
-    return hasattr(torch, "_int_mm") and bool(getattr(torch.cpu, "_is_vnni_supported", bool)())
 
 
 @compiled
@@ -170,8 +166,8 @@ class AffinityGraph(GraphBuilder):
     distance: `squared` (paper) or `plain`, exp(-||F_i - F_j|| / kappa) (the group's later code).
     edges: `all` pairs (as printed); `knn`, each node's `neighbours` nearest, symmetrised; `adjacent`, touching
     regions; `knn+adjacent`, both.
-    precision: of the features by which neighbours are chosen; `int8` takes half of the time and changes one edge in
-    fifty. The affinity of an edge is always that of the features as they are.
+    precision: of the features by which neighbours are chosen; `int8` takes about half of the time and changes few edges
+    (benchmarks/speed/neighbours.py). The affinity of an edge is always that of the features as they are.
     propagation: how the product with the normalised affinity is computed: `csr`, `dense` or `dgl`, DGL's own kernel;
     `auto` chooses (`registry.spg.propagation`).
     """
