@@ -13,6 +13,7 @@ from benchmarks.speed import beside as besides
 from benchmarks.speed import engine, scaling
 from benchmarks.speed import estimates as estimated
 from benchmarks.speed import neighbours as near
+from benchmarks.speed import student as students
 from benchmarks.speed import throughput as throughputs
 from benchmarks.speed import trees as forests
 from benchmarks.speed import whole as images
@@ -226,6 +227,16 @@ def neighbours(results: Path) -> str:
     return sourced(near.table(rows), f"{Origin.read(path)}; seconds, medians (ranges) of rounds.")
 
 
+def student(results: Path) -> str:
+    """The student in its precisions."""
+    path = results / "quick" / "student.csv"
+    said = (
+        f"{Origin.read(path)}; seconds for 560 x 560 px, medians (ranges) of rounds; *apart*: root mean square "
+        "distance from the features in float32, over their standard deviation."
+    )
+    return sourced(students.table([list(row.values()) for row in lines(path)]), said)
+
+
 def beside(results: Path) -> str:
     """This version against the last one whose runs used neither DGL nor FAISS."""
     path = results / "quick" / "engine.csv"
@@ -280,5 +291,6 @@ QUOTES: dict[str, Callable[[Path], str]] = {
     "slic": slic,
     "areas": areas,
     "neighbours": neighbours,
+    "student": student,
     "trees": trees,
 }

@@ -166,7 +166,7 @@ class AffinityGraph(GraphBuilder):
     distance: `squared` (paper) or `plain`, exp(-||F_i - F_j|| / kappa) (the group's later code).
     edges: `all` pairs (as printed); `knn`, each node's `neighbours` nearest, symmetrised; `adjacent`, touching
     regions; `knn+adjacent`, both.
-    precision: of the features by which neighbours are chosen; `int8` takes about half of the time and changes few edges
+    precision: of the features by which neighbours are chosen; `int8` takes less time and changes few edges
     (benchmarks/speed/neighbours.py). The affinity of an edge is always that of the features as they are.
     propagation: how the product with the normalised affinity is computed: `csr`, `dense` or `dgl`, DGL's own kernel;
     `auto` chooses (`registry.spg.propagation`).
