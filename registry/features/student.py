@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import torch
 
@@ -11,7 +9,7 @@ from registry.base import FeatureMap, Features, TensorMap
 from registry.mae import eight_bits
 from registry.mae.checkpoint import STUDENT, checkpoint_path, read_checkpoint, weights_hash
 from registry.mae.eight_bits import EightBits
-from registry.mae.precision import Precision, uses_bfloat16
+from registry.mae.precision import WithBytes, uses_bfloat16
 from registry.mae.student import STEP, Student, features, fused
 from registry.ranges import Width
 
@@ -31,12 +29,7 @@ class StudentFeatures(Features):
     """
 
     def __init__(
-        self,
-        *,
-        checkpoint: str = "bundled",
-        width: Width = 32,
-        q: Width = 192,
-        precision: Precision | Literal["int8"] = "auto",
+        self, *, checkpoint: str = "bundled", width: Width = 32, q: Width = 192, precision: WithBytes = "auto"
     ):
         self.checkpoint = checkpoint
         self.width = width

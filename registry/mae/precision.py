@@ -7,9 +7,10 @@ from typing import Literal
 import torch
 
 Precision = Literal["float32", "bfloat16", "auto"]
+WithBytes = Literal["float32", "bfloat16", "int8", "auto"]
 
 
-def uses_bfloat16(precision: Precision | Literal["int8"], device: str) -> bool:
+def uses_bfloat16(precision: Precision | WithBytes, device: str) -> bool:
     """Whether a part with this `precision` computes in bfloat16 on `device`, where it computes in floating point."""
     return precision == "bfloat16" or (precision in ("auto", "int8") and multiplies_bfloat16(device))
 
