@@ -27,9 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     be_quiet(args.__dict__.pop("quiet"))
     given = vars(args).items()  # `--page` without a file is empty
-    if empty := [
-        name for name, value in given if name != "page" and (value == "" or (type(value) is list and "" in value))
-    ]:
+    if empty := [n for n, value in given if n != "page" and "" in (value if isinstance(value, list) else [value])]:
         parser.error(f"argument {empty[0]} is empty")
     return guard(lambda: COMMANDS[args.command](_of_latest(args)))()
 

@@ -199,7 +199,7 @@ def _write_clusters(
         log.image(f"{part}/{view.key}/bases", basis_mosaic(view.bases, view.regions), 0)
 
     planes = segment_volume(pipeline, volume, counted, drawn=shown, draw=draw, done=done)
-    legend = cluster_legend(read_names(out), pipeline.k)
+    legend = cluster_legend(read_names(out), pipeline.k, pipeline.gone)
     _write_planes(out, volume, CLUSTERS, counted.neighbours.watch(planes, volume), legend)
 
 

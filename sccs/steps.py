@@ -27,7 +27,7 @@ from sccs.inference import teach as lessons
 from sccs.inference.sparse import ClassNames, Points, is_table, named_codes, read_image, read_table, shape_of
 from sccs.inference.suggest import Suggestion, suggestions
 from sccs.model import folder
-from sccs.model.edits import Edits, gone
+from sccs.model.edits import Edits
 from sccs.model.fovs import pooled, training_fovs
 from sccs.model.model import Model
 from sccs.model.teacher import Teacher
@@ -315,7 +315,7 @@ def _edited(run: Path, clusters: Sequence[int], device: str) -> tuple[State, Pip
     """What a split or merge starts from. Raises UserError if a cluster does not exist."""
     check_finished(run)
     state, model = read_state(run), Pipeline.load(run, device)
-    merged = gone(model.edits.edits) if model.edits else []
+    merged = model.gone
     for cluster in clusters:
         if not 0 <= cluster < model.k or cluster in merged:
             there = [c for c in range(model.k) if c not in merged]

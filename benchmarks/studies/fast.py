@@ -1,7 +1,7 @@
 """What the shortcuts of the fast recipe cost, on training images: iterations of SLIC, neighbours and student in bytes.
 
     SCCS_DATA=DIR python -m benchmarks.studies.fast [--data platelet hela cdeep3m vnc] [--seeds 0 1 2 3 4]
-                                                          [--jobs 1] [--out benchmarks/results/fast]
+                                                    [--jobs 1] [--out benchmarks/results/fast]
 
 No test image is used: as in `benchmarks.studies.study_sccs`, a system is trained on a set's training images, without
 labels, with the iterations of size `quick`; then the mapping is fitted on half of their places, and the other half is

@@ -23,7 +23,7 @@ class StudentFeatures(Features):
     checkpoint: "bundled" (see registry/mae/weights/student_vem.md) or a file written by distillation.
     width, q: must be those of the checkpoint. `device`: of the net.
     precision: `bfloat16` takes about half the time on CPUs with native support (AMX, AVX512_BF16) and on GPUs, and is
-    far slower on those that must emulate it. Features differ by less than a hundredth of their deviation. `auto`
+    far slower on those that must emulate it. Features differ by about a fortieth of their deviation. `auto`
     (default): bfloat16 if `registry.mae.precision.multiplies_bfloat16`, else float32. `int8`: on CPUs with VNNI,
     convolutions of eight bits (`registry.mae.eight_bits`), in less time; all else, and other devices, as with `auto`.
     """

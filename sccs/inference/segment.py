@@ -41,7 +41,6 @@ from sccs.inference.source import (
 )
 from sccs.inference.workers import import_distributed
 from sccs.model import batches
-from sccs.model.edits import gone
 from sccs.model.model import Model
 from sccs.system.apart import check_apart
 from sccs.system.files import atomic_path, temporary_folder
@@ -197,7 +196,7 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
     elif options.classes:
         table, legend = named_meaning(model)
     else:
-        legend = cluster_legend(entries, model.k, [] if model.edits is None else gone(model.edits.edits))
+        legend = cluster_legend(entries, model.k, model.gone)
     if is_zarr(output) or options.by_slices or options.mask is not None:
         legend.names.setdefault(EMPTY, "not segmented")
     settings: dict[str, Any] = {

@@ -59,7 +59,6 @@ class cluster:
                 threads_per_worker=1,
                 dashboard_address=None,
                 memory_limit=0,
-                env=variables,
                 silence_logs=logging.ERROR,
             )
         self.opened = [distributed.Client(local), local]

@@ -15,7 +15,7 @@ import torch
 from registry.base import UserError
 from registry.spg.graphs import RegionGraph
 from sccs.model import batches, folder
-from sccs.model.edits import Edits
+from sccs.model.edits import Edits, gone
 from sccs.model.parts import Parts
 from sccs.model.segmented import STAGES, Segmented
 from sccs.model.teacher import Taught, Teacher
@@ -56,6 +56,11 @@ class Model(Parts):
     def k(self) -> int:
         """Number of clusters, including those made by splits."""
         return self.edits.clusters if self.edits else super().k
+
+    @property
+    def gone(self) -> list[int]:
+        """The clusters that the user merged into others."""
+        return gone(self.edits.edits) if self.edits else []
 
     @classmethod
     def from_recipe(cls, recipe: str | Path | Mapping, overrides: Sequence[str] = (), **options: Any) -> Self:

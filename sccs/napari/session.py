@@ -27,7 +27,6 @@ from sccs.inference.blocks import overlapping
 from sccs.inference.labels import Classes, Slice, segment_slice
 from sccs.inference.segment import taught_meaning
 from sccs.inference.teach import take
-from sccs.model.edits import gone
 from sccs.model.folder import digest
 from sccs.napari.watch import Watch, WatchedLog, WatchedVolume, unwatched, watched_iterations
 from sccs.recipe import load_recipe
@@ -257,7 +256,7 @@ class Session:
             raise UserError("the name is empty: enter one, such as nucleus")
         names, colours = parse_assignments([f"{cluster}={text}"], self.model.k)
         assert self.run is not None
-        if self.model.edits is not None and cluster in gone(self.model.edits.edits):
+        if cluster in self.model.gone:
             raise UserError(f"cluster {cluster} was merged into another: name that one")
         with held(self.run, "napari", wait=BRIEFLY):
             self.model.names = name_clusters(self.run, names, colours)
@@ -266,8 +265,7 @@ class Session:
 
     def cluster_legend(self) -> Legend:
         """Names and colours of the clusters."""
-        edits = self.model.edits
-        return cluster_legend(self.names, self.model.k, [] if edits is None else gone(edits.edits))
+        return cluster_legend(self.names, self.model.k, self.model.gone)
 
     def class_table(self) -> tuple[np.ndarray, Legend]:
         """Table (k,) uint8 from clusters to class codes, as `sccs segment --classes` writes them, and their meaning.

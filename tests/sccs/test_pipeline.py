@@ -10,6 +10,8 @@ import torch
 
 import sccs
 from registry.base import UserError
+from registry.mae.eight_bits import EightBits
+from registry.numeric.processor import multiplies_int8
 from sccs.data.volumes import FOV
 from sccs.model.fovs import anchor_score
 from sccs.pipeline import Pipeline
@@ -224,6 +226,20 @@ def test_an_untrained_model_says_so_and_writes_nothing(tmp_path):
         with pytest.raises(UserError, match="not trained yet: call fit"):
             use()
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not multiplies_int8(), reason="this processor does not multiply bytes natively")
+def test_the_fast_recipe_computes_features_and_neighbours_in_bytes(monkeypatch):
+    calls = []
+    for owner, name in ((EightBits, "__call__"), (torch, "_int_mm")):
+        whole = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *a, name=name, whole=whole: calls.append(name) or whole(*a))
+    short = ["train.iterations=20", "clusterer.warmup=5"]
+    fast = Pipeline.from_recipe("sccs_fast", short).fit([three_greys()])
+    assert set(calls) == {"__call__", "_int_mm"}
+    calls.clear()
+    fast.segment(three_greys(5))
+    assert set(calls) == {"__call__", "_int_mm"}
 
 
 def test_a_lazy_array_of_booleans_stays_lazy():

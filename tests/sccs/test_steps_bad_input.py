@@ -300,3 +300,5 @@ def test_a_merged_cluster_is_in_no_legend(folder, trained):  # noqa: F811
     (label,) = [each["ome"]["image-label"] for each in kept if "image-label" in each.get("ome", {})]
     assert sorted(each["label-value"] for each in label["properties"]) == [0, 2, 3, 255]
     assert 1 not in [each["label-value"] for each in label["colors"]]
+    with tifffile.TiffFile(run / "segmentation" / "a_clusters.tif") as file:
+        assert [line.split(" = ")[0] for line in file.imagej_metadata["Info"].split("\n")] == ["0", "2", "3", "255"]
