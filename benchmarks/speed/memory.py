@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -81,11 +81,19 @@ def _make_volume(path: Path, shape: tuple[int, int, int], fov: int, textured: in
             array[z : z + depth, span.start : span.stop] = part
 
 
-def peak_of(command: list[str]) -> tuple[float, float]:
-    """GiB and seconds of a command with all its children."""
+class Peak(NamedTuple):
+    """Peak memory, GiB, of a command with all its children, and of the largest of these processes; its seconds."""
+
+    total: float
+    largest: float
+    seconds: float
+
+
+def peak_of(command: list[str]) -> Peak:
+    """Execute a command. Raises RuntimeError if it fails."""
     import psutil
 
-    start, peak = time.perf_counter(), 0
+    start, peak, largest = time.perf_counter(), 0, 0
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     top = psutil.Process(process.pid)
     while process.poll() is None:
@@ -93,9 +101,10 @@ def peak_of(command: list[str]) -> tuple[float, float]:
         try:
             for each in (top, *top.children(recursive=True)):
                 try:
-                    total += each.memory_info().rss
+                    size = each.memory_info().rss
                 except psutil.NoSuchProcess:
                     continue
+                total, largest = total + size, max(largest, size)
         except psutil.NoSuchProcess:
             pass
         peak = max(peak, total)
@@ -103,7 +112,7 @@ def peak_of(command: list[str]) -> tuple[float, float]:
     if process.returncode:
         assert process.stderr is not None
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {process.stderr.read()[-2000:]}")
-    return peak / 2**30, time.perf_counter() - start
+    return Peak(peak / 2**30, largest / 2**30, time.perf_counter() - start)
 
 
 def _picture(sizes: Sequence[float], peaks: Sequence[float], path: Path) -> None:
@@ -139,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for size in args.sizes:
             shape, volume = shape_of(size), Path(scratch) / "volume.ome.zarr"
             _make_volume(volume, shape, fov, args.textured)
-            peak, seconds = peak_of(
+            peak, _, seconds = peak_of(
                 [
                     sys.executable,
                     "-m",

@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             make_map(source, shape)
             options = ["--workers", str(args.workers), *(["--split"] if args.split else [])]
             before = cpu_seconds()
-            peak, seconds = peak_of([sys.executable, "-m", "sccs", "objects", str(source), str(out), *options])
+            peak, _, seconds = peak_of([sys.executable, "-m", "sccs", "objects", str(source), str(out), *options])
             used = cpu_seconds() - before
             with open(out / "objects.csv", newline="") as file:
                 count = sum(1 for _ in csv.reader(file)) - 1

@@ -7,8 +7,8 @@ Images are uint8, of repeated smooth noise. --textured N: only N fields of view 
 value, and are read and left out, so that times are of reading, writing and stitching. 0: all hold noise. --gib 0 and
 --sides 0 leave out the volume and the slices.
 --quick: a volume of 1/64 GiB, all of it textured, and sides to 20,000 px with 8 textured fields of view. Memory is the
-peak of the command with all its processes, also divided by its workers. Writes OUT/whole.md and .csv, anew
-after each image.
+peak of the command with all its processes (shared pages count for each), and of the largest of them, a worker if there
+are several. Writes OUT/whole.md and .csv, anew after each image.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sccs.system.exits import guard
 COMMAND = "python -m benchmarks.speed.whole"
 FOV = 560
 TEXT = "Images of smooth noise; fields of view that are not textured are read and left out."
-HEADER = ["what", "z", "y", "x", "textured", "workers", "seconds", "peak, GiB"]
+HEADER = ["what", "z", "y", "x", "textured", "workers", "seconds", "peak, GiB", "largest process, GiB"]
 
 
 def make_image(path: Path, shape: tuple[int, int, int], textured: int) -> int:
@@ -58,12 +58,10 @@ def make_image(path: Path, shape: tuple[int, int, int], textured: int) -> int:
 def table(rows: Sequence[Sequence[str]]) -> str:
     """The CSV's rows as a table."""
     lines = []
-    for what, z, y, x, textured, workers, seconds, peak in rows:
-        pixels, each = int(z) * int(y) * int(x), float(peak) / int(workers)
-        shape, speed = " x ".join((z, y, x)), f"{pixels / float(seconds) / 1e6:.2f}"
-        lines.append([what, shape, textured, workers, f"{float(seconds):.0f}", speed, peak, f"{each:.2f}"])
-    heads = ["what", "shape (z, y, x)", "textured FOVs", "workers", "seconds", "Mpx/s", "peak, GiB", "a worker, GiB"]
-    return markdown(heads, lines)
+    for what, z, y, x, textured, workers, seconds, *peaks in rows:
+        shape, speed = " x ".join((z, y, x)), f"{int(z) * int(y) * int(x) / float(seconds) / 1e6:.2f}"
+        lines.append([what, shape, textured, workers, f"{float(seconds):.0f}", speed, *peaks])
+    return markdown(["what", "shape (z, y, x)", "textured FOVs", "workers", "seconds", "Mpx/s", *HEADER[-2:]], lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,8 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 continue
             held = make_image(image, shape, textured)
             command = [sys.executable, "-m", "sccs", "segment", run, image, labels, "--overwrite", "--device", "cpu"]
-            peak, seconds = peak_of([*map(str, command), "--workers", str(workers)])
-            rows.append([what, *map(str, (*shape, held, workers)), f"{seconds:.1f}", f"{peak:.2f}"])
+            peak = peak_of([*map(str, command), "--workers", str(workers)])
+            sizes = f"{peak.total:.2f}", f"{peak.largest:.2f}"
+            rows.append([what, *map(str, (*shape, held, workers)), f"{peak.seconds:.1f}", *sizes])
             print(*rows[-1], sep=", ", flush=True)
             publish(args.out, "whole", "Whole images", origin, f"{TEXT}\n\n{table(rows)}", HEADER, rows)
     print(args.out / "whole.md")

@@ -79,6 +79,7 @@ def _nearest_on_cpu(X: torch.Tensor, rows: int, whole: bool, nearest: torch.Tens
     square = X.square().sum(1).div_(2).numpy()
     nearest[:] = torch.arange(len(X))[:, None]
     least = np.full(nearest.shape, np.inf, np.float32)
+    bound = np.full(len(X), np.inf, np.float32)
     multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = torch.mm
     if whole and multiplies_int8():
         X, multiply = X.to(torch.int8), torch._int_mm
@@ -86,37 +87,51 @@ def _nearest_on_cpu(X: torch.Tensor, rows: int, whole: bool, nearest: torch.Tens
     for a, block in enumerate(blocks):
         for b in range(a, len(blocks)):  # so that every node is compared with the others in order
             product = multiply(block, blocks[b].T).numpy()
-            _select(product, square, a * rows, b * rows, least, nearest.numpy())
+            _select(product, square, a * rows, b * rows, least, bound, nearest.numpy())
 
 
 @compiled
 def _select(
-    product: np.ndarray, square: np.ndarray, first: int, second: int, least: np.ndarray, nearest: np.ndarray
+    product: np.ndarray,
+    square: np.ndarray,
+    first: int,
+    second: int,
+    least: np.ndarray,
+    bound: np.ndarray,
+    nearest: np.ndarray,
 ) -> None:
     """Keep in `nearest` (n, m) the nodes that are nearest so far, in `least` (n, m) half of their squared distances,
-    (||x_i||^2 + ||x_j||^2) / 2 - x_i.x_j: product (rows, columns), x_i.x_j of the nodes i from `first` and j from
-    `second` on, later ones or the same; square (n,), half of ||x_i||^2."""
-    m = nearest.shape[1]
+    (||x_i||^2 + ||x_j||^2) / 2 - x_i.x_j, in `bound` (n,) the largest of each row: product (rows, columns), x_i.x_j of
+    the nodes i from `first` and j from `second` on, later ones or the same; square (n,), half of ||x_i||^2."""
+    m, columns = nearest.shape[1], product.shape[1]
+    those = slice(second, second + columns)
+    d2, near, some = np.empty(columns, np.float32), np.empty(columns, np.uint8), np.empty(columns + 1, np.int64)
     for r in range(len(product)):
-        i, line = first + r, product[r]
-        own = square[i]
-        worst = least[i, m - 1]
-        for c in range(len(line)):
+        i, line, squares, bounds = first + r, product[r], square[those], bound[those]
+        own, limit = square[i], bound[i]
+        for c in range(columns):  # branch-free, for vector instructions
+            d2[c] = max((own + squares[c]) - np.float32(line[c]), np.float32(0))
+            near[c] = (d2[c] < limit) | (d2[c] < bounds[c])
+        found = 0
+        for c in range(columns):
+            some[found] = c
+            found += near[c]
+        for c in some[:found]:
             j = second + c
-            d2 = max((own + square[j]) - np.float32(line[c]), np.float32(0))
-            if d2 < worst and j != i:
+            if d2[c] < bound[i] and j != i:
                 place = m - 1
-                while place > 0 and least[i, place - 1] > d2:
+                while place > 0 and least[i, place - 1] > d2[c]:
                     least[i, place], nearest[i, place] = least[i, place - 1], nearest[i, place - 1]
                     place -= 1
-                least[i, place], nearest[i, place] = d2, j
-                worst = least[i, m - 1]
-            if first != second and d2 < least[j, m - 1]:
+                least[i, place], nearest[i, place] = d2[c], j
+                bound[i] = least[i, m - 1]
+            if first != second and d2[c] < bound[j]:
                 place = m - 1
-                while place > 0 and least[j, place - 1] > d2:
+                while place > 0 and least[j, place - 1] > d2[c]:
                     least[j, place], nearest[j, place] = least[j, place - 1], nearest[j, place - 1]
                     place -= 1
-                least[j, place], nearest[j, place] = d2, i
+                least[j, place], nearest[j, place] = d2[c], i
+                bound[j] = least[j, m - 1]
 
 
 def squared_lengths(X: torch.Tensor, i: torch.Tensor, j: torch.Tensor, rows: int = 256) -> torch.Tensor:
@@ -132,23 +147,20 @@ def squared_lengths(X: torch.Tensor, i: torch.Tensor, j: torch.Tensor, rows: int
 
 @compiled
 def _squared_lengths(X: np.ndarray, i: np.ndarray, j: np.ndarray, lengths: np.ndarray) -> None:
-    """Fill `lengths` (E,) with the squared distances of pairs i, j (E,) of X (n, d), summed in sixteen lanes, which
-    suits vector instructions."""
+    """Fill `lengths` (E,) with the squared distances of pairs i, j (E,) of X (n, d), in sixteen sums, each of every
+    sixteenth channel, as loops without a branch become vector instructions."""
     d = X.shape[1]
-    lanes = np.empty(16, np.float32)
+    sums = np.empty(d, np.float32)
     for e in range(len(i)):
         one, other = X[i[e]], X[j[e]]
-        lanes[:] = 0
-        for start in range(0, d - 15, 16):
-            for k in range(16):
-                apart = one[start + k] - other[start + k]
-                lanes[k] += apart * apart
-        for k in range(d - d % 16, d):
+        for k in range(d):
             apart = one[k] - other[k]
-            lanes[k % 16] += apart * apart
+            sums[k] = apart * apart
+        for k in range(16, d):
+            sums[k] += sums[k - 16]
         total = np.float32(0)
-        for k in range(16):
-            total += lanes[k]
+        for k in range(min(16, d)):
+            total += sums[d - 1 - (d - 1 - k) % 16]  # the last place of the k-th sum
         lengths[e] = total
 
 
