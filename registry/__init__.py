@@ -116,3 +116,4 @@ schema = PARTS.schema  # schema(role, name) -> pydantic model of the class's arg
 register = PARTS.register  # register(role, name, class or "module:Class", description="")
 load_plugin = PARTS.load_plugin  # load_plugin(module name or path of a .py file)
 is_loaded = PARTS.is_loaded  # is_loaded(module name or path) -> whether this process has imported it
+added = PARTS.added  # added() -> the parts of plug-ins in use, for a message

@@ -70,6 +70,7 @@ class Registry:
         }
         self._failed: dict[str, str] = {}  # plug-in -> why it could not be imported
         self._plugins: set[str] = set()
+        self._added: dict[tuple[str, str], str] = {}  # what `added` returns
         self._scanned = False
 
     def register(
@@ -125,6 +126,9 @@ class Registry:
     def get(self, role: str, name: str) -> type:
         """The class of a part, imported if necessary."""
         entry = self._find(role, name)
+        who = f" ({entry.plugin})" if entry.plugin else ""
+        if who:
+            self._added[role, entry.name] = f"{role} {entry.name!r}{who}"
         if isinstance(entry.target, str):
             try:
                 entry.target = _import_class(entry.target, role)
@@ -134,9 +138,12 @@ class Registry:
                 if entry.plugin is None and not isinstance(error, ModuleNotFoundError):
                     raise  # our own bugs keep their traceback
                 hint = f"; {faiss_install()}" if getattr(error, "name", "") == "faiss" else ""
-                who = f" ({entry.plugin})" if entry.plugin else ""
                 raise UserError(f"{role} {entry.name!r}{who} cannot be imported: {_reason(error)}{hint}") from error
         return entry.target
+
+    def added(self) -> list[str]:
+        """Parts of plug-ins that this process has asked for, for a message: role, name and source of each."""
+        return list(self._added.values())
 
     def schema(self, role: str, name: str) -> Any:
         """A pydantic model whose fields are the keyword arguments of the part's ``__init__``.

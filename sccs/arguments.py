@@ -430,7 +430,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="sccs",
         description=(sccs.__doc__ or "").partition("\n")[0],
         epilog="RUN: a run's folder, or `latest` for the newest in runs/. Exit codes: 0 success, 2 invalid input, "
-        "1 a bug in sccs, 130 interrupted",
+        "1 a bug in sccs or a plug-in, 130 interrupted",
     )
     parser.add_argument("--version", action="version", version=f"sccs {sccs.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

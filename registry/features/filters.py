@@ -83,58 +83,68 @@ def grey_levels(image: np.ndarray) -> np.ndarray:
 
 def _responses(image: np.ndarray, square: np.ndarray, sigma: float, planes: np.ndarray) -> None:
     """Fill `planes` (5, H, W) of one scale; square: of the image."""
-    mean = gaussian(image, sigma)
-    dy, dx, *products = _derivatives(mean, np.float32(sigma / 8), np.float32(sigma**2), planes[2])
-    np.hypot(dy, dx, out=planes[1])
-    _deviation_and_coherence(mean, gaussian(square, sigma), *(gaussian(each, sigma) for each in products), planes)
+    planes[0] = gaussian(image, sigma)
+    wide = np.pad(planes[0], 1, mode="edge")
+    products = _derivatives(wide, np.float32(sigma / 8), np.float32(sigma**2), planes[1], planes[2])
+    _deviation_and_coherence(gaussian(square, sigma), *(gaussian(each, sigma) for each in products), planes)
 
 
 @compiled
 def _derivatives(
-    mean: np.ndarray, unit: np.float32, unit2: np.float32, blob: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Gradient dy, dx (H, W) of an image (H, W), by Sobel's sums of eight pixels, times `unit`; their products dy^2,
-    dx^2, dx dy; into `blob` the Laplacian times `unit2`. Rounded as `scipy.ndimage.sobel` and `laplace` do."""
-    H, W = mean.shape
-    out = np.empty((5, H, W), np.float32)
-    down, across = np.empty(W, np.float32), np.empty(W, np.float32)
+    wide: np.ndarray, unit: np.float32, unit2: np.float32, slope: np.ndarray, blob: np.ndarray
+) -> np.ndarray:
+    """Products dy^2, dx^2 and dx dy (3, H, W) of the gradient of an image, by Sobel's sums of eight pixels, times
+    `unit`. Fill `slope` (H, W) with its magnitude and `blob` (H, W) with the Laplacian times `unit2`.
+
+    wide: the image, its border repeated (H + 2, W + 2). Rounded as `scipy.ndimage.sobel` and `laplace` do. Each loop
+    fills one array, which suits vector instructions.
+    """
+    H, W = blob.shape
+    products = np.empty((3, H, W), np.float32)
+    down, dy, dx = np.empty(W + 2, np.float32), np.empty(W, np.float32), np.empty(W, np.float32)
     two = np.float64(2)
     for y in range(H):
-        above, here, below = mean[max(y - 1, 0)], mean[y], mean[min(y + 1, H - 1)]
+        above, here, below = wide[y], wide[y + 1], wide[y + 2]
+        for x in range(W + 2):
+            down[x] = np.float64(below[x]) - np.float64(above[x])
         for x in range(W):
-            over, under = np.float64(above[x]), np.float64(below[x])
-            down[x] = under - over
-            across[x] = two * np.float64(here[x]) + (over + under)
-        # dx: the difference is rounded first, then summed along y
+            dy[x] = np.float32(two * np.float64(down[x + 1]) + (np.float64(down[x]) + np.float64(down[x + 2]))) * unit
+        for x in range(W):  # the differences are rounded first, then summed
+            first = np.float32(np.float64(above[x + 2]) - np.float64(above[x]))
+            middle = np.float32(np.float64(here[x + 2]) - np.float64(here[x]))
+            last = np.float32(np.float64(below[x + 2]) - np.float64(below[x]))
+            dx[x] = np.float32(two * np.float64(middle) + (np.float64(first) + np.float64(last))) * unit
         for x in range(W):
-            left, right = max(x - 1, 0), min(x + 1, W - 1)
-            first = np.float32(np.float64(above[right]) - np.float64(above[left]))
-            middle = np.float32(np.float64(here[right]) - np.float64(here[left]))
-            last = np.float32(np.float64(below[right]) - np.float64(below[left]))
-            gx = np.float32(two * np.float64(middle) + (np.float64(first) + np.float64(last))) * unit
-            gy = np.float32(two * np.float64(down[x]) + (np.float64(down[left]) + np.float64(down[right]))) * unit
-            vertical = np.float32(-two * np.float64(here[x]) + (np.float64(above[x]) + np.float64(below[x])))
-            horizontal = np.float32(-two * np.float64(here[x]) + (np.float64(here[left]) + np.float64(here[right])))
-            out[0, y, x], out[1, y, x] = gy, gx
-            out[2, y, x], out[3, y, x], out[4, y, x] = gy * gy, gx * gx, gy * gx
+            centre = -two * np.float64(here[x + 1])
+            vertical = np.float32(centre + (np.float64(above[x + 1]) + np.float64(below[x + 1])))
+            horizontal = np.float32(centre + (np.float64(here[x]) + np.float64(here[x + 2])))
             blob[y, x] = (vertical + horizontal) * unit2
-    return out[0], out[1], out[2], out[3], out[4]
+        for x in range(W):
+            slope[y, x] = np.sqrt(np.float64(dy[x]) * np.float64(dy[x]) + np.float64(dx[x]) * np.float64(dx[x]))
+        for x in range(W):
+            products[0, y, x] = dy[x] * dy[x]
+        for x in range(W):
+            products[1, y, x] = dx[x] * dx[x]
+        for x in range(W):
+            products[2, y, x] = dy[x] * dx[x]
+    return products
 
 
 @compiled
 def _deviation_and_coherence(
-    mean: np.ndarray, square: np.ndarray, yy: np.ndarray, xx: np.ndarray, yx: np.ndarray, planes: np.ndarray
+    square: np.ndarray, yy: np.ndarray, xx: np.ndarray, yx: np.ndarray, planes: np.ndarray
 ) -> None:
-    """Fill the planes 0, 3 and 4 of `planes` (5, H, W) from smoothed images (H, W)."""
-    H, W = mean.shape
+    """Fill the planes 3 and 4 of `planes` (5, H, W) from smoothed images (H, W); plane 0 is the smoothed image."""
+    H, W = square.shape
     none, four, least = np.float32(0), np.float32(4), np.float32(1e-6)
     for y in range(H):
+        mean, deviation, coherence = planes[0, y], planes[3, y], planes[4, y]
         for x in range(W):
-            m, along, apart, both = mean[y, x], yx[y, x], yy[y, x] - xx[y, x], yy[y, x] + xx[y, x]
-            variance = square[y, x] - m * m
-            planes[0, y, x] = m
-            planes[3, y, x] = np.sqrt(none if variance < none else variance)
-            planes[4, y, x] = np.sqrt(apart * apart + four * along * along) / (both + least)
+            variance = square[y, x] - mean[x] * mean[x]
+            deviation[x] = np.sqrt(none if variance < none else variance)
+        for x in range(W):
+            along, apart, both = yx[y, x], yy[y, x] - xx[y, x], yy[y, x] + xx[y, x]
+            coherence[x] = np.sqrt(apart * apart + four * along * along) / (both + least)
 
 
 def _extremes(image: np.ndarray, side: int, planes: np.ndarray) -> None:
@@ -155,10 +165,13 @@ def _profile(levels: np.ndarray, opened: np.ndarray, closed: np.ndarray, unit: f
     """Fill `planes` (3t, H, W), in standard deviations of `unit` grey levels, from an image (H, W) uint8 and its
     openings and closings (t, H, W) by t areas."""
     t, H, W = opened.shape
-    for y in range(H):
-        for x in range(W):
-            for i in range(t):
-                level, low, high = np.float32(levels[y, x]), np.float32(opened[i, y, x]), np.float32(closed[i, y, x])
-                planes[3 * i, y, x] = (level - low) / unit
-                planes[3 * i + 1, y, x] = (high - level) / unit
-                planes[3 * i + 2, y, x] = (low + high) / (2 * unit) - 3
+    for i in range(t):
+        for y in range(H):
+            level, low, high = levels[y], opened[i, y], closed[i, y]
+            lowered, raised, mean = planes[3 * i, y], planes[3 * i + 1, y], planes[3 * i + 2, y]
+            for x in range(W):
+                lowered[x] = (np.float32(level[x]) - np.float32(low[x])) / unit
+            for x in range(W):
+                raised[x] = (np.float32(high[x]) - np.float32(level[x])) / unit
+            for x in range(W):
+                mean[x] = (np.float32(low[x]) + np.float32(high[x])) / (2 * unit) - 3

@@ -7,12 +7,13 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from typing import Any
 
 
 def compiled(function: Callable) -> Callable:
-    """The function as machine code that releases the GIL. It rounds as written, and cannot call another compiled
-    function.
+    """The function as machine code that releases the GIL. It rounds as written, divides by zero as NumPy does, and
+    cannot call another compiled function.
 
     Compiling takes about a second; Numba caches the result next to the source or in the user's cache folder
     (NUMBA_CACHE_DIR); if neither is writable, each process compiles again. The first call also imports Numba, which
@@ -25,10 +26,11 @@ def compiled(function: Callable) -> Callable:
         if not made:
             from numba import njit
 
+            make = partial(njit, nogil=True, error_model="numpy")  # loops that divide can use vector instructions
             try:
-                made.append(njit(cache=True, nogil=True)(function))
+                made.append(make(cache=True)(function))
             except RuntimeError:  # Numba found no folder to keep it in
-                made.append(njit(nogil=True)(function))
+                made.append(make()(function))
         return made[0](*args)
 
     return call

@@ -178,24 +178,31 @@ def _moments_of_pixels(
     planes: np.ndarray, centre: np.ndarray, regions: np.ndarray, area: np.ndarray, pooled: np.ndarray
 ) -> None:
     """Fill `pooled` (n, 2, q) with mean and deviation of planes (q, H, W) over the pixels of each region: regions
-    (H, W); area (n,), px; centre (q,), near which the values lie."""
+    (H, W); area (n,), px; centre (q,), near which the values lie. Takes channels in pairs, whose sums do not wait for
+    each other; if q is odd, the last one twice."""
     q, H, W = planes.shape
-    for k in range(q):
-        near = centre[k]
-        sums, squares = np.zeros(len(area)), np.zeros(len(area))
+    sums = np.empty((4, len(area)))  # of the two channels and of their squares
+    for k in range(0, q, 2):
+        pair = k, min(k + 1, q - 1)
+        near, close = centre[pair[0]], centre[pair[1]]
+        sums[:] = 0
         for y in range(H):
-            values, labels = planes[k, y], regions[y]
+            values, others, labels = planes[pair[0], y], planes[pair[1], y], regions[y]
             x = 0
             while x < W:  # adjacent pixels of one region, whose sums stay in registers
                 region = labels[x]
-                first, second = sums[region], squares[region]
+                a, b, aa, bb = sums[0, region], sums[1, region], sums[2, region], sums[3, region]
                 while x < W and labels[x] == region:
-                    apart = np.float64(values[x]) - near
-                    first += apart
-                    second += apart * apart
+                    apart, away = np.float64(values[x]) - near, np.float64(others[x]) - close
+                    a += apart
+                    b += away
+                    aa += apart * apart
+                    bb += away * away
                     x += 1
-                sums[region], squares[region] = first, second
-        for r in range(len(area)):
-            mean = sums[r] / area[r]
-            pooled[r, 0, k] = mean + near
-            pooled[r, 1, k] = np.sqrt(max(squares[r] / area[r] - mean * mean, 0.0))
+                sums[0, region], sums[1, region], sums[2, region], sums[3, region] = a, b, aa, bb
+        for c in range(2):
+            channel = pair[c]
+            for r in range(len(area)):
+                mean = sums[c, r] / area[r]
+                pooled[r, 0, channel] = mean + centre[channel]
+                pooled[r, 1, channel] = np.sqrt(max(sums[2 + c, r] / area[r] - mean * mean, 0.0))

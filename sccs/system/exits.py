@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import registry
 from registry.base import UserError
 from sccs.system.files import disk_fault
 from sccs.system.text import printable
@@ -192,8 +193,9 @@ def _is_usage(error: SystemExit) -> bool:
 
 
 def _defect() -> int:
-    """Report the current exception as a bug in SCCS."""
+    """Report the current exception as a bug in SCCS or, as the traceback does not tell, in a plug-in that is in use."""
     with suppress(OSError):
         traceback.print_exc()
-    _tell("sccs: this is a bug in sccs; please report it with the lines above")
+    where = " or in ".join(["sccs", *registry.added()])
+    _tell(f"sccs: this is a bug in {where}; please report it with the lines above")
     return 1

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
+from scipy.ndimage import gaussian_filter
 
 from registry.base import UserError
 from registry.features.filters import Filters
@@ -70,6 +72,25 @@ def test_smoothing_is_gaussian():
     y, x = np.mgrid[-20:21, -20:21]
     expected = np.exp(-(y**2 + x**2) / (2 * 3.0**2)) / (2 * np.pi * 3.0**2)
     np.testing.assert_allclose(responses(image, 3.0)[..., SMOOTHED], expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("shape", [(64, 80), (1, 33), (5, 2)])
+@pytest.mark.parametrize("sigma", [1.0, 3.5])
+def test_responses_are_those_of_scipy_to_the_bit(sigma, shape):
+    image = noise(shape)
+    mean, square = gaussian_filter(image, sigma), gaussian_filter(image * image, sigma)
+    dy, dx = (ndimage.sobel(mean, axis) * np.float32(sigma / 8) for axis in (0, 1))
+    yy, xx, yx = (gaussian_filter(product, sigma) for product in (dy * dy, dx * dx, dy * dx))
+    expected = {
+        SMOOTHED: mean,
+        GRADIENT: np.hypot(dy.astype(float), dx.astype(float)).astype(np.float32),
+        BLOB: ndimage.laplace(mean) * np.float32(sigma**2),
+        DEVIATION: np.sqrt(np.maximum(square - mean * mean, 0)),
+        COHERENCE: np.sqrt((yy - xx) * (yy - xx) + 4 * yx * yx) / (yy + xx + np.float32(1e-6)),
+    }
+    found = responses(image, sigma)
+    for channel, values in expected.items():
+        assert np.array_equal(found[..., channel], values), channel
 
 
 @pytest.mark.parametrize("sigma", [1.0, 2.0, 4.0])
@@ -147,8 +168,6 @@ def test_areas_tell_how_large_a_structure_is_and_whether_it_is_bright_or_dark():
 
 
 def test_sides_are_minimum_and_maximum_of_a_square():
-    from scipy.ndimage import gaussian_filter
-
     image = noise()
     smooth, values = gaussian_filter(image, 1.0, mode="reflect"), Filters(sides=[7]).extract(image).values[..., 25:]
     for y, x in ((30, 40), (3, 3), (60, 76)):

@@ -11,7 +11,9 @@ import warnings
 
 import pytest
 
+import registry
 from registry.base import UserError
+from registry.registry import Registry
 from sccs.system.exits import guard
 
 
@@ -37,10 +39,26 @@ def test_user_errors_and_interruptions_are_one_line(error, code, text, capsys):
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("ours"), FileNotFoundError(2, "ours")])
-def test_a_defect_shows_its_traceback(error, capsys):
+def test_a_defect_shows_its_traceback(error, monkeypatch, capsys):
+    monkeypatch.setattr(registry, "added", list)  # other tests use plug-ins
     assert guard(raising(error))() == 1
     err = capsys.readouterr().err
     assert "Traceback" in err and type(error).__name__ in err and "ours" in err
+    assert err.endswith("sccs: this is a bug in sccs; please report it with the lines above\n")
+
+
+def test_a_defect_may_be_that_of_a_plug_in_in_use(tmp_path, monkeypatch, capsys):
+    parts = Registry(**{role: {} for role in registry.ROLES})
+    monkeypatch.setattr(registry, "added", parts.added)
+    (tmp_path / "theirs.py").write_text(
+        "from registry.base import Features\n\nclass Mine(Features):\n    pass\n\n"
+        "SCCS_COMPONENTS = {'features': {'mine': Mine, 'unused': Mine}}\n"
+    )
+    parts.load_plugin(str(tmp_path / "theirs.py"))
+    parts.get("features", "mine")
+    assert guard(raising(ZeroDivisionError("theirs")))() == 1
+    whose = f"features 'mine' (plug-in {tmp_path / 'theirs.py'})"
+    assert capsys.readouterr().err.endswith(f"a bug in sccs or in {whose}; please report it with the lines above\n")
 
 
 def test_sigterm_ends_like_an_interruption_and_the_old_handler_comes_back(capsys):
