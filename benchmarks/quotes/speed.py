@@ -13,6 +13,7 @@ from benchmarks.speed import beside as besides
 from benchmarks.speed import engine, scaling
 from benchmarks.speed import estimates as estimated
 from benchmarks.speed import neighbours as near
+from benchmarks.speed import overlaps as overlapped
 from benchmarks.speed import student as students
 from benchmarks.speed import throughput as throughputs
 from benchmarks.speed import trees as forests
@@ -227,6 +228,13 @@ def neighbours(results: Path) -> str:
     return sourced(near.table(rows), f"{Origin.read(path)}; seconds, medians (ranges) of rounds.")
 
 
+def overlaps(results: Path) -> str:
+    """Slices in overlapping and in separate fields of view."""
+    path = results / "quick" / "overlaps.csv"
+    rows = [list(row.values()) for row in lines(path)]
+    return sourced(overlapped.table(rows), f"{Origin.read(path)}; seconds, medians (ranges) of rounds.")
+
+
 def student(results: Path) -> str:
     """The student in its precisions."""
     path = results / "quick" / "student.csv"
@@ -291,6 +299,7 @@ QUOTES: dict[str, Callable[[Path], str]] = {
     "slic": slic,
     "areas": areas,
     "neighbours": neighbours,
+    "overlaps": overlaps,
     "student": student,
     "trees": trees,
 }

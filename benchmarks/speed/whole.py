@@ -33,12 +33,17 @@ TEXT = "Images of smooth noise; fields of view that are not textured are read an
 HEADER = ["what", "z", "y", "x", "textured", "workers", "seconds", "peak, GiB", "largest process, GiB"]
 
 
-def make_image(path: Path, shape: tuple[int, int, int], textured: int) -> int:
-    """Write the image. Returns the number of its textured fields of view."""
+def noise_tile() -> np.ndarray:
+    """Smooth noise (1024, 1024) uint8 that continues beyond its border."""
     from scipy.ndimage import gaussian_filter
 
     noise = gaussian_filter(np.random.default_rng(0).normal(size=(1024, 1024)), 2, mode="wrap")
-    tile = np.clip(noise / noise.std() * 30 + 128, 1, 255).astype(np.uint8)
+    return np.clip(noise / noise.std() * 30 + 128, 1, 255).astype(np.uint8)
+
+
+def make_image(path: Path, shape: tuple[int, int, int], textured: int) -> int:
+    """Write the image. Returns the number of its textured fields of view."""
+    tile = noise_tile()
     plan, array = make_plan(shape, FOV, default_halo(FOV)), create_volume(path, shape)
     fovs, columns = len(plan) * shape[0], np.repeat(np.arange(len(plan.x)), [span.stop - span.start for span in plan.x])
     for z in range(0, shape[0], CHUNK[0]):

@@ -336,7 +336,7 @@ class Job:
                     (place, y, x, image[y.low - top : y.high - top, x.low - left : x.high - left])
                     for place, y, x in fovs
                 )
-                for place, found, result in label_fovs(self.model, self.volume, self.mask, z, views):
+                for place, found, result in label_fovs(self.model, self.mask, z, views):
                     if shown is not None:
                         found = np.concatenate([found[..., None], shown.of(self.model, result, found)], 2)
                     layer[place][z - zs.start, : found.shape[0], : found.shape[1]] = found

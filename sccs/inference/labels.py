@@ -70,12 +70,7 @@ class Probabilities:
 
 
 def label_fovs(
-    model: Model,
-    volume: Volume,
-    mask: Inside | None,
-    z: int,
-    fovs: Iterable[tuple[Place, Span, Span, np.ndarray]],
-    keep: bool = False,
+    model: Model, mask: Inside | None, z: int, fovs: Iterable[tuple[Place, Span, Span, np.ndarray]], keep: bool = False
 ) -> Iterator[tuple[Place, np.ndarray, Segmented | None]]:
     """Clusters (h, w) uint8 of all that each FOV sees of slice z of the region, and the results behind them; on a
     device in batches (`Model.segment_fovs`), not necessarily in order.
@@ -184,7 +179,7 @@ def segment_slice(
     """
     found, mask = Slice(fields), mask or volume.mask
     with sharing(model, len(fields)):
-        each = label_fovs(model, volume, mask, z - volume.origin[0], views(volume, z, fields), keep)
+        each = label_fovs(model, mask, z - volume.origin[0], views(volume, z, fields), keep)
         for place, found.labels[place], result in each:
             if shown is not None:
                 found.shown[place] = shown.of(model, result, found.labels[place])
