@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -80,6 +81,18 @@ def mean_sd(values: Sequence[float | None]) -> str:
     if not known:
         return "-"
     return f"{np.mean(known):.3f}" + (f" ± {np.std(known, ddof=1):.3f}" if len(known) > 1 else "")
+
+
+def typed(command: str, argv: Sequence[str] | None) -> str:
+    """The command with its arguments, `argv` or those of this process, without the folders that it writes to."""
+    words, kept = iter(sys.argv[1:] if argv is None else argv), [command]
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in ("--out", "--folder"):
+            kept.append(word)
+        elif not value:
+            next(words, None)
+    return " ".join(kept)
 
 
 def median_range(values: Sequence[float], digits: int = 4) -> str:

@@ -31,6 +31,7 @@ def seams(results: Path) -> str:
     """How often labels differ across borders, relative to elsewhere."""
     table = results / "segment" / "seams.csv"
     ways = {"FOVs side by side": ("0", "cut straight"), "halo of 40 px, cut straight": (HALO, "cut straight")}
+    ways["stitched, `--halo 20`"] = ("20", "stitched")
     ways["as `sccs segment` does"] = (HALO, "stitched")
     found: dict[str, dict[tuple[str, str], str]] = {}
     for row in lines(table):

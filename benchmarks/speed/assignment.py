@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from scipy.spatial.distance import cdist
 
-from benchmarks.pages import Origin, markdown, median_range, publish
+from benchmarks.pages import Origin, markdown, median_range, publish, typed
 from registry.numeric.nearest import assign, load_faiss
 from sccs.system.device import resolve_device
 from sccs.system.exits import guard
@@ -105,7 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     heads = ["dimensions", "points", "method", "seconds: median (range)", "million points per second"]
     text = f"k = {args.k}, synthetic points; seconds.\n\n" + markdown([*heads, f"wrong of {size:,}"], lines)
     heads = ["dimensions", "points", "method", "round", "seconds"]
-    print(publish(args.out, "assignment", "Nearest centroids", Origin.here(COMMAND, device), text, heads, rows))
+    origin = Origin.here(typed(COMMAND, argv), device)
+    print(publish(args.out, "assignment", "Nearest centroids", origin, text, heads, rows))
     return 0
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.pages import Origin, markdown, publish
+from benchmarks.pages import Origin, markdown, publish, typed
 from sccs.system.exits import guard
 
 COMMAND = "python -m benchmarks.speed.beside"
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                         rows.append([system, str(others), way, f"{measured(system, way, args.fovs):.4f}"])
                         print(*rows[-1], sep=", ", flush=True)
     text = "Other programs run an endless loop. Medians and ranges of rounds in which the two ways take turns."
-    origin = Origin.here(f"{COMMAND} {' '.join(sys.argv[1:] if argv is None else argv)}".strip())
+    origin = Origin.here(typed(COMMAND, argv))
     text = f"{text}\n\n{table(rows)}"
     print(publish(args.out, "beside", "A field of view while other programs run", origin, text, HEADER, rows))
     return 0

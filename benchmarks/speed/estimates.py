@@ -23,7 +23,7 @@ import numpy as np
 import tifffile
 
 from benchmarks.harness import SETS, expanded, job
-from benchmarks.pages import Origin, markdown, named, publish
+from benchmarks.pages import Origin, markdown, named, publish, typed
 from sccs.data import load_dataset
 from sccs.init.cost import WITHIN
 from sccs.system.exits import guard
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows.append(measured(data, args.minutes))
         print(*rows[-1], sep=", ", flush=True)
     text = f"The range extends by a factor of {WITHIN:g} to both sides of the estimate. Cache empty, no labels."
-    origin = Origin.here(f"{COMMAND} {' '.join(sys.argv[1:] if argv is None else argv)}".strip())
+    origin = Origin.here(typed(COMMAND, argv))
     print(publish(args.out, "estimates", "Estimates of sccs init", origin, f"{text}\n\n{table(rows)}", HEADER, rows))
     return 0
 

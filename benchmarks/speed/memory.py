@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.pages import Origin, markdown, publish
+from benchmarks.pages import Origin, markdown, publish, typed
 from sccs.inference.blocks import default_halo, make_plan
 from sccs.pipeline import Pipeline
 from sccs.report.drawing import INK, new_figure, save_png
@@ -175,7 +175,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     text = f"{notes}\n\n{markdown(HEADER, lines)}"
     _picture(args.sizes, peaks, args.out / "memory.png")
-    print(publish(args.out, "memory", "Peak memory of sccs segment", Origin.here(COMMAND), text, HEADER, lines))
+    origin = Origin.here(typed(COMMAND, argv))
+    print(publish(args.out, "memory", "Peak memory of sccs segment", origin, text, HEADER, lines))
     return 0
 
 

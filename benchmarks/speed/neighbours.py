@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness import SETS, job
-from benchmarks.pages import Origin, markdown, median_range, publish
+from benchmarks.pages import Origin, markdown, median_range, publish, typed
 from benchmarks.studies.views import views_of
 from registry.spg.affinity import Precision, nearest_pairs
 from sccs.system.exits import guard
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         torch.set_num_threads(args.threads)
     rows = [row for system in args.systems for data in args.data for row in of_set(system, data, args.repeats)]
     text = f"Seconds, medians (ranges) of {args.repeats} rounds.\n\n{table(rows)}"
-    origin = Origin.here(" ".join([COMMAND, *(sys.argv[1:] if argv is None else argv)]))
+    origin = Origin.here(typed(COMMAND, argv))
     print(publish(args.out, "neighbours", "Nearest neighbours of superpixels", origin, text, HEADER, rows))
     return 0
 

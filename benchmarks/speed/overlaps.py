@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.pages import Origin, markdown, median_range, publish
+from benchmarks.pages import Origin, markdown, median_range, publish, typed
 from benchmarks.speed.timing import SIDE, trained
 from benchmarks.speed.whole import noise_tile
 from sccs.inference.blocks import Fields, overlapping, separate
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     rows = [row for system in args.systems for row in of_system(system, args.sides, args.repeats)]
     text = f"Seconds, medians (ranges) of {args.repeats} rounds.\n\n{table(rows)}"
-    origin = Origin.here(" ".join([COMMAND, *(sys.argv[1:] if argv is None else argv)]))
+    origin = Origin.here(typed(COMMAND, argv))
     print(publish(args.out, "overlaps", "The cost of overlaps", origin, text, HEADER, rows))
     return 0
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness import SETS, expanded, job
-from benchmarks.pages import Origin, markdown, median_range, publish
+from benchmarks.pages import Origin, markdown, median_range, publish, typed
 from registry.features.student import StudentFeatures
 from sccs.data import load_dataset
 from sccs.system.exits import guard
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"Seconds for {SIDE} x {SIDE} px, medians (ranges) of {args.repeats} rounds. *Apart*: distance from the "
         f"features in float32, over their standard deviation.\n\n{table(rows)}"
     )
-    origin = Origin.here(" ".join([COMMAND, *(sys.argv[1:] if argv is None else argv)]))
+    origin = Origin.here(typed(COMMAND, argv))
     print(publish(args.out, "student", "The student's precisions", origin, text, HEADER, rows))
     return 0
 

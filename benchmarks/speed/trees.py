@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.pages import Origin, markdown, median_range, publish
+from benchmarks.pages import Origin, markdown, median_range, publish, typed
 from registry.base import UserError
 from registry.numeric.trees import Trees
 from sccs.system.exits import guard
@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{TREES} trees, {args.asked:,} points asked about; seconds, medians (ranges) of {args.repeats} rounds, taking "
         f"turns.\n\n{table(values)}"
     )
-    origin = Origin.here(" ".join([COMMAND, *(sys.argv[1:] if argv is None else argv)]))
+    origin = Origin.here(typed(COMMAND, argv))
     heads = ["labels", "method", "round", "step", "seconds"]
     print(publish(args.out, "trees", "Trees that learn from a few labels", origin, text, heads, values))
     return 0

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.pages import Origin, markdown, publish
+from benchmarks.pages import Origin, markdown, publish, typed
 from benchmarks.speed.memory import CHUNK, create_volume, peak_of, shape_of
 from benchmarks.speed.timing import trained
 from sccs.inference.blocks import default_halo, make_plan
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sides = [(f"a slice of {side:,} px", (1, side, side), 1, 8 if args.quick else args.textured) for side in args.sides]
     gib = 1 / 64 if args.quick else args.gib
     volume = (f"a volume of {gib:.3g} GiB", shape_of(gib), args.workers, 0 if args.quick else args.textured)
-    origin = Origin.here(" ".join([COMMAND, *(sys.argv[1:] if argv is None else argv)]))
+    origin = Origin.here(typed(COMMAND, argv))
     rows = []
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         run, image, labels = (Path(folder) / name for name in ("run", "image.ome.zarr", "labels.ome.zarr"))

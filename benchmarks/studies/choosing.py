@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from skimage.segmentation import find_boundaries
 from skimage.transform import resize
 
-from benchmarks.pages import ROOT, Origin, markdown, publish
+from benchmarks.pages import ROOT, Origin, markdown, publish, typed
 from sccs.data.phantom import CLASSES, IGNORE, PhantomVolume, make_phantom
 from sccs.evaluation.mappings import fit_mapping
 from sccs.evaluation.scores import scores
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for title in dict.fromkeys(title for _, title, _, _ in rows)
     ]
     said = f"Synthetic cells; one slice of {cells[-1].name}, not used in training.\n\n{markdown(heads, lines)}"
-    origin = Origin.here(COMMAND)
+    origin = Origin.here(typed(COMMAND, argv))
     publish(
         args.out,
         "choosing",

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness import REAL
-from benchmarks.pages import Origin, markdown, mean_sd, publish
+from benchmarks.pages import Origin, markdown, mean_sd, publish, typed
 from benchmarks.studies.study_sccs import FEATURES, seen_of, trial
 from benchmarks.studies.views import views_of
 from sccs.system.exits import guard
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"over the training graphs, each on its own. Seconds of {args.iterations} iterations, of which the last three "
         "quarters also train the head.\n\n"
     ) + markdown(["embedder", *args.data, "mean DSC", "L_spe", "seconds"], lines)
-    origin = Origin.here(COMMAND, seeds=args.seeds)
+    origin = Origin.here(typed(COMMAND, argv), seeds=args.seeds)
     heads = ["embedder", "set", "seed", "measure", "value"]
     print(publish(args.out, "convolutions", "Graph convolutions of DGL", origin, text, heads, values))
     return 0

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness import QUICK
-from benchmarks.pages import Origin, markdown, mean_sd, named, publish
+from benchmarks.pages import Origin, markdown, mean_sd, named, publish, typed
 from registry.spg.affinity import AffinityGraph
 from registry.spg.graphs import RegionGraph
 from registry.spg.slab import Link, link, overlaps
@@ -194,12 +194,13 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/depth"))
     args = parser.parse_args()
+    args.typed = typed(COMMAND, None)
     rows = []
     for system in args.systems:
         for data in args.sets:
             for seed in args.seeds:
                 rows += measure(system, data, seed)
-                origin, values = Origin.here(COMMAND, seeds=args.seeds), [list(row.values()) for row in rows]
+                origin, values = Origin.here(args.typed, seeds=args.seeds), [list(row.values()) for row in rows]
                 publish(args.out, "depth", "Depth", origin, _page(rows), list(rows[0]), values)
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness import REAL
-from benchmarks.pages import Origin, markdown, mean_sd, publish
+from benchmarks.pages import Origin, markdown, mean_sd, publish, typed
 from benchmarks.studies.study_sccs import seen_of, trial
 from benchmarks.studies.views import views_of
 from sccs.system.exits import guard
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Mean DSC over classes on halves of the training images that the mapping was not fitted on, ± standard "
         f"deviation over seeds. *Lost*: mean of the first row less this one.\n\n{table(found)}"
     )
-    origin = Origin.here(" ".join([COMMAND, *(sys.argv[1:] if argv is None else argv)]), seeds=args.seeds)
+    origin = Origin.here(typed(COMMAND, argv), seeds=args.seeds)
     values = [[*key, seed, f"{value:.6f}"] for key, dsc in found.items() for seed, value in zip(args.seeds, dsc)]
     heads = ["system", "iterations", "neighbours", "student", "set", "seed", "dsc"]
     print(publish(args.out, "fast", "The shortcuts of the fast recipe", origin, text, heads, values))

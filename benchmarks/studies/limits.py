@@ -30,7 +30,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.harness import SETS, job
-from benchmarks.pages import Origin, markdown, mean_sd, named, publish
+from benchmarks.pages import Origin, markdown, mean_sd, named, publish, typed
 from benchmarks.studies.contrastive import contrastive
 from benchmarks.studies.steps import HOPS, Arrays, U, principal
 from benchmarks.studies.views import Views, halves, views_of
@@ -150,6 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/leads"))
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="a.b=c", dest="overrides")
     args = parser.parse_args(argv)
+    args.typed = typed(COMMAND, argv)
     given = args.seeds, args.steps, args.overrides
     if args.jobs > 1:
         os.environ["OMP_NUM_THREADS"] = "1"  # of the processes below
@@ -185,7 +186,7 @@ def _written(args: argparse.Namespace, results: dict[str, dict[str, dict[str, li
         for stage, each in by.items()
         for seed, value in zip(args.seeds, each)
     ]
-    origin, heads = Origin.here(COMMAND, seeds=args.seeds), ["features", "set", "stage", "seed", "dsc"]
+    origin, heads = Origin.here(args.typed, seeds=args.seeds), ["features", "set", "stage", "seed", "dsc"]
     return publish(args.out, "limits", "What limits SCCS+", origin, text, heads, values)
 
 

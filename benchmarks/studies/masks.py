@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness import SETS, expanded, job
-from benchmarks.pages import Origin, markdown, mean_sd, named, publish
+from benchmarks.pages import Origin, markdown, mean_sd, named, publish, typed
 from sccs.data import load_dataset
 from sccs.data.mask import Mask
 from sccs.data.volumes import Dataset
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     print(*rows[-1], sep=", ", flush=True)
     shares = ", ".join(f"{named(data)} {float(share):.0%}" for data, share in {row[0]: row[3] for row in rows}.items())
     text = f"Masked: {shares}; no mask for {', '.join(without) or 'none'}. Training images alone.\n\n{table(rows)}"
-    origin = Origin.here(f"{COMMAND} {' '.join(sys.argv[1:] if argv is None else argv)}".strip(), seeds=args.seeds)
+    origin = Origin.here(typed(COMMAND, argv), seeds=args.seeds)
     print(publish(args.out, "masks", "Masks of empty background", origin, text, HEADER, rows))
     return 0
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import carry_out, expanded, job
-from benchmarks.pages import Origin, markdown, mean_sd, publish
+from benchmarks.pages import Origin, markdown, mean_sd, publish, typed
 from sccs.data import load_dataset
 from sccs.system.exits import guard
 
@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/phantom"))
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="a.b=c", dest="overrides")
     args = parser.parse_args(argv)
+    args.typed = typed(COMMAND, argv)
     rows: list[list[Any]] = []
     for phantom in args.phantoms:
         rows += [["area", phantom, "", name, share] for name, share in areas(phantom, args.overrides).items()]
@@ -102,7 +103,7 @@ def _written(args: argparse.Namespace, rows: list[list[Any]]) -> Path:
         + markdown(["", "phantom", *PAPER], shares)
     )
     values = [[*row[:4], f"{row[4]:.6g}"] for row in rows]
-    origin = Origin.here(COMMAND, seeds=args.seeds)
+    origin = Origin.here(args.typed, seeds=args.seeds)
     return publish(args.out, "calibration", "Calibration of the phantom", origin, text, HEADER, values)
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness import REAL, expanded, job
-from benchmarks.pages import ROOT, Origin, markdown, mean_sd, publish
+from benchmarks.pages import ROOT, Origin, markdown, mean_sd, publish, typed
 from registry.features.student import StudentFeatures
 from sccs.data import load_dataset
 from sccs.pipeline import Pipeline
@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Percentage of the pixels of the training images whose cluster differs from that in the process in which the "
         "model was trained, ± standard deviation over seeds.\n\n"
     ) + markdown(["system", "process", *args.data, "mean"], rows)
-    origin = Origin.here(" ".join([COMMAND, *(sys.argv[1:] if argv is None else argv)]), seeds=args.seeds)
+    origin = Origin.here(typed(COMMAND, argv), seeds=args.seeds)
     heads = ["system", "process", "set", "seed", "share"]
     print(publish(args.out, "processors", "The same model on other processors", origin, text, heads, values))
     return 0

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness import SETS, expanded, job
-from benchmarks.pages import Origin, markdown, named, publish
+from benchmarks.pages import Origin, markdown, named, publish, typed
 from sccs.data import load_dataset
 from sccs.data.readers import open_image
 from sccs.data.volumes import Volume, evenly
@@ -152,7 +152,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for run, image in zip(args.pairs[::2], args.pairs[1::2]):
         lines += measure(of_run(run, image), args.halo, args.slices)
     text = f"Up to {args.slices} slices of each image.\n\n{markdown(HEADER, lines)}"
-    print(publish(args.out, "seams", "Seams between fields of view", Origin.here(COMMAND), text, HEADER, lines))
+    origin = Origin.here(typed(COMMAND, argv))
+    print(publish(args.out, "seams", "Seams between fields of view", origin, text, HEADER, lines))
     return 0
 
 

@@ -34,7 +34,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness import REAL, job
-from benchmarks.pages import Origin, markdown, mean_sd, publish
+from benchmarks.pages import Origin, markdown, mean_sd, publish, typed
 from benchmarks.studies.study_sccs import seen_of, trial
 from benchmarks.studies.views import views_of
 from sccs.system.exits import guard
@@ -169,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         name, table = ("hops", hops_table) if args.hops else ("around", around_table)
         title = f"What a student costs SCCS+, {'by propagations' if args.hops else 'around its settings'}"
         text, heads = table(dict(zip(args.data, by_set))), ["set", "features", *settings, "seed", "dsc"]
-        origin = Origin.here(f"{COMMAND} --{name} --seeds {' '.join(map(str, args.seeds))}")
+        origin = Origin.here(typed(COMMAND, argv))
         print(publish(args.out, name, title, origin, text, heads, values))
         return 0
     found = {key: {data: each[key] for data, each in zip(args.data, by_set)} for key in by_set[0]}
@@ -190,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for data, each in by.items()
         for seed, dsc in zip(args.seeds, each)
     ]
-    origin = Origin.here(COMMAND, seeds=args.seeds)
+    origin = Origin.here(typed(COMMAND, argv), seeds=args.seeds)
     heads = ["system", "features", "set", "seed", "dsc"]
     print(publish(args.out, "students", "What a student costs", origin, text, heads, values))
     return 0

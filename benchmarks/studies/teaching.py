@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import REAL, expanded, job
-from benchmarks.pages import ROOT, Origin, markdown, publish
+from benchmarks.pages import ROOT, Origin, markdown, publish, typed
 from benchmarks.tables.few_labels import Rule, Taught
 from benchmarks.tables.labelled import BUDGETS, Set, anywhere, drawn
 from registry.numeric.choosing import doubtful, nearest_to_centres
@@ -160,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = "\n\n".join([TEXT, *tables])
     name, title = ("teaching", TITLE) if heads else ("suggesting", "Which labels help a head most")
     columns = ["head" if heads else "rule", "labels", "set", "half", "draw", "n", "dsc"]
-    origin = Origin.here(" ".join([COMMAND, *(sys.argv[1:] if argv is None else argv)]), seeds=list(range(args.draws)))
+    origin = Origin.here(typed(COMMAND, argv), seeds=list(range(args.draws)))
     rows = [[*score[:-1], f"{score[-1]:.6f}"] for score in found]
     print(publish(args.out, name, title, origin, text, columns, rows))
     return 0

@@ -2,7 +2,9 @@
 
 import re
 
-from benchmarks.pages import Origin, commit, markdown, mean_sd, median_range, named, publish
+import pytest
+
+from benchmarks.pages import Origin, commit, markdown, mean_sd, median_range, named, publish, typed
 
 
 def test_numbers_over_seeds_and_rounds():
@@ -25,6 +27,14 @@ def test_a_page_its_csv_and_what_they_are_of(tmp_path):
     assert path.read_text() == f"# Title\n\n{said}. | set | dsc |\n|---|---|\n| phantom (synthetic) | 0.5 |\n"
     assert (tmp_path / "page.csv").read_text() == "set,dsc\nphantom,0.5\n"
     assert str(Origin.read(tmp_path / "page.csv")) == said
+
+
+@pytest.mark.parametrize("folders", [["--out", "/a/b", "--folder", "/c"], ["--out=/a/b"], []])
+def test_a_command_is_told_with_its_arguments_but_no_folder_of_this_machine(folders, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["page.py", *folders, "--seeds", "0", "1"])
+    assert typed("python -m page", None) == "python -m page --seeds 0 1"
+    assert typed("python -m page", ["--seeds", "2", *folders]) == "python -m page --seeds 2"
+    assert typed("python -m page", []) == "python -m page"
 
 
 def test_the_commit_is_that_of_the_checkout():
