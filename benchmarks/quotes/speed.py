@@ -177,13 +177,9 @@ def _large(results: Path) -> list[list[str]]:
     volume = next(row for row in lines(results / "segment" / "whole.csv") if row["what"].startswith("a volume"))
     speed = np.prod([int(volume[axis]) for axis in "zyx"]) / float(volume["seconds"]) / 1e6
     largest = float(volume["largest process, GiB"])
-    slices = [row for row in lines(results / "quick" / "overlaps.csv") if row["system"] == "sccs_fast"]
-    side = max(int(row["side"]) for row in slices)
-    stitched, apart = (
-        np.median([float(row["seconds"]) for row in slices if (int(row["side"]), row["way"]) == (side, way)])
-        for way in overlapped.WAYS
-    )
-    paid = stitched / apart
+    times = overlapped.times([list(row.values()) for row in lines(results / "quick" / "overlaps.csv")])
+    side = max(side for system, side in times if system == "sccs_fast")
+    paid = overlapped.ratio(times["sccs_fast", side])
     return [
         [
             f"`sccs_fast`, {volume['what'][2:]}, {volume['workers']} workers",

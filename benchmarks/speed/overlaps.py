@@ -59,18 +59,27 @@ def of_system(system: str, sides: Sequence[int], repeats: int) -> list[list[str]
     return rows
 
 
+def times(rows: Sequence[Sequence[str]]) -> dict[tuple[str, int], list[list[float]]]:
+    """Seconds of the CSV's rows, by system and side: a list for each way."""
+    found: dict[tuple[str, int], list[list[float]]] = {}
+    for system, side, way, _, _, _, seconds in rows:
+        found.setdefault((system, int(side)), [[] for _ in WAYS])[WAYS.index(way)].append(float(seconds))
+    return found
+
+
+def ratio(seconds: Sequence[Sequence[float]]) -> float:
+    """Stitched over separate, of medians."""
+    stitched, apart = map(np.median, seconds)
+    return float(stitched / apart)
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     """A line for each system and side."""
-    found: dict[tuple[str, str], dict[str, list[Sequence[str]]]] = {}
-    for row in rows:
-        found.setdefault((row[0], row[1]), {}).setdefault(row[2], []).append(row)
+    layouts = {(row[0], int(row[1])): (row[3], f"{float(row[4]):.2f}") for row in rows if row[2] == "stitched"}
     lines = []
-    for (system, side), by in found.items():
-        times = [[float(row[-1]) for row in by[way]] for way in WAYS]
-        fovs, seen = (by["stitched"][0][column] for column in (3, 4))
-        ratio = f"{np.median(times[0]) / np.median(times[1]):.2f}"
-        each = (median_range(values, 2) for values in times)
-        lines.append([f"`{system}`", f"{int(side):,}", fovs, f"{float(seen):.2f}", *each, ratio])
+    for (system, side), seconds in times(rows).items():
+        each = (median_range(values, 2) for values in seconds)
+        lines.append([f"`{system}`", f"{side:,}", *layouts[system, side], *each, f"{ratio(seconds):.2f}"])
     return markdown(["system", "side, px", "fields of view", "px seen", *WAYS, "ratio"], lines)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness import REAL, job
-from benchmarks.pages import Origin, markdown, mean_sd, publish
+from benchmarks.pages import Origin, markdown, mean_sd, publish, typed
 from benchmarks.studies.views import Views, halves, judged, views_of
 from registry.base import UserError
 from registry.spg.losses import spectral
@@ -155,8 +155,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"places, the other half scored, up to {DIVISIONS} divisions of a set. Agreement: share of the nodes to which "
         "the head gives its teacher's cluster, minimum over sets and seeds.\n\n"
     ) + table(results)
-    numbers = f" --variants {' '.join(map(str, args.variants))}" if args.variants else ""
-    origin = Origin.here(COMMAND + numbers, seeds=args.seeds)
+    origin = Origin.here(typed(COMMAND, argv), seeds=args.seeds)
     heads = ["choice", "set", "seed", "measure", "value"]
     print(publish(args.out, "table", "One choice at a time", origin, text, heads, values))
     return 0
