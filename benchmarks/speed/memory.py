@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.pages import Origin, markdown, publish, typed
-from sccs.inference.blocks import default_halo, make_plan
+from sccs.inference.blocks import make_plan
 from sccs.pipeline import Pipeline
 from sccs.report.drawing import INK, new_figure, save_png
 from sccs.system.exits import guard
@@ -68,7 +68,7 @@ def create_volume(path: Path, shape: tuple[int, int, int]) -> Any:
 
 def _make_volume(path: Path, shape: tuple[int, int, int], fov: int, textured: int) -> None:
     array = create_volume(path, shape)
-    plan, rng = make_plan(shape, fov, default_halo(fov)), np.random.default_rng(0)
+    plan, rng = make_plan(shape, fov), np.random.default_rng(0)
     columns = np.repeat(np.arange(len(plan.x)), [span.stop - span.start for span in plan.x])
     for z in range(0, shape[0], CHUNK[0]):
         depth = min(CHUNK[0], shape[0] - z)

@@ -26,12 +26,13 @@ import numpy as np
 
 from benchmarks.pages import Origin, markdown, publish
 from benchmarks.speed.timing import SIDE, field_of_view, trained
-from sccs.inference.blocks import default_halo
+from sccs.inference.blocks import overlapping
 from sccs.model.model import Model
 from sccs.system.exits import guard
 
 COMMAND = "python -m benchmarks.speed.throughput"
-ADDED = (SIDE - 2 * default_halo(SIDE)) ** 2  # px that a field of view adds to a large slice
+INNER = overlapping((9 * SIDE, 9 * SIDE), SIDE).y[4]  # a field of view within a large slice, along an axis
+SEEN, ADDED = INNER.high - INNER.low, (INNER.stop - INNER.start) ** 2  # px of its side, px that it adds to the slice
 PRICE = 0.05
 HEADER = ["system", "processes", "cores", "fields of view", "seconds", "per second"]
 
@@ -105,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     systems, seconds = args.systems, args.seconds
     if args.quick:
         systems, counts, seconds = ["sccs_fast", "sccs_plus"], sorted({1, cores}), 8
-    fov, rows = field_of_view(SIDE), []
+    fov, rows = field_of_view(SIDE)[:SEEN, :SEEN], []
     with tempfile.TemporaryDirectory() as folder:
         for system in systems:
             model = Path(folder) / system / "model"
@@ -117,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 rows.append([system, processes, cores, sum(done for done, _ in found), f"{took:.3f}", f"{rate:.5f}"])
                 print(*rows[-1], sep=", ", flush=True)
     origin = Origin.here(f"{COMMAND}{' --quick' if args.quick else ''} --price {args.price:g}")
-    text = f"Of {SIDE} x {SIDE} px each, {ADDED:,} of which are new in a large slice; a core-hour costs {args.price:g}."
+    text = f"Of {SEEN} x {SEEN} px each, {ADDED:,} of which are new in a large slice; a core-hour costs {args.price:g}."
     print(publish(args.out, "throughput", "Throughput", origin, f"{text}\n\n{table(rows, args.price)}", HEADER, rows))
     return 0
 

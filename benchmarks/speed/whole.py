@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.pages import Origin, markdown, publish, typed
 from benchmarks.speed.memory import CHUNK, create_volume, peak_of, shape_of
 from benchmarks.speed.timing import trained
-from sccs.inference.blocks import default_halo, make_plan
+from sccs.inference.blocks import make_plan
 from sccs.system.exits import guard
 
 COMMAND = "python -m benchmarks.speed.whole"
@@ -44,7 +44,7 @@ def noise_tile() -> np.ndarray:
 def make_image(path: Path, shape: tuple[int, int, int], textured: int) -> int:
     """Write the image. Returns the number of its textured fields of view."""
     tile = noise_tile()
-    plan, array = make_plan(shape, FOV, default_halo(FOV)), create_volume(path, shape)
+    plan, array = make_plan(shape, FOV), create_volume(path, shape)
     fovs, columns = len(plan) * shape[0], np.repeat(np.arange(len(plan.x)), [span.stop - span.start for span in plan.x])
     for z in range(0, shape[0], CHUNK[0]):
         depth = min(CHUNK[0], shape[0] - z)

@@ -20,7 +20,8 @@ from registry.base import UserError
 from sccs.data.pyramid import CHUNK, box, grid
 from sccs.data.tiler import WINDOW, split
 
-HALO = 40  # px; the default, but at most 1/14 of the FOV
+HALO = 20  # px; the default, but at most 1/14 of the FOV
+WIDE = 40  # px; the default in small slices, where a wider halo adds no FOV
 BLOCK = (32, 1120, 1120)  # voxels; the default, before rounding to whole FOVs
 FOV_VOXELS = 1 << 26  # most voxels of a FOV's slices in a block, unless one slice has more
 
@@ -39,21 +40,25 @@ class Span(NamedTuple):
         return slice(self.start - self.low, self.stop - self.low)
 
 
-def default_halo(fov: int | str) -> int:
-    """px by which a FOV sees into its neighbours, for a given side.
+def default_halo(shape: Sequence[int], fov: int | str) -> int:
+    """px by which the FOVs of a slice of `shape` (Y, X) see into their neighbours: `WIDE` if no axis has more than two.
 
-    >>> default_halo(560), default_halo(160), default_halo("full")
-    (40, 11, 0)
+    >>> [default_halo((side, side), 560) for side in (1024, 1041)], default_halo((2000, 2000), 160)
+    ([40, 20], 11)
     """
-    return 0 if isinstance(fov, str) else min(HALO, fov // 14)
+    if isinstance(fov, str):
+        return 0
+    wide = min(WIDE, fov // 14)
+    return wide if all(len(spans(length, fov, wide)) <= 2 for length in shape) else min(HALO, wide)
 
 
 def spans(length: int, fov: int | str, halo: int) -> list[Span]:
     """FOVs along an axis: equal steps, on multiples of the MAE's window (80 px) where `fov` allows for it.
 
     A side of at most `fov` px is one FOV, and no FOV sees more (unless the last one would see less than a window).
-    Of three or more with a halo, those at the ends extend inwards to see as much as the others; if there are only two,
-    each sees one halo. Without a halo, FOVs see what they write. Raises UserError for a halo that leaves no centre.
+    Of three or more with a halo, those at the ends extend inwards to see as much as the others; of two, each sees one
+    halo, and the second starts on the grid. Without a halo, FOVs see what they write. Raises UserError for a halo that
+    leaves no centre.
 
     >>> [(span.start, span.stop, span.low, span.high) for span in spans(1024, 560, 40)]
     [(0, 520, 0, 560), (520, 1024, 480, 1024)]
@@ -65,14 +70,15 @@ def spans(length: int, fov: int | str, halo: int) -> list[Span]:
         raise UserError(f"--halo {halo}: FOVs of {fov} px allow a halo of 0 to {(fov - 1) // 2} px")
     grid = WINDOW if limit >= WINDOW else 1
     limit = limit // grid * grid
-    if two := length <= 2 * (limit + halo):
-        step = grid * math.ceil((length - 2 * halo) / (2 * grid)) + halo
+    if two := length <= limit + (fov if halo else limit):
+        low = min(grid * math.ceil((length - 2 * halo) / (2 * grid)), limit)
+        step = max(low + halo, math.ceil(length / 2))
     else:
         step = grid * math.ceil(math.ceil(length / grid) / math.ceil(length / limit))
     least = min(step + 2 * halo if halo and not two else grid, length)
     # The last FOV's windows align with those of its neighbours; it sees at least one whole window.
     last = min(math.ceil((length - least) / grid), (length - grid) // grid) * grid
-    lows = [max(0, min(start - halo, last)) for start in range(0, length, step)]
+    lows = [0, min(low, last)] if two else [max(0, min(start - halo, last)) for start in range(0, length, step)]
     return [
         Span(start, min(start + step, length), low, min(max(start + step + halo, low + least), length))
         for start, low in zip(range(0, length, step), lows)
@@ -109,7 +115,7 @@ class Fields:
 
 def overlapping(shape: Sequence[int], fov: int | str, halo: int | None = None) -> Fields:
     """FOVs of a slice of `shape` (Y, X), to be stitched; None: `default_halo`. Raises UserError as `spans` does."""
-    halo = default_halo(fov) if halo is None else halo
+    halo = default_halo(shape, fov) if halo is None else halo
     y, x = (spans(length, fov, halo) for length in shape)
     return Fields(halo, y, x)
 
@@ -158,8 +164,10 @@ class Plan(Fields):
         return range(z.start, z.stop), y, x
 
 
-def make_plan(shape: Sequence[int], fov: int | str, halo: int, block: Sequence[int] | None = None) -> Plan:
-    """`block`: requested size in voxels (z, y, x); y and x are rounded to whole FOVs, at least one."""
+def make_plan(
+    shape: Sequence[int], fov: int | str, halo: int | None = None, block: Sequence[int] | None = None
+) -> Plan:
+    """halo: as for `overlapping`. block: requested size in voxels (z, y, x); y and x are rounded to whole FOVs."""
     Z, Y, X = map(int, shape)
     wished = block or BLOCK
     fields = overlapping((Y, X), fov, halo)
@@ -172,14 +180,14 @@ def make_plan(shape: Sequence[int], fov: int | str, halo: int, block: Sequence[i
         step = along[0].stop
         sides.append(min(max(1, side // step), len(along)) * step)
         chunks.append(min(longest, length) if sides[-1] >= length else _divisor(step, longest))
-    return Plan(halo, y, x, (Z, Y, X), (sides[0], sides[1], sides[2]), (chunks[0], chunks[1], chunks[2]))
+    return Plan(fields.halo, y, x, (Z, Y, X), (sides[0], sides[1], sides[2]), (chunks[0], chunks[1], chunks[2]))
 
 
-def following(depth: int, shape: Sequence[int], fov: int | str, halo: int) -> list[int] | None:
+def following(depth: int, shape: Sequence[int], fov: int | str, halo: int | None = None) -> list[int] | None:
     """The block to request for input chunks of `depth` slices: an equal part of a chunk, as deep as memory allows, so
     that few blocks decode the same chunk. None if the default is deep enough.
 
-    >>> following(512, (2000, 4000, 4000), 560, 40), following(16, (2000, 4000, 4000), 560, 40)
+    >>> following(512, (2000, 4000, 4000), 560), following(16, (2000, 4000, 4000), 560)
     ([128, 1120, 1120], None)
     """
     fields = overlapping(shape[1:], fov, halo)

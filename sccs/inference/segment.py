@@ -19,7 +19,7 @@ import numpy as np
 
 from registry.base import UserError
 from sccs.data.label_store import create_probabilities, import_zarr, write_store
-from sccs.data.planes import Plane, restored
+from sccs.data.planes import Plane, restored, turn
 from sccs.data.pyramid import CHUNK, EMPTY
 from sccs.data.readers import ImageSource, files_of
 from sccs.data.writers import ZARR_SUFFIXES, check_output, write_labels
@@ -199,6 +199,8 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
         legend = cluster_legend(entries, model.k, model.gone)
     if is_zarr(output) or options.by_slices or options.mask is not None:
         legend.names.setdefault(EMPTY, "not segmented")
+    region = whole_region(parse_region(options.region), source.shape, input)
+    sides, chunk = turn([stop - start for start, stop in region], options.plane)[1:], source.array.chunk_depth
     settings: dict[str, Any] = {
         "run": absolute(run),
         "model": fingerprint_of(run),
@@ -207,10 +209,10 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
         "level": level,
         "voxel_size": source.voxel_size and list(source.voxel_size),
         "mask": options.mask and absolute(options.mask),
-        "region": whole_region(parse_region(options.region), source.shape, input),
+        "region": region,
         "fov": model.fov,
-        "halo": default_halo(model.fov) if options.halo is None else options.halo,
-        "block": list(options.block) if options.block else _following(source, model.fov, options.halo),
+        "halo": default_halo(sides, model.fov) if options.halo is None else options.halo,
+        "block": list(options.block) if options.block else following(chunk, source.shape, model.fov, options.halo),
         "kind": "classes" if options.classes or shown is not None else "clusters",
         "ome": options.ome or "0.5",
         "table": table.tolist(),
@@ -230,10 +232,6 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
     if entries or shown is not None:
         said = ", ".join(f"{label} {name}" for label, name in legend.names.items())
     say(f"{output}: {' x '.join(map(str, shape))} (z, y, x), {said}")
-
-
-def _following(source: ImageSource, fov: int | str, halo: int | None) -> list[int] | None:
-    return following(source.array.chunk_depth, source.shape, fov, default_halo(fov) if halo is None else halo)
 
 
 def named_meaning(model: Model) -> tuple[np.ndarray, Legend]:

@@ -25,8 +25,8 @@ from sccs.report.figures import read_run
 from sccs.report.views import SliceView
 from tests.sccs.run.small import fails
 
-SHAPES = {"xy": (4, 236, 240), "xz": (236, 4, 240)}  # two by two tiles, three by three FOVs
-REGION = {"xy": (slice(1, 4), slice(6, 236), slice(0, 237)), "xz": (slice(0, 233), slice(1, 4), slice(6, 240))}
+SHAPES = {"xy": (4, 276, 280), "xz": (276, 4, 280)}  # two by two tiles, four by four FOVs
+REGION = {"xy": (slice(1, 4), slice(6, 276), slice(0, 277)), "xz": (slice(0, 273), slice(1, 4), slice(6, 280))}
 FOV = 160
 K = 5
 PARTS = {
@@ -161,7 +161,7 @@ def test_the_report_shows_them(runs, plane):
         across = {"xy": (0, 1, 2), "xz": (1, 0, 2)}[plane]
         rows, columns = (region(view.volume, plane)[axis] for axis in across[1:])
         np.testing.assert_array_equal(view.cluster_image(), volume.transpose(across)[view.z, rows, columns])
-        assert len(view.tiles) == 9 and set(np.unique(view.regions)) == set(range(len(view.clusters)))
+        assert len(view.tiles) == 16 and set(np.unique(view.regions)) == set(range(len(view.clusters)))
 
 
 @pytest.mark.parametrize("which", ["overlapping", "separate"])

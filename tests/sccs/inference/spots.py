@@ -12,7 +12,7 @@ from sccs.inference import block_job
 zarr = pytest.importorskip("zarr")
 
 
-SHAPE = (3, 240, 250)
+SHAPE = (3, 244, 254)
 
 
 def image(seed: int, shape=SHAPE) -> np.ndarray:

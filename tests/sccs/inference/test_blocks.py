@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from registry.base import UserError
 from sccs.data.pyramid import box, grid
 from sccs.data.tiler import WINDOW, tiles
-from sccs.inference.blocks import BLOCK, chosen_level, default_halo, following, make_plan, spans
+from sccs.inference.blocks import (
+    BLOCK,
+    HALO,
+    WIDE,
+    chosen_level,
+    default_halo,
+    following,
+    make_plan,
+    overlapping,
+    spans,
+)
 
 LENGTHS, FOVS = st.integers(1, 3000), st.integers(80, 700) | st.just("full")
 
@@ -36,6 +46,9 @@ def test_centres_cover_a_side_once_and_see_their_halo(length, fov, halo):
         (1024, 560, 0, [(0, 560), (560, 1024)]),
         (1000, 560, 40, [(0, 560), (480, 1000)]),
         (1041, 560, 40, [(0, 480), (360, 840), (640, 1041)]),
+        (1024, 560, 20, [(0, 532), (480, 1024)]),
+        (1040, 560, 20, [(0, 540), (480, 1040)]),
+        (3360, 560, 20, [(0, 520), *((i - 20, i + 500) for i in range(480, 2880, 480)), (2860, 3360)]),
         (1130, 560, 0, [(0, 400), (400, 800), (800, 1130)]),
         (2242, 560, 0, [(0, 480), (480, 960), (960, 1440), (1440, 1920), (1920, 2242)]),
         (1285, 160, 0, [*((i, i + 160) for i in range(0, 1120, 160)), (1120, 1280), (1200, 1285)]),
@@ -53,12 +66,25 @@ def test_without_a_halo_fovs_are_the_tiles_of_the_pipeline():
 
 @given(fov=st.integers(200, 700), share=st.floats(0, 1), halo=st.integers(0, 39))
 def test_of_two_fovs_each_sees_one_halo_more_than_it_writes(fov, share, halo):
-    longest = 2 * ((fov - 2 * halo) // WINDOW * WINDOW + halo)
+    longest = (fov - 2 * halo) // WINDOW * WINDOW + fov
     length = fov + round(share * max(1, longest - fov))
-    if fov < length <= longest:
+    if fov < length <= longest and halo:
         one, other = spans(length, fov, halo)
         assert one.high == one.stop + halo <= fov and other.high == length
-        assert other.low == other.start - halo or other.high - other.low < 2 * WINDOW
+        assert other.low % WINDOW == 0 and other.high - other.low <= max(fov, 2 * WINDOW)
+
+
+@given(shape=st.tuples(LENGTHS, LENGTHS), fov=FOVS)
+def test_the_default_halo_is_wide_where_that_adds_no_fov(shape, fov):
+    halo, (few, many) = default_halo(shape, fov), (overlapping(shape, fov, px) for px in _both(fov))
+    assert overlapping(shape, fov) == (few if max(len(few.y), len(few.x)) <= 2 else many)
+    assert halo in _both(fov)
+    if halo == WIDE:
+        assert len(few) <= len(many)
+
+
+def _both(fov):
+    return (0, 0) if fov == "full" else (min(WIDE, fov // 14), min(HALO, fov // 14))
 
 
 @pytest.mark.parametrize("halo", [-1, 80, 200])
@@ -108,9 +134,9 @@ def test_the_level_nearest_by_ratio_and_of_two_the_finer():
 )
 def test_blocks_are_equal_parts_of_deep_chunks_and_fovs_stay_as_they_are(depth, fov, wished):
     shape = (1024, 3000, 3000)
-    block = following(depth, shape, fov, default_halo(fov))
+    block = following(depth, shape, fov)
     assert block == (wished and [wished, *BLOCK[1:]])
-    plan, plain = (make_plan(shape, fov, default_halo(fov), each) for each in (block, None))
+    plan, plain = (make_plan(shape, fov, block=each) for each in (block, None))
     assert (plan.y, plan.x) == (plain.y, plain.x)
     if wished:
         assert plan.block[0] == wished and depth % wished == 0 and wished % plan.chunk[0] == 0

@@ -49,7 +49,7 @@ def test_tiff_has_the_same_labels(run, scene, tmp_path, monkeypatch):
 
 def test_a_stopped_job_goes_on_and_loses_nothing(run, scene, tmp_path, monkeypatch, capsys):
     out = tmp_path / "b.ome.zarr"
-    total = 3 * 3 * 4  # slices, rows, columns
+    total = 3 * 4 * 4  # slices, rows, columns
     monkeypatch.setattr(block_job, "label_fovs", Counted(18))
     assert command(["segment", run, scene[0], str(out), "--block", "1", "1", "999"]) == 130
     assert not out.exists() and "pass --resume to continue" in capsys.readouterr().err
