@@ -9,10 +9,10 @@ import numpy as np
 
 from benchmarks.pages import Origin, markdown, mean_sd, named
 from benchmarks.quotes import lines, paragraph
+from benchmarks.studies import halos as halos_study
 from benchmarks.studies import masks as masks_study
 from benchmarks.tables import objects as objects_table
 
-HALO = "40"  # px, as `sccs segment` has it
 WEIGHT = "edges, weight 16"
 
 
@@ -30,14 +30,20 @@ def memory(results: Path) -> str:
 def seams(results: Path) -> str:
     """How often labels differ across borders, relative to elsewhere."""
     table = results / "segment" / "seams.csv"
-    ways = {"FOVs side by side": ("0", "cut straight"), "halo of 40 px, cut straight": (HALO, "cut straight")}
-    ways["stitched, `--halo 20`"] = ("20", "stitched")
-    ways["as `sccs segment` does"] = (HALO, "stitched")
+    ways = {"FOVs side by side": ("0", "cut straight")}
+    ways |= {f"halo of {halo} px, {way}": (halo, way) for halo in ("20", "40") for way in ("cut straight", "stitched")}
     found: dict[str, dict[tuple[str, str], str]] = {}
     for row in lines(table):
         found.setdefault(row["image"], {})[row["halo, px"], row["put together"]] = row["ratio"]
     rows = [[image, *(ratio.get(way, "-") for way in ways.values())] for image, ratio in found.items()]
     return f"{markdown(['image', *ways], rows)}\n\n{paragraph(f'{Origin.read(table)}.')}"
+
+
+def halos(results: Path) -> str:
+    """DSC of training images by halo."""
+    table = results / "segment" / "halos.csv"
+    found = halos_study.table([list(row.values()) for row in lines(table)])
+    return f"{found}\n\n{paragraph(f'{Origin.read(table)}.')}"
 
 
 def depth(results: Path) -> str:
@@ -107,6 +113,7 @@ def soak(results: Path) -> str:
 QUOTES: dict[str, Callable[[Path], str]] = {
     "memory": memory,
     "seams": seams,
+    "halos": halos,
     "depth": depth,
     "objects": objects,
     "masks": masks,

@@ -1,7 +1,7 @@
 """Does a narrower halo cost accuracy? DSC of training slices, stitched, by the halo of their fields of view.
 
     [SCCS_DATA=DIR] python -m benchmarks.studies.halos [--data hela phantom] [--systems sccs sccs_fast sccs_plus]
-                                                       [--halo 40 20 12] [--seeds 0 1 2] [--out benchmarks/results/segment]
+                                              [--halo 40 20 12] [--seeds 0 1 2] [--out benchmarks/results/segment]
 
 Each system is trained once per set and seed (size `quick`), without labels, and applied to the slices that it was
 trained on, whose labels name the clusters (mapping `train`) and score them. No test image is read. Writes OUT/halos.md

@@ -62,7 +62,7 @@ class Options:
         probabilities: an additional OME-Zarr for a taught run: 0 .. 255 for the probability of each class.
         region: "z0:z1,y0:y1,x0:x1" in voxels of the level; omitted bounds extend to the border.
         mask: an image of the same shape, or coarser by integer factors; nothing is segmented where it is 0.
-        halo: px by which neighbouring fields of view overlap; default 40, but at most 1/14 of their side.
+        halo: px by which each field of view extends beyond its part; None: `sccs.inference.blocks.default_halo`.
         block: block shape (z, y, x) in voxels; y and x are rounded to whole fields of view.
         ome: version of OME-Zarr, "0.5" (default) or "0.4".
         workers, scheduler: processes on this machine, or the address of a Dask scheduler.
