@@ -18,6 +18,7 @@ from sccs.system.files import atomic_path, write_json, write_text
 from sccs.system.machine import environment
 
 ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ("--out", "--folder", "--picture", "--runs", "--root")  # of the machine: arguments that no page shows
 CODE = ("sccs", "registry", "recipes", "benchmarks", ":!benchmarks/results")
 
 
@@ -84,11 +85,11 @@ def mean_sd(values: Sequence[float | None]) -> str:
 
 
 def typed(command: str, argv: Sequence[str] | None) -> str:
-    """The command with its arguments, `argv` or those of this process, without the folders that it writes to."""
+    """The command with its arguments, `argv` or those of this process, without folders of the machine."""
     words, kept = iter(sys.argv[1:] if argv is None else argv), [command]
     for word in words:
         name, _, value = word.partition("=")
-        if name not in ("--out", "--folder"):
+        if name not in FOLDERS:
             kept.append(word)
         elif not value:
             next(words, None)

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.harness import REAL
 from benchmarks.pages import Origin, markdown
-from benchmarks.quotes import lines, paragraph, short, short_sd, sourced
+from benchmarks.quotes import lines, paragraph, short, short_sd, sourced, speed
 from benchmarks.studies import fast as fast_study
 from benchmarks.studies import leads, study_sccs
 from benchmarks.studies import students as students_study
@@ -40,7 +40,7 @@ def summary(results: Path) -> str:
     """The summary in README: mean DSC of the real sets by how much a person labels, and how to read it."""
     answers, one = _quick(results, "table1")
     clicks = few_labels_table.read(results / "quick" / "few_labels.csv")
-    two = Origin.read(results / "quick" / "few_labels.csv")
+    others = [Origin.read(results / f"{name}.csv") for name in ("quick/few_labels", "quick/timing", "segment/whole")]
     by_clicks = partial(few_labels_table.over_real, clicks)
     taught = [
         (f"label {n} superpixels of each class", "`sccs teach`", by_clicks("label_spreading", n)) for n in (10, 100)
@@ -61,7 +61,7 @@ def summary(results: Path) -> str:
     ahead, _ = _difference(answers, "sccs", "kmeans")
     galleries = {k: by_clicks(f"{k} clusters, named from galleries", 0) for k in (8, 32)}
     named = " and ".join(f"{k} clusters reach {short_sd(scores)}" for k, scores in galleries.items())
-    commits = list(dict.fromkeys(commit for origin in (one, two) for commit in origin.commits))
+    commits = list(dict.fromkeys(commit for origin in (one, *others) for commit in origin.commits))
     said = (
         f"Mean DSC over classes on the test images of four small public EM sets ({', '.join(REAL)}), ± standard "
         "deviation over seeds or draws of labels. All sets share one configuration. The labels of the training images "
@@ -73,6 +73,7 @@ def summary(results: Path) -> str:
         f"{short(PAPER['sccs'][-1])} against {short(PAPER['kmeans'][-1])} on BetaSeg, which we do not have. We did not "
         "measure a network trained on dense labels (nnU-Net); expect it to beat every line."
     )
+    read += f" {speed.brief(results)}"
     table = markdown(["your part", "system", "mean DSC"], [[*words, text.mean_sd(scores)] for *words, scores in rows])
     return f"{table}\n\n{paragraph(said)}\n\n{paragraph(read)}"
 

@@ -49,6 +49,19 @@ def _digits(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.4f}"
 
 
+def brief(results: Path) -> str:
+    """Two sentences on the time of a field of view and of a volume."""
+    seconds, _ = _timing(results)
+    fast, plus, sccs, maester = (_total(seconds[name]) for name in ("sccs_fast", "sccs_plus", "sccs", "maester"))
+    volume = _volume(results)
+    size, minutes = volume["what"][len("a volume of ") :], float(volume["seconds"]) / 60
+    return (
+        f"On 2 CPU cores, 560 × 560 px take {fast:.2f} s with `sccs_fast`, {plus:.2f} s with `sccs_plus`, {sccs:.1f} s "
+        f"with `sccs` and {maester:.0f} s with MAESTER; `sccs_fast` segments {size} in "
+        f"{minutes:.0f} minutes."
+    )
+
+
 def timing(results: Path) -> str:
     """Seconds per field of view."""
     seconds, nodes = _timing(results)
@@ -140,7 +153,7 @@ def targets(results: Path) -> str:
     """Targets and measurements."""
     seconds, _ = _timing(results)
     sccs, fast, plus, maester = (seconds[name] for name in ("sccs", "sccs_fast", "sccs_plus", "maester"))
-    stages = np.median(sccs, axis=0)
+    stages, graph = np.median(sccs, axis=0), float(np.median(fast[:, 1]))
     graphs = scaling.read(results / "quick" / "scaling.csv")
     nearest = min((n for n, kind in graphs if kind != "all"), key=lambda n: abs(n - scaling.PAPER_NODES))
     alone, whole, *_ = scaling.times_as_fast(graphs[nearest, "knn+adjacent"], "lgc")
@@ -158,6 +171,7 @@ def targets(results: Path) -> str:
         ],
         ["MAESTER / `sccs`", "137.6, goal 300", f"{ratio:.0f}", _reached(ratio >= 300)],
         ["a FOV, `sccs_fast`", "goal .15 s", f"{_total(fast):.3f} s", _reached(_total(fast) <= 0.15)],
+        ["its graph", "goal .06 s", f"{graph:.3f} s", _reached(graph <= 0.06)],
         ["a FOV, `sccs_plus`", "goal .30 s", f"{_total(plus):.3f} s", _reached(_total(plus) <= 0.30)],
         ["MAESTER / `sccs_fast`", "goal 1,500", f"{quick:.0f}", _reached(quick >= 1500)],
         [f"quickest solver / embedding, {nearest:,} nodes", "20", f"{alone:.1f}", _reached(alone >= 20)],
@@ -172,9 +186,13 @@ def targets(results: Path) -> str:
     )
 
 
+def _volume(results: Path) -> dict[str, str]:
+    return next(row for row in lines(results / "segment" / "whole.csv") if row["what"].startswith("a volume"))
+
+
 def _large(results: Path) -> list[list[str]]:
     """Rows of `targets` on whole images: the volume, and the largest slice in overlapping fields of view."""
-    volume = next(row for row in lines(results / "segment" / "whole.csv") if row["what"].startswith("a volume"))
+    volume = _volume(results)
     speed = np.prod([int(volume[axis]) for axis in "zyx"]) / float(volume["seconds"]) / 1e6
     largest = float(volume["largest process, GiB"])
     times = overlapped.times([list(row.values()) for row in lines(results / "quick" / "overlaps.csv")])

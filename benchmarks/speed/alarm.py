@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.pages import ROOT, Origin, commit, markdown, median_range, publish
+from benchmarks.pages import ROOT, Origin, commit, markdown, median_range, publish, typed
 from registry.base import UserError
 from sccs.system.exits import guard
 
@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in BOTH
         for stage, seconds in each[name].items()
     ]
-    origin = Origin.here(f"{COMMAND} {args.commit}{' --quick' if args.quick else ''}")
+    origin = Origin.here(typed(COMMAND, argv))
     heads = ["stage", "checkout", "round", "CPU seconds"]
     print(publish(args.out, "alarm", "This checkout against another commit", origin, text, heads, rows))
     for stage in late:

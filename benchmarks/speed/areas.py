@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness import QUICK_DATA, SETS
-from benchmarks.pages import Origin, markdown, named, publish
+from benchmarks.pages import Origin, markdown, named, publish, typed
 from registry.base import UserError
 from registry.features.filters import FINEST, grey_levels
 from registry.numeric.areas import area_closings, area_openings
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         + markdown(["FOV", "px", *METHODS, "one tree / ours"], rows)
     )
     heads = ["set", "method", "round", "seconds"]
-    origin = Origin.here(f"{COMMAND} --data {' '.join(args.data)} --repeats {args.repeats}")
+    origin = Origin.here(typed(COMMAND, argv))
     print(publish(args.out, "areas", "Openings and closings by area", origin, text, heads, values))
     return 0
 

@@ -23,7 +23,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from benchmarks.pages import Origin, markdown, median_range, publish
+from benchmarks.pages import Origin, markdown, median_range, publish, typed
 from registry.features.mae import MAE
 from sccs.sharing.encoder import export_onnx
 from sccs.system.exits import guard
@@ -136,7 +136,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     absent = [
         f"{name} was left out: {', '.join(packages)} not installed." for name, packages in missing.items() if packages
     ]
-    command = f"{COMMAND} --side {args.side} --repeats {args.repeats}"
     text = "\n\n".join(
         [
             f"{sum(map(len, windows))} windows. Median of {args.repeats} rounds in which the ways take turns; seconds.",
@@ -148,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
     )
     heads = ["run by", "precision", "round", "seconds"]
-    print(publish(args.out, "encoder", "What runs the encoder", Origin.here(command), text, heads, rows))
+    print(publish(args.out, "encoder", "What runs the encoder", Origin.here(typed(COMMAND, argv)), text, heads, rows))
     return 0
 
 

@@ -33,7 +33,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness import phantom
-from benchmarks.pages import Origin, markdown, median_range, publish
+from benchmarks.pages import Origin, markdown, median_range, publish, typed
 from registry.features.mae import MAE
 from registry.graph.superpixel import Superpixel
 from registry.numeric.nearest import assign
@@ -319,7 +319,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     title = "GPU" if device != "cpu" else "GPU script, run on the CPU (no GPU available)"
     sections_text = "\n\n".join(section for section, _ in sections)
     text = f"Synthetic phantom; medians of {args.repeats}.\n\n{sections_text}"
-    origin = Origin.here(f"{COMMAND} --device {args.device}", device)
+    origin = Origin.here(typed(COMMAND, argv), device)
     rows = [row for _, part in sections for row in part]
     print(publish(args.out, "gpu", title, origin, text, ["group", "what", "round", "value"], rows))
     return 0

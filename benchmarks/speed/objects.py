@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.pages import Origin, markdown, publish
+from benchmarks.pages import Origin, markdown, publish, typed
 from benchmarks.speed.memory import peak_of, shape_of
 from sccs.data.label_store import create_store, open_level
 from sccs.data.pyramid import CHUNK, pyramid
@@ -114,8 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     text = f"{notes}\n\n{markdown(HEADER, lines)}"
     _picture(args.sizes, peaks, times, args.out / "objects.png")
-    given = ["--sizes", *(f"{size:g}" for size in args.sizes), "--workers", str(args.workers)]
-    origin = Origin.here(" ".join([COMMAND, *given, *(["--split"] if args.split else [])]))
+    origin = Origin.here(typed(COMMAND, argv))
     print(publish(args.out, "objects", "Time and memory of sccs objects", origin, text, HEADER, lines))
     return 0
 

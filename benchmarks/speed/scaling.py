@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from benchmarks.pages import Origin, markdown, median_range, publish
+from benchmarks.pages import Origin, markdown, median_range, publish, typed
 from registry.embedder.lgc import LGC
 from registry.embedder.lgc_principal import LGCPrincipal
 from registry.graph.superpixel import Superpixel
@@ -317,8 +317,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _picture(curves, args.out / "scaling.png")
     heads = ["nodes", "edges", "entries", "method", "round", "operator seconds", "embedding seconds", "MiB"]
     title, text = "Embedding by the size of the graph", _page(args, lines, curves, graphs)
-    command = f"{COMMAND} --nodes {' '.join(map(str, args.nodes))}" + " --no-memory" * (not args.memory)
-    print(publish(args.out, "scaling", title, Origin.here(command), text, heads, rows))
+    print(publish(args.out, "scaling", title, Origin.here(typed(COMMAND, argv)), text, heads, rows))
     return 0
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import QUICK_DATA, REAL
-from benchmarks.pages import Origin, markdown, named, publish
+from benchmarks.pages import Origin, markdown, named, publish, typed
 from registry.graph.superpixel import Superpixel, consecutive
 from sccs.data import load_dataset
 from sccs.recipe import load_recipe
@@ -139,13 +139,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in parts:
             values = np.mean([row[3:] for row in rows if row[0] == data and row[2] == name], axis=0)
             lines.append([named(data), name, f"{values[0]:.0f}", *(f"{value:.4f}" for value in values[1:])])
-    command = f"{COMMAND} --data {' '.join(args.data)}"
     print(
         publish(
             args.out,
             "superpixels",
             "Superpixels against labels",
-            Origin.here(command),
+            Origin.here(typed(COMMAND, argv)),
             f"Means over FOVs; times are medians of {args.repeats}.\n\n" + markdown(["set", "SLIC", *MEASURES], lines),
             ["set", "fov", "SLIC", *MEASURES],
             rows,

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.pages import Origin, markdown, publish
+from benchmarks.pages import Origin, markdown, publish, typed
 from benchmarks.speed.timing import SIDE, field_of_view, trained
 from sccs.inference.blocks import overlapping
 from sccs.model.model import Model
@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 took = max(took for _, took in found)
                 rows.append([system, processes, cores, sum(done for done, _ in found), f"{took:.3f}", f"{rate:.5f}"])
                 print(*rows[-1], sep=", ", flush=True)
-    origin = Origin.here(f"{COMMAND}{' --quick' if args.quick else ''} --price {args.price:g}")
+    origin = Origin.here(typed(COMMAND, argv))
     text = f"Of {SEEN} x {SEEN} px each, {ADDED:,} of which are new in a large slice; a core-hour costs {args.price:g}."
     print(publish(args.out, "throughput", "Throughput", origin, f"{text}\n\n{table(rows, args.price)}", HEADER, rows))
     return 0

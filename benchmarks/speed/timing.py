@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness import phantom
-from benchmarks.pages import Origin, markdown, publish
+from benchmarks.pages import Origin, markdown, publish, typed
 from registry.features.maester import Maester
 from sccs.data import load_dataset
 from sccs.model.model import STAGES
@@ -179,9 +179,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         torch.set_num_threads(args.threads)
     whole = args.size == "full"
     measured = measure({name: trained(name) for name in args.systems}, args.repeats, whole)
-    command = f"{COMMAND} --size {args.size} --repeats {args.repeats}"
-    if tuple(args.systems) != SYSTEMS:
-        command += f" --systems {' '.join(args.systems)}"
     text = f"Median of {args.repeats} rounds in which the systems take turns; seconds.\n\n" + _table(measured, whole)
     rows = [
         [name, nodes, turn, *(f"{v:.6f}" for v in stages)]
@@ -190,7 +187,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     _picture(measured, out / "timing.png")
     heads = ["system", "nodes", "round", *STAGES]
-    print(publish(out, "timing", "Time per field of view and nodes", Origin.here(command), text, heads, rows))
+    origin, title = Origin.here(typed(COMMAND, argv)), "Time per field of view and nodes"
+    print(publish(out, "timing", title, origin, text, heads, rows))
     return 0
 
 

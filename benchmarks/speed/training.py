@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness import phantom
-from benchmarks.pages import Origin, markdown, median_range, publish
+from benchmarks.pages import Origin, markdown, median_range, publish, typed
 from sccs.data import load_dataset
 from sccs.pipeline import Pipeline
 from sccs.recipe import load_recipe
@@ -86,7 +86,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     seconds = _mae_steps(args.steps)
     rows += [["mae", step, "", f"{value:.4f}"] for step, value in enumerate(seconds)]
     lines.append(["mae", "one step", f"{BATCH} crops", "-", median_range(seconds, digits=3)])
-    command = f"{COMMAND} --graphs {args.graphs}"
     text = (
         f"Seconds, median (range) over "
         f"{args.repeats} trainings, {args.steps} steps. Graphs: seconds of the first run, with features unless cached. "
@@ -95,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         + f"\n\nMAE: {1 / np.median(seconds):.2f} steps ({BATCH / np.median(seconds):.1f} crops) per second."
     )
     heads = ["system", "seed or step", "graphs", "training"]
-    print(publish(args.out, "training", "Time of trainings", Origin.here(command), text, heads, rows))
+    print(publish(args.out, "training", "Time of trainings", Origin.here(typed(COMMAND, argv)), text, heads, rows))
     return 0
 
 

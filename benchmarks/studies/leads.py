@@ -33,7 +33,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness import REAL, SETS, job
-from benchmarks.pages import Origin, markdown, mean_sd, named, publish
+from benchmarks.pages import Origin, markdown, mean_sd, named, publish, typed
 from benchmarks.studies import steps
 from benchmarks.studies.steps import HOPS, Arrays, K, Teacher, U
 from benchmarks.studies.views import DIVISIONS, View, Views, halves, judged, views_of
@@ -187,8 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for seed, result in zip(args.seeds, each)
         for key, value in result.items()
     ]
-    chosen = f" --leads {' '.join(map(str, args.leads))}" if args.leads else ""
-    origin = Origin.here(f"{COMMAND}{chosen}{' --halves' if args.halves else ''}", seeds=args.seeds)
+    origin = Origin.here(typed(COMMAND, argv), seeds=args.seeds)
     print(publish(args.out, name, "Leads for SCCS+", origin, _page(args, results), heads, values))
     return 0
 

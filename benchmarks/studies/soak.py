@@ -37,7 +37,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from benchmarks.pages import ROOT, Origin, markdown, publish
+from benchmarks.pages import ROOT, Origin, markdown, publish, typed
 from registry.base import UserError
 from registry.spg.dgl_adapter import dgl
 from sccs.cli import main as main_of_sccs
@@ -433,9 +433,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     trial(names[i % len(names)])
         if args.together > 1:
             soak.together(args.together)
-    limit = f" --minutes {args.minutes:g}" if args.minutes < float("inf") else ""
-    given = f"--kills {args.kills} --full {args.full} --together {args.together}{limit} --seed {args.seed}"
-    origin = Origin.here(f"{COMMAND} {given}")
+    origin = Origin.here(typed(COMMAND, argv))
     text = f"The script describes each trial.\n\n{page(soak.rows)}"
     heads = ["trial", "command", "when", "wrong"]
     print(publish(args.out, "soak", "Killed, run at once, on a full disk", origin, text, heads, soak.rows))

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
-from benchmarks.pages import Origin, markdown, publish
+from benchmarks.pages import Origin, markdown, publish, typed
 from sccs.pipeline import Pipeline
 from sccs.system.colours import class_colours, cluster_colours, colourise
 from sccs.system.exits import guard
@@ -128,11 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Dice of the classes after each round of strokes, on the painted slice. The strokes are simulated and fall on "
         "areas that are still wrong.\n\n" + markdown(heads, [list(map(str, row)) for row in rows])
     )
-    print(
-        publish(
-            args.out, "strokes", "Strokes on HeLa", Origin.here(f"{COMMAND} --rounds {args.rounds}"), text, heads, rows
-        )
-    )
+    print(publish(args.out, "strokes", "Strokes on HeLa", Origin.here(typed(COMMAND, argv)), text, heads, rows))
     return 0
 
 

@@ -41,7 +41,7 @@ import numpy as np
 
 import registry
 from benchmarks.harness import REAL, SETS, job
-from benchmarks.pages import Origin, commit, markdown, mean_sd, named, publish
+from benchmarks.pages import Origin, commit, markdown, mean_sd, named, publish, typed
 from benchmarks.tables.labelled import (
     BUDGETS,
     FEATURES,
@@ -323,8 +323,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     values = [[row, data, draw, n, f"{value:.6f}"] for (row, data, draw, n), value in found.items()]
     values += [[row, args.data[0], "", "seconds", f"{value:.6f}"] for row, value in times.items()]
     heads = ["row", "set", "draw", "labels", "value"]
-    options = " ".join(sys.argv[1:] if argv is None else argv)
-    origin = Origin.here(f"{COMMAND} {options}".strip(), seeds=list(range(args.draws)))
+    origin = Origin.here(typed(COMMAND, argv), seeds=list(range(args.draws)))
     origin = replace(origin, commits=list(dict.fromkeys(commits)))
     print(publish(out, "few_labels", "A few labels", origin, page(found, times, args.system), heads, values))
     return 0

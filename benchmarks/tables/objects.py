@@ -31,7 +31,7 @@ import tifffile
 import yaml
 
 import sccs
-from benchmarks.pages import Origin, markdown, mean_sd, named, publish
+from benchmarks.pages import Origin, markdown, mean_sd, named, publish, typed
 from benchmarks.tables.few_labels import drawn
 from sccs.data import load_dataset
 from sccs.data.volumes import Dataset
@@ -237,7 +237,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 lines.append([name, title, way, draw, *measured])
                 print(*lines[-1], sep=", ", flush=True)
     text = page(lines, args.min_size, args.set)
-    command = COMMAND + (f" --set {' '.join(args.set)}" if args.set else "")
+    command = typed(COMMAND, argv)
     print(publish(args.out, "objects_found", "Objects found", Origin.here(command), text, HEADER, lines))
     return 0
 

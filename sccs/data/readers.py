@@ -31,7 +31,7 @@ from sccs.data.formats.n5 import N5Array, is_n5
 from sccs.data.formats.npy import NPY_SUFFIXES, NPYArray
 from sccs.data.formats.tiff import TIFF_SUFFIXES, TiffStack
 from sccs.data.formats.zarr import ZarrArray, is_zarr
-from sccs.data.lazy import LazyArray, check_finite, check_type, resolve_axes, stored_translation, stored_voxel_size
+from sccs.data.lazy import LazyArray, check_type, resolve_axes, stored_translation, stored_voxel_size
 from sccs.data.stored import NoSuchLevel, Stored, guarded, natural
 
 _HDF5 = re.compile(r"^(?P<file>.*?\.(?:h5|hdf5|hdf|he5))(?::(?P<inside>.*))?$", re.IGNORECASE)
@@ -165,17 +165,6 @@ def expand(path: str | os.PathLike) -> str:
         return os.environ[name]
 
     return os.path.expanduser(re.sub(r"\$(?:\{([^}]*)\}|([A-Za-z_]\w*))", value, text))
-
-
-def check_slice(array: np.ndarray, where: str) -> None:
-    """Reject an image slice (or a sample of slices) without content.
-
-    Raises
-        UserError: values that are not finite, or a single value everywhere; `where` names file and slice.
-    """
-    check_finite(array, where)
-    if array.size and array.min() == array.max():
-        raise UserError(f"{where}: constant image, every pixel is {array.flat[0]}: check the file or leave it out")
 
 
 def voxel_size_of(value: Sequence[float] | float | None, path: str) -> tuple[float, float, float] | None:

@@ -1,4 +1,4 @@
-"""Non-overlapping fields of view (FOVs) that cover a slice of any size, including its edges, and their reassembly.
+"""Non-overlapping fields of view (FOVs) that cover a slice of any size, including its edges.
 
 Used in training and by `evaluation.fovs: separate`; in segmentation FOVs overlap (sccs/inference/blocks.py).
 
@@ -11,7 +11,6 @@ nodes: 800 -> 400 + 400, 1024 -> 560 + 464, 2000 -> 560 + 480 + 480 + 480.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -60,23 +59,3 @@ def tiles(shape: tuple[int, int], fov: int | str) -> list[Tile]:
         return [Tile(0, height, 0, width)]
     side = cast(int, fov)
     return [Tile(y0, y1, x0, x1) for y0, y1 in split(height, side) for x0, x1 in split(width, side)]
-
-
-def assemble(shape: tuple[int, int], pieces: Iterable[tuple[int, int, np.ndarray]]) -> np.ndarray:
-    """Put pieces (y, x, array (h, w, ...)) back into one (H, W, ...) array; the inverse of cutting along `tiles`.
-
-    Raises ValueError if a piece sticks out, overlaps another, or a pixel stays uncovered.
-    """
-    out: np.ndarray | None = None
-    covered = np.zeros(shape, bool)
-    for y, x, piece in pieces:
-        window = slice(y, y + piece.shape[0]), slice(x, x + piece.shape[1])
-        if y < 0 or x < 0 or window[0].stop > shape[0] or window[1].stop > shape[1] or covered[window].any():
-            raise ValueError(f"piece {piece.shape[:2]} at ({y}, {x}) overlaps another or sticks out of {shape}")
-        if out is None:
-            out = np.empty((*shape, *piece.shape[2:]), piece.dtype)
-        out[window], covered[window] = piece, True
-    if not covered.all():
-        raise ValueError(f"{int((~covered).sum())} of {covered.size} pixels are not covered by any piece")
-    assert out is not None
-    return out

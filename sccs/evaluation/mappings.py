@@ -17,7 +17,6 @@ A mapping is a (k,) int array of class positions; -1 is a cluster without class.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import get_args
 
 import numpy as np
@@ -157,8 +156,3 @@ def _summed_dsc(table: np.ndarray, mappings: np.ndarray) -> np.ndarray:
     hit = np.einsum("mkc,kc->mc", chosen, table)
     predicted = np.einsum("mkc,k->mc", chosen, table.sum(1))
     return (2 * hit / (predicted + table.sum(0))).sum(1)
-
-
-def mapping_array(names: Sequence[str | None], class_names: Sequence[str]) -> np.ndarray:
-    """Convert ``metrics["mapping"][rule]``, a class name or None per cluster, back to a mapping (k,) int64."""
-    return np.array([-1 if name is None else list(class_names).index(name) for name in names], np.int64)

@@ -23,7 +23,6 @@ from sccs.system.log import bar
 if TYPE_CHECKING:
     import pandas
 
-FORMATS = ("zarr", "tiff", "precomputed")
 SLAB = 1 << 26  # voxels read at once
 MESH_CELLS = 1 << 24  # voxels of the box that a mesh is made from
 

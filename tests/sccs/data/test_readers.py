@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from registry.base import UserError
-from sccs.data.readers import check_slice, expand, open_image
+from sccs.data.readers import expand, open_image
 from tests.sccs.data.image_files import fails, same, volume, write_hdf5, write_mrc, write_tiff, write_zarr
 
 DTYPES = ["u1", "u2", "i2", "u4", "f2", "f4", "f8"]
@@ -100,14 +99,6 @@ def test_variables_and_home(tmp_path, monkeypatch):
 def test_rgb(tmp_path, suffix, mode, says):
     Image.new(mode, (9, 7)).save(tmp_path / f"a.{suffix}")
     fails(tmp_path / f"a.{suffix}", f"a.{suffix}: has {says}, but SCCS needs greyscale images: convert it to grey")
-
-
-def test_check_slice():
-    check_slice(np.array([[0, 1]]), "a.tif")
-    with pytest.raises(UserError, match=r"a.tif, slice z=3: constant image, every pixel is 7"):
-        check_slice(np.full((4, 4), 7), "a.tif, slice z=3")
-    with pytest.raises(UserError, match=r"a.tif: 1 NaN or infinite values"):
-        check_slice(np.array([[0, np.nan]]), "a.tif")
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.png", "a.h5", "a.mrc"])
