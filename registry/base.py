@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # types that parts exchange; at run time nothing is imported 
     from registry.spg.graphs import Nodes, RegionGraph
     from registry.spg.tensor_graph import TensorGraph
 
+CONTEXT = 20  # px, of features without windows
+
 
 class UserError(Exception):
     """The user's input is at fault: one line that says what, where, and how to fix it (exit code 2)."""
@@ -146,6 +148,11 @@ class Part:
 
 class Features(Part):
     """Role `features`: image (H, W) float32, standardised per volume -> FeatureMap (h, w, q)."""
+
+    @property
+    def context(self) -> int:
+        """px by which the FOVs of a large slice see into their neighbours, unless the user says otherwise."""
+        return CONTEXT
 
     def fit(self, images: Iterable[np.ndarray]) -> None:
         """Fit to the training FOVs, each (H, W) float32; may iterate over them more than once. Most parts have nothing

@@ -48,7 +48,9 @@ def of_system(system: str, sides: Sequence[int], repeats: int) -> list[list[str]
     rows = []
     for side in sides:
         image = np.tile(tile, (-(-side // len(tile)),) * 2)[:side, :side]
-        ways = dict(zip(WAYS, (overlapping(image.shape, SIDE), separate(image.shape, SIDE))))
+        ways = dict(
+            zip(WAYS, (overlapping(image.shape, SIDE, context=model.features.context), separate(image.shape, SIDE)))
+        )
         for turn in range(repeats):
             for way, fields in ways.items():
                 start = time.perf_counter()

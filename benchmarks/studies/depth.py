@@ -32,9 +32,9 @@ from sccs.evaluation.continuity import NeighbourTables, z_consistency
 from sccs.evaluation.mappings import fit_mapping
 from sccs.evaluation.scores import scores
 from sccs.evaluation.tables import confusion, rest_position
-from sccs.inference.blocks import Place, overlapping
+from sccs.inference.blocks import Place
 from sccs.inference.depth import neighbourhood, segment_middle
-from sccs.inference.labels import Slice, views
+from sccs.inference.labels import Slice, fields_of, views
 from sccs.pipeline import Pipeline
 from sccs.products import Counts, segment_volume
 from sccs.recipe import load_recipe
@@ -77,7 +77,7 @@ def _segment(
     model: Pipeline, volume: Volume, layers: Sequence[dict[Place, RegionGraph]], way: Way | None
 ) -> Iterator[np.ndarray]:
     """Cluster planes of a volume's slices, stitched, given the graphs of each one's fields of view."""
-    fields = overlapping(volume.shape[1:], volume.fov)
+    fields = fields_of(model, volume)
     links: list[dict[Place, Link]] = []
     if way and way[0] == "edges":
         assert isinstance(model.graph, AffinityGraph)
@@ -113,7 +113,7 @@ def measure(system: str, data: str, seed: int) -> list[dict[str, Any]]:
     table = sum(counts.tables.values(), np.zeros((model.k, len(dataset.classes)), np.int64))
     mapping = fit_mapping("train", table, rest=rest_position(names))
     (volume,) = dataset.test
-    fields = overlapping(volume.shape[1:], volume.fov)
+    fields = fields_of(model, volume)
     layers = [
         {place: model.build(np.ascontiguousarray(image)) for place, _, _, image in views(volume, z, fields)}
         for z in volume.z_slices

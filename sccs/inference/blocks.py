@@ -16,12 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from registry.base import UserError
+from registry.base import CONTEXT, UserError
 from sccs.data.pyramid import CHUNK, box, grid
 from sccs.data.tiler import WINDOW, split
 
-HALO = 20  # px; the default, but at most 1/14 of the FOV
-WIDE = 40  # px; the default in small slices, where a wider halo adds no FOV
+WIDE = 40  # px; the default halo in small slices, where a wider halo adds no FOV
 BLOCK = (32, 1120, 1120)  # voxels; the default, before rounding to whole FOVs
 FOV_VOXELS = 1 << 26  # most voxels of a FOV's slices in a block, unless one slice has more
 
@@ -40,16 +39,17 @@ class Span(NamedTuple):
         return slice(self.start - self.low, self.stop - self.low)
 
 
-def default_halo(shape: Sequence[int], fov: int | str) -> int:
-    """px by which the FOVs of a slice of `shape` (Y, X) see into their neighbours: `WIDE` if no axis has more than two.
+def default_halo(shape: Sequence[int], fov: int | str, context: int) -> int:
+    """px by which the FOVs of a slice of `shape` (Y, X) see into their neighbours: `WIDE` if no axis has more than two,
+    else the `context` of the features; at most 1/14 of a FOV.
 
-    >>> [default_halo((side, side), 560) for side in (1024, 1041)], default_halo((2000, 2000), 160)
+    >>> [default_halo((side, side), 560, 20) for side in (1024, 1041)], default_halo((2000, 2000), 160, 20)
     ([40, 20], 11)
     """
     if isinstance(fov, str):
         return 0
     wide = min(WIDE, fov // 14)
-    return wide if all(len(spans(length, fov, wide)) <= 2 for length in shape) else min(HALO, wide)
+    return wide if all(len(spans(length, fov, wide)) <= 2 for length in shape) else min(context, fov // 14)
 
 
 def spans(length: int, fov: int | str, halo: int) -> list[Span]:
@@ -113,9 +113,9 @@ class Fields:
         return math.prod(sum(span.high - span.low for span in along) for along in (self.y, self.x))
 
 
-def overlapping(shape: Sequence[int], fov: int | str, halo: int | None = None) -> Fields:
+def overlapping(shape: Sequence[int], fov: int | str, halo: int | None = None, context: int = CONTEXT) -> Fields:
     """FOVs of a slice of `shape` (Y, X), to be stitched; None: `default_halo`. Raises UserError as `spans` does."""
-    halo = default_halo(shape, fov) if halo is None else halo
+    halo = default_halo(shape, fov, context) if halo is None else halo
     y, x = (spans(length, fov, halo) for length in shape)
     return Fields(halo, y, x)
 

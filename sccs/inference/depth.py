@@ -20,8 +20,8 @@ from registry.spg.slab import Link, joined, link
 from sccs.data.mask import Inside
 from sccs.data.pyramid import EMPTY
 from sccs.data.volumes import Volume
-from sccs.inference.blocks import Fields, Place, overlapping
-from sccs.inference.labels import Shown, Slice, masked, of_one_grey, views
+from sccs.inference.blocks import Fields, Place
+from sccs.inference.labels import Shown, Slice, fields_of, masked, of_one_grey, views
 from sccs.model.model import Model, Segmented
 
 REACH = 2  # slices on either side
@@ -62,7 +62,7 @@ def segment_slices(
     check_depth(model, weight)
     builder = model.graph
     assert isinstance(builder, AffinityGraph)
-    fields, mask = fields or overlapping(volume.shape[1:], volume.fov), mask or volume.mask
+    fields, mask = fields or fields_of(model, volume), mask or volume.mask
     # by position of the slice, then by FOV
     graphs: dict[int, dict[Place, RegionGraph]] = {}
     links: dict[int, dict[Place, Link]] = {}  # to the next slice

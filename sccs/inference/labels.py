@@ -189,6 +189,11 @@ def segment_slice(
     return found
 
 
+def fields_of(model: Model, volume: Volume) -> Fields:
+    """The FOVs of each slice of a volume, with the default halo."""
+    return overlapping(volume.shape[1:], volume.fov, context=model.features.context)
+
+
 def sharing(model: Model, fovs: int) -> AbstractContextManager[object]:
     """A context in which the features that so many FOVs of a slice share are computed once."""
     return model.features.sharing() if fovs > 1 else nullcontext()
@@ -208,6 +213,6 @@ def segment_slices(
     They equal the blocks of `sccs.inference.block_job`. fields: None for FOVs that overlap by the default halo. shown:
     what to return for a taught model instead of labels, as (Y, X, channels). done() is called after every FOV.
     """
-    fields = fields or overlapping(volume.shape[1:], volume.fov)
+    fields = fields or fields_of(model, volume)
     for z in volume.z_slices:
         yield segment_slice(model, volume, z, fields, mask, shown=shown, done=done).plane()

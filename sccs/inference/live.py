@@ -10,8 +10,8 @@ from registry.clusterer.sparse import SparseHead
 from registry.spg.graphs import RegionGraph
 from sccs.data.pyramid import EMPTY
 from sccs.data.volumes import Volume
-from sccs.inference.blocks import Span, overlapping
-from sccs.inference.labels import segment_slice
+from sccs.inference.blocks import Span
+from sccs.inference.labels import fields_of, segment_slice
 from sccs.inference.teach import seen_by
 from sccs.model.fovs import label_counts
 from sccs.model.model import Model
@@ -44,7 +44,7 @@ class LiveSlice:
     @classmethod
     def of(cls, model: Model, volume: Volume, z: int) -> LiveSlice:
         """Slice z of the volume. Nodes are read from the cache, and stored there."""
-        fields = overlapping(volume.shape[1:], volume.fov)
+        fields = fields_of(model, volume)
         found = segment_slice(model, volume, z, fields, keep=True, results=True)
         spans = {place: (y, x) for place, y, x in fields}
         graphs = [(*spans[place], result.graph) for place, result in found.results.items()]

@@ -211,7 +211,7 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
         "mask": options.mask and absolute(options.mask),
         "region": region,
         "fov": model.fov,
-        "halo": default_halo(sides, model.fov) if options.halo is None else options.halo,
+        "halo": default_halo(sides, model.fov, model.features.context) if options.halo is None else options.halo,
         "block": list(options.block) if options.block else following(chunk, source.shape, model.fov, options.halo),
         "kind": "classes" if options.classes or shown is not None else "clusters",
         "ome": options.ome or "0.5",

@@ -13,8 +13,8 @@ from registry.spg.graphs import RegionGraph
 from registry.spg.principal import Coordinates
 from sccs.data.planes import turn_back
 from sccs.data.volumes import Volume, evenly
-from sccs.inference.blocks import Span, overlapping
-from sccs.inference.labels import of_one_grey, views
+from sccs.inference.blocks import Span
+from sccs.inference.labels import fields_of, of_one_grey, views
 from sccs.model.model import Model
 from sccs.model.teacher import doubt
 
@@ -104,7 +104,7 @@ def _looked_at(model: Model, volumes: Sequence[Volume]):  # type: ignore[no-unty
     """(volume, z, graph, y, x, clusters (n_s,), image) of FOVs, spread over the volumes."""
     places = []
     for volume in volumes:
-        fields = overlapping(volume.shape[1:], volume.fov)
+        fields = fields_of(model, volume)
         for z in evenly(volume.z_slices, max(1, MOST_SLICES // len(volumes))):
             places += [(volume, z, fields, place) for place, _, _ in fields]
     kept = {(id(volume), z, place) for volume, z, _, place in evenly(places, MOST_FOVS)}

@@ -11,8 +11,8 @@ import torch
 from registry.base import UserError
 from registry.spg.graphs import RegionGraph
 from sccs.data.volumes import Volume
-from sccs.inference.blocks import Fields, Span, overlapping
-from sccs.inference.labels import of_one_grey, views
+from sccs.inference.blocks import Fields, Span
+from sccs.inference.labels import fields_of, of_one_grey, views
 from sccs.inference.sparse import ClassNames, Placed, Points, placed
 from sccs.model.fovs import label_counts
 from sccs.model.model import Model
@@ -38,7 +38,7 @@ def touched(model: Model, lessons: Iterable[tuple[Points, Sequence[Volume]]], C:
     found = Lesson()
     for points, volumes in lessons:
         for here in placed(points, volumes):
-            _touch(model, here, overlapping(here.volume.shape[1:], here.volume.fov), C, found)
+            _touch(model, here, fields_of(model, here.volume), C, found)
     if not found.graphs:
         raise UserError("the labels touch no superpixel: none of them has a class (0 and 255 mean unlabelled)")
     return found

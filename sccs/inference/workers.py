@@ -16,7 +16,8 @@ ALLOWED_FAILURES = 10  # workers that may die on one block before it is blamed
 # returns everything to the system at once, and a third of the time goes into getting it back.
 KEPT = str(1 << 24)  # bytes
 MEMORY = {"MALLOC_TRIM_THRESHOLD_": KEPT, "MALLOC_MMAP_THRESHOLD_": KEPT, "MALLOC_ARENA_MAX": "1"}
-# Dask looks at the stack of each worker every 10 ms and at its event loops every 20 ms; blocks take seconds.
+# By default, Dask samples the stack of each worker every 10 ms and checks its event loop every 20 ms; a block takes
+# seconds.
 QUIET = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
 Task = TypeVar("Task")
 

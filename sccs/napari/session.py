@@ -23,8 +23,7 @@ from sccs.data.schema import LONGEST_NAME
 from sccs.data.volumes import Dataset, Volume
 from sccs.data.writers import check_output, write_labels
 from sccs.evaluation.legend import UNNAMED, Legend, class_codes, cluster_legend
-from sccs.inference.blocks import overlapping
-from sccs.inference.labels import Classes, Slice, segment_slice
+from sccs.inference.labels import Classes, Slice, fields_of, segment_slice
 from sccs.inference.segment import taught_meaning
 from sccs.inference.teach import take
 from sccs.model.folder import digest
@@ -180,7 +179,7 @@ class Session:
     def _segmented(
         self, volume: Volume, slices: Sequence[int], shown: tuple[Classes, Legend] | None, watch: Watch
     ) -> Iterator[Slice]:
-        fields = overlapping(volume.shape[1:], volume.fov)
+        fields = fields_of(self.model, volume)
         total, steps = len(slices) * len(fields), itertools.count()
 
         def done() -> None:

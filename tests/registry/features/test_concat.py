@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from registry.base import UserError
+from registry.base import CONTEXT, UserError
 from registry.features.concat import Concat
 from registry.features.filters import Filters
 from registry.features.intensity import Intensity
@@ -19,6 +19,11 @@ def test_maps_are_those_of_the_parts_in_order(image):
     assert np.array_equal(stack.maps[0].values, Filters(sigmas=[2.0]).extract(image).values)
     assert np.array_equal(stack.maps[1].values, Intensity().extract(image).values)
     assert stack.q == 6 and stack.shape == image.shape
+
+
+def test_fields_of_view_overlap_by_what_the_part_that_needs_most_asks_for():
+    assert Concat(of=["student", "filters"]).context == Filters().context == CONTEXT
+    assert Concat(of=["mae", "filters"]).context == 40  # half a window, which neighbours then share
 
 
 def test_seed_and_device_of_the_run_reach_the_parts():

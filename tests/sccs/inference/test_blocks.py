@@ -8,20 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from registry.base import UserError
+from registry.base import CONTEXT, UserError
 from sccs.data.pyramid import box, grid
 from sccs.data.tiler import WINDOW, tiles
-from sccs.inference.blocks import (
-    BLOCK,
-    HALO,
-    WIDE,
-    chosen_level,
-    default_halo,
-    following,
-    make_plan,
-    overlapping,
-    spans,
-)
+from sccs.inference.blocks import BLOCK, WIDE, chosen_level, default_halo, following, make_plan, overlapping, spans
 
 LENGTHS, FOVS = st.integers(1, 3000), st.integers(80, 700) | st.just("full")
 
@@ -76,7 +66,7 @@ def test_of_two_fovs_each_sees_one_halo_more_than_it_writes(fov, share, halo):
 
 @given(shape=st.tuples(LENGTHS, LENGTHS), fov=FOVS)
 def test_the_default_halo_is_wide_where_that_adds_no_fov(shape, fov):
-    halo, (few, many) = default_halo(shape, fov), (overlapping(shape, fov, px) for px in _both(fov))
+    halo, (few, many) = default_halo(shape, fov, CONTEXT), (overlapping(shape, fov, px) for px in _both(fov))
     assert overlapping(shape, fov) == (few if max(len(few.y), len(few.x)) <= 2 else many)
     assert halo in _both(fov)
     if halo == WIDE:
@@ -84,7 +74,7 @@ def test_the_default_halo_is_wide_where_that_adds_no_fov(shape, fov):
 
 
 def _both(fov):
-    return (0, 0) if fov == "full" else (min(WIDE, fov // 14), min(HALO, fov // 14))
+    return (0, 0) if fov == "full" else (min(WIDE, fov // 14), min(CONTEXT, fov // 14))
 
 
 @pytest.mark.parametrize("halo", [-1, 80, 200])
