@@ -151,8 +151,9 @@ class Features(Part):
 
     @property
     def context(self) -> int:
-        """px by which the FOVs of a large slice see into their neighbours, unless the user says otherwise."""
-        return CONTEXT
+        """px by which the FOVs of a large slice see into their neighbours, unless the user says otherwise. With half a
+        window, FOVs end with whole windows, of which neighbours share many."""
+        return getattr(self, "window", 1) // 2 or CONTEXT
 
     def fit(self, images: Iterable[np.ndarray]) -> None:
         """Fit to the training FOVs, each (H, W) float32; may iterate over them more than once. Most parts have nothing

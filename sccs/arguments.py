@@ -143,8 +143,8 @@ def _segment_work(parser: argparse.ArgumentParser) -> None:
         "--halo",
         type=_natural,
         metavar="PX",
-        help="margin by which each field of view extends beyond its part (default: 20; with an MAE and in small "
-        "slices 40; at most 1/14 of the side of a field of view); 0: no overlap",
+        help="margin by which each field of view extends beyond its part (default: 20; for features in windows, "
+        "such as an MAE's, and in small slices 40; at most 1/14 of the side of a field of view); 0: no overlap",
     )
     parser.add_argument(
         "--block",

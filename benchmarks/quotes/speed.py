@@ -50,14 +50,14 @@ def _digits(value: float) -> str:
 
 
 def brief(results: Path) -> str:
-    """Two sentences on the time of a field of view and of a volume."""
+    """A sentence on the time of a field of view and of a volume."""
     seconds, _ = _timing(results)
     fast, plus, sccs, maester = (_total(seconds[name]) for name in ("sccs_fast", "sccs_plus", "sccs", "maester"))
     volume = _volume(results)
     size, minutes = volume["what"][len("a volume of ") :], float(volume["seconds"]) / 60
     return (
         f"On 2 CPU cores, 560 × 560 px take {fast:.2f} s with `sccs_fast`, {plus:.2f} s with `sccs_plus`, {sccs:.1f} s "
-        f"with `sccs` and {maester:.0f} s with MAESTER; `sccs_fast` segments {size} in "
+        f"with `sccs` and {maester:.0f} s with MAESTER (extrapolated); `sccs_fast` segments {size} of noise in "
         f"{minutes:.0f} minutes."
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.pages import Origin, markdown, mean_sd, named
-from benchmarks.quotes import lines, paragraph
+from benchmarks.quotes import lines, paragraph, sourced
 from benchmarks.studies import halos as halos_study
 from benchmarks.studies import masks as masks_study
 from benchmarks.tables import objects as objects_table
@@ -36,14 +36,14 @@ def seams(results: Path) -> str:
     for row in lines(table):
         found.setdefault(row["image"], {})[row["halo, px"], row["put together"]] = row["ratio"]
     rows = [[image, *(ratio.get(way, "-") for way in ways.values())] for image, ratio in found.items()]
-    return f"{markdown(['image', *ways], rows)}\n\n{paragraph(f'{Origin.read(table)}.')}"
+    return sourced(markdown(["image", *ways], rows), f"{Origin.read(table)}.")
 
 
 def halos(results: Path) -> str:
     """DSC of training images by halo."""
     table = results / "segment" / "halos.csv"
     found = halos_study.table([list(row.values()) for row in lines(table)])
-    return f"{found}\n\n{paragraph(f'{Origin.read(table)}.')}"
+    return sourced(found, f"{Origin.read(table)}.")
 
 
 def depth(results: Path) -> str:
@@ -65,28 +65,28 @@ def depth(results: Path) -> str:
         for (data, system), ways in found.items()
     ]
     heads = ["volume", "mean DSC", "with `--depth 16`", "kappa", "with `--depth 16`", "kappa of the labels"]
-    return f"{markdown(heads, rows)}\n\n{paragraph(f'{Origin.read(table)}.')}"
+    return sourced(markdown(heads, rows), f"{Origin.read(table)}.")
 
 
 def objects(results: Path) -> str:
     """How well objects are found, for several ways to get classes."""
     table = results / "objects" / "objects_found.csv"
     found = objects_table.table([list(row.values()) for row in lines(table)])
-    return f"{found}\n\n{paragraph(f'{Origin.read(table)}.')}"
+    return sourced(found, f"{Origin.read(table)}.")
 
 
 def objects_shapes(results: Path) -> str:
     """Measurements of objects, next to those of the labels."""
     table = results / "objects" / "objects_found.csv"
     found = objects_table.shapes_table([list(row.values()) for row in lines(table)])
-    return f"{found}\n\n{paragraph(f'{Origin.read(table)}.')}"
+    return sourced(found, f"{Origin.read(table)}.")
 
 
 def masks(results: Path) -> str:
     """The effect of masks of empty background on training images."""
     table = results / "choosing" / "masks.csv"
     found = masks_study.table([list(row.values()) for row in lines(table)])
-    return f"{found}\n\n{paragraph(f'{Origin.read(table)}.')}"
+    return sourced(found, f"{Origin.read(table)}.")
 
 
 def objects_time(results: Path) -> str:
@@ -94,7 +94,7 @@ def objects_time(results: Path) -> str:
     table = results / "objects" / "objects.csv"
     heads = ["volume, GiB", "shape (z, y, x)", "objects", "peak memory, GiB", "CPU seconds", "CPU seconds per GiB"]
     rows = [[row[head] for head in heads] for row in lines(table)]
-    return f"{markdown(heads, rows)}\n\n{paragraph(f'{Origin.read(table)}; synthetic class maps, distances included.')}"
+    return sourced(markdown(heads, rows), f"{Origin.read(table)}; synthetic class maps, distances included.")
 
 
 def soak(results: Path) -> str:

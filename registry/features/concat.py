@@ -78,11 +78,6 @@ class Concat(Features):
     def on_cpu(self) -> list[str]:
         return [name for part in self.parts for name in part.on_cpu()]
 
-    @property
-    def context(self) -> int:
-        """The largest of the parts."""
-        return max(part.context for part in self.parts)
-
     @contextmanager
     def sharing(self) -> Iterator[None]:
         with ExitStack() as entered:

@@ -105,11 +105,6 @@ class MAE(Features):
             values = (values - values.mean(3, keepdim=True)) / deviation.clamp(min=1e-6)
         return [TensorMap(values, float(self.patch), (self.patch - 1) / 2)]
 
-    @property
-    def context(self) -> int:
-        """Half a window: FOVs then end with whole windows, of which neighbours share many."""
-        return self.window // 2
-
     @contextmanager
     def sharing(self) -> Iterator[None]:
         self._known = Known()

@@ -200,7 +200,9 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
     if is_zarr(output) or options.by_slices or options.mask is not None:
         legend.names.setdefault(EMPTY, "not segmented")
     region = whole_region(parse_region(options.region), source.shape, input)
-    sides, chunk = turn([stop - start for start, stop in region], options.plane)[1:], source.array.chunk_depth
+    sides = turn([stop - start for start, stop in region], options.plane)[1:]
+    halo = default_halo(sides, model.fov, model.features.context) if options.halo is None else options.halo
+    chunk = source.array.chunk_depth
     settings: dict[str, Any] = {
         "run": absolute(run),
         "model": fingerprint_of(run),
@@ -211,8 +213,8 @@ def _segment(run: str, input: str, output: str, options: Options) -> None:
         "mask": options.mask and absolute(options.mask),
         "region": region,
         "fov": model.fov,
-        "halo": default_halo(sides, model.fov, model.features.context) if options.halo is None else options.halo,
-        "block": list(options.block) if options.block else following(chunk, source.shape, model.fov, options.halo),
+        "halo": halo,
+        "block": list(options.block) if options.block else following(chunk, source.shape, model.fov, halo),
         "kind": "classes" if options.classes or shown is not None else "clusters",
         "ome": options.ome or "0.5",
         "table": table.tolist(),

@@ -11,6 +11,7 @@ import torch
 import yaml
 
 import sccs
+from registry.features.filters import Filters
 from sccs.cli import main as command
 from sccs.data.schema import Region
 from sccs.data.volumes import Volume
@@ -19,6 +20,7 @@ from sccs.evaluation.evaluate import evaluate
 from sccs.evaluation.tables import confusion
 from sccs.inference.blocks import overlapping
 from sccs.inference.depth import segment_slices as segment_deep
+from sccs.inference.labels import fields_of
 from sccs.napari.session import Session
 from sccs.pipeline import Pipeline
 from sccs.report.figures import read_run
@@ -184,6 +186,19 @@ def test_scores_are_of_them(runs, apart, which):
     metrics = json.loads((run / "metrics.json").read_text())
     for key in ("test", "train", "per_slice", "per_image", "clusters_used", "cluster_share"):
         assert metrics[key] == expected[key]
+
+
+@pytest.mark.parametrize("context", [3, 11])
+@pytest.mark.parametrize("plane", SHAPES)
+def test_the_halo_is_what_the_features_ask_for_everywhere(runs, tmp_path, monkeypatch, plane, context):
+    """In slices of three or more FOVs along an axis; those of two by two get the wide halo, whatever the features."""
+    monkeypatch.setattr(Filters, "context", context)
+    found = [way(runs[plane], "b", plane, tmp_path) for way in (to_tiff, to_zarr, in_python)]
+    asked = by_command(runs[plane], "b", plane, tmp_path / "asked.tif", "--halo", str(context))
+    assert all(np.array_equal(each, asked) for each in found)
+    assert np.array_equal(asked, of_run(runs[plane], "b")[region("b", plane)]) == (context == FOV // 14)
+    model, small = sccs.load(runs[plane]), Volume("small", cut("b", "xy")[:, :200, :230], fov=FOV)
+    assert fields_of(model, small).halo == FOV // 14 and len(fields_of(model, small)) == 4
 
 
 def test_depth_gives_the_same_pixels_in_every_format(runs, tmp_path):

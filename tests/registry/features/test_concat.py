@@ -7,6 +7,8 @@ from registry.base import CONTEXT, UserError
 from registry.features.concat import Concat
 from registry.features.filters import Filters
 from registry.features.intensity import Intensity
+from registry.features.maester import Maester
+from registry.features.segmenter import Segmenter
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def test_maps_are_those_of_the_parts_in_order(image):
 
 def test_fields_of_view_overlap_by_what_the_part_that_needs_most_asks_for():
     assert Concat(of=["student", "filters"]).context == Filters().context == CONTEXT
-    assert Concat(of=["mae", "filters"]).context == 40  # half a window, which neighbours then share
+    assert Concat(of=["mae", "filters"]).context == Maester().context == Segmenter().context == 40  # half a window
 
 
 def test_seed_and_device_of_the_run_reach_the_parts():
