@@ -55,6 +55,7 @@ SHORT = ["train.iterations=2000", "clusterer.warmup=500"]
 QUICK = {
     "sccs": SHORT,
     "sccs_fast": SHORT,
+    "sccs_plus_own": ["features.of.2.steps=400"],
     "wo_smo": SHORT,
     "later_code": SHORT,
     "paper_letter": ["train.iterations=500"],  # a dense graph: an iteration costs n_s^2

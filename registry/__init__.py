@@ -21,6 +21,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
 FEATURES = {
     "mae": ("registry.features.mae:MAE", "masked autoencoder, tokens of the encoder's last layer (paper; MAESTER)"),
     "student": ("registry.features.student:StudentFeatures", "a small, fast convolutional net distilled from the MAE"),
+    "contrast": ("registry.features.contrast:Contrast", "a convolutional net that learns from the run's own images"),
     "maester": ("registry.features.maester:Maester", "MAE feature of every pixel by shifted windows (MAESTER)"),
     "intensity": ("registry.features.intensity:Intensity", "the grey value of each pixel, the simplest baseline"),
     "filters": ("registry.features.filters:Filters", "classical filters at several scales: edges, blobs, texture"),

@@ -76,6 +76,11 @@ def _add_look_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-mask", dest="mask", action="store_false", help="use empty background as well, instead of masking it"
     )
+    parser.add_argument(
+        "--extends",
+        choices=("sccs_plus", "sccs_plus_fine", "sccs_plus_own", "sccs_plus_mae"),
+        help="the recipe to start from (default: sccs_plus); `sccs list` describes them",
+    )
     add_device_argument(parser, default="auto, the first GPU if there is one")
 
 

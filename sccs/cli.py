@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from sccs.arguments import build_parser
 from sccs.system.exits import guard
@@ -55,17 +56,13 @@ def _run(args: argparse.Namespace) -> int:
 def _init(args: argparse.Namespace) -> None:
     from sccs.init.command import init
 
-    init(
-        args.input,
-        args.out,
-        overwrite=args.overwrite,
-        axes=args.axes,
-        voxel_size=args.voxel_size,
-        level=args.level,
-        minutes=args.minutes,
-        mask=args.mask,
-        device=args.device or "auto",
-    )
+    init(args.input, args.out, device=args.device or "auto", **_look(args))
+
+
+def _look(args: argparse.Namespace) -> dict[str, Any]:
+    """What `sccs init` and `sccs auto` have in common."""
+    names = ("overwrite", "axes", "voxel_size", "level", "minutes", "mask", "extends")
+    return {name: getattr(args, name) for name in names}
 
 
 def _auto(args: argparse.Namespace) -> None:
@@ -74,8 +71,7 @@ def _auto(args: argparse.Namespace) -> None:
     from sccs.run import run
     from sccs.system.log import say
 
-    look = {name: getattr(args, name) for name in ("overwrite", "axes", "voxel_size", "level", "minutes", "mask")}
-    recipe = init(args.input, args.recipe, device=args.device or "auto", **look)
+    recipe = init(args.input, args.recipe, device=args.device or "auto", **_look(args))
     report = run(load_recipe(recipe, [], None, args.device), Path(args.out) if args.out else None)
     say(f"report: {report}\nnext: open the report and name the clusters; it lists the commands to segment and teach")
     if args.open and sys.stdout.isatty():

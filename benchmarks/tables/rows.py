@@ -21,6 +21,7 @@ PAPER_K = {6: 0.559, 7: 0.798, 8: 0.816, 9: 0.761}  # Table 2, average DSC
 UNSUPERVISED = (
     "sccs_plus",
     "sccs_plus_fine",  # more clusters, so not comparable with the others
+    "sccs_plus_own",  # the same
     "sccs_plus_mae",
     "sccs_fast",
     "sccs",

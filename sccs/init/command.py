@@ -38,14 +38,16 @@ def init(
     minutes: float = 30,
     device: str = "auto",
     mask: bool = True,
+    extends: str | None = None,
 ) -> Path:
     """Inspect the image or folder `given`, and write a recipe to `out` (default: its name with .yaml).
 
     Prints what it found and what a run will cost. Returns the recipe's path.
 
     minutes: about how long the run may take. axes, voxel_size, level: as in a recipe's `data.train`; voxel_size
-    (z, y, x) nm describes the finest level. mask: find empty background, and write masks that exclude it. Raises
-    UserError if the data cannot be used or `out` exists.
+    (z, y, x) nm describes the finest level. mask: find empty background, and write masks that exclude it. extends: the
+    recipe that the new one extends, one of `recipe.FAMILY`; None: the first. Raises UserError if the data cannot be
+    used or `out` exists.
     """
     from sccs.pipeline import Pipeline
 
@@ -64,7 +66,8 @@ def init(
     for note in notes:
         say(note)
     say("measuring one field of view ...")
-    pipeline = Pipeline.from_recipe(recipe.PARENT, device=device)
+    parent = extends or recipe.PARENT
+    pipeline = Pipeline.from_recipe(parent, device=device)
     cost, graph = measure(pipeline, volumes[0])
     free = free_memory()
     plan = make_plan(volumes, most_graphs(pipeline, cost, free, minutes), cost, minutes)
@@ -80,7 +83,8 @@ def init(
         new = [file for file, _, _ in masks if not os.path.lexists(file)]
         try:
             told = [_write_mask(*each) for each in masks]
-            write_text(path, recipe.recipe_text(plan, volumes, notes, said, path.parent, axes, minutes))
+            text = recipe.recipe_text(plan, volumes, notes, said, path.parent, axes, minutes, parent, pipeline.k)
+            write_text(path, text)
         except BaseException:
             for file in new:
                 file.unlink(missing_ok=True)

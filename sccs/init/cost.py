@@ -17,12 +17,16 @@ from sccs.init.plan import FOV, Cost, Plan
 from sccs.system.log import clock
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from registry.base import Features
     from registry.spg.graphs import RegionGraph
     from sccs.pipeline import Pipeline
 
 MEMORY = 0.5  # share of the free memory that training graphs may take
 WITHIN = 1.5  # factor by which a run may be faster or slower than estimated
 DRAWING = 2.5  # time to draw a slice and to put it into the report, per time to segment its pixels once
+TRIED = 5  # steps of features that learn
 GRAPHS = 0.4  # share of the time that may go into training graphs
 
 
@@ -41,7 +45,7 @@ def measure(pipeline: Pipeline, found: Found) -> tuple[Cost, RegionGraph]:
         region=Region(z=[z, z + 1], y=list(y), x=list(x)),
     )
     image = volume.read_slice(z)
-    pipeline.features.fit([image])
+    learning = time_learning(pipeline.features, image)
     nodes = pipeline.pool(image, keep=False)  # the first time also loads libraries
     pipeline.graph.fit([nodes])
     graph = pipeline.graph.connect(nodes).to(pipeline.device)
@@ -57,7 +61,24 @@ def measure(pipeline: Pipeline, found: Found) -> tuple[Cost, RegionGraph]:
     # besides its nodes, a graph stores ends, affinity, normalised weights and the sparse matrix of its edges
     edges = graph.affinity.numel() * (2 * 8 + 4 + 4 + 8 + 4)
     begun += max(0.0, first - start - seconds)  # compiled code and models are loaded with the first FOV
-    return Cost(image.size, nodes.n, seconds, connect, begun, arrays + edges, arrays, peak_memory()), graph
+    return Cost(image.size, nodes.n, seconds, connect, begun, arrays + edges, arrays, peak_memory(), learning), graph
+
+
+def time_learning(features: Features, image: np.ndarray) -> float:
+    """Seconds in which features learn from training images; afterwards they have learned a little from this one.
+
+    The time of a few steps is extrapolated to those of the recipe; features without steps take no time worth telling.
+    """
+    steps = {part: part.steps for part in (features, *features.parts) if hasattr(part, "steps")}
+    for tried in (1, TRIED):  # the first one loads libraries
+        for part in steps:
+            part.steps = tried
+        start = time.perf_counter()
+        features.fit([image])
+        seconds = time.perf_counter() - start
+    for part, number in steps.items():
+        part.steps = number
+    return seconds * max(steps.values(), default=0) / TRIED
 
 
 def peak_memory() -> int:
@@ -111,13 +132,15 @@ def say_cost(plan: Plan, cost: Cost, volumes: list[Found], free: int, device: st
     fovs = plan.fovs("train") + plan.fovs("test")
     labels = sum(math.prod(entry.found.source.shape) for entry in plan.train + plan.test)
     cache = (plan.pixels("train") + plan.seen("train") + plan.seen("test")) / cost.pixels * cost.cache_bytes
+    learning = f"learning features {clock(cost.learning)}, " if cost.learning else ""
+    total = cost.start + cost.learning + learnt + cost.fit + segmented + again + drawn
     room = shutil.disk_usage(folder if folder.is_dir() else Path.cwd()).free
     return [
         f"measured here, on {device}: {cost.seconds:.2f} s for a field of view of {cost.pixels / 1e6:.2f} megapixels "
         f"({cost.nodes} superpixels)",
-        f"time of this run: {span(cost.start + learnt + cost.fit + segmented + again + drawn)}: starting "
-        f"{clock(cost.start)}, {plan.fovs('train')} FOVs to train on {clock(learnt)}, training {clock(cost.fit)}, "
-        f"{plan.segmented()} FOVs to segment {clock(segmented + again)}, pictures and report {clock(drawn)}",
+        f"time of this run: {span(total)}: starting {clock(cost.start)}, {learning}{plan.fovs('train')} FOVs to train "
+        f"on {clock(learnt)}, training {clock(cost.fit)}, {plan.segmented()} FOVs to segment "
+        f"{clock(segmented + again)}, pictures and report {clock(drawn)}",
         f"memory: about {memory / 2**30:.1f} GiB of {free / 2**30:.1f} GiB free",
         f"disk: labels up to {labels / 2**30:.2g} GiB before compression, cache about {cache / 2**30:.2g} GiB "
         f"({fovs} FOVs; SCCS_CACHE=off disables it), {room / 2**30:.0f} GiB free",

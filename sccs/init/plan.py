@@ -17,9 +17,9 @@ FOV = 560  # px, longest side of a field of view
 class Cost:
     """The cost of one FOV of `pixels` px.
 
-    seconds: in total; connect: in `connect` alone; start: before the first FOV, once in a process. graph_bytes,
-    cache_bytes, nodes: bytes of a training graph in memory and in the cache, and its nodes. peak: peak memory of this
-    process in bytes.
+    seconds: in total; connect: in `connect` alone; start: before the first FOV, once in a process; learning: until
+    features that learn from the training images have done so; all in seconds. graph_bytes, cache_bytes, nodes: bytes
+    of a training graph in memory and in the cache, and its nodes. peak: peak memory of this process in bytes.
     """
 
     pixels: int
@@ -30,6 +30,7 @@ class Cost:
     graph_bytes: int
     cache_bytes: int
     peak: int
+    learning: float = 0.0
     fit: float = 0.0  # seconds of the training itself, for the planned number of graphs
 
 

@@ -10,7 +10,8 @@ from sccs.data.survey import PIXEL, Found
 from sccs.init.plan import FOV, Entry, Plan
 from sccs.system.text import printable
 
-PARENT = "sccs_plus"  # what the recipe extends
+PARENT = "sccs_plus"  # what the recipe extends, unless it is told another of these:
+FAMILY = (PARENT, "sccs_plus_fine", "sccs_plus_own", "sccs_plus_mae")
 PLAIN = 1.5  # ratio of pixel sizes from which we warn
 
 
@@ -48,9 +49,17 @@ def _times(values: Sequence[float]) -> str:
 
 
 def recipe_text(
-    plan: Plan, volumes: list[Found], notes: list[str], said: list[str], folder: Path, axes: str | None, minutes: float
+    plan: Plan,
+    volumes: list[Found],
+    notes: list[str],
+    said: list[str],
+    folder: Path,
+    axes: str | None,
+    minutes: float,
+    parent: str,
+    k: int,
 ) -> str:
-    """The recipe as YAML, with the findings as comments."""
+    """The recipe as YAML, with the findings as comments; parent: the recipe it extends; k: its clusters."""
     seen = [line for found in volumes for line in describe(found, axes)]
     size = volumes[0].voxel_size
     lines = [
@@ -58,7 +67,7 @@ def recipe_text(
         *(f"#   {printable(line)}" for line in [*seen, *notes]),  # file names may contain line breaks
         "# Cost, estimated from one field of view:",
         *(f"#   {printable(line)}" for line in said),
-        f"extends: {PARENT}",
+        f"extends: {parent}",
         "data:",
         "  name: volumes",
         f"  fov: {FOV}                    # px, longest side of a field of view",
@@ -78,7 +87,7 @@ def recipe_text(
     area = f"{10 * size[1]:.0f} x {10 * size[2]:.0f} nm" if size else "10 x 10 px"
     lines += [
         f"graph:\n  pixels_per_superpixel: 100  # about {area}: smaller structures are lost",
-        "clusterer:\n  k: 8                        # clusters; more find rarer structures, but need more naming",
+        f"clusterer:\n  k: {k:<25} # clusters; more find rarer structures, but need more naming",
     ]
     return "\n".join(lines) + "\n"
 

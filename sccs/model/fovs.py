@@ -91,7 +91,7 @@ def fit_features(model: Parts, dataset: Dataset) -> None:
     if model.features.supervised:
         model.features.fit(images, TrainingLabels(dataset))  # type: ignore[call-arg]  # registry.base.Part says so
     else:
-        model.features.fit(images)
+        model.learn(images)
 
 
 def anchor_score(fov: FOV, wanted: str | None) -> float:

@@ -1,10 +1,12 @@
 """The four parts that a recipe names, and the output of the first two: features, nodes, the graph (spG).
 
-Features and nodes of training images come from the cache, by content: image, recipe blocks, learned state and code.
+Features and nodes of training images come from the cache, by content: image, recipe blocks, learned state and code. So
+does what features learn from training images in many steps.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import metadata
 from typing import Any
 
@@ -77,6 +79,19 @@ class Parts:
     def min_side(self) -> int:
         """The shortest side of a volume that the features work on, px: their window, if they have one."""
         return max(getattr(self.features, "window", 1), SMALLEST_SIDE)
+
+    def learn(self, images: Iterable[np.ndarray]) -> None:
+        """Fit the features to training images (H, W), without labels; what they learn in `steps` is cached."""
+        if not any(hasattr(part, "steps") for part in (self.features, *self.features.parts)):
+            self.features.fit(images)
+            return
+
+        def make() -> dict[str, np.ndarray]:
+            self.features.fit(images)
+            return self.features.get_state()
+
+        keys = [self._features_key(image) for image in images]
+        self.features.set_state(cached("learned", None if None in keys else fingerprint(keys), make))
 
     def extract(self, image: np.ndarray, keep: bool = True) -> FeatureMap | FeatureStack:
         """Features of an image (H, W) float32, standardised per volume.

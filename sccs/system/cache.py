@@ -45,7 +45,7 @@ UNITS = {"": 2**30, "b": 1, **{f"{p}b": 1000**i for i, p in enumerate("kmgt", 1)
 UNITS |= {f"{p}ib": 1024**i for i, p in enumerate("kmgt", 1)}
 STALE = 3600.0  # s after which temporary files of killed runs are abandoned
 IN_USE = 600.0  # s during which a requested folder is not removed, as its files are about to be mapped
-KINDS = ("features", "nodes")  # kinds of single-file entries
+KINDS = ("features", "nodes", "learned")  # kinds of single-file entries
 
 _refused: set[Path] = set()  # folders that could not be written
 _added: list[int] = []  # bytes of each entry written since the last report

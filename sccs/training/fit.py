@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from registry.base import UserError
+from registry.base import Part, UserError
 from registry.spg.dgl_adapter import dgl
 from registry.spg.graphs import Nodes, RegionGraph
 from sccs.data.volumes import FOV, Dataset
@@ -37,6 +37,8 @@ def make_graphs(model: Model, dataset: Dataset, log: RunLog) -> TrainingGraphs:
     """Fit the features, then build the graph of every training FOV. Raises UserError if no graph has k nodes."""
     check_batch(model.recipe.train.batch, dataset)
     fit_features(model, dataset)
+    for part in (model.features, *model.features.parts):
+        _log_curve(part, log)
     keys, nodes, index, anchor = _pool_all(model, dataset, log)
     report_growth(log)
     model.graph.fit(nodes)
@@ -130,8 +132,7 @@ def train_parts(
             embeddings = [model.embedder.embed(graph) for graph in made.graphs]
             labels = [node_labels(made.graphs, dataset)] if model.clusterer.supervised and dataset is not None else []
             model.clusterer.fit(made.graphs, embeddings, *labels)
-        for step, values in getattr(model.clusterer, "curve_", ()):  # for one that trains itself
-            log.scalars(values, step)
+        _log_curve(model.clusterer, log)
     share = agreement(model.embedder, model.clusterer, made.graphs)
     if share is None:
         return
@@ -142,6 +143,12 @@ def train_parts(
             f"the clustering head is undertrained: it agrees with its teacher on only {share:.0%} of the training "
             f"nodes; raise train.iterations ({model.recipe.train.iterations})"
         )
+
+
+def _log_curve(part: Part, log: RunLog) -> None:
+    """Log the scalars of a part that trains itself."""
+    for step, values in getattr(part, "curve_", ()):
+        log.scalars(values, step)
 
 
 def warn_of_graphs(model: Model, diagnostics: Sequence[dict[str, Any]], log: RunLog) -> None:

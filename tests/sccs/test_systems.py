@@ -49,6 +49,7 @@ PROMISED = {
     "sccs_plus",
     "sccs_plus_mae",
     "sccs_plus_fine",
+    "sccs_plus_own",
     "sccs_fast",
     "gnn",
 }

@@ -15,6 +15,7 @@ SPECIAL = {
     ("features", "maester"): {**TINY_MAE, "central": 2},
     ("features", "segmenter"): {"checkpoint": None, "depth": 1, "steps": 2, "batch": 2},
     ("clusterer", "class_scores"): {"k": 5},
+    ("features", "contrast"): {"width": 4, "q": 6, "steps": 2, "batch": 2, "places": 4, "crop": 32},
     ("features", "vae"): {"patch": 8, "channels": [4, 8], "hidden": 16, "steps": 3, "batch": 4},
 }
 SHAPES = [(80, 80), (83, 121), (160, 96), (97, 80)]  # (H, W) of a FOV

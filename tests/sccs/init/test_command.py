@@ -6,10 +6,12 @@ import tifffile
 import yaml
 
 from registry.base import UserError
+from registry.features.contrast import Contrast
 from sccs.cli import main
 from sccs.data.readers import open_image
 from sccs.init import recipe
 from sccs.init.command import init
+from sccs.init.cost import TRIED
 from sccs.init.recipe import shown_path
 from sccs.recipe import load_recipe
 from tests.sccs.survey_files import phantom_levels, volume, write_n5, write_ome_zarr, write_stacks
@@ -197,3 +199,29 @@ def test_a_recipe_that_cannot_be_written_leaves_no_mask(tmp_path, monkeypatch, s
     monkeypatch.setattr("sccs.init.command.write_text", full)
     assert main(["init", "cell.tif"]) == 2
     assert [each.name for each in tmp_path.glob("cell*")] == ["cell.tif"]
+
+
+def test_another_recipe_can_be_extended(cells, capsys):
+    assert main(["init", "cells", "--extends", "sccs_plus_fine"]) == 0
+    text = (cells.parent / "cells.yaml").read_text()
+    assert "extends: sccs_plus_fine" in text and "learning" not in text
+    assert load_recipe("cells.yaml").resolved()["clusterer"]["k"] == 32
+    with pytest.raises(SystemExit):
+        main(["init", "cells", "--extends", "sccs"])
+    assert "sccs_plus_own" in capsys.readouterr().err
+
+
+def test_the_time_of_features_that_learn_is_estimated_from_a_few_steps(cells, monkeypatch, tmp_path, capsys):
+    taken = []
+    monkeypatch.setattr(Contrast, "fit", lambda self, images: taken.append(self.steps) or fit(self, images))
+    parent = tmp_path / "tiny.yaml"
+    small = "{name: contrast, width: 4, q: 6, batch: 2, places: 4, crop: 32, steps: 3000}"
+    parent.write_text(f"extends: kmeans\nfeatures: {{name: concat, of: [{small}, intensity]}}\n")
+    monkeypatch.setattr(recipe, "PARENT", str(parent))
+    init("cells", "my.yaml")
+    said = capsys.readouterr().out
+    assert taken == [1, TRIED] and "learning features" in said
+    assert load_recipe("my.yaml").resolved()["features"]["of"][0]["steps"] == 3000
+
+
+fit = Contrast.fit

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from registry.base import FeatureMap, Features
+from registry.features.contrast import Contrast
 from sccs.pipeline import Pipeline
 from sccs.system import cache
+from tests.registry.parts.small import assert_same_state, grey
 from tests.sccs.three_greys import RECIPE, three_greys
 
 
@@ -72,3 +74,33 @@ def test_only_code_counts_not_what_is_said_of_it():
     assert cache.code_only("def f(x): return x") != cache.code_only("def f(x): return -x")
     one, other = (f"def f(x):\n    if x:\n        raise UserError({text})" for text in ("'no'", "f'not {x}'"))
     assert cache.code_only(one) == cache.code_only(other)
+
+
+@pytest.mark.parametrize("within", ["alone", "concat"])
+def test_what_features_learn_in_steps_is_kept_by_images_arguments_and_seed(folder, monkeypatch, within):
+    trained, fit = [], Contrast.fit
+    monkeypatch.setattr(Contrast, "fit", lambda self, images: trained.append(1) or fit(self, images))
+    small = {"name": "contrast", "width": 4, "q": 6, "steps": 2, "batch": 2, "places": 4, "crop": 32}
+
+    def learned(shape=(64, 64), seed=0, k=3, **changes):
+        block = {**small, **changes}
+        features = block if within == "alone" else {"name": "concat", "of": [block, "intensity"]}
+        recipe = {**RECIPE, "features": features, "seed": seed, "clusterer": {"name": "kmeans", "k": k}}
+        model = Pipeline.from_recipe(recipe)
+        model.learn([grey(shape)])
+        return model.features.get_state()
+
+    first = learned()
+    assert_same_state(learned(), first)
+    assert_same_state(learned(k=5), first)
+    assert len(trained) == 1 and len(list(folder.rglob("learned/*/*.safetensors"))) == 1
+    for changes in ({"shape": (64, 72)}, {"seed": 1}, {"steps": 3}):
+        learned(**changes)
+    assert len(trained) == 4
+
+
+def test_what_features_learn_is_computed_anew_without_a_cache(monkeypatch):
+    monkeypatch.setenv("SCCS_CACHE", "off")
+    model = Pipeline.from_recipe({**RECIPE, "features": {"name": "contrast", "steps": 2, "crop": 32, "width": 4}})
+    model.learn([grey((64, 64))])
+    assert model.extract(grey((64, 64))).q == 128
