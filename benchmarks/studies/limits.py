@@ -9,7 +9,7 @@ divisions of a set): one half is used for training, the other is scored. For sev
 them, the probe on the coordinates Z (n_s, u), and 64, 32, 16 and 8 clusters of Z, each cluster mapped to a class by the
 labels of the half trained on. The drop from the first to the second is due to the embedding, that from the second to
 the third to clustering, and that from 64 to 8 clusters to their number. The features include those of a small net that
-is trained here, without labels, on the images of both halves (benchmarks/studies/contrastive.py).
+is trained here, without labels, on the images of both halves (`features: contrast`).
 
 --jobs: number of sets processed at once, each in a process with one thread. Writes OUT/limits.md and OUT/limits.csv.
 """
@@ -27,16 +27,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from benchmarks.harness import SETS, job
 from benchmarks.pages import Origin, markdown, mean_sd, named, publish, typed
-from benchmarks.studies.contrastive import contrastive
 from benchmarks.studies.steps import HOPS, Arrays, U, principal
 from benchmarks.studies.views import Views, halves, views_of
-from registry.base import FeatureMap
 from registry.clusterer.linear_probe import LinearProbe
 from registry.embedder.lgc_principal import LGCPrincipal
+from registry.features.contrast import Contrast
 from registry.numeric.kmeans import kmeans
 from registry.numeric.nearest import assign
 from registry.spg.graphs import Nodes, RegionGraph
@@ -63,15 +61,13 @@ def _with_net(found: Views, steps: int, seed: int) -> Views:
     """The views, with the net's features as a third block of their nodes."""
     grey = np.concatenate([view.image.ravel() for view in found.views])
     mean, deviation = grey.mean(), max(grey.std(), 1e-6)
-    images = [torch.from_numpy((view.image - mean) / deviation).float()[None] for view in found.views]
-    net = contrastive(images, steps, seed)
+    images = [((view.image - mean) / deviation).astype(np.float32) for view in found.views]
+    net = Contrast(steps=steps, seed=seed)
+    net.fit(images)
     views = []
     for view, image in zip(found.views, images):
-        with torch.no_grad():
-            values = functional.interpolate(net(image[None]), size=view.image.shape, mode="bilinear")[0]
-        pixels = values.permute(1, 2, 0).contiguous().numpy()
         assert view.nodes.blocks is not None
-        more = pool(FeatureMap(values=pixels, step=1.0, offset=0.0, shape=view.image.shape), view.nodes.regions)
+        more = pool(net.extract(image), view.nodes.regions)
         nodes = replace(
             view.nodes,
             feature=np.concatenate([view.nodes.feature, more], 1),

@@ -56,9 +56,9 @@ DRAWS = {"class by class": drawn, "as they come": lambda truth, n, seed: anywher
 Score = tuple[str, str, str, int, int, int, float]  # head or rule, labels, set, half, draw, n, DSC
 
 
-def halves(data: str) -> Iterator[Set]:
+def halves(data: str, system: str = "sccs_plus", changes: Sequence[str] = (CLUSTERS,)) -> Iterator[Set]:
     """Train on one half of the training images, score on the other; test images are not used."""
-    of = job("sccs_plus", data, 0, "full", ["data.max_train_slices=2", CLUSTERS])
+    of = job(system, data, 0, "full", ["data.max_train_slices=2", *changes])
     dataset = load_dataset(expanded(of.recipe["data"]), Path.cwd(), 0, of.pipeline.min_side)
     dataset.test = []
     of.pipeline.fit(dataset, log=quiet_log())
