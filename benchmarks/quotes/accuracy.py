@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import REAL
+from benchmarks.harness import REAL, shortened
 from benchmarks.pages import Origin, markdown
 from benchmarks.quotes import lines, paragraph, short, short_sd, sourced, speed
 from benchmarks.studies import fast as fast_study
 from benchmarks.studies import leads, study_sccs
+from benchmarks.studies import own as own_study
 from benchmarks.studies import students as students_study
 from benchmarks.studies import teaching as teaching_study
 from benchmarks.studies.strokes import NAMES
@@ -27,7 +28,8 @@ MAE_SEEN = (
     "it has never seen cdeep3m or vnc."
 )
 BY_KMEANS = ("kmeans", "filters_kmeans", "intensity_kmeans", "raw_kmeans", "pixel_kmeans")
-FINE = "sccs_plus_fine"  # of 32 clusters
+FINE, OWN = "sccs_plus_fine", "sccs_plus_own"  # of 32 clusters
+TAUGHT = "label_spreading"  # the default head
 EQUAL = "the larger of the two deviations over seeds"
 
 
@@ -36,21 +38,36 @@ def _quick(results: Path, name: str) -> tuple[Answers, Origin]:
     return read_csv(table), Origin.read(table)
 
 
+def _with_own(results: Path) -> tuple[Answers, list[Origin]]:
+    """Table 1 with `sccs_plus_own`, which has a file of its own, below the other system of 32 clusters."""
+    table = results / "own" / "table1.csv"
+    (answers, origin), own = _quick(results, "table1"), read_csv(table)
+    at = [row.label for row in answers.rows].index(FINE) + 1
+    rows = [*answers.rows[:at], *own.rows, *answers.rows[at:]]
+    return Answers(rows, {**answers.results, **own.results}), [origin, Origin.read(table)]
+
+
 def summary(results: Path) -> str:
     """The summary in README: mean DSC of the real sets by how much a person labels, and how to read it."""
-    answers, one = _quick(results, "table1")
-    clicks = few_labels_table.read(results / "quick" / "few_labels.csv")
-    others = [Origin.read(results / f"{name}.csv") for name in ("quick/few_labels", "quick/timing", "segment/whole")]
-    by_clicks = partial(few_labels_table.over_real, clicks)
+    answers, origins = _with_own(results)
+    others = ("quick/few_labels", "own/few_labels", "quick/timing", "segment/whole")
+    origins += [Origin.read(results / f"{name}.csv") for name in others]
+    by_clicks = partial(few_labels_table.over_real, _clicks(results))
     taught = [
-        (f"label {n} superpixels of each class", "`sccs teach`", by_clicks("label_spreading", n)) for n in (10, 100)
+        (words, system, by_clicks(row, n))
+        for n in (10, 100)
+        for words, system, row in (
+            (f"label {n} superpixels of each class", "`sccs_plus`, `sccs teach`", TAUGHT),
+            ("", f"`{OWN}`, `sccs teach`", f"{TAUGHT}, `{OWN}`"),
+        )
     ]
     rows = [
         ("name 8 clusters", "k-means on grey values", answers.over_real("intensity_kmeans")),
         ("", "k-means on MAE features", answers.over_real("kmeans")),
         ("", "`sccs`, the paper's system", answers.over_real("sccs")),
         ("", "`sccs_plus`, the default of `sccs init`", answers.over_real("sccs_plus")),
-        ("name 32 clusters", "`sccs_plus_fine`", answers.over_real(FINE)),
+        ("name 32 clusters", f"`{FINE}`", answers.over_real(FINE)),
+        ("", f"`{OWN}`, features learned from your images", answers.over_real(OWN)),
         *taught,
         (
             "label all training images",
@@ -61,7 +78,7 @@ def summary(results: Path) -> str:
     ahead, _ = _difference(answers, "sccs", "kmeans")
     galleries = {k: by_clicks(f"{k} clusters, named from galleries", 0) for k in (8, 32)}
     named = " and ".join(f"{k} clusters reach {short_sd(scores)}" for k, scores in galleries.items())
-    commits = list(dict.fromkeys(commit for origin in (one, *others) for commit in origin.commits))
+    commits = list(dict.fromkeys(commit for origin in origins for commit in origin.commits))
     said = (
         f"Mean DSC over classes on the test images of four small public EM sets ({', '.join(REAL)}), ± standard "
         "deviation over seeds or draws of labels. All sets share one configuration. The labels of the training images "
@@ -80,10 +97,10 @@ def summary(results: Path) -> str:
 
 def table1(results: Path) -> str:
     """Table 1, mean DSC by system and set."""
-    answers, origin = _quick(results, "table1")
+    answers, (origin, own) = _with_own(results)
     said = (
-        f"{origin}. Mean DSC over classes on test images, mapping `train`, ± standard deviation over seeds. {MAE_SEEN} "
-        "`sccs_plus_fine` has 32 clusters, all others 8. "
+        f"{origin}; {own}. Mean DSC over classes on test images, mapping `train`, ± standard deviation over seeds. "
+        f"{MAE_SEEN} `{FINE}` and `{OWN}` have 32 clusters, all others 8. "
         "Clusters in use: the smallest number, over all runs, of clusters with at least 0.1 % of a test volume. The "
         f"last column shows the paper's results on a data set that we do not have. {origin.notes}"
     )
@@ -102,7 +119,7 @@ def reading(results: Path) -> str:
     """What Table 1 shows: which system is first, and which equal SCCS."""
     answers, _ = _quick(results, "table1")
     mean = {row.label: float(np.mean(s)) for row in answers.rows if (s := answers.over_real(row.label))}
-    order = sorted((label for label in mean if label not in (*SUPERVISED, FINE)), key=lambda label: -mean[label])
+    order = sorted((label for label in mean if label not in (*SUPERVISED, FINE, OWN)), key=lambda label: -mean[label])
     wins = {data: max(order, key=lambda label: np.mean(answers.score(label, data) or [0])) for data in answers.sets}
     groups: dict[str, list[str]] = {"equal": [], "ahead": [], "behind": []}
     for label in order:
@@ -292,7 +309,23 @@ def few_labels(results: Path) -> str:
             f" Refitting and predicting {side:,} x {side:,} px, with nodes and pixel features "
             f"precomputed: SCCS {times['SCCS']:.2f} s, {rest}."
         )
-    return sourced(few_labels_table.by_budget(few_labels_table.read(table)), said)
+    own = Origin.read(results / "own" / "few_labels.csv")
+    said += f" `{OWN}`: {own}. {shortened([(OWN, ())], 'quick')}"
+    return sourced(few_labels_table.by_budget(_clicks(results)), said)
+
+
+def _clicks(results: Path) -> few_labels_table.Found:
+    """What a few labels give, with the default head on the features of `sccs_plus_own` last."""
+    own = few_labels_table.read(results / "own" / "few_labels.csv")
+    named = {(f"{row}, `{OWN}`", *rest): value for (row, *rest), value in own.items() if row.startswith(TAUGHT)}
+    return {**few_labels_table.read(results / "quick" / "few_labels.csv"), **named}
+
+
+def own_images(results: Path) -> str:
+    """What features learned from the own images give, on training images."""
+    path = results / "own" / "own.csv"
+    said = f"{Origin.read(path)}. Mean DSC over classes and sets, ± standard deviation over draws or seeds of k-means."
+    return sourced(own_study.table(own_study.read(path)), said)
 
 
 def teaching(results: Path) -> str:
@@ -449,6 +482,7 @@ QUOTES: dict[str, Callable[[Path], str]] = {
     "maester": maester,
     "fast": fast,
     "few_labels": few_labels,
+    "own": own_images,
     "teaching": teaching,
     "strokes": strokes,
     "suggesting": suggesting,

@@ -12,6 +12,7 @@ it, with eight propagations for 8 clusters and four for 32. Writes OUT/own.md, .
 from __future__ import annotations
 
 import argparse
+import csv
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -69,19 +70,34 @@ def of_clusters(here: Set) -> float:
     return here.dsc([class_of[view.clusters] for view in here.test])
 
 
-def page(found: Sequence[Score]) -> str:
-    """Mean DSC of the sets for each row and column, then of each set."""
+def table(found: Sequence[Score]) -> str:
+    """Mean DSC over sets, a row for each kind of features, a column for each number of clusters or labels."""
     rows, sets, parts, draws = (list(dict.fromkeys(score[i] for score in found)) for i in range(4))
     parts.sort(key=lambda part: ("clusters" not in part, int(part.split()[0])))
 
-    def cell(row: str, part: str, data: Sequence[str]) -> str:
-        of = {d: [np.mean([s[4] for s in found if s[:4] == (row, each, part, d)]) for each in data] for d in draws}
+    def cell(row: str, part: str) -> str:
+        of = {
+            draw: [np.mean([s[4] for s in found if s[:4] == (row, data, part, draw)]) for data in sets]
+            for draw in draws
+        }
         return mean_sd([np.mean(values) for values in of.values()])
 
-    def table(data: Sequence[str]) -> str:
-        return markdown(["features", *parts], [[row, *(cell(row, part, data) for part in parts)] for row in rows])
+    return markdown(["features", *parts], [[row, *(cell(row, part) for part in parts)] for row in rows])
 
-    return table(sets) + "".join(f"\n\n## {named(data)}\n\n{table([data])}" for data in sets)
+
+def page(found: Sequence[Score]) -> str:
+    """The tables of all sets together, and of each."""
+    sets = dict.fromkeys(score[1] for score in found)
+    return table(found) + "".join(
+        f"\n\n## {named(data)}\n\n{table([score for score in found if score[1] == data])}" for data in sets
+    )
+
+
+def read(path: Path) -> list[Score]:
+    """The scores in a CSV of this script."""
+    with open(path, newline="") as file:
+        _, *lines = csv.reader(file)
+    return [(row, data, part, int(draw), float(dsc)) for row, data, part, draw, dsc in lines]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,14 +112,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     for data in args.data:
         for row in ROWS:
             found += measured(row, data, args.steps, args.draws)
-            print(data, page([score for score in found if score[:2] == (row, data)]), sep="\n", flush=True)
+            print(data, table([score for score in found if score[:2] == (row, data)]), sep="\n", flush=True)
     text = (
         f"Mean DSC over classes on training images, mean of the sets, ± standard deviation over draws of labels or "
         f"seeds of k-means; labels in one half, scores on the other, both ways. The net learned in {args.steps} "
         "steps, once for each set.\n\n" + page(found)
     )
     origin = Origin.here(typed(COMMAND, argv), seeds=list(range(args.draws)))
-    print(publish(args.out, "own", "Features learned from the own images", origin, text, HEADER, found))
+    rows = [[*score[:4], f"{score[4]:.6f}"] for score in found]
+    print(publish(args.out, "own", "Features learned from the own images", origin, text, HEADER, rows))
     return 0
 
 

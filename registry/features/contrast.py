@@ -98,7 +98,9 @@ class Contrast(StudentFeatures):
             loss.backward()
             optimizer.step()
             schedule.step()
-            if step % REPORT in (0, 1) or step == self.steps:
+            if step in (1, self.steps) or step % REPORT == 0:
+                if not loss.isfinite():
+                    raise UserError(f"features.lr: with {self.lr:g}, the net diverged at step {step}; lower it")
                 self.curve_.append((step, {"loss/features": loss.item()}))
                 log.info("learning features from the images: step %d of %d, loss %.2f", step, self.steps, loss.item())
         weights = fused(net).cpu().state_dict()

@@ -128,6 +128,12 @@ def test_progress_is_logged(caplog):
     assert "step 1 of 3" in caplog.text and "step 3 of 3" in caplog.text
 
 
+def test_a_net_that_diverges_is_an_error(monkeypatch):
+    monkeypatch.setattr(Contrast, "loss", lambda self, net, *rest: next(net.parameters()).sum() * np.nan)
+    with pytest.raises(UserError, match=r"features\.lr: with 0\.002, the net diverged at step 1"):
+        fitted()
+
+
 def test_nothing_is_known_before_fit():
     part = Contrast(**TINY)
     assert part.get_state() == {}
