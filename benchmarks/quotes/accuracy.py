@@ -62,8 +62,7 @@ def summary(results: Path) -> str:
         )
     ]
     rows = [
-        ("name 8 clusters", "k-means on grey values", answers.over_real("intensity_kmeans")),
-        ("", "k-means on MAE features", answers.over_real("kmeans")),
+        ("name 8 clusters", "k-means on MAE features", answers.over_real("kmeans")),
         ("", "`sccs`, the paper's system", answers.over_real("sccs")),
         ("", "`sccs_plus`, the default of `sccs init`", answers.over_real("sccs_plus")),
         ("name 32 clusters", f"`{FINE}`", answers.over_real(FINE)),
