@@ -6,6 +6,7 @@ does what features learn from training images in many steps.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from importlib import metadata
 from typing import Any
@@ -20,6 +21,7 @@ from sccs.system.cache import cached, code_version, fingerprint
 from sccs.system.device import resolve_device
 
 SHARED_CODE = ("registry.base", "registry.spg.graphs", "registry.spg.pooling")  # code that pooled nodes depend on
+log = logging.getLogger(__name__)
 MOST_CLUSTERS = 255  # clusters are written as uint8, and 255 means not segmented
 SMALLEST_SIDE = 16  # px of a volume, for features that work without a window
 
@@ -86,12 +88,17 @@ class Parts:
             self.features.fit(images)
             return
 
+        learned = []
+
         def make() -> dict[str, np.ndarray]:
             self.features.fit(images)
-            return self.features.get_state()
+            learned.append(self.features.get_state())
+            return learned[0]
 
         keys = [self._features_key(image) for image in images]
         self.features.set_state(cached("learned", None if None in keys else fingerprint(keys), make))
+        if not learned:
+            log.info("features were learned from these images before: taken from the cache")
 
     def extract(self, image: np.ndarray, keep: bool = True) -> FeatureMap | FeatureStack:
         """Features of an image (H, W) float32, standardised per volume.

@@ -77,7 +77,7 @@ def test_only_code_counts_not_what_is_said_of_it():
 
 
 @pytest.mark.parametrize("within", ["alone", "concat"])
-def test_what_features_learn_in_steps_is_kept_by_images_arguments_and_seed(folder, monkeypatch, within):
+def test_what_features_learn_in_steps_is_kept_by_images_arguments_and_seed(folder, monkeypatch, caplog, within):
     trained, fit = [], Contrast.fit
     monkeypatch.setattr(Contrast, "fit", lambda self, images: trained.append(1) or fit(self, images))
     small = {"name": "contrast", "width": 4, "q": 6, "steps": 2, "batch": 2, "places": 4, "crop": 32}
@@ -90,8 +90,11 @@ def test_what_features_learn_in_steps_is_kept_by_images_arguments_and_seed(folde
         model.learn([grey(shape)])
         return model.features.get_state()
 
+    caplog.set_level("INFO", logger="sccs")
     first = learned()
+    assert "from the cache" not in caplog.text
     assert_same_state(learned(), first)
+    assert "learned from these images before: taken from the cache" in caplog.text
     assert_same_state(learned(k=5), first)
     assert len(trained) == 1 and len(list(folder.rglob("learned/*/*.safetensors"))) == 1
     for changes in ({"shape": (64, 72)}, {"seed": 1}, {"steps": 3}):
