@@ -88,10 +88,10 @@ def summary(results: Path) -> str:
         f"name the clusters (commits {', '.join(commits)})."
     )
     read = (
-        f"**How to read this.** If a (simulated) person names the clusters from their galleries instead, "
-        f"{by_galleries}. The paper's system is {short(ahead)} ahead of k-means on the same features; the paper reports "
-        f"{short(PAPER['sccs'][-1])} against {short(PAPER['kmeans'][-1])} on BetaSeg, which we do not have. We did not "
-        "measure a network trained on dense labels (nnU-Net); expect it to beat every line."
+        "**How to read this.** If a (simulated) person names the clusters from their galleries instead, "
+        f"{by_galleries}. The paper's system is {short(ahead)} ahead of k-means on the same features; the paper "
+        f"reports {short(PAPER['sccs'][-1])} against {short(PAPER['kmeans'][-1])} on BetaSeg, which we do not have. "
+        "We did not measure a network trained on dense labels (nnU-Net); expect it to beat every line."
     )
     read += f" {speed.brief(results)}"
     return f"{markdown(['your part', 'system', 'mean DSC'], rows)}\n\n{paragraph(said)}\n\n{paragraph(read)}"
