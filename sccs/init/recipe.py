@@ -10,8 +10,7 @@ from sccs.data.survey import PIXEL, Found
 from sccs.init.plan import FOV, Entry, Plan
 from sccs.system.text import printable
 
-PARENT = "sccs_plus"  # what the recipe extends, unless it is told another of these:
-FAMILY = (PARENT, "sccs_plus_fine", "sccs_plus_own", "sccs_plus_mae")
+PARENT = "sccs_plus"  # what the recipe extends, if nothing else is asked for
 PLAIN = 1.5  # ratio of pixel sizes from which we warn
 
 
