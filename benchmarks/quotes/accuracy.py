@@ -104,7 +104,7 @@ def table1(results: Path) -> str:
         f"{origin}; {own}. Mean DSC over classes on test images, mapping `train`, ± standard deviation over seeds. "
         f"{MAE_SEEN} `{FINE}` and `{OWN}` have 32 clusters, all others 8. "
         "Clusters in use: the smallest number, over all runs, of clusters with at least 0.1 % of a test volume. The "
-        f"last column shows the paper's results on a data set that we do not have. {origin.notes}"
+        f"last column shows the paper's results on a data set that we do not have. {origin.notes} {own.notes}"
     )
     return sourced(text.by_system(answers), said)
 

@@ -45,7 +45,7 @@ def measure(pipeline: Pipeline, found: Found) -> tuple[Cost, RegionGraph]:
         region=Region(z=[z, z + 1], y=list(y), x=list(x)),
     )
     image = volume.read_slice(z)
-    learning = time_learning(pipeline.features, image)
+    learning, tried = time_learning(pipeline.features, image)
     nodes = pipeline.pool(image, keep=False)  # the first time also loads libraries
     pipeline.graph.fit([nodes])
     graph = pipeline.graph.connect(nodes).to(pipeline.device)
@@ -60,25 +60,29 @@ def measure(pipeline: Pipeline, found: Found) -> tuple[Cost, RegionGraph]:
     arrays = sum(array.nbytes for array in nodes.to_arrays().values())
     # besides its nodes, a graph stores ends, affinity, normalised weights and the sparse matrix of its edges
     edges = graph.affinity.numel() * (2 * 8 + 4 + 4 + 8 + 4)
-    begun += max(0.0, first - start - seconds)  # compiled code and models are loaded with the first FOV
+    begun += max(0.0, first - start - tried - seconds)  # compiled code and models are loaded with the first FOV
     return Cost(image.size, nodes.n, seconds, connect, begun, arrays + edges, arrays, peak_memory(), learning), graph
 
 
-def time_learning(features: Features, image: np.ndarray) -> float:
-    """Seconds in which features learn from training images; afterwards they have learned a little from this one.
+def time_learning(features: Features, image: np.ndarray) -> tuple[float, float]:
+    """Seconds in which features learn from training images, extrapolated from a few steps, and those of the trial.
 
-    The time of a few steps is extrapolated to those of the recipe; features without steps take no time worth telling.
+    Afterwards the features have learned a little from this image. Features without steps only fit, in no time.
     """
     steps = {part: part.steps for part in (features, *features.parts) if hasattr(part, "steps")}
+    if not steps:
+        features.fit([image])
+        return 0.0, 0.0
+    times = []
     for tried in (1, TRIED):  # the first one loads libraries
         for part in steps:
             part.steps = tried
         start = time.perf_counter()
         features.fit([image])
-        seconds = time.perf_counter() - start
+        times.append(time.perf_counter() - start)
     for part, number in steps.items():
         part.steps = number
-    return seconds * max(steps.values(), default=0) / TRIED
+    return times[-1] * max(steps.values()) / TRIED, sum(times)
 
 
 def peak_memory() -> int:

@@ -11,6 +11,7 @@ import pytest
 import tifffile
 
 import registry
+from registry.features.contrast import Contrast
 from registry.numeric.nearest import load_faiss
 from registry.spg import graphs
 from registry.spg.dgl_adapter import dgl
@@ -115,6 +116,21 @@ def test_the_engine_of_the_default_recipe_is_dgl_and_faiss(tmp_path, monkeypatch
     assert propagated and all(isinstance(graph, dgl.DGLGraph) for graph in propagated)
     assert {graph.num_nodes() for graph in propagated} <= {graph.num_nodes() for graph in made}
     assert 8 in searched  # the incremental centroids
+
+
+@pytest.mark.slow
+def test_sccs_plus_own_learns_features_from_its_images_and_uses_them(tmp_path, monkeypatch):
+    """Fails unless the net was trained, its loss logged, and every node's features came from it as well."""
+    learned, extracted, fit, extract = [], [], Contrast.fit, Contrast.extract
+    monkeypatch.setenv("SCCS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(Contrast, "fit", lambda self, images: learned.append(self.steps) or fit(self, images))
+    monkeypatch.setattr(Contrast, "extract", lambda self, image: extracted.append(image) or extract(self, image))
+    out = tmp_path / "run"
+    given = [*small("sccs_plus_own"), "features.of.2.steps=3"]
+    assert guard(main)(["sccs_plus_own", "--out", str(out), "--device", "cpu", "--set", *given]) == 0
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert learned == [3] and [line["step"] for line in lines if "loss/features" in line] == [1, 3]
+    assert len(extracted) >= len(json.loads((out / "graphs.json").read_text()))
 
 
 def agreement(clusters: np.ndarray, dataset) -> float:
