@@ -116,12 +116,12 @@ def write_csv(answers: Answers, path: Path, measures: Sequence[str]) -> None:
         for row in answers.rows:
             for result in answers.of(row.label):
                 key = [row.label, row.system, result["set"], result["seed"], result["configuration"]]
-                for images, rule, name, measure, value in _numbers(result):
+                for images, rule, name, measure, value in numbers(result):
                     if measure in measures:
                         writer.writerow([*key, images, rule, name, measure, "" if value is None else f"{value:.6g}"])
 
 
-def _numbers(result: Result) -> Iterator[tuple[str, str, str, str, float | None]]:
+def numbers(result: Result) -> Iterator[tuple[str, str, str, str, float | None]]:
     """Images, mapping, class, measure and value of everything that a result holds."""
     for rule, scores in result["test"].items():
         means = {key: scores[key] for key in MEANS}
@@ -162,7 +162,7 @@ def read_csv(path: Path) -> Answers:
 
 
 def _take(result: Result, line: Mapping[str, str], value: float | None) -> None:
-    """Put one line of a CSV where `_numbers` took it from."""
+    """Put one line of a CSV where `numbers` took it from."""
     rule, name, measure = line["mapping"], line["class"], line["measure"]
     if line["images"] != "clean":
         result.setdefault("noise", {}).setdefault(line["images"], {})[rule] = value
