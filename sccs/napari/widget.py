@@ -23,6 +23,7 @@ from sccs.napari.painting import Painting
 from sccs.napari.session import Session, file_name, new_run, save
 from sccs.napari.tables import Row
 from sccs.napari.watch import Cancelled, Watch
+from sccs.recipe import load_recipe
 
 OPACITY = 0.6
 IN_MEMORY = 1 << 30  # voxels; labels of larger volumes go into a file
@@ -50,6 +51,7 @@ class SCCS(Fields):
 
         self.native.destroyed.connect(self._stop.set)
         self.image.changed.connect(self._show_image)
+        self.recipe.changed.connect(self._take_k)
         self.view_button.clicked.connect(self.region_from_view)
         self.train_button.clicked.connect(self.train)
         self.preview_button.clicked.connect(self.preview)
@@ -185,6 +187,12 @@ class SCCS(Fields):
             self.gallery = {}
             with suppress(UserError):  # a run without pictures has none
                 self.gallery = self.session.gallery()
+
+    def _take_k(self, recipe: str) -> None:
+        """Suggest the number of clusters of the recipe that was chosen."""
+        clusterer = load_recipe(recipe).clusterer
+        assert clusterer  # as every recipe of RECIPES
+        self.clusters.value = clusterer.kwargs["k"]
 
     def train(self) -> None:
         """Train a new run on the image layer, with the form's recipe and settings."""

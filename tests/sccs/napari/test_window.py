@@ -14,6 +14,7 @@ from scipy import ndimage
 
 import sccs.napari
 from benchmarks.studies import screenshots
+from sccs.recipe import load_recipe
 
 napari = pytest.importorskip(
     "napari", reason="needs napari and a Qt binding: pip install '.[napari]' 'napari[pyside6]'"
@@ -102,9 +103,18 @@ def click(viewer, row: int, column: int) -> None:
     events()
 
 
+def test_a_recipe_brings_its_number_of_clusters(widget):
+    found = {}
+    for recipe in reversed(widget.recipe.choices):  # the first one is chosen already
+        widget.recipe.value = recipe
+        found[recipe] = widget.clusters.value
+    assert found == {recipe: load_recipe(recipe).clusterer.kwargs["k"] for recipe in found}
+    assert found["sccs_plus_fine"] == found["sccs_plus_own"] == 32 and found["sccs"] == found["sccs_plus"] == 8
+
+
 def test_from_the_sample_to_saved_classes(viewer, widget, tmp_path):
     assert widget.image.value.name == "cell (synthetic)" and widget.voxels.value == "16 16 16"
-    widget.recipe.value = "sccs"
+    widget.recipe.value, widget.clusters.value = "sccs", 4
     widget.changes.value = "features=filters " + TINY.format(60)
     widget.train()
     assert widget.busy and widget.cancel_button.enabled and not widget.segment_button.enabled
@@ -221,7 +231,7 @@ def painting(viewer, widget):
     """The tab Paint with a run of its own, at the first slice."""
     viewer.layers.selection.active = viewer.layers["cell (synthetic)"]
     assert widget.image.value.name == "cell (synthetic)" and widget.voxels.value == "16 16 16"
-    widget.recipe.value, widget.changes.value = "filters_kmeans", ""
+    widget.recipe.value, widget.clusters.value, widget.changes.value = "filters_kmeans", 4, ""
     widget.train()
     assert finish(widget).startswith("trained"), widget.status.value
     viewer.dims.set_current_step(0, 0)
