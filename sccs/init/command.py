@@ -24,7 +24,9 @@ from sccs.init.plan import Plan, make_plan
 from sccs.system.apart import check_apart
 from sccs.system.files import check_place, write_text
 from sccs.system.lock import held
-from sccs.system.log import say
+from sccs.system.log import clock, say
+
+LEAST = 0.1  # share of the time that is planned for all but the learning of features, however long this takes
 
 
 def init(
@@ -70,7 +72,13 @@ def init(
     pipeline = Pipeline.from_recipe(parent, device=device)
     cost, graph = measure(pipeline, volumes[0])
     free = free_memory()
-    plan = make_plan(volumes, most_graphs(pipeline, cost, free, minutes), cost, minutes)
+    rest = max(LEAST * minutes, minutes - cost.learning / 60)  # what learning leaves to everything else
+    if cost.learning > (1 - LEAST) * 60 * minutes:
+        say(
+            f"{parent}: learning features takes about {clock(cost.learning)} of --minutes {minutes:g}; "
+            "allow more, or extend a recipe that learns none, such as sccs_plus_fine"
+        )
+    plan = make_plan(volumes, most_graphs(pipeline, cost, free, rest), cost, rest)
     cost.fit = time_training(pipeline, graph, plan.fovs("train"))
     said = say_cost(plan, cost, volumes, free, pipeline.device, path.parent)
     masks = _masks(plan, path) if mask else []

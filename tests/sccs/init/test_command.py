@@ -11,7 +11,8 @@ from sccs.cli import main
 from sccs.data.readers import open_image
 from sccs.init import recipe
 from sccs.init.command import init
-from sccs.init.cost import TRIED
+from sccs.init.cost import TRIED, measure
+from sccs.init.plan import make_plan
 from sccs.init.recipe import shown_path
 from sccs.recipe import load_recipe
 from tests.sccs.survey_files import phantom_levels, volume, write_n5, write_ome_zarr, write_stacks
@@ -222,6 +223,28 @@ def test_the_time_of_features_that_learn_is_estimated_from_a_few_steps(cells, mo
     said = capsys.readouterr().out
     assert taken == [1, TRIED] and "learning features" in said
     assert load_recipe("my.yaml").resolved()["features"]["of"][0]["steps"] == 3000
+
+
+@pytest.mark.parametrize("minutes, left, told", [(30, 29, False), (2, 1, False), (1, 0.1, True)])
+def test_learning_takes_its_time_from_the_rest(cells, monkeypatch, capsys, minutes, left, told):
+    """Features that learn for a minute leave the rest of --minutes to everything else, but never nothing."""
+    planned = []
+
+    def slow(pipeline, found):
+        cost, graph = measure(pipeline, found)
+        cost.learning = 60
+        return cost, graph
+
+    def plan(volumes, most, cost, minutes):
+        planned.append(minutes)
+        return make_plan(volumes, most, cost, minutes)
+
+    monkeypatch.setattr("sccs.init.command.measure", slow)
+    monkeypatch.setattr("sccs.init.command.make_plan", plan)
+    init("cells", "my.yaml", minutes=minutes)
+    assert planned == [pytest.approx(left)]
+    said = capsys.readouterr().out
+    assert ("learning features takes about 1:00 min of --minutes 1; allow more" in said) == told
 
 
 fit = Contrast.fit
