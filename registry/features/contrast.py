@@ -79,10 +79,9 @@ class Contrast(StudentFeatures):
 
     # ---------------------------------------------------------------------------------------------------- training
     def fit(self, images: Iterable[np.ndarray]) -> None:
-        known = [np.asarray(image, np.float32) for image in images]
+        known = evenly_spaced(images, MOST)
         if not known:
             raise UserError("data.train: no training images to learn features from; give at least one")
-        known = [known[i] for i in np.linspace(0, len(known) - 1, min(len(known), MOST)).astype(int)]
         rng = np.random.default_rng(self.seed or 0)
         net, head = self._untrained()
         optimizer = torch.optim.AdamW([*net.parameters(), *head.parameters()], lr=self.lr, weight_decay=DECAY)
@@ -174,3 +173,15 @@ class Contrast(StudentFeatures):
         if self._weights is None:
             raise RuntimeError("contrast: nothing learned yet; call `fit` or `set_state` first")
         return super()._made()
+
+
+def evenly_spaced(images: Iterable[np.ndarray], most: int) -> list[np.ndarray]:
+    """At most `most` of the images (H, W), as float32; at no time are more than twice as many in memory."""
+    kept: list[np.ndarray] = []
+    every = 1
+    for i, image in enumerate(images):
+        if i % every == 0:
+            kept.append(np.asarray(image, np.float32))
+        if len(kept) == 2 * most:
+            kept, every = kept[::2], 2 * every
+    return [kept[i] for i in np.linspace(0, len(kept) - 1, min(len(kept), most)).astype(int)]

@@ -1,5 +1,7 @@
 """Features learned from a set's own images: its views and their places, its loss; and the part: state, errors."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -152,3 +154,24 @@ def test_arguments_out_of_range_are_named(arguments, message):
 def test_no_images_is_an_error():
     with pytest.raises(UserError, match=r"data\.train: no training images"):
         Contrast(**TINY).fit([])
+
+
+@pytest.mark.parametrize("count, most", [(1, 4), (4, 4), (7, 4), (8, 4), (9, 4), (100, 4), (1000, 16)])
+def test_many_images_are_thinned_evenly_and_never_all_in_memory(count, most):
+    alive, most_alive = set(), 0
+
+    def images():
+        nonlocal most_alive
+        for i in range(count):
+            image = np.full((2, 2), i, np.float32)
+            alive.add(i)
+            weakref.finalize(image, alive.discard, i)
+            most_alive = max(most_alive, len(alive))
+            yield image
+
+    kept = [int(image[0, 0]) for image in contrast.evenly_spaced(images(), most)]
+    assert len(kept) == min(count, most) and kept[0] == 0 and len(set(kept)) == len(kept)
+    assert most_alive <= 2 * most + 1
+    assert kept[-1] >= count - 1 - count / most and max(np.diff(kept), default=1) <= max(1, 3 * count / most)
+    if count <= most:
+        assert kept == list(range(count))
