@@ -24,6 +24,8 @@ from registry.spg.tensor_graph import TensorGraph, build
 def consecutive(regions: np.ndarray) -> np.ndarray:
     """The same regions with labels 0 .. n - 1, in order of their first label: (H, W) -> (H, W) int32."""
     present = np.bincount(regions.ravel()) > 0
+    if present.all():
+        return regions.astype(np.int32, copy=False)
     return (np.cumsum(present) - 1).astype(np.int32)[regions]
 
 

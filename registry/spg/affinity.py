@@ -38,7 +38,7 @@ def rounded(X: torch.Tensor) -> torch.Tensor:
     out that their coordinates are cut off."""
     X = X - X.mean(-2, keepdim=True)
     rms = X.square().mean((-2, -1), keepdim=True).sqrt().clamp(min=1e-30)
-    return (X * torch.exp2(4 - rms.log2().round())).round_().clamp_(-127, 127)
+    return X.mul_(torch.exp2(4 - rms.log2().round())).round_().clamp_(-127, 127)
 
 
 def nearest_pairs(X: torch.Tensor, m: int, rows: int = 256, precision: Precision = "float32") -> torch.Tensor:
@@ -249,7 +249,9 @@ class AffinityGraph(GraphBuilder):
                 mean, scale = (torch.from_numpy(each).to(X.device) for each in (self.mean_, self.scale_))
                 return (X - mean) * scale
         elif self.standardize == "set":
-            return torch.from_numpy((features - self.mean_) * self.scale_)
+            centred = features - self.mean_
+            centred *= self.scale_
+            return torch.from_numpy(centred)
         else:
             X = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
         if self.standardize == "none":

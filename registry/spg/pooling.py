@@ -54,7 +54,8 @@ def pool(features: FeatureMap | FeatureStack, regions: np.ndarray) -> np.ndarray
         return _pool_pixels(features.values, regions)
     values = features.values.reshape(h * w, q)
     centre = values[::16].mean(axis=0)  # squares are subtracted below
-    V = values - centre
+    V = np.empty_like(values)
+    at_once(lambda part: np.subtract(values[part], centre, out=V[part]), len(V))
     (i, fy), (j, fx) = (
         cells(length, tokens, features.step, features.offset) for length, tokens in zip(regions.shape, (h, w))
     )

@@ -137,35 +137,35 @@ def _connected(nearest: np.ndarray, smallest: int, largest: int) -> np.ndarray:
     """The 4-connected pieces (H, W) int32 of clusters (H, W), numbered in order of appearance. One that reaches
     `largest` pixels is cut there; one below `smallest` joins an earlier piece that it touches, if any."""
     H, W = nearest.shape
-    pieces = np.full((H, W), np.int32(-1))
-    found = np.empty((largest, 2), np.int32)
-    new = np.int32(0)
+    step = W + 1  # a row ends with a pixel of no cluster, which is also to the left of the next row
+    clusters = np.full((H + 2) * step + 1, np.int32(-2))
     for y in range(H):
-        for x in range(W):
-            if pieces[y, x] >= 0:
-                continue
-            cluster, beside = nearest[y, x], new
-            pieces[y, x] = new
-            found[0, 0], found[0, 1] = y, x
-            size, seen = 1, 0
-            while seen < size < largest:
-                for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)):
-                    i, j = found[seen, 0] + dy, found[seen, 1] + dx
-                    if not (0 <= i < H and 0 <= j < W):
-                        continue
-                    piece = pieces[i, j]
-                    if piece == -1 and nearest[i, j] == cluster:
-                        pieces[i, j] = new
-                        found[size, 0], found[size, 1] = i, j
+        clusters[(y + 1) * step + 1 : (y + 2) * step] = nearest[y]
+    pieces, found = np.full(len(clusters), np.int32(-1)), np.empty(largest, np.int32)
+    new = np.int32(0)
+    for start in range(step + 1, (H + 1) * step):
+        cluster = clusters[start]
+        if pieces[start] >= 0 or cluster == -2:
+            continue
+        beside = pieces[start] = new
+        found[0], size, seen = start, 1, 0
+        while seen < size < largest:
+            at = found[seen]
+            for near in (at + 1, at - 1, at + step, at - step):
+                piece = pieces[near]
+                if piece == -1:
+                    if clusters[near] == cluster:
+                        pieces[near] = new
+                        found[size] = near
                         size += 1
                         if size >= largest:
                             break
-                    elif piece != -1 and piece != new:
-                        beside = piece
-                seen += 1
-            if size < smallest:
-                for i in range(size):
-                    pieces[found[i, 0], found[i, 1]] = beside
-            else:
-                new += np.int32(1)
-    return pieces
+                elif piece != new:
+                    beside = piece
+            seen += 1
+        if size < smallest:
+            for i in range(size):
+                pieces[found[i]] = beside
+        else:
+            new += np.int32(1)
+    return pieces[step + 1 : (H + 1) * step + 1].reshape(H, step)[:, :W].copy()

@@ -196,6 +196,7 @@ def test_superpixels_have_the_size_asked_for_and_follow_edges():
 
 def test_consecutive_labels():
     assert consecutive(np.array([[5, 2], [9, 5]])).tolist() == [[1, 0], [2, 1]]
+    assert consecutive(np.array([[1, 0], [2, 1]])).dtype == consecutive(np.array([[5, 2]])).dtype == np.int32
 
 
 @pytest.mark.parametrize("part, n", [(Patch(cell=4), 24 * 24), (Patch(cell=7), 14 * 14), (Pixel(), 96 * 96)])
