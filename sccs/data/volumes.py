@@ -42,6 +42,7 @@ HUGE = 1e30  # deviations beyond this, or below its inverse, need double precisi
 LARGEST = 1e150  # double precision cannot hold squares of larger values, nor of those below its inverse
 EXACT = 2.0**53  # integers up to here are exact as double precision
 MISMATCH = 1.5  # ratio of voxel sizes from which we warn
+EXCLUDED = "excluded from mean and deviation"  # ends a note on what was dealt with
 
 T = TypeVar("T")
 logger = logging.getLogger("sccs.data")
@@ -113,7 +114,7 @@ class Volume:
     Attributes
         mean, std: of up to 16 evenly spaced slices of the region, of which 2**26 px each at most; independent of
             `max_slices`. Slices without an image, borders and extreme outliers are excluded.
-        notes: remarks on the image for the user, one line each; they are logged as warnings.
+        notes: remarks on the image for the user, one line each; they are logged, as warnings if they ask for attention.
         z_slices: indices of the used slices in the file.
         origin, shape: corner (z, y, x) and size (Z, Y, X) of the region in the file.
 
@@ -180,7 +181,8 @@ class Volume:
         self.mean, self.std = statistics or self._statistics(evenly(across, SAMPLED_SLICES))
         if statistics is None:
             for note in self.notes:
-                logger.warning("%s: %s", path, note)
+                level = logging.INFO if note.endswith(EXCLUDED) else logging.WARNING  # the former needs no attention
+                logger.log(level, "%s: %s", path, note)
         if labels is not None:
             self._check_labels(evenly(self.z_slices, SAMPLED_SLICES))
 
@@ -333,7 +335,7 @@ class Volume:
                 for pixels in self._planes(self.image, kept, top, bottom)
                 for inner in [self._inner(pixels, top, bottom) if borders else None]
             )
-            self._note(f"a few pixels lie far outside {low:.4g} to {high:.4g}: excluded from mean and deviation")
+            self._note(f"a few pixels lie far outside {low:.4g} to {high:.4g}: {EXCLUDED}")
         self._check_reach(joined)
         middle = kept[len(kept) // 2]
         if kind == "i" and looks_unsigned(np.asarray(self._raw(self.image, middle, *bands[0]))):
@@ -342,9 +344,9 @@ class Volume:
             )
         if len(kept) < len(sample):
             empty = ", ".join(str(z) for z in sample if z not in kept)
-            self._note(f"slices without an image (z = {empty}) are excluded from mean and deviation")
+            self._note(f"slices without an image (z = {empty}) are {EXCLUDED}")
         if framed := [str(z) for z in kept if z in bordered]:
-            self._note(f"borders of one value (z = {listed(framed)}) are excluded from mean and deviation")
+            self._note(f"borders of one value (z = {listed(framed)}) are {EXCLUDED}")
         if (note := drift({z: seen[z] for z in kept})) is not None:
             self._note(note)
         return joined.mean, (joined.spread / joined.count) ** 0.5

@@ -229,6 +229,7 @@ def test_the_moments_of_an_ordinary_image_are_what_they_always_were():
 
 @pytest.mark.parametrize("fill, specks", [(0, 0), (255, 0), (0, 5)])
 def test_slices_without_an_image_are_left_out(fill, specks, caplog):
+    caplog.set_level("INFO", "sccs.data")
     image = blurred()
     image[1], image[4] = fill, fill
     image[1].flat[:specks] = 200
@@ -295,7 +296,17 @@ def test_unsigned_values_saved_as_signed_are_told():
     assert seen(blurred().astype("i2") - 120)[1] == ""
 
 
+def test_only_what_needs_attention_is_a_warning(caplog):
+    caplog.set_level("INFO", "sccs.data")
+    image = blurred()
+    image[1] = 0
+    Volume("v", image, path="a.tif")
+    Volume("v", blurred().view("i1"), path="b.tif")
+    assert [(r.levelname, r.getMessage()[:5]) for r in caplog.records] == [("INFO", "a.tif"), ("WARNING", "b.tif")]
+
+
 def test_a_note_is_logged_once_and_not_by_workers(caplog):
+    caplog.set_level("INFO", "sccs.data")
     image = blurred()
     image[1] = 0
     Volume("v", image, path="a.tif")
