@@ -19,7 +19,7 @@ from benchmarks.studies import students as students_study
 from benchmarks.studies import teaching as teaching_study
 from benchmarks.studies.strokes import NAMES
 from benchmarks.tables import few_labels as few_labels_table
-from benchmarks.tables import text
+from benchmarks.tables import reproduce, text
 from benchmarks.tables.answers import Answers, read_csv
 from benchmarks.tables.labelled import BUDGETS
 from benchmarks.tables.rows import PAPER, PAPER_K, SUPERVISED
@@ -434,6 +434,12 @@ def plus(results: Path) -> str:
     return sourced(text.by_choice(answers), f"{origin}. Mapping `train`, test images. {origin.notes}")
 
 
+def reproduced(results: Path) -> str:
+    """Which committed tables a sample of runs of a later commit confirms."""
+    path = results / "quick" / "reproduce.csv"
+    return sourced(reproduce.summary(reproduce.read_comparisons(path)), f"{Origin.read(path)}.")
+
+
 def _trials(table: Path, key: str) -> dict[str, dict[str, list[dict[str, float]]]]:
     """By row, named by the column `key`, and set, the measures of each seed."""
     found: dict[str, dict[str, list[dict[str, float]]]] = {}
@@ -514,6 +520,7 @@ QUOTES: dict[str, Callable[[Path], str]] = {
     "precision": precision,
     "processors": processors,
     "plus": plus,
+    "reproduced": reproduced,
     "leads": lambda results: _leads(results, "leads"),
     "halves": lambda results: _leads(results, "halves"),
     "study": study,

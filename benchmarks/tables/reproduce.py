@@ -96,27 +96,43 @@ def again(name: str, args: argparse.Namespace) -> Iterator[Comparison]:
                 yield one
 
 
-def page(found: Sequence[Comparison]) -> str:
-    """A line for each table, then one for each run that differs."""
+def summary(found: Sequence[Comparison]) -> str:
+    """A line for each table."""
     lines = []
     for name in dict.fromkeys(one.table for one in found):
         of = [one for one in found if one.table == name]
         same = sum(not one.different for one in of)
         worst = max(abs(one.now - one.before) for one in of)
-        lines.append([name, str(len(of)), str(same), f"{worst:.4f}", f"{max(one.largest for one in of):.4f}"])
-    heads = ["table", "runs compared", "all digits equal", "mean DSC, largest change", "any DSC, largest change"]
-    text = [
-        "Every run is compared with the committed CSV of its table, to the six digits that are in it; times are left "
-        f"out.\n\n{markdown(heads, lines)}"
+        lines.append([f"`{name}`", str(len(of)), str(same), f"{worst:.4f}", f"{max(one.largest for one in of):.4f}"])
+    return markdown(["table", "runs", "equal in all digits", "mean DSC: most changed", "any DSC: most changed"], lines)
+
+
+def differing(found: Sequence[Comparison]) -> str:
+    """A line for each run that differs; empty if none does."""
+    rows = [
+        [one.table, one.row, named(one.data), str(one.seed), f"{one.different} of {one.numbers}",
+         f"{one.before:.4f}", f"{one.now:.4f}"] for one in found if one.different
+    ]  # fmt: skip
+    return markdown(["table", "row", "set", "seed", "different numbers", "mean DSC then", "now"], rows) if rows else ""
+
+
+def page(found: Sequence[Comparison]) -> str:
+    """The summary, and the runs that differ."""
+    text = (
+        "Runs of today's code beside the committed CSV of their table, compared in its six digits, times "
+        f"left out.\n\n{summary(found)}"
+    )
+    return text + (f"\n\nRuns that differ:\n\n{rows}" if (rows := differing(found)) else "")
+
+
+def read_comparisons(path: Path) -> list[Comparison]:
+    """The comparisons in a CSV of this script."""
+    with open(path, newline="") as file:
+        _, *lines = csv.reader(file)
+    return [
+        Comparison(table, row, data, int(seed), int(numbers), int(different), *map(float, rest))
+        for table, row, data, seed, numbers, different, *rest in lines
     ]
-    if changed := [one for one in found if one.different]:
-        rows = [
-            [one.table, one.row, named(one.data), str(one.seed), f"{one.different} of {one.numbers}",
-             f"{one.before:.4f}", f"{one.now:.4f}"] for one in changed
-        ]  # fmt: skip
-        heads = ["table", "row", "set", "seed", "numbers that differ", "mean DSC, committed", "today"]
-        text.append(f"Runs that differ:\n\n{markdown(heads, rows)}")
-    return "\n\n".join(text)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

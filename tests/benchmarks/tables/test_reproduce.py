@@ -7,6 +7,8 @@ import pytest
 
 from benchmarks.tables.__main__ import main as make
 from benchmarks.tables.reproduce import main as reproduce
+from benchmarks.tables.reproduce import page as page_of
+from benchmarks.tables.reproduce import read_comparisons
 from sccs.system.exits import guard
 
 SMALL = ["--set", "data.shapes=[[4,240,240],[4,240,240]]", "data.train_slices=1", "data.test_slices=1"]
@@ -34,7 +36,7 @@ def test_the_same_code_gives_the_same_numbers(committed, tmp_path):
     assert set(rows) == {"raw_kmeans", "intensity_kmeans"}
     for row in rows.values():
         assert row["different"] == "0" and int(row["numbers"]) > 30 and row["dsc"] == row["committed_dsc"]
-    assert "| table1 | 2 | 2 | 0.0000 | 0.0000 |" in page and "Runs that differ" not in page
+    assert "| `table1` | 2 | 2 | 0.0000 | 0.0000 |" in page and "Runs that differ" not in page
     assert len(list((tmp_path / "runs").glob("*.json"))) == 2, "the runs are made, not read from the committed folder"
 
 
@@ -54,7 +56,8 @@ def test_numbers_that_changed_are_told_and_times_are_not(committed, tmp_path):
     page, rows = compare(old, tmp_path)
     assert rows["intensity_kmeans"]["different"] == "0"
     assert rows["raw_kmeans"]["different"] == "1" and float(rows["raw_kmeans"]["largest"]) == pytest.approx(0.25)
-    assert "| table1 | 2 | 1 | 0.2500 | 0.2500 |" in page
+    assert page.endswith(page_of(read_comparisons(tmp_path / "reproduce.csv")) + "\n")
+    assert "| `table1` | 2 | 1 | 0.2500 | 0.2500 |" in page
     assert re.search(r"\| table1 \| raw_kmeans \| phantom \(synthetic\) \| 0 \| 1 of \d+ \|", page)
 
 
