@@ -368,14 +368,15 @@ def fine(results: Path) -> str:
     """More clusters."""
     answers, origin = _quick(results, "plus")
     labels = {
-        "SCCS+ with the MAE": "k = 32",
+        "`sccs_plus`": "k = 32",
+        f"`{FINE}`, with four propagations instead of eight,": "32 clusters, 4 propagations: `sccs_plus_fine`",
         "k-means on the same features": "kmeans on both features, k = 32",
         "`sccs`": "sccs, k = 32",
     }
     scores = [f"{name} {short_sd(answers.over_real(label))}" for name, label in labels.items()]
     probe = short_sd(answers.over_real("linear_probe on both features (supervised)"))
     return paragraph(
-        "Mean of the real sets with 32 clusters instead of 8, before `sccs_plus` used the student: "
+        "Mean of the real sets with 32 clusters instead of 8: "
         f"{', '.join(scores)}; "
         f"the linear probe on these features, with labels, {probe} ({origin}; [study](study_plus.md))."
     )

@@ -38,7 +38,7 @@ def bars(answers: Answers, path: Path, title: str, values: Callable[[str, str], 
             error_kw={"elinewidth": 0.8, "ecolor": INK},
         )
         axis.set_title(named(data), fontsize=9, color=INK)
-        axis.set_yticks(range(len(labels)), labels, fontsize=7)
+        axis.set_yticks(range(len(labels)), [label.replace("`", "") for label in labels], fontsize=7)
         axis.tick_params(axis="x", labelsize=7)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0, 0].invert_yaxis()
