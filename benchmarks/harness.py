@@ -143,6 +143,11 @@ def job(
     return Job(system, data, seed, pipeline, recipe, configuration, noise, rest)
 
 
+def rest_of(data: str) -> str | None:
+    """The rest class of a set."""
+    return load_recipe("sccs" if data == "phantom" else data).evaluation.rest
+
+
 def _code(pipeline: Pipeline) -> str:
     """Hash of the code of the four parts and of the frame."""
     parts = [part for role in registry.ROLES for part in (getattr(pipeline, role), *getattr(pipeline, role).parts)]

@@ -40,6 +40,7 @@ SYSTEMS = (
     "sccs",
     "sccs_fast",
     "sccs_plus",
+    "sccs_plus_own",
     "sccs_plus_mae",
     "kmeans",
     "spectral",
@@ -56,6 +57,7 @@ SHORT = {
     "sccs": BRIEF,
     "sccs_fast": BRIEF,
     "sccs_plus": BRIEF_PLUS,
+    "sccs_plus_own": [*BRIEF_PLUS, "features.of.2.steps=5"],
     "sccs_plus_mae": BRIEF_PLUS,
     "han": ["features.steps=20"],
 }

@@ -12,11 +12,12 @@
     python -m benchmarks.tables plus         what each choice of SCCS+ is worth (not the paper's)
 
     [--data platelet hela cdeep3m vnc phantom betaseg] [--systems ...] [--seeds 0 1 2] [--size quick|full]
-    [--root FOLDER of BetaSeg] [--out FOLDER, default benchmarks/results/SIZE] [--set a.b=c ...] [--kept]
+    [--root FOLDER of BetaSeg] [--out FOLDER, default benchmarks/results/SIZE] [--set a.b=c ...] [--kept | --update]
 
 Real sets are found through SCCS_DATA. Finished runs are kept in OUT/runs and not repeated (benchmarks/harness.py
 defines when two runs are the same), so that an interrupted command can be resumed, tables share runs, and several
-commands may work on one OUT at the same time; `--kept` makes the table from existing runs and runs nothing. Time and
+commands may work on one OUT at the same time. `--kept` makes the table from existing runs and runs nothing. `--update`
+runs the sets in --data, and takes all others from the table's CSV: for a change that concerns some sets only. Time and
 node counts: `python -m benchmarks.speed.timing`. Writes OUT/<table>.md, .csv and .png. The paper's own numbers are for
 BetaSeg, volume c4, and have a separate column.
 """
@@ -33,7 +34,7 @@ from pathlib import Path
 from benchmarks.harness import SETS
 from benchmarks.noise import noise_levels
 from benchmarks.tables import text
-from benchmarks.tables.answers import Answers, collect, write_csv
+from benchmarks.tables.answers import Answers, collect, updated, write_csv
 from benchmarks.tables.rows import (
     MAESTER_CUTS,
     SUPERVISED,
@@ -111,6 +112,7 @@ def _command(name: str, args: argparse.Namespace) -> str:
         command += f" --data {' '.join(args.data)}"
     if args.systems:
         command += f" --systems {' '.join(args.systems)}"
+    command += " --update" if args.update else ""
     return command + (f" --set {' '.join(args.overrides)}" if args.overrides else "")
 
 
@@ -124,7 +126,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--root", type=Path, help="folder of the unpacked BetaSeg archive")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="a.b=c", dest="overrides")
-    parser.add_argument("--kept", action="store_true", help="make the table from existing runs; run nothing")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--kept", action="store_true", help="make the table from existing runs; run nothing")
+    how.add_argument("--update", action="store_true", help="take the sets that are not in --data from the table's CSV")
     args = parser.parse_args(argv)
     args.out = args.out or Path("benchmarks/results") / args.size
     if args.root:
@@ -146,6 +150,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     answers = collect(rows, noise_levels(args.size) if table.noisy else (), args, table.cuts)
     if not answers.sets:
         raise UserError(f"--kept: {args.out / 'runs'} holds no run of this table; leave --kept out to run it")
+    if args.update:
+        answers = updated(answers, args.out / f"{args.table}.csv")
     page = table.write(answers, args)
     if failures := answers.failures():
         page += "\n\nFailed:\n\n" + "\n".join(f"- {failure}" for failure in failures)

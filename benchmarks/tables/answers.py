@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import REAL, SETS, job, result_of, shortened
+from benchmarks.harness import REAL, SETS, job, rest_of, result_of, shortened
 from benchmarks.pages import Origin, describe
 from benchmarks.tables.rows import Row
+from registry.base import UserError
 from sccs.system.files import atomic_path
 
 MEANS, PER_IMAGE = ("mean", "mean_without_rest"), ", per image"
@@ -20,10 +21,10 @@ Result = dict[str, Any]  # of one job (benchmarks.harness.carry_out)
 
 
 class Answers:
-    """Results of all rows, sets and seeds, looked up by label."""
+    """Results of all rows, sets and seeds, looked up by label. earlier: the origin of those that come from a CSV."""
 
-    def __init__(self, rows: Sequence[Row], results: Mapping[str, list[Result]]):
-        self.rows, self.results = rows, results
+    def __init__(self, rows: Sequence[Row], results: Mapping[str, list[Result]], earlier: Origin | None = None):
+        self.rows, self.results, self.earlier = rows, results, earlier
 
     def of(self, label: str, data: str | None = None) -> list[Result]:
         """Results of a row that did not fail, over seeds: of one set, or of all."""
@@ -72,9 +73,14 @@ class Answers:
 
     def origin(self, command: str, size: str) -> Origin:
         """The origin of the runs."""
-        runs = [run for label in self.results for run in self.of(label)]
+        runs = [run for label in self.results for run in self.of(label) if "commit" in run]
         machines, commits = {describe(run["machine"]) for run in runs}, {run["commit"] for run in runs}
         notes = shortened([(row.system, row.overrides) for row in self.rows], size)
+        if self.earlier:
+            new = " and ".join(sorted({run["set"] for run in runs}))
+            notes += f" Runs of {new}: commit {', '.join(sorted(commits))}; of all other sets: commit "
+            notes = f"{notes}{', '.join(self.earlier.commits)}.".strip()
+            machines, commits = machines | {*self.earlier.machines}, commits | {*self.earlier.commits}
         return Origin(command, sorted(machines), sorted(commits), sorted({run["seed"] for run in runs}), notes)
 
 
@@ -95,6 +101,23 @@ def collect(
                 results[row.label].append(result)
                 print(f"{data:9} {row.label:20} seed {seed}: {_in_brief(result)}", flush=True)
     return Answers([row for row in rows if results[row.label]] if args.kept else rows, results)
+
+
+def updated(answers: Answers, path: Path) -> Answers:
+    """The answers, and for all sets that they lack those of a CSV of `write_csv`, which has the same rows.
+
+    Raises UserError if the CSV lacks a row, or one of the runs failed."""
+    before, rows = read_csv(path), {row.label for row in answers.rows}
+    if missing := rows - {row.label for row in before.rows}:
+        raise UserError(f"{path}: has no row {sorted(missing)[0]!r}, so only a new table can contain it")
+    if failures := answers.failures():
+        raise UserError(f"{failures[0]}; an update needs every run")
+    kept = {
+        label: [{**r, "rest": rest_of(r["set"])} for r in before.of(label) if r["set"] not in answers.sets]
+        for label in rows
+    }
+    results = {row.label: [*kept[row.label], *answers.of(row.label)] for row in answers.rows}
+    return Answers(answers.rows, results, Origin.read(path))
 
 
 def _in_brief(result: Result) -> str:
@@ -129,18 +152,19 @@ def numbers(result: Result) -> Iterator[tuple[str, str, str, str, float | None]]
             for measure, value in measures.items():
                 if measure == "dsc" or rule == "train":
                     yield "clean", rule, name, measure, value
-    for rule, scores in result["per_image"].items():
+    for rule, scores in result.get("per_image", {}).items():
         if scores:
             yield "clean", f"{rule}{PER_IMAGE}", "mean", "dsc", scores["mean"]["dsc"]
-    for key, value in result["consistency"].items():
+    for key, value in result.get("consistency", {}).items():
         yield "clean", "oracle", "mean of images", key, value
-    for key in ("training_seconds", "graph_seconds", "fragments", "train_images"):
-        yield "clean", "", "", key, result[key]
-    if result.get("agreement") is not None:  # a head with a teacher
-        yield "clean", "", "", "agreement", result["agreement"]
-    yield "clean", "", "", "clusters_in_use", min(result["used_per_test_volume"])
-    yield "clean", "", "", "nodes", float(np.mean(result["nodes"]))
-    for images, rules in result["noise"].items():
+    for key in ("training_seconds", "graph_seconds", "fragments", "train_images", "agreement"):
+        if result.get(key) is not None:  # agreement: only of a head with a teacher
+            yield "clean", "", "", key, result[key]
+    if "used_per_test_volume" in result:
+        yield "clean", "", "", "clusters_in_use", min(result["used_per_test_volume"])
+    if "nodes" in result:
+        yield "clean", "", "", "nodes", float(np.mean(result["nodes"]))
+    for images, rules in result.get("noise", {}).items():
         for rule, value in rules.items():
             yield images, rule, "mean", "dsc", value
 
@@ -154,7 +178,12 @@ def read_csv(path: Path) -> Answers:
             rows.setdefault(line["row"], Row(line["row"], line["system"]))
             result = results.setdefault(
                 (line["row"], line["set"], line["seed"]),
-                {"system": line["system"], "set": line["set"], "seed": int(line["seed"]), "classes": [], "test": {}},
+                {
+                    **{key: line[key] for key in ("system", "set", "configuration")},
+                    "seed": int(line["seed"]),
+                    "classes": [],
+                    "test": {},
+                },
             )
             _take(result, line, float(line["value"]) if line["value"] else None)
     by_row = {label: [result for key, result in results.items() if key[0] == label] for label in rows}
@@ -168,7 +197,7 @@ def _take(result: Result, line: Mapping[str, str], value: float | None) -> None:
         result.setdefault("noise", {}).setdefault(line["images"], {})[rule] = value
     elif measure in ("clusters_in_use", "nodes"):
         key = "used_per_test_volume" if measure == "clusters_in_use" else "nodes"
-        result[key] = [int(value or 0)]
+        result[key] = [int(value) if value == int(value or 0) else value]
     elif not name:
         result[measure] = value
     elif name == "mean of images":

@@ -107,7 +107,9 @@ def slice_picture(answers: Answers, data: str, path: Path, clusters: bool = Fals
     """The first test slice: image, labels, and each system's segmentation with the first seed: classes by mapping
     `train`, or its clusters."""
     firsts = [(row.label, answers.of(row.label, data)[0]) for row in answers.rows if answers.of(row.label, data)]
-    shown = [(label, result, np.load(result["slice"])) for label, result in firsts if Path(result["slice"]).is_file()]
+    shown = [
+        (label, result, np.load(result["slice"])) for label, result in firsts if Path(result.get("slice", "")).is_file()
+    ]
     if not shown:
         return
     first, slice_ = shown[0][1:]

@@ -1,6 +1,8 @@
 """The commands that print the paper's tables, at the smallest size: what is written, and that nothing is run twice."""
 
 import csv
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +124,31 @@ def test_the_papers_numbers_stand_beside_settings(out):
 def test_a_wrong_system_is_one_line(capsys):
     assert guard(main)(["table1", "--systems", "kmean"]) == 2
     assert "--systems: no recipe 'kmean'" in capsys.readouterr().err
+
+
+def test_an_update_takes_the_other_sets_from_the_csv(out, tmp_path, monkeypatch, capsys):
+    """As if the table had been made on HeLa, and the phantom is now run again."""
+    monkeypatch.setenv("SCCS_DATA", str(tmp_path))
+    page, _ = table(out, "table1", ["kmeans", "intensity_kmeans"])
+    csv_of, origin = tmp_path / "table1.csv", json.loads((out / "table1.json").read_text())
+    csv_of.write_text((out / "table1.csv").read_text().replace(",phantom,", ",hela,"))
+    (tmp_path / "table1.json").write_text(json.dumps({**origin, "commits": ["0123456"]}))
+    shutil.copytree(out / "runs", tmp_path / "runs")
+    before = csv_of.read_text().splitlines()
+    command = ["table1", "--data", "phantom", "--seeds", "0", "1", "--out", str(tmp_path), "--update", "--set", *SMALL]
+    assert guard(main)([*command, "--systems", "kmeans", "intensity_kmeans"]) == 0
+    text, now = (tmp_path / "table1.md").read_text(), read_csv(csv_of)
+    assert (
+        now.sets == ["hela", "phantom"]
+        and f"Runs of phantom: commit {commit()}; of all other sets: commit 0123456." in text
+    )
+    kept = [line for line in csv_of.read_text().splitlines() if ",phantom," not in line]
+    assert kept == before, "what is taken from the CSV is written as it was"
+    for label in ("kmeans", "intensity_kmeans"):
+        assert np.allclose(now.score(label, "hela"), now.score(label, "phantom"), atol=1e-5)
+    assert "without cell" not in page and "hela: DSC of each class" in text and "--update" in text
+    assert Origin.read(csv_of).commits == sorted(["0123456", commit()])
+
+    assert guard(main)([*command, "--systems", "kmeans", "raw_kmeans"]) == 2
+    assert "has no row 'raw_kmeans', so only a new table can contain it" in capsys.readouterr().err
+    assert (tmp_path / "table1.md").read_text() == text
