@@ -290,8 +290,8 @@ def supervised(results: Path) -> str:
     shortest = earlier.notes.rpartition("; ")[2].partition(" for ")[0]
     said = (
         f"Mean DSC over classes. {' and '.join(f'`{row.label}`' for row in shown)}: as in Table 1 ({origin}). "
-        f"{' and '.join(f'`{row.label}`' for row in rows)}: {earlier}, with {shortest}, less than their recipes have, on the "
-        "phantom of that time, which is left out."
+        f"{' and '.join(f'`{row.label}`' for row in rows)}: {earlier}, with {shortest}, less than their "
+        "recipes have, on the phantom of that time, which is left out."
     )
     return sourced(text.supervised(found), said)
 
