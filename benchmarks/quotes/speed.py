@@ -25,6 +25,7 @@ SHOWN = {
     "sccs": "sccs",
     "sccs_fast": "sccs_fast (convolutional student of the MAE)",
     "sccs_plus": "sccs_plus (the student and filters)",
+    "sccs_plus_own": "sccs_plus_own (the student, filters and a net of your images)",
     "sccs_plus_mae": "sccs_plus_mae (the MAE and filters)",
     "dsm": "dsm (4 px cells, {nodes:.2f} times the nodes; paper: {paper} times)",
     "maester": "maester (`central: 4`, 19,600 windows; timed on 160 × 160 px, in proportion)",
