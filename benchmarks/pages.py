@@ -18,7 +18,7 @@ from sccs.system.files import atomic_path, write_json, write_text
 from sccs.system.machine import environment
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("--out", "--committed", "--folder", "--picture", "--runs", "--root")  # of the machine: arguments that no page shows
+FOLDERS = ("--out", "--committed", "--folder", "--picture", "--runs", "--root")  # arguments of the machine, on no page
 CODE = ("sccs", "registry", "recipes", "benchmarks", ":!benchmarks/results")
 
 
