@@ -34,7 +34,7 @@ from pathlib import Path
 from benchmarks.harness import SETS
 from benchmarks.noise import noise_levels
 from benchmarks.tables import text
-from benchmarks.tables.answers import Answers, collect, updated, write_csv
+from benchmarks.tables.answers import Answers, collect, to_update, updated, write_csv
 from benchmarks.tables.rows import (
     MAESTER_CUTS,
     SUPERVISED,
@@ -147,11 +147,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _arguments(argv)
     table = TABLES[args.table]
     rows = table.rows(args.systems or table.systems, args.size)
+    before = to_update(rows, args.out / f"{args.table}.csv") if args.update else None
     answers = collect(rows, noise_levels(args.size) if table.noisy else (), args, table.cuts)
     if not answers.sets:
         raise UserError(f"--kept: {args.out / 'runs'} holds no run of this table; leave --kept out to run it")
-    if args.update:
-        answers = updated(answers, args.out / f"{args.table}.csv")
+    if before:
+        answers = updated(answers, before)
     page = table.write(answers, args)
     if failures := answers.failures():
         page += "\n\nFailed:\n\n" + "\n".join(f"- {failure}" for failure in failures)

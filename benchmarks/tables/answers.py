@@ -103,21 +103,26 @@ def collect(
     return Answers([row for row in rows if results[row.label]] if args.kept else rows, results)
 
 
-def updated(answers: Answers, path: Path) -> Answers:
-    """The answers, and for all sets that they lack those of a CSV of `write_csv`, which has the same rows.
+def to_update(rows: Sequence[Row], path: Path) -> Answers:
+    """What a CSV of `write_csv` and its origin hold. Raises UserError if there is none, or if it lacks a row."""
+    if not path.exists():
+        raise UserError(f"--update: there is no {path}; leave --update out to make the table")
+    before = read_csv(path)
+    if missing := {row.label for row in rows} - {row.label for row in before.rows}:
+        raise UserError(f"--update: {path} has no row {sorted(missing)[0]!r}, so only a new table can contain it")
+    return Answers(before.rows, before.results, Origin.read(path))
 
-    Raises UserError if the CSV lacks a row, or one of the runs failed."""
-    before, rows = read_csv(path), {row.label for row in answers.rows}
-    if missing := rows - {row.label for row in before.rows}:
-        raise UserError(f"{path}: has no row {sorted(missing)[0]!r}, so only a new table can contain it")
+
+def updated(answers: Answers, before: Answers) -> Answers:
+    """The answers, and for all sets that they lack those of `to_update`. Raises UserError if a run failed."""
     if failures := answers.failures():
         raise UserError(f"{failures[0]}; an update needs every run")
-    kept = {
-        label: [{**r, "rest": rest_of(r["set"])} for r in before.of(label) if r["set"] not in answers.sets]
-        for label in rows
-    }
-    results = {row.label: [*kept[row.label], *answers.of(row.label)] for row in answers.rows}
-    return Answers(answers.rows, results, Origin.read(path))
+
+    def kept(label: str) -> list[Result]:
+        return [{**r, "rest": rest_of(r["set"])} for r in before.of(label) if r["set"] not in answers.sets]
+
+    results = {row.label: [*kept(row.label), *answers.of(row.label)] for row in answers.rows}
+    return Answers(answers.rows, results, before.earlier)
 
 
 def _in_brief(result: Result) -> str:

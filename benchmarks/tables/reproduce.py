@@ -22,7 +22,7 @@ from benchmarks.harness import SETS, job, result_of
 from benchmarks.noise import noise_levels
 from benchmarks.pages import Origin, markdown, named, publish, typed
 from benchmarks.tables.__main__ import TABLES, Table
-from benchmarks.tables.answers import Result, numbers
+from benchmarks.tables.answers import Result, numbers, read_csv
 from registry.base import UserError
 from sccs.system.exits import guard
 
@@ -48,13 +48,14 @@ class Comparison:
     now: float
 
 
-def compared(table: str, row: str, committed: dict[Key, str], result: Result) -> Comparison:
-    """Compare the result of a run with the lines of a CSV that belong to it. Raises UserError if they share nothing."""
-    now = {(*key,): value for *key, value in numbers(result)}
-    common = [key for key in now if key in committed and not key[-1].endswith("_seconds")]
+def compared(table: str, row: str, before: Result, result: Result) -> Comparison:
+    """Compare the result of a run with what a CSV holds of it. Raises UserError if they share no mean DSC."""
+    committed, written = (
+        {(*key,): "" if value is None else f"{value:.6g}" for *key, value in numbers(each)} for each in (before, result)
+    )
+    common = [key for key in written if key in committed and not key[-1].endswith("_seconds")]
     if DSC not in common:
         raise UserError(f"{table}.csv has no mean DSC of {row} on {result['set']}; make the table again")
-    written = {key: "" if now[key] is None else f"{now[key]:.6g}" for key in common}
     different = [key for key in common if written[key] != committed[key]]
     gaps = [abs(float(written[k] or math.nan) - float(committed[k] or math.nan)) for k in different if k[-1] == "dsc"]
     return Comparison(
@@ -63,35 +64,22 @@ def compared(table: str, row: str, committed: dict[Key, str], result: Result) ->
     )  # fmt: skip
 
 
-def read(path: Path) -> dict[tuple[str, str, str], dict[Key, str]]:
-    """The numbers of a table's CSV, as text, by row, set and seed."""
-    found: dict[tuple[str, str, str], dict[Key, str]] = {}
-    with open(path, newline="") as file:
-        for line in csv.DictReader(file):
-            key = (line["images"], line["mapping"], line["class"], line["measure"])
-            found.setdefault((line["row"], line["set"], line["seed"]), {})[key] = line["value"]
-    return found
-
-
 def again(name: str, args: argparse.Namespace) -> Iterator[Comparison]:
     """Run the sample of one table, and compare."""
     table: Table = TABLES[name]
-    committed = read(args.committed / f"{name}.csv")
-    labels = {row for row, _, _ in committed}
+    committed = read_csv(args.committed / f"{name}.csv")
     for row in table.rows(table.systems, args.size):
-        if row.label not in labels:
-            continue  # a row that was added after the table was made
         for data in args.data:
+            seeds = {result["seed"]: result for result in committed.of(row.label, data)}
             changes = [*row.overrides, *table.cuts.get(data, ()), *args.overrides]
             for seed in args.seeds:
-                before = committed.get((row.label, data, str(seed)))
-                if before is None:
-                    continue  # the table leaves this set or this seed out
+                if seed not in seeds:
+                    continue  # the committed table lacks this row, this set or this seed
                 wanted = job(row.system, data, seed, args.size, changes, noise_levels(args.size) if table.noisy else ())
                 result = result_of(wanted, args.out)
                 if "failed" in result:
                     raise UserError(f"{name}: {row.label} on {data} fails today: {result['failed']}")
-                one = compared(name, row.label, before, result)
+                one = compared(name, row.label, seeds[seed], result)
                 print(f"{name:12} {row.label:40} {data:9} {one.different} of {one.numbers} differ", flush=True)
                 yield one
 

@@ -152,3 +152,7 @@ def test_an_update_takes_the_other_sets_from_the_csv(out, tmp_path, monkeypatch,
     assert guard(main)([*command, "--systems", "kmeans", "raw_kmeans"]) == 2
     assert "has no row 'raw_kmeans', so only a new table can contain it" in capsys.readouterr().err
     assert (tmp_path / "table1.md").read_text() == text
+    csv_of.unlink()
+    monkeypatch.setattr("benchmarks.tables.__main__.collect", None)  # is not reached: the runs take hours
+    assert guard(main)([*command, "--systems", "kmeans"]) == 2
+    assert "table1.csv; leave --update out to make the table" in capsys.readouterr().err
