@@ -1,10 +1,11 @@
 """Whether another graph convolution of DGL gives a better embedding than the paper's, on training images.
 
-    python -m benchmarks.studies.convolutions [--data cdeep3m vnc] [--seeds 0] [--iterations 2000]
-                                              [--out benchmarks/results/convolutions]
+    SCCS_DATA=DIR python -m benchmarks.studies.convolutions [--data cdeep3m vnc] [--seeds 0 1] [--iterations 2000]
+                                                            [--jobs 1] [--out benchmarks/results/convolutions]
 
 No test image is used; scores are computed as in benchmarks/studies/study_sccs.py. The head is that of `sccs`; the first
-quarter of the iterations trains the embedding alone. Writes OUT/convolutions.md and OUT/convolutions.csv.
+quarter of the iterations trains the embedding alone. Times are measured last, when nothing else is running: short
+trainings of the embedding on the first set, in which the rows take turns. Writes OUT/convolutions.md and .csv.
 """
 
 from __future__ import annotations
@@ -12,15 +13,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarks.harness import REAL
-from benchmarks.pages import Origin, markdown, mean_sd, publish, typed
+from benchmarks.pages import Origin, markdown, mean_sd, median_range, publish, typed
 from benchmarks.studies.study_sccs import FEATURES, seen_of, trial
-from benchmarks.studies.views import views_of
+from benchmarks.studies.views import Views, views_of
 from sccs.system.exits import guard
 
 COMMAND = "python -m benchmarks.studies.convolutions"
@@ -34,7 +40,9 @@ OPTIONS = {  # of each class, as used by its authors or in DGL's examples
     "SAGEConv": {"aggregator_type": "mean"},
     "GATv2Conv": {"num_heads": 2},
 }
-MEASURES = ("dsc", "spe", "seconds")
+MEASURES = ("dsc", "spe")
+TIMED, ROUNDS = 40, 3  # iterations of a timed training; how often each row is timed
+Scores = dict[str, dict[str, float]]  # by row: DSC and L_spe of one set and seed
 
 
 def systems() -> dict[str, tuple[str, ...]]:
@@ -47,40 +55,72 @@ def systems() -> dict[str, tuple[str, ...]]:
     return rows
 
 
+def training_views(data: str) -> Views:
+    """The training images of a set."""
+    return seen_of(views_of(data, FEATURES))
+
+
+def scored(data: str, seed: int, iterations: int) -> Scores:
+    """Every row, trained and scored on one set with one seed."""
+    found, length = training_views(data), (f"train.iterations={iterations}", f"clusterer.warmup={iterations // 4}")
+    scores: Scores = {}
+    for name, overrides in systems().items():
+        results = trial("sccs", (*length, *overrides), found, seed)
+        scores[name] = {measure: results[measure] for measure in MEASURES}
+        print(f"{data}, seed {seed}: {name}: " + ", ".join(f"{k} {v:.4f}" for k, v in scores[name].items()), flush=True)
+    return scores
+
+
+def timed(data: str) -> dict[str, list[float]]:
+    """Seconds of one iteration of the embedding, by row; one for each round."""
+    found, length = training_views(data), (f"train.iterations={TIMED}", f"clusterer.warmup={TIMED - 1}")
+    seconds: dict[str, list[float]] = {name: [] for name in systems()}
+    for _ in range(ROUNDS):
+        for name, overrides in systems().items():
+            seconds[name].append(trial("sccs", (*length, *overrides), found, 0)["seconds"] / TIMED)
+    return seconds
+
+
+def in_processes(jobs: int, do: Callable[..., Scores], *arguments: Iterable[Any]) -> list[Scores]:
+    """`map`, in this process or in several that have one thread each."""
+    if jobs == 1:
+        return list(map(do, *arguments))
+    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        return list(pool.map(do, *arguments))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--data", nargs="+", default=["cdeep3m", "vnc"], choices=REAL, metavar="SET")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--iterations", type=int, default=2000)
+    parser.add_argument("--jobs", type=int, default=1, help="processes; above 1, each has one thread")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/convolutions"))
     args = parser.parse_args(argv)
-    length = (f"train.iterations={args.iterations}", f"clusterer.warmup={args.iterations // 4}")
-    sets = {data: seen_of(views_of(data, FEATURES)) for data in args.data}
+    trials = list(product(args.data, args.seeds))
+    found = in_processes(args.jobs, scored, *zip(*trials), [args.iterations] * len(trials))
+    print("times", flush=True)
+    seconds = timed(args.data[0])
     lines, values = [], []
-    for name, overrides in systems().items():
-        found = {
-            data: [trial("sccs", (*length, *overrides), each, s) for s in args.seeds] for data, each in sets.items()
-        }
+    for name in systems():
+        dsc = [[each[name]["dsc"] for (data, _), each in zip(trials, found) if data == one] for one in args.data]
+        spe = float(np.mean([each[name]["spe"] for each in found]))
+        means = [mean_sd(each) for each in [*dsc, np.mean(dsc, axis=0).tolist()]]
+        lines.append([name, *means, f"{spe:.4f}", median_range([1000 * each for each in seconds[name]], 0)])
         values += [
-            [name, data, seed, measure, f"{each[measure]:.6g}"]
-            for data, trials in found.items()
-            for seed, each in zip(args.seeds, trials)
+            [name, data, seed, measure, f"{each[name][measure]:.6g}"]
+            for (data, seed), each in zip(trials, found)
             for measure in MEASURES
         ]
-        trials = [each for several in found.values() for each in several]
-        dsc = [mean_sd([each["dsc"] for each in several]) for several in found.values()]
-        spe, seconds = (np.mean([each[measure] for each in trials]) for measure in ("spe", "seconds"))
-        mean = np.mean([each["dsc"] for each in trials])
-        lines.append([name, *dsc, f"{mean:.3f}", f"{spe:.4f}", f"{seconds:.0f}"])
-        print(" | ".join(lines[-1]), flush=True)
+        values += [[name, args.data[0], turn, "seconds", f"{each:.6g}"] for turn, each in enumerate(seconds[name])]
     text = (
-        f"DSC: mean over classes on halves of the training images, as in the study of `sccs`. L_spe: Eq. 2, mean "
-        f"over the training graphs, each on its own. Seconds of {args.iterations} iterations, of which the last three "
-        "quarters also train the head.\n\n"
-    ) + markdown(["embedder", *args.data, "mean DSC", "L_spe", "seconds"], lines)
+        "DSC: mean over classes on halves of the training images, as in the study of `sccs`, ± standard deviation over "
+        "seeds. L_spe: Eq. 2, mean over the training graphs, each on its own. Time: an iteration of the embedding on "
+        f"{args.data[0]}, median (range) of {ROUNDS} trainings, with {torch.get_num_threads()} threads.\n\n"
+    ) + markdown(["embedder", *args.data, "mean DSC", "L_spe", "ms an iteration"], lines)
     origin = Origin.here(typed(COMMAND, argv), seeds=args.seeds)
-    heads = ["embedder", "set", "seed", "measure", "value"]
+    heads = ["embedder", "set", "seed or round", "measure", "value"]
     print(publish(args.out, "convolutions", "Graph convolutions of DGL", origin, text, heads, values))
     return 0
 

@@ -44,7 +44,8 @@ def test_a_number_that_is_no_variant_is_refused(capsys):
 def test_convolutions_are_compared_by_score_loss_and_time(tmp_path, monkeypatch):
     monkeypatch.setattr(convolutions, "OPTIONS", {"GraphConv": {}, "TAGConv": {"k": 2}})
     monkeypatch.setattr(convolutions, "REAL", ("phantom",))
-    asked = ["--data", "phantom", "--iterations", "40", "--out", str(tmp_path)]
+    monkeypatch.setattr(convolutions, "TIMED", 3)
+    asked = ["--data", "phantom", "--iterations", "40", "--seeds", "0", "--out", str(tmp_path)]
     assert convolutions.main(asked) == 0
     rows = read(tmp_path / "convolutions.csv")
     assert {row["embedder"] for row in rows} == {*convolutions.systems()} >= {"TAGConv", "GraphConv"}
