@@ -15,8 +15,9 @@ from registry.base import UserError
 from registry.requirements import pip_install
 from sccs.data.pyramid import CHUNK
 from sccs.instances.blocks import Box, sizes
+from sccs.instances.geometry import coarse
 from sccs.instances.stores import RESULT
-from sccs.instances.work import Work, coarse, file_name
+from sccs.instances.work import Work, file_name
 from sccs.system.files import atomic_path
 from sccs.system.log import bar
 

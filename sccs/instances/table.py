@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sccs.instances.work import Work, step_areas
+from sccs.instances.geometry import step_areas
+from sccs.instances.work import Work
 
 if TYPE_CHECKING:
     import pandas

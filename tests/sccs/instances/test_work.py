@@ -7,7 +7,7 @@ from scipy import ndimage
 from registry.base import UserError
 from sccs.instances import work as works
 from sccs.instances.stores import Memory
-from sccs.instances.work import Wishes, Work, carry_out_here, coarse
+from sccs.instances.work import Wishes, Work, carry_out_here
 from tests.sccs.instances.maps import EDGES, blobs, in_order
 
 pytest.importorskip("cc3d")
@@ -115,9 +115,3 @@ def test_too_many_pieces_are_said(monkeypatch):
     monkeypatch.setattr(works, "NUMBERS", 5)
     with pytest.raises(UserError, match="more than 5 pieces"):
         found(blobs())
-
-
-def test_cells_are_nearly_cubes_and_fit():
-    assert coarse((100, 1000, 1000), (50, 10, 10), 10_000_000) == (1, 4, 3)
-    assert coarse((10, 10, 10), (1, 1, 1), 1000) == (1, 1, 1)
-    assert coarse((1, 100, 100), (1, 1, 1), 25) == (1, 20, 20)
