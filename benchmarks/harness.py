@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
 import registry
 from benchmarks.noise import degraded
@@ -36,6 +39,7 @@ from sccs.system.files import atomic_path, write_json
 from sccs.system.log import quiet_log
 from sccs.system.machine import environment
 
+T = TypeVar("T")
 REAL = ("platelet", "hela", "cdeep3m", "vnc")
 SETS = (*REAL, "phantom")
 ELSEWHERE = ("data", "seed", "description", "device", "plugins")  # of a recipe: what is not the system
@@ -285,3 +289,13 @@ def _scored(job: Job, dataset: Dataset, train: Segmentation, test: Segmentation)
         train_pixels=train.pixels,
         test_pixels=test.pixels,
     )
+
+
+def in_processes(jobs: int, do: Callable[..., T], *arguments: Iterable[Any]) -> Iterator[T]:
+    """`map`, in this process, or for `jobs` above 1 in as many new processes that have one thread each."""
+    if jobs == 1:
+        yield from map(do, *arguments)
+        return
+    os.environ["OMP_NUM_THREADS"] = "1"  # before a new process loads its libraries
+    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as workers:
+        yield from workers.map(do, *arguments)

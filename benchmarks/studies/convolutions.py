@@ -13,20 +13,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.harness import REAL
+from benchmarks.harness import REAL, in_processes
 from benchmarks.pages import Origin, markdown, mean_sd, median_range, publish, typed
-from benchmarks.studies.study_sccs import FEATURES, seen_of, trial
-from benchmarks.studies.views import Views, views_of
+from benchmarks.studies.study_sccs import FEATURES, training_views, trial
 from sccs.system.exits import guard
 
 COMMAND = "python -m benchmarks.studies.convolutions"
@@ -55,14 +51,12 @@ def systems() -> dict[str, tuple[str, ...]]:
     return rows
 
 
-def training_views(data: str) -> Views:
-    """The training images of a set."""
-    return seen_of(views_of(data, FEATURES))
-
-
 def scored(data: str, seed: int, iterations: int) -> Scores:
     """Every row, trained and scored on one set with one seed."""
-    found, length = training_views(data), (f"train.iterations={iterations}", f"clusterer.warmup={iterations // 4}")
+    found, length = (
+        training_views(data, FEATURES),
+        (f"train.iterations={iterations}", f"clusterer.warmup={iterations // 4}"),
+    )
     scores: Scores = {}
     for name, overrides in systems().items():
         results = trial("sccs", (*length, *overrides), found, seed)
@@ -73,20 +67,12 @@ def scored(data: str, seed: int, iterations: int) -> Scores:
 
 def timed(data: str) -> dict[str, list[float]]:
     """Seconds of one iteration of the embedding, by row; one for each round."""
-    found, length = training_views(data), (f"train.iterations={TIMED}", f"clusterer.warmup={TIMED - 1}")
+    found, length = training_views(data, FEATURES), (f"train.iterations={TIMED}", f"clusterer.warmup={TIMED - 1}")
     seconds: dict[str, list[float]] = {name: [] for name in systems()}
     for _ in range(ROUNDS):
         for name, overrides in systems().items():
             seconds[name].append(trial("sccs", (*length, *overrides), found, 0)["seconds"] / TIMED)
     return seconds
-
-
-def in_processes(jobs: int, do: Callable[..., Scores], *arguments: Iterable[Any]) -> list[Scores]:
-    """`map`, in this process or in several that have one thread each."""
-    if jobs == 1:
-        return list(map(do, *arguments))
-    with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        return list(pool.map(do, *arguments))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -99,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/convolutions"))
     args = parser.parse_args(argv)
     trials = list(product(args.data, args.seeds))
-    found = in_processes(args.jobs, scored, *zip(*trials), [args.iterations] * len(trials))
+    found = list(in_processes(args.jobs, scored, *zip(*trials), [args.iterations] * len(trials)))
     print("times", flush=True)
     seconds = timed(args.data[0])
     lines, values = [], []

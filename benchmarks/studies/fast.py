@@ -15,15 +15,12 @@ import argparse
 import csv
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from benchmarks.harness import REAL
+from benchmarks.harness import REAL, in_processes
 from benchmarks.pages import Origin, markdown, mean_sd, publish, typed
 from benchmarks.studies.study_sccs import seen_of, trial
 from benchmarks.studies.views import views_of
@@ -38,7 +35,6 @@ Found = dict[Keys, list[float]]  # DSC for each seed
 
 def of_set(data: str, seeds: Sequence[int]) -> Found:
     """All trials on one set."""
-    torch.set_num_threads(1)
     found: Found = {}
     for n, neighbours, student in SHORTCUTS:
         graph = [f"graph.slic_iterations={n}", f"graph.precision={neighbours}"]
@@ -82,8 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/fast"))
     args = parser.parse_args(argv)
-    with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
-        found = {key: dsc for each in pool.map(of_set, args.data, repeat(args.seeds)) for key, dsc in each.items()}
+    by_set = in_processes(args.jobs, of_set, args.data, repeat(args.seeds))
+    found = {key: dsc for each in by_set for key, dsc in each.items()}
     text = (
         "Mean DSC over classes on halves of the training images that the mapping was not fitted on, ± standard "
         f"deviation over seeds. *Lost*: mean of the first row less this one.\n\n{table(found)}"

@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     origin = Origin.here(typed(COMMAND, argv), seeds=list(range(args.draws)))
     rows = [[*score[:4], f"{score[4]:.6f}"] for score in found]
-    print(publish(args.out, "own", "Features learned from the own images", origin, text, HEADER, rows))
+    print(publish(args.out, "own", "Features learned from your own images", origin, text, HEADER, rows))
     return 0
 
 

@@ -21,19 +21,15 @@ recipes/sccs_plus_fine.yaml was chosen. Writes OUT/hops.md and OUT/hops.csv inst
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from itertools import product, repeat
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from benchmarks.harness import REAL, job
+from benchmarks.harness import REAL, in_processes, job
 from benchmarks.pages import Origin, markdown, mean_sd, publish, typed
 from benchmarks.studies.study_sccs import seen_of, trial
 from benchmarks.studies.views import views_of
@@ -72,7 +68,6 @@ def features(checkpoint: str) -> dict[str, dict[str, str]]:
 
 def of_set(data: str, seeds: Sequence[int], checkpoint: str) -> dict[tuple[str, str], list[float]]:
     """DSC for each seed, by system and features."""
-    torch.set_num_threads(1)
     found = {}
     for system, named in features(checkpoint).items():
         for name, override in named.items():
@@ -87,7 +82,6 @@ def around_set(
     data: str, seeds: Sequence[int], checkpoint: str, settings: Settings
 ) -> dict[tuple[str, int, int, int], list[float]]:
     """DSC of `sccs_plus` for each seed, by features and what `settings` names."""
-    torch.set_num_threads(1)
     found = {}
     pixels, hops, ks = settings.values()
     overrides = features(checkpoint)["sccs_plus"]
@@ -151,14 +145,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     which.add_argument("--hops", action="store_true", help="sccs_plus by the number of propagations")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/students"))
     args = parser.parse_args(argv)
-    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes below
-    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as workers:
-        given = (args.data, repeat(args.seeds), repeat(args.checkpoint))
-        settings = HOPS if args.hops else AROUND
-        around = args.around or args.hops
-        by_set: list[Any] = list(
-            workers.map(around_set, *given, repeat(settings)) if around else workers.map(of_set, *given)
-        )
+    given = (args.data, repeat(args.seeds), repeat(args.checkpoint))
+    around, settings = args.around or args.hops, HOPS if args.hops else AROUND
+    do, more = (around_set, [repeat(settings)]) if around else (of_set, [])
+    by_set: list[Any] = list(in_processes(args.jobs, do, *given, *more))
     if around:
         values = [
             [data, *setting, seed, f"{dsc:.6g}"]

@@ -1,7 +1,7 @@
 """What each choice in recipes/sccs.yaml is worth: the recipe with one choice changed at a time, on training images.
 
     python -m benchmarks.studies.study_sccs [--data platelet hela cdeep3m vnc] [--seeds 0 1 2] [--variants N ...]
-                                            [--out benchmarks/results/study_sccs]
+                                            [--jobs 1] [--out benchmarks/results/study_sccs]
 
 No test image is used. A system is trained on a set's training images, without labels, with the iterations of size
 `quick`; then the mapping is fitted on half of their places, and the other half is scored: the mean over many divisions
@@ -14,12 +14,14 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from functools import cache
+from itertools import product, repeat
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.harness import REAL, job
+from benchmarks.harness import REAL, in_processes, job
 from benchmarks.pages import Origin, markdown, mean_sd, publish, typed
 from benchmarks.studies.views import Views, halves, judged, views_of
 from registry.base import UserError
@@ -66,7 +68,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 }
 COMPARED = {"kmeans, no embedding": "kmeans", "w/o NC_inc": "wo_nc_inc"}
 MEASURES = ("dsc", "agreement", "clusters in use")
-Results = dict[str, dict[str, list[dict[str, float]]]]  # by choice and set, one for each seed
+Trials = list[dict[str, float]]  # one for each seed
+Results = dict[str, dict[str, Trials]]  # by choice and set
 
 
 def trial(system: str, overrides: Sequence[str], found: Views, seed: int) -> dict[str, float]:
@@ -104,6 +107,19 @@ def seen_of(found: Views) -> Views:
     return Views(found.classes, found.views[: found.seen], found.seen)
 
 
+@cache
+def training_views(data: str, features: Sequence[str]) -> Views:
+    """The training images of a set; computed once in a process."""
+    return seen_of(views_of(data, features))
+
+
+def _trials(name: str, system: str, overrides: Sequence[str], data: str, seeds: Sequence[int]) -> Trials:
+    """A row on one set, for each seed."""
+    found = [trial(system, overrides, training_views(data, FEATURES), seed) for seed in seeds]
+    print(f"{data}: {name}: {mean_sd([each['dsc'] for each in found])}", flush=True)
+    return found
+
+
 def _rows(numbers: Sequence[int] | None) -> dict[str, tuple[str, tuple[str, ...]]]:
     rows = {name: ("sccs", overrides) for name, overrides in VARIANTS.items()}
     rows |= {name: (system, ()) for name, system in COMPARED.items()}
@@ -114,7 +130,7 @@ def _rows(numbers: Sequence[int] | None) -> dict[str, tuple[str, tuple[str, ...]
     return {name: row for i, (name, row) in enumerate(rows.items()) if i in numbers}
 
 
-def _line(name: str, found: dict[str, list[dict[str, float]]]) -> list[str]:
+def _line(name: str, found: dict[str, Trials]) -> list[str]:
     dsc = [[each["dsc"] for each in trials] for trials in found.values()]
     least = min(each["agreement"] for trials in found.values() for each in trials)
     means = [mean_sd(values) for values in [*dsc, np.mean(dsc, axis=0).tolist()]]
@@ -133,16 +149,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", nargs="+", default=list(REAL), metavar="SET")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", type=int, metavar="N", help="numbers of rows, from 0 (default: all)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes; above 1, each has one thread")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/study_sccs"))
     args = parser.parse_args(argv)
     chosen = _rows(args.variants)
-    sets = {data: seen_of(views_of(data, FEATURES)) for data in args.data}
-    results: Results = {}
-    for name, (system, overrides) in chosen.items():
-        results[name] = {
-            data: [trial(system, overrides, found, seed) for seed in args.seeds] for data, found in sets.items()
-        }
-        print(" | ".join(_line(name, results[name])), flush=True)
+    wanted = [(name, *row, data) for (name, row), data in product(chosen.items(), args.data)]
+    results: Results = {name: {} for name in chosen}
+    for (name, *_, data), found in zip(wanted, in_processes(args.jobs, _trials, *zip(*wanted), repeat(args.seeds))):
+        results[name][data] = found
     values = [
         [name, data, seed, measure, f"{each[measure]:.6g}"]
         for name, found in results.items()
