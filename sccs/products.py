@@ -17,7 +17,6 @@ from sccs.data.volumes import Dataset, Volume, evenly
 from sccs.data.writers import write_labels
 from sccs.evaluation.class_files import CLASSES, CLUSTERS, FOLDER, write_class_files
 from sccs.evaluation.continuity import NeighbourTables
-from sccs.evaluation.evaluate import UNSCORED
 from sccs.evaluation.legend import Legend, cluster_legend
 from sccs.evaluation.naming import read_names, write_metrics
 from sccs.evaluation.naming import write_taught as keep_taught
@@ -144,7 +143,7 @@ def _score(pipeline: Pipeline, dataset: Dataset, out: Path, log: RunLog, counts:
         agreement=pipeline.info.get("agreement"),
     )
     for note in metrics["notes"]:
-        (log.info if note == UNSCORED else log.warning)(note)
+        log.info(note)  # the report shows these apart from warnings
     return metrics
 
 

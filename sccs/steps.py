@@ -186,8 +186,7 @@ def undo(run: str | Path, *, device: str = "auto") -> history.Step:
     run = Path(run)
     with held(run, "sccs undo", wait=BRIEFLY):
         check_finished(run)
-        before, known = read_state(run), history.steps(run)
-        after = parse_state(known[-1].before, run / FILE) if known else before
+        before, after = read_state(run), parse_state(history.last_step(run).before, run / FILE)
         edited = after.edits != before.edits
         dataset = run_data(run, Pipeline.load(run, device)) if edited else None  # raises before anything changes
         behind = history.is_behind(run)

@@ -45,6 +45,7 @@ _CONTENT = (
     (b"\xff\xd8\xff", (".jpg", ".jpeg"), "a JPEG file"),
     (b"\x93NUMPY", NPY_SUFFIXES, "a NumPy file"),
 )
+_UNFINISHED = (".lock", ".partial")  # what commands put next to their outputs
 _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 _KNOWN = (
     "TIFF, PNG, JPEG, BMP, PGM, HDF5 (a.h5:/path), MRC, DM3, DM4, CZI, .npy, OME-Zarr, Zarr, N5, a folder or a glob of "
@@ -271,6 +272,7 @@ def _require(path: str) -> None:
         mend = f"for a dataset inside it, write {file}:/{rest}" if _HDF5.match(str(file)) else f"give {file} itself"
         raise UserError(f"{path}: {file} is a file, not a folder: {mend}")
     names = os.listdir(missing.parent) if missing.parent.is_dir() else []
+    names = [name for name in names if not name.endswith(_UNFINISHED)]
     close = difflib.get_close_matches(missing.name, names, n=1, cutoff=0.4)
     hint = f"did you mean {missing.parent / close[0]}?" if close else f"check the path; {missing} does not exist"
     raise UserError(f"{path}: no such file or folder: {hint}")

@@ -91,12 +91,16 @@ def part(run: Path, name: str) -> str:
     return f"{FOLDER}/{_next(run):04d}/{name}"
 
 
+def last_step(run: Path) -> Step:
+    """The step that `take_back` would undo. Raises UserError if there is none."""
+    if known := steps(run):
+        return known[-1]
+    raise UserError(f"{run}: no step to undo; `sccs name`, `split`, `merge` and `teach` record steps")
+
+
 def take_back(run: Path) -> Step:
     """Undo the last step and return it. Raises UserError if there is none."""
-    known = steps(run)
-    if not known:
-        raise UserError(f"{run}: no step to undo; `sccs name`, `split`, `merge` and `teach` record steps")
-    last = known[-1]
+    last = last_step(run)
     if last.command == BY_HAND:
         _discard(run, last.number - 1)
         _write(run, last.model_copy(update={"when": _now()}), None)

@@ -88,7 +88,7 @@ def write_report(run: Path) -> Path:
     seen, timing, environment, logged = files.seen, files.timing, files.environment, files.logged
     resolved = files.resolved
     shown = shown_views(seen.views)
-    page, album = template("report.html.j2"), Album(run)
+    page, album, warnings = template("report.html.j2"), Album(run), _warnings(files.log)
     html = page.render(
         title=_title(resolved, seen.views),
         about=resolved.get("description") or "SCCS",
@@ -98,9 +98,8 @@ def write_report(run: Path) -> Path:
         seed=resolved.get("seed"),
         cards=cards(seen),
         facts=facts(seen, timing, environment, logged, resolved),
-        warnings=[
-            note for note in dict.fromkeys([*seen.metrics.get("notes", []), *_warnings(files.log)]) if note != UNSCORED
-        ],
+        warnings=warnings,
+        notes=[note for note in dict.fromkeys(seen.metrics.get("notes", [])) if note not in (UNSCORED, *warnings)],
         slices=[slice_pictures(view, seen, album) for view in shown],
         slice_count={part: sum(view.split == part for view in seen.views) for part in ("test", "train")},
         rule=seen.rule,

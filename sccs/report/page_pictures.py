@@ -114,12 +114,12 @@ def slice_pictures(view: SliceView, seen: RunView, album: Album) -> dict[str, An
         rest = seen.metrics.get("rest")
         predicted = as_scored(predicted, seen.metrics.get("classes", []), rest)
         wrong = float((predicted != truth)[truth >= 0].mean()) if (truth >= 0).any() else 0.0
-        about = f"{percent(wrong)} of the scored pixels are wrong, in the colour of their true class"
+        about = f"{percent(wrong)} of the scored pixels are wrong, shown in the colour of their true class"
         pictures.append(("errors", error_map(view, truth, predicted, seen.colours), about))
         score = _slice_score(truth, predicted, names, rest)
     alone = unsynchronised_overlay(view)
     if alone is not None:
-        about = "each FOV alone, not synchronised: colours may change meaning from FOV to FOV"
+        about = "each FOV on its own: a colour may mean something else in another FOV"
         more.append(("k-means alone", alone, about))
     bases = [(f"basis {int(number_) + 1}", basis_map(view, column), "") for column, number_ in enumerate(view.columns)]
 

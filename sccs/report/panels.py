@@ -80,7 +80,7 @@ def comparison_panel(
         show(axes[row, 2], ours, "" if row else "classes")
         show(axes[row, 3], wrong, "" if row else "wrong pixels, by true class")
     legend = dict(colours)
-    legend.update({f"false alarm ({n})": c for n, c in error_colours(colours).items() if labelled and c == WRONG})
+    legend.update({f"false positive ({n})": c for n, c in error_colours(colours).items() if labelled and c == WRONG})
     add_legend(figure, legend)
     return figure
 

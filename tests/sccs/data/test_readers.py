@@ -71,6 +71,8 @@ def test_the_users_voxel_size_wins(tmp_path):
 def test_a_missing_file_names_the_nearest_one(tmp_path):
     write_tiff(tmp_path / "platelet_image.tif", volume())
     fails(tmp_path / "platelet_imag.tif", "no such file or folder", f"did you mean {tmp_path}/platelet_image.tif?")
+    (tmp_path / "cell3.ome.zarr.lock").touch()  # of a command that writes cell3.ome.zarr
+    fails(tmp_path / "cell3.ome.zar", f"check the path; {tmp_path}/cell3.ome.zar does not exist")
     fails(tmp_path / "nowhere" / "a" / "b.tif", f"{tmp_path}/nowhere does not exist")
 
 

@@ -92,9 +92,9 @@ def test_what_features_learn_in_steps_is_kept_by_images_arguments_and_seed(folde
 
     caplog.set_level("INFO", logger="sccs")
     first = learned()
-    assert "from the cache" not in caplog.text
+    assert "using the cache" not in caplog.text
     assert_same_state(learned(), first)
-    assert "learned from these images before: taken from the cache" in caplog.text
+    assert "already learned from these images: using the cache" in caplog.text
     assert_same_state(learned(k=5), first)
     assert len(trained) == 1 and len(list(folder.rglob("learned/*/*.safetensors"))) == 1
     for changes in ({"shape": (64, 72)}, {"seed": 1}, {"steps": 3}):

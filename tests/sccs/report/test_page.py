@@ -276,6 +276,16 @@ def test_warnings_of_the_log_are_shown_once(run_folder):
     assert page_of(run).text.count("9 nodes have no neighbour") == 1
 
 
+def test_notes_are_no_warnings(run_folder):
+    run = run_folder(slices=1)
+    metrics = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps(metrics | {"notes": ["no labels in the test volumes"]}))
+    page = page_of(run)
+    assert "Notes no labels in the test volumes" in page.text and "Warnings" not in page.text
+    (run / "log.txt").write_text("2026-01-01 10:00:00 WARNING empty slices\n")
+    assert "Warnings empty slices Notes no labels in the test volumes" in page_of(run).text
+
+
 def test_a_folder_without_run_is_the_users_mistake(tmp_path):
     with pytest.raises(UserError, match="finished run"):
         write_report(tmp_path)
