@@ -302,7 +302,7 @@ def expect(state: Mapping[str, np.ndarray], shapes: Mapping[str, Sequence[int | 
     >>> import numpy as np
     >>> expect({"centroids": np.zeros((8, 12)), "mean": np.zeros(3)}, {"centroids": (8, "u"), "mean": ("u",)})
     Traceback (most recent call last):
-    ValueError: mean has the shape (3,) where (12,) is due
+    ValueError: mean has shape (3,), but (12,) is expected
     """
     if other := state.keys() ^ shapes.keys():
         raise ValueError(f"{min(other)} is {'missing' if min(other) in shapes else 'unknown'}")
@@ -311,7 +311,7 @@ def expect(state: Mapping[str, np.ndarray], shapes: Mapping[str, Sequence[int | 
         found = state[name].shape
         due = tuple(side if isinstance(side, int) else lengths.get(side, at) for side, at in zip(shape, found))
         if found != due or len(found) != len(shape):
-            raise ValueError(f"{name} has the shape {found} where {due} is due")
+            raise ValueError(f"{name} has shape {found}, but {due} is expected")
         lengths.update(zip(shape, found))
 
 

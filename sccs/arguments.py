@@ -127,7 +127,7 @@ def _segment(parser: argparse.ArgumentParser) -> None:
         "--probabilities",
         metavar="OUT.ome.zarr",
         help="also write the class probabilities of a taught run: one channel per class (0 to 255), then one for "
-        "uncertainty; OUTPUT then contains classes",
+        "doubt; OUTPUT then contains classes",
     )
     _segment_work(parser)
 
@@ -148,8 +148,8 @@ def _segment_work(parser: argparse.ArgumentParser) -> None:
         "--halo",
         type=_natural,
         metavar="PX",
-        help="margin by which each field of view extends beyond its part (default: 20; for features in windows, "
-        "such as an MAE's, and in small slices 40; at most 1/14 of the side of a field of view); 0: no overlap",
+        help="margin by which each field of view extends beyond its part (default: 20, or 40 for features in windows, "
+        "such as an MAE's, and for small slices; at most 1/14 of the side of a field of view); 0: no overlap",
     )
     parser.add_argument(
         "--block",
@@ -218,7 +218,7 @@ def _objects(parser: argparse.ArgumentParser) -> None:
         const="auto",
         type=_depth,
         metavar="NM",
-        help="split objects at necks whose radius is NM or more below the parts' (default of NM: two voxel edges)",
+        help="split objects at necks narrower than both parts by NM or more in radius (default NM: two voxel edges)",
     )
     tidy.add_argument("--min-size", default="0", metavar="SIZE", help="drop smaller objects: 500 (voxels), 1e6nm3")
     tidy.add_argument("--largest", type=_positive, metavar="N", help="keep the N largest objects of each class")
@@ -356,7 +356,7 @@ def _suggest(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="FILE.html",
-        help="write a page that shows each superpixel, on which to label them (default: RUN/suggestions.html)",
+        help="write a page that shows each superpixel and lets you label it (default: RUN/suggestions.html)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing table or page")
     add_device_argument(parser, default="auto, the first GPU if there is one")

@@ -116,7 +116,7 @@ class GNN(torch.nn.Module, Embedder):
         except Exception as error:  # DGL raises anything for invalid values
             raise refusal(self._class, self.options, error) from error
         if shape != (2, self.u):
-            reason = ValueError(f"it gives an array {shape} where (2, {self.u}) is due")
+            reason = ValueError(f"it returns an array {shape}, but (2, {self.u}) is expected")
             raise refusal(self._class, self.options, reason)
         self.layers = torch.nn.ModuleList()
 

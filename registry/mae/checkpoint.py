@@ -82,7 +82,7 @@ def read_checkpoint(
         mend = ", ".join(f"{name}: {trained[name]}" for name in other)
         raise UserError(f"{path}: {said}; write {mend}, or give a checkpoint that matches the recipe")
     if weights_hash(weights) != facts["sha256"]:
-        raise UserError(f"{path}: the weights are damaged (their sha256 differs from the header's); get the file again")
+        raise UserError(f"{path}: the weights are damaged (their sha256 differs from the header's); copy it again")
     return weights, facts
 
 

@@ -52,7 +52,7 @@ def as_array(given: Any, name: str) -> Any:
     if not hasattr(given, "shape"):
         raise UserError(f"{name}: a {type(given).__name__} is not an image; give a file's path or an array (Z, Y, X)")
     if isinstance(given, np.ma.MaskedArray):
-        raise UserError(f"{name}: is a masked array; fill it, and name what to leave out in a recipe (`data`, `mask`)")
+        raise UserError(f"{name}: is a masked array; fill it, and give the mask in a recipe (`data`, `mask`)")
     if hasattr(given, "detach"):  # a torch tensor
         given = given.detach().cpu().numpy()
     shape = tuple(given.shape)

@@ -122,7 +122,7 @@ def say_absent(source: ImageSource, region: Sequence[Sequence[int]]) -> None:
     share = source.array.absent(*(slice(start, stop) for start, stop in region))
     if share:
         said = f"{share:.1%}" if share >= 0.001 else "less than 0.1%"
-        say_error(f"{source.path}: {said} of the chunks in the region were never written and read as the fill value")
+        say_error(f"{source.path}: {said} of the chunks in the region were never written; they hold the fill value")
 
 
 def open_mask(settings: Mapping[str, Any], plane: Plane = "xy") -> Mask | None:

@@ -179,7 +179,7 @@ def _rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[str]]]:
             yield rows.line_num, [cell.strip() for cell in row]
     except csv.Error as error:
         raise UserError(
-            f"{path}: line {rows.line_num}: not a valid table row ({error}); is a quote not closed?"
+            f"{path}: line {rows.line_num}: not a valid table row ({error}); is a closing quote missing?"
         ) from None
 
 

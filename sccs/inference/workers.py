@@ -46,7 +46,7 @@ class cluster:
             try:
                 self.opened = [distributed.Client(self.scheduler)]
             except (OSError, ValueError, TypeError) as error:
-                raise UserError(f"--scheduler {self.scheduler}: no Dask scheduler answers there ({error})") from None
+                raise UserError(f"--scheduler {self.scheduler}: no Dask scheduler responds there ({error})") from None
             return self.opened[0]
         import dask
 

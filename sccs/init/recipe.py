@@ -86,7 +86,7 @@ def recipe_text(
     area = f"{10 * size[1]:.0f} x {10 * size[2]:.0f} nm" if size else "10 x 10 px"
     lines += [
         f"graph:\n  pixels_per_superpixel: 100  # about {area}: smaller structures are lost",
-        f"clusterer:\n  k: {k:<25}# clusters; more find rarer structures, but need more naming",
+        f"clusterer:\n  k: {k:<25}# clusters; a larger k finds rarer structures, but takes longer to name",
     ]
     return "\n".join(lines) + "\n"
 

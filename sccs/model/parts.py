@@ -98,7 +98,7 @@ class Parts:
         keys = [self._features_key(image) for image in images]
         self.features.set_state(cached("learned", None if None in keys else fingerprint(keys), make))
         if not learned:
-            log.info("features were learned from these images before: taken from the cache")
+            log.info("features were already learned from these images: using the cache")
 
     def extract(self, image: np.ndarray, keep: bool = True) -> FeatureMap | FeatureStack:
         """Features of an image (H, W) float32, standardised per volume.

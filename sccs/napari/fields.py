@@ -92,9 +92,9 @@ class Fields(widgets.Container):
     def _add_clusters(self) -> None:
         self.preview_button = widgets.PushButton(text="Preview", tooltip="segment the current slice")
         self.segment_button = widgets.PushButton(text="Segment", tooltip="segment the whole image or region")
-        self.cluster = widgets.SpinBox(label="cluster", min=0, max=254, tooltip="or click on a region")
+        self.cluster = widgets.SpinBox(label="cluster", min=0, max=254, tooltip="cluster to name, or click a region")
         self.name_edit = widgets.LineEdit(
-            label="name", tooltip="NAME or NAME:#rrggbb; clusters with the same name are merged"
+            label="name", tooltip="NAME or NAME:#rrggbb; clusters with the same name become one class"
         )
         self.name_button = widgets.PushButton(text="Name")
         self.cluster_table = NamedTable("cluster", "name", "examples", picture_height=56)
@@ -111,7 +111,7 @@ class Fields(widgets.Container):
         self.suggest_button = widgets.PushButton(text="Suggest", tooltip="find the superpixels most worth labelling")
         self.next_button = widgets.PushButton(text="Next", tooltip="go to the next suggestion", enabled=False)
         self.undo_button = widgets.PushButton(
-            text="Undo", tooltip="undo the last stroke; without one, the run's last step"
+            text="Undo", tooltip="undo the last stroke; if there is none, the run's last step"
         )
         self.keep_button = widgets.PushButton(text="Teach", tooltip="teach the run, and segment the whole image")
         fields = [

@@ -310,7 +310,7 @@ class SCCS(Fields):
         self.stored_layer = self.labels_layer(None, name, data if len(data) > 1 else data[0], legend, given.like)
         self.show_only(self.stored_layer)
         self._show_table()
-        self.status.value = f"segmented to {self.session.run}/segmentation"
+        self.status.value = f"labels written to {self.session.run}/segmentation"
 
     def save(self) -> None:
         """Save the layer of classes or clusters to the file in the form."""

@@ -142,7 +142,7 @@ def _locked(file: int, output: str | os.PathLike[str]) -> bool:
     except OSError as error:
         if error.errno not in UNKNOWN:
             raise
-        say_error(f"this disk does not support locks: make sure that no other command writes {output}")
+        say_error(f"this file system does not support locks: make sure that no other command writes {output}")
         return True
 
 

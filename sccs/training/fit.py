@@ -174,7 +174,7 @@ def warn_of_graphs(model: Model, diagnostics: Sequence[dict[str, Any]], log: Run
         worst = max(crowded, key=lambda entry: entry["density"])
         log.warning(
             f"{len(crowded)} of {whole} graphs join nearly all pairs of nodes (most: {worst['key']}, "
-            f"{worst['density']:.0%}), which smooths everything into one; lower graph.kappa or use "
+            f"{worst['density']:.0%}), which smooths away all differences; lower graph.kappa or use "
             "edges: knn+adjacent"
         )
     density, parts = ([entry[name] for entry in diagnostics] for name in ("density", "components"))
