@@ -31,7 +31,7 @@ def commands(page: Path) -> list[str]:
 
 
 def words(line: str) -> list[str]:
-    return [PLACES.get(word, word) for word in shlex.split(line, comments=True)]
+    return [PLACES.get(word, word) for word in shlex.split(re.sub(r"\s#.*", "", line))]
 
 
 def wrong(line: str) -> str:

@@ -143,7 +143,7 @@ def test_a_scheduler_that_is_not_there(run, scene, tmp_path, capsys):
 
     with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
         code = command(["segment", run, scene[0], str(tmp_path / "b.ome.zarr"), "--scheduler", "tcp://127.0.0.1:9"])
-    assert code == 2 and "no Dask scheduler answers there" in capsys.readouterr().err
+    assert code == 2 and "no Dask scheduler responds there" in capsys.readouterr().err
 
 
 def test_workers_without_dask_get_the_command_to_install_it(run, scene, tmp_path, capsys, monkeypatch):
