@@ -8,13 +8,16 @@ Random symmetric graphs; median milliseconds of one forward product, all three o
 from __future__ import annotations
 
 import argparse
+import sys
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from registry.spg.graphs import RegionGraph
 from registry.spg.propagation import Propagation, product
+from sccs.system.exits import guard
 
 COMMAND = "python -m benchmarks.speed.propagation"
 
@@ -23,6 +26,7 @@ MODES: tuple[Propagation, ...] = ("dense", "csr", "dgl")
 
 
 def random_graph(n: int, density: float) -> RegionGraph:
+    """n nodes with an edge to themselves, and to about a share `density` of the others."""
     rng = np.random.default_rng(0)
     A = np.triu(rng.random((n, n)) * (rng.random((n, n)) < density), 1)
     src, dst = np.nonzero(A + A.T + np.eye(n))
@@ -31,13 +35,13 @@ def random_graph(n: int, density: float) -> RegionGraph:
     )
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """The command line; prints, and writes no file."""
-    parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--nodes", type=int, default=3000)
     parser.add_argument("--channels", type=int, nargs="+", default=[12, 96])
     parser.add_argument("--repeats", type=int, default=15)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     print(f"{args.nodes} nodes, {torch.get_num_threads()} threads, milliseconds")
     for density in DENSITIES:
         graph = random_graph(args.nodes, density)
@@ -54,7 +58,8 @@ def main() -> None:
                 f"density {graph.density:.3f}, {channels:3} channels: "
                 + ", ".join(f"{mode} {1000 * np.median(values[1:]):.2f}" for mode, values in seconds.items())
             )
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(guard(main)())

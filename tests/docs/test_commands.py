@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import sccs
+from benchmarks.studies import tutorial
 from sccs.arguments import COMMANDS, build_parser
 from sccs.cli import main
 
@@ -121,3 +122,8 @@ def test_the_tutorial_runs_word_by_word(tmp_path, monkeypatch):
                 ran.append(line.split()[1])
     assert ran == ["init", "run", "name", "segment", "suggest", "teach", "segment", "objects"]
     assert len((tmp_path / "c1_objects" / "objects.csv").read_text().splitlines()) > 1
+    monkeypatch.setattr(tutorial, "Z", 2)
+    assert tutorial.main([".", "--pictures", "."]) == 0  # the page's pictures
+    assert {path.name for path in tmp_path.glob("*.jpg")} == {
+        *("tutorial_stages.jpg", "tutorial_gallery.jpg", "objects.jpg")
+    }

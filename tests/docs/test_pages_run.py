@@ -1,4 +1,4 @@
-"""The `sccs` commands of the pages run in their order, on small synthetic cells that have the names that the pages use."""
+"""The `sccs` commands of the pages run in their order, on small synthetic cells with the names that the pages use."""
 
 import csv
 import re
