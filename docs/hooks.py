@@ -134,7 +134,7 @@ def keys(model: Any) -> str:
         return "No keys."
     comments = dict(re.findall(r"^    (\w+): .*?  # (.*)$", _source(model), re.MULTILINE))
     required = schema.get("required", ())
-    lines = ["| key | takes | default | |", "|---|---|---|---|"]
+    lines = ["| key | takes | default | what it does |", "|---|---|---|---|"]
     for key, value in schema["properties"].items():
         default = "required" if key in required else f"`{json.dumps(value.get('default'), ensure_ascii=False)}`"
         cells = [f"`{key}`", takes(value, schema.get("$defs", {})), default, comments.get(key, "")]

@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.harness import REAL, shortened
 from benchmarks.pages import Origin, markdown
 from benchmarks.quotes import lines, paragraph, short, short_sd, sourced, speed
+from benchmarks.studies import convolutions as convolutions_study
 from benchmarks.studies import fast as fast_study
 from benchmarks.studies import leads, study_sccs
 from benchmarks.studies import own as own_study
@@ -353,7 +354,28 @@ def aims(results: Path) -> str:
         rows.append([f"{what}: aim", *(f"{value:.2f}" for value in aim)])
         for system, label in (("sccs_plus", row), (OWN, f"{row}, `{OWN}`")):
             rows.append([f"`{system}`", *(f"{value:.3f}" for value in np.array(means(label)) - less)])
-    return markdown(["labels of each class", *map(str, BUDGETS)], rows)
+    return sourced(markdown(["labels of each class", *map(str, BUDGETS)], rows), _refits(results))
+
+
+def _refits(results: Path) -> str:
+    """Times of learning and predicting, against what we aimed at."""
+    times = few_labels_table.read_times(results / "quick" / "few_labels.csv")
+    own, side = times.pop("SCCS"), few_labels_table.SIDE
+    ratios = " and ".join(f"{value / own:.0f} times as fast as the {row}" for row, value in times.items())
+    return (
+        f"Refitting `sccs_plus` and predicting {side:,} x {side:,} px takes {own:.2f} s (aim: 0.3 s), {ratios} "
+        "(aim: 30 times)."
+    )
+
+
+def convolutions(results: Path) -> str:
+    """Which graph convolution of DGL embeds best, on training images."""
+    path = results / "convolutions" / "convolutions.csv"
+    said = (
+        f"{Origin.read(path)}. Mean DSC over classes on training images, ± deviation over seeds. L_spe: Eq. 2, "
+        "mean over graphs. Time: an iteration of the embedding, median (range)."
+    )
+    return sourced(convolutions_study.table(convolutions_study.read(path)), said)
 
 
 def own_images(results: Path) -> str:
@@ -398,13 +420,10 @@ def fine(results: Path) -> str:
 def students(results: Path) -> str:
     """What the MAE's student costs, on training images."""
     table = results / "students" / "students.csv"
-    found: dict[tuple[str, str], dict[str, list[float]]] = {}  # by system and features: by seed, a value for each set
-    for row in lines(table):
-        found.setdefault((row["system"], row["features"]), {}).setdefault(row["seed"], []).append(float(row["dsc"]))
-    rows = []
+    found, rows = students_study.read(table), []
     for system in dict.fromkeys(system for system, _ in found):
         kinds = (*students_study.KINDS, students_study.HALVED)
-        mae, student, halved = (np.array([np.mean(each) for each in found[system, of].values()]) for of in kinds)
+        mae, student, halved = (found[system, of] for of in kinds)
         shown = (mae, student, mae - student, halved, student - halved)
         rows.append([f"`{system}`", *(short_sd(values.tolist()) for values in shown)])
     said = f"{Origin.read(table)}; mean DSC of the real sets on halves of the training images, ± deviation over seeds."

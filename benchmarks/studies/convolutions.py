@@ -11,6 +11,7 @@ trainings of the embedding on the first set, in which the rows take turns. Write
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import sys
 from collections.abc import Sequence
@@ -37,6 +38,7 @@ OPTIONS = {  # of each class, as used by its authors or in DGL's examples
     "GATv2Conv": {"num_heads": 2},
 }
 MEASURES = ("dsc", "spe")
+HEADS = ["embedder", "set", "seed or round", "measure", "value"]
 TIMED, ROUNDS = 40, 3  # iterations of a timed training; how often each row is timed
 Scores = dict[str, dict[str, float]]  # by row: DSC and L_spe of one set and seed
 
@@ -75,6 +77,28 @@ def timed(data: str) -> dict[str, list[float]]:
     return seconds
 
 
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """A line for each embedder, from the rows of the CSV."""
+    found: dict[str, dict[tuple[str, str], list[float]]] = {}  # by embedder: by measure and set, one for each seed
+    for name, data, _, measure, value in rows:
+        found.setdefault(name, {}).setdefault((measure, data), []).append(float(value))
+    sets = [data for measure, data in next(iter(found.values())) if measure == "dsc"]
+    lines = []
+    for name, by in found.items():
+        dsc = [by["dsc", data] for data in sets]
+        means = [mean_sd(each) for each in [*dsc, np.mean(dsc, axis=0).tolist()]]
+        spe = np.mean([by["spe", data] for data in sets])
+        (seconds,) = (each for (measure, _), each in by.items() if measure == "seconds")
+        lines.append([name, *means, f"{spe:.4f}", median_range([1000 * each for each in seconds], 0)])
+    return markdown(["embedder", *sets, "mean DSC", "L_spe", "ms an iteration"], lines)
+
+
+def read(path: Path) -> list[list[str]]:
+    """The rows of OUT/convolutions.csv."""
+    with open(path, newline="") as file:
+        return list(csv.reader(file))[1:]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
@@ -87,27 +111,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     trials = list(product(args.data, args.seeds))
     found = list(in_processes(args.jobs, scored, *zip(*trials), [args.iterations] * len(trials)))
     print("times", flush=True)
-    seconds = timed(args.data[0])
-    lines, values = [], []
-    for name in systems():
-        dsc = [[each[name]["dsc"] for (data, _), each in zip(trials, found) if data == one] for one in args.data]
-        spe = float(np.mean([each[name]["spe"] for each in found]))
-        means = [mean_sd(each) for each in [*dsc, np.mean(dsc, axis=0).tolist()]]
-        lines.append([name, *means, f"{spe:.4f}", median_range([1000 * each for each in seconds[name]], 0)])
-        values += [
-            [name, data, seed, measure, f"{each[name][measure]:.6g}"]
-            for (data, seed), each in zip(trials, found)
-            for measure in MEASURES
-        ]
-        values += [[name, args.data[0], turn, "seconds", f"{each:.6g}"] for turn, each in enumerate(seconds[name])]
+    values = [
+        [name, data, seed, measure, f"{each[name][measure]:.6g}"]
+        for (data, seed), each in zip(trials, found)
+        for name in systems()
+        for measure in MEASURES
+    ]
+    values += [
+        [name, args.data[0], turn, "seconds", f"{each:.6g}"]
+        for name, turns in timed(args.data[0]).items()
+        for turn, each in enumerate(turns)
+    ]
     text = (
         "DSC: mean over classes on halves of the training images, as in the study of `sccs`, ± standard deviation over "
         "seeds. L_spe: Eq. 2, mean over the training graphs, each on its own. Time: an iteration of the embedding on "
         f"{args.data[0]}, median (range) of {ROUNDS} trainings, with {torch.get_num_threads()} threads.\n\n"
-    ) + markdown(["embedder", *args.data, "mean DSC", "L_spe", "ms an iteration"], lines)
+    ) + table([[*map(str, row)] for row in values])
     origin = Origin.here(typed(COMMAND, argv), seeds=args.seeds)
-    heads = ["embedder", "set", "seed or round", "measure", "value"]
-    print(publish(args.out, "convolutions", "Graph convolutions of DGL", origin, text, heads, values))
+    print(publish(args.out, "convolutions", "Graph convolutions of DGL", origin, text, HEADS, values))
     return 0
 
 

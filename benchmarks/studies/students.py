@@ -21,6 +21,7 @@ recipes/sccs_plus_fine.yaml was chosen. Writes OUT/hops.md and OUT/hops.csv inst
 from __future__ import annotations
 
 import argparse
+import csv
 import sys
 from collections.abc import Sequence
 from itertools import product, repeat
@@ -131,6 +132,16 @@ def around_table(by_set: BySet) -> str:
         f"{', '.join(map(str, AROUND['embedder.hops']))} propagations; k). k-means in place of the head. *Lost*: the "
         "MAE's less the student's, ± standard error over settings, which are not independent.\n\n"
     ) + markdown(["k", "features", *by_set, "mean", "lost"], rows)
+
+
+def read(path: Path) -> dict[tuple[str, str], np.ndarray]:
+    """Of OUT/students.csv, by system and features: mean DSC of the sets, for each seed."""
+    found: dict[tuple[str, str], dict[str, list[float]]] = {}
+    with open(path, newline="") as file:
+        for row in csv.DictReader(file):
+            by_seed = found.setdefault((row["system"], row["features"]), {})
+            by_seed.setdefault(row["seed"], []).append(float(row["dsc"]))
+    return {key: np.array([np.mean(each) for each in by_seed.values()]) for key, by_seed in found.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
