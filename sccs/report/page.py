@@ -22,7 +22,7 @@ from sccs.report.charts import read_metrics
 from sccs.report.drawing import template
 from sccs.report.figures import RunView, draw_all, read_run
 from sccs.report.overlays import error_colours
-from sccs.report.page_pictures import Album, charts, cluster_cards, shown_views, slice_pictures
+from sccs.report.page_pictures import Album, charts, cluster_cards, shown_views, slice_pictures, to_merge
 from sccs.report.page_tables import cards, facts, graph_table, number, percent, score_tables, timing_rows, volume_names
 from sccs.report.views import SliceView
 from sccs.system import bounds
@@ -89,6 +89,7 @@ def write_report(run: Path) -> Path:
     resolved = files.resolved
     shown = shown_views(seen.views)
     page, album, warnings = template("report.html.j2"), Album(run), _warnings(files.log)
+    gallery = cluster_cards(seen, shown, album)
     html = page.render(
         title=_title(resolved, seen.views),
         about=resolved.get("description") or "SCCS",
@@ -106,7 +107,8 @@ def write_report(run: Path) -> Path:
         rules=RULES,
         colours=seen.colours,
         error_colours=error_colours(seen.colours),
-        clusters=cluster_cards(seen, shown, album),
+        clusters=gallery,
+        to_merge=to_merge(gallery),
         run=shlex.quote(_shown_path(run)),
         suggested=QUESTIONS if (run / QUESTIONS).exists() else None,
         scores=score_tables(seen),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -197,6 +198,15 @@ def cluster_cards(seen: RunView, shown: list[SliceView], album: Album) -> list[d
             }
         )
     return sorted(made, key=lambda card: card["number"])
+
+
+def to_merge(made: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
+    """Numbers of two clusters, of `cluster_cards`, that one might merge: with one name, or unnamed and most alike."""
+    named = {card["number"]: card["given"] for card in made}
+    same = [pair for pair in combinations(named, 2) if named[pair[0]] == named[pair[1]] != ""]
+    alike = [tuple(sorted((card["number"], card["alike"]))) for card in made if card["alike"] is not None]
+    mutual = [(a, b) for a, b in dict.fromkeys(alike) if alike.count((a, b)) == 2 and not (named[a] or named[b])]
+    return next(iter([*same, *mutual]), None)
 
 
 def _crop_size(views: list[SliceView]) -> str:

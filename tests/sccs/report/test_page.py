@@ -15,6 +15,7 @@ from PIL import Image
 from registry.base import UserError
 from sccs.evaluation.naming import name_clusters
 from sccs.report.page import write_report
+from sccs.report.page_pictures import to_merge
 from sccs.report.views import SliceView
 from tests.sccs.conftest import make_view
 
@@ -274,6 +275,25 @@ def test_warnings_of_the_log_are_shown_once(run_folder):
     line = "2026-01-01 10:00:00 WARNING graph a:0:0:0: 9 nodes have no neighbour\n"
     (run / "log.txt").write_text(line + "2026-01-01 10:00:01 INFO    fine\n" + line)
     assert page_of(run).text.count("9 nodes have no neighbour") == 1
+
+
+@pytest.mark.parametrize(
+    "given, alike, pair",
+    [
+        (["", "", "", ""], [1, 3, 1, 1], (1, 3)),
+        (["", "a", "", "a"], [2, 0, 0, 0], (1, 3)),  # one name comes before likeness
+        (["a", "b", "", ""], [1, 0, 3, None], None),  # named differently; no likeness of both
+        (["", ""], [None, None], None),
+    ],
+)
+def test_clusters_that_one_might_merge(given, alike, pair):
+    made = [{"number": n, "given": g, "alike": a} for n, (g, a) in enumerate(zip(given, alike))]
+    assert to_merge(made) == pair
+
+
+def test_the_page_names_two_clusters_to_merge(run_folder):
+    found = re.findall(r"sccs merge \S+ (\d) (\d)", page_of(run_folder()).text)
+    assert len(found) == 1 and int(found[0][0]) < int(found[0][1]) < 4
 
 
 def test_notes_are_no_warnings(run_folder):
