@@ -153,7 +153,7 @@ def _segment_work(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--block",
-        type=_positive,
+        type=positive,
         nargs=3,
         metavar=("Z", "Y", "X"),
         help="block size in voxels; y and x are rounded to whole fields of view (default: 32 1120 1120)",
@@ -166,9 +166,7 @@ def _segment_work(parser: argparse.ArgumentParser) -> None:
 def _add_crew_arguments(parser: argparse.ArgumentParser) -> None:
     """Which processes compute the blocks, and what to do with an existing OUTPUT."""
     crew = parser.add_mutually_exclusive_group()
-    crew.add_argument(
-        "--workers", type=_positive, default=1, metavar="N", help="processes on this machine (default: 1)"
-    )
+    crew.add_argument("--workers", type=positive, default=1, metavar="N", help="processes on this machine (default: 1)")
     crew.add_argument(
         "--scheduler", metavar="tcp://HOST:PORT", help="a Dask scheduler whose workers process the blocks"
     )
@@ -221,7 +219,7 @@ def _objects(parser: argparse.ArgumentParser) -> None:
         help="split objects at necks narrower than both parts by NM or more in radius (default NM: two voxel edges)",
     )
     tidy.add_argument("--min-size", default="0", metavar="SIZE", help="drop smaller objects: 500 (voxels), 1e6nm3")
-    tidy.add_argument("--largest", type=_positive, metavar="N", help="keep the N largest objects of each class")
+    tidy.add_argument("--largest", type=positive, metavar="N", help="keep the N largest objects of each class")
     tidy.add_argument(
         "--inside",
         nargs="+",
@@ -254,7 +252,7 @@ def _objects(parser: argparse.ArgumentParser) -> None:
     )
     written.add_argument("--simplify", type=float, metavar="NM", help="simplify surfaces with an error of at most NM")
     parser.add_argument(
-        "--block", type=_positive, nargs=3, metavar=("Z", "Y", "X"), help="block size in voxels (default: 64 320 320)"
+        "--block", type=positive, nargs=3, metavar=("Z", "Y", "X"), help="block size in voxels (default: 64 320 320)"
     )
     _add_crew_arguments(parser)
 
@@ -348,7 +346,7 @@ def _teach(parser: argparse.ArgumentParser) -> None:
 
 def _suggest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of a finished run")
-    parser.add_argument("-n", type=_positive, default=20, metavar="N", help="number of superpixels (default: 20)")
+    parser.add_argument("-n", type=positive, default=20, metavar="N", help="number of superpixels (default: 20)")
     parser.add_argument("--image", metavar="FILE", help="image to suggest from (default: the run's training images)")
     parser.add_argument("--out", metavar="FILE.csv", help="write the table to this file (default: print it)")
     parser.add_argument(
@@ -451,7 +449,8 @@ def _level(text: str) -> int | str:
     return text if text == "auto" else _natural(text)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """The type of an option that counts: a whole number above 0."""
     if (number := _natural(text)) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number > 0")
     return number

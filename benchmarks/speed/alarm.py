@@ -24,6 +24,7 @@ import numpy as np
 
 from benchmarks.pages import ROOT, Origin, commit, markdown, median_range, publish, typed
 from registry.base import UserError
+from sccs.arguments import positive
 from sccs.system.exits import guard
 
 COMMAND = "python -m benchmarks.speed.alarm"
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("commit", help="any name that Git resolves to a commit, such as HEAD~5")
     parser.add_argument("--limit", type=float, default=LIMIT, help="ratio above which a stage is too slow")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--systems", nargs="+", default=["sccs_plus", "sccs_fast"])
     parser.add_argument("--quick", action="store_true", help="sccs_plus alone, three rounds")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))

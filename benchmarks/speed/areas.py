@@ -23,6 +23,7 @@ from registry.base import UserError
 from registry.features.filters import FINEST, grey_levels
 from registry.numeric.areas import area_closings, area_openings
 from registry.numeric.smoothing import gaussian
+from sccs.arguments import positive
 from sccs.data import load_dataset
 from sccs.recipe import load_recipe
 from sccs.system.exits import guard
@@ -70,8 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--data", nargs="+", default=list(SETS), choices=SETS, metavar="SET")
-    parser.add_argument("--areas", nargs="+", type=int, default=[100, 400, 1600, 6400, 25600], metavar="PIXELS")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--areas", nargs="+", type=positive, default=[100, 400, 1600, 6400, 25600], metavar="PIXELS")
+    parser.add_argument("--repeats", type=positive, default=5)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))
     args = parser.parse_args(argv)
     rows, values = [], []

@@ -24,6 +24,7 @@ from scipy.spatial.distance import cdist
 
 from benchmarks.pages import Origin, markdown, median_range, publish, typed
 from registry.numeric.nearest import assign, load_faiss
+from sccs.arguments import positive
 from sccs.system.device import resolve_device
 from sccs.system.exits import guard
 
@@ -76,11 +77,11 @@ def _in_turn(found: Methods, block: np.ndarray, sizes: Sequence[int], rounds: in
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
-    parser.add_argument("--points", type=int, nargs="+", default=[10**4, 10**5, 10**6, 10**7, 10**8])
-    parser.add_argument("--dimensions", type=int, nargs="+", default=[12, 192])
-    parser.add_argument("--k", type=int, default=8)
-    parser.add_argument("--block", type=int, default=10**6)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--points", type=positive, nargs="+", default=[10**4, 10**5, 10**6, 10**7, 10**8])
+    parser.add_argument("--dimensions", type=positive, nargs="+", default=[12, 192])
+    parser.add_argument("--k", type=positive, default=8)
+    parser.add_argument("--block", type=positive, default=10**6)
+    parser.add_argument("--repeats", type=positive, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))
     args = parser.parse_args(argv)

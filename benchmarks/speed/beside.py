@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.pages import Origin, markdown, publish, typed
+from sccs.arguments import positive
 from sccs.system.exits import guard
 
 COMMAND = "python -m benchmarks.speed.beside"
@@ -74,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--systems", nargs="+", default=["sccs_fast", "sccs_plus"])
     parser.add_argument("--busy", type=int, nargs="+", default=[0, 1, 2], help="other programs")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--fovs", type=int, default=20, help="FOVs per process, whose median counts")
+    parser.add_argument("--rounds", type=positive, default=3)
+    parser.add_argument("--fovs", type=positive, default=20, help="FOVs per process, whose median counts")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))
     args = parser.parse_args(argv)

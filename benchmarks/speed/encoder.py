@@ -25,6 +25,7 @@ import torch
 
 from benchmarks.pages import Origin, markdown, median_range, publish, typed
 from registry.features.mae import MAE
+from sccs.arguments import positive
 from sccs.sharing.encoder import export_onnx
 from sccs.system.exits import guard
 
@@ -96,8 +97,8 @@ def _batches(side: int, size: int) -> list[torch.Tensor]:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
-    parser.add_argument("--side", type=int, default=560, help="px of the FOV")
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--side", type=positive, default=560, help="px of the FOV")
+    parser.add_argument("--repeats", type=positive, default=9)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))
     args = parser.parse_args(argv)
     windows = _batches(args.side, MAE().batch)

@@ -29,6 +29,7 @@ import numpy as np
 
 from benchmarks.pages import ROOT, Origin, commit, markdown, median_range, publish
 from registry.base import UserError
+from sccs.arguments import positive
 from sccs.system.exits import guard
 
 COMMAND = "python -m benchmarks.speed.engine"
@@ -103,11 +104,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--base", type=Path, required=True, metavar="FOLDER", help="checkout of another commit")
     parser.add_argument("--base-python", type=Path, metavar="FILE", help="its interpreter")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--iterations", type=int, default=6000)
-    parser.add_argument("--fovs", type=int, default=7, help="how often the field of view is segmented")
-    parser.add_argument("--graphs", type=int, default=4)
-    parser.add_argument("--side", type=int, default=560, help="px of a slice")
+    parser.add_argument("--rounds", type=positive, default=5)
+    parser.add_argument("--iterations", type=positive, default=6000)
+    parser.add_argument("--fovs", type=positive, default=7, help="how often the field of view is segmented")
+    parser.add_argument("--graphs", type=positive, default=4)
+    parser.add_argument("--side", type=positive, default=560, help="px of a slice")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))
     args = parser.parse_args(argv)
     folder = args.base.resolve()

@@ -43,6 +43,7 @@ from registry.spg.pieces import connected_batch
 from registry.spg.pooling import pool
 from registry.spg.propagation import Propagation, product
 from registry.spg.slic_grid import assigned, assigned_batch, connected
+from sccs.arguments import positive
 from sccs.data import load_dataset
 from sccs.model.batches import to_device
 from sccs.model.segmented import STAGES
@@ -298,10 +299,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--side", type=int, default=560, help="px of a FOV")
-    parser.add_argument("--fovs", type=int, default=8, help="FOVs of the longest batch")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--points", type=int, default=10**6)
+    parser.add_argument("--side", type=positive, default=560, help="px of a FOV")
+    parser.add_argument("--fovs", type=positive, default=8, help="FOVs of the longest batch")
+    parser.add_argument("--repeats", type=positive, default=5)
+    parser.add_argument("--points", type=positive, default=10**6)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))
     args = parser.parse_args(argv)
     device = resolve_device(args.device)

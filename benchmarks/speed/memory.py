@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.pages import Origin, markdown, publish, typed
+from sccs.arguments import positive
 from sccs.inference.blocks import make_plan
 from sccs.pipeline import Pipeline
 from sccs.report.drawing import INK, new_figure, save_png
@@ -135,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--sizes", type=float, nargs="+", default=[0.1, 0.25, 0.5, 1, 2, 4, 8], help="GiB")
     parser.add_argument("--textured", type=int, default=32, help="fields of view that go through the model")
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--workers", type=positive, default=1)
     parser.add_argument("--run", type=Path, help="a trained run; its model's fields of view have 560 px")
     parser.add_argument("--folder", type=Path, help="where volumes are made and removed (default: a temporary folder)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/segment"))

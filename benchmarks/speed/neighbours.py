@@ -23,6 +23,7 @@ from benchmarks.harness import SETS, job
 from benchmarks.pages import Origin, markdown, median_range, publish, typed
 from benchmarks.studies.views import views_of
 from registry.spg.affinity import Precision, nearest_pairs
+from sccs.arguments import positive
 from sccs.system.exits import guard
 
 COMMAND = "python -m benchmarks.speed.neighbours"
@@ -68,8 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--systems", nargs="+", default=["sccs_fast", "sccs_plus"])
     parser.add_argument("--data", nargs="+", default=list(SETS), choices=SETS, metavar="SET")
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--threads", type=int, help="CPU threads; default: PyTorch's own choice")
+    parser.add_argument("--repeats", type=positive, default=9)
+    parser.add_argument("--threads", type=positive, help="CPU threads; default: PyTorch's own choice")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))
     args = parser.parse_args(argv)
     if args.threads:

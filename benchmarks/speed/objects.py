@@ -24,6 +24,7 @@ import numpy as np
 
 from benchmarks.pages import Origin, markdown, publish, typed
 from benchmarks.speed.memory import peak_of, shape_of
+from sccs.arguments import positive
 from sccs.data.label_store import create_store, open_level
 from sccs.data.pyramid import CHUNK, pyramid
 from sccs.report.drawing import INK, new_figure, save_png
@@ -86,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--sizes", type=float, nargs="+", default=[0.1, 1, 8], help="GiB")
     parser.add_argument("--split", action="store_true", help="split objects that touch")
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--workers", type=positive, default=1)
     parser.add_argument("--folder", type=Path, help="where volumes are made and removed (default: a temporary folder)")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/objects"))
     args = parser.parse_args(argv)

@@ -21,6 +21,7 @@ import numpy as np
 from benchmarks.pages import Origin, markdown, median_range, publish, typed
 from benchmarks.speed.timing import SIDE, trained
 from benchmarks.speed.whole import noise_tile
+from sccs.arguments import positive
 from sccs.inference.blocks import Fields, overlapping, separate
 from sccs.inference.labels import Slice, label_fovs, sharing
 from sccs.model.model import Model
@@ -89,8 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--systems", nargs="+", default=["sccs", "sccs_fast", "sccs_plus"])
-    parser.add_argument("--sides", type=int, nargs="+", default=[1024, 2000, 3360], help="px")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--sides", type=positive, nargs="+", default=[1024, 2000, 3360], help="px")
+    parser.add_argument("--repeats", type=positive, default=3)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))
     args = parser.parse_args(argv)
     rows = [row for system in args.systems for row in of_system(system, args.sides, args.repeats)]

@@ -17,6 +17,7 @@ import torch
 
 from registry.spg.graphs import RegionGraph
 from registry.spg.propagation import Propagation, product
+from sccs.arguments import positive
 from sccs.system.exits import guard
 
 COMMAND = "python -m benchmarks.speed.propagation"
@@ -38,9 +39,9 @@ def random_graph(n: int, density: float) -> RegionGraph:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; prints, and writes no file."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
-    parser.add_argument("--nodes", type=int, default=3000)
-    parser.add_argument("--channels", type=int, nargs="+", default=[12, 96])
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--nodes", type=positive, default=3000)
+    parser.add_argument("--channels", type=positive, nargs="+", default=[12, 96])
+    parser.add_argument("--repeats", type=positive, default=15)
     args = parser.parse_args(argv)
     print(f"{args.nodes} nodes, {torch.get_num_threads()} threads, milliseconds")
     for density in DENSITIES:

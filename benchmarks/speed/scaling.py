@@ -43,6 +43,7 @@ from registry.embedder.lgc_principal import LGCPrincipal
 from registry.graph.superpixel import Superpixel
 from registry.spg.graphs import Nodes, RegionGraph
 from registry.spg.propagation import DENSE_ABOVE
+from sccs.arguments import positive
 from sccs.report.drawing import INK, new_figure, save_png
 from sccs.system.exits import guard
 
@@ -286,8 +287,8 @@ def _lines(graph: RegionGraph, kind: str, timed: dict[str, Timed], mib: dict[str
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
-    parser.add_argument("--nodes", type=int, nargs="+", default=[1000, 3000, 10_000, 30_000, 100_000])
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--nodes", type=positive, nargs="+", default=[1000, 3000, 10_000, 30_000, 100_000])
+    parser.add_argument("--repeats", type=positive, default=5)
     parser.add_argument(
         "--memory", action=argparse.BooleanOptionalAction, default=True, help="measure memory, one process each"
     )

@@ -22,6 +22,7 @@ import torch
 from benchmarks.harness import SETS, expanded, job
 from benchmarks.pages import Origin, markdown, median_range, publish, typed
 from registry.features.student import StudentFeatures
+from sccs.arguments import positive
 from sccs.data import load_dataset
 from sccs.system.exits import guard
 
@@ -72,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--data", nargs="+", default=list(SETS), choices=SETS, metavar="SET")
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--threads", type=int, help="CPU threads; default: PyTorch's own choice")
+    parser.add_argument("--repeats", type=positive, default=9)
+    parser.add_argument("--threads", type=positive, help="CPU threads; default: PyTorch's own choice")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))
     args = parser.parse_args(argv)
     if args.threads:

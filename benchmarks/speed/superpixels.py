@@ -26,6 +26,7 @@ import numpy as np
 from benchmarks.harness import QUICK_DATA, REAL
 from benchmarks.pages import Origin, markdown, named, publish, typed
 from registry.graph.superpixel import Superpixel, consecutive
+from sccs.arguments import positive
 from sccs.data import load_dataset
 from sccs.recipe import load_recipe
 from sccs.system.exits import guard
@@ -113,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--data", nargs="+", default=list(REAL) if os.environ.get("SCCS_DATA") else ["phantom"])
     parser.add_argument("--pixels", type=float, default=100.0, help="per superpixel")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=positive, default=3)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))
     args = parser.parse_args(argv)
     parts = {

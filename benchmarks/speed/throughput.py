@@ -26,6 +26,7 @@ import numpy as np
 
 from benchmarks.pages import Origin, markdown, publish, typed
 from benchmarks.speed.timing import SIDE, field_of_view, trained
+from sccs.arguments import positive
 from sccs.inference.blocks import overlapping
 from sccs.model.model import Model
 from sccs.system.exits import guard
@@ -96,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--systems", nargs="+", default=["sccs", "sccs_fast", "sccs_plus"])
-    parser.add_argument("--processes", type=int, nargs="+", help="default: 1, 2, 4 ... and the machine's cores")
+    parser.add_argument("--processes", type=positive, nargs="+", help="default: 1, 2, 4 ... and the machine's cores")
     parser.add_argument("--seconds", type=float, default=30, help="how long the processes run at once")
     parser.add_argument("--price", type=float, default=PRICE, help="of a core for an hour")
     parser.add_argument("--quick", action="store_true", help="two systems, 1 and N processes, 8 seconds")

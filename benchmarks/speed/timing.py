@@ -23,6 +23,7 @@ import torch
 from benchmarks.harness import phantom
 from benchmarks.pages import Origin, markdown, publish, typed
 from registry.features.maester import Maester
+from sccs.arguments import positive
 from sccs.data import load_dataset
 from sccs.model.model import STAGES
 from sccs.pipeline import Pipeline
@@ -171,9 +172,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS))
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=positive, default=5)
     parser.add_argument("--size", choices=("quick", "full"), default="quick")
-    parser.add_argument("--threads", type=int, help="CPU threads; default: PyTorch's own choice")
+    parser.add_argument("--threads", type=positive, help="CPU threads; default: PyTorch's own choice")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args(argv)
     out = args.out or Path("benchmarks/results") / args.size

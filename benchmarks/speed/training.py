@@ -21,6 +21,7 @@ import numpy as np
 
 from benchmarks.harness import phantom
 from benchmarks.pages import Origin, markdown, median_range, publish, typed
+from sccs.arguments import positive
 from sccs.data import load_dataset
 from sccs.pipeline import Pipeline
 from sccs.recipe import load_recipe
@@ -58,11 +59,11 @@ def _mae_steps(steps: int) -> list[float]:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
-    parser.add_argument("--graphs", type=int, default=8)
-    parser.add_argument("--side", type=int, default=560, help="px of a slice")
-    parser.add_argument("--iterations", type=int, default=6000)
-    parser.add_argument("--repeats", type=int, default=3, help="trainings, with seeds 0, 1, ...")
-    parser.add_argument("--steps", type=int, default=20, help="of the MAE")
+    parser.add_argument("--graphs", type=positive, default=8)
+    parser.add_argument("--side", type=positive, default=560, help="px of a slice")
+    parser.add_argument("--iterations", type=positive, default=6000)
+    parser.add_argument("--repeats", type=positive, default=3, help="trainings, with seeds 0, 1, ...")
+    parser.add_argument("--steps", type=positive, default=20, help="of the MAE")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))
     args = parser.parse_args(argv)
     rows, lines = [], []

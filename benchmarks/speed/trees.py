@@ -22,6 +22,7 @@ import torch
 from benchmarks.pages import Origin, markdown, median_range, publish, typed
 from registry.base import UserError
 from registry.numeric.trees import Trees
+from sccs.arguments import positive
 from sccs.system.exits import guard
 
 COMMAND = "python -m benchmarks.speed.trees"
@@ -72,9 +73,9 @@ def table(values: Sequence[Sequence[str]]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Raises UserError if the two do not agree."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
-    parser.add_argument("--labels", nargs="+", type=int, default=[30, 150, 1000, 10000], metavar="N")
-    parser.add_argument("--asked", type=int, default=40000, metavar="N")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--labels", nargs="+", type=positive, default=[30, 150, 1000, 10000], metavar="N")
+    parser.add_argument("--asked", type=positive, default=40000, metavar="N")
+    parser.add_argument("--repeats", type=positive, default=5)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quick"))
     args = parser.parse_args(argv)
     rng = np.random.default_rng(0)

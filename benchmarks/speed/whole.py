@@ -24,6 +24,7 @@ import numpy as np
 from benchmarks.pages import Origin, markdown, publish, typed
 from benchmarks.speed.memory import CHUNK, create_volume, peak_of, shape_of
 from benchmarks.speed.timing import trained
+from sccs.arguments import positive
 from sccs.inference.blocks import make_plan
 from sccs.system.exits import guard
 
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--gib", type=float, default=8, help="of the volume; 0: none")
     parser.add_argument("--sides", type=int, nargs="+", default=[2500, 5000, 10000, 20000], help="of slices; 0: none")
     parser.add_argument("--textured", type=int, default=0, help="fields of view that go through the model; 0: all")
-    parser.add_argument("--workers", type=int, default=2, help="of the volume")
+    parser.add_argument("--workers", type=positive, default=2, help="of the volume")
     parser.add_argument("--system", default="sccs_fast")
     parser.add_argument("--folder", type=Path, help="where images are made and removed (default: a temporary folder)")
     parser.add_argument(

@@ -24,6 +24,7 @@ import torch
 from benchmarks.harness import REAL, in_processes
 from benchmarks.pages import Origin, markdown, mean_sd, median_range, publish, typed
 from benchmarks.studies.study_sccs import FEATURES, training_views, trial
+from sccs.arguments import positive
 from sccs.system.exits import guard
 
 COMMAND = "python -m benchmarks.studies.convolutions"
@@ -104,8 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--data", nargs="+", default=["cdeep3m", "vnc"], choices=REAL, metavar="SET")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--iterations", type=int, default=2000)
-    parser.add_argument("--jobs", type=int, default=1, help="processes; above 1, each has one thread")
+    parser.add_argument("--iterations", type=positive, default=2000)
+    parser.add_argument("--jobs", type=positive, default=1, help="processes; above 1, each has one thread")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/convolutions"))
     args = parser.parse_args(argv)
     trials = list(product(args.data, args.seeds))

@@ -24,6 +24,7 @@ from benchmarks.harness import REAL, in_processes
 from benchmarks.pages import Origin, markdown, mean_sd, publish, typed
 from benchmarks.studies.study_sccs import seen_of, trial
 from benchmarks.studies.views import views_of
+from sccs.arguments import positive
 from sccs.system.exits import guard
 
 COMMAND = "python -m benchmarks.studies.fast"
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--data", nargs="+", default=list(REAL), choices=REAL, metavar="SET")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--jobs", type=positive, default=1, help="processes")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/fast"))
     args = parser.parse_args(argv)
     by_set = in_processes(args.jobs, of_set, args.data, repeat(args.seeds))

@@ -25,6 +25,7 @@ from benchmarks.studies.teaching import halves
 from benchmarks.tables.few_labels import Taught
 from benchmarks.tables.labelled import BUDGETS, Set, View, drawn
 from benchmarks.tables.rows import AREAS, FILTERS, SIDES
+from sccs.arguments import positive
 from sccs.evaluation.mappings import fit_mapping
 from sccs.evaluation.tables import rest_position
 from sccs.system.exits import guard
@@ -104,8 +105,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n\n")[0], allow_abbrev=False)
     parser.add_argument("--data", nargs="+", choices=REAL, default=list(REAL))
-    parser.add_argument("--steps", type=int, default=400, help="of the net's training; the recipe has 800")
-    parser.add_argument("--draws", type=int, default=4, help="of labels, and seeds of k-means")
+    parser.add_argument("--steps", type=positive, default=400, help="of the net's training; the recipe has 800")
+    parser.add_argument("--draws", type=positive, default=4, help="of labels, and seeds of k-means")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "own")
     args = parser.parse_args(argv)
     found: list[Score] = []

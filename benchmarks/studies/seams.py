@@ -25,6 +25,7 @@ import numpy as np
 
 from benchmarks.harness import SETS, expanded, job
 from benchmarks.pages import Origin, markdown, named, publish, typed
+from sccs.arguments import positive
 from sccs.data import load_dataset
 from sccs.data.readers import open_image
 from sccs.data.volumes import Volume, evenly
@@ -141,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", nargs="+", choices=SETS, default=[], help="sets to train on and to measure")
     parser.add_argument("--system", default="sccs_plus", help="recipe that is trained on sets")
     parser.add_argument("--halo", type=int, nargs="+", default=[0, 20, 40])
-    parser.add_argument("--slices", type=int, default=2, help="of each image, evenly spaced")
+    parser.add_argument("--slices", type=positive, default=2, help="of each image, evenly spaced")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/segment"))
     args = parser.parse_args(argv)
     if len(args.pairs) % 2 or not (args.pairs or args.data):

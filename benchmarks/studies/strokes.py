@@ -24,6 +24,7 @@ from PIL import Image
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
 from benchmarks.pages import Origin, markdown, publish, typed
+from sccs.arguments import positive
 from sccs.pipeline import Pipeline
 from sccs.system.colours import class_colours, cluster_colours, colourise
 from sccs.system.exits import guard
@@ -95,7 +96,7 @@ def drawn(image: np.ndarray, clusters: np.ndarray, rounds: dict[int, np.ndarray]
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=positive, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/teaching"))
     parser.add_argument("--picture", type=Path, default=Path("docs/images/teach_hela.jpg"))

@@ -34,6 +34,7 @@ from benchmarks.harness import REAL, in_processes, job
 from benchmarks.pages import Origin, markdown, mean_sd, publish, typed
 from benchmarks.studies.study_sccs import seen_of, trial
 from benchmarks.studies.views import views_of
+from sccs.arguments import positive
 from sccs.system.exits import guard
 
 COMMAND = "python -m benchmarks.studies.students"
@@ -150,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", nargs="+", default=list(REAL), choices=REAL, metavar="SET")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--checkpoint", default="bundled", help="of the student")
-    parser.add_argument("--jobs", type=int, default=1, help="number of sets processed at once, each with one thread")
+    parser.add_argument("--jobs", type=positive, default=1, help="processes; above 1, each has one thread")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--around", action="store_true", help="sccs_plus at the settings around the recipe's")
     which.add_argument("--hops", action="store_true", help="sccs_plus by the number of propagations")

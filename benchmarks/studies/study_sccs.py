@@ -26,6 +26,7 @@ from benchmarks.pages import Origin, markdown, mean_sd, publish, typed
 from benchmarks.studies.views import Views, halves, judged, views_of
 from registry.base import UserError
 from registry.spg.losses import spectral
+from sccs.arguments import positive
 from sccs.system.exits import guard
 from sccs.system.log import quiet_log
 from sccs.training.fit import TrainingGraphs, train_parts
@@ -149,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", nargs="+", default=list(REAL), metavar="SET")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", type=int, metavar="N", help="numbers of rows, from 0 (default: all)")
-    parser.add_argument("--jobs", type=int, default=1, help="processes; above 1, each has one thread")
+    parser.add_argument("--jobs", type=positive, default=1, help="processes; above 1, each has one thread")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/study_sccs"))
     args = parser.parse_args(argv)
     chosen = _rows(args.variants)

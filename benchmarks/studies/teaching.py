@@ -27,6 +27,7 @@ from benchmarks.tables.few_labels import Rule, Taught
 from benchmarks.tables.labelled import BUDGETS, Set, anywhere, drawn
 from registry.numeric.choosing import doubtful, nearest_to_centres
 from registry.spg.principal import Coordinates
+from sccs.arguments import positive
 from sccs.data import load_dataset
 from sccs.inference.suggest import telling
 from sccs.model.fovs import node_labels, training_fovs
@@ -150,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--part", default="heads", choices=("heads", "suggestions"))
-    parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--draws", type=positive, default=3)
     parser.add_argument("--data", nargs="+", default=list(REAL), choices=REAL, metavar="SET")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "teaching", metavar="DIR")
     args = parser.parse_args(argv)

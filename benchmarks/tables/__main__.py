@@ -143,7 +143,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line. Raises UserError for an unknown system, and for --kept without any kept run."""
+    """The command line. Raises UserError for an unknown system, if every run failed, and for --kept without a run."""
     args = _arguments(argv)
     table = TABLES[args.table]
     rows = table.rows(args.systems or table.systems, args.size)
@@ -151,10 +151,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     answers = collect(rows, noise_levels(args.size) if table.noisy else (), args, table.cuts)
     if not answers.sets:
         raise UserError(f"--kept: {args.out / 'runs'} holds no run of this table; leave --kept out to run it")
+    failures = answers.failures()
+    if failures and not any(answers.of(row.label) for row in answers.rows):
+        raise UserError(f"every run failed, so nothing was written: {failures[0]}")
     if before:
         answers = updated(answers, before)
     page = table.write(answers, args)
-    if failures := answers.failures():
+    if failures:
         page += "\n\nFailed:\n\n" + "\n".join(f"- {failure}" for failure in failures)
     write_text(args.out / f"{args.table}.md", f"{_header(args.table, answers, args)}\n\n{page}\n")
     write_csv(answers, args.out / f"{args.table}.csv", (*table.measures, *ALWAYS))

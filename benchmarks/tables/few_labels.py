@@ -56,6 +56,7 @@ from benchmarks.tables.labelled import (
     set_of,
 )
 from registry.spg.principal import Coordinates
+from sccs.arguments import positive
 from sccs.inference.suggest import telling
 from sccs.model.teacher import HEADS
 from sccs.system.cache import code_of, fingerprint
@@ -302,7 +303,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--data", nargs="+", default=list(SETS), choices=[*SETS, "betaseg"], metavar="SET")
     parser.add_argument("--root", type=Path, help="folder that the BetaSeg archive was unpacked in")
-    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--draws", type=positive, default=5)
     parser.add_argument("--size", choices=("quick", "full"), default="quick")
     parser.add_argument("--system", default="sccs_plus")
     parser.add_argument("--parts", nargs="+", default=["heads", "rivals"], choices=PARTS, help="of the rows")

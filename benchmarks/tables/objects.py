@@ -33,6 +33,7 @@ import yaml
 import sccs
 from benchmarks.pages import Origin, markdown, mean_sd, named, publish, typed
 from benchmarks.tables.few_labels import drawn
+from sccs.arguments import positive
 from sccs.data import load_dataset
 from sccs.data.volumes import Dataset
 from sccs.instances.compare import instance_scores
@@ -222,7 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--sets", nargs="+", choices=list(RECIPES), default=list(RECIPES))
-    parser.add_argument("--draws", type=int, default=3, help="of clicks")
+    parser.add_argument("--draws", type=positive, default=3, help="of clicks")
     parser.add_argument("--min-size", type=int, default=500, help="size of the smallest object, in voxels")
     parser.add_argument("--set", nargs="+", default=[], metavar="a.b=c", help="change values of the recipes")
     parser.add_argument("--runs", type=Path, help="where runs are kept (default: OUT/runs)")

@@ -97,8 +97,16 @@ def test_kept_runs_make_a_table_and_others_are_left_out(out):
 
 
 def test_a_system_that_cannot_work_on_a_set_is_named_with_its_reason(out):
-    text, _ = table(out, "table1", ["kmeans", "intensity_kmeans"], "graph.pixels_per_superpixel=20000")
-    assert "Failed:" in text and "clusterer.k: 8 clusters" in text
+    few = "graph.pixels_per_superpixel=4000"  # fewer superpixels than 32 clusters
+    text, numbers = table(out, "table1", ["kmeans", "sccs_plus_fine"], few)
+    assert "Failed:" in text and "clusterer.k: 32 clusters" in text and {n["row"] for n in numbers} == {"kmeans"}
+
+
+def test_a_table_whose_runs_all_fail_is_not_written(out, capsys):
+    asked = ["table1", "--data", "phantom", "--systems", "kmeans", "--seeds", "0", "--out", str(out / "none")]
+    assert guard(main)([*asked, "--set", *SMALL, "graph.pixels_per_superpixel=20000"]) == 2
+    assert "every run failed, so nothing was written: kmeans on phantom: " in capsys.readouterr().err
+    assert not (out / "none" / "table1.csv").exists()
 
 
 def test_noise_is_put_on_test_images_only(out):
