@@ -495,7 +495,21 @@ def study(results: Path) -> str:
     """One choice of recipes/sccs.yaml at a time."""
     table = results / "study_sccs" / "table.csv"
     found: study_sccs.Results = _trials(table, "choice")
-    return sourced(study_sccs.table(found), f"{Origin.read(table)}.")
+    means = {
+        choice: np.mean([[each["dsc"] for each in trials] for trials in by_set.values()], axis=0)
+        for choice, by_set in found.items()
+    }
+    (base, kept), *others = means.items()
+    groups: dict[str, list[str]] = {"worse": [], "better": []}
+    for choice, each in others:
+        change = float(each.mean() - kept.mean())
+        if abs(change) > 2 * max(float(np.std(values, ddof=1)) for values in (each, kept)):
+            groups["better" if change > 0 else "worse"].append(f"{choice} ({change:+.3f})")
+    said = "; ".join(f"{group}: {', '.join(rows) or 'none'}" for group, rows in groups.items())
+    return sourced(
+        study_sccs.table(found),
+        f"{Origin.read(table)}. Differs in the mean by more than twice the larger deviation over seeds, {said}.",
+    )
 
 
 def strokes(results: Path) -> str:
