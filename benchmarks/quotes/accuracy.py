@@ -395,8 +395,9 @@ def teaching(results: Path) -> str:
 def suggesting(results: Path) -> str:
     """Which labels help a head most, on training images."""
     path = results / "teaching" / "suggesting.csv"
-    found = teaching_study.table(teaching_study.read(path), "as suggested", teaching_study.RULES)
-    return sourced(found, f"{Origin.read(path)}. Mean DSC over classes and sets.")
+    found = teaching_study.read(path)
+    tables = [teaching_study.table(found, way, teaching_study.RULES) for way in teaching_study.ASKED]
+    return sourced("\n\n".join(tables), f"{Origin.read(path)}. Mean DSC over classes and sets.")
 
 
 def fine(results: Path) -> str:

@@ -6,7 +6,8 @@ suggest`, made on training images alone.
 Labels are drawn in one half of the fields of view of a set's training images (two slices at most) and scored on the
 superpixels of the other half, both ways: mean DSC over classes. `class by class`: n superpixels of each class; `as they
 come`: the same number in all, whatever their class; `as suggested`: the same number, of superpixels that a rule asks
-for, a third more each time. Writes teaching.md, .csv, .json in benchmarks/results/teaching, or suggesting.md, ...
+for, a third more each time, with 8 and with 32 clusters. Writes teaching.md, .csv, .json in
+benchmarks/results/teaching, or suggesting.md, ...
 """
 
 from __future__ import annotations
@@ -49,10 +50,12 @@ HEADS: dict[str, dict[str, Any]] = {  # of label_spreading, by the name in the t
 }
 RULES: dict[str, Rule | None] = {  # of what to label next, by the name in the table; None: at random
     "as many of each cluster, then half by doubt, half by chance: `sccs suggest`": telling,
+    "the same, chance decides which clusters come first": lambda *asked: by_chance(*asked),
     "as many of each cluster, then by doubt": lambda *asked: by_doubt(*asked),
     "k-means weighed by clusters, then as `sccs suggest`": lambda *asked: weighed(*asked),
     "as they come": None,
 }
+ASKED = {f"as suggested, {k} clusters": f"clusterer={{name: kmeans, k: {k}}}" for k in (8, 32)}
 DRAWS = {"class by class": drawn, "as they come": lambda truth, n, seed: anywhere(truth, n * (truth.max() + 1), seed)}
 Score = tuple[str, str, str, int, int, int, float]  # head or rule, labels, set, half, draw, n, DSC
 
@@ -98,6 +101,18 @@ def by_doubt(
     return doubtful(last, P, doubt(P), n, seed)
 
 
+def by_chance(
+    coordinates: Coordinates, points: np.ndarray, kinds: np.ndarray, P: np.ndarray | None, n: int, seed: int
+) -> np.ndarray:
+    """An alternative to the first choice of `telling`: chance decides which clusters come first, if there are more of
+    them than suggestions."""
+    there = np.unique(kinds)
+    if P is None and n < len(there):
+        left = np.flatnonzero(np.isin(kinds, np.random.default_rng(seed).permutation(there)[:n]))
+        return left[telling(coordinates, points[left], kinds[left], P, n, seed)]
+    return telling(coordinates, points, kinds, P, n, seed)
+
+
 def weighed(
     coordinates: Coordinates, points: np.ndarray, kinds: np.ndarray, P: np.ndarray | None, n: int, seed: int
 ) -> np.ndarray:
@@ -112,14 +127,15 @@ def weighed(
 
 def of_rules(data: str, draws: int) -> Iterator[Score]:
     """Scores of a set for each rule that chooses labels."""
-    for half, here in enumerate(halves(data)):
-        taught = Taught(here, "label_spreading", 0)
-        for draw in range(draws):
-            taught.head.seed = draw
-            for name, rule in RULES.items():
-                drawn_ = ((n, anywhere(here.truth, n * taught.C, draw)) for n in BUDGETS)
-                for n, known in drawn_ if rule is None else taught.suggested(here.truth, draw, rule):
-                    yield name, "as suggested", data, half, draw, n, taught.score_of(known)
+    for way, clusters in ASKED.items():
+        for half, here in enumerate(halves(data, changes=(clusters,))):
+            taught = Taught(here, "label_spreading", 0)
+            for draw in range(draws):
+                taught.head.seed = draw
+                for name, rule in RULES.items():
+                    drawn_ = ((n, anywhere(here.truth, n * taught.C, draw)) for n in BUDGETS)
+                    for n, known in drawn_ if rule is None else taught.suggested(here.truth, draw, rule):
+                        yield name, way, data, half, draw, n, taught.score_of(known)
 
 
 def table(found: Sequence[Score], labels: str, names: Iterable[str] = tuple(HEADS)) -> str:
@@ -134,7 +150,7 @@ def table(found: Sequence[Score], labels: str, names: Iterable[str] = tuple(HEAD
                     of_sets.setdefault(data, []).append(value)
             row.append(f"{np.mean([np.mean(values) for values in of_sets.values()]):.3f}")
         rows.append(row)
-    return markdown([f"labels drawn {labels}", *map(str, BUDGETS)], rows)
+    return markdown([f"labels {'' if names is RULES else 'drawn '}{labels}", *map(str, BUDGETS)], rows)
 
 
 def read(path: Path) -> list[Score]:
@@ -157,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     heads = args.part == "heads"
     found = [score for data in args.data for score in (measured if heads else of_rules)(data, args.draws)]
-    tables = [table(found, way) for way in DRAWS] if heads else [table(found, "as suggested", RULES)]
+    tables = [table(found, way) for way in DRAWS] if heads else [table(found, way, RULES) for way in ASKED]
     text = "\n\n".join([TEXT, *tables])
     name, title = ("teaching", TITLE) if heads else ("suggesting", "Which labels help a head most")
     columns = ["head" if heads else "rule", "labels", "set", "half", "draw", "n", "dsc"]

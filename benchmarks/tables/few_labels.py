@@ -2,7 +2,7 @@
 
     python -m benchmarks.tables.few_labels [--data platelet hela cdeep3m vnc phantom] [--draws 5] [--size quick|full]
                                            [--system sccs_plus] [--out benchmarks/results/SIZE] [--no-times]
-                                           [--parts heads rivals pixels] [--root FOLDER]
+                                           [--parts heads rivals pixels] [--root FOLDER] [--update]
 
 Labelled superpixels are drawn from training images, n of each class, with a new draw for each seed. Test images are
 scored: mean DSC over classes, of pixels pooled over all test images; fields of view touch (the paper's protocol). All
@@ -21,7 +21,8 @@ own multi-scale features or ilastik's default set. Named clusters: each gets the
 superpixels; a cluster without any gets the class of the nearest cluster that has some. `from galleries`: clusters are
 named by eight typical superpixels, those nearest to the cluster's mean in spectral coordinates, as in the report's
 gallery, where they also lie at least a crop apart. Times: refitting, and predicting a slice of 2,000 x 2,000 px, with
-nodes and, for the forest, pixel features already computed. Writes OUT/few_labels.md, .csv, .json.
+nodes and, for the forest, pixel features already computed. --update: takes what is not in --data and
+--parts, and the times, from the table's CSV. Writes OUT/few_labels.md, .csv, .json.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ from benchmarks.tables.labelled import (
     rivals,
     set_of,
 )
+from registry.base import UserError
 from registry.spg.principal import Coordinates
 from sccs.arguments import positive
 from sccs.inference.suggest import telling
@@ -272,6 +274,12 @@ def read_times(path: Path) -> dict[str, float]:
         return {line["row"]: float(line["value"]) for line in csv.DictReader(file) if line["labels"] == "seconds"}
 
 
+def sets_of(found: Found) -> list[str]:
+    """The sets with scores, in the order of the tables."""
+    there = {data for _, data, _, _ in found}
+    return [data for data in (*SETS, "betaseg") if data in there]
+
+
 def page(found: Found, times: dict[str, float], system: str) -> str:
     """The text of OUT/few_labels.md."""
     rows = list(dict.fromkeys(row for row, *_ in found))
@@ -281,7 +289,7 @@ def page(found: Found, times: dict[str, float], system: str) -> str:
         f"images. `suggested`, `error-driven clicks` and `drawn regardless of class` have as many labels in all, "
         "but not as many of each class.\n\n" + by_budget(found)
     )
-    sets = list(dict.fromkeys(data for _, data, _, _ in found))
+    sets = sets_of(found)
     for n in BUDGETS:
         lines = [
             [row, *(mean_sd([v for (r, d, _, m), v in found.items() if (r, d, m) == (row, data, n)]) for data in sets)]
@@ -308,24 +316,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--system", default="sccs_plus")
     parser.add_argument("--parts", nargs="+", default=["heads", "rivals"], choices=PARTS, help="of the rows")
     parser.add_argument("--no-times", dest="times", action="store_false", help="where the machine is not quiet")
+    parser.add_argument("--update", action="store_true", help="take all that is not in --data and --parts from the CSV")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args(argv)
     if args.root:
         os.environ["BETASEG_ROOT"] = str(args.root.resolve())
-    found: Found = {}
     out = args.out or Path("benchmarks/results", args.size)
+    found: Found = {}
     commits: list[str] = []
+    earlier: list[str] = []
+    times: dict[str, float] = {}
+    if args.update:
+        path = out / "few_labels.csv"
+        if not path.exists():
+            raise UserError(f"--update: there is no {path}; leave --update out to make the table")
+        found = read(path)
+        earlier, times = Origin.read(path).commits, read_times(path)
     for draw in range(args.draws):
         for data in args.data:
             rows, of = kept(data, draw, args, out)
             found |= rows
             commits += of
-    times = seconds(args.system, args.data[0], args.size) if args.times else {}
+    if args.times and not args.update:
+        times = seconds(args.system, args.data[0], args.size)
     values = [[row, data, draw, n, f"{value:.6f}"] for (row, data, draw, n), value in found.items()]
-    values += [[row, args.data[0], "", "seconds", f"{value:.6f}"] for row, value in times.items()]
+    values += [[row, sets_of(found)[0], "", "seconds", f"{value:.6f}"] for row, value in times.items()]
     heads = ["row", "set", "draw", "labels", "value"]
     origin = Origin.here(typed(COMMAND, argv), seeds=list(range(args.draws)))
-    origin = replace(origin, commits=list(dict.fromkeys(commits)))
+    origin = replace(origin, commits=list(dict.fromkeys([*earlier, *commits])))
+    if earlier:
+        new, old = ", ".join(dict.fromkeys(commits)), ", ".join(earlier)
+        ran = f"{' and '.join(args.parts)} of {' and '.join(args.data)}"
+        origin = replace(origin, notes=f"Runs of {ran}: commit {new}; all else: commit {old}.")
     print(publish(out, "few_labels", "A few labels", origin, page(found, times, args.system), heads, values))
     return 0
 

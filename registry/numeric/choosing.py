@@ -16,15 +16,34 @@ def spread(points: np.ndarray, kinds: np.ndarray, n: int, seed: int) -> np.ndarr
 
     kinds: (N,) int, such as clusters. k-means divides every kind into the same number of cells, or into as many as it
     has points, so that rare kinds get more than their share; the point nearest to each centre is taken. If n does not
-    divide evenly, chance decides which kinds get one cell more.
+    divide evenly, chance decides which kinds get one cell more. If there are fewer points to choose than kinds,
+    `largest_apart` chooses the kinds.
     """
     _, at, count = np.unique(kinds, return_inverse=True, return_counts=True)
+    if 0 < n < len(count):
+        left = np.flatnonzero(np.isin(at, largest_apart(points, at, count, n)))
+        return left[spread(points[left], at[left], n, seed)]
     cells, order = np.zeros(len(count), np.int64), np.random.default_rng(seed).permutation(len(count))
     while (missing := min(n, len(points)) - cells.sum()) > 0:
         cells[order[cells[order] < count[order]][:missing]] += 1
     members = [np.flatnonzero(at == kind) for kind in np.flatnonzero(cells)]
     found = [own[nearest_to_centres(points[own], m, seed)] for own, m in zip(members, cells[cells > 0])]
     return np.sort(np.concatenate([np.zeros(0, np.int64), *found]))
+
+
+def largest_apart(points: np.ndarray, at: np.ndarray, count: np.ndarray, n: int) -> np.ndarray:
+    """n of the kinds, given the kind of each point (N,) and the number of points of each kind: first the largest, then
+    each time the one whose size times the squared distance of its mean from the nearest chosen mean is greatest.
+
+    Each choice takes from k-means's loss about as much as one kind can (greedy k-means++, Arthur and Vassilvitskii
+    2007).
+    """
+    means = np.stack([points[at == kind].mean(0) for kind in range(len(count))])
+    chosen, far = [int(np.argmax(count))], np.full(len(count), np.inf)
+    while len(chosen) < n:
+        far = np.minimum(far, np.square(means - means[chosen[-1]]).sum(1))
+        chosen.append(int(np.argmax(far * count)))
+    return np.array(chosen)
 
 
 def mixed(points: np.ndarray, P: np.ndarray, doubt: np.ndarray, n: int, seed: int) -> np.ndarray:

@@ -92,7 +92,7 @@ def telling(
 
     P: (N, C) probabilities of the taught classes: half of the nodes are the most doubtful ones, rare classes before
     frequent ones, spread over appearances; the other half is chosen by chance. None, if nothing was taught: equally
-    many of each cluster, spread over appearances.
+    many of each cluster, spread over appearances; with fewer nodes than clusters, of large clusters far apart.
     """
     soft = points * np.sqrt(coordinates.deviation_).ravel()
     if P is None:

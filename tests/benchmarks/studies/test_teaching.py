@@ -23,9 +23,21 @@ def test_a_number_is_the_mean_over_sets_of_what_halves_and_draws_gave():
 
 def test_rules_of_suggestions_are_compared_in_a_table_of_their_own():
     rule, *others = teaching.RULES
-    found = [(name, "as suggested", "hela", 0, 0, n, 0.5) for name in others for n in teaching.BUDGETS]
-    found += [(rule, "as suggested", data, 0, 0, n, n / 100) for data in ("hela", "vnc") for n in teaching.BUDGETS]
-    assert f"| {rule} | 0.030 | 0.100 | 0.300 | 1.000 |" in teaching.table(found, "as suggested", teaching.RULES)
+    way, _ = teaching.ASKED
+    found = [(name, way, "hela", 0, 0, n, 0.5) for name in others for n in teaching.BUDGETS]
+    found += [(rule, way, data, 0, 0, n, n / 100) for data in ("hela", "vnc") for n in teaching.BUDGETS]
+    assert f"| {rule} | 0.030 | 0.100 | 0.300 | 1.000 |" in teaching.table(found, way, teaching.RULES)
+
+
+def test_chance_may_decide_which_clusters_come_first():
+    coordinates = SimpleNamespace(u=1, deviation_=np.ones((1, 1), np.float32))
+    kinds = np.repeat(np.arange(6), 10)
+    points = (100.0 * kinds + np.random.default_rng(0).normal(size=60))[:, None].astype(np.float32)
+    ruled, drawn = (
+        [kinds[rule(coordinates, points, kinds, None, 2, seed)].tolist() for seed in range(9)]
+        for rule in (teaching.telling, teaching.by_chance)
+    )
+    assert all(chosen == [0, 5] for chosen in ruled) and len({*map(tuple, drawn)}) > 3
 
 
 def test_the_other_rule_weighs_clusters_by_the_roots_of_their_sizes():

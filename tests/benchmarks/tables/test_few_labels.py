@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import tifffile
 
+from benchmarks.pages import Origin
 from benchmarks.tables import few_labels as few
 from benchmarks.tables import labelled
+from registry.base import UserError
 from sccs.data import betaseg
 
 TRUTH = np.array([0] * 20 + [1] * 5 + [-1] * 3 + [2] * 12)
@@ -128,3 +130,25 @@ def test_as_long_as_all_answers_are_alike_more_are_asked_for_and_nothing_is_aske
         none for none, _ in asked[5:]
     )
     assert [(labels >= 0).sum() for labels in learned] == sorted({int((labels >= 0).sum()) for labels in learned})
+
+
+def test_an_update_takes_all_else_from_the_table(tmp_path, monkeypatch):
+    rows = [["head", "platelet", 0, 3, 0.25], ["head", "vnc", 0, 3, 0.5], ["forest", "vnc", 0, 3, 0.125]]
+    rows.append(["SCCS", "platelet", "", "seconds", 2.0])
+    before = Origin("made before", ["a machine"], ["abc"], [0])
+    few.publish(tmp_path, "few_labels", "", before, "", ["row", "set", "draw", "labels", "value"], rows)
+    monkeypatch.setattr(few, "kept", lambda data, draw, args, out: ({("head", data, draw, 3): 0.75}, ["def"]))
+    monkeypatch.setattr(few, "seconds", lambda *asked: {"SCCS": 9.0})
+    asked = ["--data", "vnc", "--draws", "1", "--parts", "heads", "--update", "--out"]
+    assert few.main([*asked, str(tmp_path)]) == 0
+    assert few.read(tmp_path / "few_labels.csv") == {
+        ("head", "platelet", 0, 3): 0.25,
+        ("head", "vnc", 0, 3): 0.75,
+        ("forest", "vnc", 0, 3): 0.125,
+    }
+    assert few.read_times(tmp_path / "few_labels.csv") == {"SCCS": 2.0}
+    origin = Origin.read(tmp_path / "few_labels.csv")
+    assert origin.commits == ["abc", "def"]
+    assert origin.notes == "Runs of heads of vnc: commit def; all else: commit abc."
+    with pytest.raises(UserError, match="--update: there is no "):
+        few.main([*asked, str(tmp_path / "empty")])

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from registry.numeric.choosing import CANDIDATES, doubtful, mixed, spread
+from registry.numeric.choosing import CANDIDATES, doubtful, largest_apart, mixed, spread
 
 
 def far_apart(counts: list[int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -18,6 +18,18 @@ def test_every_kind_has_as_many_points_as_any_other_or_all_that_it_has():
     assert sorted(np.bincount(kinds[spread(points, kinds, 4, 0)])) == [1, 1, 2]
     assert len(np.unique(kinds[spread(points, kinds, 2, 0)])) == 2
     assert (spread(points, kinds, 12, 0) == chosen).all() and (spread(points, kinds, 12, 1) != chosen).any()
+
+
+def test_fewer_points_than_kinds_are_of_large_kinds_far_from_one_another():
+    points = np.array([[0.0], [1.0], [2.0], [30.0], [31.0]])[np.repeat(np.arange(5), [50, 40, 10, 20, 3])]
+    kinds = np.repeat([7, 3, 9, 1, 5], [50, 40, 10, 20, 3])
+    _, at, count = np.unique(kinds, return_inverse=True, return_counts=True)
+    # the largest; then 20 points at 30 (3 at 31 and 40 at 1 weigh less); then 40 at 1, against 10 at 2 and 3 at 31
+    assert np.unique(kinds)[largest_apart(points, at, count, 3)].tolist() == [7, 1, 3]
+    assert sorted(kinds[spread(points, kinds, 3, 0)]) == [1, 3, 7]
+    assert sorted(kinds[spread(points, kinds, 1, 0)]) == [7] and len(spread(points, kinds, 0, 0)) == 0
+    everything = np.unique(kinds)[largest_apart(points, at, count, 5)]
+    assert sorted(everything) == [1, 3, 5, 7, 9]
 
 
 def test_of_few_points_all_are_chosen_and_of_equal_ones_one():
