@@ -546,6 +546,7 @@ def processors(results: Path) -> str:
 QUOTES: dict[str, Callable[[Path], str]] = {
     "summary": summary,
     "table1": table1,
+    "convolutions": convolutions,
     "reading": reading,
     "agreement": agreement,
     "losses": losses,
