@@ -16,6 +16,7 @@ from benchmarks.studies import convolutions as convolutions_study
 from benchmarks.studies import fast as fast_study
 from benchmarks.studies import leads, study_sccs
 from benchmarks.studies import own as own_study
+from benchmarks.studies import sizes as sizes_study
 from benchmarks.studies import students as students_study
 from benchmarks.studies import teaching as teaching_study
 from benchmarks.studies.strokes import NAMES
@@ -383,6 +384,12 @@ def own_images(results: Path) -> str:
     path = results / "own" / "own.csv"
     said = f"{Origin.read(path)}. Mean DSC over classes and sets, ± standard deviation over draws or seeds of k-means."
     return sourced(own_study.table(own_study.read(path)), said)
+
+
+def sizes(results: Path) -> str:
+    """Which size of student is best, on training images."""
+    path = results / "students" / "sizes.csv"
+    return sourced(sizes_study.table(sizes_study.read(path)), f"{Origin.read(path)}. {sizes_study.TEXT}")
 
 
 def teaching(results: Path) -> str:

@@ -1,10 +1,10 @@
-"""Which size of student: accuracy, distance from the MAE and time by width, after equal times of training.
+"""Which size of student: accuracy, distance from the MAE and time by width, after equally many steps of training.
 
-    SCCS_DATA=DIR python -m benchmarks.studies.sizes [--widths 16 24 32 48] [--minutes 20] [--seeds 0 1 2] [--jobs 1]
+    SCCS_DATA=DIR python -m benchmarks.studies.sizes [--widths 16 32 48] [--steps 400] [--seeds 0 1 2] [--jobs 1]
                                                      [--data platelet hela cdeep3m vnc] [--set a.b=c ...]
                                                      [--runs DIR] [--out benchmarks/results/students]
 
-Students of each width learn by recipes/distil.yaml, for MINUTES each, and stay in DIR/WIDTH. No test image is used for
+Students of each width learn by recipes/distil.yaml, in STEPS steps, and stay in DIR/WIDTH. No test image is used for
 scores: they are those of `benchmarks.studies.students`, on halves of the training images. Times are measured last, when
 nothing else is running: features of 560 x 560 px of noise, in float32, the widths in turns. Writes OUT/sizes.md and
 sizes.csv.
@@ -40,6 +40,11 @@ SYSTEMS = ("kmeans", "sccs_plus")
 SIDE, ROUNDS = 560, 9
 HEADS = ["width", "what", "set", "seed or round", "value"]
 Row = list[str]
+TEXT = (
+    "Error: mean squared error of the MAE's standardised tokens on held-out crops (1 is the error of their mean). DSC: "
+    "mean over classes and sets on halves of the training images, ± standard deviation over seeds. ms: features of "
+    f"{SIDE} x {SIDE} px in float32, median (range) of {ROUNDS} rounds."
+)
 
 
 def student_of(folder: Path) -> str:
@@ -47,14 +52,19 @@ def student_of(folder: Path) -> str:
     return str(folder.resolve() / "model" / "student.safetensors")
 
 
-def taught(width: int, runs: Path, minutes: float, overrides: Sequence[str]) -> list[Row]:
+def taught(width: int, runs: Path, steps: int, overrides: Sequence[str]) -> list[Row]:
     """Train a student unless it is there; its number of steps, and its error on held-out crops.
 
     Raises UserError if the training does.
     """
     folder = runs / str(width)
     if not (folder / "model").exists():
-        changes = [f"pretrain.architecture.width={width}", f"pretrain.max_minutes={minutes:g}", *overrides]
+        changes = [
+            f"pretrain.architecture.width={width}",
+            f"pretrain.steps={steps}",
+            "pretrain.max_minutes=null",
+            *overrides,
+        ]
         words = ["run", str(ROOT / "recipes" / "distil.yaml"), "--out", str(folder), "--quiet", "--set", *changes]
         if command(words):
             raise UserError(f"{folder}: the training failed; see the messages above")
@@ -119,8 +129,8 @@ def read(path: Path) -> list[Row]:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(COMMAND, description=__doc__.partition("\n")[0], allow_abbrev=False)
-    parser.add_argument("--widths", nargs="+", type=positive, default=[16, 24, 32, 48])
-    parser.add_argument("--minutes", type=float, default=20, help="of training, each")
+    parser.add_argument("--widths", nargs="+", type=positive, default=[16, 32, 48])
+    parser.add_argument("--steps", type=positive, default=400, help="of training, each; the bundled one had 4,708")
     parser.add_argument("--data", nargs="+", default=list(REAL), choices=REAL, metavar="SET")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=positive, default=1, help="processes; above 1, each has one thread")
@@ -128,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs/sizes"), metavar="DIR")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/students"))
     args = parser.parse_args(argv)
-    given = repeat(args.runs), repeat(args.minutes), repeat(args.overrides)
+    given = repeat(args.runs), repeat(args.steps), repeat(args.overrides)
     rows = [row for each in in_processes(args.jobs, taught, args.widths, *given) for row in each]
     widths, sets = zip(*product(args.widths, args.data))
     for each in in_processes(args.jobs, scored, widths, sets, repeat(args.runs), repeat(args.seeds)):
@@ -136,13 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("times", flush=True)
     rows += timed(args.widths, args.runs)
     rows.sort(key=lambda row: args.widths.index(int(row[0])))
-    text = (
-        f"Students taught for {args.minutes:g} minutes each. Error: mean squared error of the MAE's standardised "
-        "tokens on held-out crops (1 is the error of their mean). DSC: mean over classes and sets on halves of the "
-        "training images, ± standard deviation over seeds. Time: features of "
-        f"{SIDE} x {SIDE} px in float32, median (range) of {ROUNDS} rounds, with {torch.get_num_threads()} threads.\n\n"
-        f"{table(rows)}"
-    )
+    text = f"{TEXT} Time: with {torch.get_num_threads()} threads.\n\n{table(rows)}"
     origin = Origin.here(typed(COMMAND, argv), seeds=args.seeds)
     print(publish(args.out, "sizes", "Sizes of students", origin, text, HEADS, rows))
     return 0

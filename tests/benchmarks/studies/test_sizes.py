@@ -15,8 +15,8 @@ def test_students_of_two_widths_are_taught_scored_and_timed(tmp_path, monkeypatc
     monkeypatch.setattr(sizes, "REAL", ("phantom",))
     monkeypatch.setattr(sizes, "ROUNDS", 2)
     monkeypatch.setattr(study_sccs, "views_of", lambda data, overrides: seen(data, [*overrides, *shapes]))
-    asked = ["--widths", "4", "8", "--data", "phantom", "--seeds", "0", "1", "--out", str(tmp_path)]
-    small = ["pretrain.data=[{name: phantom, shapes: [[4,240,660],[4,240,660]]}]", "pretrain.steps=4"]
+    asked = ["--widths", "4", "8", "--data", "phantom", "--seeds", "0", "1", "--steps", "4", "--out", str(tmp_path)]
+    small = ["pretrain.data=[{name: phantom, shapes: [[4,240,660],[4,240,660]]}]", "pretrain.batch=4"]
     small += ["pretrain.crops=8", "pretrain.passes=1"]
     runs = ["--runs", str(tmp_path / "runs")]
     assert sizes.main([*asked, *runs, "--set", *small]) == 0
