@@ -552,6 +552,7 @@ def processors(results: Path) -> str:
 
 QUOTES: dict[str, Callable[[Path], str]] = {
     "summary": summary,
+    "sizes": sizes,
     "table1": table1,
     "convolutions": convolutions,
     "reading": reading,

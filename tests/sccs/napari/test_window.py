@@ -423,7 +423,7 @@ def test_labels_of_a_large_volume_lie_on_disk(viewer, widget, painting, monkeypa
 
     monkeypatch.setattr("sccs.napari.widget.IN_MEMORY", 1000)
     widget.segment()
-    assert finish(widget).startswith("segmented to"), widget.status.value
+    assert finish(widget).startswith("labels written to"), widget.status.value
     layer = next(layer for layer in viewer.layers if layer.name.endswith("(on disk)"))
     monkeypatch.undo()
     widget.segment()
