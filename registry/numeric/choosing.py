@@ -35,8 +35,7 @@ def largest_apart(points: np.ndarray, at: np.ndarray, count: np.ndarray, n: int)
     """n of the kinds, given the kind of each point (N,) and the number of points of each kind: first the largest, then
     each time the one whose size times the squared distance of its mean from the nearest chosen mean is greatest.
 
-    Each choice takes from k-means's loss about as much as one kind can (greedy k-means++, Arthur and Vassilvitskii
-    2007).
+    As k-means++ chooses its first centres (Arthur and Vassilvitskii 2007), but by the greatest weight, not by chance.
     """
     means = np.stack([points[at == kind].mean(0) for kind in range(len(count))])
     chosen, far = [int(np.argmax(count))], np.full(len(count), np.inf)

@@ -201,7 +201,8 @@ def cluster_cards(seen: RunView, shown: list[SliceView], album: Album) -> list[d
 
 
 def to_merge(made: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
-    """Numbers of two clusters, of `cluster_cards`, that one might merge: with one name, or unnamed and most alike."""
+    """Numbers of two clusters, of `cluster_cards`, that one might merge: they share a name, or have none
+    and are each the most similar to the other."""
     named = {card["number"]: card["given"] for card in made}
     same = [pair for pair in combinations(named, 2) if named[pair[0]] == named[pair[1]] != ""]
     alike = [tuple(sorted((card["number"], card["alike"]))) for card in made if card["alike"] is not None]

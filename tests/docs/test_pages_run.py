@@ -190,9 +190,11 @@ def test_big_volumes(desk):
             "tcp://HOST:8786": local.scheduler_address,
             "tcp://$(hostname):8786": local.scheduler_address,
         }
-        for line in follow("docs/big_volumes.md", changes):
-            if "OUTPUT" in line:
-                shutil.rmtree("OUTPUT.ome.zarr")
+        written = []
+        for _ in follow("docs/big_volumes.md", changes):
+            written += [name for name in ("labels.ome.zarr", "OUTPUT.ome.zarr") if Path(name).is_dir()]
+            shutil.rmtree(written[-1])
+        assert written == ["labels.ome.zarr", "OUTPUT.ome.zarr", "OUTPUT.ome.zarr"]
 
 
 def test_dgl(desk):
