@@ -16,13 +16,12 @@ class SparseLogistic(SparseHead):
 
     `registry.clusterer.sparse` describes what all such heads share.
 
-    It uses only the coordinates after the most walks, each times the root of its deviation: a compromise between
-    unscaled coordinates, which hide small classes, and coordinates of unit deviation, which are mostly noise for so few
-    labels.
+    It uses all coordinates but those before the first walk, times their deviations: coordinates of unit deviation
+    are mostly noise for so few labels.
 
     k: maximal number of classes. coordinates: of each node. C: inverse strength of the L2 penalty. iterations: maximal
     number, of L-BFGS.
-    Fitted: `weights_` (u, k), `bias_` (k,) float32.
+    Fitted: `weights_` (d, k), `bias_` (k,) float32, for those d coordinates.
     """
 
     def __init__(self, *, k: Count = 8, coordinates: Width = 24, C: Positive = 1.0, iterations: Count = 200):
@@ -33,13 +32,14 @@ class SparseLogistic(SparseHead):
         self._check()
 
     def _seen(self, X: np.ndarray) -> np.ndarray:
-        return X[:, -self.coordinates :] * np.sqrt(self.coordinates_.deviation_[-1])
+        deviations = self.coordinates_.deviation_[1:]
+        return X[:, self.coordinates :] * (deviations.ravel() / np.sqrt(len(deviations), dtype=np.float32))
 
     def _learn(self, X: np.ndarray, y: np.ndarray) -> None:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 
-        self.weights_ = np.zeros((self.coordinates, self.k), np.float32)
+        self.weights_ = np.zeros((X.shape[1] - self.coordinates, self.k), np.float32)
         self.bias_ = np.full(self.k, -np.inf, np.float32)
         classes = np.unique(y)
         self.bias_[classes] = 0
@@ -63,5 +63,15 @@ class SparseLogistic(SparseHead):
         return {"weights": self.weights_, "bias": self.bias_}
 
     def _set_own_state(self, state: dict[str, np.ndarray], d: int) -> None:
-        expect(state, {"weights": (self.coordinates, self.k), "bias": (self.k,)})
+        if state["weights"].shape == (self.coordinates, self.k):  # of an older teacher
+            state = {**state, "weights": self._from_older(state["weights"])}
+        expect(state, {"weights": (d - self.coordinates, self.k), "bias": (self.k,)})
         self.weights_, self.bias_ = state["weights"], state["bias"]
+
+    def _from_older(self, weights: np.ndarray) -> np.ndarray:
+        """The same function as weights (u, k) of the coordinates after the most walks alone, each of which was divided
+        by the root of its deviation."""
+        found = np.zeros((len(self.hops) - 1, *weights.shape), np.float32)
+        deviation = np.sqrt(self.coordinates_.deviation_[-1])[:, None]
+        found[-1] = np.divide(weights, deviation, out=found[-1], where=deviation > 0) * np.sqrt(len(found))
+        return found.reshape(-1, self.k)

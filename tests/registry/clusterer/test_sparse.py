@@ -165,3 +165,45 @@ def test_a_rare_class_is_seen_less_often_once_its_size_is_known_and_an_older_sta
     np.testing.assert_allclose(older.judge(points), alike.judge(points), atol=1e-6)
     with pytest.raises(ValueError, match="weight"):
         older.set_state({**state, "head.weight": np.zeros(2, np.float32)})
+
+
+def test_an_older_teachers_logistic_regression_judges_as_it_did():
+    graph, truth = two_sides()
+    head = registry.get("clusterer", "sparse_logistic")(k=2, coordinates=8)  # more than there are features
+    head.fit([graph], [None], [labels(truth, [5, 40, 150, 190])])
+    state, points = head.get_state(), head.points(graph)
+    deviation = head.coordinates_.deviation_[-1]
+    assert (deviation == 0).any()
+    older = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)
+    score = points[:, -8:] * np.sqrt(deviation) @ older + head.bias_
+    head.set_state({**state, "head.weights": older})
+    np.testing.assert_allclose(head.judge(points), torch.softmax(torch.from_numpy(score), 1), atol=1e-5)
+
+
+def test_the_rarest_classes_decide_how_much_trees_count_and_a_stored_head_keeps_that():
+    graph, truth = two_sides()
+    head = registry.get("clusterer", "label_spreading")(k=2, even=4)
+    head.fit([graph], [None], [labels(truth, [1, *range(100, 199)])])
+    assert head.share_ == pytest.approx(4 / (4 + 2 / (1 + 1 / 99)))
+    state, points = head.get_state(), head.points(graph)
+    stored = registry.get("clusterer", "label_spreading")(k=2, even=4)
+    stored.set_state(state)
+    assert (stored.judge(points) == head.judge(points)).all()
+    stored.set_state({name: value for name, value in state.items() if name != "head.share"})
+    assert stored.share_ == pytest.approx(4 / (4 + 50))  # an older one's, by the mean
+    for wrong in (np.zeros(1, np.float32), np.full(1, 2, np.float32), np.ones(2, np.float32), np.ones(1)):
+        with pytest.raises(ValueError, match="share"):
+            stored.set_state({**state, "head.share": wrong})
+
+
+def test_a_few_labels_say_little_about_how_they_were_chosen():
+    graph, truth = two_sides()
+    weights = []
+    for trust in (0.0, 4.0, 1e6):
+        head = registry.get("clusterer", "label_spreading")(k=2, trust=trust, prior=0.0, chosen=0.5)
+        head.begin_with([graph])
+        points = head.points(graph)
+        head.coordinates_.sample_ = points[np.r_[0:100, 100:110]]  # the second class is rare
+        head.learn(points[[5, 40, 70, 80, 150]], truth[[5, 40, 70, 80, 150]])
+        weights.append(head.weight_[1] / head.weight_[0])
+    assert weights[0] > weights[1] > weights[2] == pytest.approx(1, abs=1e-3)
