@@ -273,9 +273,9 @@ def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="folder of a finished run, or an earlier export")
     parser.add_argument("out", metavar="OUT", help="a new folder, or *.zip")
     extra = parser.add_mutually_exclusive_group()
-    extra.add_argument("--onnx", action="store_true", help="add the MAE encoder as encoder.onnx")
+    extra.add_argument("--onnx", action="store_true", help="add the encoder, MAE or student, as encoder.onnx")
     extra.add_argument(
-        "--bioimage", action="store_true", help="write a BioImage Model Zoo package of the MAE encoder instead, OUT.zip"
+        "--bioimage", action="store_true", help="write a BioImage Model Zoo package of the encoder instead, OUT.zip"
     )
     parser.add_argument("--licence", metavar="SPDX", help="licence of the weights, such as CC-BY-4.0")
     parser.add_argument(

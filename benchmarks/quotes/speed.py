@@ -147,7 +147,7 @@ def training(results: Path) -> str:
     return paragraph(
         f"6,000 iterations of `sccs` take {np.median(sccs):.1f} s ({sccs.min():.1f} to {sccs.max():.1f}; the paper: "
         f"6 h on an RTX 2080 Ti); `sccs_plus` fits in {np.median(seconds['sccs_plus']):.1f} s. The MAE does "
-        f"{1 / np.median(seconds['mae']):.2f} steps of 8 crops per second. {origin}."
+        f"{1 / np.median(seconds['mae']):.2f} steps of 8 crops per second, in single precision. {origin}."
     )
 
 

@@ -109,10 +109,10 @@ BY_HAND = {
     "progress bars": (
         "tqdm | the same bars in all commands. The lines in log.txt, one per tenth, are our own: tqdm redraws one line"
     ),
-    "N5": "tensorstore | reads it lazily, with all codecs; zarr-python 3 no longer reads it",
+    "N5": "tensorstore | reads it lazily, with all codecs but lz4; zarr-python 3 no longer reads it",
     "HTML": "jinja2 | one template, which escapes its input",
     "MRC": (
-        "by hand, 49 lines | mrcfile reads IMOD's unsigned bytes as signed ones, refuses headers without the word MAP"
+        "by hand | mrcfile reads IMOD's unsigned bytes as signed ones, refuses headers without the word MAP"
         " unless told to be permissive, and reads compressed files, which our reader does not accept, into memory as "
         "a whole. It handles modes, byte orders and extended headers equally well. Our tests read files that it "
         "writes"
@@ -125,13 +125,12 @@ BY_HAND = {
         "check our files with ome-zarr-models"
     ),
     "colours": (
-        "by hand, 128 lines | grey values of clusters are even steps, so that a grey print tells them apart; classes "
+        "by hand | grey values of clusters are even steps, so that a grey print tells them apart; classes "
         "have the paper's colours. Qualitative maps of matplotlib and cmap are fixed lists; glasbey spreads colours "
         "over all of colour space"
     ),
     "files that appear whole": (
-        "by hand, 93 lines | atomicwrites is no longer maintained, and replaces files, but not folders such as a Zarr"
-        " store"
+        "by hand | atomicwrites is no longer maintained, and replaces files, but not folders such as a Zarr store"
     ),
     "cache of features and graphs": (
         "by hand, on safetensors | joblib and diskcache use pickle, and joblib's key covers the code of one function;"

@@ -132,7 +132,7 @@ def _table(measured: dict[str, tuple[np.ndarray, int]], whole: bool) -> str:
         total = np.median(measured["maester"][0].sum(1))
         passes = _measured_passes()
         notes.append(
-            f"SCCS is {total / base:.0f} times faster than MAESTER at {passes:,} passes over the FOV"
+            f"SCCS is {total / base:.0f} times as fast as MAESTER at {passes:,} passes over the FOV"
             + ("" if whole else f", timed on {CORNER} x {CORNER} px in proportion to passes")
             + f"; at the {RELEASED_PASSES:,} of the released code (calculated) "
             f"{total / base * RELEASED_PASSES / passes:.0f} times. Paper: {PAPER_RATIO} times."

@@ -300,8 +300,8 @@ def page(found: Found, times: dict[str, float], system: str) -> str:
     if times:
         lines = [[row, f"{value:.2f}", f"{value / times['SCCS']:.0f}"] for row, value in times.items()]
         text += (
-            f"\n\n## Fitting anew and predicting a slice of {SIDE} x {SIDE} px\n\n"
-            "30 labels a class; nodes and pixel features are there. The least of three times, one after the other.\n\n"
+            f"\n\n## Refitting and predicting a slice of {SIDE} x {SIDE} px\n\n"
+            "30 labels a class; nodes and pixel features are precomputed. Best of three consecutive runs.\n\n"
         ) + markdown(["system", "seconds", "times SCCS"], lines)
     return text
 

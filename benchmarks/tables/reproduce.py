@@ -107,8 +107,8 @@ def differing(found: Sequence[Comparison]) -> str:
 def page(found: Sequence[Comparison]) -> str:
     """The summary, and the runs that differ."""
     text = (
-        "Runs of today's code beside the committed CSV of their table, compared in its six digits, times "
-        f"left out.\n\n{summary(found)}"
+        "Each run with today's code is compared with the committed CSV of its table, in all of its six digits, except "
+        f"times.\n\n{summary(found)}"
     )
     return text + (f"\n\nRuns that differ:\n\n{rows}" if (rows := differing(found)) else "")
 
@@ -156,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for one in found
     ]
     origin = Origin.here(typed(COMMAND, argv), seeds=args.seeds)
-    print(publish(args.out, "reproduce", "Are the tables those of today's code?", origin, page(found), HEADER, rows))
+    print(publish(args.out, "reproduce", "Does today's code give the same tables?", origin, page(found), HEADER, rows))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Any DGL graph convolution, trained like the paper's: a neural spectral embedding by another network."""
+"""A DGL graph convolution chosen by name, trained like the paper's network: another neural spectral embedding."""
 
 from __future__ import annotations
 
