@@ -78,7 +78,7 @@ def _add_look_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--extends",
-        choices=("sccs_plus", "sccs_plus_fine", "sccs_plus_own", "sccs_plus_mae"),
+        choices=("sccs_plus", "sccs_plus_fine", "sccs_plus_own", "sccs_plus_mae", "sccs_fast", "sccs"),
         help="the recipe to start from (default: sccs_plus); `sccs list` describes them",
     )
     add_device_argument(parser, default="auto, the first GPU if there is one")

@@ -48,8 +48,8 @@ def init(
 
     minutes: about how long the run may take. axes, voxel_size, level: as in a recipe's `data.train`; voxel_size
     (z, y, x) nm describes the finest level. mask: find empty background, and write masks that exclude it. extends: the
-    recipe that the new one extends, one of SCCS+ (`sccs_plus`, ...), whose cost can be estimated. Raises UserError if
-    the data cannot be used or `out` exists.
+    packaged recipe that the new one extends (`sccs_plus`, ...). Raises UserError if the data cannot be used or `out`
+    exists.
     """
     from sccs.pipeline import Pipeline
 

@@ -27,13 +27,13 @@ MEMORY = 0.5  # share of the free memory that training graphs may take
 WITHIN = 1.5  # factor by which a run may be faster or slower than estimated
 DRAWING = 2.5  # time to draw a slice and to put it into the report, per time to segment its pixels once
 TRIED = 5  # steps of features that learn
+PARTS = (200, 40)  # of all iterations, in two short trainings
+MOST_NODES = 200_000  # of all training graphs, if the clusterer sets no limit
 GRAPHS = 0.4  # share of the time that may go into training graphs
 
 
 def measure(pipeline: Pipeline, found: Found) -> tuple[Cost, RegionGraph]:
     """Measure one FOV of the slice of highest contrast in every part, without the cache; also returns its graph."""
-    import torch
-
     begun, start = time.process_time(), time.perf_counter()
     z = found.look.busiest
     y, x = (((n - min(n, FOV)) // 2, (n - min(n, FOV)) // 2 + min(n, FOV)) for n in found.source.shape[1:])
@@ -49,9 +49,7 @@ def measure(pipeline: Pipeline, found: Found) -> tuple[Cost, RegionGraph]:
     nodes = pipeline.pool(image, keep=False)  # the first time also loads libraries
     pipeline.graph.fit([nodes])
     graph = pipeline.graph.connect(nodes).to(pipeline.device)
-    pipeline.embedder.fit([graph])
-    with torch.no_grad():
-        pipeline.clusterer.fit([graph], [pipeline.embedder.embed(graph)])
+    time_training(pipeline, graph, 1)
     first = time.perf_counter()
     pipeline.graph.connect(nodes)
     connect = time.perf_counter() - first
@@ -95,12 +93,15 @@ def peak_memory() -> int:
 
 
 def time_training(pipeline: Pipeline, graph: RegionGraph, count: int) -> float:
-    """Seconds that embedder and clusterer need to train on `count` graphs of this size."""
+    """Seconds that embedder and clusterer need to train on `count` graphs of this size. Both are trained then, for a
+    part of the iterations if they train by iterations."""
     import torch
 
     start = time.perf_counter()
     pipeline.embedder.fit([graph])
     each = time.perf_counter() - start
+    if pipeline.clusterer.trainable:
+        return each * count + _time_iterations(pipeline, [graph] * count)
     with torch.no_grad():
         Z = pipeline.embedder.embed(graph)
         start = time.perf_counter()
@@ -108,10 +109,29 @@ def time_training(pipeline: Pipeline, graph: RegionGraph, count: int) -> float:
     return each * count + time.perf_counter() - start
 
 
+def _time_iterations(pipeline: Pipeline, graphs: list[RegionGraph]) -> float:
+    """Seconds of all iterations of the trainer, from two short trainings."""
+    from sccs.system.log import quiet_log
+    from sccs.training.trainer import Trainer
+
+    clusterer: Any = pipeline.clusterer
+    total, warmup = pipeline.recipe.train.iterations, clusterer.warmup
+    numbers = [max(2, total // parts) for parts in PARTS]
+    times = []
+    for number in numbers:
+        clusterer.warmup = warmup * number // total
+        options = pipeline.recipe.train.model_copy(update={"iterations": number})
+        start = time.perf_counter()
+        Trainer(pipeline.embedder, clusterer, graphs, options, seed=0, log=quiet_log()).run()
+        times.append(time.perf_counter() - start)
+    clusterer.warmup = warmup
+    each = (times[1] - times[0]) / (numbers[1] - numbers[0])
+    return max(times) + max(0.0, each) * (total - numbers[1])
+
+
 def most_graphs(pipeline: Pipeline, cost: Cost, free: int, minutes: float) -> int:
     """Number of FOVs to train on, limited by what the clusterer uses, by memory and by time."""
-    clusterer: Any = pipeline.clusterer  # a k-means, in the recipe that is extended
-    seen = (clusterer.max_points + cost.nodes - 1) // cost.nodes
+    seen = math.ceil(getattr(pipeline.clusterer, "max_points", MOST_NODES) / cost.nodes)
     fit = int(MEMORY * free / cost.graph_bytes)
     affordable = int(GRAPHS * 60 * minutes / (cost.seconds + cost.connect))
     return max(1, min(seen, fit, affordable))

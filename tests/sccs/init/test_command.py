@@ -1,5 +1,7 @@
 """`sccs init`: what it says, which recipe it writes, that the recipe runs, and how it reports unusual input."""
 
+import re
+
 import numpy as np
 import pytest
 import tifffile
@@ -208,8 +210,15 @@ def test_another_recipe_can_be_extended(cells, capsys):
     assert "extends: sccs_plus_fine" in text and "learning" not in text
     assert load_recipe("cells.yaml").resolved()["clusterer"]["k"] == 32
     with pytest.raises(SystemExit):
-        main(["init", "cells", "--extends", "sccs"])
+        main(["init", "cells", "--extends", "kmeans"])
     assert "sccs_plus_own" in capsys.readouterr().err
+
+
+def test_a_recipe_that_trains_by_iterations_can_be_extended(cells, capsys):
+    assert main(["init", "cells", "--extends", "sccs_fast"]) == 0
+    written = load_recipe("cells.yaml").resolved()
+    assert (written["train"]["iterations"], written["clusterer"]["warmup"]) == (6000, 1500)
+    assert re.search(r"training \d+ s", capsys.readouterr().out)
 
 
 def test_the_time_of_features_that_learn_is_estimated_from_a_few_steps(cells, monkeypatch, tmp_path, capsys):

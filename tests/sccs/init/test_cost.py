@@ -9,6 +9,7 @@ import pytest
 from registry.base import Features
 from sccs.init import cost
 from sccs.init.cost import peak_memory
+from sccs.pipeline import Pipeline
 
 
 def test_memory_is_told_where_the_system_does_not_count_it(monkeypatch):
@@ -28,6 +29,27 @@ class Slow(Features):
     def fit(self, images):
         self.clock.now += 0.1 * self.steps + (not self.loaded)
         self.loaded = True
+
+
+def test_training_is_extrapolated_from_a_few_iterations(monkeypatch):
+    """Ten seconds of preparations, then .01 s per iteration."""
+    clock, ran = SimpleNamespace(now=0.0), []
+
+    class Instant:
+        def __init__(self, embedder, clusterer, graphs, options, **_):
+            assert len(graphs) == 3
+            self.now = (options.iterations, clusterer.warmup)
+
+        def run(self):
+            ran.append(self.now)
+            clock.now += 10 + 0.01 * self.now[0]
+
+    pipeline = Pipeline.from_recipe("sccs", ["features=intensity"])
+    monkeypatch.setattr(pipeline.embedder, "fit", lambda graphs: None)
+    monkeypatch.setattr("sccs.training.trainer.Trainer", Instant)
+    monkeypatch.setattr(cost, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    assert cost.time_training(pipeline, None, 3) == pytest.approx(70)
+    assert ran == [(30, 7), (150, 37)] and pipeline.clusterer.warmup == 1500
 
 
 def test_learning_is_extrapolated_from_a_few_steps_and_the_trial_is_told_apart(monkeypatch):
