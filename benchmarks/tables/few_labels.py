@@ -2,7 +2,7 @@
 
     python -m benchmarks.tables.few_labels [--data platelet hela cdeep3m vnc phantom] [--draws 5] [--size quick|full]
                                            [--system sccs_plus] [--out benchmarks/results/SIZE] [--no-times]
-                                           [--parts heads rivals pixels] [--root FOLDER] [--update]
+                                           [--parts heads rivals pixels times] [--root FOLDER] [--update]
 
 Labelled superpixels are drawn from training images, n of each class, with a new draw for each seed. Test images are
 scored: mean DSC over classes, of pixels pooled over all test images; fields of view touch (the paper's protocol). All
@@ -21,8 +21,8 @@ own multi-scale features or ilastik's default set. Named clusters: each gets the
 superpixels; a cluster without any gets the class of the nearest cluster that has some. `from galleries`: clusters are
 named by eight typical superpixels, those nearest to the cluster's mean in spectral coordinates, as in the report's
 gallery, where they also lie at least a crop apart. Times: refitting, and predicting a slice of 2,000 x 2,000 px, with
-nodes and, for the forest, pixel features already computed. --update: takes what is not in --data and
---parts, and the times, from the table's CSV. Writes OUT/few_labels.md, .csv, .json.
+nodes and, for the forest, pixel features already computed; they are measured without --parts, or with `--parts times`.
+--update: takes what is not in --data and --parts from the table's CSV. Writes OUT/few_labels.md, .csv, .json.
 """
 
 from __future__ import annotations
@@ -153,6 +153,7 @@ PARTS = {  # of the table, and the code that each depends on besides that of its
     "rivals": {"benchmarks.tables.labelled"},
     "pixels": {"benchmarks.tables.few_labels", "registry.clusterer.label_spreading", "sccs.model.teacher"},
 }
+TIMES = "times"
 Found = dict[tuple[str, str, int, int], float]  # by row, set, draw, budget (0: no label; -1: all labels)
 
 
@@ -314,11 +315,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--draws", type=positive, default=5)
     parser.add_argument("--size", choices=("quick", "full"), default="quick")
     parser.add_argument("--system", default="sccs_plus")
-    parser.add_argument("--parts", nargs="+", default=["heads", "rivals"], choices=PARTS, help="of the rows")
+    parser.add_argument("--parts", nargs="+", choices=[*PARTS, TIMES], help="of the page (default: heads rivals times)")
     parser.add_argument("--no-times", dest="times", action="store_false", help="where the machine is not quiet")
     parser.add_argument("--update", action="store_true", help="take all that is not in --data and --parts from the CSV")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args(argv)
+    chosen = args.parts or ["heads", "rivals", *[TIMES] * args.times]
+    args.parts = [part for part in chosen if part != TIMES]
     if args.root:
         os.environ["BETASEG_ROOT"] = str(args.root.resolve())
     out = args.out or Path("benchmarks/results", args.size)
@@ -332,13 +335,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"--update: there is no {path}; leave --update out to make the table")
         found = read(path)
         earlier, times = Origin.read(path).commits, read_times(path)
-    for draw in range(args.draws):
+    for draw in range(args.draws if args.parts else 0):
         for data in args.data:
             rows, of = kept(data, draw, args, out)
             found |= rows
             commits += of
-    if args.times and not args.update:
+    if TIMES in chosen:
         times = seconds(args.system, args.data[0], args.size)
+        commits.append(commit())
     values = [[row, data, draw, n, f"{value:.6f}"] for (row, data, draw, n), value in found.items()]
     values += [[row, sets_of(found)[0], "", "seconds", f"{value:.6f}"] for row, value in times.items()]
     heads = ["row", "set", "draw", "labels", "value"]
@@ -346,7 +350,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     origin = replace(origin, commits=list(dict.fromkeys([*earlier, *commits])))
     if earlier:
         new, old = ", ".join(dict.fromkeys(commits)), ", ".join(earlier)
-        ran = f"{' and '.join(args.parts)} of {' and '.join(args.data)}"
+        ran = " and ".join(chosen) + (f" of {' and '.join(args.data)}" if args.parts else "")
         origin = replace(origin, notes=f"Runs of {ran}: commit {new}; all else: commit {old}.")
     print(publish(out, "few_labels", "A few labels", origin, page(found, times, args.system), heads, values))
     return 0

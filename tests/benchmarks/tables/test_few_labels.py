@@ -150,5 +150,11 @@ def test_an_update_takes_all_else_from_the_table(tmp_path, monkeypatch):
     origin = Origin.read(tmp_path / "few_labels.csv")
     assert origin.commits == ["abc", "def"]
     assert origin.notes == "Runs of heads of vnc: commit def; all else: commit abc."
+    scores = few.read(tmp_path / "few_labels.csv")
+    monkeypatch.setattr(few, "commit", lambda: "ghi")
+    assert few.main(["--parts", "times", "--update", "--out", str(tmp_path)]) == 0
+    assert few.read(tmp_path / "few_labels.csv") == scores
+    assert few.read_times(tmp_path / "few_labels.csv") == {"SCCS": 9.0}
+    assert Origin.read(tmp_path / "few_labels.csv").notes == "Runs of times: commit ghi; all else: commit abc, def."
     with pytest.raises(UserError, match="--update: there is no "):
         few.main([*asked, str(tmp_path / "empty")])
