@@ -192,9 +192,11 @@ def _undo(args: argparse.Namespace) -> None:
 
 
 def _history(args: argparse.Namespace) -> None:
-    from sccs.steps import tell_history
+    from sccs.evaluation.files import read_metrics
+    from sccs.recipe.history import tell
 
-    tell_history(args.run)
+    read_metrics(Path(args.run))  # refuses what is not a finished run
+    tell(Path(args.run))
 
 
 def _cache(args: argparse.Namespace) -> None:

@@ -88,7 +88,10 @@ def teach(
         with _taken(run):
             _draw(run, model, behind)
     nodes = sum(int((counts.sum(1) > 0).sum()) for counts in lesson.counts)
-    say(f"{run}: {nodes} superpixels labelled (in every field of view that contains them); classes: {tally(teacher)}")
+    say(
+        f"{run}: {nodes} superpixel{'s' * (nodes != 1)} labelled, counted in every field of view; "
+        f"classes: {tally(teacher)}"
+    )
     return teacher
 
 
@@ -281,22 +284,6 @@ def _check_free(run: Path, out: str, overwrite: bool, images: Sequence[str]) -> 
 def _cell(text: str) -> str:
     """A cell of a CSV."""
     return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\n') else text
-
-
-def tell_history(run: str | Path) -> list[history.Step]:
-    """`sccs history RUN`: print the steps, oldest first. Raises UserError if the run is unfinished."""
-    run = Path(run)
-    read_metrics(run)
-    found = history.steps(run)
-    lines = [f"{step.number:3d}  {step.when or 'not recorded yet':19s}  {step.command}" for step in found]
-    if history.is_behind(run):
-        say_error(f"{run}: segmentation and report do not show the last step yet; the next step updates them")
-    say(
-        "\n".join(map(printable, lines))
-        if found
-        else f"{run}: no steps yet; `sccs name`, `split`, `merge` and `teach` record steps"
-    )
-    return found
 
 
 @contextmanager

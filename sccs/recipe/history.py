@@ -24,6 +24,8 @@ from sccs.recipe.named import FILE, State, read_state
 from sccs.recipe.stored import Stored, read_json
 from sccs.system.archive import read_text
 from sccs.system.files import atomic_path, remove, write_json, write_text
+from sccs.system.log import say, say_error
+from sccs.system.text import printable
 
 FOLDER = "history"
 UNDONE = "undone"  # a file in the folder of an undone step
@@ -43,6 +45,18 @@ class Step(Stored):
     when: str
     before: str | None
     after: str | None
+
+
+def tell(run: Path) -> None:
+    """`sccs history RUN`: print the steps, oldest first. Raises UserError for a step that is missing or damaged."""
+    lines = [f"{step.number:3d}  {step.when or 'not recorded yet':19s}  {step.command}" for step in steps(run)]
+    if is_behind(run):
+        say_error(f"{run}: segmentation and report do not show the last step yet; the next step updates them")
+    say(
+        "\n".join(map(printable, lines))
+        if lines
+        else f"{run}: no steps yet; `sccs name`, `split`, `merge` and `teach` record steps"
+    )
 
 
 def steps(run: Path) -> list[Step]:

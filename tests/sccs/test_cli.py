@@ -329,6 +329,7 @@ def loaded_by(code: str) -> set[str]:
         "import sccs, registry",
         "import sccs.recipe.grammar, sccs.cli, sccs.data, sccs.system.device",
         "from sccs.cli import main; main(['list'])",
+        "from sccs.cli import main; main(['history', 'no run'])",
     ],
 )
 def test_imports_are_light(code):
