@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClusterMixin
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import Tags, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from registry.base import UserError
@@ -104,7 +104,10 @@ class KMeans(ClusterMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: Any, y: None = None) -> KMeans:
-        """Find the centres. Raises ValueError for fewer than `n_clusters` distinct points."""
+        """Find the centres. Raises ValueError for fewer than `n_clusters` distinct points, and, as for parameters that
+        are too small, TypeError for parameters that are no integers."""
+        for name in ("n_clusters", "n_init", "iterations"):
+            check_scalar(getattr(self, name), name, Integral, min_val=1)
         X = validate_data(self, X, dtype=[np.float64, np.float32])
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         try:

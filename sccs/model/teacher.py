@@ -18,6 +18,7 @@ from pydantic import Field
 
 import registry
 from registry.base import UserError
+from registry.registry import suggestion
 from registry.spg.graphs import RegionGraph
 from sccs.data.schema import LONGEST_CLASS
 from sccs.model.parts import MOST_CLUSTERS
@@ -67,10 +68,14 @@ class Teacher:
         cls, model: str, classes: Sequence[Class], head: str = HEADS[0], seed: int = 0, **arguments: Any
     ) -> Teacher:
         """A head that has not learned anything yet. Raises UserError if it cannot be fitted to sparse labels."""
-        name = registry.resolve("clusterer", head)
-        kind: Any = registry.get("clusterer", name)
-        if not is_sparse(kind):
-            raise UserError(f"--head {head}: cannot learn from a few labels; choose one of {', '.join(HEADS)}")
+        choice = f"{suggestion(head, HEADS)}choose one of {', '.join(HEADS)}, or a plug-in's head"
+        try:
+            name = registry.resolve("clusterer", head)
+        except UserError as error:
+            _, failed, plug_ins = str(error).partition("; plug-ins that failed")
+            raise UserError(f"--head {head}: no such head; {choice}{failed}{plug_ins}") from None
+        if not is_sparse(registry.get("clusterer", name)):
+            raise UserError(f"--head {head}: cannot learn from a few labels; {choice}")
         return cls(model, name, _built(name, {**arguments, "k": len(classes)}, seed), list(classes), [])
 
     def judge(self, graph: RegionGraph, Z: torch.Tensor) -> np.ndarray:

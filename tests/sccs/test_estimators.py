@@ -31,6 +31,14 @@ def test_k_means_passes_the_checks_of_scikit_learn(estimator, check):
     check(estimator)
 
 
+@pytest.mark.parametrize("name", ["n_clusters", "n_init", "iterations"])
+def test_k_means_names_a_parameter_that_is_no_count(name):
+    with pytest.raises(TypeError, match=name):
+        KMeans(**{name: 2.5}).fit(np.eye(4))
+    with pytest.raises(ValueError, match=f"{name} == 0, must be >= 1"):
+        KMeans(**{name: 0}).fit(np.eye(4))
+
+
 @pytest.mark.parametrize(
     "check",
     [

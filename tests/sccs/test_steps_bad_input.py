@@ -105,7 +105,11 @@ def test_nothing_was_taught_yet(folder, trained, fails):  # noqa: F811
 
 
 @pytest.mark.parametrize(
-    "head, says", [("kmeans", "cannot learn from a few labels"), ("nonsense", "unknown clusterer")]
+    "head, says",
+    [
+        ("kmeans", "cannot learn from a few labels; choose one of label_spreading"),
+        ("sparse_tree", "--head sparse_tree: no such head; did you mean 'sparse_trees'? choose one of"),
+    ],
 )
 def test_another_head(folder, trained, fails, head, says):  # noqa: F811
     image = ["--image", trained / "a.tif"]
