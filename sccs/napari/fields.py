@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QTabWidget, QWidget
 
 from sccs.napari.tables import NamedTable, ObjectTable
 
-RECIPES = ("sccs_plus", "sccs_plus_fine", "sccs_plus_own", "sccs", "filters_kmeans")
+RECIPES = ("sccs_plus", "sccs_plus_fine", "sccs_plus_own", "sccs_fast", "sccs", "filters_kmeans")
 
 
 class Fields(widgets.Container):
@@ -68,7 +68,8 @@ class Fields(widgets.Container):
             choices=RECIPES,
             value=RECIPES[0],
             tooltip="sccs_plus: the default; sccs_plus_fine: 32 clusters, more accurate; sccs_plus_own: the same, and "
-            "learns features from your image; sccs: the paper's method; filters_kmeans: fast",
+            "learns features from your image; sccs_fast: the quickest to segment; sccs: the paper's method; "
+            "filters_kmeans: the quickest to train",
         )
         self.clusters = widgets.SpinBox(label="clusters", value=8, min=2, max=255)
         self.slices = widgets.SpinBox(
