@@ -166,8 +166,9 @@ def test_cancelled_training_leaves_nothing(viewer, widget):
     runs, before = widget.runs.value, widget.run.value
     there = set(runs.iterdir())
     widget.train()
-    while "training" not in widget.status.value or " of " not in widget.status.value:
+    while widget.busy and not ("training" in widget.status.value and " of " in widget.status.value):
         events(0.05)
+    assert widget.busy, widget.status.value
     assert not widget.segment_button.enabled
     widget.cancel()
     assert finish(widget).startswith("cancelled")
