@@ -129,7 +129,7 @@ def _name(args: argparse.Namespace) -> int:
 
     if not args.names:
         return name(args.run, args.names, _gone(args.run))
-    from sccs.recipe.history import is_behind
+    from sccs.recipe.history import is_behind, taken
     from sccs.report.page import refresh
     from sccs.run_folder import check_finished
     from sccs.system.lock import BRIEFLY, held
@@ -141,8 +141,9 @@ def _name(args: argparse.Namespace) -> int:
         if read_state(Path(args.run)).teacher is not None or is_behind(Path(args.run)):
             from sccs.steps import show
 
-            show(args.run)
-    with held(Path(args.run, "report.html"), "sccs name", wait=10 * BRIEFLY):  # several take turns
+            with taken(args.run):
+                show(args.run)
+    with taken(args.run), held(Path(args.run, "report.html"), "sccs name", wait=10 * BRIEFLY):  # several take turns
         say(f"report: {refresh(Path(args.run))}")
     return code
 

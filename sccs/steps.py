@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,7 +84,7 @@ def teach(
         behind = history.is_behind(run)
         _take(run, state, command, teacher)
         lessons.take(model, teacher)
-        with _taken(run):
+        with history.taken(run):
             _draw(run, model, behind)
     nodes = sum(int((counts.sum(1) > 0).sum()) for counts in lesson.counts)
     say(
@@ -114,7 +113,7 @@ def paint(run: str | Path, model: Pipeline, image: str, make: Callable[[Teacher 
         behind = history.is_behind(run)
         _take(run, read_state(run), f"{PAINT} {shlex.quote(image)}", teacher)
         lessons.take(model, teacher)
-        with _taken(run):
+        with history.taken(run):
             _draw(run, model, behind)
     return teacher
 
@@ -151,7 +150,7 @@ def split(run: str | Path, cluster: int, into: int, *, device: str = "auto") -> 
         if cluster in clusters:
             clusters |= dict.fromkeys(numbers, clusters[cluster])
         _take_edits(run, state, f"split {cluster} --into {into}", edits, clusters)
-        with _taken(run):
+        with history.taken(run):
             _remake(run, dataset, device)
     say(f"{run}: cluster {cluster} is now {', '.join(map(str, numbers))}")
     return numbers
@@ -175,7 +174,7 @@ def merge(run: str | Path, clusters: Sequence[int], *, device: str = "auto") -> 
         if named:
             entries[clusters[0]] = named[0]
         _take_edits(run, state, f"merge {' '.join(map(str, clusters))}", edits, dict(sorted(entries.items())))
-        with _taken(run):
+        with history.taken(run):
             _remake(run, dataset, device)
     say(f"{run}: merged {', '.join(map(str, clusters[1:]))} into cluster {clusters[0]}")
     return clusters[0]
@@ -193,10 +192,10 @@ def undo(run: str | Path, *, device: str = "auto") -> history.Step:
         edited = after.edits != before.edits
         dataset = run_data(run, Pipeline.load(run, device)) if edited else None  # raises before anything changes
         behind = history.is_behind(run)
-        history.fall_behind(run)
-        step = history.take_back(run)
+        with history.falling_behind(run):
+            step = history.take_back(run)
         said = f"{run}: undid step {step.number}, {printable(step.command)}"
-        with _taken(run):
+        with history.taken(run):
             if dataset is not None:
                 _remake(run, dataset, device)
             else:
@@ -286,17 +285,6 @@ def _cell(text: str) -> str:
     return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\n') else text
 
 
-@contextmanager
-def _taken(run: Path) -> Iterator[None]:
-    """Adds to a UserError that the step is recorded all the same."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(
-            f"{error} (the step took effect, see `sccs history {run}`; the next step updates segmentation and report)"
-        ) from error
-
-
 def _edited(run: Path, clusters: Sequence[int], device: str) -> tuple[State, Pipeline, Dataset]:
     """What a split or merge starts from. Raises UserError if a cluster does not exist."""
     check_finished(run)
@@ -315,8 +303,8 @@ def _edits(model: Pipeline) -> Edits:
 
 def _take_edits(run: Path, state: State, command: str, edits: Edits, clusters: dict[int, dict]) -> None:
     after = replace(state, clusters=clusters, edits=history.part(run, "edits"))
-    history.fall_behind(run)
-    history.take(run, command, after, lambda step: edits.write(step / "edits"))
+    with history.falling_behind(run):
+        history.take(run, command, after, lambda step: edits.write(step / "edits"))
 
 
 @torch.no_grad()
@@ -371,8 +359,8 @@ def tally(teacher: Teacher) -> str:
 
 def _take(run: Path, state: State, command: str, teacher: Teacher) -> State:
     after = replace(state, teacher=history.part(run, "teacher"))
-    history.fall_behind(run)
-    return history.take(run, command, after, lambda step: teacher.write(step / "teacher"))
+    with history.falling_behind(run):
+        return history.take(run, command, after, lambda step: teacher.write(step / "teacher"))
 
 
 # --------------------------------------------------------------------------------------------- which image is labelled

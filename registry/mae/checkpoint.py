@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -69,6 +70,8 @@ def read_checkpoint(
             facts = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
+        if path.exists() and not os.access(path, os.R_OK):  # safetensors says that it is not there
+            raise UserError(f"{path}: {os.strerror(errno.EACCES)}: ask its owner for access (chmod g+r)") from None
         raise UserError(f"{path}: not a readable safetensors file ({error}); {kind.how}") from None
     if facts.get("format") != kind.format:
         raise UserError(f"{path}: not a checkpoint of {kind.name} (its header lacks format: {kind.format}); {kind.how}")
@@ -88,13 +91,10 @@ def read_checkpoint(
 
 def write_checkpoint(path: Path, weights: dict[str, np.ndarray], facts: dict, kind: Kind = ENCODER) -> None:
     """Write weights and the facts of their training, which must include `architecture` and the weights' `sha256`."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    save_file(
-        {name: np.ascontiguousarray(value) for name, value in weights.items()},
-        path,
-        metadata={"format": kind.format, "facts": json.dumps(facts, sort_keys=True)},
-    )
+    arrays = {name: np.ascontiguousarray(value) for name, value in weights.items()}
+    path.write_bytes(save(arrays, {"format": kind.format, "facts": json.dumps(facts, sort_keys=True)}))
 
 
 def weights_hash(weights: dict[str, np.ndarray]) -> str:

@@ -141,9 +141,10 @@ def name_clusters(run: Path, names: Mapping[int, str], colours: Mapping[int, str
     said = [f"{c}={name}" + (f":{colours[c]}" if c in colours else "") for c, name in names.items()]
     history.take(run, f"name {' '.join(said)}", replace(state, clusters=entries))
     if (run / TABLES).exists():
-        metrics = rescore(run)
-        if state.teacher is None:  # otherwise see `sccs.products.write_taught`
-            write_class_files(run, metrics)
+        with history.taken(run):
+            metrics = rescore(run)
+            if state.teacher is None:  # otherwise see `sccs.products.write_taught`
+                write_class_files(run, metrics)
     return entries
 
 

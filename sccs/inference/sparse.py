@@ -6,7 +6,6 @@ import csv
 import io
 import math
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,8 +60,13 @@ class ClassNames:
 
     def of_text(self, text: str, where: str) -> int:
         """Position of a class given by name or code."""
-        code = re.fullmatch(r"([0-9]{1,3})(\.0+)?", text)  # pandas writes whole numbers beside gaps as 1.0
-        return self.of_code(int(code[1]), where) if code else self.of_name(text, where)
+        try:
+            number = float(text)  # pandas writes whole numbers beside gaps as 1.0
+        except ValueError:
+            return self.of_name(text, where)
+        if not number.is_integer():
+            raise UserError(f"{where}: {CODES}, or names, not {text}")
+        return self.of_code(int(number), where)
 
 
 def named_codes(codes: Mapping[Any, Any], where: str) -> dict[int, str]:

@@ -26,7 +26,7 @@ def find_tissue(image: VolumeArray, most: int = MOST_PIXELS) -> np.ndarray | Non
     """
     Z, Y, X = image.shape
     step = slices_apart(Z, min(MOST_SLICES, most // (Y * X)))
-    if not step:
+    if not step or min(Y, X) < CELL:
         return None
     empty = []
     for z in range(0, Z, step):

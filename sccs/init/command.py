@@ -70,6 +70,12 @@ def init(
     say("measuring one field of view ...")
     parent = extends or recipe.PARENT
     pipeline = Pipeline.from_recipe(parent, device=device)
+    large = [found for found in volumes if min(found.source.shape[1:]) >= pipeline.min_side]
+    for found in volumes if large else ():
+        if found not in large:
+            notes.append(f"{found.path}: left out, as its slices are smaller than {pipeline.min_side} px")
+            say(notes[-1])
+    volumes = large or volumes  # measuring refuses a first one that is too small
     cost, graph = measure(pipeline, volumes[0])
     free = free_memory()
     rest = max(LEAST * minutes, minutes - cost.learning / 60)  # what learning leaves to everything else

@@ -18,7 +18,7 @@ from sccs.model.parts import SMALLEST_SIDE, Parts
 from sccs.recipe.stored import About, parse_json
 from sccs.system import bounds
 from sccs.system.archive import MODEL, carried
-from sccs.system.files import atomic_path, write_json
+from sccs.system.files import write_bytes, write_json
 
 FORMAT = 1  # of the model folder
 MEND = "copy it again, or train again"
@@ -28,13 +28,12 @@ MISFITS = (KeyError, ValueError, TypeError, IndexError, AttributeError, Assertio
 
 def write(folder: Path, parts: Parts, info: Mapping[str, Any]) -> None:
     """Write `folder`/model.json and one file for each role, atomically."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     folder.mkdir(parents=True, exist_ok=True)
     for role in registry.ROLES:
         state = {name: np.ascontiguousarray(value) for name, value in getattr(parts, role).get_state().items()}
-        with atomic_path(folder / f"{role}.safetensors") as scratch:
-            save_file(state, scratch)
+        write_bytes(folder / f"{role}.safetensors", save(state))
     write_json(folder / "model.json", {"format": FORMAT, "recipe": parts.recipe.resolved(), **info})
 
 
@@ -89,6 +88,8 @@ def restore(parts: Parts, folder: Path, run: str | os.PathLike[str]) -> None:
             path = folder / f"{role}.safetensors"
             bounds.check_file(path, bounds.MODEL)
             getattr(parts, role).set_state(_numbers(load_file(path)))
+    except bounds.Denied:
+        raise
     except (OSError, SafetensorError, UserError) as error:
         raise UserError(f"{run}: the model is incomplete or damaged ({role}.safetensors: {error}); {MEND}") from None
     except MISFITS as error:

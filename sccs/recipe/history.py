@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +24,7 @@ from registry.base import UserError
 from sccs.recipe.named import FILE, State, read_state
 from sccs.recipe.stored import Stored, read_json
 from sccs.system.archive import read_text
-from sccs.system.files import atomic_path, remove, write_json, write_text
+from sccs.system.files import atomic_path, disk_fault, remove, write_json, write_text
 from sccs.system.log import say, say_error
 from sccs.system.text import printable
 
@@ -126,9 +127,32 @@ def take_back(run: Path) -> Step:
     return last
 
 
-def fall_behind(run: Path) -> None:
-    """Mark, before a step takes effect, that the run's images and report do not show it yet."""
+@contextmanager
+def falling_behind(run: Path) -> Iterator[None]:
+    """Mark that the run's images and report do not show the step yet that takes effect in the block, if it does."""
+    already, text = is_behind(run), read_text(run, FILE)
     write_text(run / FOLDER / BEHIND, "")
+    try:
+        yield
+    except BaseException:
+        if not already and read_text(run, FILE) == text:
+            catch_up(run)
+        raise
+
+
+@contextmanager
+def taken(run: str | Path) -> Iterator[None]:
+    """Add to the error of what follows a step, such as drawing, that the step is recorded all the same."""
+    try:
+        yield
+    except (UserError, OSError) as error:
+        if (said := str(error) if isinstance(error, UserError) else disk_fault(error)) is None:
+            raise
+        place = "" if isinstance(error, UserError) else f"{getattr(error, 'filename', None) or run}: "
+        raise UserError(
+            f"{place}{said} (the step took effect, see `sccs history {run}`; the next step updates segmentation and "
+            "report)"
+        ) from error
 
 
 def catch_up(run: Path) -> None:

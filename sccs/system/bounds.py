@@ -5,6 +5,7 @@ A damaged or malicious file causes a one-line error instead of a full disk, exha
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import zipfile
@@ -31,15 +32,26 @@ KINDS = {
 DIRECTORY_ENTRY = b"PK\x01\x02"  # start of each entry in a zip's table of contents
 
 
+class Denied(UserError):
+    """A file that this user may not read."""
+
+
+def check_readable(path: str | os.PathLike[str]) -> None:
+    """Raises Denied for a file that is there, but that this user may not read."""
+    if os.path.exists(path) and not os.access(path, os.R_OK):
+        raise Denied(f"{path}: {os.strerror(errno.EACCES)}: ask its owner for access (chmod g+r)")
+
+
 def check_file(path: str | os.PathLike[str], most: int | None = None) -> None:
-    """Raises UserError for anything but a file (a folder, pipe, device, looping link), and for a file above `most`
-    bytes."""
+    """Raises UserError for anything but a file (a folder, pipe, device, looping link), for a file above `most` bytes,
+    and for one that this user may not read."""
     try:
         found = os.stat(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if not stat.S_ISREG(found.st_mode):
         raise UserError(f"{path}: expected a file, but found {KINDS.get(stat.S_IFMT(found.st_mode), 'something else')}")
+    check_readable(path)
     if most is not None and found.st_size > most:
         raise _too_large(path, most)
 

@@ -182,7 +182,10 @@ def _has_room(folder: Path) -> bool:
 def _is_of(error: Exception, path: Path) -> bool:
     """Whether a call failed on `path` or below it, rather than on a file read at the same time."""
     name = getattr(error, "filename", None)
-    return name is not None and path in (Path(os.fsdecode(name)), *Path(os.fsdecode(name)).parents)
+    if name is None:
+        return False
+    failed = Path(os.path.abspath(os.fsdecode(name)))  # libraries make names absolute
+    return Path(os.path.abspath(path)) in (failed, *failed.parents)
 
 
 def _beside(path: Path, sign: str) -> Path:

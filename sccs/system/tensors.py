@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from registry.base import UserError
-from sccs.system.files import atomic_path, remove
+from sccs.system.bounds import check_readable
+from sccs.system.files import remove, write_bytes
 
 CHECKSUM = "checksum"  # in the file's metadata: of all arrays and facts
 
@@ -20,21 +21,22 @@ class Damaged(UserError):
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], facts: Mapping[str, str] = {}) -> int:
     """Write arrays and a few facts to `path` atomically; returns the file's size in bytes."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     # unlike ascontiguousarray, require keeps 0-d arrays
     whole = {name: np.require(value, requirements="C") for name, value in arrays.items()}
     if path.is_dir():  # damage, as we chose the name
         remove(path)
-    with atomic_path(path) as scratch:
-        save_file(whole, scratch, {**facts, CHECKSUM: _checksum(whole, facts)})
-        return scratch.stat().st_size
+    data = save(whole, {**facts, CHECKSUM: _checksum(whole, facts)})  # `save_file` lets only its owner read a file
+    write_bytes(path, data)
+    return len(data)
 
 
 def read_arrays(path: Path, unchecked: bool = False) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Writable arrays by name, and the facts. unchecked: accept a file without a checksum, of an earlier version.
 
-    Raises Damaged, a UserError, for a truncated, empty, changed or foreign file; FileNotFoundError.
+    Raises Damaged, a UserError, for a truncated, empty, changed or foreign file; Denied, another, for one that may not
+    be read; FileNotFoundError.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -43,6 +45,7 @@ def read_arrays(path: Path, unchecked: bool = False) -> tuple[dict[str, np.ndarr
             arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}
             facts = dict(file.metadata() or {})
     except FileNotFoundError:
+        check_readable(path)  # of a file that may not be read, safetensors says that it is not there
         raise
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise Damaged(f"{path}: damaged ({' '.join(str(error).split())})") from None
