@@ -22,6 +22,7 @@ from sccs.run_folder import check_folder, check_same_recipe, new_folder, prepare
 from sccs.system.apart import check_apart
 from sccs.system.exits import guard
 from sccs.system.lock import held
+from sccs.system.log import say
 from sccs.training.team import ALONE, Team, launched_team
 
 if TYPE_CHECKING:  # import what needs torch late, so that mistakes in the recipe show at once
@@ -46,8 +47,6 @@ def command(args: argparse.Namespace) -> int:
         recipe = team.together(lambda: load_recipe(args.recipe, args.set, args.seed, args.device))
         done = run(recipe, out, resume=args.resume, overwrite=args.overwrite, team=team)
         if team.rank == 0:
-            from sccs.system.log import say
-
             say(str(done))
     return 0
 
@@ -70,12 +69,18 @@ def run(
         )
     with ExitStack() as until_done:
 
-        def check() -> None:
-            if out is not None:
-                until_done.enter_context(held(out, "sccs run"))
-                check_folder(out, resume, overwrite)
-                check_apart(out, recipe.reads())
-                check_same_recipe(recipe, out, resume)
+        def check() -> bool:
+            """Returns whether there is something to resume."""
+            if out is None:
+                return False
+            until_done.enter_context(held(out, "sccs run"))
+            check_folder(out, resume, overwrite)
+            check_apart(out, recipe.reads())
+            there = resume and (out / "resolved.yaml").is_file()
+            check_same_recipe(recipe, out, there)
+            if resume and not there:
+                say(f"--resume: {out} has no run yet, which begins now")
+            return there
 
         def make_folder() -> Path:
             folder = out or new_folder(recipe)
@@ -84,7 +89,7 @@ def run(
             prepare_folder(recipe, folder, device, resume)
             return folder
 
-        team.on_first(check)
+        resume = team.on_first(check)
         device = team.together(lambda: team.device(recipe.device))
         work = prepare_training(recipe) if recipe.pretrain is None else prepare_pretraining(recipe, device, team)
         return work(team.on_first(make_folder), resume)

@@ -65,7 +65,8 @@ def newest(base: Path = Path("runs")) -> Path:
 
 
 def check_folder(out: Path, resume: bool, overwrite: bool) -> None:
-    """Raises UserError if `out` is a file, another run, or a folder with other content."""
+    """Raises UserError if `out` is a file, another run, or a folder with other content. `--resume` may find nothing, if
+    the first attempt ended before it had a folder."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; --out takes a folder")
     if out.is_dir() and any(out.iterdir()) and not (resume or overwrite):
@@ -74,8 +75,6 @@ def check_folder(out: Path, resume: bool, overwrite: bool) -> None:
         )
     if out.is_dir() and any(out.iterdir()) and not (out / "resolved.yaml").is_file():
         raise UserError(f"{out} is not empty and not a run folder (no resolved.yaml); give another --out")
-    if resume and not (out / "resolved.yaml").is_file():
-        raise UserError(f"--resume: {out} is not a run; give the run's folder with --out")
 
 
 def check_same_recipe(recipe: Recipe, out: Path, resume: bool) -> None:

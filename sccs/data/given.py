@@ -56,6 +56,8 @@ def as_array(given: Any, name: str) -> Any:
     if hasattr(given, "detach"):  # a torch tensor
         given = given.detach().cpu().numpy()
     shape = tuple(given.shape)
+    if any(n != n for n in shape):  # NaN: a Dask array after a selection
+        raise UserError(f"{name}: an array of unknown shape {shape}; call its compute_chunk_sizes() first")
     if len(shape) not in (2, 3):
         raise UserError(f"{name}: an array of shape {shape} is neither a volume (Z, Y, X) nor an image (Y, X)")
     if 0 in shape:

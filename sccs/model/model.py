@@ -22,6 +22,7 @@ from sccs.model.teacher import Taught, Teacher
 from sccs.recipe import Recipe, history, load_recipe
 from sccs.recipe.named import FILE, State, read_state
 from sccs.system.archive import MODEL, opened
+from sccs.system.device import resolve_device
 from sccs.system.files import write_text
 
 if TYPE_CHECKING:
@@ -175,6 +176,8 @@ class Model(Parts):
         Raises UserError if it is none of these, is damaged, has plug-ins that the user does not trust, or was retrained
         since it was split, merged or taught.
         """
+        if device is not None:
+            resolve_device(device)  # before the run is read, which is not to blame
         with opened(run) as place:
             weights, recipe, info = folder.read(place, run)
             try:

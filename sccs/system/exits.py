@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import errno
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 import registry
 from registry.base import UserError
-from sccs.system.files import disk_fault
+from sccs.system.files import FULL, disk_fault
 from sccs.system.text import printable
 
 AGAIN = 0.05  # s
@@ -170,7 +171,11 @@ def _gone() -> str | None:
 def _fault(error: Exception) -> str | None:
     """What to say where the user's disk stopped a command; None where it did not."""
     reason = disk_fault(error)
-    return reason and f"{getattr(error, 'filename', None) or 'the disk'}: {reason}"
+    if reason is None:
+        return None
+    mend = "ask its owner for access" if reason == os.strerror(errno.EACCES) else "free some space"
+    mend = f": {mend}, or choose another place" if reason in (os.strerror(n) for n in (errno.EACCES, *FULL)) else ""
+    return f"{getattr(error, 'filename', None) or 'the disk'}: {reason}{mend}"
 
 
 def _tell(text: str) -> None:

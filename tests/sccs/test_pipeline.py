@@ -307,3 +307,14 @@ def test_what_a_model_was_taught_is_saved_with_it(tmp_path):
     (tmp_path / "a" / "history").mkdir()
     with pytest.raises(UserError, match="a run with steps of its own"):
         model.save(tmp_path / "a" / "model")
+
+
+def test_an_array_of_unknown_shape_is_refused(model):
+    lazy = dask_array.from_array(np.zeros((4, 96, 96), np.float32), chunks=(2, 96, 96))
+    with pytest.raises(UserError, match="unknown shape .* compute_chunk_sizes"):
+        model.segment(lazy[lazy[:, 0, 0] >= 0])
+
+
+def test_an_unknown_device_is_not_blamed_on_the_run(model, tmp_path):
+    with pytest.raises(UserError, match="^device 'tpu' is unknown"):
+        Pipeline.load(tmp_path, device="tpu")

@@ -57,3 +57,11 @@ def test_more_classes_than_a_run_is_taught(tmp_path):
         UserError, match="line 256: 'c254' is one class too many: a run can be taught at most 254 classes"
     ):
         read_table(tmp_path / "p.csv", ClassNames({}))
+
+
+@pytest.mark.parametrize("text", ["-1", "300", "1000", "1.5", "nan"])
+def test_a_number_is_a_code_and_never_the_name_of_a_class(text):
+    names = ClassNames({1: "nucleus"})
+    with pytest.raises(UserError, match=f"p.csv: line 2: class codes are 1 to 254.*not {text}"):
+        names.of_text(text, "p.csv: line 2")
+    assert names.of_text("1.0", "") == 0 and names.names == ["nucleus"]

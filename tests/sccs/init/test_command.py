@@ -204,6 +204,15 @@ def test_a_recipe_that_cannot_be_written_leaves_no_mask(tmp_path, monkeypatch, s
     assert [each.name for each in tmp_path.glob("cell*")] == ["cell.tif"]
 
 
+@pytest.mark.parametrize("shape", [(15, 200), (200, 15)])
+def test_volumes_smaller_than_the_smallest_slice_are_left_out(cells, small_parts, shape, capsys):
+    tifffile.imwrite("cells/thin.tif", volume(depth=2, shape=shape), photometric="minisblack")
+    assert main(["init", "cells"]) == 0
+    assert "thin.tif: left out, as its slices are smaller than 16 px" in capsys.readouterr().out
+    text = (cells.parent / "cells.yaml").read_text()
+    assert "image: cells/thin.tif" not in text and "left out" in text
+
+
 def test_another_recipe_can_be_extended(cells, capsys):
     assert main(["init", "cells", "--extends", "sccs_plus_fine"]) == 0
     text = (cells.parent / "cells.yaml").read_text()

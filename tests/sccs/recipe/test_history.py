@@ -148,3 +148,31 @@ def test_an_undone_step_stays_undone_when_a_person_then_writes_the_file(tmp_path
     (tmp_path / FILE).write_text("clusters:\n  0: {name: again}\n")
     name(tmp_path, 3, "e")
     assert commands(tmp_path) == ["name 1=a", "name 2=d", history.BY_HAND, "name 3=e"]
+
+
+def test_a_step_that_fails_leaves_nothing_to_catch_up_with(tmp_path):
+    name(tmp_path, 1, "a")
+    with pytest.raises(OSError, match="full"), history.falling_behind(tmp_path):
+        raise OSError("full")
+    assert not history.is_behind(tmp_path)
+    with pytest.raises(KeyboardInterrupt), history.falling_behind(tmp_path):
+        name(tmp_path, 1, "b")
+        raise KeyboardInterrupt
+    assert history.is_behind(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (UserError("no picture"), r"^no picture \(the step took effect, see `sccs history run`"),
+        (
+            PermissionError(13, "Permission denied", "run/x.png"),
+            r"^run/x.png: Permission denied \(the step took effect",
+        ),
+    ],
+)
+def test_what_fails_after_a_step_says_that_it_took_effect(error, said):
+    with pytest.raises(UserError, match=said), history.taken("run"):
+        raise error
+    with pytest.raises(ValueError, match="a bug"), history.taken("run"):
+        raise ValueError("a bug")

@@ -96,6 +96,11 @@ def test_an_existing_run_is_refused_without_resume_or_overwrite(finished, capsys
     assert sorted(finished.rglob("*")) == before
 
 
+def test_resume_begins_a_run_that_never_had_a_folder(folder, capsys):
+    assert guard(main)([str(folder / "recipe.yaml"), "--out", str(folder / "new"), "--resume"]) == 0
+    assert "has no run yet" in capsys.readouterr().out and (folder / "new" / "report.html").exists()
+
+
 def test_a_folder_that_is_no_run_is_never_touched(folder, capsys):
     fails(capsys, [folder / "recipe.yaml", "--out", folder, "--overwrite"], "not a run folder")
     assert (folder / "a.tif").exists()

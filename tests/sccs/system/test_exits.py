@@ -29,8 +29,16 @@ def raising(error):
     [
         (UserError("r.yaml:3: graph.k:\n bad"), 2, "sccs: error: r.yaml:3: graph.k: bad\n"),
         (KeyboardInterrupt(), 130, "sccs: interrupted\n"),
-        (PermissionError(13, "Permission denied", "/data/runs"), 2, "sccs: error: /data/runs: Permission denied\n"),
-        (OSError(28, "No space left on device"), 2, "sccs: error: the disk: No space left on device\n"),
+        (
+            PermissionError(13, "Permission denied", "/data/runs"),
+            2,
+            "sccs: error: /data/runs: Permission denied: ask its owner for access, or choose another place\n",
+        ),
+        (
+            OSError(28, "No space left on device"),
+            2,
+            "sccs: error: the disk: No space left on device: free some space, or choose another place\n",
+        ),
     ],
 )
 def test_user_errors_and_interruptions_are_one_line(error, code, text, capsys):
@@ -108,7 +116,10 @@ def test_the_help_of_a_command_ends_as_it_likes(capsys):
 
 def test_a_full_disk_that_another_library_words_is_one_line(capsys):
     assert guard(raising(RuntimeError("write failed: No space left on device")))() == 2
-    assert capsys.readouterr().err == "sccs: error: the disk: No space left on device\n"
+    assert (
+        capsys.readouterr().err
+        == "sccs: error: the disk: No space left on device: free some space, or choose another place\n"
+    )
 
 
 def test_a_thread_that_a_full_disk_stops_shows_no_traceback_others_do(monkeypatch):
@@ -130,7 +141,10 @@ def test_an_output_that_takes_nothing(stream):
     call = f"{sys.executable} -m sccs list recipes {stream} /dev/full"
     done = subprocess.run(call, shell=True, capture_output=True, text=True)
     if stream == ">":
-        assert (done.returncode, done.stderr) == (2, "sccs: error: the disk: No space left on device\n")
+        assert (done.returncode, done.stderr) == (
+            2,
+            "sccs: error: the disk: No space left on device: free some space, or choose another place\n",
+        )
     else:
         assert done.returncode == 0 and "sccs_plus" in done.stdout
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from sccs.system.bounds import Denied
 from sccs.system.tensors import Damaged, read_arrays, write_arrays
 
 ARRAYS = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.float64(3), "empty": np.zeros((0, 4), np.uint8)}
@@ -56,3 +57,24 @@ def test_a_file_without_a_checksum_is_taken_only_if_asked(tmp_path):
     assert read_arrays(tmp_path / "x.safetensors", unchecked=True)[1] == {"step": "3"}
     with pytest.raises(Damaged, match="no checksum"):
         read_arrays(tmp_path / "x.safetensors")
+
+
+def test_a_file_has_the_mode_of_any_new_file(tmp_path):
+    """What one member of a lab trained, others can read; `save_file` of safetensors lets only its owner."""
+    write_arrays(tmp_path / "x.safetensors", ARRAYS)
+    (tmp_path / "plain").write_bytes(b"")
+    assert (tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_file_that_may_not_be_read_is_not_called_missing_or_damaged(tmp_path, monkeypatch):
+    write_arrays(path := tmp_path / "x.safetensors", ARRAYS)
+
+    def closed(*_):
+        raise FileNotFoundError("No such file or directory")  # as safetensors says
+
+    monkeypatch.setattr("safetensors.safe_open", closed)
+    with pytest.raises(FileNotFoundError):
+        read_arrays(path)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(Denied, match="x.safetensors: Permission denied: ask its owner"):
+        read_arrays(path)
