@@ -370,8 +370,9 @@ def _given(run: Path, model: Model, labels: Sequence[str], image: str | None, kn
     found: list[Given] = []
     for path in labels:
         if is_table(path):
-            for name, points in read_table(path, known).items():
-                found.append((points, images.named(name, path)))
+            if not (answered := read_table(path, known)):
+                raise UserError(f"{path}: no row has a class: fill in the column `class`")
+            found += [(points, images.named(name, path)) for name, points in answered.items()]
         else:
             volumes = images.of_shape(shape_of(path), path)
             found.append((read_image(path, known, volumes[0].file_shape), volumes))

@@ -56,7 +56,7 @@ def test_label_images(folder, trained, fails, labels, says):  # noqa: F811
         ("z,y,x,class\n0,1\n", "line 2: 2 values for 4 columns"),
         ("z,y,x,class\n0,1,1,9\n", "line 2: class 9 has no name"),
         ("z,y,x,class\n0,1,1,nucleus\n0,500,1,rest\n", "a label at z=0 y=500 x=1 lies outside the image of shape"),
-        ("z,y,x,class\n0,1,1,\n", "touch no superpixel"),
+        ("z,y,x,class\n0,1,1,\n", "points.csv: no row has a class: fill in the column `class`"),
         ("z,y,x,class\n0,1,1,nucleus\n", "does not say which image its points belong to"),
         ("z,y,x,class,image\n0,1,1,nucleus,c\n", "the run has no image 'c'"),
     ],
