@@ -67,14 +67,16 @@ def disk_of():
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config, log):
-    """`-n`: tests that share a window run in one process, in their order; all others anywhere."""
+    """`-n`: the tests of a file run in one process, in their order, as some share a window and many a trained run;
+    only those of all systems, which are long and alone, run anywhere."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return file if file.endswith("test_window.py") else nodeid
+            return nodeid if file.endswith("test_systems.py") else file
 
+    config.option.loadscopereorder = False  # else the longest come last
     return Scheduling(config, log)
 
 

@@ -66,7 +66,8 @@ class LGCPrincipal(Embedder):
         values, vectors = directions(kept, self.u)
         missing = max(self.u - width, 0)  # coordinates that so few features cannot fill stay zero
         self.mean_ = mean.float().cpu().numpy()
-        self.weights_ = np.pad(vectors.float().numpy(), ((0, 0), (0, missing)))
+        # in the order of a loaded array: on some processors, products depend on it in their last bits
+        self.weights_ = np.ascontiguousarray(np.pad(vectors.float().numpy(), ((0, 0), (0, missing))))
         self.share_ = np.pad((values.clamp(min=0) / kept.trace().clamp(min=1e-30)).float().numpy(), (0, missing))
 
     def embed(self, graph: RegionGraph) -> torch.Tensor:

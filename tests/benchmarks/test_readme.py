@@ -91,6 +91,6 @@ def test_orders_in_the_text_follow_the_scores(monkeypatch):
     )
     monkeypatch.setattr(accuracy, "_quick", lambda results, name: (answers, None))
     text = accuracy.reading(RESULTS).replace("\n", " ")
-    assert "`sccs_plus` is first among the systems without labels (.705), .180 ahead of `kmeans`" in text
+    assert "`sccs_plus` is first among the systems of 8 clusters without labels (.705), .180 ahead of `kmeans`" in text
     assert "ahead: sccs_plus (.705), kmeans (.525)" in text and "behind: maester (.400)" in text
     assert "Equal within the larger of the two deviations over seeds: none" in text
